@@ -1,0 +1,1 @@
+"""What operators write, validated into one immutable Config."""
