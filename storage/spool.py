@@ -1,0 +1,545 @@
+"""Writing one camera's spool: recordings and their index, gaps, and the numbers that outlive us.
+
+The files and the order in which they are written are docs/formats.md. Every function here
+blocks on the disk: a recorder calls them from a thread, one at a time per camera.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from storage.index import (
+    ClockState,
+    FormatError,
+    Gap,
+    GapCause,
+    Header,
+    Index,
+    Seal,
+    Segment,
+    Track,
+    parse_index,
+)
+
+CAMERA_FORMAT = "camera/1"
+ROTATE_MS = 60_000
+# A new run that reaches back before the end of a gap shortens the gap: cameras send pictures
+# that they held while we connected. Further back than this it is a clock that was set.
+REACH_BACK_MS = 30_000
+
+log = structlog.get_logger()
+
+
+class SpoolBusy(RuntimeError):
+    """Another process records this camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Last numbers used, per camera; 0 before the first. `epoch` counts owners (docs/formats.md)."""
+
+    epoch: int = 1
+    run_no: int = 0
+    record_seq: int = 0
+    segment_no: int = 0
+    gap_no: int = 0
+    target_duration_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all recordings of a run share; `init` is `ftyp`+`moov`, times are UTC."""
+
+    run_start_ms: int
+    init: bytes
+    tracks: tuple[Track, ...]
+    target_duration_s: int
+    transcoded: tuple[str, ...] = ()
+
+
+def recording_name(start_ms: int, record_seq: int) -> str:
+    """Return day and name without ending, as in the spool and in archive keys."""
+    at = datetime.fromtimestamp(start_ms // 1000, UTC)
+    return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
+
+
+class _Recording:
+    """The recording in the making: two open files and a running hash."""
+
+    def __init__(self, base: Path, header: Header, init: bytes, start_ms: int, camera_id: str):
+        self.header = header
+        self.segments = 0
+        self.end_ms = start_ms
+        phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
+        self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
+        base.parent.mkdir(parents=True, exist_ok=True)
+        self.directory = base.parent
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.media = os.open(base.with_name(base.name + ".mp4"), flags, 0o644)
+        try:
+            self.index = os.open(base.with_name(base.name + ".jsonl"), flags, 0o644)
+        except OSError:
+            os.close(self.media)
+            raise
+        self.digest = hashlib.sha256(init)
+        self.length = len(init)
+        _write_all(self.media, init)
+        _write_all(self.index, header.to_line())
+
+    def append(self, data: bytes, segment: Segment, end_ms: int) -> None:
+        _write_all(self.media, data)
+        _write_all(self.index, segment.to_line())
+        self.digest.update(data)
+        self.length += len(data)
+        self.segments += 1
+        self.end_ms = end_ms
+
+    def seal(self, reason: GapCause | None) -> None:
+        try:
+            os.fsync(self.media)
+            seal = Seal(
+                sealed_ms=time.time_ns() // 1_000_000,
+                segments=self.segments,
+                length=self.length,
+                sha256=self.digest.hexdigest(),
+                end_ms=self.end_ms,
+                end_reason=reason,
+            )
+            _write_all(self.index, seal.to_line())
+            os.fsync(self.index)
+        finally:
+            self.close()
+        _fsync_directory(self.directory)
+
+    def close(self) -> None:
+        os.close(self.media)
+        os.close(self.index)
+
+
+class CameraSpool:
+    """The one owner of a camera's directory in the spool.
+
+    Opening it takes the lock, repairs what a dead recorder left and knows the next numbers.
+    """
+
+    def __init__(self, spool: Path, election: str, station: str, camera: str, floor: Numbers):
+        """Open the directory; `floor` holds the highest numbers known elsewhere.
+
+        Raises SpoolBusy while another process holds it, OSError when the disk refuses.
+        """
+        self.election, self.station, self.camera = election, station, camera
+        self.directory = spool / station / camera
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._recording: _Recording | None = None
+        self._run: Run | None = None
+        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise SpoolBusy(f"{self.directory}: another process records this camera") from None
+        try:
+            self._recover(floor)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    # -- state at start ------------------------------------------------------------------
+
+    def _recover(self, floor: Numbers) -> None:
+        self.last_end_ms: int | None = None  # end of the last recording
+        self.last_end_reason: GapCause | None = None
+        self._gaps = {gap.gap_no: gap for gap in read_gaps(self.directory / "gaps.jsonl")}
+        self._cut_torn_line()
+        state = _read_json(self.directory / "camera.json")
+        if state is None:
+            self._recover_without_state(floor)
+        else:
+            known = {k: state[k] for k in Numbers.__slots__ if k in state}
+            self.numbers = Numbers(**known)
+            self._recover_recording(self.directory / state["recording"])
+        if self._gaps and (newest := max(self._gaps)) > self.numbers.gap_no:
+            self._last_gap_no = newest
+        else:
+            self._last_gap_no = self.numbers.gap_no
+
+    def _recover_recording(self, base: Path) -> None:
+        """Finish the recording that camera.json names; with none, its numbers were not used."""
+        index = _finish(base)
+        n = self.numbers
+        if index is None:
+            first_of_run = not any(self._indexes(n.run_no))
+            self.numbers = replace(
+                n,
+                record_seq=n.record_seq - 1,
+                segment_no=n.segment_no - 1,
+                run_no=n.run_no - 1 if first_of_run else n.run_no,
+            )
+            previous = max(self._bases(), key=_seq_of, default=None)
+            index = _finish(previous) if previous else None
+            if index is None:
+                return
+        else:
+            self.numbers = replace(n, segment_no=index.segments[-1].segment_no)
+        assert index.seal is not None
+        self.last_end_ms = index.seal.end_ms
+        self.last_end_reason = index.seal.end_reason
+
+    def _recover_without_state(self, floor: Numbers) -> None:
+        """Go on above every number that the spool or the catalogue knows, as a new owner."""
+        self.numbers = floor
+        found = [i for b in sorted(self._bases(), key=_seq_of) if (i := _finish(b)) is not None]
+        for index in found:
+            n, h = self.numbers, index.header
+            self.numbers = Numbers(
+                max(n.epoch, h.epoch),
+                max(n.run_no, h.run_no),
+                max(n.record_seq, h.record_seq),
+                max(n.segment_no, index.segments[-1].segment_no),
+                max([n.gap_no, *(g.gap_no for g in h.gaps)]),
+                h.target_duration_s,
+            )
+            assert index.seal is not None
+            self.last_end_ms, self.last_end_reason = index.seal.end_ms, index.seal.end_reason
+        if self.numbers.record_seq:
+            self.numbers = replace(self.numbers, epoch=self.numbers.epoch + 1)
+            log.warning(
+                "The numbers of this camera were lost and are continued from its recordings",
+                camera=f"{self.station}/{self.camera}",
+                record_seq=self.numbers.record_seq,
+            )
+
+    def _bases(self) -> Iterator[Path]:
+        for path in self.directory.glob("????-??-??/*.jsonl"):
+            yield path.with_suffix("")
+
+    def _indexes(self, run_no: int) -> Iterator[Index]:
+        for base in sorted(self._bases(), key=_seq_of, reverse=True)[:2]:
+            try:
+                index = parse_index(base.with_name(base.name + ".jsonl").read_bytes())
+            except (OSError, FormatError):
+                continue
+            if index.header.run_no == run_no and index.segments:
+                yield index
+
+    # -- recording -----------------------------------------------------------------------
+
+    @property
+    def next_segment_no(self) -> int:
+        """The number that the next appended segment will have."""
+        return self.numbers.segment_no + 1
+
+    def append(
+        self,
+        run: Run,
+        data: bytes,
+        *,
+        tfdt_90k: int,
+        duration_90k: int,
+        starts_with_key: bool,
+        arrival_ms: int,
+        camera_ms: int | None,
+        clock: ClockState,
+    ) -> Segment:
+        """Write a segment and its index line: when this returns, the segment is live.
+
+        A run that was not seen before gets the next run_no and ends the open gap. Raises
+        OSError when the disk refuses; the recording then ends at its last whole segment.
+        """
+        start_ms = run.run_start_ms + tfdt_90k // 90
+        new_run = run is not self._run
+        if self._recording and (new_run or start_ms >= self._recording.rotate_ms):
+            self.seal(None)
+        if self._recording is None:
+            if new_run:
+                self._end_gaps(start_ms)
+            self._begin(run, start_ms, new_run, clock)
+        recording = self._recording
+        assert recording is not None
+        segment = Segment(
+            segment_no=self.next_segment_no,
+            start_ms=start_ms,
+            tfdt_90k=tfdt_90k,
+            duration_90k=duration_90k,
+            offset=recording.length,
+            length=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            starts_with_key=starts_with_key,
+            arrival_ms=arrival_ms,
+            camera_ms=camera_ms,
+        )
+        end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
+        recording.append(data, segment, end_ms)
+        self.numbers = replace(self.numbers, segment_no=segment.segment_no)
+        self.last_end_ms, self.last_end_reason = end_ms, None
+        return segment
+
+    def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
+        carried = [g for n, g in sorted(self._gaps.items()) if n > self.numbers.gap_no]
+        numbers = replace(
+            self.numbers,
+            run_no=self.numbers.run_no + new_run,
+            record_seq=self.numbers.record_seq + 1,
+            gap_no=max([self.numbers.gap_no, *(g.gap_no for g in carried)]),
+            target_duration_s=run.target_duration_s,
+        )
+        name = recording_name(start_ms, numbers.record_seq)
+        header = Header(
+            election=self.election,
+            station=self.station,
+            camera=self.camera,
+            epoch=numbers.epoch,
+            run_no=numbers.run_no,
+            record_seq=numbers.record_seq,
+            run_start_ms=run.run_start_ms,
+            init_length=len(run.init),
+            init_sha256=hashlib.sha256(run.init).hexdigest(),
+            target_duration_s=run.target_duration_s,
+            tracks=run.tracks,
+            transcoded=run.transcoded,
+            clock=clock,
+            gaps=tuple(g for g in carried if g.end_ms is not None and g.end_ms > g.start_ms),
+            overlaps=self.last_end_ms is not None and start_ms < self.last_end_ms,
+        )
+        state = {f: getattr(numbers, f) for f in Numbers.__slots__}
+        state |= {
+            "kuager": CAMERA_FORMAT,
+            "segment_no": self.next_segment_no,
+            "recording": name,
+        }
+        # camera.json first: a recorder that dies here leaves a name without a file, which
+        # the next one sees and uses again; the other way round a file would go unnoticed.
+        replace_file(self.directory / "camera.json", orjson.dumps(state), durable=True)
+        self._recording = _Recording(
+            self.directory / name, header, run.init, start_ms, f"{self.station}/{self.camera}"
+        )
+        self._run = run
+        self.numbers = numbers
+        self._gaps = {n: g for n, g in self._gaps.items() if n > numbers.gap_no}
+
+    def seal(self, reason: GapCause | None) -> None:
+        """Flush the recording in the making to disk and seal it; nothing to do without one."""
+        recording, self._recording = self._recording, None
+        if reason is not None:
+            self._run, self.last_end_reason = None, reason
+        if recording is not None:
+            recording.seal(reason)
+
+    def abandon(self) -> None:
+        """Close the files of a recording that the disk refused; the next start finishes it."""
+        recording, self._recording, self._run = self._recording, None, None
+        if recording is not None:
+            recording.close()
+
+    def close(self) -> None:
+        """Give up the lock; the recording in the making must have been sealed."""
+        os.close(self._lock)
+
+    # -- gaps ----------------------------------------------------------------------------
+
+    @property
+    def open_gap(self) -> Gap | None:
+        """The gap that lasts."""
+        newest = self._gaps.get(self._last_gap_no)
+        return newest if newest and newest.end_ms is None else None
+
+    @property
+    def covered_until_ms(self) -> int | None:
+        """End of the last recording or ended gap; None when nothing is known of the camera."""
+        ends = [g.end_ms for g in self._gaps.values() if g.end_ms is not None]
+        return max(
+            [*ends, *([self.last_end_ms] if self.last_end_ms is not None else [])], default=None
+        )
+
+    def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> Gap:
+        """Journal that scheduled time goes without a recording from `start_ms` on."""
+        self._last_gap_no += 1
+        gap = Gap(self._last_gap_no, start_ms, None, cause, detail)
+        record: dict[str, Any] = gap.to_dict()
+        del record["end_ms"]
+        self._journal(record)
+        self._gaps[gap.gap_no] = gap
+        return gap
+
+    def end_gap(self, end_ms: int) -> None:
+        """Journal that the open gap ended; nothing to do without one."""
+        if (gap := self.open_gap) is not None:
+            self._set_end(gap, max(gap.start_ms, end_ms))
+
+    def _end_gaps(self, start_ms: int) -> None:
+        for number, gap in sorted(self._gaps.items()):
+            if number <= self.numbers.gap_no:
+                continue
+            if gap.end_ms is None or start_ms < gap.end_ms < start_ms + REACH_BACK_MS:
+                self._set_end(gap, max(gap.start_ms, start_ms))
+
+    def _set_end(self, gap: Gap, end_ms: int) -> None:
+        self._journal({"gap_no": gap.gap_no, "end_ms": end_ms})
+        self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)
+
+    def _journal(self, record: dict[str, Any]) -> None:
+        fd = os.open(
+            self.directory / "gaps.jsonl",
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+            0o644,
+        )
+        try:
+            _write_all(fd, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _cut_torn_line(self) -> None:
+        path = self.directory / "gaps.jsonl"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(path, whole)
+
+
+def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
+    """Read a journal of gaps, oldest first; a missing file is no gaps, a torn last line is not there.
+
+    A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
+    """
+    if data is None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+    gaps: dict[int, Gap] = {}
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            record = orjson.loads(line)
+            if "cause" in record:
+                gap = Gap.from_dict({"end_ms": None} | record)
+                gaps[gap.gap_no] = gap
+            elif record["gap_no"] in gaps:
+                gap = gaps[record["gap_no"]]
+                gaps[gap.gap_no] = replace(gap, end_ms=int(record["end_ms"]))
+        except (ValueError, TypeError, KeyError):
+            log.error("A line of the gap journal cannot be read", file=str(path))
+    return list(gaps.values())
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file as a whole: readers see the old bytes or the new, never a part.
+
+    With `durable` it also survives a loss of power.
+    """
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+    if durable:
+        _fsync_directory(path.parent)
+
+
+def _finish(base: Path) -> Index | None:
+    """Return the sealed index of a recording; seal it first if its recorder died.
+
+    None when it has no whole segment: then its files are removed, or set aside where they
+    hold bytes that no index line describes.
+    """
+    media, index_path = base.with_name(base.name + ".mp4"), base.with_name(base.name + ".jsonl")
+    try:
+        data = index_path.read_bytes()
+        index = parse_index(data)
+    except FileNotFoundError:
+        index = None
+    except FormatError as error:
+        index = None
+        log.error(
+            "An index cannot be read; its recording is set aside",
+            file=str(index_path),
+            why=str(error),
+        )
+    if index and index.seal:
+        return index
+    if index is None or not media.exists():
+        for path in (media, index_path):
+            if path.exists():
+                path.rename(path.with_name(path.name + ".aside"))
+        return None
+    digest, good = hashlib.sha256(), 0
+    with media.open("rb") as file:
+        digest.update(file.read(index.header.init_length))
+        for segment in index.segments:
+            part = file.read(segment.length)
+            if hashlib.sha256(part).hexdigest() != segment.sha256:
+                break
+            digest.update(part)
+            good += 1
+    lines = data[: index.size].splitlines(keepends=True)
+    del index.segments[good:]
+    if not index.segments:
+        media.unlink()
+        index_path.unlink()
+        return None
+    last = index.segments[-1]
+    index.seal = Seal(
+        sealed_ms=time.time_ns() // 1_000_000,
+        segments=good,
+        length=last.offset + last.length,
+        sha256=digest.hexdigest(),
+        end_ms=index.end_ms,
+        end_reason=GapCause.RECORDER_CRASHED,
+    )
+    os.truncate(media, index.seal.length)
+    with media.open("rb") as file:
+        os.fsync(file.fileno())
+    replace_file(index_path, b"".join(lines[: good + 1]) + index.seal.to_line(), durable=True)
+    log.warning("A recording that was not finished was sealed", file=str(media), segments=good)
+    return index
+
+
+def _seq_of(base: Path) -> int:
+    tail = base.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        state = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except orjson.JSONDecodeError:
+        log.error(
+            "camera.json cannot be read; numbers are taken from the recordings", file=str(path)
+        )
+        return None
+    return state if isinstance(state, dict) and "recording" in state else None
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _fsync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
