@@ -1,1 +1,14 @@
-"""."""
+"""From a camera to whole segments in the spool.
+
+`source`    the port: what yields frames, and how it ends
+`rtsp`      one DESCRIBE of our own: codecs, refused password, no such stream
+`ffmpeg`    the first source: an ffmpeg child as a transport of frames
+`demux`     its pipe taken apart into frames
+`placing`   media time to UTC (docs/time.md): pure
+`cutting`   frames to segments: pure
+`camera`    one camera's life: states, deadlines, retries, gaps
+`worker`    a process that holds a share of the cameras
+`clock`     what the kernel says of this machine's clock
+
+A camera can harm only itself: its own child process, bounded buffers, its own deadlines.
+"""

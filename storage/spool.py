@@ -6,6 +6,7 @@ blocks on the disk: a recorder calls them from a thread, one at a time per camer
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -48,7 +49,7 @@ class SpoolBusy(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Last numbers used, per camera; 0 before the first. `epoch` counts owners (docs/formats.md)."""
+    """Last numbers used, per camera; 0 before the first. `epoch` counts owners."""
 
     epoch: int = 1
     run_no: int = 0
@@ -87,16 +88,21 @@ class _Recording:
         base.parent.mkdir(parents=True, exist_ok=True)
         self.directory = base.parent
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.media = os.open(base.with_name(base.name + ".mp4"), flags, 0o644)
-        try:
-            self.index = os.open(base.with_name(base.name + ".jsonl"), flags, 0o644)
-        except OSError:
-            os.close(self.media)
-            raise
+        self.base = base
         self.digest = hashlib.sha256(init)
         self.length = len(init)
-        _write_all(self.media, init)
-        _write_all(self.index, header.to_line())
+        with contextlib.ExitStack() as undo:  # a disk that refuses leaves no half recording
+            for ending, data in ((".mp4", init), (".jsonl", header.to_line())):
+                path = base.with_name(base.name + ending)
+                fd = os.open(path, flags, 0o644)
+                undo.callback(path.unlink, missing_ok=True)
+                undo.callback(os.close, fd)
+                _write_all(fd, data)
+                if ending == ".mp4":
+                    self.media = fd
+                else:
+                    self.index = fd
+            undo.pop_all()
 
     def append(self, data: bytes, segment: Segment, end_ms: int) -> None:
         _write_all(self.media, data)
@@ -144,6 +150,7 @@ class CameraSpool:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._recording: _Recording | None = None
         self._run: Run | None = None
+        self._abandoned: Path | None = None
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,6 +294,9 @@ class CameraSpool:
         return segment
 
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
+        if self._abandoned is not None:
+            _finish(self._abandoned, GapCause.DISK_FULL)
+            self._abandoned = None
         carried = [g for n, g in sorted(self._gaps.items()) if n > self.numbers.gap_no]
         numbers = replace(
             self.numbers,
@@ -331,17 +341,19 @@ class CameraSpool:
 
     def seal(self, reason: GapCause | None) -> None:
         """Flush the recording in the making to disk and seal it; nothing to do without one."""
-        recording, self._recording = self._recording, None
+        if self._recording is not None:
+            self._recording.seal(reason)
+            self._recording = None
         if reason is not None:
             self._run, self.last_end_reason = None, reason
-        if recording is not None:
-            recording.seal(reason)
 
     def abandon(self) -> None:
-        """Close the files of a recording that the disk refused; the next start finishes it."""
+        """Give up the recording that the disk refused; it is finished before the next begins."""
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
-            recording.close()
+            self._abandoned = recording.base
+            with contextlib.suppress(OSError):  # a failed seal has closed them already
+                recording.close()
 
     def close(self) -> None:
         """Give up the lock; the recording in the making must have been sealed."""
@@ -413,7 +425,7 @@ class CameraSpool:
 
 
 def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
-    """Read a journal of gaps, oldest first; a missing file is no gaps, a torn last line is not there.
+    """Read a journal of gaps, oldest first; no file is no gaps, a torn line is not there.
 
     A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
     """
@@ -455,7 +467,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         _fsync_directory(path.parent)
 
 
-def _finish(base: Path) -> Index | None:
+def _finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | None:
     """Return the sealed index of a recording; seal it first if its recorder died.
 
     None when it has no whole segment: then its files are removed, or set aside where they
@@ -503,7 +515,7 @@ def _finish(base: Path) -> Index | None:
         length=last.offset + last.length,
         sha256=digest.hexdigest(),
         end_ms=index.end_ms,
-        end_reason=GapCause.RECORDER_CRASHED,
+        end_reason=reason,
     )
     os.truncate(media, index.seal.length)
     with media.open("rb") as file:

@@ -1,0 +1,130 @@
+"""What ffmpeg writes on its pipe, taken apart into frames.
+
+Its fragments are a transport only: sizes, order, presentation times and keyframe flags are
+used, durations and lengths of its time line are not (docs/time.md).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Sequence
+
+from recorder.parameters import parameter_sets, with_parameter_sets
+from recorder.source import Frame, Sink, SourceEnd
+from storage.fmp4 import Mp4Error, TrackFragment, TrackInit, box_at, parse_init, parse_moof
+from storage.index import GapCause
+
+MAX_BOX = 64 * 1024 * 1024
+NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
+# Without sender reports ffmpeg stamps `prft` with the moment of writing, which is this close
+# to our reading of it.
+OWN_CLOCK_MS = 8.0
+REPORT_FRAMES = 9
+
+
+class Demuxer:
+    """Feeds a sink from the bytes of the pipe.
+
+    `latency_frames` is by how many frames of video a frame shows on the pipe after it
+    arrived (docs/time.md): the arrival of a frame is when the one that many before it showed.
+    """
+
+    def __init__(self, sink: Sink, latency_frames: int, transcoded: Sequence[str], kinds: set[str]):
+        self.end: SourceEnd | None = None
+        self._sink = sink
+        self._buffer = bytearray()
+        self._tracks: dict[int, TrackInit] = {}
+        self._told = False
+        self._sets: tuple[bytes, ...] = ()
+        self._transcoded = tuple(transcoded)
+        self._kinds = kinds
+        self._shown: deque[float] = deque(maxlen=latency_frames + 1)
+        self._prft_ms: float | None = None
+        self._lags: deque[float] = deque(maxlen=REPORT_FRAMES)
+
+    def feed(self, data: bytes, now_ms: float) -> None:
+        """Take bytes that were read at `now_ms` (UTC); ends with `self.end` set when broken."""
+        self._buffer += data
+        pos, size = 0, len(self._buffer)
+        try:
+            while self.end is None and (box := box_at(self._buffer, pos, size)) is not None:
+                if box.type == b"moov":
+                    self._take_init(bytes(self._buffer[box.start : box.end]))
+                elif box.type == b"prft":
+                    # version 1: track 4, ntp 8, media time 8 (14496-12, 8.16.5)
+                    (ntp,) = struct.unpack_from(">Q", self._buffer, box.body + 8)
+                    self._prft_ms = (ntp >> 32) * 1000 + (ntp & 0xFFFFFFFF) * 1000 / 2**32
+                    self._prft_ms -= NTP_EPOCH_MS
+                elif box.type == b"moof":
+                    mdat = box_at(self._buffer, box.end, size)
+                    if mdat is None:
+                        break  # the frame is not all here yet
+                    self._take_fragment(box.start, parse_moof(self._buffer, box), now_ms)
+                    pos = mdat.end
+                    continue
+                pos = box.end
+            if size - pos > MAX_BOX:
+                raise Mp4Error("a frame of more than 64 MiB")
+        except (Mp4Error, struct.error) as error:
+            self.end = SourceEnd(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
+        del self._buffer[:pos]
+
+    def _take_init(self, moov: bytes) -> None:
+        tracks = parse_init(moov)
+        self._tracks = {t.id: t for t in tracks}
+        if {t.kind for t in tracks} != self._kinds:
+            self.end = SourceEnd(
+                GapCause.STREAM_BROKEN, "ffmpeg did not find the tracks that the camera described"
+            )
+
+    def _take_fragment(self, start: int, fragments: Sequence[TrackFragment], now_ms: float) -> None:
+        for fragment in fragments:
+            track = self._tracks.get(fragment.track_id)
+            if track is None:
+                continue
+            at = start + fragment.data_offset
+            dts = fragment.decode_time
+            for sample in fragment.samples:
+                data = bytes(self._buffer[at : at + sample.size])
+                at += sample.size
+                self._take_sample(track, dts + sample.cts, sample.sync, data, now_ms)
+                dts += sample.duration
+
+    def _take_sample(
+        self, track: TrackInit, pts: int, key: bool, data: bytes, now_ms: float
+    ) -> None:
+        if self.end is not None:
+            return
+        if track.kind == "audio":
+            if self._told:
+                self._sink.on_frame(Frame(track.id, pts, True, data, now_ms))
+            return
+        self._shown.append(now_ms)
+        if key and not self._check_parameters(track, data):
+            return
+        camera_ms = self._camera_clock(now_ms)
+        if self._told:
+            self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms))
+
+    def _check_parameters(self, track: TrackInit, data: bytes) -> bool:
+        sets = parameter_sets(track.codec, data)
+        if not self._told:
+            if sets:
+                track = self._tracks[track.id] = with_parameter_sets(track, sets)
+            self._sets, self._told = sets, True
+            ordered = sorted(self._tracks.values(), key=lambda t: t.kind != "video")
+            self._sink.on_tracks(ordered, self._transcoded)
+        elif sets and self._sets and sets != self._sets:
+            self.end = SourceEnd(
+                GapCause.PARAMETERS_CHANGED, "the camera changed its picture: size or encoder"
+            )
+            return False
+        return True
+
+    def _camera_clock(self, now_ms: float) -> float | None:
+        prft, self._prft_ms = self._prft_ms, None
+        if prft is None:
+            return None
+        self._lags.append(abs(now_ms - prft))
+        return prft if sorted(self._lags)[len(self._lags) // 2] > OWN_CLOCK_MS else None

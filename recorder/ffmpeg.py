@@ -1,0 +1,265 @@
+"""The first source: one ffmpeg child per camera, as a transport of frames.
+
+ffmpeg speaks RTSP, puts packets in order and gives whole frames; everything that evidence rests
+on is done by us. The camera's URL goes to its standard input, so no password is in the process
+list; its words are redacted before anyone sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from recorder.demux import Demuxer
+from recorder.rtsp import Description
+from recorder.source import Sink, SourceEnd
+from storage.index import GapCause
+
+PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
+OLDEST = (5, 1)
+STOP_S = 2.0
+COPIED_VIDEO = {"h264", "h265"}
+_NOISE = re.compile(r"deprecated|Last message repeated|Timestamps are unset|DTS|non monoton", re.I)
+
+
+class FfmpegMissing(RuntimeError):
+    """No ffmpeg that will do; the text says how to get one."""
+
+
+def find_ffmpeg(configured: Path | None) -> str:
+    """Return the ffmpeg to run: the configured one, else the system's, else the wheel's.
+
+    Raises FfmpegMissing when there is none of version 5.1 or later.
+    """
+    import imageio_ffmpeg
+
+    if configured is not None:
+        found = shutil.which(str(configured))
+        if found is None:
+            raise FfmpegMissing(f"ffmpeg: {configured} is not a program that can be run")
+        version = ffmpeg_version(found)
+        if version < OLDEST:
+            raise FfmpegMissing(f"ffmpeg: {configured} is older than 5.1 or not an ffmpeg")
+        return found
+    system = shutil.which("ffmpeg")
+    if system and ffmpeg_version(system) >= OLDEST:
+        return system
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        raise FfmpegMissing(
+            "no ffmpeg 5.1 or later: install one (apt-get install ffmpeg) "
+            "or set 'ffmpeg' in kuager.yaml"
+        ) from None
+
+
+@cache
+def ffmpeg_version(program: str) -> tuple[int, int]:
+    """Return (major, minor) of an ffmpeg; (0, 0) for what does not say so."""
+    import subprocess
+
+    try:
+        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0, 0
+    match = re.match(r"ffmpeg version n?(\d+)\.(\d+)", said.stdout)
+    if match:
+        return int(match[1]), int(match[2])
+    return (99, 0) if said.stdout.startswith("ffmpeg version") else (0, 0)  # built from git
+
+
+def redact(text: str) -> str:
+    """Return text without the user names and passwords of URLs."""
+    return re.sub(r"(\w+://)[^/\s@'\"]*@", r"\1***@", text)
+
+
+class FfmpegSource:
+    """One session with a camera through an ffmpeg child."""
+
+    def __init__(
+        self,
+        program: str,
+        url: str,
+        description: Description,
+        *,
+        transport: str = "auto",
+        keep_audio: bool = True,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+    ):
+        """`url` may hold a password; it is passed on by a pipe and never logged."""
+        self._program, self._url, self._transport = program, url, transport
+        self._description = description
+        self._audio = description.audio if keep_audio else None
+        self._clock_ms = clock_ms
+        self._reading: asyncio.ReadTransport | None = None
+        self._said: deque[str] = deque(maxlen=20)
+        self.transcoded = tuple(
+            kind
+            for kind, codec, copied in (
+                ("video", description.video, description.video in COPIED_VIDEO),
+                ("audio", self._audio, self._audio == "aac"),
+            )
+            if codec and not copied
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the argument list of the child; it holds no secret."""
+        out = [self._program, "-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin"]
+        out += [
+            "-safe",
+            "0",
+            "-protocol_whitelist",
+            "file,rtsp,rtsps,rtp,tcp,udp,tls,crypto,pipe,fd",
+        ]
+        out += ["-f", "concat", "-i", "pipe:0", "-map", "0:v:0"]
+        if self._description.video in COPIED_VIDEO:
+            out += [
+                "-c:v",
+                "copy",
+                "-tag:v",
+                "hvc1" if self._description.video == "h265" else "avc1",
+            ]
+        else:
+            out += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"]
+            out += ["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced*2)"]
+        if self._audio:
+            out += ["-map", "0:a:0", "-c:a", "copy" if self._audio == "aac" else "aac"]
+        # a track that falls silent may hold up the other for this long (microseconds)
+        out += ["-max_interleave_delta", "300000", "-video_track_timescale", "90000"]
+        out += ["-f", "mp4", "-write_prft", "wallclock", "-flush_packets", "1", "-movflags"]
+        out += ["empty_moov+default_base_moof+frag_every_frame+skip_trailer", "pipe:1"]
+        return out
+
+    def _playlist(self) -> bytes:
+        quoted = self._url.replace("'", "'\\''")
+        lines = ["ffconcat version 1.0", f"file '{quoted}'"]
+        if self._transport == "auto":
+            lines += ["option rtsp_transport tcp+udp", "option rtsp_flags prefer_tcp"]
+        else:
+            lines += [f"option rtsp_transport {self._transport}"]
+        lines += ["option timeout 10000000", "option analyzeduration 2000000"]
+        return ("\n".join(lines) + "\n").encode()
+
+    @property
+    def _latency_frames(self) -> int:
+        """By how many frames a frame shows after it arrived, measured (docs/time.md)."""
+        return 1 if ffmpeg_version(self._program) < (9, 0) else 2
+
+    async def run(self, sink: Sink) -> SourceEnd:
+        """Yield into the sink until the stream ends; cancelling ends the child."""
+        kinds = {"video", "audio"} if self._audio else {"video"}
+        demuxer = Demuxer(sink, self._latency_frames, self.transcoded, kinds)
+        ended = asyncio.get_running_loop().create_future()
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # an unprivileged user may have used up his share
+            fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *self.arguments(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=writing,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        words = asyncio.create_task(self._listen(child))
+        try:
+            assert child.stdin is not None
+            child.stdin.write(self._playlist())
+            child.stdin.close()
+            loop = asyncio.get_running_loop()
+            self._reading, _ = await loop.connect_read_pipe(
+                lambda: _Reader(demuxer, ended, self._clock_ms), os.fdopen(reading, "rb", 0)
+            )
+            await ended
+        finally:
+            if self._reading is not None:
+                self._reading.close()
+            await _stop(child)
+            words.cancel()
+        return demuxer.end or self._verdict()
+
+    def pause(self) -> None:
+        """Stop reading the pipe: ffmpeg then waits, and after it the camera."""
+        if self._reading is not None:
+            self._reading.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._reading is not None and not self._reading.is_closing():
+            self._reading.resume_reading()
+
+    async def _listen(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stderr is not None
+        while line := await child.stderr.readline():
+            text = redact(line.decode("utf-8", "replace").strip())
+            if text and not _NOISE.search(text):
+                self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
+
+    def _verdict(self) -> SourceEnd:
+        """Say why the stream ended: ffmpeg's exit status says nothing, its words little."""
+        said = " ".join(self._said)
+        last = self._said[-1] if self._said else ""
+        where = urlsplit(self._url).hostname
+        for pattern, cause, text in (
+            (r"40[13] ", GapCause.REFUSED_PASSWORD, "the camera refuses user name or password"),
+            (r"404 ", GapCause.NO_SUCH_STREAM, "the camera has no such stream"),
+            (r"Connection refused|No route|unreachable|timed out", GapCause.UNREACHABLE, last),
+            (r"Invalid data|Error opening|error|Unsupported", GapCause.STREAM_BROKEN, last),
+        ):
+            if re.search(pattern, said):
+                return SourceEnd(cause, text)
+        return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} ended the stream")
+
+
+class _Reader(asyncio.Protocol):
+    """Reads the pipe; every read is stamped with the recorder's clock."""
+
+    def __init__(
+        self, demuxer: Demuxer, ended: asyncio.Future[None], clock_ms: Callable[[], float]
+    ):
+        self._demuxer, self._ended, self._clock_ms = demuxer, ended, clock_ms
+
+    def data_received(self, data: bytes) -> None:
+        if self._demuxer.end is None:
+            self._demuxer.feed(data, self._clock_ms())
+            if self._demuxer.end is not None:
+                self._done()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
+
+    def _done(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    """End the child: politely, then not. Shielded, so that a cancelled session leaves none."""
+
+    async def stop() -> None:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await child.wait()
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+
+    await asyncio.shield(asyncio.ensure_future(stop()))

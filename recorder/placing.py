@@ -1,0 +1,127 @@
+"""Media time to UTC: which moment a frame shows, from when frames arrive (docs/time.md).
+
+Pure: arrivals come in as numbers, nobody asks a clock. All times are in milliseconds; media
+time is the camera's, from wherever it counts.
+
+A frame cannot arrive before it was taken. So `arrival - media`, the delay of a frame plus an
+unknown constant, is bounded from below by a line: its height is where media time lies in UTC,
+its slope how much the camera's clock runs fast or slow. The line is an edge of the lower convex
+hull of the points, the one under their mean: the line below all points that is nearest to them
+in sum (Moon, Skelly, Towsley: Estimation and removal of clock skew from network delay
+measurements, INFOCOM 1999). Delays, bursts and jitter only lift points; they do not move it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from dataclasses import dataclass
+
+BUCKET_MS = 1_000  # of media time: the least-delayed frame of each is kept
+WINDOW = 300  # buckets
+SLEW = 500e-6  # beyond the estimated rate
+SETTLE_MS = 10_000  # at the beginning of a run the first estimate may be put right faster
+SETTLE_SLEW = 20_000e-6
+CATCH_UP_MS = 5_000  # time in which an error would be gone if no limit held it
+RATE_NEEDS_MS = 8_000  # a slope over less than this says more about jitter than about a clock
+WRONG_RATE = 0.10  # but one this far off is a wholly wrong rate, and is believed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of the mapping: `utc = utc_ms + (media - media_ms) * rate`."""
+
+    media_ms: float
+    utc_ms: float
+    rate: float
+
+    def place(self, media_ms: float) -> float:
+        """Return the UTC millisecond of a media time."""
+        return self.utc_ms + (media_ms - self.media_ms) * self.rate
+
+
+class Placer:
+    """The mapping of one run, made piece by piece; what was placed stays placed."""
+
+    def __init__(self) -> None:
+        self._points: deque[list[float]] = deque(maxlen=WINDOW)  # [media, arrival - media]
+        self._bucket = float("-inf")
+        self._piece: Piece | None = None
+        self._start_ms = 0.0
+        self._newest = float("-inf")
+
+    def observe(self, media_ms: float, arrival_ms: float) -> None:
+        """Take the arrival of a frame; one older than the newest bucket comes too late to count."""
+        offset = arrival_ms - media_ms
+        self._newest = max(self._newest, media_ms)
+        if media_ms >= self._bucket + BUCKET_MS:
+            self._bucket = media_ms
+            self._points.append([media_ms, offset])
+        elif media_ms >= self._bucket and offset < self._points[-1][1]:
+            self._points[-1] = [media_ms, offset]
+
+    def start(self, media_ms: float) -> Piece:
+        """Set the mapping from what was observed so far; `media_ms` is the run's first frame."""
+        height, slope = self._line(media_ms)
+        self._start_ms = media_ms
+        self._piece = Piece(media_ms, media_ms + height, 1 + slope)
+        return self._piece
+
+    def advance(self, media_ms: float) -> Piece:
+        """Return the piece that begins at `media_ms`, where the one before it ends.
+
+        It runs at the estimated rate, and as much faster or slower as brings it to the line,
+        within the limits: no steps, no drift.
+        """
+        assert self._piece is not None
+        utc_ms = self._piece.place(media_ms)
+        height, slope = self._line(media_ms)
+        settling = media_ms - self._start_ms < SETTLE_MS
+        limit = SETTLE_SLEW if settling else SLEW
+        error = media_ms + height - utc_ms
+        correction = max(-limit, min(limit, error / CATCH_UP_MS))
+        self._piece = Piece(media_ms, utc_ms, 1 + slope + correction)
+        return self._piece
+
+    @property
+    def rate(self) -> float:
+        """UTC per media time of the newest piece."""
+        return self._piece.rate if self._piece else 1.0
+
+    @property
+    def span_ms(self) -> float:
+        """Media time from the first frame observed to the newest."""
+        return self._newest - self._points[0][0] if self._points else 0.0
+
+    def early_by(self, media_ms: float, arrival_ms: float) -> float:
+        """Return by how much a frame would be placed after it arrived; 0 when it is not."""
+        if self._piece is None:
+            return 0.0
+        return max(0.0, self._piece.place(media_ms) - arrival_ms)
+
+    def _line(self, at_ms: float) -> tuple[float, float]:
+        """Return (height at `at_ms`, slope) of the line under the points."""
+        first, last = self._points[0], self._points[-1]
+        span = last[0] - first[0]
+        hull: list[list[float]] = []
+        for point in self._points:
+            while len(hull) >= 2 and _above(hull[-2], hull[-1], point):
+                hull.pop()
+            hull.append(point)
+        mean = sum(p[0] for p in self._points) / len(self._points)
+        slope = 0.0
+        for left, right in itertools.pairwise(hull):
+            if left[0] <= mean <= right[0]:
+                slope = (right[1] - left[1]) / (right[0] - left[0])
+                break
+        if span < RATE_NEEDS_MS and abs(slope) < WRONG_RATE:
+            slope = 0.0
+        height = min(p[1] - slope * (p[0] - at_ms) for p in self._points)
+        return height, slope
+
+
+def _above(left: list[float], middle: list[float], right: list[float]) -> bool:
+    """Say whether `middle` lies on or above the line from `left` to `right`."""
+    return (middle[1] - left[1]) * (right[0] - left[0]) >= (right[1] - left[1]) * (
+        middle[0] - left[0]
+    )

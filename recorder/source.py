@@ -1,0 +1,57 @@
+"""The port between a camera and the recorder: tracks, then frames, then a reason.
+
+Nothing above this file knows of child processes or of RTSP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.fmp4 import TrackInit
+from storage.index import GapCause
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One access unit. `pts` counts in the track's timescale, `arrival_ms` is UTC."""
+
+    track_id: int
+    pts: int
+    key: bool
+    data: bytes
+    arrival_ms: float
+    camera_ms: float | None = None  # the camera's own clock, from RTCP sender reports
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEnd:
+    """Why a source ended: a cause from the closed list and a sentence without secrets."""
+
+    cause: GapCause
+    detail: str
+
+
+class Sink(Protocol):
+    """Who takes what a source yields; called from the event loop, must not block."""
+
+    def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
+        """Take the codec configuration; comes once, before the first frame."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take one frame, in decode order within its track."""
+
+
+class Source(Protocol):
+    """A session with a camera."""
+
+    async def run(self, sink: Sink) -> SourceEnd:
+        """Yield into the sink until the session ends; cancelling it ends the session."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading: the sink is full."""
+
+    def resume(self) -> None:
+        """Read on."""

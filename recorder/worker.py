@@ -1,0 +1,100 @@
+"""A recorder process: the cameras of its share, one clock, one pool of threads for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+import structlog
+from config.model import Config
+from config.schedule import windows
+
+from recorder.camera import CameraRecorder, Target
+from recorder.clock import Clock
+from storage.spool import replace_file
+
+STATUS_FORMAT = "status/1"
+TICK_S = 0.5
+STATUS_EVERY = 4  # ticks
+DISK_THREADS = 8
+SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
+
+log = structlog.get_logger()
+
+
+def targets(config: Config, share: int, shares: int) -> list[Target]:
+    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one."""
+    found = [
+        Target(
+            election=config.election.id,
+            station=station.id,
+            camera=camera.id,
+            url=camera.url.reveal(),
+            transport=camera.transport,
+            keep_audio=camera.audio == "keep",
+            windows=tuple(windows(config.election, station, camera)),
+        )
+        for station in config.stations
+        for camera in station.cameras
+    ]
+    return [t for t in found if zlib.crc32(t.name.encode()) % shares == share]
+
+
+class Worker:
+    """Runs the cameras of one share until cancelled."""
+
+    def __init__(self, cameras: Sequence[Target], spool: Path, ffmpeg: str, share: int = 0):
+        self._clock = Clock()
+        self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
+        self.cameras = [CameraRecorder(t, spool, ffmpeg, self._clock, self._pool) for t in cameras]
+        self._status = spool / "_status" / f"recorder-{share}.json"
+
+    async def run(self) -> None:
+        """Record; on cancellation everything is sealed before this returns."""
+        log.info("Recorder started", cameras=len(self.cameras))
+        spread_s = min(5.0, SPREAD_S * len(self.cameras))
+        lives = [asyncio.create_task(c.run(spread_s), name=c.target.name) for c in self.cameras]
+        try:
+            await self._tick_for_ever(lives)
+        finally:
+            for life in lives:
+                life.cancel()
+            if lives:
+                await asyncio.wait(lives)
+            self._pool.shutdown()
+            self._write_status()
+            log.info("Recorder stopped, all recordings are sealed")
+
+    async def _tick_for_ever(self, lives: Sequence[asyncio.Task[None]]) -> None:
+        count = 0
+        while True:
+            if jumped_ms := self._clock.follow():
+                log.error("The clock of this machine was set", by_ms=round(jumped_ms))
+                for camera in self.cameras:
+                    camera.clock_jumped(jumped_ms)
+            for camera in self.cameras:
+                camera.tick()
+            for life in lives:
+                if life.done():
+                    life.result()  # a camera's life ends only by a fault: let the process restart
+            if count % STATUS_EVERY == 0:
+                await asyncio.get_running_loop().run_in_executor(self._pool, self._write_status)
+            count += 1
+            await asyncio.sleep(TICK_S)
+
+    def _write_status(self) -> None:
+        record = {
+            "kuager": STATUS_FORMAT,
+            "pid": os.getpid(),
+            "written_ms": int(self._clock.now_ms()),
+            "cameras": {c.target.name: c.status_dict() for c in self.cameras},
+        }
+        with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
+            self._status.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._status, orjson.dumps(record))
