@@ -92,7 +92,12 @@ class Cutter:
             if self._audio and frame.track_id == self._audio.id:
                 self._sound.append(frame)
             return []
-        self._check_continuity(frame)
+        try:
+            self._check_continuity(frame)
+        except Broken:
+            if self.run_start_ms is not None:
+                raise
+            self._forget()  # the first frames of a session are often wrong: begin with this one
         self._observe(frame)
         self._last, self.newest_ms = frame, frame.arrival_ms
         self._newest_pts = max(self._newest_pts, frame.pts)
@@ -120,7 +125,7 @@ class Cutter:
         ahead_ms = self._placer.early_by(self._ms(frame.pts), frame.arrival_ms)
         if step_ms < -JUMP_MS:
             raise Broken(GapCause.CLOCK_JUMP, f"media time jumped back by {-step_ms / 1000:.1f} s")
-        if ahead_ms > JUMP_MS or (self.run_start_ms is None and step_ms > waited_ms + 10 * JUMP_MS):
+        if ahead_ms > JUMP_MS or step_ms > waited_ms + 10 * JUMP_MS:
             raise Broken(
                 GapCause.CLOCK_JUMP,
                 f"media time jumped ahead by {max(step_ms, ahead_ms) / 1000:.1f} s",
@@ -134,6 +139,11 @@ class Cutter:
             self._burst = frame.arrival_ms - self._last.arrival_ms < BURST * taken_ms
         if not self._burst:
             self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
+
+    def _forget(self) -> None:
+        self._open, self._open_bytes, self._burst, self._last = [], 0, True, None
+        self._placer = Placer()
+        self._newest_pts = 0
 
     # -- the beginning of a run ----------------------------------------------------------
 
@@ -192,7 +202,8 @@ class Cutter:
     def _cut(self, end: float) -> Cut:
         """Close the open segment at media time `end`."""
         frames, self._open, self._open_bytes = self._open, [], 0
-        piece = self._placer.advance(self._start)
+        longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
+        piece = self._placer.advance(self._start, longest_ms / max(1.0, end - self._start))
         tfdt = self._tfdt
         times: list[int] = []
         for pts in sorted(f.pts for f in frames):

@@ -29,7 +29,11 @@ PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 OLDEST = (5, 1)
 STOP_S = 2.0
 COPIED_VIDEO = {"h264", "h265"}
-_NOISE = re.compile(r"deprecated|Last message repeated|Timestamps are unset|DTS|non monoton", re.I)
+_NOISE = re.compile(
+    r"deprecated|Last message repeated|Timestamps are unset|DTS|non monoton|pts has no value"
+    r"|PRFT|Broken pipe",
+    re.I,
+)
 
 
 class FfmpegMissing(RuntimeError):
@@ -121,6 +125,7 @@ class FfmpegSource:
             "-protocol_whitelist",
             "file,rtsp,rtsps,rtp,tcp,udp,tls,crypto,pipe,fd",
         ]
+        out += ["-analyzeduration", "500000", "-fpsprobesize", "0"]
         out += ["-f", "concat", "-i", "pipe:0", "-map", "0:v:0"]
         if self._description.video in COPIED_VIDEO:
             out += [
@@ -147,7 +152,9 @@ class FfmpegSource:
             lines += ["option rtsp_transport tcp+udp", "option rtsp_flags prefer_tcp"]
         else:
             lines += [f"option rtsp_transport {self._transport}"]
-        lines += ["option timeout 10000000", "option analyzeduration 2000000"]
+        # short probes: the codecs are known; what they guess of frame rates is not used
+        lines += ["option timeout 10000000", "option analyzeduration 1000000"]
+        lines += ["option fpsprobesize 0"]
         return ("\n".join(lines) + "\n").encode()
 
     @property

@@ -67,11 +67,12 @@ class Placer:
         self._piece = Piece(media_ms, media_ms + height, 1 + slope)
         return self._piece
 
-    def advance(self, media_ms: float) -> Piece:
+    def advance(self, media_ms: float, highest_rate: float = float("inf")) -> Piece:
         """Return the piece that begins at `media_ms`, where the one before it ends.
 
         It runs at the estimated rate, and as much faster or slower as brings it to the line,
-        within the limits: no steps, no drift.
+        within the limits: no steps, no drift. `highest_rate` keeps a segment from becoming
+        longer than its playlist allows when the estimate itself moves.
         """
         assert self._piece is not None
         utc_ms = self._piece.place(media_ms)
@@ -80,7 +81,7 @@ class Placer:
         limit = SETTLE_SLEW if settling else SLEW
         error = media_ms + height - utc_ms
         correction = max(-limit, min(limit, error / CATCH_UP_MS))
-        self._piece = Piece(media_ms, utc_ms, 1 + slope + correction)
+        self._piece = Piece(media_ms, utc_ms, min(1 + slope + correction, highest_rate))
         return self._piece
 
     @property

@@ -1,0 +1,200 @@
+"""`kuager run`: a supervisor of one process per role, and the roles themselves.
+
+The supervisor holds no camera, no connection and no file that anyone waits for. A process that
+dies is started again; when the supervisor itself dies, its processes notice (their standard
+input ends) and finish as on SIGTERM, so that nothing is recorded twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+import uvloop
+
+from config.model import Config
+from recorder.ffmpeg import find_ffmpeg
+from recorder.worker import Worker, targets
+from storage.archive import open_archive
+from storage.catalogue import Catalogue
+from storage.uploader import Uploader
+from streaming.app import check_port, serve
+
+STOP_S = 30.0  # for sealing and flushing everything, then the hard way
+RESTART_S = (0.0, 1.0, 2.0, 5.0)
+HEALTHY_S = 60.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    arguments: list[str]
+    process: asyncio.subprocess.Process | None = None
+    rung: int = 0
+    started: float = field(default=0.0)
+
+
+class Supervisor:
+    """Starts the roles' processes, restarts each that ends, stops them all."""
+
+    def __init__(self, config: Config):
+        self._config = config
+        roles = [
+            *(("recorder", n, config.workers) for n in range(config.workers)),
+            ("uploader", 0, 1),
+            *(("web", n, config.web.processes) for n in range(config.web.processes)),
+        ]
+        self._children = [
+            _Child(
+                f"{role}-{n}",
+                ["run", "--config", str(config.path), "--role", role, "--share", f"{n}/{of}", "--supervised"],
+            )
+            for role, n, of in roles
+        ]
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Run until cancelled; then every process has ended when this returns."""
+        keepers = [asyncio.create_task(self._keep(c)) for c in self._children]
+        try:
+            await asyncio.gather(*keepers)
+        finally:
+            self._stopping = True
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await asyncio.shield(self._stop())
+
+    async def _keep(self, child: _Child) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            child.started = loop.time()
+            # a pipe nobody writes to: its end tells the child that the supervisor is gone
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "kuager",
+                *child.arguments,
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which asks them
+            )
+            code = await child.process.wait()
+            if loop.time() - child.started > HEALTHY_S:
+                child.rung = 0
+            pause_s = RESTART_S[child.rung]
+            child.rung = min(child.rung + 1, len(RESTART_S) - 1)
+            log.error(
+                "A process ended and is started again", process=child.name, code=code, in_s=pause_s
+            )
+            await asyncio.sleep(pause_s)
+
+    async def _stop(self) -> None:
+        running = [c for c in self._children if c.process and c.process.returncode is None]
+        for child in running:
+            assert child.process is not None
+            child.process.terminate()
+        waits = [asyncio.ensure_future(c.process.wait()) for c in running if c.process]
+        if waits:
+            await asyncio.wait(waits, timeout=STOP_S)
+        for child in running:
+            assert child.process is not None
+            if child.process.returncode is None:
+                log.error("A process did not stop in time and is killed", process=child.name)
+                child.process.kill()
+
+    def kill(self) -> None:
+        """End everything at once: the second signal."""
+        for child in self._children:
+            if child.process and child.process.returncode is None:
+                child.process.kill()
+
+
+async def _recorder(config: Config, share: int, shares: int) -> None:
+    cameras = targets(config, share, shares)
+    await Worker(cameras, config.spool, find_ffmpeg(config.ffmpeg), share).run()
+
+
+async def _uploader(config: Config) -> None:
+    catalogue = await Catalogue.open(config.database_url)
+    archive = open_archive(config.archive)
+    try:
+        await Uploader(config, catalogue, archive).run()
+    finally:
+        await archive.close()
+        await catalogue.close()
+
+
+def run_role(config: Config, role: str, share: tuple[int, int], supervised: bool) -> int:
+    """Run one role in this process until SIGTERM or SIGINT; supervised, also until the
+    supervisor is gone."""
+    starts: dict[str, Callable[[], Awaitable[None]]] = {
+        "recorder": lambda: _recorder(config, *share),
+        "uploader": lambda: _uploader(config),
+        "web": lambda: serve(config),
+    }
+    return _run_until_signal(starts[role], parent_on_stdin=supervised)
+
+
+def run_all(config: Config) -> int:
+    """Run every role under a supervisor; returns the exit code."""
+    check_port(config.web.host, config.web.port)
+    find_ffmpeg(config.ffmpeg)
+    supervisor: Supervisor | None = None
+
+    async def start() -> None:
+        nonlocal supervisor
+        supervisor = Supervisor(config)
+        await supervisor.run()
+
+    return _run_until_signal(start, kill=lambda: supervisor.kill() if supervisor else None)
+
+
+def _run_until_signal(
+    start: Callable[[], Awaitable[None]],
+    *,
+    kill: Callable[[], None] = lambda: None,
+    parent_on_stdin: bool = False,
+) -> int:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(start())
+        asked = 0
+
+        def stop() -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                task.cancel()
+            else:
+                kill()
+                os._exit(1)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        if parent_on_stdin:
+            await loop.connect_read_pipe(lambda: _Parent(stop), sys.stdin)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not asked:
+                raise
+
+    uvloop.run(main())
+    return 0
+
+
+class _Parent(asyncio.Protocol):
+    """Standard input of a child of the supervisor: it ends when the supervisor does."""
+
+    def __init__(self, gone: Callable[[], None]):
+        self._gone = gone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone()

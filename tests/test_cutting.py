@@ -1,0 +1,248 @@
+"""Frames to segments: no input makes a wrong duration, an unbounded buffer or a broken segment."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorder.cutting import (
+    LONGEST_TARGET_S,
+    MAX_FRAMES,
+    ROUNDS_DOWN_S,
+    Broken,
+    Cut,
+    Cutter,
+    output_tracks,
+    target_duration,
+)
+from recorder.source import Frame
+from storage.fmp4 import TrackInit, boxes, make_box, parse_moof, write_segment
+from storage.index import GapCause
+
+AVC1 = make_box(b"avc1", bytes(78), make_box(b"avcC", b"\1B\0\x1e"))
+VIDEO = TrackInit(1, "video", "h264", 90_000, AVC1, 854, 480)
+AUDIO = TrackInit(2, "audio", "aac", 48_000, make_box(b"mp4a", bytes(28)))
+UTC0 = 1_764_392_400_000.0
+
+
+def camera(
+    seconds: float, *, fps: float = 25, gop: int = 50, start: int = 900_000, delay: float = 30
+) -> list[Frame]:
+    step = 90_000 / fps
+    return [
+        Frame(1, start + round(n * step), n % gop == 0, b"v" * 10, UTC0 + n * 1000 / fps + delay)
+        for n in range(int(seconds * fps))
+    ]
+
+
+def cut_all(cutter: Cutter, frames: list[Frame]) -> list[Cut]:
+    cuts = [cut for f in frames for cut in cutter.push(f)]
+    return cuts + cutter.finish()
+
+
+def check(cutter: Cutter, cuts: list[Cut]) -> None:
+    """What holds for any input."""
+    end = cuts[0].tfdt_90k if cuts else 0
+    for cut in cuts:
+        assert cut.tfdt_90k == end and cut.duration_90k > 0
+        end += cut.duration_90k
+        # RFC 8216, 4.3.3.1: rounded to whole seconds, at most the target duration
+        assert int(cut.duration_90k / 90_000 + 0.5) <= cutter.target_duration_s
+        video = cut.runs[0]
+        assert video.decode_time == cut.tfdt_90k
+        assert sum(s.duration for s in video.samples) == cut.duration_90k
+        assert all(s.duration > 0 for s in video.samples)
+        assert len(video.samples) <= MAX_FRAMES
+        assert video.samples[0].sync == cut.starts_with_key
+        data = write_segment(1, cut.runs)
+        moof, _ = boxes(data, 0, len(data))
+        assert [f.samples for f in parse_moof(data, moof)] == [tuple(r.samples) for r in cut.runs]
+
+
+def test_segments_are_keyframe_intervals() -> None:
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, camera(21))
+    check(cutter, cuts)
+    assert cutter.target_duration_s == 2
+    assert all(c.starts_with_key for c in cuts)
+    assert [round(c.duration_90k / 90_000, 1) for c in cuts] == [2.0] * 10 + [1.0]
+    assert abs(cutter.run_start_ms - UTC0 - 30) < 2  # type: ignore[operator]
+
+
+def test_no_frame_is_lost_or_twice() -> None:
+    frames = camera(30, gop=60)
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, frames)
+    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
+
+
+def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
+    """Decode order I P B B P B B ...: the segment starts with its first shown frame."""
+    order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    frames = [
+        Frame(1, (g * 10 + p) * 3_600, k == 0, b"x", UTC0 + (g * 10 + k) * 40 + 150)
+        for g in range(20)
+        for k, p in enumerate(order)
+    ]
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, frames)
+    check(cutter, cuts)
+    shown = []
+    for cut in cuts:
+        at = cut.tfdt_90k
+        for sample in cut.runs[0].samples:
+            shown.append(at + sample.cts)
+            at += sample.duration
+    assert [round(s / 3_600) for s in shown] == [f.pts // 3_600 for f in frames]
+    assert all(c.runs[0].samples[0].cts == 0 for c in cuts)
+
+
+def test_no_keyframe_ever_is_cut_all_the_same() -> None:
+    frames = camera(60, gop=100_000)
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, frames)
+    check(cutter, cuts)
+    assert [c.starts_with_key for c in cuts] == [True] + [False] * (len(cuts) - 1)
+    assert cutter.target_duration_s == LONGEST_TARGET_S
+    assert all(c.duration_90k <= (LONGEST_TARGET_S + ROUNDS_DOWN_S + 0.1) * 90_000 for c in cuts)
+
+
+def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
+    frames = camera(80)
+    frames = [
+        Frame(f.track_id, f.pts, f.key and not 250 < n < 1700, f.data, f.arrival_ms)
+        for n, f in enumerate(frames)
+    ]
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, frames)
+    check(cutter, cuts)
+    assert cutter.target_duration_s == 2
+    assert sum(not c.starts_with_key for c in cuts) >= 24
+
+
+def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
+    cutter = Cutter([VIDEO])
+    with pytest.raises(Broken) as broken:
+        cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(30)])
+    assert broken.value.cause is GapCause.STREAM_BROKEN
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_jump_of_media_time_ends_the_run_and_claims_nothing(hours: int) -> None:
+    frames = camera(20, start=9_000_000_000)
+    late = [
+        Frame(1, f.pts + hours * 3600 * 90_000, f.key, f.data, f.arrival_ms) for f in frames[265:]
+    ]
+    cutter = Cutter([VIDEO])
+    cuts = [c for f in frames[:265] for c in cutter.push(f)]
+    with pytest.raises(Broken) as broken:
+        cutter.push(late[0])
+    assert broken.value.cause is GapCause.CLOCK_JUMP
+    cuts += cutter.finish()
+    check(cutter, cuts)
+    total = sum(c.duration_90k for c in cuts) / 90_000
+    assert abs(total - 265 / 25) < 0.05
+
+
+def test_a_hole_is_a_gap_not_a_long_frame() -> None:
+    frames = camera(20)
+    cutter = Cutter([VIDEO])
+    with pytest.raises(Broken) as broken:
+        cut_all(cutter, frames[:265] + frames[365:])
+    assert broken.value.cause is GapCause.NO_DATA
+
+
+def test_wrong_first_times_cost_a_keyframe_interval_not_the_session() -> None:
+    frames = camera(20)
+    wrong = Frame(1, frames[0].pts + 90_000 * 7200, True, b"v", frames[0].arrival_ms - 1)
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, [wrong, *frames])
+    check(cutter, cuts)
+    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
+
+
+def test_audio_goes_along_in_step() -> None:
+    frames = camera(20)
+    sound = [
+        Frame(2, 480_000 + n * 1024, True, b"a", UTC0 + n * 1024 / 48 + 60) for n in range(937)
+    ]
+    both = sorted(frames + sound, key=lambda f: f.arrival_ms)
+    cutter = Cutter([VIDEO, AUDIO])
+    cuts = cut_all(cutter, both)
+    check(cutter, cuts)
+    end = None
+    count = 0
+    for cut in cuts:
+        audio = cut.runs[1]
+        assert audio.track_id == 2
+        at = audio.decode_time / 48_000
+        assert abs(at - cut.tfdt_90k / 90_000) < 0.1
+        if end is not None:
+            assert abs(audio.decode_time - end) <= 1
+        end = audio.decode_time + sum(s.duration for s in audio.samples)
+        count += len(audio.samples)
+    assert count >= 930
+
+
+def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
+    """Frames that the camera held, all at once, then real time: time is set by what is live."""
+    frames = camera(20)
+    held = [
+        Frame(1, f.pts, f.key, f.data, frames[60].arrival_ms + n * 0.1)
+        for n, f in enumerate(frames[:60])
+    ]
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, held + frames[61:])
+    check(cutter, cuts)
+    assert cutter.run_start_ms is not None
+    assert abs(cutter.run_start_ms - UTC0 - 30) < 45
+
+
+@pytest.mark.parametrize(
+    ("interval", "target"),
+    [(2.0, 2), (1.0, 2), (0.5, 2), (4.0, 4), (1.5, 3), (2.13, 2), (2.4, 3), (30.0, 8), (0.04, 2)],
+)
+def test_target_duration(interval: float, target: int) -> None:
+    assert target_duration([0, interval, 2 * interval]) == target
+
+
+def test_output_tracks() -> None:
+    mixed = [TrackInit(7, "audio", "aac", 8000, b""), TrackInit(9, "video", "h265", 12800, b"")]
+    video, audio = output_tracks(mixed)
+    assert (video.id, video.timescale, audio.id, audio.timescale) == (1, 90_000, 2, 8000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 10_000))
+def test_any_frames(data: st.DataObject, seed: int) -> None:
+    """Random rates, keyframes, jitter, losses, jumps and sizes."""
+    rng = random.Random(seed)
+    fps = data.draw(st.floats(0.6, 60))
+    gop = data.draw(st.integers(1, 400))
+    chaos = data.draw(st.floats(0, 0.1))
+    target = data.draw(st.integers(0, 8))
+    cutter = Cutter([VIDEO, AUDIO], target if target != 1 else 2)
+    cuts: list[Cut] = []
+    pts, arrival = rng.randrange(2**33), UTC0
+    for n in range(int(min(60, 2000 / fps) * fps)):
+        pts += round(90_000 / fps * rng.uniform(0.5, 1.5))
+        arrival += 1000 / fps * rng.uniform(0, 2)
+        frame_pts = pts
+        if rng.random() < chaos:
+            frame_pts += rng.choice([-1, 1]) * rng.randrange(1, 90_000 * rng.choice([1, 3, 7200]))
+        if rng.random() < chaos:
+            continue
+        try:
+            cuts += cutter.push(
+                Frame(1, max(0, frame_pts), n % gop == 0, bytes(rng.randrange(1, 50)), arrival)
+            )
+            if rng.random() < 0.5:
+                cutter.push(Frame(2, max(0, frame_pts) * 48 // 90, True, b"a", arrival))
+        except Broken:
+            break
+        assert len(cutter._open) <= MAX_FRAMES + 1
+    cuts += cutter.finish()
+    check(cutter, cuts)

@@ -1,0 +1,286 @@
+"""The spool: what is on the disk at any moment is enough to go on, and numbers never repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.index import ClockState, GapCause, Index, Track, parse_index
+from storage.spool import CameraSpool, Numbers, Run, SpoolBusy, read_gaps
+
+UTC0 = 1_764_392_400_000
+TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)
+CLOCK = ClockState(True, 3)
+
+
+def open_spool(root: Path, floor: Numbers = Numbers()) -> CameraSpool:  # noqa: B008
+    return CameraSpool(root, "e", "s", "c", floor)
+
+
+def run_at(ms: int) -> Run:
+    return Run(ms, b"init" * 20, TRACKS, 2)
+
+
+def write(spool: CameraSpool, run: Run, n: int, count: int = 1) -> None:
+    for k in range(n, n + count):
+        spool.append(
+            run,
+            b"moof" + os.urandom(200),
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=run.run_start_ms + k * 2000 + 5,
+            camera_ms=None,
+            clock=CLOCK,
+        )
+
+
+def indexes(root: Path) -> list[Index]:
+    found = [parse_index(p.read_bytes()) for p in root.glob("s/c/*/*.jsonl")]
+    return sorted(found, key=lambda i: i.header.record_seq)
+
+
+def check_files(root: Path) -> list[Index]:
+    """Every index line describes bytes that are there; numbers go on by one; seals are true."""
+    found = indexes(root)
+    numbers = [s.segment_no for i in found for s in i.segments]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [i.header.record_seq for i in found] == list(range(1, len(found) + 1))
+    for path in root.glob("s/c/*/*.jsonl"):
+        index, media = parse_index(path.read_bytes()), path.with_suffix(".mp4").read_bytes()
+        header = index.header
+        assert hashlib.sha256(media[: header.init_length]).hexdigest() == header.init_sha256
+        for s in index.segments:
+            part = media[s.offset : s.offset + s.length]
+            assert hashlib.sha256(part).hexdigest() == s.sha256
+        if index.seal:
+            assert index.seal.length == len(media)
+            assert index.seal.sha256 == hashlib.sha256(media).hexdigest()
+            assert index.seal.segments == len(index.segments)
+    return found
+
+
+def test_recordings_rotate_within_a_run_and_tile(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 100)
+    spool.seal(GapCause.CLOSED_BY_CAMERA)
+    spool.close()
+    found = check_files(tmp_path)
+    assert 4 <= len(found) <= 5
+    for before, after in itertools.pairwise(found):
+        assert before.seal is not None
+        assert before.seal.end_ms == after.start_ms
+        assert before.seal.end_reason is None
+        assert before.header.run_no == after.header.run_no == 1
+        assert not after.header.overlaps
+    assert found[-1].seal is not None
+    assert found[-1].seal.end_reason is GapCause.CLOSED_BY_CAMERA
+    assert all(len(i.segments) <= 31 for i in found)
+
+
+def test_rotations_of_cameras_are_staggered(tmp_path: Path) -> None:
+    firsts = set()
+    for n in range(20):
+        spool = CameraSpool(tmp_path, "e", "s", f"c{n}", Numbers())
+        write(spool, run_at(UTC0), 0, 40)
+        spool.seal(None)
+        spool.close()
+        paths = sorted((tmp_path / "s" / f"c{n}").glob("*/*.jsonl"))
+        firsts.add(paths[1].name[:9])
+    assert len(firsts) > 10
+
+
+def test_one_owner(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    with pytest.raises(SpoolBusy):
+        open_spool(tmp_path)
+    spool.close()
+    open_spool(tmp_path).close()
+
+
+def test_a_gap_is_carried_by_the_next_recording(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.seal(GapCause.NO_DATA)
+    spool.begin_gap(UTC0 + 10_000, GapCause.NO_DATA, "no picture for 5 s")
+    assert spool.open_gap is not None
+    write(spool, run_at(UTC0 + 25_000), 0, 2)
+    assert spool.open_gap is None
+    spool.seal(GapCause.RECORDER_STOPPED)
+    spool.close()
+    found = check_files(tmp_path)
+    (gap,) = found[1].header.gaps
+    assert (gap.start_ms, gap.end_ms, gap.cause) == (UTC0 + 10_000, UTC0 + 25_000, "no_data")
+    assert read_gaps(tmp_path / "s/c/gaps.jsonl") == [gap]
+    assert [i.header.run_no for i in found] == [1, 2]
+
+
+def test_pictures_that_the_camera_held_shorten_the_gap(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.seal(GapCause.NO_DATA)
+    spool.begin_gap(UTC0 + 10_000, GapCause.NO_DATA)
+    spool.end_gap(UTC0 + 20_000)
+    spool.begin_gap(UTC0 + 20_000, GapCause.UNREACHABLE)
+    write(spool, run_at(UTC0 + 19_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    assert [(g.start_ms - UTC0, g.end_ms) for g in read_gaps(tmp_path / "s/c/gaps.jsonl")] == [
+        (10_000, UTC0 + 19_000),
+        (20_000, UTC0 + 20_000),  # none: it ends where it starts
+    ]
+    assert [len(i.header.gaps) for i in indexes(tmp_path)] == [0, 1]
+
+
+def test_a_clock_set_back_overlaps_and_drops_nothing(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.seal(GapCause.CLOCK_JUMP)
+    write(spool, run_at(UTC0 - 3_600_000), 0, 5)
+    spool.seal(None)
+    spool.close()
+    found = check_files(tmp_path)
+    assert [i.header.overlaps for i in found] == [False, True]
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"segment_no":4,"sta', b"\0" * 40])
+def test_crash_in_a_recording_is_repaired_at_start(tmp_path: Path, tail: bytes) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    spool.abandon()
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    with path.open("ab") as index, path.with_suffix(".mp4").open("ab") as media:
+        media.write(b"a segment without its line")
+        index.write(tail)
+    spool = open_spool(tmp_path)
+    assert spool.last_end_reason is GapCause.RECORDER_CRASHED
+    assert spool.last_end_ms == UTC0 + 6_000
+    write(spool, run_at(UTC0 + 9_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    found = check_files(tmp_path)
+    assert [len(i.segments) for i in found] == [3, 2]
+    assert [i.header.run_no for i in found] == [1, 2]
+    assert found[0].seal is not None and found[0].seal.end_reason == "recorder_crashed"
+
+
+def test_crash_before_the_first_segment_uses_the_numbers_again(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    spool.seal(GapCause.NO_DATA)
+    write(spool, run_at(UTC0 + 60_000), 0, 1)
+    spool.abandon()
+    spool.close()
+    last = max(tmp_path.glob("s/c/*/*.jsonl"), key=lambda p: int(p.stem.rpartition("-")[2]))
+    header = last.read_bytes().splitlines(keepends=True)[0]
+    for content in (header, None):
+        if content is None:
+            last.unlink()
+            last.with_suffix(".mp4").unlink()
+        else:
+            last.write_bytes(content)
+        spool = open_spool(tmp_path)
+        assert spool.numbers.record_seq == 1
+        assert spool.numbers.run_no == 1
+        assert spool.next_segment_no == 4
+        spool.close()
+        if content is not None:
+            last.write_bytes(header)
+            last.with_suffix(".mp4").write_bytes(b"init" * 20)
+
+
+def test_damaged_bytes_are_cut_off_not_believed(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.abandon()
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.mp4")
+    data = bytearray(path.read_bytes())
+    data[-300] ^= 1  # in the segment before the last
+    path.write_bytes(data)
+    open_spool(tmp_path).close()
+    (index,) = check_files(tmp_path)
+    assert len(index.segments) == 3
+
+
+def test_lost_numbers_go_on_higher_with_a_new_epoch(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 40)
+    spool.seal(GapCause.NO_DATA)
+    before = spool.numbers
+    spool.close()
+    (tmp_path / "s/c/camera.json").write_bytes(b"\0\0\0")
+    spool = open_spool(tmp_path)
+    assert spool.numbers.epoch == before.epoch + 1
+    assert spool.numbers.segment_no == before.segment_no
+    assert spool.numbers.record_seq == before.record_seq
+    spool.close()
+    other = open_spool(tmp_path / "new", Numbers(3, 7, 90, 2_500, 4, 2))
+    assert (other.numbers.epoch, other.next_segment_no) == (4, 2_501)
+    other.close()
+
+
+WRITER = """
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from tests.test_spool import open_spool, run_at, write, UTC0
+from storage.index import GapCause
+root = Path(sys.argv[1])
+spool = open_spool(root)
+start = (spool.last_end_ms or UTC0) + 3_000
+print("open", flush=True)
+for r in range(1000):
+    run = run_at(start)
+    for n in range(17):
+        write(spool, run, n)
+    spool.seal(GapCause.NO_DATA)
+    start += 40_000
+    spool.begin_gap(start - 6_000, GapCause.NO_DATA)
+"""
+
+
+def test_kill_at_any_moment(tmp_path: Path) -> None:
+    """kill -9 forty times: numbers never repeat, nothing indexed is lost, gaps can be read."""
+    rng = random.Random(7)
+    seen: dict[int, str] = {}
+    code = WRITER.format(path=sys.path)
+    for _ in range(40):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        while (line := child.stdout.readline()) != b"open\n":  # log lines come before it
+            assert line
+        try:
+            child.wait(rng.uniform(0, 0.05))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        child.stdout.close()
+        now = {s.segment_no: s.sha256 for i in indexes_whole(tmp_path) for s in i.segments}
+        assert all(now[n] == digest for n, digest in seen.items())
+        seen = now
+    open_spool(tmp_path).close()
+    found = check_files(tmp_path)
+    assert all(i.seal for i in found)
+    assert len(seen) > 100
+    read_gaps(tmp_path / "s/c/gaps.jsonl")
+
+
+def indexes_whole(root: Path) -> list[Index]:
+    out = []
+    for path in root.glob("s/c/*/*.jsonl"):
+        data = path.read_bytes()
+        if b"\n" in data:
+            out.append(parse_index(data))
+    return out
