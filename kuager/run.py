@@ -54,7 +54,16 @@ class Supervisor:
         self._children = [
             _Child(
                 f"{role}-{n}",
-                ["run", "--config", str(config.path), "--role", role, "--share", f"{n}/{of}", "--supervised"],
+                [
+                    "run",
+                    "--config",
+                    str(config.path),
+                    "--role",
+                    role,
+                    "--share",
+                    f"{n}/{of}",
+                    "--supervised",
+                ],
             )
             for role, n, of in roles
         ]

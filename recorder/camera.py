@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from config.schedule import Window, clip
 
+from config.schedule import Window, clip
 from recorder.clock import Clock, clock_state
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
 from recorder.ffmpeg import FfmpegSource, redact
@@ -32,6 +32,8 @@ STALLED_S = 2.0  # without a picture: said so
 SILENCE_S = 5.0  # without a picture: the session is ended
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+SOUND_S = 10.0  # without sound where it was promised
+DEAF_MS = 600_000  # until it is asked for again
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes that wait for a slow disk before the camera must wait
 
@@ -121,6 +123,7 @@ class CameraRecorder:
         self._spool: CameraSpool | None = None
         self._session: _Session | None = None
         self._rung = 0
+        self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
 
@@ -189,7 +192,7 @@ class CameraRecorder:
             self.target.url,
             description,
             transport=self.target.transport,
-            keep_audio=self.target.keep_audio,
+            keep_audio=self.target.keep_audio and self._clock.now_ms() > self.deaf_until_ms,
             clock_ms=self._clock.now_ms,
         )
         assert self._spool is not None
@@ -340,6 +343,7 @@ class _Session:
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
         self._pictures = 0
+        self._hearing_since: float | None = None  # where the stream has sound
         self._loop = loop
 
     async def hold(self) -> SourceEnd | None:
@@ -393,6 +397,11 @@ class _Session:
                 self.end(SourceEnd(GapCause.NO_DATA, text))
         elif waited_s > SILENCE_S:
             self.end(SourceEnd(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
+        elif self._hearing_since and self._loop.time() - self._hearing_since > SOUND_S:
+            # ffmpeg holds every picture back for a track that does not come
+            self._camera.deaf_until_ms = self._clock.now_ms() + DEAF_MS
+            text = "the camera promises sound and sends none; recording goes on without it"
+            self.end(SourceEnd(GapCause.STREAM_BROKEN, text))
         elif waited_s > STALLED_S and self._camera.status.state is State.RECORDING:
             self._camera._move(Event.SILENCE)
 
@@ -401,7 +410,10 @@ class _Session:
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
         """Take the codec configuration."""
         self._tracks, self._transcoded = output_tracks(tracks), transcoded
+        self._video_id = next(t.id for t in tracks if t.kind == "video")
         self._cutter = Cutter(tracks, self._spool.numbers.target_duration_s)
+        if len(self._tracks) > 1:
+            self._hearing_since = self._loop.time()
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame; cut, and hand what is cut to the writer."""
@@ -413,7 +425,9 @@ class _Session:
         except Broken as broken:
             self.end(SourceEnd(broken.cause, broken.detail))
             return
-        if frame.camera_ms is not None or frame.track_id == self._tracks[0].id:
+        if frame.track_id != self._video_id:
+            self._hearing_since = self._loop.time()
+        else:
             self._waiting_since = self._loop.time()
             self._pictures += 1
             status = self._camera.status

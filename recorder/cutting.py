@@ -9,11 +9,11 @@ B-frames too. (Composition offsets may then be negative: `trun` version 1, 14496
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from recorder.placing import Piece, Placer
 from recorder.source import Frame
@@ -28,6 +28,7 @@ MAX_FRAMES = 2_000
 AUDIO_FRAMES = 2_000
 JUMP_MS = 1_000.0  # media time that runs ahead of arrival, or back, by more has jumped
 NO_KEYFRAME_MS = 20_000.0
+FIRST_FRAMES, FIRST_STEP = 6, 3  # of a session: steps this many times the usual are not believed
 BURST = 0.25  # frames that come this much faster than they were taken were held back by somebody
 
 
@@ -162,7 +163,7 @@ class Cutter:
             return []
         if self._placer.span_ms <= 0:
             self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
-        held, self._open, self._open_bytes = self._open, [], 0
+        held, self._open, self._open_bytes = _retimed(self._open), [], 0
         self._start = self._ms(held[0].pts)
         first = self._placer.start(self._start)
         self._origin = first.utc_ms
@@ -251,7 +252,7 @@ class Cutter:
         if not taken:
             return None
         if len(taken) > 1:
-            self._sound_step = min(t[0] - s[0] for s, t in itertools.pairwise(taken))
+            self._sound_step = min(t[0] - s[0] for s, t in pairwise(taken))
         self._sound_end = taken[-1][0] + max(1, round(self._sound_step))
         starts = [at for at, _ in taken]
         samples = [
@@ -259,6 +260,27 @@ class Cutter:
             for (at, f), following in zip(taken, [*starts[1:], self._sound_end], strict=True)
         ]
         return TrackRun(2, starts[0], samples, [f.data for _, f in taken])
+
+
+def _retimed(frames: list[Frame]) -> list[Frame]:
+    """Return the first frames of a session with their times put right.
+
+    The very first often lie seconds before the ones that follow without a break: they are set
+    one usual step apart, backwards from the first whose time can be believed.
+    """
+    order = sorted(range(len(frames)), key=lambda n: frames[n].pts)
+    times = [frames[n].pts for n in order]
+    steps = [b - a for a, b in pairwise(times)]
+    if len(steps) < 2 * FIRST_FRAMES:
+        return frames
+    usual = sorted(steps)[len(steps) // 2]
+    wrong = [n for n, step in enumerate(steps[:FIRST_FRAMES]) if step > FIRST_STEP * usual]
+    if wrong:
+        good = wrong[-1] + 1
+        for n in range(good):
+            times[n] = times[good] - (good - n) * usual
+    right = dict(zip(order, times, strict=True))
+    return [replace(f, pts=right[n]) for n, f in enumerate(frames)]
 
 
 def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:
@@ -273,7 +295,7 @@ def target_duration(keys_s: Sequence[float]) -> int:
 
     A segment is as many whole keyframe intervals as make about two seconds.
     """
-    steps = sorted(b - a for a, b in itertools.pairwise(keys_s) if b > a)
+    steps = sorted(b - a for a, b in pairwise(keys_s) if b > a)
     if not steps:
         return LONGEST_TARGET_S
     interval = steps[len(steps) // 2]

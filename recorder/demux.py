@@ -17,10 +17,10 @@ from storage.index import GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
-# Without sender reports ffmpeg stamps `prft` with the moment of writing, which is this close
-# to our reading of it.
-OWN_CLOCK_MS = 8.0
-REPORT_FRAMES = 9
+# Without sender reports ffmpeg stamps `prft` with the moment of writing, which is this close to
+# our reading it; with them it is the moment of taking, at least a frame earlier.
+OWN_CLOCK_MS = 5.0
+LAGS = 15  # frames
 
 
 class Demuxer:
@@ -35,13 +35,15 @@ class Demuxer:
         self._sink = sink
         self._buffer = bytearray()
         self._tracks: dict[int, TrackInit] = {}
+        self._ends: dict[int, int] = {}  # where the newest sample of a track ended
         self._told = False
         self._sets: tuple[bytes, ...] = ()
         self._transcoded = tuple(transcoded)
         self._kinds = kinds
         self._shown: deque[float] = deque(maxlen=latency_frames + 1)
         self._prft_ms: float | None = None
-        self._lags: deque[float] = deque(maxlen=REPORT_FRAMES)
+        self._lags: deque[float] = deque(maxlen=LAGS)
+        self._camera_offset_ms = 0.0  # the camera's clock less media time
 
     def feed(self, data: bytes, now_ms: float) -> None:
         """Take bytes that were read at `now_ms` (UTC); ends with `self.end` set when broken."""
@@ -83,13 +85,16 @@ class Demuxer:
             track = self._tracks.get(fragment.track_id)
             if track is None:
                 continue
-            at = start + fragment.data_offset
-            dts = fragment.decode_time
+            at, dts = start + fragment.data_offset, fragment.decode_time
             for sample in fragment.samples:
                 data = bytes(self._buffer[at : at + sample.size])
                 at += sample.size
+                end = dts + sample.duration
+                if sample.duration == 0:  # ffmpeg did not know it yet and gives the end as start
+                    dts = self._ends.get(track.id, dts)
+                self._ends[track.id] = end
                 self._take_sample(track, dts + sample.cts, sample.sync, data, now_ms)
-                dts += sample.duration
+                dts = end
 
     def _take_sample(
         self, track: TrackInit, pts: int, key: bool, data: bytes, now_ms: float
@@ -103,7 +108,7 @@ class Demuxer:
         self._shown.append(now_ms)
         if key and not self._check_parameters(track, data):
             return
-        camera_ms = self._camera_clock(now_ms)
+        camera_ms = self._camera_clock(pts * 1000 / track.timescale, now_ms)
         if self._told:
             self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms))
 
@@ -122,9 +127,11 @@ class Demuxer:
             return False
         return True
 
-    def _camera_clock(self, now_ms: float) -> float | None:
-        prft, self._prft_ms = self._prft_ms, None
-        if prft is None:
+    def _camera_clock(self, media_ms: float, now_ms: float) -> float | None:
+        if self._prft_ms is not None:  # it is missing before some frames
+            self._lags.append(abs(now_ms - self._prft_ms))
+            self._camera_offset_ms = self._prft_ms - media_ms
+            self._prft_ms = None
+        if len(self._lags) < LAGS or sorted(self._lags)[LAGS // 2] < OWN_CLOCK_MS:
             return None
-        self._lags.append(abs(now_ms - prft))
-        return prft if sorted(self._lags)[len(self._lags) // 2] > OWN_CLOCK_MS else None
+        return media_ms + self._camera_offset_ms

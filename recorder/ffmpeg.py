@@ -28,6 +28,7 @@ from storage.index import GapCause
 PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 OLDEST = (5, 1)
 STOP_S = 2.0
+LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
 COPIED_VIDEO = {"h264", "h265"}
 _NOISE = re.compile(
     r"deprecated|Last message repeated|Timestamps are unset|DTS|non monoton|pts has no value"
@@ -138,9 +139,12 @@ class FfmpegSource:
             out += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"]
             out += ["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced*2)"]
         if self._audio:
-            out += ["-map", "0:a:0", "-c:a", "copy" if self._audio == "aac" else "aac"]
-        # a track that falls silent may hold up the other for this long (microseconds)
-        out += ["-max_interleave_delta", "300000", "-video_track_timescale", "90000"]
+            # encoded at 48 kHz: its frames are then short, and the picture waits for them
+            codec = ["copy"] if self._audio == "aac" else ["aac", "-ar", "48000", "-b:a", "64000"]
+            out += ["-map", "0:a:0", "-c:a", *codec]
+        # A track that falls silent may hold up the other for this long (microseconds); much
+        # less, and ffmpeg writes B-frames out of order and makes up times for them.
+        out += ["-max_interleave_delta", "2000000", "-video_track_timescale", "90000"]
         out += ["-f", "mp4", "-write_prft", "wallclock", "-flush_packets", "1", "-movflags"]
         out += ["empty_moov+default_base_moof+frag_every_frame+skip_trailer", "pipe:1"]
         return out
@@ -157,15 +161,10 @@ class FfmpegSource:
         lines += ["option fpsprobesize 0"]
         return ("\n".join(lines) + "\n").encode()
 
-    @property
-    def _latency_frames(self) -> int:
-        """By how many frames a frame shows after it arrived, measured (docs/time.md)."""
-        return 1 if ffmpeg_version(self._program) < (9, 0) else 2
-
     async def run(self, sink: Sink) -> SourceEnd:
         """Yield into the sink until the stream ends; cancelling ends the child."""
         kinds = {"video", "audio"} if self._audio else {"video"}
-        demuxer = Demuxer(sink, self._latency_frames, self.transcoded, kinds)
+        demuxer = Demuxer(sink, LATENCY_FRAMES, self.transcoded, kinds)
         ended = asyncio.get_running_loop().create_future()
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # an unprivileged user may have used up his share

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import orjson
 import structlog
+
 from config.model import Config
 from config.schedule import windows
-
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from storage.spool import replace_file

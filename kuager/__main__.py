@@ -1,0 +1,5 @@
+"""`python -m kuager` is the same as `kuager`."""
+
+from kuager.cli import main
+
+main()

@@ -1,0 +1,274 @@
+"""`kuager demo`: everything real but the cameras, on one machine, in one folder.
+
+Simulated cameras (RTSP), rclone's S3 server, and `kuager run` between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from rich.console import Console
+
+from kuager.simulator import FAULTS
+
+BUCKET = "kuager-demo"
+STOP_S = 40.0
+STATIONS: list[dict[str, Any]] = [
+    {
+        "id": "s117",
+        "number": "117",
+        "name": {
+            "kk": "№ 12 мектеп",
+            "ru": "Школа № 12",
+            "en": "School 12",
+        },
+        "region": {"kk": "Алматы қаласы", "ru": "город Алматы", "en": "Almaty city"},
+        "district": {"kk": "Медеу ауданы", "ru": "Медеуский район", "en": "Medeu district"},
+        "address": {"kk": "Абай даңғылы, 5", "ru": "пр. Абая, 5", "en": "5 Abai Avenue"},
+        "latitude": 43.2389,
+        "longitude": 76.8897,
+    },
+    {
+        "id": "s204",
+        "number": "204",
+        "name": {"kk": "Мәдениет үйі", "ru": "Дом культуры", "en": "House of Culture"},
+        "region": {"kk": "Түркістан облысы", "ru": "Туркестанская область", "en": "Turkistan"},
+        "district": {"kk": "Сайрам ауданы", "ru": "Сайрамский район", "en": "Sairam district"},
+        "address": {"kk": "Ақсу ауылы", "ru": "село Аксу", "en": "Aksu village"},
+        "latitude": 42.4267,
+        "longitude": 69.8297,
+    },
+]
+ANGLES = {
+    "ballot-box": {"kk": "Сайлау жәшігі", "ru": "Урна", "en": "Ballot box"},
+    "counting-table": {"kk": "Санау үстелі", "ru": "Стол подсчёта", "en": "Counting table"},
+    "entrance": {"kk": "Кіреберіс", "ru": "Вход", "en": "Entrance"},
+}
+
+console = Console(stderr=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Demo:
+    """One demo in one folder; `run` returns when it was asked to stop."""
+
+    def __init__(self, data: Path, port: int):
+        self._data, self._port = data.resolve(), port
+        self._rtsp, self._control, self._s3 = _free_port(), _free_port(), _free_port()
+        self._key, self._secret = "demo", secrets.token_urlsafe(24)
+        self._children: list[asyncio.subprocess.Process] = []
+
+    def write_config(self) -> Path:
+        """Write kuager.yaml, stations and the simulator's list; the schedule is kept."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        (self._data / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
+        path = self._data / "kuager.yaml"
+        begun = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
+        if path.exists():
+            old = yaml.safe_load(path.read_text())
+            begun = datetime.fromisoformat(old["election"]["windows"][0]["from"])
+        config = {
+            "election": {
+                "id": "demo",
+                "name": {"kk": "Көрсетілім", "ru": "Демонстрация", "en": "Demonstration"},
+                "date": begun.date().isoformat(),
+                "time_zone": "UTC",
+                "windows": [
+                    {"from": begun.isoformat(), "to": (begun + timedelta(days=365)).isoformat()}
+                ],
+            },
+            "stations": "stations.yaml",
+            "spool": "spool",
+            "archive": {
+                "url": f"s3://{BUCKET}",
+                "endpoint": f"http://127.0.0.1:{self._s3}",
+                "region": "us-east-1",
+                "access_key_id": self._key,
+                "secret_access_key": "${KUAGER_DEMO_SECRET}",
+            },
+            "web": {"listen": f"127.0.0.1:{self._port}", "processes": 2},
+            "rewind": "2h",
+            "workers": 2,
+        }
+        path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+        stations = [s | {"cameras": [c for c, _ in self._cameras(s)]} for s in STATIONS]
+        (self._data / "stations.yaml").write_text(
+            yaml.safe_dump({"stations": stations}, allow_unicode=True, sort_keys=False)
+        )
+        simulated = [c for s in STATIONS for _, c in self._cameras(s)]
+        (self._data / "simulator.json").write_text(json.dumps({"cameras": simulated}))
+        for name in ("stations.yaml", "simulator.json"):
+            (self._data / name).chmod(0o600)  # they hold the simulated cameras' passwords
+        (self._data / "control.json").write_text(json.dumps({"port": self._control}))
+        return path
+
+    def _cameras(self, station: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return (Kuager's entry, the simulator's entry) per camera."""
+        out = []
+        for angle, title in ANGLES.items():
+            name = f"{station['id']}-{angle}"
+            simulated: dict[str, Any] = {
+                "name": name,
+                "angle": angle,
+                "title": f"{station['number']} {title['en']}",
+                "audio": "aac" if angle == "counting-table" else None,
+            }
+            login = ""
+            if angle != "entrance":  # some cameras ask for a password, as in life
+                simulated |= {"user": "kuager", "password": "camera-pass"}
+                login = "kuager:camera-pass@"
+            url = f"rtsp://{login}127.0.0.1:{self._rtsp}/{name}"
+            out.append(({"id": angle, "title": title, "url": url}, simulated))
+        return out
+
+    async def run(self) -> int:
+        """Start everything, say where, and stop everything when asked to."""
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asked.set)
+        try:
+            return await self._run(asked)
+        finally:
+            await self._stop()
+
+    async def _run(self, asked: asyncio.Event) -> int:
+        config = self.write_config()
+        console.print(f"Kuager demo. Data: {self._data}")
+        console.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
+        environment = os.environ | {
+            "RCLONE_AUTH_KEY": f"{self._key},{self._secret}",
+            "KUAGER_DEMO_SECRET": self._secret,
+            "RCLONE_CONFIG": "/dev/null",
+        }
+        rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
+        # a shell that ends rclone when we are gone, however we went
+        await self._start(
+            ["sh", "-c", '"$@" & child=$!; read -r _; kill $child', "sh", rclone, "serve", "s3"]
+            + ["--addr", f"127.0.0.1:{self._s3}", "--log-level", "ERROR", str(self._data / "s3")],
+            environment,
+        )
+        await self._start(
+            [sys.executable, "-m", "kuager.simulator", "--config"]
+            + [str(self._data / "simulator.json"), "--port", str(self._rtsp)]
+            + ["--control-port", str(self._control)],
+            environment,
+        )
+        main = await self._start(
+            [sys.executable, "-m", "kuager", "run", "--config", str(config), "--supervised"],
+            environment,
+        )
+        playing = asyncio.ensure_future(self._until_playing())
+        stopped = asyncio.ensure_future(asked.wait())
+        ended = asyncio.ensure_future(main.wait())
+        await asyncio.wait({playing, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if playing.done() and not stopped.done():
+            self._welcome()
+            await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        playing.cancel()
+        if ended.done():
+            console.print("kuager run ended by itself; its last words are above.", style="red")
+            return 2
+        return 0
+
+    async def _start(
+        self, command: Sequence[str], environment: dict[str, str]
+    ) -> asyncio.subprocess.Process:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,  # its end tells them that we are gone
+            env=environment,
+            start_new_session=True,
+        )
+        self._children.append(child)
+        return child
+
+    async def _until_playing(self) -> None:
+        base = f"http://127.0.0.1:{self._port}"
+        waiting = [f"{s['id']}/{angle}" for s in STATIONS for angle in ANGLES]
+        total = len(waiting)
+        with console.status("") as line:
+            async with aiohttp.ClientSession() as session:
+                while waiting:
+                    line.update(f"{total - len(waiting)} of {total} cameras play")
+                    for name in list(waiting):
+                        try:
+                            async with session.get(f"{base}/live/{name}/index.m3u8") as answer:
+                                if answer.status == 200:
+                                    waiting.remove(name)
+                        except aiohttp.ClientError:
+                            break
+                    await asyncio.sleep(0.3)
+
+    def _welcome(self) -> None:
+        base = f"http://127.0.0.1:{self._port}"
+        first = STATIONS[0]["id"]
+        out = Console()
+        out.print(f"\n6 of 6 cameras play.  {base}/\n", highlight=False)
+        out.print(f"  a station:     {base}/stations/{first}", highlight=False)
+        out.print(f"  for VLC:       {base}/live/{first}/ballot-box/index.m3u8", highlight=False)
+        out.print(f"  recordings:    {self._data / 's3' / BUCKET} (through S3)", highlight=False)
+        out.print(
+            f"  spoil one:     kuager demo fault {first}-ballot-box drop 10   "
+            "(all faults: kuager demo faults)",
+            highlight=False,
+        )
+        out.print("  stop:          Ctrl-C\n", highlight=False)
+        sys.stdout.flush()
+
+    async def _stop(self) -> None:
+        """Stop Kuager first, so that it can finish while camera and bucket are there."""
+        console.print("Stopping: sealing what is being recorded ...")
+        for child in reversed(self._children):
+            if child.stdin is not None:
+                child.stdin.close()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await child.wait()
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+        console.print("Stopped.")
+
+
+async def send_fault(data: Path, camera: str, fault: str, value: float | None) -> str:
+    """Tell the running demo's simulator to spoil a camera; returns its answer.
+
+    Raises ValueError with what is wrong.
+    """
+    if fault != "clear" and fault not in FAULTS:
+        raise ValueError(f"no fault '{fault}'; there are: clear, {', '.join(FAULTS)}")
+    try:
+        port = json.loads((data / "control.json").read_text())["port"]
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"no demo has its data in {data}: start one with make demo") from None
+    url = f"http://127.0.0.1:{port}/cameras/{camera}/fault"
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json={"fault": fault, "value": value}) as answer,
+        ):
+            text = await answer.text()
+    except aiohttp.ClientError:
+        raise ValueError(f"the demo of {data} is not running: start it with make demo") from None
+    if answer.status >= 400:
+        raise ValueError(text)
+    return text

@@ -1,0 +1,107 @@
+"""Reads the time that the simulated camera burned into its picture."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kuager.simulator.picture import BLOCKS, STRIP_HEIGHT, read_bits
+from storage.fmp4 import boxes, parse_init, parse_moof
+
+
+def read_strip(grey: NDArray[np.uint8]) -> int | None:
+    """Return the burned UTC milliseconds of a grey picture, None when it has no readable strip."""
+    height, width = grey.shape
+    rows = grey[1 : max(2, round(height * STRIP_HEIGHT) - 2)].mean(axis=0)
+    edges = np.linspace(0, width, BLOCKS + 1)
+    blocks = [
+        int(
+            rows[
+                round(a + (b - a) * 0.3) : max(
+                    round(a + (b - a) * 0.7), round(a + (b - a) * 0.3) + 1
+                )
+            ].mean()
+            > 120
+        )
+        for a, b in itertools.pairwise(edges)
+    ]
+    return read_bits(blocks)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded picture: its time on the file's time line, and what is burned into it."""
+
+    media_s: float
+    burned_ms: int | None
+
+
+def presentation_times(data: bytes) -> list[float]:
+    """Return the presentation times of the video samples of a recording, sorted, in seconds."""
+    times: list[float] = []
+    scale, video = 90_000, 1
+    for box in boxes(data, 0, len(data)):
+        if box.type == b"moov":
+            track = next(t for t in parse_init(data[box.start : box.end]) if t.kind == "video")
+            scale, video = track.timescale, track.id
+        elif box.type == b"moof":
+            for fragment in parse_moof(data, box):
+                if fragment.track_id == video:
+                    at = fragment.decode_time
+                    for sample in fragment.samples:
+                        times.append((at + sample.cts) / scale)
+                        at += sample.duration
+    return sorted(times)
+
+
+def pictures(path: Path, ffmpeg: str, expect_errors: bool = False) -> list[Picture]:
+    """Decode a recording and read every picture; fails on a decoding error."""
+    times = presentation_times(path.read_bytes())
+    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-fps_mode", "passthrough"]
+    command += ["-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", "pipe:1"]
+    out = subprocess.run(command, capture_output=True, timeout=120)
+    if not expect_errors:
+        assert out.stderr == b"", out.stderr.decode()
+        assert out.returncode == 0
+    greys = _pgms(out.stdout)
+    if not expect_errors:
+        assert len(greys) == len(times)
+    return [Picture(t, read_strip(g)) for t, g in zip(times, greys, strict=False)]
+
+
+def _pgms(data: bytes) -> list[NDArray[np.uint8]]:
+    found, pos = [], 0
+    while data[pos : pos + 2] == b"P5":
+        head = data[pos : pos + 40].split(b"\n", 3)
+        width, height = map(int, head[1].split())
+        pos += sum(len(h) + 1 for h in head[:3])
+        found.append(np.frombuffer(data, np.uint8, width * height, pos).reshape(height, width))
+        pos += width * height
+    return found
+
+
+def beeps(path: Path, ffmpeg: str) -> list[float]:
+    """Return when the beeps begin, in seconds on the file's time line."""
+    data, rate = path.read_bytes(), 8000
+    first_s = None
+    for box in boxes(data, 0, len(data)):
+        if box.type == b"moov":
+            track = next(t for t in parse_init(data[box.start : box.end]) if t.kind == "audio")
+        elif box.type == b"moof" and first_s is None:
+            found = [f for f in parse_moof(data, box) if f.track_id == track.id]
+            first_s = found[0].decode_time / track.timescale if found else None
+    assert first_s is not None, "no audio"
+    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:a", "-ac", "1"]
+    command += ["-ar", str(rate), "-f", "s16le", "pipe:1"]
+    out = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    window = rate // 200  # 5 ms
+    samples = np.frombuffer(out.stdout, "<i2").astype(np.float64)
+    energy = np.abs(samples[: len(samples) // window * window]).reshape(-1, window).mean(axis=1)
+    loud = energy > 0.3 * energy.max()
+    begins = np.flatnonzero(loud[1:] & ~loud[:-1]) + 1
+    return [first_s + b * window / rate for b in begins]
