@@ -136,7 +136,7 @@ class Demo:
                 simulated |= {"user": "kuager", "password": "camera-pass"}
                 login = "kuager:camera-pass@"
             url = f"rtsp://{login}127.0.0.1:{self._rtsp}/{name}"
-            out.append(({"id": angle, "title": title, "url": url}, simulated))
+            out.append(({"id": angle, "title": dict(title), "url": url}, simulated))
         return out
 
     async def run(self) -> int:
@@ -155,23 +155,19 @@ class Demo:
         console.print(f"Kuager demo. Data: {self._data}")
         console.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
         environment = os.environ | {
-            "RCLONE_AUTH_KEY": f"{self._key},{self._secret}",
+            "RCLONE_AUTH_KEY": f'"{self._key},{self._secret}"',
             "KUAGER_DEMO_SECRET": self._secret,
             "RCLONE_CONFIG": "/dev/null",
         }
         rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
         # a shell that ends rclone when we are gone, however we went
-        await self._start(
-            ["sh", "-c", '"$@" & child=$!; read -r _; kill $child', "sh", rclone, "serve", "s3"]
-            + ["--addr", f"127.0.0.1:{self._s3}", "--log-level", "ERROR", str(self._data / "s3")],
-            environment,
-        )
-        await self._start(
-            [sys.executable, "-m", "kuager.simulator", "--config"]
-            + [str(self._data / "simulator.json"), "--port", str(self._rtsp)]
-            + ["--control-port", str(self._control)],
-            environment,
-        )
+        keeper = '"$@" & child=$!; read -r _; kill $child 2>&-; wait'
+        serve = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{self._s3}", "--log-level", "ERROR"]
+        await self._start(["sh", "-c", keeper, "sh", *serve, str(self._data / "s3")], environment)
+        simulator = [sys.executable, "-m", "kuager.simulator", "--port", str(self._rtsp)]
+        simulator += ["--control-port", str(self._control)]
+        simulator += ["--config", str(self._data / "simulator.json")]
+        await self._start(simulator, environment)
         main = await self._start(
             [sys.executable, "-m", "kuager", "run", "--config", str(config), "--supervised"],
             environment,

@@ -151,7 +151,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], supervised: bool
     return _run_until_signal(starts[role], parent_on_stdin=supervised)
 
 
-def run_all(config: Config) -> int:
+def run_all(config: Config, supervised: bool) -> int:
     """Run every role under a supervisor; returns the exit code."""
     check_port(config.web.host, config.web.port)
     find_ffmpeg(config.ffmpeg)
@@ -162,7 +162,11 @@ def run_all(config: Config) -> int:
         supervisor = Supervisor(config)
         await supervisor.run()
 
-    return _run_until_signal(start, kill=lambda: supervisor.kill() if supervisor else None)
+    def kill() -> None:
+        if supervisor is not None:
+            supervisor.kill()
+
+    return _run_until_signal(start, kill=kill, parent_on_stdin=supervised)
 
 
 def _run_until_signal(

@@ -161,9 +161,10 @@ class CameraRecorder:
         t = self.target
         while True:
             try:
-                return await self._thread(
+                spool: CameraSpool = await self._thread(
                     CameraSpool, self._root, t.election, t.station, t.camera, Numbers()
                 )
+                return spool
             except (SpoolBusy, OSError) as error:
                 if str(error) != told:
                     told = str(error)
@@ -352,7 +353,8 @@ class _Session:
         source = asyncio.create_task(self._source.run(self))
         end: SourceEnd | None = SourceEnd(GapCause.RECORDER_STOPPED, "the recorder was stopped")
         try:
-            await asyncio.wait({source, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {source, self._ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             end = self._ended.result() if self._ended.done() else source.result()
             return end
         finally:
@@ -368,9 +370,10 @@ class _Session:
         await asyncio.wait({source})
         if self._cutter is not None:
             self._take(self._cutter.finish())
-        await asyncio.wait(
-            {writer, asyncio.ensure_future(self._queue.join())}, return_when=asyncio.FIRST_COMPLETED
-        )
+        drained = asyncio.ensure_future(self._queue.join())
+        tasks: set[asyncio.Future[None]] = {writer, drained}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
         writer.cancel()
         await asyncio.wait({writer})
         cause = GapCause.RECORDER_STOPPED if end is None else end.cause

@@ -18,16 +18,17 @@ from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
 
 
-async def serve(arguments: argparse.Namespace) -> None:
-    """Run until a signal or the end of standard input."""
+def cameras_of(arguments: argparse.Namespace) -> list[SimCamera]:
+    """Return the cameras that the command line asks for."""
     if arguments.config:
         listed = json.loads(Path(arguments.config).read_text())["cameras"]
-        cameras = [SimCamera(**c) for c in listed]
-    else:
-        cameras = [
-            SimCamera("cam0"),
-            *(SimCamera(f"cam{n}", shared="cam0") for n in range(1, arguments.cameras)),
-        ]
+        return [SimCamera(**c) for c in listed]
+    copies = (SimCamera(f"cam{n}", shared="cam0") for n in range(1, arguments.cameras))
+    return [SimCamera("cam0"), *copies]
+
+
+async def serve(arguments: argparse.Namespace, cameras: list[SimCamera]) -> None:
+    """Run until a signal or the end of standard input."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="RTSP port")
     parser.add_argument("--control-port", type=int, default=None, help="port for faults")
     parser.add_argument("--ffmpeg", help="ffmpeg to encode with")
-    uvloop.run(serve(parser.parse_args()))
+    arguments = parser.parse_args()
+    uvloop.run(serve(arguments, cameras_of(arguments)))
 
 
 if __name__ == "__main__":

@@ -51,12 +51,12 @@ class _Child:
         port = sock.getsockname()[1]
         # RTCP of ffmpeg goes to a port of its own choice that nobody reads: ours are made here
         sdp = Path(self._folder.name) / "sdp"
-        self.process = subprocess.Popen(
-            # no holding back: RTP of AAC otherwise waits until 0.7 s of it fill a packet
-            [*self._command, "-max_delay", "0", "-sdp_file", str(sdp), "-f", "rtp"]
-            + [f"rtp://127.0.0.1:{port}?pkt_size={PACKET}&rtcpport=9"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+        # no holding back: RTP of AAC otherwise waits until 0.7 s of it fill a packet
+        output = ["-max_delay", "0", "-sdp_file", str(sdp), "-f", "rtp"]
+        output.append(f"rtp://127.0.0.1:{port}?pkt_size={PACKET}&rtcpport=9")
+        # a blocking pipe: the drawing thread writes to it
+        self.process = subprocess.Popen(  # noqa: ASYNC220
+            [*self._command, *output], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
         while True:
             if self.process.poll() is not None:

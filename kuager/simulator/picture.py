@@ -54,7 +54,8 @@ class Room:
         image = self._still.copy()
         self._people(image, utc_ms / 1000)
         self._clock(image, utc_ms)
-        return cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).tobytes()
+        planes: Image = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)  # type: ignore[assignment]
+        return planes.tobytes()
 
     def _at(self, x: float, y: float) -> tuple[int, int]:
         return round(x * self._width), round(y * self._height)
@@ -90,7 +91,10 @@ class Room:
             self._box(image, 0.43, 0.18, 0.075, 0.5, (120, 150, 170))
             self._box(image, 0.66, 0.5, 0.24, 0.2, (90, 120, 140))
         grain = np.random.default_rng(5).integers(-5, 6, image.shape[:2], dtype=np.int16)
-        return np.clip(image.astype(np.int16) + grain[:, :, None], 0, 255).astype(np.uint8)
+        grained: Image = np.clip(image.astype(np.int16) + grain[:, :, None], 0, 255).astype(
+            np.uint8
+        )
+        return grained
 
     def _people(self, image: Image, t: float) -> None:
         scale = self._height

@@ -9,12 +9,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from aiohttp import web
 
-from kuager.simulator.camera import Camera, SimCamera, Track
+from kuager.simulator.camera import Camera, SimCamera
 
 REALM = "Kuager camera simulator"
 MAX_UNSENT = 8 << 20  # bytes in a viewer's connection before packets are lost, as cameras do
@@ -267,7 +267,12 @@ class _Connection:
 class _Reply:
     """Answers one request."""
 
-    _WORDS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 461: "Unsupported Transport"}
+    _WORDS: ClassVar = {
+        200: "OK",
+        401: "Unauthorized",
+        404: "Not Found",
+        461: "Unsupported Transport",
+    }
 
     def __init__(self, writer: asyncio.StreamWriter, cseq: str):
         self._writer, self._cseq = writer, cseq

@@ -1,0 +1,99 @@
+"""Secrets that stand in files of their own: `*_file` keys and the logins of cameras.
+
+The credentials file has a login per camera (`station/camera`), per station (`station`) and for
+all the rest (`*`); the nearest one is taken. An address with a login in it keeps that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from config.model import SETTINGS, Model
+from config.problems import Problem, Wrong, did_you_mean
+from config.secrets import read_secret, with_login
+from config.validate import note, validate
+from config.yamlfile import BROKEN, Loc, YamlDocument
+
+_ID = r"[a-z0-9][a-z0-9_-]{0,63}"
+_KEY = re.compile(rf"\*|{_ID}(/{_ID})?")
+IN_FILES = ("database", "secret_access_key", "password")  # each can be KEY_file instead
+
+SETTINGS.update(f"{key}_file" for key in IN_FILES)
+
+
+class Login(Model):
+    """Who a camera lets in."""
+
+    user: str = Field(min_length=1)
+    password: SecretStr
+
+
+class Credentials:
+    """The logins of cameras; without a document there are none."""
+
+    def __init__(self, document: YamlDocument | None = None):
+        self._document = document
+        self._logins: dict[str, Login] = {}
+
+    @classmethod
+    def read(cls, document: YamlDocument, problems: list[Problem]) -> Credentials:
+        """Take the logins of a credentials file; what is wrong with it goes to `problems`."""
+        credentials = cls(document)
+        if not isinstance(document.data, dict):
+            fix = "write lines such as station/camera: {user: …, password: …}"
+            problems.append(note(document, (), "not a list of logins", fix))
+            return credentials
+        if document.path.stat().st_mode & 0o077:
+            fix = f"chmod 600 {document.path}"
+            what = "others than its owner may read it"
+            problems.append(Problem(document.path, None, "", what, fix, warning=True))
+        for key, entry in document.data.items():
+            if not _KEY.fullmatch(key):
+                fix = 'write station/camera, station, or "*" for all others'
+                problems.append(note(document, (key,), "names no camera", fix))
+            if isinstance(entry, dict):
+                take_secret(document, (key,), "password", problems)
+            if login := validate(Login, document, problems, (key,)):
+                credentials._logins[key] = login
+        return credentials
+
+    def apply(self, station: object, camera: dict[str, Any]) -> None:
+        """Put the login into the address of a camera that has none; data is as in the file."""
+        names = (f"{station}/{camera.get('id')}", str(station), "*")
+        login = next((self._logins[name] for name in names if name in self._logins), None)
+        if login and isinstance(url := camera.get("url"), str):
+            camera["url"] = with_login(url, login.user, login.password.get_secret_value())
+
+    def unused(self, known: set[str]) -> Iterator[Problem]:
+        """Yield a warning for each login of a station or camera that is not among the known."""
+        for key in self._logins.keys() - known - {"*"}:
+            near = did_you_mean(key, known)
+            fix = f"did you mean '{near}'?" if near else "remove it"
+            assert self._document is not None
+            yield note(self._document, (key,), "no such station or camera", fix, warning=True)
+
+
+def take_secret(document: YamlDocument, at: Loc, key: str, problems: list[Problem]) -> None:
+    """Put a secret in place that a `KEY_file` at a place of a document names, if there is one."""
+    data = document.data
+    for step in at:
+        data = data[step]
+    if (name := data.get(f"{key}_file")) is None:
+        return
+    loc: Loc = (*at, f"{key}_file")
+    secret: object = BROKEN
+    try:
+        if key in data:
+            raise Wrong(f"'{key}' is there too", "remove one of them")
+        if isinstance(name, str):
+            secret = read_secret(document.path.parent / name)
+        elif name is not BROKEN:
+            raise Wrong("expected a text", "write the name of a file")
+    except Wrong as wrong:
+        problems.append(note(document, loc, wrong.what, wrong.fix))
+    del data[f"{key}_file"]
+    data[key] = secret

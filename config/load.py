@@ -1,0 +1,205 @@
+"""kuager.yaml, the stations and the credentials -> one Config, or everything that is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from config.credentials import Credentials, take_secret
+from config.csvfile import read_csv
+from config.files import read_text, reason
+from config.model import Archive, Config, Election, Station, Web, is_zone
+from config.problems import ConfigError, Problem, UnreadableConfig
+from config.schedule import windows
+from config.validate import Document, note, validate
+from config.written import SQLITE, ConfigFile, StationsFile
+from config.yamlfile import BROKEN, YamlDocument, read_yaml
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read kuager.yaml and the files that it names.
+
+    Raises ConfigError with all problems at once, UnreadableConfig where kuager.yaml cannot be
+    read, and nothing else, whatever the files hold.
+    """
+    return _Loading(path, environ).config()
+
+
+class _Loading:
+    def __init__(self, path: Path, environ: Mapping[str, str]):
+        self._path, self._environ = path, environ
+        self._problems: list[Problem] = []
+
+    def config(self) -> Config:
+        problems = self._problems
+        main = self._main()
+        file = validate(ConfigFile, main, problems)
+        credentials, document, stations = self._credentials(main), self._stations(main), None
+        if document is not None:
+            _complete(document.data, main.data, credentials)
+            stations = validate(StationsFile, document, problems)
+            problems += _repeated(document)
+        if not file or not stations or not document or not all(p.warning for p in problems):
+            raise ConfigError(problems)
+        problems += _doubtful(file.election, stations.stations, document)
+        problems += credentials.unused(_names(stations.stations))
+        return _config(file, stations.stations, self._path, tuple(problems))
+
+    def _main(self) -> YamlDocument:
+        problems = self._problems
+        try:
+            text = read_text(self._path, problems)
+        except OSError as error:
+            what = f"cannot be read: {reason(error)}"
+            fix = "write its right name, or make it readable"
+            raise UnreadableConfig([Problem(self._path, None, "", what, fix)]) from None
+        main = None if text is None else read_yaml(self._path, text, self._environ, problems)
+        if main is None:
+            raise ConfigError(problems)
+        if isinstance(main.data, dict):
+            take_secret(main, (), "database", problems)
+            if isinstance(main.data.get("archive"), dict):
+                take_secret(main, ("archive",), "secret_access_key", problems)
+        return main
+
+    def _credentials(self, main: YamlDocument) -> Credentials:
+        if named := self._named(main, "credentials"):
+            document = read_yaml(*named, self._environ, self._problems)
+            if document is not None:
+                return Credentials.read(document, self._problems)
+        return Credentials()
+
+    def _stations(self, main: YamlDocument) -> Document | None:
+        if named := self._named(main, "stations"):
+            read = {".csv": read_csv, ".yaml": read_yaml, ".yml": read_yaml}.get(
+                named[0].suffix.lower()
+            )
+            if read is not None:
+                return read(*named, self._environ, self._problems)
+            what, fix = "the file is neither YAML nor CSV by its name", "name a .yaml or .csv file"
+            self._problems.append(note(main, ("stations",), what, fix))
+        return None
+
+    def _named(self, main: YamlDocument, key: str) -> tuple[Path, str] | None:
+        """Return the path and text of a file that a setting names, if both are there."""
+        name = main.data.get(key) if isinstance(main.data, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            return None  # `validate` says so where it is wrong
+        path = self._path.parent / name.strip()
+        try:
+            text = read_text(path, self._problems)
+        except OSError as error:
+            what = f"{path} cannot be read: {reason(error)}"
+            fix = "write its right name, seen from this file, or make it readable"
+            self._problems.append(note(main, (key,), what, fix))
+            return None
+        return None if text is None else (path, text)
+
+
+def _complete(data: Any, main: Any, credentials: Credentials) -> None:
+    """Give stations the election's time zone, and cameras their login, where they have none."""
+    election = main.get("election") if isinstance(main, dict) else None
+    zone = election.get("time_zone") if isinstance(election, dict) else None
+    zone = zone if is_zone(zone) else BROKEN  # which is noted once, not for every station
+    for _, station in _parts(data, "stations"):
+        station.setdefault("time_zone", zone)
+        for _, camera in _parts(station, "cameras"):
+            credentials.apply(station.get("id"), camera)
+
+
+def _repeated(document: Document) -> Iterator[Problem]:
+    """Yield each station whose id was there before, and each camera within its station."""
+    stations: dict[str, int] = {}
+    for n, station in _parts(document.data, "stations"):
+        yield from _repetition(document, ("stations", n, "id"), station, stations)
+        cameras: dict[str, int] = {}
+        for m, camera in _parts(station, "cameras"):
+            loc = ("stations", n, "cameras", m, "id")
+            yield from _repetition(document, loc, camera, cameras)
+
+
+def _repetition(
+    document: Document, loc: tuple[int | str, ...], part: dict[str, Any], lines: dict[str, int]
+) -> Iterator[Problem]:
+    if not isinstance(name := part.get("id"), str):
+        return
+    if line := lines.get(name.strip()):
+        yield note(document, loc, f"the same id is on line {line} already", "write another id")
+    else:
+        lines[name.strip()] = document.line(loc)
+
+
+def _doubtful(
+    election: Election, stations: tuple[Station, ...], document: Document
+) -> Iterator[Problem]:
+    """Yield warnings: what may be meant so, and probably is not."""
+    urls: dict[str, tuple[str, int]] = {}
+    for n, station in enumerate(stations):
+        if not station.cameras:
+            what, fix = "the station has no cameras", "add them, or remove the station"
+            yield note(document, ("stations", n), what, fix, warning=True)
+        for m, camera in enumerate(station.cameras):
+            loc = ("stations", n, "cameras", m)
+            this = (f"{station.id}/{camera.id}", document.line((*loc, "url")))
+            first = urls.setdefault(camera.url.without_login(), this)
+            if first is not this:
+                what = f"{this[0]} has the address of {first[0]} on line {first[1]}"
+                fix = "each camera has its own"
+                yield note(document, (*loc, "url"), what, fix, warning=True)
+            if not windows(election, station, camera):
+                what = f"{this[0]} is never recorded"
+                fix = "look at its days, the station's exceptions and the election's windows"
+                yield note(document, loc, what, fix, warning=True)
+
+
+def _names(stations: tuple[Station, ...]) -> set[str]:
+    cameras = {f"{station.id}/{camera.id}" for station in stations for camera in station.cameras}
+    return cameras | {station.id for station in stations}
+
+
+def _parts(data: Any, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the parts of a list that are what they should be, with their indexes."""
+    parts = data.get(key) if isinstance(data, dict) else None
+    if isinstance(parts, list):
+        yield from ((n, part) for n, part in enumerate(parts) if isinstance(part, dict))
+
+
+def _config(
+    file: ConfigFile, stations: tuple[Station, ...], path: Path, warnings: tuple[Problem, ...]
+) -> Config:
+    path = path.absolute()
+    beside = path.parent
+    spool = _normal(beside / file.spool)
+    archive = file.archive
+    if archive.directory:
+        archive = Archive(url=str(_normal(beside / archive.directory)))
+    database = file.database or f"{SQLITE}{spool.parent / 'kuager.db'}"
+    if database.startswith(SQLITE):
+        database = f"{SQLITE}{_normal(beside / database.removeprefix(SQLITE))}"
+    ffmpeg = None if file.ffmpeg == "auto" else Path(file.ffmpeg)
+    if ffmpeg and len(ffmpeg.parts) > 1:  # else the name of a program on the PATH
+        ffmpeg = _normal(beside / ffmpeg)
+    return Config(
+        election=file.election,
+        stations=stations,
+        spool=spool,
+        archive=archive,
+        database_url=database,
+        web=Web(
+            host=file.web.listen.host,
+            port=file.web.listen.port,
+            public_url=file.web.public_url,
+            processes=file.web.processes,
+        ),
+        rewind_s=file.rewind,
+        ffmpeg=ffmpeg,
+        workers=file.workers,
+        path=path,
+        warnings=warnings,
+    )
+
+
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path))  # unlike resolve(), leaves links what they are

@@ -1,0 +1,337 @@
+"""Config and its parts, immutable; what a setting may be is said here and nowhere else.
+
+Values come as text from YAML and CSV alike (`0117`, `20:00` and `no` stay what they are) and are
+turned into what the field needs. Every setting is described in docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    model_validator,
+)
+
+from config.problems import Problem, Wrong, did_you_mean
+from config.secrets import SecretUrl, check_url, redact
+
+LANGUAGES = ("kk", "ru", "en")
+SETTINGS: set[str] = set()  # every key that can be written; filled as the models are defined
+YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
+
+_BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", re.S)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class Model(BaseModel):
+    """Immutable; an unknown key is an error; no error shows what was written."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+        populate_by_name=True,
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
+        SETTINGS.update(keys(cls))
+
+
+def keys(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what can be written in a part of a file, with the type of each."""
+    return {f.alias or name: f.annotation for name, f in model.model_fields.items()}
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+@cache
+def _zone_like(text: str) -> str:
+    near = did_you_mean(text, _zones())
+    return f"did you mean {near}?" if near else "write an IANA name such as Asia/Almaty"
+
+
+def is_zone(text: object) -> bool:
+    """Tell whether a text is a time zone that this machine knows."""
+    return isinstance(text, str) and text.strip() in _zones()
+
+
+def _zone(text: str) -> str:
+    if not is_zone(text):
+        raise Wrong("not a time zone that this machine knows", _zone_like(text))
+    return text
+
+
+def _day(value: object) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    try:
+        if isinstance(value, str) and len(text := value.strip()) == 10:
+            day = date.fromisoformat(text)
+            if day.year in YEARS:
+                return day
+    except ValueError:
+        pass
+    raise Wrong("not a day from 2000 to 2099", "write YYYY-MM-DD, as in 2026-11-29")
+
+
+def _local(value: object) -> datetime:
+    if isinstance(value, str):
+        try:
+            if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", text := value.strip()):
+                value = datetime.fromisoformat(text)
+        except ValueError:
+            pass
+    if isinstance(value, datetime) and value.tzinfo is None and value.year in YEARS:
+        return value
+    raise Wrong(
+        "not a local time from 2000 to 2099",
+        "write YYYY-MM-DDTHH:MM without a zone, as in 2026-11-29T06:00 (midnight is 00:00)",
+    )
+
+
+def _clock(value: object) -> time:
+    if isinstance(value, str):
+        try:
+            if re.fullmatch(r"\d\d:\d\d", text := value.strip()):
+                value = time.fromisoformat(text)
+        except ValueError:
+            pass
+    if isinstance(value, time):
+        return value
+    raise Wrong("not a time of day", 'write HH:MM from "00:00" to "23:59"')
+
+
+def _comma(value: object) -> object:
+    return value.replace(",", ".") if isinstance(value, str) else value
+
+
+def _http(text: str) -> str:
+    if check_url(text, ("http", "https")).username is not None:
+        raise Wrong("the address holds a user name", "write it without")
+    return text.rstrip("/")
+
+
+Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Zone = Annotated[str, AfterValidator(_zone)]
+Day = Annotated[date, PlainValidator(_day)]
+LocalTime = Annotated[datetime, PlainValidator(_local)]
+Clock = Annotated[time, PlainValidator(_clock)]
+Degrees = Annotated[float, BeforeValidator(_comma)]  # 43,2 is what a Russian Excel writes
+HttpUrl = Annotated[str, AfterValidator(_http)]
+
+
+class Localized(Model):
+    """A text in Kazakh, Russian and English; a bare text means all three."""
+
+    kk: str | None = None
+    ru: str | None = None
+    en: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return dict.fromkeys(LANGUAGES, value) if isinstance(value, str) else value
+
+    def in_(self, language: str) -> str:
+        """Return the text in a language, else in the first of kk, ru, en that there is."""
+        wanted = getattr(self, language) if language in LANGUAGES else None
+        return wanted or self.kk or self.ru or self.en or ""
+
+
+class LocalWindow(Model):
+    """A stretch of local time: `start` is in it, `end` is not."""
+
+    start: LocalTime = Field(alias="from")
+    end: LocalTime = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.end <= self.start:
+            raise Wrong("'to' is not after 'from'", "write a later time, perhaps of the next day")
+        return self
+
+
+class ScheduleException(LocalWindow):
+    """A stretch that a station adds to the election's windows, or cuts from them."""
+
+    record: bool
+
+
+class PollingHours(Model):
+    """When people vote; only shown to people."""
+
+    start: Clock = Field(alias="from")
+    end: Clock = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.end <= self.start:
+            raise Wrong("'to' is not after 'from'", "write a later time of the same day")
+        return self
+
+
+class Election(Model):
+    """What is being recorded. `windows` are in local time of each station's time zone."""
+
+    id: Id
+    name: Localized
+    date: Day
+    time_zone: Zone
+    windows: tuple[LocalWindow, ...] = Field(min_length=1)
+    polling_hours: PollingHours | None = None
+
+
+class Camera(Model):
+    """One angle in a station. `first_day` and `last_day` are local and both recorded."""
+
+    id: Id
+    title: Localized = Field(default_factory=lambda data: _everywhere(data["id"]))
+    url: SecretUrl
+    transport: Literal["auto", "tcp", "udp"] = "auto"
+    audio: Literal["keep", "drop"] = "keep"
+    first_day: Day | None = None
+    last_day: Day | None = None
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.first_day and self.last_day and self.last_day < self.first_day:
+            raise Wrong("'last_day' is before 'first_day'", "write a later day", "last_day")
+        return self
+
+
+class Station(Model):
+    """A polling station; `time_zone` is the election's where the file does not say."""
+
+    id: Id
+    number: str = Field(default_factory=lambda data: data["id"])
+    name: Localized = Field(default_factory=lambda data: _everywhere(data["number"]))
+    region: Localized = Localized()
+    district: Localized = Localized()
+    address: Localized = Localized()
+    latitude: Degrees | None = Field(default=None, ge=-90, le=90)
+    longitude: Degrees | None = Field(default=None, ge=-180, le=180)
+    time_zone: Zone
+    exceptions: tuple[ScheduleException, ...] = ()
+    cameras: tuple[Camera, ...] = ()
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.latitude is None) != (self.longitude is None):
+            raise Wrong("has only one of 'latitude' and 'longitude'", "write both or none")
+        return self
+
+
+class Archive(Model):
+    """Where recordings are kept for good: `url` is a directory or s3://bucket/prefix."""
+
+    url: str
+    endpoint: HttpUrl | None = None
+    region: str | None = None
+    access_key_id: str | None = Field(default=None, repr=False)
+    secret_access_key: SecretStr | None = None
+    profile: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if _SCHEME.match(self.url) and not _BUCKET.fullmatch(self.url):
+            raise Wrong(
+                "neither a directory nor s3://bucket/prefix",
+                "a bucket is 3 to 63 of a-z 0-9 . -; servers other than AWS go to 'endpoint'",
+                "url",
+            )
+        if not self.bucket:
+            check_path(self.url)
+            if self.model_fields_set - {"url"}:
+                raise Wrong("only 'url' has a meaning for a directory", "remove the other keys")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise Wrong(
+                "has only one of 'access_key_id' and 'secret_access_key'",
+                "write both, or none for the usual AWS credentials",
+            )
+        if self.profile and self.access_key_id:
+            raise Wrong("has both a key and a 'profile'", "remove one", "profile")
+        return self
+
+    @property
+    def bucket(self) -> str | None:
+        """The bucket; None for a directory."""
+        found = _BUCKET.fullmatch(self.url)
+        return found[1] if found else None
+
+    @property
+    def prefix(self) -> str:
+        """What all keys begin with, without `/` at either end; empty for none."""
+        found = _BUCKET.fullmatch(self.url)
+        return (found[2] or "").strip("/") if found else ""
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory; None for a bucket."""
+        return None if self.bucket else Path(self.url)
+
+
+class Web(Model):
+    """Where the public pages are served; `public_url` has no `/` at its end."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    public_url: HttpUrl | None = None
+    processes: int = Field(default=2, ge=1, le=256)
+
+
+class Config(Model):
+    """Everything that operators wrote. Paths are absolute; `warnings` kept nothing from running."""
+
+    election: Election
+    stations: tuple[Station, ...]
+    spool: Path
+    archive: Archive
+    database_url: str = Field(repr=False)
+    web: Web = Web()
+    rewind_s: int = Field(default=24 * 3600, ge=60)
+    ffmpeg: Path | None = None
+    workers: int = Field(default=1, ge=1)
+    path: Path
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def database_shown(self) -> str:
+        """The database's address as people may see it."""
+        return redact(self.database_url)
+
+
+def check_path(text: str) -> str:
+    """Return text that can be a path; raises Wrong."""
+    if not text or not text.isprintable():
+        raise Wrong("not a path", "write the name of a file or directory")
+    if text.startswith("~"):
+        raise Wrong("'~' has no meaning here", "write ${HOME} instead")
+    if _SCHEME.match(text):
+        raise Wrong("an address where a path belongs", "write the name of a file or directory")
+    return text
+
+
+def _everywhere(text: str) -> Localized:
+    return Localized.model_validate(text)

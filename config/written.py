@@ -1,0 +1,97 @@
+"""kuager.yaml and the stations file as they are written; `load` makes a Config of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field, PlainValidator
+
+from config.model import Archive, Election, HttpUrl, Model, Station, check_path
+from config.problems import Wrong
+from config.secrets import check_url
+
+SQLITE = "sqlite:///"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Listen(NamedTuple):
+    """An address to listen on."""
+
+    host: str
+    port: int
+
+
+def _listen(value: object) -> Listen:
+    form = r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9_.-]+)):([0-9]{1,5})"
+    found = re.fullmatch(form, str(value).strip())
+    if not found or not 0 < int(found[3]) < 65536:
+        raise Wrong("not an address to listen on", "write HOST:PORT, as in 127.0.0.1:8080")
+    return Listen(found[1] or found[2], int(found[3]))
+
+
+def _seconds(value: object) -> int:
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", str(value).strip())
+    if not found:
+        raise Wrong("not a length of time", "write a number with its unit: 90s, 10m, 24h or 2d")
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if not 60 <= seconds <= 366 * _UNITS["d"]:
+        raise Wrong("shorter than a minute or longer than a year", "write 1m to 366d")
+    return seconds
+
+
+def _workers(value: object) -> int:
+    text = str(value).strip()
+    if text == "auto":
+        return os.cpu_count() or 1
+    if re.fullmatch(r"[0-9]{1,4}", text) and 0 < int(text) <= 1024:
+        return int(text)
+    raise Wrong("neither auto nor a number from 1 to 1024", "write auto: one per core")
+
+
+def _database(text: str) -> str:
+    if text.startswith(SQLITE):
+        check_path(text.removeprefix(SQLITE))
+        return text
+    if not text.startswith("postgresql://"):
+        raise Wrong(
+            "not a database that Kuager knows",
+            "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
+        )
+    return check_url(text, ("postgresql",), host_needed=False).geturl()
+
+
+PathText = Annotated[str, AfterValidator(check_path)]
+
+
+class WebFile(Model):
+    """`web:` in kuager.yaml."""
+
+    listen: Annotated[Listen, PlainValidator(_listen)] = Listen("127.0.0.1", 8080)
+    public_url: HttpUrl | None = None
+    processes: int = Field(default=2, ge=1, le=256)
+
+
+class ConfigFile(Model):
+    """kuager.yaml; paths are relative to its directory."""
+
+    election: Election
+    stations: PathText
+    spool: PathText
+    archive: Archive
+    database: Annotated[str, AfterValidator(_database)] | None = None
+    web: WebFile = WebFile()
+    rewind: Annotated[int, PlainValidator(_seconds)] = 24 * 3600
+    ffmpeg: PathText = "auto"
+    workers: Annotated[int, PlainValidator(_workers)] = Field(
+        default_factory=lambda: _workers("auto")
+    )
+    credentials: PathText | None = None
+
+
+class StationsFile(Model):
+    """The stations file in YAML, and what a table is turned into."""
+
+    stations: tuple[Station, ...] = Field(min_length=1)

@@ -1,0 +1,135 @@
+"""The command line. Exit codes: 0 well, 1 something was found wrong, 2 could not run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kuager import logs
+
+app = typer.Typer(
+    name="kuager",
+    help="Records every camera of an election, shows it live, and keeps it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+demo_app = typer.Typer(help="Everything real but the cameras, in one folder.")
+app.add_typer(demo_app, name="demo")
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Data = Annotated[
+    Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
+]
+err = Console(stderr=True)
+
+
+def _fail(text: str) -> typer.Exit:
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(2)
+
+
+@app.command()
+def check(
+    config: ConfigFile = Path("kuager.yaml"),
+    probe: Annotated[bool, typer.Option("--probe", help="Connect to every camera.")] = False,
+) -> None:
+    """Say what is wrong with the configuration; with --probe, also with the cameras."""
+    from kuager.check import check as run_check
+
+    raise typer.Exit(run_check(config, probe))
+
+
+@app.command()
+def run(
+    config: ConfigFile = Path("kuager.yaml"),
+    role: Annotated[
+        str, typer.Option(help="One role alone: recorder, uploader or web. Default: all.")
+    ] = "all",
+    share: Annotated[
+        str, typer.Option(help="Which share of the cameras, as 0/2: the first of two.")
+    ] = "0/1",
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> None:
+    """Record, show and keep until stopped (Ctrl-C, SIGTERM); a second signal ends at once."""
+    from kuager.check import read
+    from kuager.run import run_all, run_role
+    from recorder.ffmpeg import FfmpegMissing
+    from streaming.app import PortInUse
+
+    number, _, shares = share.partition("/")
+    if role not in ("all", "recorder", "uploader", "web"):
+        raise _fail(f"no role '{role}'; there are: recorder, uploader, web, all")
+    if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
+        raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
+    logs.configure("supervisor" if role == "all" else f"{role}-{number}")
+    found = read(config)
+    if isinstance(found, int):
+        raise typer.Exit(2)
+    try:
+        if role == "all":
+            code = run_all(found, supervised)
+        else:
+            code = run_role(found, role, (int(number), int(shares)), supervised)
+    except (PortInUse, FfmpegMissing, OSError) as error:
+        raise _fail(str(error)) from None
+    raise typer.Exit(code)
+
+
+@demo_app.callback(invoke_without_command=True)
+def demo(
+    context: typer.Context,
+    data: Data = Path("demo-data"),
+    port: Annotated[int, typer.Option(envvar="PORT", help="Port of the pages.")] = 8080,
+) -> None:
+    """Start six simulated cameras, an S3 server and Kuager between them; Ctrl-C stops all."""
+    if context.invoked_subcommand is not None:
+        return
+    from kuager.demo import Demo
+    from streaming.app import PortInUse, check_port
+
+    try:
+        check_port("127.0.0.1", port)
+    except PortInUse as error:
+        raise _fail(f"{error} (here: PORT=8081 make demo)") from None
+    logs.configure("demo")
+    raise typer.Exit(asyncio.run(Demo(data, port).run()))
+
+
+@demo_app.command()
+def fault(
+    camera: Annotated[str, typer.Argument(help="A simulated camera, as s117-entrance.")],
+    fault: Annotated[str, typer.Argument(help="A fault, or clear.")],
+    value: Annotated[float | None, typer.Argument(help="Its amount.")] = None,
+    data: Data = Path("demo-data"),
+) -> None:
+    """Spoil a camera of the running demo, or put it right (clear)."""
+    from kuager.demo import send_fault
+
+    try:
+        print(asyncio.run(send_fault(data, camera, fault, value)))
+    except ValueError as error:
+        raise _fail(str(error)) from None
+
+
+@demo_app.command()
+def faults() -> None:
+    """List the faults of the simulated cameras."""
+    from kuager.simulator import FAULTS
+
+    table = Table()
+    table.add_column("fault")
+    table.add_column("what it does (N, default)")
+    for name, words in FAULTS.items():
+        table.add_row(name, words)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

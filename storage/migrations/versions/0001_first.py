@@ -1,0 +1,66 @@
+"""Cameras, runs, recordings and gaps."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "cameras",
+        sa.Column("camera_pk", sa.Integer, primary_key=True),
+        sa.Column("election", sa.String(64), nullable=False),
+        sa.Column("station", sa.String(64), nullable=False),
+        sa.Column("camera", sa.String(64), nullable=False),
+        sa.Column("number", sa.Text, nullable=False, server_default=""),
+        sa.Column("names", sa.JSON),
+        sa.UniqueConstraint("election", "station", "camera"),
+    )
+    op.create_table(
+        "runs",
+        sa.Column("camera_pk", sa.Integer, sa.ForeignKey("cameras.camera_pk"), primary_key=True),
+        sa.Column("run_no", sa.BigInteger, primary_key=True),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("start_ms", sa.BigInteger, nullable=False),
+        sa.Column("end_ms", sa.BigInteger),
+        sa.Column("end_reason", sa.String(32)),
+        sa.Column("init_sha256", sa.String(64), nullable=False),
+        sa.Column("tracks", sa.JSON, nullable=False),
+    )
+    op.create_table(
+        "recordings",
+        sa.Column("camera_pk", sa.Integer, sa.ForeignKey("cameras.camera_pk"), primary_key=True),
+        sa.Column("record_seq", sa.BigInteger, primary_key=True),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("run_no", sa.BigInteger, nullable=False),
+        sa.Column("first_segment_no", sa.BigInteger, nullable=False),
+        sa.Column("segments", sa.Integer, nullable=False),
+        sa.Column("start_ms", sa.BigInteger, nullable=False),
+        sa.Column("end_ms", sa.BigInteger, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("archive_key", sa.Text, nullable=False),
+        sa.Column("overlaps", sa.Boolean, nullable=False),
+        sa.Column("verified", sa.String(32)),
+        sa.Column("archived_ms", sa.BigInteger),
+        sa.Column("removed_ms", sa.BigInteger),
+    )
+    op.create_index("recordings_by_time", "recordings", ["camera_pk", "start_ms"])
+    op.create_index("recordings_by_segment", "recordings", ["camera_pk", "first_segment_no"])
+    op.create_table(
+        "gaps",
+        sa.Column("camera_pk", sa.Integer, sa.ForeignKey("cameras.camera_pk"), primary_key=True),
+        sa.Column("gap_no", sa.BigInteger, primary_key=True),
+        sa.Column("start_ms", sa.BigInteger, nullable=False),
+        sa.Column("end_ms", sa.BigInteger),
+        sa.Column("cause", sa.String(32), nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+    )
+    op.create_index("gaps_by_time", "gaps", ["camera_pk", "start_ms"])
+
+
+def downgrade() -> None:
+    for table in ("gaps", "recordings", "runs", "cameras"):
+        op.drop_table(table)
