@@ -7,6 +7,7 @@ import os
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -138,7 +139,7 @@ class Camera:
             track.change()
         self._encoder: Encoder | None = None
         self._held: bytes | None = None
-        self._last_due = 0.0
+        self._queue: deque[tuple[float, int, bytes]] = deque()  # delayed packets, with when
         self._timers: set[asyncio.TimerHandle] = set()
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -294,14 +295,24 @@ class Camera:
         self._deliver(number, packet)
 
     def _deliver(self, number: int, packet: bytes) -> None:
-        if "delay" not in self.faults:
+        if "delay" not in self.faults and not self._queue:
             self._send(number, packet)
             return
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         # as a queue in the network does it: later, but not one before the other
-        due = max(self._last_due, loop.time() + random.uniform(0, self.faults["delay"]) / 1000)
-        self._last_due = due
-        self._later(due - loop.time(), lambda: self._send(number, packet))
+        late = random.uniform(0, self.faults.get("delay", 0.0)) / 1000
+        due = max(self._queue[-1][0] if self._queue else 0.0, now + late)
+        self._queue.append((due, number, packet))
+        if len(self._queue) == 1:
+            self._later(due - now, self._release)
+
+    def _release(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._queue and self._queue[0][0] <= now + 0.001:
+            _, number, packet = self._queue.popleft()
+            self._send(number, packet)
+        if self._queue:
+            self._later(self._queue[0][0] - now, self._release)
 
     def _send(self, number: int, packet: bytes, rtcp: bool = False) -> None:
         now = time.monotonic()

@@ -235,7 +235,7 @@ class _Connection:
     def _interleaved(self, channel: int) -> Callable[[bool, bytes], None]:
         def send(is_rtcp: bool, data: bytes) -> None:
             transport = self._writer.transport
-            if transport.get_write_buffer_size() < MAX_UNSENT:
+            if not transport.is_closing() and transport.get_write_buffer_size() < MAX_UNSENT:
                 head = b"$" + bytes([channel + is_rtcp]) + len(data).to_bytes(2, "big")
                 transport.write(head + data)
 

@@ -1,0 +1,60 @@
+# Everything is set up by the targets themselves, in this folder, without root.
+# Needed: Python 3.11 or later with venv, and make. `make help` lists the targets.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+HLS := streaming/node_modules/.stamp
+export PORT ?= 8080
+export DATA ?= demo-data
+
+.PHONY: help setup demo test check lock bench-record bench-time screenshot clean
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.stamp $(HLS) ## environment, locked dependencies, hls.js
+
+$(VENV)/.stamp: deploy/requirements.txt deploy/requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or later is needed, and $(PYTHON) is not: apt-get install python3, or make PYTHON=python3.12 ..."; exit 2; }
+	@echo "[1/2] Python environment in $(VENV) (about a minute the first time) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
+	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes -r deploy/requirements-dev.txt
+	@touch $@
+
+$(HLS): streaming/package-lock.json $(VENV)/.stamp
+	@echo "[2/2] hls.js for the pages ..."
+	@if command -v npm >/dev/null; then cd streaming && npm ci --no-audit --no-fund --loglevel=error; \
+	 else cd streaming && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/npm ci --no-audit --no-fund --loglevel=error; fi
+	@touch $@
+
+demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
+	@exec $(PY) -m kuager demo
+
+test: setup ## all tests (about 5 minutes)
+	@$(PY) -m pytest -q
+
+check: setup ## style, types, walls between the packages, docs
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(PY) -m pytest -q tests/test_docs.py
+
+bench-time: setup ## 30 minutes at +200 ppm: drift of placed against burned-in time
+	@$(PY) -m benchmarks.bench_time
+
+bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
+	@$(PY) -m benchmarks.bench_record
+
+screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromium)
+	@$(PY) -m benchmarks.screenshot
+
+lock: setup ## write the lock files anew
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/requirements.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
+	@cd streaming && npm install --package-lock-only --no-audit --no-fund
+
+clean: ## remove what the targets made, not the demo's data
+	rm -rf $(VENV) streaming/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,112 @@
+"""A recorder in the test's own process, and readers of what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.schedule import Window
+from kuager.simulator import Simulator
+from recorder.camera import Target
+from recorder.worker import Worker
+from storage.index import Gap, Index, parse_index
+from storage.spool import read_gaps
+from tests.strip import Picture, pictures
+
+
+@dataclass
+class Recording:
+    """A sealed or unsealed recording in the spool of a test."""
+
+    path: Path
+    index: Index
+
+    def errors_ms(self, ffmpeg: str) -> list[float]:
+        """Return placed - burned of every picture; fails when one cannot be decoded or read."""
+        return [e for _, e in self.timed_errors_ms(ffmpeg)]
+
+    def timed_errors_ms(self, ffmpeg: str) -> list[tuple[float, float]]:
+        """Return (seconds since the run began, placed - burned in ms) of every picture."""
+        found: list[Picture] = pictures(self.path, ffmpeg)
+        assert all(p.burned_ms is not None for p in found)
+        start_ms = self.index.header.run_start_ms
+        return [(p.media_s, start_ms + p.media_s * 1000 - (p.burned_ms or 0)) for p in found]
+
+
+def recordings(spool: Path, name: str, station: str = "s") -> list[Recording]:
+    """Return a camera's recordings, oldest first."""
+    found = [
+        Recording(p.with_suffix(".mp4"), parse_index(p.read_bytes()))
+        for p in (spool / station / name).glob("*/*.jsonl")
+    ]
+    return sorted(found, key=lambda r: r.index.header.record_seq)
+
+
+def gaps(spool: Path, name: str, station: str = "s") -> list[Gap]:
+    """Return a camera's gaps that are not empty."""
+    found = read_gaps(spool / station / name / "gaps.jsonl")
+    return [g for g in found if g.end_ms is None or g.end_ms > g.start_ms]
+
+
+def check_tiling(spool: Path, name: str, start_ms: int, station: str = "s") -> None:
+    """Check that recordings and gaps cover time from the schedule's start without a hole."""
+    pieces = [(g.start_ms, g.end_ms) for g in gaps(spool, name, station) if g.end_ms is not None]
+    numbers: list[int] = []
+    runs: list[int] = []
+    for r in recordings(spool, name, station):
+        pieces.append((r.index.start_ms, r.index.end_ms))
+        numbers += [s.segment_no for s in r.index.segments]
+        runs.append(r.index.header.run_no)
+    assert numbers == list(range(1, len(numbers) + 1)), "segment numbers have a hole or repeat"
+    assert runs == sorted(runs)
+    pieces.sort()
+    assert pieces[0][0] == start_ms
+    for (_, end), (begin, _) in itertools.pairwise(pieces):
+        assert end == begin, f"{begin - end} ms between two pieces of {name}: {pieces}"
+
+
+@contextlib.asynccontextmanager
+async def recording(
+    spool: Path,
+    simulator: Simulator,
+    ffmpeg: str,
+    *,
+    start_ms: int | None = None,
+    transport: Callable[[str], str] = lambda name: "auto",
+) -> AsyncIterator[Worker]:
+    """Record all cameras of a simulator as station 's' while the block runs."""
+    begin = int(time.time() * 1000) if start_ms is None else start_ms
+    windows = (Window(begin, begin + 86_400_000),)
+    targets = [
+        Target("e", "s", name, simulator.url(name), transport(name), True, windows)
+        for name in simulator.cameras
+    ]
+    worker = Worker(targets, spool, ffmpeg)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(
+    what: Callable[[], object], seconds: float, every: float = 0.1, why: str = ""
+) -> float:
+    """Wait until something is true; return how long it took. Fails when it never is."""
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() - begun < seconds, why or "it did not happen in time"
+        await asyncio.sleep(every)
+    return time.monotonic() - begun
+
+
+def state_of(worker: Worker, name: str) -> str:
+    """Return a camera's state."""
+    return next(c.status.state.value for c in worker.cameras if c.target.camera == name)

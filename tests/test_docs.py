@@ -1,0 +1,123 @@
+"""Docs are true: commands, routes, metrics, links, words; and nothing is here that must not be."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from kuager.cli import app
+from storage.index import GapCause
+from streaming import live, pages, status
+
+ROOT = Path(__file__).parent.parent
+WORDS = "election station camera schedule run frame segment recording gap spool archive catalogue"
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.split("\0")[:-1]
+PAGES = [p for p in TRACKED if p.endswith(".md")]
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+def commands(group: object, prefix: str = "kuager") -> list[str]:
+    found = []
+    for name, command in getattr(group, "commands", {}).items():
+        found += [f"{prefix} {name}", *commands(command, f"{prefix} {name}")]
+    return found
+
+
+def test_every_command_is_documented_and_has_help() -> None:
+    names = commands(typer.main.get_command(app))
+    assert {"kuager check", "kuager run", "kuager demo"} <= set(names)
+    for name in names:
+        assert f"`{name}`" in OPERATIONS, name
+        done = subprocess.run(
+            [str(ROOT / ".venv/bin/python"), "-m", *name.split(), "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_every_route_is_documented() -> None:
+    for part in (live, pages, status):
+        for route in part.routes:
+            path = re.sub(r":\[[^}]*\}", "}", route.path)  # type: ignore[attr-defined]
+            assert f"`{path}`" in OPERATIONS, path
+
+
+def test_every_metric_is_documented() -> None:
+    text = (ROOT / "streaming/status.py").read_text()
+    names = set(re.findall(r'"(kuager_[a-z_]+)"', text))
+    assert len(names) > 4
+    for name in names:
+        assert f"`{name}" in OPERATIONS, name
+
+
+def test_every_cause_has_words_and_a_page() -> None:
+    formats = (ROOT / "docs/formats.md").read_text()
+    for cause in GapCause:
+        assert f"`{cause.value}`" in formats
+        assert pages.CAUSES[cause]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://")):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_glossary_has_the_words() -> None:
+    text = (ROOT / "docs/glossary.md").read_text()
+    for word in WORDS.split():
+        assert f"| {word} |" in text
+
+
+def test_make_targets_named_in_docs_exist() -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    for page in PAGES:
+        for target in re.findall(r"(?m)(?:^|`)make ([a-z-]+)", (ROOT / page).read_text()):
+            assert target in targets, f"{page}: make {target}"
+
+
+def test_nothing_is_here_that_must_not_be() -> None:
+    hosts = [
+        ".".join(h)
+        for h in (
+            ("pypi", "org"),
+            ("pythonhosted", "org"),
+            ("npmjs", "org"),
+            ("debian", "org"),
+            ("npmjs", "com"),
+        )
+    ]
+    for name in TRACKED:
+        path = ROOT / name
+        assert path.stat().st_size < 500_000, f"{name} is large"
+        if path.suffix in (".png",):
+            continue
+        text = path.read_text()
+        for host in hosts:
+            assert host not in text, f"{name} names {host}"
+        for place in ("/" + "work/", "/" + "root/"):
+            assert place not in text, f"{name} names {place}"
+
+
+def test_locks_hold_no_addresses() -> None:
+    for name in (
+        "deploy/requirements.txt",
+        "deploy/requirements-dev.txt",
+        "streaming/package-lock.json",
+    ):
+        assert "://" not in (ROOT / name).read_text()
