@@ -2,15 +2,17 @@
 
 `load`      kuager.yaml, the stations and the credentials -> Config, or every problem at once
 `validate`  a document against a model: pydantic's findings as problems with file and line
+`written`   kuager.yaml and the stations file as they are written
 `files`     bytes of a file -> text, or what is wrong with its encoding
 `yamlfile`  text -> a document that knows the line of everything in it
 `csvfile`   the same document from a table with one row per camera
 `model`     Config and its parts; what a setting may be is said here
-`secrets`   `${NAME}`, `*_file`, logins of cameras; addresses that never show their password
+`secrets`   `${NAME}`, and addresses that never show their password
+`credentials`   `*_file` keys and the logins of cameras
 `schedule`  local windows -> UTC milliseconds: when a camera is to be recorded
 `problems`  what is wrong, where, and what would be right
 
-Text of a file is never quoted in a problem, because a line that is out of place may hold a
-password; only words that Kuager knows, ids, names of files and names of variables are. The rest
-of the house knows `load`, `model`, `schedule` and `problems`.
+A problem never quotes what a file says, because whatever is out of place may be a password; it
+has the line, and only words that Kuager knows, valid ids and names of variables. The rest of the
+house knows `load`, `model`, `schedule` and `problems`.
 """

@@ -91,8 +91,9 @@ class _Loading:
         try:
             text = read_text(path, self._problems)
         except OSError as error:
-            what = f"{path} cannot be read: {reason(error)}"
-            fix = "write its right name, seen from this file, or make it readable"
+            what = f"the file cannot be read: {reason(error)}"
+            beside = self._path.absolute().parent
+            fix = f"write its right name, as seen from {beside}, or make it readable"
             self._problems.append(note(main, (key,), what, fix))
             return None
         return None if text is None else (path, text)

@@ -56,9 +56,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def unknown(noun: str, word: str, known: Sequence[str]) -> tuple[str, str]:
     """Say that `word` is not known: what is wrong, and what would be right.
 
-    `word` is quoted only where it is nearly a known word: elsewhere it may be the second half of
-    a password that was written without quotes.
+    `word` itself is not quoted: it may be the second half of a password with a comma in it, or
+    all of one after a forgotten space, as in `password:secret`.
     """
-    if near := did_you_mean(word, known):
-        return f"unknown {noun} '{word}'", f"did you mean '{near}'?"
+    if near := did_you_mean(word.split(":")[0], known):
+        space = ", with a space after its ':'" if ":" in word else ""
+        return f"unknown {noun}", f"did you mean '{near}'{space}?"
     return f"unknown {noun}", f"known here: {', '.join(known)}"

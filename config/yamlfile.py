@@ -1,8 +1,9 @@
 """YAML -> plain data whose every part knows its line.
 
 Scalars stay text, as they stand in the file: YAML 1.1 would read `0117` as octal, `20:00` as a
-number and `no` as false. Aliases, anchors and tags are refused: no setting needs them, and a
-password written without quotes may begin with `*`, `&` or `!`.
+number and `no` as false. Tags are refused, and anchors of scalars: no setting needs them, and a
+password written without quotes may begin with `*`, `&` or `!`. Lists and mappings may have anchors,
+because programs that write YAML make them; an alias is a copy.
 
 Built from libyaml's events and not from its nodes, because its composer calls itself for every
 level and a file of 100,000 `[` ends the process.
@@ -27,6 +28,7 @@ Loc = tuple[int | str, ...]
 
 BROKEN = object()  # stands where something was wrong that is already noted
 MAX_DEPTH = 20
+MAX_COPIED = 1_000_000  # parts of aliases; aliases of aliases could make a file endless
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -87,6 +89,8 @@ class _Reader:
         self.parser = _Loader(text)
         self._path, self._environ, self._problems = path, environ, problems
         self._lines: dict[int, dict[int | str, int]] = {}
+        self._anchors: dict[str, Any] = {}
+        self._copied = 0
 
     def document(self) -> YamlDocument:
         """Read the whole file; raises yaml.MarkedYAMLError, and Wrong for one not to be read."""
@@ -104,7 +108,10 @@ class _Reader:
     def _value(self, event: Any, loc: Loc) -> Any:
         """Return what begins with an event; BROKEN, and a note, where something is wrong."""
         if isinstance(event, yaml.AliasEvent):
-            return self._wrong(event, loc, "'*' means an alias here, and there are none", _QUOTE)
+            if event.anchor in self._anchors:
+                return self._copy(self._anchors[event.anchor], len(loc))
+            what = "'*' means an alias here, and nothing before has that name"
+            return self._wrong(event, loc, what, _QUOTE)
         value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, loc)
@@ -114,11 +121,31 @@ class _Reader:
             value = self._mapping(loc)
         else:
             value = self._sequence(loc)
-        if event.anchor is not None:
-            return self._wrong(event, loc, "'&' means an anchor here, and there are none", _QUOTE)
         if event.tag is not None and not event.tag.startswith("tag:yaml.org,2002:"):
             return self._wrong(event, loc, "'!' means a tag here, and there are none", _QUOTE)
+        if event.anchor is not None:
+            if not isinstance(value, dict | list):
+                what = "'&' means an anchor here, and only lists and mappings have one"
+                return self._wrong(event, loc, what, _QUOTE)
+            self._anchors[event.anchor] = value
         return value
+
+    def _copy(self, value: Any, depth: int) -> Any:
+        """Return a copy that is changed on its own; its lines are those of the original."""
+        self._copied += 1
+        if self._copied > MAX_COPIED:
+            raise Wrong("has too much behind its aliases", "write it out")
+        if depth > MAX_DEPTH:
+            raise Wrong("is nested too deep", _SEE)
+        if not isinstance(value, dict | list):
+            return value
+        copy: Any
+        if isinstance(value, dict):
+            copy = {key: self._copy(part, depth + 1) for key, part in value.items()}
+        else:
+            copy = [self._copy(part, depth + 1) for part in value]
+        self._lines[id(copy)] = self._lines[id(value)]
+        return copy
 
     def _scalar(self, event: Any, loc: Loc) -> Any:
         text: str = event.value

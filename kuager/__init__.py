@@ -2,6 +2,7 @@
 
 `cli`       the commands; each is a thin call into one of the others
 `check`     `kuager check`: is the configuration right, do the cameras answer
+`summary`   what a configuration will do, as tables
 `run`       `kuager run`: the supervisor and the roles
 `demo`      `kuager demo`: simulated cameras and a real S3 server around `kuager run`
 `simulator` cameras that do not exist, with every fault that real ones have

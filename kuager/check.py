@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.table import Table
 from config.load import load
 from config.model import Camera, Config, Station
 from config.problems import ConfigError, Problem, UnreadableConfig
-from config.schedule import windows
+from kuager.summary import summary
 from recorder.ffmpeg import FfmpegSource, find_ffmpeg
 from recorder.rtsp import DescribeFailed, describe
 from recorder.source import Frame, SourceEnd
@@ -38,15 +37,18 @@ def read(path: Path) -> Config | int:
         return 2
     except ConfigError as error:
         _print(error.problems)
-        err.print(f"{len(error.problems)} to put right.", style="bold")
+        wrong = sum(not problem.warning for problem in error.problems)
+        err.print(f"{wrong} to put right.", style="bold", highlight=False)
         return 1
     _print(config.warnings)
     return config
 
 
 def _print(problems: Sequence[Problem]) -> None:
-    for problem in problems:
-        err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    # straight to the file: rich takes long for 40,000 lines, and would fold them
+    err.file.writelines(
+        f"{'warning' if problem.warning else 'error'}: {problem}\n" for problem in problems
+    )
 
 
 def check(path: Path, probe: bool) -> int:
@@ -54,25 +56,13 @@ def check(path: Path, probe: bool) -> int:
     config = read(path)
     if isinstance(config, int):
         return config
-    cameras = [(s, c) for s in config.stations for c in s.cameras]
-    table = Table(title=f"{config.path.name}: right", title_justify="left", show_header=False)
-    table.add_row("election", f"{config.election.id}, {config.election.name.in_('en')}")
-    table.add_row("stations, cameras", f"{len(config.stations)}, {len(cameras)}")
-    spans = {w for s, c in cameras for w in windows(config.election, s, c)}
-    if spans:
-        first = min(w.start_ms for w in spans)
-        last = max(w.end_ms for w in spans)
-        table.add_row("recorded from, to (UTC)", f"{_utc(first)}, {_utc(last)}")
-    table.add_row("spool", str(config.spool))
-    table.add_row("archive", config.archive.url)
-    table.add_row("database", config.database_shown)
-    table.add_row("web", f"http://{config.web.host}:{config.web.port}/")
-    out.print(table)
+    out.print(summary(config))
     wrong = [w for w in (_spool(config.spool),) if w]
     for text in wrong:
         err.print(text, style="red")
     if not probe:
         return 1 if wrong else 0
+    cameras = [(s, c) for s in config.stations for c in s.cameras]
     found = asyncio.run(_probe_all(config, cameras))
     out.print(_results(found))
     bad = sum(p.wrong is not None for p in found)
@@ -93,10 +83,6 @@ def _spool(path: Path) -> str | None:
             "give this user the right to write there, or choose another with 'spool'"
         )
     return None
-
-
-def _utc(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 @dataclass(slots=True)

@@ -1,0 +1,81 @@
+"""`kuager check` as an operator sees it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.config_files import KUAGER, STATIONS, write
+
+ROOT = Path(__file__).parents[1]
+
+
+def check(path: Path, **environ: str) -> tuple[int, str, str]:
+    """Run `kuager check`; return its exit code, output and errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kuager", "check", "--config", str(path)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "160", "LANG": "C.UTF-8", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_example_is_well(tmp_path: Path) -> None:
+    for name in ("kuager", "stations"):  # a copy, because the spool is made beside it
+        shutil.copy(ROOT / f"deploy/{name}.example.yaml", tmp_path)
+    code, out, err = check(tmp_path / "kuager.example.yaml", CAMERA_PASSWORD="Zx9Qw7")
+    assert (code, err) == (0, "")
+    assert "Presidential election (president-2026), 2026-11-29" in out
+    assert "2, with 3 cameras" in out
+    assert "2026-11-29 06:00 +0500 │ 2026-11-30 03:00 +0500 │ 21.00" in out
+    assert "2026-11-29 06:30 +0500 │ 2026-11-30 03:00 +0500 │ 20.50" in out
+    assert "ballot-box, counting-table" in out
+    assert "Zx9Qw7" not in out
+
+
+def test_wrong_is_1(tmp_path: Path) -> None:
+    path = write(tmp_path, stations_yaml=STATIONS.replace("id: c2", "id: c1"), kuager_yaml=KUAGER)
+    code, out, err = check(path)
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        f"error: {tmp_path}/stations.yaml:6: stations[0].cameras[1].id: "
+        "the same id is on line 4 already; write another id",
+        "1 to put right.",
+    ]
+
+
+def test_unread_is_2(tmp_path: Path) -> None:
+    code, out, err = check(tmp_path / "kuager.yaml")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path}/kuager.yaml: cannot be read: no such file or directory" in err
+
+
+def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    stations = STATIONS.replace("10.0.0.2", "10.0.0.1").replace(
+        "    cameras:", "    name: '[bold]School[/x]'\n    cameras:"
+    )
+    code, out, err = check(write(tmp_path, stations_yaml=stations))
+    assert code == 0
+    assert "[bold]School[/x]" in out
+    (warning,) = err.splitlines()
+    assert warning.startswith(f"warning: {tmp_path}/stations.yaml:8: stations[0].cameras[1].url: ")
+
+
+def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
+    lines = ["station_id,camera_id,url,last_day"]
+    lines += [f"s{n},c1,rtsp://10.1.{n}.1/,{'2026-11-29' if n % 2 else ''}" for n in range(60)]
+    lines += ["s60,c1,rtsp://10.2.0.1/,2026-11-01"]
+    code, out, err = check(write(tmp_path, stations_csv="\n".join(lines)))
+    assert code == 0
+    assert "s60/c1 is never recorded" in err
+    assert "and 11 more" in out
+    counted = [line.split() for line in out.splitlines() if "Asia/Almaty" in line]
+    assert [(line[-4], line[-2]) for line in counted] == [("30", "30"), ("30", "30"), ("1", "1")]
+    assert "never" in counted[-1]
