@@ -1,0 +1,42 @@
+"""A real PostgreSQL for tests, from the pgserver wheel; one per session, a database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pgserver
+import pytest
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a running server, without a database."""
+    with tempfile.TemporaryDirectory(prefix="kuager-pg-") as folder:
+        Path(folder).chmod(0o755)  # as root, pgserver runs it as another user
+        server = pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty database: SQLite, then PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/catalogue.db"
+    address = request.getfixturevalue("postgres")
+    name = f"kuager_{next(_numbers)}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(address)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(create())
+    return str(address).replace("/postgres?", f"/{name}?")

@@ -1,0 +1,212 @@
+"""Playlists and segments over real HTTP, against a real spool and archive."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import m3u8
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model import Config
+from storage.archive import Archive
+from storage.catalogue import Catalogue
+from storage.index import Header, Segment, Track
+from streaming.app import PortInUse, check_port, create_app
+from streaming.hls import consecutive_tail, playlist
+from tests.s3 import free_port
+from tests.spools import fill
+from tests.stack import until
+from tests.test_uploader import configure, uploading
+
+NOW = int(time.time() * 1000)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    config: Config, catalogue: Catalogue | None = None, archive: Archive | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    runner = web.AppRunner(create_app(config, catalogue, archive))
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2h")
+
+
+async def get(session: aiohttp.ClientSession, path: str, **more: Any) -> tuple[int, Any, bytes]:
+    async with session.request(more.pop("method", "GET"), path, **more) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+async def test_live_playlist(config: Config) -> None:
+    spool = fill(config.spool, start_ms=NOW - 200_000, segments=40, sealed=False)
+    async with serving(config) as session:
+        status, headers, body = await get(session, "/live/s/c/index.m3u8")
+        assert status == 200 and headers["Access-Control-Allow-Origin"] == "*"
+        assert headers["Content-Type"] == "application/vnd.apple.mpegurl"
+        parsed = m3u8.loads(body.decode())
+        assert parsed.target_duration == 2 and not parsed.is_endlist
+        numbers = [int(s.uri.removesuffix(".m4s")) for s in parsed.segments]
+        assert numbers == list(range(73, 81)) and parsed.media_sequence == 73
+        assert parsed.discontinuity_sequence == 2
+        again = await get(
+            session, "/live/s/c/index.m3u8", headers={"If-None-Match": headers["ETag"]}
+        )
+        assert again[0] == 304 and again[2] == b""
+        head = await get(session, "/live/s/c/index.m3u8", method="HEAD")
+        assert head[0] == 200 and head[2] == b"" and head[1]["ETag"] == headers["ETag"]
+        options = await get(session, "/live/s/c/index.m3u8", method="OPTIONS")
+        assert options[0] == 204 and "GET" in options[1]["Access-Control-Allow-Methods"]
+        for name in ("/live/s/nobody/index.m3u8", "/live/x/c/index.m3u8"):
+            assert (await get(session, name))[0] == 404
+        status, headers, body = await get(session, "/live/s/d/index.m3u8")
+        assert status == 404 and b"not been recorded yet" in body and headers["Retry-After"]
+    spool.seal(None)
+    spool.close()
+
+
+async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 8_000_000, segments=70).close()
+    seen: dict[str, tuple[str, bytes]] = {}
+    paths = [f"/live/s/c/{n}.m4s" for n in (1, 35, 70, 71, 140)] + [
+        "/live/s/c/init-1.mp4",
+        "/live/s/c/init-2.mp4",
+    ]
+    async with serving(config) as session:
+        for path in paths:
+            status, headers, body = await get(session, path)
+            assert status == 200 and "immutable" in headers["Cache-Control"]
+            assert headers["ETag"].strip('"') == hashlib.sha256(body).hexdigest()
+            seen[path] = headers["ETag"], body
+            conditional = {"If-None-Match": headers["ETag"]}
+            assert (await get(session, path, headers=conditional))[0] == 304
+            part = await get(session, path, headers={"Range": "bytes=5-9"})
+            assert part[0] == 206 and part[2] == body[5:10]
+            assert part[1]["Content-Range"] == f"bytes 5-9/{len(body)}"
+            assert (await get(session, path, headers={"Range": "bytes=-4"}))[2] == body[-4:]
+            assert (await get(session, path, headers={"Range": "bytes=99999-"}))[0] == 416
+        for missing in ("/live/s/c/141.m4s", "/live/s/c/0.m4s", "/live/s/c/init-3.mp4"):
+            assert (await get(session, missing))[0] == 404
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.removed_total >= 3, 30)
+        async with serving(config, catalogue, archive) as session:
+            for path, (etag, body) in seen.items():
+                status, headers, again = await get(session, path)
+                assert (status, headers["ETag"]) == (200, etag) and again == body
+
+
+async def test_rewind(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 600_000, segments=60).close()
+    begin = NOW - 600_000
+    async with serving(config) as session:
+        status, _, body = await get(
+            session, f"/live/s/c/index.m3u8?from={begin + 100_000}&to={begin + 150_000}"
+        )
+        parsed = m3u8.loads(body.decode())
+        assert status == 200 and parsed.is_endlist and parsed.playlist_type == "vod"
+        assert [s.discontinuity for s in parsed.segments].count(True) == 1
+        assert parsed.segments[0].current_program_date_time.timestamp() * 1000 == pytest.approx(
+            begin + 100_000, abs=2_000
+        )
+        status, _, body = await get(session, f"/live/s/c/index.m3u8?from={begin}")
+        assert m3u8.loads(body.decode()).playlist_type == "event"
+        text = "2020-01-01T00:00:00Z"
+        for query, code, words in (
+            (f"from={text}", 404, b"rewind window, which is the last 2 h"),
+            (f"from={NOW + 10**7}", 404, b"in the future"),
+            (f"from={begin}&to={begin - 1}", 400, b"not after"),
+            ("from=yesterday", 400, b"not a time"),
+            ("from=2026-01-01T00:00:00", 400, b"not a time"),
+            ("to=5", 400, b"'from' is missing"),
+            ("from=" + "9" * 5000, 400, b"not a time"),
+            (f"from={begin - 5_000}&to={begin - 1_000}", 404, b"Nothing was recorded"),
+        ):
+            status, _, body = await get(session, f"/live/s/c/index.m3u8?{query}")
+            assert (status, words in body) == (code, True), (query, status, body)
+
+
+async def test_pages_api_and_status(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 300_000).close()
+    async with serving(config) as session:
+        status, headers, body = await get(session, "/")
+        assert status == 200 and b"/stations/s" in body
+        assert "default-src 'self'" in headers["Content-Security-Policy"]
+        status, _, body = await get(session, "/stations/s")
+        assert status == 200 and b'data-camera="c"' in body and b"<script>" not in body
+        assert (await get(session, "/stations/nobody"))[0] == 404
+        async with session.get("/api/v1/stations?q=1&limit=1") as answer:
+            found = await answer.json()
+            assert [s["id"] for s in found["stations"]] == ["s"]
+        async with session.get("/api/v1/stations/s/timeline") as answer:
+            found = await answer.json()
+            (camera, _) = found["cameras"]
+            assert camera["recordings"] and camera["gaps"][0]["cause"] == "no_data"
+        for bad in ("/api/v1/stations?limit=x", "/api/v1/stations/s/timeline?from=z"):
+            async with session.get(bad) as answer:
+                assert answer.status == 400
+                assert answer.content_type == "application/problem+json"
+        assert (await get(session, "/healthz"))[0] == 200
+        assert (await get(session, "/readyz"))[0] == 200
+        assert b"kuager_camera_state" in (await get(session, "/metrics"))[2]
+        assert (await get(session, "/static/hls.mjs"))[0] == 200
+        assert (await get(session, "/static/../app.py"))[0] == 404
+
+
+def test_a_port_in_use_is_said() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PortInUse, match=r"web\.listen"):
+            check_port("127.0.0.1", taken.getsockname()[1])
+
+
+TRACK = (Track(1, "video", "h264", 90_000),)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1, max_size=8), st.data())
+def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject) -> None:
+    """A parser accepts them; a segment keeps its numbers from one refresh to the next."""
+    listed = []
+    number = data.draw(st.integers(1, 10**9))
+    for run_no, (count, key) in enumerate(runs, data.draw(st.integers(1, 10**6))):
+        header = Header("e", "s", "c", 1, run_no, 1, 0, 1, "", 4, TRACK)
+        for _ in range(count):
+            at = 1_764_392_400_000 + number * 2000
+            listed.append((header, Segment(number, at, 0, 180_000, 0, 1, "", key, at)))
+            number += 1
+    before: dict[str, tuple[int, int]] = {}
+    for n in range(len(listed)):
+        tail = consecutive_tail(listed[n:])
+        assert len(tail) == len(listed) - n
+        parsed = m3u8.loads(playlist(tail))
+        breaks = parsed.discontinuity_sequence
+        for place, segment in enumerate(parsed.segments):
+            breaks += segment.discontinuity
+            numbers = (parsed.media_sequence + place, breaks)
+            assert before.setdefault(segment.uri, numbers) == numbers
+            assert segment.init_section.uri == f"init-{breaks}.mp4"
+
+
+def test_a_hole_in_the_numbers_starts_the_playlist_anew() -> None:
+    header = Header("e", "s", "c", 2, 9, 1, 0, 1, "", 4, TRACK)
+    listed = [(header, Segment(n, n, 0, 1, 0, 1, "", True, 1)) for n in (1, 2, 3, 100_003, 100_004)]
+    assert [s.segment_no for _, s in consecutive_tail(listed)] == [100_003, 100_004]

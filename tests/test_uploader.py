@@ -1,0 +1,150 @@
+"""The uploader against real servers: oldest first, verified, and nothing goes before its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from config.load import load
+from config.model import Config
+from storage.archive import Archive, open_archive
+from storage.catalogue import Catalogue
+from storage.index import parse_archive_document
+from storage.uploader import Uploader
+from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
+from tests.spools import fill
+from tests.stack import until
+
+pytest_plugins = ["tests.postgres"]
+NOW = int(time.time() * 1000)
+
+STATIONS = """\
+stations:
+  - id: s
+    number: "1"
+    cameras:
+      - {id: c, url: "rtsp://127.0.0.1/c"}
+      - {id: d, url: "rtsp://127.0.0.1/d"}
+"""
+
+
+def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s") -> Config:
+    (folder / "stations.yaml").write_text(STATIONS)
+    (folder / "kuager.yaml").write_text(
+        "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
+        " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
+        f"stations: stations.yaml\nspool: spool\n{archive}rewind: {rewind}\n"
+        f'database: "{database_url}"\n'
+    )
+    return load(folder / "kuager.yaml", {"SECRET": SECRET})
+
+
+def s3(port: int) -> str:
+    return (
+        f"archive:\n  url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{port}\n"
+        f"  region: us-east-1\n  access_key_id: {KEY}\n  secret_access_key: ${{SECRET}}\n"
+    )
+
+
+@contextlib.asynccontextmanager
+async def uploading(config: Config) -> AsyncIterator[tuple[Uploader, Catalogue, Archive]]:
+    catalogue, archive = await Catalogue.open(config.database_url), open_archive(config.archive)
+    uploader = Uploader(config, catalogue, archive)
+    task = asyncio.create_task(uploader.run())
+    try:
+        yield uploader, catalogue, archive
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await archive.close()
+        await catalogue.close()
+
+
+async def test_everything_sealed_is_archived_and_verified(
+    database_url: str, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, database_url, "archive: archive\n", rewind="2d")
+    fill(config.spool, camera="c", start_ms=NOW - 600_000).close()
+    live = fill(config.spool, camera="d", start_ms=NOW - 300_000, runs=1, sealed=False)
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.archived_total >= 3, 30)
+        await asyncio.sleep(1.5)
+        keys = await archive.keys("e/")
+        rows = await catalogue.recordings_between(("e", "s", "c"), NOW - 10**6, NOW)
+        assert rows and all(r["archived_ms"] and r["verified"] for r in rows)
+        assert all(r["archive_key"] + ".mp4" in keys for r in rows)
+        for key in (k for k in keys if k.endswith(".json")):
+            index = parse_archive_document(await archive.get(key))
+            media = await archive.get(key.replace(".json", ".mp4"))
+            assert index.seal is not None and len(media) == index.seal.length
+        newest = await catalogue.recordings_between(("e", "s", "d"), NOW - 10**6, NOW)
+        assert all(r["end_ms"] <= (live.last_end_ms or 0) for r in newest)
+        (gap,) = await catalogue.gaps_between(("e", "s", "c"), 0, NOW)
+        assert gap["cause"] == "no_data"
+        assert len(list(config.spool.glob("s/c/*/*.mp4"))) == len(rows)  # within the window
+    live.seal(None)
+    live.close()
+    status = json.loads((config.spool / "_status/uploader.json").read_text())
+    assert status["backlog_recordings"] == 0 and status["archive_ok"]
+
+
+async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port))
+    fill(config.spool, start_ms=NOW - 3_600_000).close()
+    media = list(config.spool.glob("s/c/*/*.mp4"))
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: not uploader.status.archive_ok, 20)
+        assert uploader.status.backlog_recordings == len(media)
+        assert all(p.exists() for p in media)
+        with rclone(tmp_path / "s3", port):
+            await until(lambda: uploader.status.archived_total == len(media), 40)
+            # older than the rewind window: off the spool, but for the newest
+            await until(lambda: uploader.status.removed_total == len(media) - 1, 20)
+            assert uploader.status.archive_ok
+            assert len(list(config.spool.glob("s/c/*/*.mp4"))) == 1
+            keys = await archive.keys("e/s/c/")
+            assert len(keys) == 2 * len(media)
+        rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
+        assert sum(r["removed_ms"] is not None for r in rows) == len(media) - 1
+
+
+async def test_altered_bytes_are_not_archived(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+    fill(config.spool, start_ms=NOW - 3_600_000).close()
+    first = min(config.spool.glob("s/c/*/*.mp4"), key=lambda p: int(p.stem.rpartition("-")[2]))
+    data = bytearray(first.read_bytes())
+    data[200] ^= 1
+    first.write_bytes(data)
+    async with uploading(config) as (uploader, _, archive):
+        await until(lambda: uploader.status.archived_total >= 2, 20)
+        await asyncio.sleep(2)
+        assert not any(k.endswith(first.name) for k in await archive.keys("e/"))
+        assert first.exists()
+        assert "does not have the bytes" in (uploader.status.last_error or "")
+
+
+@pytest.mark.parametrize("step", ["after_put_before_commit", "after_commit_before_row"])
+async def test_crash(tmp_path: Path, step: str) -> None:
+    """What an uploader that died left in the archive is gone on with, not refused."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000).close()
+    async with uploading(config) as (uploader, _, archive):
+        await until(lambda: uploader.status.archived_total >= 3, 20)
+        keys = await archive.keys("e/")
+    (tmp_path / "k.db").unlink()
+    if step == "after_put_before_commit":
+        for key in keys:
+            if key.endswith(".json"):
+                (tmp_path / "archive" / key).unlink()
+    async with uploading(config) as (uploader, _, archive):
+        await until(lambda: uploader.status.archived_total == len(keys) // 2, 20)
+        assert await archive.keys("e/") == keys
+        assert uploader.status.failures_total == 0
