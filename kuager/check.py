@@ -20,6 +20,7 @@ from recorder.ffmpeg import FfmpegSource, find_ffmpeg
 from recorder.rtsp import DescribeFailed, describe
 from recorder.source import Frame, SourceEnd
 from storage.fmp4 import TrackInit
+from storage.spool import spool_problem
 
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
@@ -57,9 +58,9 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
-    wrong = [w for w in (_spool(config.spool),) if w]
+    wrong = [w for w in (spool_problem(config.spool),) if w]
     for text in wrong:
-        err.print(text, style="red")
+        err.print(text, style="red", markup=False)
     if not probe:
         return 1 if wrong else 0
     cameras = [(s, c) for s in config.stations for c in s.cameras]
@@ -68,21 +69,6 @@ def check(path: Path, probe: bool) -> int:
     bad = sum(p.wrong is not None for p in found)
     out.print(f"{len(found) - bad} of {len(found)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
-
-
-def _spool(path: Path) -> str | None:
-    """Say what keeps the spool from being written, if anything does."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        return (
-            f"The spool {path} cannot be written ({error.strerror}): "
-            "give this user the right to write there, or choose another with 'spool'"
-        )
-    return None
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from recorder.ffmpeg import find_ffmpeg
 from recorder.worker import Worker, targets
 from storage.archive import open_archive
 from storage.catalogue import Catalogue
+from storage.spool import spool_problem
 from storage.uploader import Uploader
 from streaming.app import check_port, serve
 
@@ -155,6 +156,8 @@ def run_all(config: Config, supervised: bool) -> int:
     """Run every role under a supervisor; returns the exit code."""
     check_port(config.web.host, config.web.port)
     find_ffmpeg(config.ffmpeg)
+    if wrong := spool_problem(config.spool):
+        raise OSError(wrong)
     supervisor: Supervisor | None = None
 
     async def start() -> None:

@@ -191,12 +191,15 @@ class FfmpegSource:
                 lambda: _Reader(demuxer, ended, self._clock_ms), os.fdopen(reading, "rb", 0)
             )
             await ended
+            with contextlib.suppress(TimeoutError):  # it may have ended by itself: how?
+                await asyncio.wait_for(child.wait(), 0.2)
+            code = child.returncode
         finally:
             if self._reading is not None:
                 self._reading.close()
             await _stop(child)
             words.cancel()
-        return demuxer.end or self._verdict()
+        return demuxer.end or self._verdict(code)
 
     def pause(self) -> None:
         """Stop reading the pipe: ffmpeg then waits, and after it the camera."""
@@ -215,8 +218,10 @@ class FfmpegSource:
             if text and not _NOISE.search(text):
                 self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
 
-    def _verdict(self) -> SourceEnd:
+    def _verdict(self, code: int | None) -> SourceEnd:
         """Say why the stream ended: ffmpeg's exit status says nothing, its words little."""
+        if code is not None and code < 0:
+            return SourceEnd(GapCause.STREAM_BROKEN, f"ffmpeg was ended by signal {-code}")
         said = " ".join(self._said)
         last = self._said[-1] if self._said else ""
         where = urlsplit(self._url).hostname

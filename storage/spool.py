@@ -70,6 +70,18 @@ class Run:
     transcoded: tuple[str, ...] = ()
 
 
+def spool_problem(path: Path) -> str | None:
+    """Say what keeps a spool from being written, if anything does; writes nothing."""
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return None
+    why = "no right to write there" if there.is_dir() else "it is a file"
+    return (
+        f"The spool {path} cannot be written ({there}: {why}): "
+        "give this user the right to write there, or choose another with 'spool'"
+    )
+
+
 def recording_name(start_ms: int, record_seq: int) -> str:
     """Return day and name without ending, as in the spool and in archive keys."""
     at = datetime.fromtimestamp(start_ms // 1000, UTC)

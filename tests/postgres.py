@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
-import pgserver
+import pgserver.postgres_server as pgserver
 import pytest
 
 _numbers = itertools.count()

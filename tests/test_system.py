@@ -1,0 +1,375 @@
+"""The whole of it: `kuager run` as operators start it, killed part by part, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import m3u8
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from kuager.simulator import SimCamera, Simulator
+from storage.index import GapCause, parse_archive_document
+from tests.conftest import need
+from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
+from tests.stack import check_tiling, gaps, recordings, until
+from tests.strip import pictures
+
+CAMERAS = [SimCamera("a", user="u", password="pass-of-a"), SimCamera("b", audio="aac")]
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM += ["--autoplay-policy=no-user-gesture-required"]
+
+
+@dataclass
+class Running:
+    """A running Kuager and what is around it."""
+
+    folder: Path
+    base: str
+    begin_ms: int
+    simulator: Simulator
+    process: asyncio.subprocess.Process
+    log: Path
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / "spool"
+
+    def processes(self) -> dict[str, int]:
+        """Return the pids of our processes by role and number, and of every ffmpeg."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().decode().split("\0")
+                pid = int(path.parent.name)
+                if str(self.folder) in " ".join(words) and "--role" in words:
+                    role = words[words.index("--role") + 1]
+                    found[f"{role} {words[words.index('--share') + 1]}"] = pid
+        return found
+
+    def ffmpegs(self, parent: int) -> list[int]:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [int(c) for c in children]
+
+
+@contextlib.asynccontextmanager
+async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIterator[Running]:
+    """Start rclone, the simulator and `kuager run`; stop all at the end."""
+    port, s3 = free_port(), free_port()
+    begin = int(time.time())
+    with rclone(folder / "s3", s3):
+        async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
+            stations = "".join(
+                f'      - {{id: {c.name}, url: "{simulator.url(c.name)}"}}\n' for c in cameras
+            )
+            (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + stations)
+            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begin))
+            (folder / "kuager.yaml").write_text(
+                "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
+                f" windows: [{{from: {moment}, to: 2090-01-01T00:00}}]}}\n"
+                f"stations: stations.yaml\nspool: spool\nworkers: 2\n"
+                f"archive:\n  url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
+                f"  region: us-east-1\n  access_key_id: {KEY}\n"
+                f"  secret_access_key: ${{TEST_SECRET}}\n"
+                f'web: {{listen: "127.0.0.1:{port}", processes: 2}}\n'
+            )
+            log = folder / "kuager.log"
+            process = await start(folder, log)
+            running = Running(
+                folder, f"http://127.0.0.1:{port}", begin * 1000, simulator, process, log
+            )
+            try:
+                yield running
+            finally:
+                if running.process.returncode is None:
+                    running.process.terminate()
+                    assert await asyncio.wait_for(running.process.wait(), 40) == 0
+                await until(lambda: not running.processes(), 20, why="processes remain")
+
+
+async def start(folder: Path, log: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+        env=os.environ | {"TEST_SECRET": SECRET},
+        stderr=log.open("ab"),
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def playing(running: Running, names: list[str], seconds: float = 30) -> None:
+    """Wait until each camera's playlist is served and has segments of now."""
+    async with aiohttp.ClientSession() as session:
+        waiting = set(names)
+        begun = time.monotonic()
+        while waiting:
+            assert time.monotonic() - begun < seconds, running.log.read_text()[-3000:]
+            for name in list(waiting):
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{running.base}/live/s/{name}/index.m3u8") as answer:
+                        if answer.status == 200:
+                            last = m3u8.loads(await answer.text()).segments[-1]
+                            at = last.current_program_date_time.timestamp()
+                            if time.time() - at < 8:
+                                waiting.discard(name)
+            await asyncio.sleep(0.2)
+
+
+class Follower:
+    """A player's eyes: reads the playlist every second and checks that RFC 8216 is kept."""
+
+    def __init__(self, url: str):
+        self._url = url
+        self.seen: dict[str, tuple[int, int]] = {}
+        self.newest = 0
+        self.targets: set[int] = set()
+
+    async def follow(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(self._url) as answer:
+                        if answer.status == 200:
+                            self._take(m3u8.loads(await answer.text()))
+                await asyncio.sleep(0.7)
+
+    def _take(self, playlist: Any) -> None:
+        self.targets.add(playlist.target_duration)
+        breaks = playlist.discontinuity_sequence
+        for place, segment in enumerate(playlist.segments):
+            breaks += segment.discontinuity
+            numbers = (playlist.media_sequence + place, breaks)
+            assert self.seen.setdefault(segment.uri, numbers) == numbers
+            self.newest = max(self.newest, numbers[0])
+
+
+async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
+    """kill -9 of ffmpeg, a worker, the uploader, a web process and the supervisor."""
+    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+        await playing(running, ["a", "b"])
+        followers = {n: Follower(f"{running.base}/live/s/{n}/index.m3u8") for n in ("a", "b")}
+        tasks = [asyncio.create_task(f.follow()) for f in followers.values()]
+        for name in ("ffmpeg", "recorder 0/2", "recorder 1/2", "uploader 0/1", "web 0/2"):
+            pids = running.processes()
+            if name == "ffmpeg":
+                recorders = [pid for key, pid in pids.items() if key.startswith("recorder")]
+                children = [c for pid in recorders for c in running.ffmpegs(pid)]
+                os.kill(children[0], signal.SIGKILL)
+            else:
+                os.kill(pids[name], signal.SIGKILL)
+                await until(lambda: running.processes().get(name) not in (None, pids[name]), 15)  # noqa: B023
+            marks = {n: f.newest for n, f in followers.items()}
+            await until(
+                lambda: all(f.newest > marks[n] + 1 for n, f in followers.items()),  # noqa: B023
+                25,
+                why=f"the players did not go on after {name} was killed",
+            )
+        os.kill(running.process.pid, signal.SIGKILL)
+        await running.process.wait()
+        await until(lambda: not running.processes(), 20, why="orphans of the supervisor")
+        running.process = await start(tmp_path, running.log)
+        marks = {n: f.newest for n, f in followers.items()}
+        await until(lambda: all(f.newest > marks[n] + 1 for n, f in followers.items()), 30)
+        for task in tasks:
+            assert not task.done()
+            task.cancel()
+    causes: set[GapCause] = set()
+    for name, follower in followers.items():
+        assert len(follower.targets) == 1
+        check_tiling(running.spool, name, running.begin_ms)
+        causes |= {g.cause for g in gaps(running.spool, name)}
+        kept = {s.segment_no: s for r in recordings(running.spool, name) for s in r.index.segments}
+        for uri in follower.seen:  # what anybody could see is there
+            assert int(uri.removesuffix(".m4s")) in kept
+    assert causes == {
+        GapCause.STREAM_BROKEN,
+        GapCause.RECORDER_CRASHED,
+        GapCause.RECORDER_STOPPED,
+    }
+    log = running.log.read_text()
+    assert "pass-of-a" not in log and SECRET not in log
+    assert "Traceback" not in log
+
+
+async def test_from_camera_to_bucket(tmp_path: Path, ffmpeg: str) -> None:
+    """Live by ffprobe and a parser, archived recordings decode, no secret in the process list."""
+    ffprobe = need("ffprobe", "apt-get install ffmpeg")
+    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+        await playing(running, ["a", "b"])
+        for name in ("a", "b"):
+            done = await asyncio.create_subprocess_exec(
+                *(ffprobe, "-v", "error", "-show_entries", "stream=codec_name", "-of", "json"),
+                f"{running.base}/live/s/{name}/index.m3u8",
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, err = await done.communicate()
+            assert done.returncode == 0 and err == b"", err.decode()
+            codecs = [s["codec_name"] for s in json.loads(out)["streams"]]
+            assert codecs == (["h264"] if name == "a" else ["h264", "aac"])
+        arguments = await asyncio.to_thread(every_argument)
+        assert b"pass-of-a" not in arguments and SECRET.encode() not in arguments
+        bucket = tmp_path / "s3" / BUCKET
+        await until(lambda: len(list(bucket.glob("e/s/*/*/*.json"))) >= 2, 80, every=0.5)
+        for document in bucket.glob("e/s/*/*/*.json"):
+            index = parse_archive_document(document.read_bytes())
+            found = pictures(document.with_suffix(".mp4"), ffmpeg)
+            assert len(found) > 14 and all(p.burned_ms for p in found)
+            assert index.seal is not None
+    # after the stop everything is sealed
+    assert all(r.index.seal for n in ("a", "b") for r in recordings(running.spool, n))
+    assert gaps(running.spool, "a")[-1].cause is GapCause.RECORDER_STOPPED
+
+
+def every_argument() -> bytes:
+    """Return the arguments of all processes of this machine."""
+    out = b""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            out += path.read_bytes()
+    return out
+
+
+async def video_times(page: Page) -> list[float]:
+    times: list[float] = await page.evaluate(
+        "[...document.querySelectorAll('video')].map(v => v.currentTime)"
+    )
+    return times
+
+
+@pytest.mark.browser
+async def test_a_browser_plays_and_goes_on_through_a_gap(
+    tmp_path: Path, ffmpeg: str, chromium: str
+) -> None:
+    async with (
+        kuager(tmp_path, CAMERAS, ffmpeg) as running,
+        async_playwright() as play,
+    ):
+        await playing(running, ["a", "b"])
+        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        try:
+            page = await browser.new_page(viewport={"width": 390, "height": 800})
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            await page.goto(running.base)
+            await page.click("text=cameras live >> xpath=../a")
+            await moving(page, 2, 20)
+            running.simulator.fault("a", "drop", 9)
+            await asyncio.sleep(8)
+            words = await page.inner_text("figure[data-camera=a] .words")
+            assert re.search("camera", words), words
+            web = running.processes()["web 1/2"]
+            os.kill(web, signal.SIGKILL)
+            await asyncio.sleep(8)
+            await moving(page, 2, 40)
+            assert errors == []
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390
+        finally:
+            await browser.close()
+
+
+async def moving(page: Page, count: int, seconds: float) -> None:
+    """Wait until all videos of the page play on."""
+    begun = time.monotonic()
+    while True:
+        before = await video_times(page)
+        await asyncio.sleep(1.5)
+        after = await video_times(page)
+        if len(after) == count and all(b - a > 0.7 for a, b in zip(before, after, strict=True)):
+            return
+        assert time.monotonic() - begun < seconds, (before, after)
+
+
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kuager", *arguments],
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=folder.parent,
+    )
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "stations.yaml").write_text(
+        'stations:\n  - id: s\n    cameras: [{id: a, url: "rtsp://127.0.0.1:1/a"}]\n'
+    )
+    (tmp_path / "kuager.yaml").write_text(
+        "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
+        " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
+        "stations: stations.yaml\nspool: spool\narchive: archive\n"
+        f'web: {{listen: "127.0.0.1:{free_port()}"}}\n'
+    )
+    yield tmp_path
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ("corrupt", 2, "kuager.yaml:"),
+        ("encoding", 2, "UTF-8"),
+        ("ffmpeg", 2, "is not a program that can be run"),
+        ("port", 2, "web.listen"),
+        ("spool", 2, "cannot be written"),
+        ("missing", 2, "cannot be read"),
+    ],
+)
+def test_bad_input_is_a_clear_message(configured: Path, change: str, code: int, words: str) -> None:
+    import socket
+
+    path = configured / "kuager.yaml"
+    text = path.read_text()
+    with socket.socket() as taken:
+        if change == "corrupt":
+            path.write_text(text + "spool: [1, 2\n")
+        elif change == "encoding":
+            path.write_text(text.replace("stations.yaml", "stations.csv"))
+            rows = "station_id,camera_id,name_ru,url\ns,a,Школа,rtsp://127.0.0.1/a\n"
+            (configured / "stations.csv").write_bytes(rows.encode("cp1251"))
+        elif change == "ffmpeg":
+            path.write_text(text + "ffmpeg: /no/such/ffmpeg\n")
+        elif change == "port":
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            path.write_text(re.sub(r"127\.0\.0\.1:\d+\"}", f'127.0.0.1:{port}"}}', text))
+        elif change == "spool":
+            (configured / "spool").write_bytes(b"a file where a directory belongs")
+        elif change == "missing":
+            path.unlink()
+        done = run(ROOT / "x", "run", "--config", str(path))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> None:
+    cameras = [SimCamera("a", width=320, height=180)]
+    async with kuager(tmp_path, cameras, ffmpeg) as running:
+        running.process.terminate()
+        await running.process.wait()
+        text = (tmp_path / "kuager.yaml").read_text().replace(f"id: {KEY}", "id: nobody")
+        (tmp_path / "kuager.yaml").write_text(text)
+        running.process = await start(tmp_path, running.log)
+        await playing(running, ["a"])
+        await until(lambda: "The archive refuses" in running.log.read_text(), 80)
+        assert "the key is refused" in running.log.read_text()
+        assert list(running.spool.glob("s/a/*/*.mp4"))
