@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock bench-record bench-time screenshot clean
+.PHONY: help setup demo test check lock bench-record bench-time time-table screenshot clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -43,7 +43,10 @@ check: setup ## style, types, walls between the packages, docs
 	@$(PY) -m pytest -q tests/test_docs.py
 
 bench-time: setup ## 30 minutes at +200 ppm: drift of placed against burned-in time
-	@$(PY) -m benchmarks.bench_time
+	@$(PY) -m benchmarks.bench_time --minutes 30
+
+time-table: setup ## the table of docs/time.md
+	@$(PY) -m benchmarks.bench_time --table
 
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record

@@ -29,6 +29,7 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(arguments.port)
+    server.get_thread_pool().set_max_threads(16)  # else one slow mount holds up all
     role = "anonymous"
     if arguments.user:
         role = "viewer"

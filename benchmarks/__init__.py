@@ -1,0 +1,1 @@
+"""Measurements: each prints ratios against a named peer or floor of the same run."""

@@ -1,0 +1,209 @@
+"""What recording costs: `make bench-record`, or python -m benchmarks.bench_record --cameras 50.
+
+In one run and of the same cameras: Kuager, plain `ffmpeg -c copy -f segment` per camera, raw TCP
+to a file, and MediaMTX where MEDIAMTX names its binary. CPU is of one core per camera, user and
+system, of all processes that the recorder needs; memory is the sum of their unique memory (PSS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from recorder.ffmpeg import find_ffmpeg
+from storage.index import parse_index
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def descendants(root: int) -> list[int]:
+    """Return a process and all below it."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            rest = path.read_text().rpartition(")")[2].split()
+            parents[int(path.parent.name)] = int(rest[1])
+    found = [root]
+    for pid in found:
+        found += [p for p, parent in parents.items() if parent == pid]
+    return found
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """Return seconds of CPU that processes used."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def memory_mb(pids: Iterable[int]) -> float:
+    """Return the proportional share of memory of processes."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    return total / 1024
+
+
+@contextlib.asynccontextmanager
+async def process(*command: str, **more: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program while the block runs."""
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        **more,  # type: ignore[arg-type]
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            await child.wait()
+
+
+async def measure(
+    name: str, roots: list[int], cameras: int, warm_s: float, seconds: float
+) -> float:
+    """Print a row; return CPU per camera in percent of a core."""
+    await asyncio.sleep(warm_s)
+    pids = [p for root in roots for p in descendants(root)]
+    before, begun = cpu_s(pids), time.monotonic()
+    await asyncio.sleep(seconds)
+    pids = [p for root in roots for p in descendants(root)]
+    used = (cpu_s(pids) - before) / (time.monotonic() - begun) / cameras * 100
+    print(f"| {name} | {used:.2f}% | {memory_mb(pids) / cameras:.1f} MB |", flush=True)
+    return used
+
+
+def raw_tcp(port: int, names: list[str], folder: Path) -> None:
+    """The floor: RTSP over TCP, bytes as they come to a file, no parsing. In its own process."""
+
+    def one(name: str) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as s, (folder / name).open("wb") as out:
+            url = f"rtsp://127.0.0.1:{port}/{name}"
+            for n, request in enumerate(
+                (
+                    f"DESCRIBE {url}",
+                    f"SETUP {url}/track0",
+                    f"PLAY {url}",
+                ),
+                1,
+            ):
+                extra = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n" if n == 2 else ""
+                s.sendall(f"{request} RTSP/1.0\r\nCSeq: {n}\r\n{extra}\r\n".encode())
+                s.recv(65536)
+            while data := s.recv(1 << 18):
+                out.write(data)
+
+    for name in names:
+        threading.Thread(target=one, args=(name,), daemon=True).start()
+    sys.stdin.read()
+    os._exit(0)
+
+
+async def run(cameras: int, seconds: float) -> None:
+    """Serve the cameras and measure each recorder in turn."""
+    ffmpeg = find_ffmpeg(None)
+    names = [f"cam{n}" for n in range(cameras)]
+    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text, socket.socket() as probe:
+        folder = Path(text)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        serve = (sys.executable, "-m", "kuager.simulator", "--cameras", str(cameras))
+        size = ("--width", "1920", "--height", "1080", "--fps", "25", "--bitrate", "2000000")
+        async with process(*serve, "--port", str(port), *size):
+            await asyncio.sleep(4)
+            print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {seconds:.0f} s each\n")
+            print("| recorder | CPU per camera | memory per camera |\n|---|---|---|")
+            me = (sys.executable, "-m", "benchmarks.bench_record", "--raw", str(port))
+            async with process(*me, str(folder), "--cameras", str(cameras)) as child:
+                await measure("raw TCP to a file", [child.pid], cameras, 5, seconds / 2)
+            async with contextlib.AsyncExitStack() as stack:
+                roots = []
+                for name in names:
+                    url = f"rtsp://127.0.0.1:{port}/{name}"
+                    child = await stack.enter_async_context(
+                        process(
+                            *(ffmpeg, "-nostdin", "-v", "error", "-rtsp_transport", "tcp"),
+                            *("-i", url, "-c", "copy", "-f", "segment", "-segment_time", "60"),
+                            str(folder / f"{name}-%d.mp4"),
+                        )
+                    )
+                    roots.append(child.pid)
+                floor = await measure("ffmpeg -c copy -f segment", roots, cameras, 10, seconds)
+            if mediamtx := os.environ.get("MEDIAMTX"):
+                (folder / "mediamtx.yml").write_text(_mediamtx(port, names, folder))
+                async with process(mediamtx, str(folder / "mediamtx.yml")) as child:
+                    await measure("MediaMTX", [child.pid], cameras, 10, seconds)
+            _kuager(folder, port, names)
+            command = (sys.executable, "-m", "kuager", "run", "--role", "recorder", "--config")
+            async with process(*command, str(folder / "kuager.yaml")) as child:
+                ours = await measure("Kuager", [child.pid], cameras, 10, seconds)
+            print(f"\nKuager / ffmpeg = {ours / floor:.2f}")
+            _whole(folder / "spool", names)
+
+
+def _whole(spool: Path, names: list[str]) -> None:
+    """Say whether any camera missed a segment: one run each, numbers without a hole."""
+    runs, holes = 0, 0
+    for name in names:
+        found = [parse_index(p.read_bytes()) for p in (spool / "s" / name).glob("*/*.jsonl")]
+        found.sort(key=lambda i: i.header.record_seq)
+        runs += len({i.header.run_no for i in found})
+        segments = [s for i in found for s in i.segments]
+        for before, after in itertools.pairwise(segments):
+            holes += after.tfdt_90k != before.tfdt_90k + before.duration_90k
+    print(f"runs {runs} of {len(names)} cameras, segments that do not join: {holes}")
+
+
+def _kuager(folder: Path, port: int, names: list[str]) -> None:
+    cameras = "".join(f'      - {{id: {n}, url: "rtsp://127.0.0.1:{port}/{n}"}}\n' for n in names)
+    (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + cameras)
+    (folder / "kuager.yaml").write_text(
+        "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
+        " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
+        "stations: stations.yaml\nspool: spool\narchive: archive\n"
+    )
+
+
+def _mediamtx(port: int, names: list[str], folder: Path) -> str:
+    out = "logLevel: error\nrtsp: no\nrtmp: no\nhls: no\nwebrtc: no\nsrt: no\npathDefaults:\n"
+    out += f"  record: yes\n  recordPath: {folder}/m/%path/%Y-%m-%d_%H-%M-%S-%f\n"
+    out += "  recordFormat: fmp4\n  rtspTransport: tcp\npaths:\n"
+    return out + "".join(f"  {n}:\n    source: rtsp://127.0.0.1:{port}/{n}\n" for n in names)
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cameras", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    names = [f"cam{n}" for n in range(arguments.cameras)]
+    if arguments.raw:
+        raw_tcp(int(arguments.raw[0]), names, Path(arguments.raw[1]))
+    else:
+        asyncio.run(run(arguments.cameras, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()
