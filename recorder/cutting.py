@@ -93,6 +93,13 @@ class Cutter:
             if self._audio and frame.track_id == self._audio.id:
                 self._sound.append(frame)
             return []
+        if frame.continues:
+            # of a picture whose beginning was not seen nothing can be made
+            if self._open:
+                whole = self._open[-1].data + frame.data
+                self._open[-1] = replace(self._open[-1], data=whole)
+                self._open_bytes += len(frame.data)
+            return []
         try:
             self._check_continuity(frame)
         except Broken:
@@ -265,8 +272,8 @@ class Cutter:
 def _retimed(frames: list[Frame]) -> list[Frame]:
     """Return the first frames of a session with their times put right.
 
-    The very first often lie seconds before the ones that follow without a break: they are set
-    one usual step apart, backwards from the first whose time can be believed.
+    The very first often lie seconds before the ones that follow without a break, or on top of
+    each other: they are set one usual step apart, backwards from the first that is regular.
     """
     order = sorted(range(len(frames)), key=lambda n: frames[n].pts)
     times = [frames[n].pts for n in order]
@@ -274,7 +281,11 @@ def _retimed(frames: list[Frame]) -> list[Frame]:
     if len(steps) < 2 * FIRST_FRAMES:
         return frames
     usual = sorted(steps)[len(steps) // 2]
-    wrong = [n for n, step in enumerate(steps[:FIRST_FRAMES]) if step > FIRST_STEP * usual]
+    wrong = [
+        n
+        for n, step in enumerate(steps[:FIRST_FRAMES])
+        if not usual < FIRST_STEP * step < FIRST_STEP**2 * usual
+    ]
     if wrong:
         good = wrong[-1] + 1
         for n in range(good):

@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
-from recorder.parameters import parameter_sets, with_parameter_sets
+from recorder.parameters import continues, parameter_sets, with_parameter_sets
 from recorder.source import Frame, Sink, SourceEnd
 from storage.fmp4 import Mp4Error, TrackFragment, TrackInit, box_at, parse_init, parse_moof
 from storage.index import GapCause
@@ -110,7 +110,8 @@ class Demuxer:
             return
         camera_ms = self._camera_clock(pts * 1000 / track.timescale, now_ms)
         if self._told:
-            self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms))
+            more = continues(track.codec, data)
+            self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms, more))
 
     def _check_parameters(self, track: TrackInit, data: bytes) -> bool:
         sets = parameter_sets(track.codec, data)

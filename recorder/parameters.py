@@ -37,6 +37,22 @@ def parameter_sets(codec: str, sample: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def continues(codec: str, sample: bytes) -> bool:
+    """Say whether a sample goes on with the picture of the sample before.
+
+    A camera that repeats its parameter sets before every slice makes ffmpeg take each for a
+    picture. The first slice of a picture says so: first_mb_in_slice is 0 (H.264, 7.3.3), or
+    first_slice_segment_in_pic_flag is 1 (H.265, 7.3.6.1).
+    """
+    for nal in nal_units(sample):
+        if codec == "h264":
+            if nal[0] & 0x1F in (1, 2, 5) and len(nal) > 1:
+                return not nal[1] & 0x80
+        elif nal[0] >> 1 & 0x3F < 32 and len(nal) > 2:
+            return not nal[2] & 0x80
+    return False
+
+
 def with_parameter_sets(track: TrackInit, sets: tuple[bytes, ...]) -> TrackInit:
     """Return the track with these parameter sets in its sample entry instead of the old ones.
 

@@ -15,7 +15,7 @@ from storage.index import GapCause
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One access unit. `pts` counts in the track's timescale, `arrival_ms` is UTC."""
+    """One access unit, or more of one. `pts` counts in the track's timescale, `arrival_ms` is UTC."""
 
     track_id: int
     pts: int
@@ -23,6 +23,7 @@ class Frame:
     data: bytes
     arrival_ms: float
     camera_ms: float | None = None  # the camera's own clock, from RTCP sender reports
+    continues: bool = False  # more of the picture of the frame before
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -110,14 +111,11 @@ async def test_recorded_and_decoded(tmp_path: Path, ffmpeg: str, transport: str)
 
 def check(name: str, path: Path, ffmpeg: str) -> None:
     """Decode the whole of a recording; ffmpeg must have nothing to say."""
+    command = [ffmpeg, "-v", "error", "-xerror", "-i", str(path), "-fps_mode", "passthrough"]
     done = subprocess.run(
-        [ffmpeg, "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+        [*command, "-f", "framemd5", os.devnull], capture_output=True, text=True, timeout=60
     )
-    said = [line for line in done.stderr.splitlines() if "non monotonically" not in line]
-    assert done.returncode == 0 and not said, f"{name}: {said}"
+    assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
 
 
 async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
