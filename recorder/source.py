@@ -15,7 +15,7 @@ from storage.index import GapCause
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One access unit, or more of one. `pts` counts in the track's timescale, `arrival_ms` is UTC."""
+    """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC."""
 
     track_id: int
     pts: int

@@ -111,7 +111,7 @@ async def test_recorded_and_decoded(tmp_path: Path, ffmpeg: str, transport: str)
 
 def check(name: str, path: Path, ffmpeg: str) -> None:
     """Decode the whole of a recording; ffmpeg must have nothing to say."""
-    command = [ffmpeg, "-v", "error", "-xerror", "-i", str(path), "-fps_mode", "passthrough"]
+    command = [ffmpeg, "-y", "-v", "error", "-xerror", "-i", str(path), "-fps_mode", "passthrough"]
     done = subprocess.run(
         [*command, "-f", "framemd5", os.devnull], capture_output=True, text=True, timeout=60
     )
