@@ -284,7 +284,7 @@ def _retimed(frames: list[Frame]) -> list[Frame]:
     wrong = [
         n
         for n, step in enumerate(steps[:FIRST_FRAMES])
-        if not usual < FIRST_STEP * step < FIRST_STEP**2 * usual
+        if not usual / FIRST_STEP < step < usual * FIRST_STEP
     ]
     if wrong:
         good = wrong[-1] + 1
