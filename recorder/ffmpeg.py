@@ -30,6 +30,7 @@ OLDEST = (5, 1)
 STOP_S = 2.0
 LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
 COPIED_VIDEO = {"h264", "h265"}
+_DECODER = re.compile(r"\[(h264|hevc|mjpeg|aac|pcm_\w+) @")  # of its probing: never the reason
 _NOISE = re.compile(
     r"deprecated|Last message repeated|Timestamps are unset|DTS|non monoton|pts has no value"
     r"|PRFT|Broken pipe",
@@ -215,7 +216,7 @@ class FfmpegSource:
         assert child.stderr is not None
         while line := await child.stderr.readline():
             text = redact(line.decode("utf-8", "replace").strip())
-            if text and not _NOISE.search(text):
+            if text and not _NOISE.search(text) and not _DECODER.match(text):
                 self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
 
     def _verdict(self, code: int | None) -> SourceEnd:
