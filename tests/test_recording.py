@@ -124,7 +124,7 @@ FAULTS = {
     "garbage": (
         "garbage",
         None,
-        {GapCause.STREAM_BROKEN, GapCause.NO_DATA, GapCause.PARAMETERS_CHANGED},
+        set(GapCause) - {GapCause.RECORDER_CRASHED, GapCause.DISK_FULL},
     ),
     "nokey": ("no-keyframe", 12.0, set()),
 }
