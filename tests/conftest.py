@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,3 +91,31 @@ def _children() -> dict[int, str]:
                 found[pid] = name
                 break
     return found
+
+
+DRIFT_S = 290
+_drift: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the five-minute recording of test_zz_drift.py, so that it runs beside the others."""
+    wanted = any("test_zz_drift" in item.nodeid for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        folder = Path(tempfile.mkdtemp(prefix="kuager-drift-"))
+        command = [sys.executable, "-m", "tests.drift", str(folder), str(DRIFT_S), "2000"]
+        root = Path(__file__).parent.parent
+        _drift.append((subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL), folder))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End it, however the tests ended."""
+    for process, folder in _drift:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def drift_recorder() -> tuple[subprocess.Popen[bytes], Path]:
+    """The process that records, and its spool."""
+    return _drift[0]

@@ -62,7 +62,8 @@ def presentation_times(data: bytes) -> list[float]:
 def pictures(path: Path, ffmpeg: str, expect_errors: bool = False) -> list[Picture]:
     """Decode a recording and read every picture; fails on a decoding error."""
     times = presentation_times(path.read_bytes())
-    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-fps_mode", "passthrough"]
+    command = [ffmpeg, "-v", "repeat+error", "-i", str(path), "-map", "0:v"]
+    command += ["-fps_mode", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", "pipe:1"]
     out = subprocess.run(command, capture_output=True, timeout=120)
     if not expect_errors:
