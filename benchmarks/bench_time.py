@@ -88,7 +88,10 @@ async def drift(minutes: float, ppm: float) -> None:
             means.append(sum(errors) / len(errors))
         print(f"\rmedia time {ppm:+.0f} ppm for {minutes:.0f} min, mean of each recording:")
         print(f"first {means[0]:+.1f} ms, last {means[-1]:+.1f} ms, ", end="")
-        print(f"drift {max(means) - min(means):.1f} ms, runs {found[-1].index.header.run_no}")
+        print(
+            f"drift {max(means) - min(means):.1f} ms, "
+            f"runs {len({r.index.header.run_no for r in found})}"
+        )
 
 
 def main() -> None:

@@ -161,8 +161,9 @@ class CameraRecorder:
         t = self.target
         while True:
             try:
+                floor = Numbers.by_clock(self._clock.now_ms())
                 spool: CameraSpool = await self._thread(
-                    CameraSpool, self._root, t.election, t.station, t.camera, Numbers()
+                    CameraSpool, self._root, t.election, t.station, t.camera, floor
                 )
                 return spool
             except (SpoolBusy, OSError) as error:

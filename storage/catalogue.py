@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from config.model import Config
 from storage.index import Gap, Index
-from storage.spool import Numbers
 
 BATCH = 500
 BUSY_MS = 10_000
@@ -289,24 +288,6 @@ class Catalogue:
             .where(sa.or_(g.end_ms.is_(None), g.end_ms > from_ms))
             .order_by(g.start_ms)
         )
-
-    async def numbers(self, name: Name) -> Numbers:
-        """Return the highest numbers that the catalogue knows of a camera."""
-        pk, r = await self._pk(*name), recordings.c
-        top = sa.func.max
-        rows = await self._rows(
-            sa.select(
-                top(r.epoch).label("epoch"),
-                top(r.run_no).label("run_no"),
-                top(r.record_seq).label("record_seq"),
-                top(r.first_segment_no + r.segments - 1).label("segment_no"),
-                sa.select(top(gaps.c.gap_no))
-                .where(gaps.c.camera_pk == pk)
-                .scalar_subquery()
-                .label("gap_no"),
-            ).where(r.camera_pk == pk)
-        )
-        return Numbers(**{k: v for k, v in rows[0].items() if v is not None})
 
     # -- helpers -------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ ROTATE_MS = 60_000
 # A new run that reaches back before the end of a gap shortens the gap: cameras send pictures
 # that they held while we connected. Further back than this it is a clock that was set.
 REACH_BACK_MS = 30_000
+CLOCK_2020_S = 1_577_836_800
 
 log = structlog.get_logger()
 
@@ -57,6 +58,17 @@ class Numbers:
     segment_no: int = 0
     gap_no: int = 0
     target_duration_s: int = 0
+
+    @classmethod
+    def by_clock(cls, now_ms: float) -> Numbers:
+        """Return numbers above all that any earlier owner can have used.
+
+        Nothing is numbered more than once a second, so the seconds since 2020 are above every
+        number that was counted up from an earlier such start. For a camera of which nothing is
+        known here: a new one, or one whose spool was lost.
+        """
+        seconds = int(now_ms / 1000) - CLOCK_2020_S
+        return cls(seconds, seconds, seconds, seconds, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,7 @@ class CameraSpool:
     """
 
     def __init__(self, spool: Path, election: str, station: str, camera: str, floor: Numbers):
-        """Open the directory; `floor` holds the highest numbers known elsewhere.
+        """Open the directory; `floor` holds numbers to be above where none are known here.
 
         Raises SpoolBusy while another process holds it, OSError when the disk refuses.
         """
@@ -217,7 +229,7 @@ class CameraSpool:
         self.last_end_reason = index.seal.end_reason
 
     def _recover_without_state(self, floor: Numbers) -> None:
-        """Go on above every number that the spool or the catalogue knows, as a new owner."""
+        """Go on above `floor` and every number that the spool knows, as a new owner."""
         self.numbers = floor
         found = [i for b in sorted(self._bases(), key=_seq_of) if (i := _finish(b)) is not None]
         for index in found:
@@ -232,7 +244,7 @@ class CameraSpool:
             )
             assert index.seal is not None
             self.last_end_ms, self.last_end_reason = index.seal.end_ms, index.seal.end_reason
-        if self.numbers.record_seq:
+        if found:
             self.numbers = replace(self.numbers, epoch=self.numbers.epoch + 1)
             log.warning(
                 "The numbers of this camera were lost and are continued from its recordings",
