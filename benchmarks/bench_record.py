@@ -127,10 +127,13 @@ async def run(cameras: int, seconds: float) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        serve = (sys.executable, "-m", "kuager.simulator", "--cameras", str(cameras))
-        size = ("--width", "1920", "--height", "1080", "--fps", "25", "--bitrate", "2000000")
-        async with process(*serve, "--port", str(port), *size):
-            await asyncio.sleep(4)
+        film = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
+        listed = [{"name": n, "shared": "cam0"} for n in names[1:]]
+        served = json.dumps({"cameras": [{"name": "cam0"} | film, *listed]})
+        (folder / "simulator.json").write_text(served)
+        serve = (sys.executable, "-m", "kuager.simulator", "--config")
+        async with process(*serve, str(folder / "simulator.json"), "--port", str(port)):
+            await _listening(port)
             print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {seconds:.0f} s each\n")
             print("| recorder | CPU per camera | memory per camera |\n|---|---|---|")
             me = (sys.executable, "-m", "benchmarks.bench_record", "--raw", str(port))
@@ -159,6 +162,15 @@ async def run(cameras: int, seconds: float) -> None:
                 ours = await measure("Kuager", [child.pid], cameras, 10, seconds)
             print(f"\nKuager / ffmpeg = {ours / floor:.2f}")
             _whole(folder / "spool", names)
+
+
+async def _listening(port: int) -> None:
+    """Wait until the simulator has made its film and listens."""
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        await asyncio.sleep(0.5)
 
 
 def _whole(spool: Path, names: list[str]) -> None:
