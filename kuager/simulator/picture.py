@@ -49,12 +49,12 @@ class Room:
         self._widths = np.diff(edges)
         self._strip_height = max(8, round(height * STRIP_HEIGHT)) & ~1
 
-    def draw(self, utc_ms: int) -> bytes:
-        """Return the picture at a time as planar YUV 4:2:0."""
+    def draw(self, utc_ms: int) -> Image:
+        """Return the picture at a time as planar YUV 4:2:0: height * 3 / 2 rows of its width."""
         image = self._scene.draw(utc_ms / 1000)
         self._clock(image, utc_ms)
         planes: Image = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)  # type: ignore[assignment]
-        return planes.tobytes()
+        return planes
 
     def _clock(self, image: Image, utc_ms: int) -> None:
         height = self._strip_height
