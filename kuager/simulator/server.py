@@ -43,7 +43,7 @@ class Simulator:
             self.cameras[what.name] = Camera(what, program, source)
         self._server: asyncio.Server | None = None
         self._runner: web.AppRunner | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], Connection] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -71,8 +71,8 @@ class Simulator:
             self._server.close()
         if self._runner:
             await self._runner.cleanup()
-        for task in self._connections:
-            task.cancel()
+        for connection in self._connections.values():
+            connection.close()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await asyncio.gather(*(c.stop() for c in self.cameras.values()))
 
@@ -95,11 +95,11 @@ class Simulator:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        connection = self._connections[task] = Connection(self.cameras, reader, writer)
         try:
-            await Connection(self.cameras, reader, writer).serve()
+            await connection.serve()
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
 
     # -- control -------------------------------------------------------------------------
 
