@@ -63,12 +63,12 @@ def pictures(path: Path, ffmpeg: str, expect_errors: bool = False) -> list[Pictu
     """Decode a recording and read every picture; fails on a decoding error."""
     times = presentation_times(path.read_bytes())
     command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-fps_mode", "passthrough"]
+    # else it counts in the file's guessed frame rate and complains of pictures close together
+    command += ["-enc_time_base", "1/90000"]
     command += ["-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", "pipe:1"]
     out = subprocess.run(command, capture_output=True, timeout=120)
     if not expect_errors:
-        # the picture muxer counts in the file's guessed frame rate; that is not the file's fault
-        said = [x for x in out.stderr.decode().splitlines() if "non monotonically" not in x]
-        assert not said, said
+        assert out.stderr == b"", out.stderr.decode()
         assert out.returncode == 0
     greys = _pgms(out.stdout)
     if not expect_errors:

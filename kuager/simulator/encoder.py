@@ -205,7 +205,7 @@ def _codec_options(codec: str, gop: int, bframes: int) -> list[str]:
     params = f"repeat-headers=1:keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}"
     if codec == "h265":
         name, flag = "libx265", "-x265-params"
-        params += ":log-level=error:pools=1:frame-threads=1"
+        params += ":log-level=error:pools=1:frame-threads=1:open-gop=0"  # as cameras do
     else:
         name, flag = "libx264", "-x264-params"
     if bframes:
