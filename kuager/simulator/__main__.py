@@ -1,6 +1,7 @@
 """`python -m kuager.simulator --config cameras.json`: the simulator as a process of its own.
 
-Ends on SIGTERM, SIGINT, or when its standard input ends.
+Ends on SIGTERM, SIGINT, or, where its standard input is a pipe, when that ends: then its parent
+is gone.
 """
 
 from __future__ import annotations
@@ -8,26 +9,38 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
 import uvloop
 
 from kuager.simulator import SimCamera, Simulator
-from recorder.ffmpeg import find_ffmpeg
+from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 
 
-def cameras_of(arguments: argparse.Namespace) -> list[SimCamera]:
-    """Return the cameras that the command line asks for."""
+def simulator_of(arguments: argparse.Namespace) -> Simulator:
+    """Return the simulator that the command line asks for.
+
+    Raises OSError, ValueError, TypeError, KeyError or FfmpegMissing for what is wrong with it.
+    """
     if arguments.config:
         listed = json.loads(Path(arguments.config).read_text())["cameras"]
-        return [SimCamera(**c) for c in listed]
-    copies = (SimCamera(f"cam{n}", shared="cam0") for n in range(1, arguments.cameras))
-    return [SimCamera("cam0"), *copies]
+        cameras = [SimCamera(**c) for c in listed]
+    else:
+        copies = (SimCamera(f"cam{n}", shared="cam0") for n in range(1, arguments.cameras))
+        cameras = [SimCamera("cam0"), *copies]
+    return Simulator(
+        cameras,
+        port=arguments.port,
+        control_port=arguments.control_port,
+        ffmpeg=find_ffmpeg(Path(arguments.ffmpeg) if arguments.ffmpeg else None),
+    )
 
 
-async def serve(arguments: argparse.Namespace, cameras: list[SimCamera]) -> None:
+async def serve(simulator: Simulator) -> None:
     """Run until a signal or the end of standard input."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,15 +51,10 @@ async def serve(arguments: argparse.Namespace, cameras: list[SimCamera]) -> None
         def connection_lost(self, exc: Exception | None) -> None:
             ended.set()
 
-    simulator = Simulator(
-        cameras,
-        port=arguments.port,
-        control_port=arguments.control_port,
-        ffmpeg=find_ffmpeg(Path(arguments.ffmpeg) if arguments.ffmpeg else None),
-    )
     async with simulator:
-        await loop.connect_read_pipe(Parent, sys.stdin)
-        print("ready", *(f"{name}" for name in simulator.cameras), flush=True)
+        if sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            await loop.connect_read_pipe(Parent, sys.stdin)
+        print("ready", *simulator.cameras, flush=True)
         await ended.wait()
 
 
@@ -59,7 +67,11 @@ def main() -> None:
     parser.add_argument("--control-port", type=int, default=None, help="port for faults")
     parser.add_argument("--ffmpeg", help="ffmpeg to encode with")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments, cameras_of(arguments)))
+    try:
+        simulator = simulator_of(arguments)
+    except (OSError, ValueError, TypeError, KeyError, FfmpegMissing) as error:
+        parser.error(f"{arguments.config or 'command line'}: {error}")
+    uvloop.run(serve(simulator))
 
 
 if __name__ == "__main__":
