@@ -112,7 +112,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
             if index.segments and index.end_ms > from_ms and index.start_ms < to_ms:
                 seq = index.header.record_seq
                 rows[seq] = {"record_seq": seq, "start_ms": index.start_ms, "end_ms": index.end_ms}
-        for gap in view.gaps():
+        for gap in view.gaps(from_ms, to_ms):
             if gap.start_ms < to_ms and (gap.end_ms is None or gap.end_ms > from_ms):
                 gaps[gap.gap_no] = _gap(gap)
         cameras.append(
