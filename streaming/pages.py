@@ -9,9 +9,7 @@ from aiohttp import web
 
 from streaming.api import described, find_stations, with_words
 from streaming.views import VIEWS
-from streaming.words import CAUSES, LANGUAGE
-
-__all__ = ["CAUSES", "HERE", "HLS_JS", "routes"]
+from streaming.words import LANGUAGE
 
 HERE = Path(__file__).parent
 HLS_JS = HERE / "node_modules" / "hls.js" / "dist" / "hls.light.min.mjs"
