@@ -26,6 +26,12 @@ CSP = (
     "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
+OPEN = ("/live/", "/api/")  # to scripts of every site
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Range, If-None-Match",
+    "Access-Control-Max-Age": "86400",
+}
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -68,7 +74,6 @@ def create_app(
         app.add_routes(part.routes)
     app.router.add_static("/static/", pages.HERE / "static")
     app.router.add_get("/static/hls.mjs", _hls_js)
-    app.router.add_route("OPTIONS", "/{path:(?:live|api)/.*}", _options)
     app.on_response_prepare.append(_headers)
     return app
 
@@ -77,20 +82,11 @@ async def _hls_js(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(pages.HLS_JS, headers={"Content-Type": "text/javascript"})
 
 
-async def _options(request: web.Request) -> web.StreamResponse:
-    return web.Response(
-        status=204,
-        headers={
-            "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-            "Access-Control-Allow-Headers": "Range, If-None-Match",
-            "Access-Control-Max-Age": "86400",
-        },
-    )
-
-
 @web.middleware
 async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     """Say errors of the API as problems; a fault of ours is logged and told without its text."""
+    if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
+        return web.Response(status=204, headers=PREFLIGHT)
     try:
         response: web.StreamResponse = await handler(request)
         return response
@@ -114,7 +110,7 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers["Referrer-Policy"] = "same-origin"
     if response.status >= 400:  # a segment that is not there yet will be
         headers.setdefault("Cache-Control", "no-store")
-    if request.path.startswith(("/live/", "/api/")):
+    if request.path.startswith(OPEN):
         headers["Access-Control-Allow-Origin"] = "*"
         headers["Access-Control-Expose-Headers"] = "Date, ETag, Content-Range"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
