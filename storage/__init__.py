@@ -4,6 +4,7 @@
 `fmp4`      boxes of fragmented MP4: pure functions over bytes
 `spool`     writing a recording and its index, the numbers that outlive a process, recovery
 `view`      reading one camera's spool, for the web and the uploader
+`status`    what recorders and uploader say of themselves in the spool
 `catalogue` the SQL database: stations, cameras, runs, recordings, gaps
 `archive`   the port to the object store, with a directory and S3 behind it
 `uploader`  from a sealed recording to a verified archive object, and only then off the spool

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from itertools import chain, repeat
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import web, web_response
 
 from config.model import Config
 from storage.archive import Archive, open_archive
-from storage.catalogue import Catalogue, CatalogueError
-from streaming import live, pages, status
+from storage.catalogue import Catalogue
+from streaming import api, archived, live, pages, status
 from streaming.views import VIEWS, Views
 
 STOP_S = 5.0
+REOPEN_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CSP = (
     "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
+OPEN = ("/live/", "/api/")  # to scripts of every site
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Range, If-None-Match",
+    "Access-Control-Max-Age": "86400",
+}
+# aiohttp's own answers, to what is not HTTP, name its version otherwise
+web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
 
 
 class PortInUse(RuntimeError):
-    """The address is taken; the text says what to do."""
+    """The address cannot be listened on; the text says what to do."""
 
 
 def check_port(host: str, port: int) -> None:
@@ -36,24 +50,31 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortInUse(
-                f"{host}:{port} cannot be listened on ({error.strerror}): "
-                "stop the program that uses it, or choose another with web.listen"
-            ) from None
+            raise _port_problem(host, port, error) from None
+
+
+def _port_problem(host: str, port: int, error: OSError) -> PortInUse:
+    choose = "choose another with web.listen"
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(f"port {port} on {host} is in use by another program: {choose} or stop it")
+    why = error.strerror or error
+    return PortInUse(f"port {port} on {host} cannot be listened on ({why}): {choose}")
 
 
 def create_app(
     config: Config, catalogue: Catalogue | None, archive: Archive | None
 ) -> web.Application:
     """Return the application; the caller closes catalogue and archive."""
-    app = web.Application(middlewares=[status.measure, _headers])
+    app = web.Application(middlewares=[status.measure, _errors])
     app[VIEWS] = Views(config, catalogue, archive)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
-    for part in (live, pages, status):
+    app[live.TEXTS] = live.Texts()
+    app[archived.INDEXES] = OrderedDict()
+    for part in (live, api, pages, status):
         app.add_routes(part.routes)
     app.router.add_static("/static/", pages.HERE / "static")
     app.router.add_get("/static/hls.mjs", _hls_js)
-    app.router.add_route("OPTIONS", "/{path:(?:live|api)/.*}", _options)
+    app.on_response_prepare.append(_headers)
     return app
 
 
@@ -61,60 +82,88 @@ async def _hls_js(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(pages.HLS_JS, headers={"Content-Type": "text/javascript"})
 
 
-async def _options(request: web.Request) -> web.StreamResponse:
-    return web.Response(
-        status=204,
-        headers={
-            "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-            "Access-Control-Allow-Headers": "Range, If-None-Match",
-            "Access-Control-Max-Age": "86400",
-        },
-    )
-
-
 @web.middleware
-async def _headers(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Say errors of the API as problems; a fault of ours is logged and told without its text."""
+    if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
+        return web.Response(status=204, headers=PREFLIGHT)
     try:
         response: web.StreamResponse = await handler(request)
+        return response
     except web.HTTPException as answer:
-        _add_headers(request, answer.headers)
+        if request.path.startswith("/api/") and answer.status >= 400:
+            said = api.problem(answer.status, answer.text or answer.reason)
+            said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
+            return said
         raise
-    _add_headers(request, response.headers)
-    return response
+    except Exception:
+        log.exception("A request failed", route=str(request.match_info.route.resource))
+        text = "This is a fault of the server; it has been noted.\n"
+        if request.path.startswith("/api/"):
+            return api.problem(500, text)
+        return web.Response(status=500, text=text)
 
 
-def _add_headers(request: web.Request, headers: Any) -> None:
+async def _headers(request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Server"] = "Kuager"
-    if request.path.startswith(("/live/", "/api/")):
+    headers["Referrer-Policy"] = "same-origin"
+    if response.status >= 400:  # a segment that is not there yet will be
+        headers.setdefault("Cache-Control", "no-store")
+    if request.path.startswith(OPEN):
         headers["Access-Control-Allow-Origin"] = "*"
         headers["Access-Control-Expose-Headers"] = "Date, ETag, Content-Range"
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     else:
         headers["Content-Security-Policy"] = CSP
-        headers["Referrer-Policy"] = "same-origin"
+        headers.setdefault("Cache-Control", "no-cache")
 
 
 async def serve(config: Config) -> None:
-    """Serve until cancelled; requests in flight are finished. Several processes share the port."""
-    try:
-        catalogue: Catalogue | None = await Catalogue.open(config.database_url)
-    except CatalogueError as error:
-        log.error(
-            "The catalogue cannot be opened; live and rewind go on without it", why=str(error)
-        )
-        catalogue = None
+    """Serve until cancelled; requests in flight are finished within 5 s.
+
+    Several processes share the port. Raises PortInUse.
+    """
     archive = open_archive(config.archive)
-    runner = web.AppRunner(
-        create_app(config, catalogue, archive), access_log=None, shutdown_timeout=STOP_S
-    )
+    app = create_app(config, None, archive)
+    app.cleanup_ctx.append(_catalogue)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.web.host, config.web.port, reuse_port=True)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise _port_problem(config.web.host, config.web.port, error) from None
         log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
         await archive.close()
-        if catalogue is not None:
-            await catalogue.close()
+
+
+async def _catalogue(app: web.Application) -> AsyncIterator[None]:
+    """Keep trying to open the catalogue: live and rewind go on without it."""
+    views = app[VIEWS]
+    views.away = "it is being opened"
+    opening = asyncio.create_task(_open(views))
+    yield
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opening
+    if views.catalogue is not None:
+        await views.catalogue.close()
+
+
+async def _open(views: Views) -> None:
+    for n, pause_s in enumerate(chain(REOPEN_S, repeat(REOPEN_S[-1]))):
+        try:
+            views.catalogue = await Catalogue.open(views.config.database_url)
+        except Exception as error:  # a database has many ways to say no
+            if n == 0:
+                log.error("The catalogue cannot be opened; live and rewind go on", why=str(error))
+            await asyncio.sleep(pause_s)
+        else:
+            views.away = None
+            return

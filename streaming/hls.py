@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 
 from storage.index import Header, Segment
 
-LIVE_SEGMENTS = 8  # more than the three target durations that 6.2.2 asks for, and little to read
+LIVE_SEGMENTS = 8  # about 16 s: a player starts three back and may lose a few; little to read
+LIVE_MOST = 64  # where a camera's segments are much shorter than its target duration
 
 Listed = tuple[Header, Segment]
 
@@ -25,6 +27,27 @@ def consecutive_tail(listed: Sequence[Listed]) -> Sequence[Listed]:
     return listed
 
 
+def live_window(listed: Sequence[Listed]) -> Sequence[Listed]:
+    """Return what a live playlist shows of the newest segments.
+
+    6.2.2: no segment is removed while less than three target durations would be left. A new
+    segment never brings an older one back: the numbers of the first entry only rise.
+    """
+    listed = consecutive_tail(listed)
+    target_90k = 3 * 90_000 * target_duration_s(listed)
+    length_90k = 0
+    for count, (_, segment) in enumerate(reversed(listed), 1):
+        length_90k += segment.duration_90k
+        if count >= LIVE_SEGMENTS and length_90k >= target_90k:
+            return listed[-count:]
+    return listed
+
+
+def target_duration_s(listed: Sequence[Listed]) -> int:
+    """Return the target duration in whole seconds: the same for all of a camera's segments."""
+    return max((h.target_duration_s for h, _ in listed), default=0)
+
+
 def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = False) -> str:
     """Return the media playlist of at least one segment.
 
@@ -35,8 +58,8 @@ def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = Fa
     first, segment = listed[0]
     lines = [
         "#EXTM3U",
-        "#EXT-X-VERSION:6",  # MAP without I-FRAMES-ONLY (7)
-        f"#EXT-X-TARGETDURATION:{max(h.target_duration_s for h, _ in listed)}",
+        "#EXT-X-VERSION:6",  # 7: MAP in a playlist that is not I-FRAMES-ONLY
+        f"#EXT-X-TARGETDURATION:{target_duration_s(listed)}",
         f"#EXT-X-MEDIA-SEQUENCE:{segment.segment_no}",
         f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no}",
     ]
@@ -51,12 +74,19 @@ def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = Fa
                 lines.append("#EXT-X-DISCONTINUITY")
             lines.append(f'#EXT-X-MAP:URI="init-{header.run_no}.mp4"')
             run_no = header.run_no
-        at = datetime.fromtimestamp(segment.start_ms // 1000, UTC)
-        lines += [
-            f"#EXT-X-PROGRAM-DATE-TIME:{at:%Y-%m-%dT%H:%M:%S}.{segment.start_ms % 1000:03d}Z",
-            f"#EXTINF:{segment.duration_90k / 90_000:.5f},",
-            f"{segment.segment_no}.m4s",
-        ]
+        seconds, ms = divmod(segment.start_ms, 1000)
+        minute, second = divmod(seconds, 60)
+        lines.append(
+            f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{second:02d}.{ms:03d}Z\n"
+            f"#EXTINF:{segment.duration_90k / 90_000:.6f},\n"
+            f"{segment.segment_no}.m4s"
+        )
     if ended:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
+
+
+@lru_cache(4096)
+def _minute(minute: int) -> str:
+    """Return the RFC 3339 text of a minute since 1970, up to its seconds."""
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")

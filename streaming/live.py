@@ -2,51 +2,91 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from email.utils import formatdate
+from pathlib import Path
+from typing import Any
 
+import structlog
 from aiohttp import web
 
-from storage.archive import ArchiveError
-from storage.catalogue import Name
-from storage.index import Index, parse_archive_document
 from storage.view import CameraView
-from streaming.hls import LIVE_SEGMENTS, Listed, consecutive_tail, playlist
-from streaming.views import VIEWS
+from streaming.archived import Part, archived_init, archived_segment
+from streaming.hls import LIVE_MOST, Listed, live_window, playlist
+from streaming.views import VIEWS, moment
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
+SEGMENT_TYPE, INIT_TYPE = "video/iso.segment", "video/mp4"
 IMMUTABLE = "public, max-age=31536000, immutable"
-PLAYLIST_CACHE = "public, max-age=1"
-MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 5 MB of text
-INDEXES = 256  # of archived recordings, kept in memory
+MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 4 MB of text
+CACHED_BYTES = 32 << 20
+SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
+ALL = slice(None, None, 1)  # what aiohttp says of a request without a range
 
+log = structlog.get_logger()
 routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A playlist as it is sent; `mark` is what it was made from."""
+
+    mark: tuple[Any, ...]
+    body: bytes
+    etag: str
+
+
+@dataclass(slots=True)
+class Texts:
+    """Playlists by what was asked for, until there is a newer segment."""
+
+    _texts: OrderedDict[tuple[Any, ...], Text] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def get(self, key: tuple[Any, ...], listed: Sequence[Listed], ended: bool) -> Text:
+        """Return the playlist of these segments; `key` ends with its type."""
+        (_, first), (_, last) = listed[0], listed[-1]
+        mark = (first.segment_no, last.segment_no, last.sha256, len(listed), ended)
+        text = self._texts.pop(key, None)
+        self._bytes -= len(text.body) if text else 0
+        if text is None or text.mark != mark:
+            body = playlist(listed, key[-1], ended).encode()
+            text = Text(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        self._texts[key] = text
+        self._bytes += len(text.body)
+        while self._bytes > CACHED_BYTES and len(self._texts) > 1:
+            self._bytes -= len(self._texts.popitem(last=False)[1].body)
+        return text
+
+
+TEXTS = web.AppKey("texts", Texts)
 
 
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
-    _, view = request.app[VIEWS].camera(request)
+    name, view = request.app[VIEWS].camera(request)
     if request.query.keys() & {"from", "to"}:
-        return _rewind(request, view)
-    listed = consecutive_tail(view.live(LIVE_SEGMENTS))
+        return _rewind(request, name, view)
+    listed = live_window(view.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
             text="This camera has not been recorded yet; ask again.\n", headers={"Retry-After": "2"}
         )
-    return _playlist(request, listed, None, False)
+    return _playlist(request, (*name, None), listed, False)
 
 
-def _rewind(request: web.Request, view: CameraView) -> web.StreamResponse:
+def _rewind(
+    request: web.Request, name: tuple[str, str, str], view: CameraView
+) -> web.StreamResponse:
     now_ms = int(time.time() * 1000)
     rewind_s = request.app[VIEWS].config.rewind_s
-    from_ms, to_ms = _moment(request, "from"), _moment(request, "to")
+    from_ms, to_ms = moment(request, "from"), moment(request, "to")
     if from_ms is None:
         raise web.HTTPBadRequest(text="'from' is missing: write from=2026-11-29T09:40:00Z\n")
     if to_ms is not None and to_ms <= from_ms:
@@ -57,43 +97,34 @@ def _rewind(request: web.Request, view: CameraView) -> web.StreamResponse:
         raise web.HTTPNotFound(
             text=f"'from' is before the rewind window, which is the last {rewind_s / 3600:g} h.\n"
         )
-    ended = to_ms is not None and to_ms <= now_ms
     listed = view.between(from_ms, now_ms if to_ms is None else to_ms)
     if not listed:
         raise web.HTTPNotFound(text="Nothing was recorded in this stretch.\n")
-    return _playlist(request, listed[:MAX_REWIND_SEGMENTS], "VOD" if ended else "EVENT", ended)
-
-
-def _moment(request: web.Request, name: str) -> int | None:
-    """Return a query parameter as UTC ms: an integer, or RFC 3339 with a zone."""
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        if text.isdigit() and len(text) <= 15:
-            return int(text)
-        at = datetime.fromisoformat(text.replace(" ", "+"))
-        if at.tzinfo is None:
-            raise ValueError
-        return int(at.astimezone(UTC).timestamp() * 1000)
-    except (ValueError, OverflowError):
+    if len(listed) > MAX_REWIND_SEGMENTS:
         raise web.HTTPBadRequest(
-            text=f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC.\n"
-        ) from None
+            text=f"This stretch has {len(listed)} segments, and a playlist at most "
+            f"{MAX_REWIND_SEGMENTS}: ask for a shorter one with 'to'.\n"
+        )
+    # 6.2.1: a VOD playlist never changes and an EVENT playlist only grows. The segment that holds
+    # 'to' is written some seconds after it; who watched the stretch grow sees it end as an EVENT.
+    settled = to_ms is not None and to_ms < now_ms - SETTLED_MS
+    ended = settled or (to_ms is not None and listed[-1][1].end_ms >= to_ms)
+    key = (*name, from_ms, to_ms, "VOD" if settled else "EVENT")
+    return _playlist(request, key, listed, ended)
 
 
 def _playlist(
-    request: web.Request, listed: Sequence[Listed], kind: str | None, ended: bool
+    request: web.Request, key: tuple[Any, ...], listed: Sequence[Listed], ended: bool
 ) -> web.StreamResponse:
-    body = playlist(listed, kind, ended).encode()
+    text = request.app[TEXTS].get(key, listed, ended)
     headers = {
-        "Cache-Control": PLAYLIST_CACHE,
-        "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        "Cache-Control": "public, max-age=60" if key[-1] == "VOD" else "public, max-age=1",
+        "ETag": text.etag,
         "Last-Modified": formatdate(listed[-1][1].end_ms / 1000, usegmt=True),
     }
-    if _not_modified(request, headers["ETag"]):
+    if _not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, content_type=PLAYLIST_TYPE, headers=headers)
+    return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
 
 
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
@@ -102,16 +133,11 @@ async def segment(request: web.Request) -> web.StreamResponse:
     name, view = request.app[VIEWS].camera(request)
     number = int(request.match_info["segment_no"])
     if found := view.find(number):
-        stored, _, entry = found
-        if (data := _read(stored.media, entry.offset, entry.length)) is not None:
-            return _immutable(request, data, entry.sha256, "video/iso.segment")
-    index, key = await _archived(request, name, number, None)
-    at = number - index.segments[0].segment_no
-    if not 0 <= at < len(index.segments):
-        raise web.HTTPNotFound(text="There is no such segment.\n")
-    entry = index.segments[at]
-    data = await _from_archive(request, key, entry.offset, entry.length)
-    return _immutable(request, data, entry.sha256, "video/iso.segment")
+        stored, _, s = found
+        part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
+        if answer := await _immutable(request, part, SEGMENT_TYPE):
+            return answer
+    return await _archived(request, await archived_segment(request, name, number), SEGMENT_TYPE)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
@@ -121,97 +147,70 @@ async def init(request: web.Request) -> web.StreamResponse:
     run_no = int(request.match_info["run_no"])
     if found := view.init(run_no):
         stored, header = found
-        if (data := _read(stored.media, 0, header.init_length)) is not None:
-            return _immutable(request, data, header.init_sha256, "video/mp4")
-    index, key = await _archived(request, name, None, run_no)
-    data = await _from_archive(request, key, 0, index.header.init_length)
-    return _immutable(request, data, index.header.init_sha256, "video/mp4")
+        part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
+        if answer := await _immutable(request, part, INIT_TYPE):
+            return answer
+    return await _archived(request, await archived_init(request, name, run_no), INIT_TYPE)
 
 
-def _read(path: os.PathLike[str], offset: int, length: int) -> bytes | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        return os.pread(fd, length, offset)
-    finally:
-        os.close(fd)
+@dataclass(frozen=True, slots=True)
+class SpoolPart:
+    """A range of a recording in the spool."""
 
+    media: Path
+    offset: int
+    length: int
+    sha256: str
 
-_INDEXES: OrderedDict[str, Index] = OrderedDict()
-
-
-async def _archived(
-    request: web.Request, name: Name, segment_no: int | None, run_no: int | None
-) -> tuple[Index, str]:
-    """Return index and key of the archived recording that holds a segment or begins a run."""
-    views = request.app[VIEWS]
-    missing = web.HTTPNotFound(text="There is no such segment.\n")
-    if views.catalogue is None or views.archive is None:
-        raise missing
-    if segment_no is not None:
-        row = await views.catalogue.recording_with_segment(name, segment_no)
-    else:
-        row = await views.catalogue.recording_of_run(name, run_no or 0)
-    if row is None:
-        raise missing
-    key = row["archive_key"]
-    if key not in _INDEXES:
+    async def read(self, start: int, length: int) -> bytes | None:
+        """Return bytes of the part; None when the file is gone or has not all of them."""
         try:
-            _INDEXES[key] = parse_archive_document(await views.archive.get(key + ".json"))
-        except KeyError:
-            raise missing from None
-        except ArchiveError:
-            raise _unavailable() from None
-        while len(_INDEXES) > INDEXES:
-            _INDEXES.popitem(last=False)
-    _INDEXES.move_to_end(key)
-    return _INDEXES[key], key
+            fd = os.open(self.media, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(fd, length, self.offset + start)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.error("A recording cannot be read", file=str(self.media), why=str(error))
+            return None
+        if len(data) != length:  # what is sent is cached for ever: never a part for the whole
+            log.error("A recording is shorter than its index says", file=str(self.media))
+            return None
+        return data
 
 
-async def _from_archive(request: web.Request, key: str, offset: int, length: int) -> bytes:
-    archive = request.app[VIEWS].archive
-    assert archive is not None
-    try:
-        return await asyncio.wait_for(archive.get(key + ".mp4", offset, length), 30)
-    except KeyError:
-        raise web.HTTPNotFound(text="There is no such segment.\n") from None
-    except (ArchiveError, TimeoutError):
-        raise _unavailable() from None
+async def _archived(request: web.Request, part: Part, content_type: str) -> web.StreamResponse:
+    answer = await _immutable(request, part, content_type)
+    assert answer is not None  # an archived part is read or raises
+    return answer
 
 
-def _unavailable() -> web.HTTPServiceUnavailable:
-    return web.HTTPServiceUnavailable(
-        text="The archive does not answer; the recording is there, ask again.\n",
-        headers={"Retry-After": "10"},
-    )
-
-
-def _immutable(
-    request: web.Request, data: bytes, sha256: str, content_type: str
-) -> web.StreamResponse:
-    headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
-    if _not_modified(request, headers["ETag"]):
+async def _immutable(
+    request: web.Request, part: SpoolPart | Part, content_type: str
+) -> web.StreamResponse | None:
+    """Answer with a part or the range of it that was asked for (RFC 9110, 14); None when it
+    cannot be read."""
+    etag = f'"{part.sha256}"'
+    headers = {"Cache-Control": IMMUTABLE, "ETag": etag, "Accept-Ranges": "bytes"}
+    if _not_modified(request, etag):
         return web.Response(status=304, headers=headers)
-    total = len(data)
+    status, wanted = 200, range(part.length)
     try:
-        wanted = request.http_range
-    except ValueError:
-        raise web.HTTPRequestRangeNotSatisfiable(
-            headers={"Content-Range": f"bytes */{total}"}
-        ) from None
-    if request.headers.get("If-Range", headers["ETag"]) == headers["ETag"] and (
-        wanted.start is not None or wanted.stop is not None
-    ):
-        start, stop, _ = wanted.indices(total)
-        if start >= stop:
-            raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{total}"})
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
-        return web.Response(
-            status=206, body=data[start:stop], content_type=content_type, headers=headers
-        )
-    return web.Response(body=data, content_type=content_type, headers=headers)
+        asked = request.http_range
+    except ValueError:  # another unit, or several ranges: all of it may be sent
+        asked = ALL
+    if asked != ALL and request.headers.get("If-Range", etag) == etag:
+        status, wanted = 206, wanted[asked]
+        if not wanted:
+            raise web.HTTPRequestRangeNotSatisfiable(
+                headers={"Content-Range": f"bytes */{part.length}"}
+            )
+        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{part.length}"
+    if (data := await part.read(wanted.start, len(wanted))) is None:
+        return None
+    return web.Response(status=status, body=data, content_type=content_type, headers=headers)
 
 
 def _not_modified(request: web.Request, etag: str) -> bool:

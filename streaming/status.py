@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from storage.catalogue import CatalogueError
 from streaming.views import VIEWS, Views
 
 routes = web.RouteTableDef()
+# Several processes share the port and any of them answers /metrics: each has its own series.
 REQUESTS = Counter(
     "kuager_http_requests",
-    "Requests answered by this web process",
-    ["route", "status"],
+    "Requests answered by a web process",
+    ["process", "route", "status"],
     registry=None,
 )
 SECONDS = Histogram(
-    "kuager_http_seconds", "Time to answer by this web process", ["route"], registry=None
+    "kuager_http_seconds",
+    "Time to answer by a web process",
+    ["process", "route"],
+    registry=None,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 STATES = ("idle", "connecting", "recording", "stalled", "backoff", "unknown")
+CAMERA_NUMBERS = (
+    ("segment_no", "segment_no", "Number of the newest segment"),
+    ("bytes", "recorded_bytes", "Bytes recorded since the recorder started"),
+    ("frames", "pictures", "Pictures received since the recorder started"),
+    ("runs", "runs", "Runs begun since the recorder started"),
+    ("retries", "retries", "Sessions that ended since the recorder started"),
+    ("silence", "silence_seconds", "Since the last picture arrived"),
+)
+UPLOADER_NUMBERS = (
+    ("backlog_recordings", "Sealed recordings that wait for the archive"),
+    ("backlog_bytes", "Their bytes"),
+    ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
+    ("archived_total", "Recordings archived and verified since the uploader started"),
+    ("removed_total", "Recordings removed from the spool since the uploader started"),
+    ("failures_total", "Failures since the uploader started"),
+    ("archive_ok", "1 while the archive takes recordings"),
+    ("catalogue_ok", "1 while the catalogue takes rows"),
+)
 
 
-class StatusCollector:
+class StatusCollector(Collector):
     """Turns the status files of recorders and uploader into metrics, when asked."""
 
     def __init__(self, views: Views):
@@ -39,54 +65,48 @@ class StatusCollector:
         )
         families = {
             key: GaugeMetricFamily(f"kuager_camera_{name}", text, labels=labels)
-            for key, name, text in (
-                ("segment_no", "segment_no", "Number of the newest segment"),
-                ("bytes", "recorded_bytes", "Bytes recorded since the recorder started"),
-                ("frames", "pictures", "Pictures received since the recorder started"),
-                ("runs", "runs", "Runs begun since the recorder started"),
-                ("retries", "retries", "Sessions that ended since the recorder started"),
-                ("silence", "silence_seconds", "Since the last picture arrived"),
-            )
+            for key, name, text in CAMERA_NUMBERS
         }
         for station in self._views.config.stations:
             for camera in station.cameras:
                 names = [station.id, camera.id]
-                found: dict[str, Any] = self._views.state(station, camera)
+                said = self._views.status.camera(*names) or {}
+                now = said.get("state", "unknown")
                 for one in STATES:
-                    state.add_metric([*names, one], float(found["state"] == one))
+                    state.add_metric([*names, one], float(now == one))
+                said = said | {"silence": _age_s(said.get("last_arrival_ms"))}
                 for key, family in families.items():
-                    value = found.get(key)
-                    if key == "silence" and (last := found.get("last_arrival_ms")):
-                        value = max(0.0, time.time() - last / 1000)
-                    if value is not None:
-                        family.add_metric(names, float(value))
+                    _add(family, names, said.get(key))
         yield state
         yield from families.values()
-        uploader = self._views.status()["uploader"]
+        uploader = self._views.status.uploader()
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
         up.add_metric([], float(uploader is not None))
         yield up
-        for key, text in (
-            ("backlog_recordings", "Sealed recordings that wait for the archive"),
-            ("backlog_bytes", "Their bytes"),
-            ("archived_total", "Recordings archived and verified since the uploader started"),
-            ("removed_total", "Recordings removed from the spool since the uploader started"),
-            ("failures_total", "Failures since the uploader started"),
-            ("archive_ok", "1 while the archive takes recordings"),
-            ("catalogue_ok", "1 while the catalogue takes rows"),
-        ):
-            if uploader is not None:
-                family = GaugeMetricFamily(f"kuager_uploader_{key}", text)
-                family.add_metric([], float(uploader[key]))
-                yield family
+        if uploader is not None:
+            oldest = _age_s(uploader.get("oldest_unarchived_ms")) or 0
+            uploader = uploader | {"oldest_unarchived_seconds": oldest}
+            for key, text in UPLOADER_NUMBERS:
+                kind = CounterMetricFamily if key.endswith("_total") else GaugeMetricFamily
+                number: Metric = kind(f"kuager_uploader_{key}", text)
+                _add(number, [], uploader.get(key))
+                yield number
+
+
+def _add(family: Any, labels: list[str], value: object) -> None:
+    if isinstance(value, int | float):
+        family.add_metric(labels, float(value))
+
+
+def _age_s(at_ms: object) -> float | None:
+    return max(0.0, time.time() - at_ms / 1000) if isinstance(at_ms, int | float) else None
 
 
 def make_registry(views: Views) -> CollectorRegistry:
     """Return the registry that /metrics shows."""
     registry = CollectorRegistry()
-    registry.register(REQUESTS)
-    registry.register(SECONDS)
-    registry.register(StatusCollector(views))
+    for collector in (REQUESTS, SECONDS, StatusCollector(views)):
+        registry.register(collector)
     return registry
 
 
@@ -99,7 +119,7 @@ async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
     begun = time.perf_counter()
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "none"
-    status = 500
+    process, status = str(os.getpid()), 500
     try:
         response: web.StreamResponse = await handler(request)
         status = response.status
@@ -108,8 +128,8 @@ async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
         status = answer.status
         raise
     finally:
-        REQUESTS.labels(route, str(status)).inc()
-        SECONDS.labels(route).observe(time.perf_counter() - begun)
+        REQUESTS.labels(process, route, str(status)).inc()
+        SECONDS.labels(process, route).observe(time.perf_counter() - begun)
 
 
 @routes.get("/healthz")
@@ -123,13 +143,14 @@ async def readyz(request: web.Request) -> web.StreamResponse:
     """Spool and catalogue can be read; 503 with words where not."""
     views = request.app[VIEWS]
     wrong = []
-    if not views.config.spool.is_dir():
-        wrong.append(f"the spool {views.config.spool.name} is not there")
-    if views.catalogue is not None:
-        try:
-            await views.catalogue.ping()
-        except Exception:
-            wrong.append("the catalogue does not answer")
+    try:
+        os.scandir(views.config.spool).close()
+    except OSError as error:
+        wrong.append(f"the spool cannot be read: {error.strerror}")
+    try:
+        await views.ask(lambda catalogue: catalogue.ping())
+    except CatalogueError:  # why is in the log, not for everyone
+        wrong.append("the catalogue does not answer")
     return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
 
 

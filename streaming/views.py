@@ -2,80 +2,128 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-import orjson
+import structlog
 from aiohttp import web
 
 from config.model import Camera, Config, Station
 from storage.archive import Archive
-from storage.catalogue import Catalogue, Name
+from storage.catalogue import Catalogue, CatalogueError, Name
+from storage.status import SpoolStatus
 from storage.view import CameraView
 
-STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
+ASK_S = 5.0  # a catalogue that does not answer in this time is away
+KEPT_SEGMENTS = 1_000_000  # index lines in memory, about 0.4 kB each, before the oldest are dropped
+TRIM_S = 2.0
+
+T = TypeVar("T")
+log = structlog.get_logger()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class Views:
-    """Readers, made when they are first asked for."""
+    """Readers, made when they are first asked for; the catalogue may come and go."""
 
     config: Config
     catalogue: Catalogue | None
     archive: Archive | None
+    away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
+    status: SpoolStatus = field(init=False)
     _views: dict[tuple[str, str], CameraView] = field(default_factory=dict)
-    _status: tuple[float, dict[str, Any]] = (float("-inf"), {})
+    _trimmed: float = 0.0
 
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
+        self.status = SpoolStatus(self.config.spool)
+
+    def station(self, request: web.Request) -> Station:
+        """Return the station that a request names; raises 404 for one that is not configured."""
+        station = self.stations.get(request.match_info["station"])
+        if station is None:
+            raise web.HTTPNotFound(text="There is no such station.\n")
+        return station
 
     def camera(self, request: web.Request) -> tuple[Name, CameraView]:
         """Return the camera that a request names; raises 404 for one that is not configured."""
-        station_id, camera_id = request.match_info["station"], request.match_info["camera"]
-        station = self.stations.get(station_id)
-        if station is None:
-            raise web.HTTPNotFound(text=f"There is no station {station_id}.\n")
-        if not any(c.id == camera_id for c in station.cameras):
-            raise web.HTTPNotFound(text=f"Station {station_id} has no camera {camera_id}.\n")
-        name = (self.config.election.id, station_id, camera_id)
-        return name, self.view(station_id, camera_id)
+        station = self.station(request)
+        camera = request.match_info["camera"]
+        if not any(c.id == camera for c in station.cameras):
+            raise web.HTTPNotFound(text=f"Station {station.id} has no such camera.\n")
+        return self.name(station, camera), self.view(station.id, camera)
+
+    def name(self, station: Station, camera: str) -> Name:
+        """Return what the catalogue calls a camera."""
+        return self.config.election.id, station.id, camera
 
     def view(self, station: str, camera: str) -> CameraView:
         """Return the reader of a camera, brought up to date."""
         key = (station, camera)
-        if key not in self._views:
-            self._views[key] = CameraView(self.config.spool, station, camera)
-        view = self._views[key]
+        view = self._views.pop(key, None) or CameraView(self.config.spool, station, camera)
+        self._views[key] = view  # the last one asked for is the last one in the dict
         view.refresh()
+        if time.monotonic() - self._trimmed > TRIM_S:
+            self._trim()
         return view
 
-    def status(self) -> dict[str, Any]:
-        """Return `{"cameras": {...}, "uploader": {...} | None}` of processes that are alive."""
-        now = time.monotonic()
-        if now - self._status[0] > 1:
-            cameras: dict[str, Any] = {}
-            uploader = None
-            folder = self.config.spool / "_status"
-            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-                try:
-                    record = orjson.loads(path.read_bytes())
-                except (OSError, orjson.JSONDecodeError):
-                    continue
-                if time.time() * 1000 - record.get("written_ms", 0) > STATUS_OLD_MS:
-                    continue
-                if path.name == "uploader.json":
-                    uploader = record
-                else:
-                    cameras |= record.get("cameras", {})
-            self._status = (now, {"cameras": cameras, "uploader": uploader})
-        return self._status[1]
+    def _trim(self) -> None:
+        self._trimmed = time.monotonic()
+        loaded = {key: view.loaded for key, view in self._views.items()}
+        total = sum(loaded.values())
+        for key, count in loaded.items():
+            if total <= KEPT_SEGMENTS:
+                break
+            self._views[key].trim()
+            total -= count
 
-    def state(self, station: Station, camera: Camera) -> dict[str, Any]:
-        """Return what a camera does now; `unknown` where no recorder is alive."""
-        found = self.status()["cameras"].get(f"{station.id}/{camera.id}")
-        return found or {"state": "unknown", "cause": None, "detail": "no recorder is running"}
+    def state(self, station: Station, camera: Camera) -> str:
+        """Return what a camera's recorder does now; `unknown` where none is alive."""
+        said = self.status.camera(station.id, camera.id)
+        return said["state"] if said else "unknown"
+
+    async def ask(self, question: Callable[[Catalogue], Awaitable[T]]) -> T | None:
+        """Ask the catalogue, None without one; raises CatalogueError when it does not answer."""
+        if self.catalogue is None:
+            if self.away:
+                raise CatalogueError(self.away)
+            return None
+        try:
+            answer = await asyncio.wait_for(question(self.catalogue), ASK_S)
+        except Exception as error:  # a database has many ways to say no
+            why = str(error) or type(error).__name__
+            if self.away is None:
+                log.error("The catalogue does not answer; live and rewind go on", why=why)
+            self.away = why
+            raise CatalogueError(why) from None
+        if self.away is not None:
+            log.info("The catalogue answers again")
+            self.away = None
+        return answer
 
 
 VIEWS = web.AppKey("views", Views)
+
+
+def moment(request: web.Request, name: str) -> int | None:
+    """Return a query parameter as UTC ms: an integer, or RFC 3339 with a zone; raises 400."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        if text.isdigit() and len(text) <= 15:
+            return int(text)
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not encoded
+        if at.tzinfo is None:
+            raise ValueError
+        return (at - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        raise web.HTTPBadRequest(
+            text=f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC.\n"
+        ) from None

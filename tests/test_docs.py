@@ -17,7 +17,7 @@ from config.load import load
 from kuager.cli import app
 from storage.index import GapCause
 from storage.uploader import UploaderStatus
-from streaming import live, pages, status
+from streaming import api, live, pages, status, words
 from streaming.views import Views
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ def test_every_command_is_documented_and_has_help() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for part in (live, pages, status):
+    for part in (live, api, pages, status):
         for route in part.routes:
             path = re.sub(r":\[0-9\]\{1,18\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path
@@ -80,7 +80,7 @@ def test_every_cause_has_words_and_a_page() -> None:
     formats = (ROOT / "docs/formats.md").read_text()
     for cause in GapCause:
         assert f"`{cause.value}`" in formats
-        assert pages.CAUSES[cause]
+        assert words.CAUSES[cause]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,50 @@
+"""What the processes say of themselves in the spool's `_status/` (docs/formats.md)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
+
+
+class SpoolStatus:
+    """What the recorders' and the uploader's status files say; read once a second at most."""
+
+    def __init__(self, spool: Path):
+        self._directory = spool / "_status"
+        self._read_at = float("-inf")
+        self._cameras: dict[str, dict[str, Any]] = {}
+        self._uploader: dict[str, Any] | None = None
+
+    def camera(self, station: str, camera: str) -> dict[str, Any] | None:
+        """Return what a living recorder says of a camera."""
+        self._refresh()
+        return self._cameras.get(f"{station}/{camera}")
+
+    def uploader(self) -> dict[str, Any] | None:
+        """Return what a living uploader says."""
+        self._refresh()
+        return self._uploader
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._read_at < 1:
+            return
+        self._read_at = time.monotonic()
+        self._cameras, self._uploader = {}, None
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                record = orjson.loads(path.read_bytes())
+                # a clock that was set back leaves a time to come: that process is gone, too
+                if abs(time.time() * 1000 - record["written_ms"]) > STATUS_OLD_MS:
+                    continue
+                if path.name == "uploader.json":
+                    self._uploader = record
+                else:
+                    cameras = record["cameras"].items()
+                    self._cameras |= {k: v for k, v in cameras if isinstance(v["state"], str)}
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                continue  # being replaced, or not ours

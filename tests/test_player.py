@@ -1,0 +1,252 @@
+"""What plays: ffprobe and Chromium with hls.js over real sockets, from a spool that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Page, async_playwright
+
+from config.model import Config
+from storage.index import GapCause
+from streaming.app import create_app
+from tests.conftest import need
+from tests.live_fixture import LiveCamera, live_camera
+from tests.s3 import free_port
+from tests.test_uploader import configure
+
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@dataclass
+class Site:
+    """A web process that can go away and come back at the same address."""
+
+    config: Config
+    port: int = field(default_factory=free_port)
+    runner: web.AppRunner | None = None
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self.runner = web.AppRunner(create_app(self.config, None, None), shutdown_timeout=1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        if self.runner:
+            await self.runner.cleanup()
+            self.runner = None
+
+
+@contextlib.asynccontextmanager
+async def site(folder: Path, cameras: list[LiveCamera]) -> AsyncIterator[Site]:
+    """Serve, and let the cameras record, while the block runs."""
+
+    async def record() -> None:
+        while True:
+            for one in cameras:
+                one.keep_up()
+            await asyncio.sleep(0.2)
+
+    one = Site(configure(folder, f"sqlite:///{folder}/k.db", "archive: archive\n", "2h"))
+    await one.start()
+    task = asyncio.create_task(record())
+    try:
+        yield one
+        assert not task.done()
+    finally:
+        task.cancel()
+        await one.stop()
+
+
+@contextlib.asynccontextmanager
+async def opened(chromium: str, url: str) -> AsyncIterator[tuple[Page, list[str]]]:
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        try:
+            page = await browser.new_page(viewport={"width": 390, "height": 800})
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on(
+                "console",
+                lambda said: errors.append(said.text) if "Security Policy" in said.text else None,
+            )
+            await page.goto(url)
+            yield page, errors
+        finally:
+            await browser.close()
+
+
+async def at_s(page: Page, camera: str) -> float:
+    return float(
+        await page.evaluate(f"document.querySelector('[data-camera={camera}] video').currentTime")
+    )
+
+
+async def words(page: Page, camera: str) -> str:
+    return await page.inner_text(f"[data-camera={camera}] .words")
+
+
+async def eventually(what: Callable[[], object], seconds: float, why: str) -> None:
+    begun = time.monotonic()
+    while not await what():  # type: ignore[misc]
+        assert time.monotonic() - begun < seconds, why
+        await asyncio.sleep(0.3)
+
+
+async def plays(page: Page, camera: str, seconds: float, why: str) -> None:
+    """Wait until the picture of a camera moves on, twice in a row."""
+
+    async def moved() -> bool:
+        a = await at_s(page, camera)
+        await asyncio.sleep(1)
+        b = await at_s(page, camera)
+        await asyncio.sleep(1)
+        return b - a > 0.3 and await at_s(page, camera) - b > 0.3
+
+    await eventually(moved, seconds, why)
+
+
+async def shown_s(page: Page, camera: str) -> float:
+    """Return how long ago the picture that is shown was taken, in seconds."""
+    text = await page.get_attribute(f"[data-camera={camera}] time", "datetime")
+    assert text
+    return time.time() - float(await page.evaluate("Date.parse", text)) / 1000
+
+
+@pytest.mark.browser
+async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
+    tmp_path: Path, chromium: str
+) -> None:
+    with live_camera(tmp_path / "spool", "c") as c, live_camera(tmp_path / "spool", "d") as d:
+        async with (
+            site(tmp_path, [c, d]) as at,
+            opened(chromium, f"{at.base}/stations/s") as (page, errors),
+        ):
+            await plays(page, "c", 25, "c does not begin")
+            await plays(page, "d", 25, "d does not begin")
+            assert await words(page, "c") == "" and await shown_s(page, "c") < 20
+            c.end(GapCause.UNREACHABLE)
+
+            async def said() -> bool:
+                text = await words(page, "c")
+                return bool(
+                    re.fullmatch(
+                        r"No picture since \d\d:\d\d UTC: the camera does not answer\.", text
+                    )
+                )
+
+            await eventually(said, 12, "the page does not say why")
+            await asyncio.sleep(12)  # longer than what the playlist holds
+            before = await at_s(page, "d")
+            c.begin(int(time.time() * 1000), "blue")
+            await plays(page, "c", 30, "c does not go on after the gap")
+
+            async def silent() -> bool:
+                return await words(page, "c") == ""
+
+            await eventually(silent, 12, "the words stay although there is a picture")
+            assert await shown_s(page, "c") < 20
+            assert await at_s(page, "d") > before, "another angle suffered"
+            assert errors == []
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.browser
+async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromium: str) -> None:
+    with live_camera(tmp_path / "spool", "c") as c:
+        async with (
+            site(tmp_path, [c]) as at,
+            opened(chromium, f"{at.base}/stations/s") as (page, errors),
+        ):
+            await plays(page, "c", 25, "c does not begin")
+            await at.stop()
+
+            async def away() -> bool:
+                return "server does not answer" in await words(page, "c")
+
+            await eventually(away, 12, "the page does not say that the server is away")
+            await asyncio.sleep(6)
+            await at.start()
+            await plays(page, "c", 40, "c does not go on")
+            assert await shown_s(page, "c") < 25
+            # a camera that was never recorded begins to play without a reload
+            with live_camera(tmp_path / "spool", "d") as d:
+                for _ in range(100):
+                    d.keep_up()
+                    if await at_s(page, "d") > 1:
+                        break
+                    await asyncio.sleep(0.3)
+                assert await at_s(page, "d") > 1, "d does not begin"
+            assert errors == []
+
+
+@pytest.mark.browser
+async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium: str) -> None:
+    with live_camera(tmp_path / "spool", "c", "h265") as c:
+        async with (
+            site(tmp_path, [c]) as at,
+            opened(chromium, f"{at.base}/stations/s") as (page, _),
+        ):
+            able = await page.evaluate(
+                "MediaSource.isTypeSupported('video/mp4; codecs=\"hvc1.1.6.L60.90\"')"
+            )
+            if able:
+                await plays(page, "c", 25, "c does not begin")
+                return
+
+            async def said() -> bool:
+                return "cannot show" in await words(page, "c")
+
+            await eventually(said, 20, "black, with no word why")
+
+
+async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
+    """Return codec and number of frames or packets that ffprobe reads; fails on any error."""
+    done = await asyncio.create_subprocess_exec(
+        *(ffprobe, "-v", "error", "-select_streams", "v", f"-count_{count}"),
+        *("-show_entries", f"stream=codec_name,nb_read_{count}", "-of", "json", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(done.communicate(), 60)
+    assert done.returncode == 0 and err == b"", err.decode()
+    (stream,) = json.loads(out)["streams"]
+    return stream["codec_name"], int(stream[f"nb_read_{count}"])
+
+
+@pytest.mark.parametrize(("codec", "name"), [("h264", "h264"), ("h265", "hevc")])
+async def test_ffprobe_reads_every_picture_of_a_stretch_over_a_gap(
+    tmp_path: Path, codec: str, name: str
+) -> None:
+    ffprobe = need("ffprobe", "apt-get install ffmpeg")
+    now_ms = int(time.time() * 1000)
+    camera = LiveCamera(tmp_path / "spool", "c", codec)
+    for begin_ms, colour in ((now_ms - 180_000, "red"), (now_ms - 140_000, "blue")):
+        camera.begin(begin_ms, colour)
+        for _ in range(20):
+            camera.append()
+        camera.end(GapCause.NO_DATA)
+    camera.close()
+    async with site(tmp_path, []) as at:
+        for begin_s, end_s, seconds in ((175, 160, 15), (140, 130, 10)):
+            begin, end = now_ms - begin_s * 1000, now_ms - end_s * 1000
+            url = f"{at.base}/live/s/c/index.m3u8?from={begin}&to={end}"
+            assert await probe(ffprobe, url, "frames") == (name, 25 * seconds)
+        # ffmpeg 5.1 throws away a second of decoded pictures where timestamps begin anew
+        url = f"{at.base}/live/s/c/index.m3u8?from={now_ms - 175_000}&to={now_ms - 130_000}"
+        assert await probe(ffprobe, url, "packets") == (name, 25 * 25)
