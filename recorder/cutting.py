@@ -27,9 +27,12 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_FRAMES = 2_000
 AUDIO_FRAMES = 2_000
 JUMP_MS = 1_000.0  # media time that runs ahead of arrival, or back, by more has jumped
+APART_MS = 2_000.0  # more than this could only be put right over hours: begin anew
 NO_KEYFRAME_MS = 20_000.0
 FIRST_FRAMES, FIRST_STEP = 6, 3  # of a session: steps this many times the usual are not believed
-BURST = 0.25  # frames that come this much faster than they were taken were held back by somebody
+# Frames that come faster than they were taken were held back by somebody; when they no longer do,
+# seen over so many ms, what comes is of now.
+LIVE_RATE, LIVE_MS = 1.1, 400
 
 
 class Broken(Exception):
@@ -75,7 +78,7 @@ class Cutter:
         self._sound_end = 0  # end of the audio written, in its timescale
         self._sound_step = 1024.0
         self._first: Frame | None = None  # of the session
-        self._burst = True  # still in the frames that were held back before we read
+        self._held_back: deque[Frame] | None = deque()  # of the last LIVE_MS; None: live frames come
         self._last: Frame | None = None
         self._newest_pts = 0
         self._origin = 0.0  # UTC ms of tfdt 0
@@ -138,18 +141,26 @@ class Cutter:
                 GapCause.CLOCK_JUMP,
                 f"media time jumped ahead by {max(step_ms, ahead_ms) / 1000:.1f} s",
             )
+        if abs(self._placer.error_ms) > APART_MS:
+            text = f"media time and arrivals are {abs(self._placer.error_ms) / 1000:.1f} s apart"
+            raise Broken(GapCause.CLOCK_JUMP, text)
         if step_ms > 1000 * max(SEGMENT_S, self.target_duration_s):
             raise Broken(GapCause.NO_DATA, f"no picture for {step_ms / 1000:.1f} s")
 
     def _observe(self, frame: Frame) -> None:
-        if self._last is not None and self._burst:
-            taken_ms = self._ms(frame.pts - self._last.pts)
-            self._burst = frame.arrival_ms - self._last.arrival_ms < BURST * taken_ms
-        if not self._burst:
-            self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
+        if (held := self._held_back) is not None:
+            held.append(frame)
+            while len(held) > 1 and frame.arrival_ms - held[1].arrival_ms >= LIVE_MS:
+                held.popleft()
+            came_ms = frame.arrival_ms - held[0].arrival_ms
+            if came_ms < LIVE_MS or self._ms(frame.pts - held[0].pts) > LIVE_RATE * came_ms:
+                return
+            self._held_back = None
+        self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
 
     def _forget(self) -> None:
-        self._open, self._open_bytes, self._burst, self._last = [], 0, True, None
+        self._open, self._open_bytes, self._last = [], 0, None
+        self._held_back = deque()
         self._placer = Placer()
         self._newest_pts = 0
 
@@ -168,7 +179,8 @@ class Cutter:
         ready = frame.key and held_ms > 0 and self._placer.span_ms >= 1000 * SEGMENT_S / 2
         if not ready and held_ms < 1000 * LONGEST_TARGET_S and self._open_bytes < MAX_BYTES:
             return []
-        if self._placer.span_ms <= 0:
+        if self._held_back is not None:  # a camera that is always faster than it says
+            self._held_back = None
             self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
         held, self._open, self._open_bytes = _retimed(self._open), [], 0
         self._start = self._ms(held[0].pts)
@@ -184,17 +196,13 @@ class Cutter:
 
     def _limit(self) -> float:
         """Media ms beyond which the open segment may not last."""
-        return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._rate
-
-    @property
-    def _rate(self) -> float:
-        return self._placer.rate
+        return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._placer.rate
 
     def _add(self, frame: Frame) -> list[Cut]:
         cuts = []
         if self._open:
             at = self._ms(frame.pts)
-            lasted_s = (at - self._start) * self._rate / 1000
+            lasted_s = (at - self._start) * self._placer.rate / 1000
             enough_s = 0.6 * self.target_duration_s if self._open[0].key else 0.2
             if (
                 (frame.key and lasted_s >= enough_s)

@@ -17,14 +17,16 @@ import itertools
 from collections import deque
 from dataclasses import dataclass
 
-BUCKET_MS = 1_000  # of media time: the least-delayed frame of each is kept
-WINDOW = 300  # buckets
+BUCKET_MS = 500  # of media time: the least-delayed frame of each is kept
+WINDOW = 600  # buckets
 SLEW = 500e-6  # beyond the estimated rate
 SETTLE_MS = 10_000  # at the beginning of a run the first estimate may be put right faster
 SETTLE_SLEW = 20_000e-6
 CATCH_UP_MS = 5_000  # time in which an error would be gone if no limit held it
 RATE_NEEDS_MS = 8_000  # a slope over less than this says more about jitter than about a clock
-WRONG_RATE = 0.10  # but one this far off is a wholly wrong rate, and is believed at once
+# but one this far off is a wholly wrong rate, and believed as soon as it is a steady one: a stall of
+# the network is a step up, what it held back then comes down
+WRONG_RATE, STEADY = (0.10, 0.75), 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Placer:
         self._piece: Piece | None = None
         self._start_ms = 0.0
         self._newest = float("-inf")
+        self.rate = 1.0  # UTC per media time, as estimated
+        self.error_ms = 0.0  # by which the newest piece begins before its estimate
 
     def observe(self, media_ms: float, arrival_ms: float) -> None:
         """Take the arrival of a frame; one older than the newest bucket comes too late to count."""
@@ -63,7 +67,7 @@ class Placer:
     def start(self, media_ms: float) -> Piece:
         """Set the mapping from what was observed so far; `media_ms` is the run's first frame."""
         height, slope = self._line(media_ms)
-        self._start_ms = media_ms
+        self._start_ms, self.rate = media_ms, 1 + slope
         self._piece = Piece(media_ms, media_ms + height, 1 + slope)
         return self._piece
 
@@ -79,15 +83,10 @@ class Placer:
         height, slope = self._line(media_ms)
         settling = media_ms - self._start_ms < SETTLE_MS
         limit = SETTLE_SLEW if settling else SLEW
-        error = media_ms + height - utc_ms
-        correction = max(-limit, min(limit, error / CATCH_UP_MS))
+        self.rate, self.error_ms = 1 + slope, media_ms + height - utc_ms
+        correction = max(-limit, min(limit, self.error_ms / CATCH_UP_MS))
         self._piece = Piece(media_ms, utc_ms, min(1 + slope + correction, highest_rate))
         return self._piece
-
-    @property
-    def rate(self) -> float:
-        """UTC per media time of the newest piece."""
-        return self._piece.rate if self._piece else 1.0
 
     @property
     def span_ms(self) -> float:
@@ -115,10 +114,17 @@ class Placer:
             if left[0] <= mean <= right[0]:
                 slope = (right[1] - left[1]) / (right[0] - left[0])
                 break
-        if span < RATE_NEEDS_MS and abs(slope) < WRONG_RATE:
+        if span < RATE_NEEDS_MS and not self._steadily(slope):
             slope = 0.0
         height = min(p[1] - slope * (p[0] - at_ms) for p in self._points)
         return height, slope
+
+    def _steadily(self, slope: float) -> bool:
+        """Say whether a wholly wrong rate shows between all neighbouring points."""
+        if len(self._points) < 3 or not WRONG_RATE[0] < abs(slope) < WRONG_RATE[1]:
+            return False
+        steps = ((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(self._points))
+        return all(STEADY < step / slope < 1 / STEADY for step in steps)
 
 
 def _above(left: list[float], middle: list[float], right: list[float]) -> bool:

@@ -11,6 +11,8 @@ from storage.index import Header, Segment
 
 LIVE_SEGMENTS = 8  # about 16 s: a player starts three back and may lose a few; little to read
 LIVE_MOST = 64  # where a camera's segments are much shorter than its target duration
+# hls.js walks an array as long as DISCONTINUITY-SEQUENCE at every reload, 2.5 s for 200 million
+RUNS_COUNTED = 10_000
 
 Listed = tuple[Header, Segment]
 
@@ -52,8 +54,8 @@ def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = Fa
     """Return the media playlist of at least one segment.
 
     `kind` is VOD, EVENT or None for live (4.3.3.5). MEDIA-SEQUENCE and DISCONTINUITY-SEQUENCE
-    are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3); a MAP and a DISCONTINUITY
-    stand where a run begins (4.3.2.3, 4.3.2.5).
+    are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter modulo 10,000; a
+    MAP and a DISCONTINUITY stand where a run begins (4.3.2.3, 4.3.2.5).
     """
     first, segment = listed[0]
     lines = [
@@ -61,7 +63,7 @@ def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = Fa
         "#EXT-X-VERSION:6",  # 7: MAP in a playlist that is not I-FRAMES-ONLY
         f"#EXT-X-TARGETDURATION:{target_duration_s(listed)}",
         f"#EXT-X-MEDIA-SEQUENCE:{segment.segment_no}",
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no}",
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no % RUNS_COUNTED}",
     ]
     if kind:
         lines.append(f"#EXT-X-PLAYLIST-TYPE:{kind}")

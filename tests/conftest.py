@@ -72,7 +72,8 @@ def no_processes_left() -> Iterator[None]:
 
 
 def _children() -> dict[int, str]:
-    """Return our direct and indirect children that are not zombies, by pid."""
+    """Return our direct and indirect children that are not zombies, by pid; not the drift's."""
+    besides = {process.pid for process, _ in _drift}
     parents: dict[int, tuple[int, str]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -85,7 +86,7 @@ def _children() -> dict[int, str]:
     found: dict[int, str] = {}
     for pid, (_, name) in parents.items():
         at = pid
-        while at in parents:
+        while at in parents and at not in besides:
             at = parents[at][0]
             if at == os.getpid():
                 found[pid] = name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -246,3 +247,47 @@ def test_any_frames(data: st.DataObject, seed: int) -> None:
         assert len(cutter._open) <= MAX_FRAMES + 1
     cuts += cutter.finish()
     check(cutter, cuts)
+
+
+def started_late(
+    arrivals: Callable[[int, float], float], backlog_ms: float, gop: int, seconds: int = 90
+) -> float:
+    """Return the worst |placed - taken - delay| in ms of a session that begins with a backlog."""
+    cutter, written, before, worst = Cutter([VIDEO]), 0, 0.0, 0.0
+    for n in range(seconds * 25):
+        taken = n * 40.0 - backlog_ms
+        before = max(taken + 30, arrivals(n, before))
+        frame = Frame(1, 900_000 + n * 3600, n % gop == 0, b"v", UTC0 + before)
+        for cut in cutter.push(frame):
+            assert cutter.run_start_ms is not None
+            placed = cutter.run_start_ms + cut.tfdt_90k / 90
+            worst = max(worst, abs(placed - UTC0 - (written * 40.0 - backlog_ms) - 30))
+            written += len(cut.runs[0].samples)
+    return worst
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "backlog_ms", "gop"),
+    [
+        (lambda n, at: at + 40 / 1.2, 1000, 50),
+        (lambda n, at: at + 40 / 1.5, 1000, 50),
+        (lambda n, at: at + 20, 3000, 100),
+        (lambda n, at: at + 40 / 3, 2000, 50),
+        (lambda n, at: at + (17 if n % 12 == 11 else 2), 3000, 50),  # as TCP starts
+        (lambda n, at: at + (40 if n < 5 else 0.4), 3000, 50),
+        (lambda n, at: at + 1500 if n == 20 else at, 0, 50),  # a stall, caught up at once
+        (lambda n, at: at + 1500 if n == 20 else at + 20 * (n > 20), 0, 50),  # or slowly
+        (lambda n, at: at + 1500 if n == 35 else at + 13 * (n > 35), 0, 50),
+        (lambda n, at: at + 300 if n and n % 25 == 0 else at + 5, 0, 25),  # late keyframes
+    ],
+)
+def test_what_was_held_back_at_the_start_does_not_move_the_mapping(
+    arrivals: Callable[[int, float], float], backlog_ms: float, gop: int
+) -> None:
+    assert started_late(arrivals, backlog_ms, gop) < 20
+
+
+def test_a_mapping_that_came_to_be_wrong_ends_the_run() -> None:
+    with pytest.raises(Broken, match="apart") as broken:  # a backlog drains for a minute
+        started_late(lambda n, at: at + 40 / 1.05, 3000, 50, seconds=200)
+    assert broken.value.cause is GapCause.CLOCK_JUMP
