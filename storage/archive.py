@@ -38,7 +38,7 @@ class ArchiveConflict(ArchiveError):
 class Archive(Protocol):
     """Objects by key. All methods raise ArchiveError; a missing object is None or an error."""
 
-    async def put(self, key: str, body: Path | bytes) -> None:
+    async def put(self, key: str, data: bytes) -> None:
         """Store a file or bytes whole; raises ArchiveConflict rather than replace others."""
 
     async def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -87,13 +87,12 @@ class DirectoryArchive(_Threads):
         super().__init__()
         self._root = root
 
-    async def put(self, key: str, body: Path | bytes) -> None:
+    async def put(self, key: str, data: bytes) -> None:
         """See Archive."""
-        await self._run(self._put, key, body)
+        await self._run(self._put, key, data)
 
-    def _put(self, key: str, body: Path | bytes) -> None:
+    def _put(self, key: str, data: bytes) -> None:
         path = self._root / key
-        data = body if isinstance(body, bytes) else body.read_bytes()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(path.name + f".{os.getpid()}.new")
@@ -210,12 +209,11 @@ class S3Archive(_Threads):
                 f"{self._where}: {type(error).__name__}: cannot be reached"
             ) from None
 
-    async def put(self, key: str, body: Path | bytes) -> None:
+    async def put(self, key: str, data: bytes) -> None:
         """See Archive."""
-        await self._run(self._put, key, body)
+        await self._run(self._put, key, data)
 
-    def _put(self, key: str, body: Path | bytes) -> None:
-        data = body if isinstance(body, bytes) else body.read_bytes()
+    def _put(self, key: str, data: bytes) -> None:
         digest = hashlib.sha256(data).hexdigest()
         if (there := self._sha256(key)) is not None:
             if there != digest:

@@ -212,35 +212,42 @@ class Catalogue:
                     sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
                 )
 
-    async def mark_archived(self, name: Name, record_seq: int, archived_ms: int, how: str) -> None:
-        """Note that a recording is in the archive, and how that was verified."""
-        await self._mark(name, record_seq, archived_ms=archived_ms, verified=how)
+    async def mark_archived(
+        self, name: Name, record_seq: int, key: str, archived_ms: int, how: str
+    ) -> bool:
+        """Note that a recording is in the archive, and how that was verified.
+
+        False when there is no row of this number and key.
+        """
+        return await self._mark(
+            name, record_seq, recordings.c.archive_key == key, archived_ms=archived_ms, verified=how
+        )
 
     async def mark_removed(self, name: Name, record_seq: int, removed_ms: int) -> None:
         """Note that a recording is no longer in the spool."""
         await self._mark(name, record_seq, removed_ms=removed_ms)
 
-    async def _mark(self, name: Name, record_seq: int, **values: object) -> None:
-        pk = await self._pk(*name)
+    async def _mark(
+        self, name: Name, record_seq: int, *where: sa.ColumnElement[bool], **values: object
+    ) -> bool:
+        pk, r = await self._pk(*name), recordings.c
         async with self._engine.begin() as connection:
-            await connection.execute(
+            done = await connection.execute(
                 sa.update(recordings)
-                .where(recordings.c.camera_pk == pk, recordings.c.record_seq == record_seq)
+                .where(r.camera_pk == pk, r.record_seq == record_seq, *where)
                 .values(**values)
             )
+        return done.rowcount == 1
 
     # -- reading -------------------------------------------------------------------------
 
-    async def archived(self, name: Name) -> dict[int, tuple[int | None, int | None]]:
-        """Return record_seq -> (archived_ms, removed_ms) of what is not yet removed."""
-        pk = await self._pk(*name)
-        r = recordings.c
+    async def archived(self, name: Name) -> dict[str, int | None]:
+        """Return archive key -> archived_ms (UTC) of what is not yet removed from the spool."""
+        pk, r = await self._pk(*name), recordings.c
         rows = await self._rows(
-            sa.select(r.record_seq, r.archived_ms, r.removed_ms).where(
-                r.camera_pk == pk, r.removed_ms.is_(None)
-            )
+            sa.select(r.archive_key, r.archived_ms).where(r.camera_pk == pk, r.removed_ms.is_(None))
         )
-        return {row["record_seq"]: (row["archived_ms"], row["removed_ms"]) for row in rows}
+        return {row["archive_key"]: row["archived_ms"] for row in rows}
 
     async def recordings_between(
         self, name: Name, from_ms: int, to_ms: int

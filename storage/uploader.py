@@ -22,11 +22,12 @@ import structlog
 from config.model import Config
 from storage.archive import Archive, ArchiveConflict, ArchiveError
 from storage.catalogue import Catalogue, Name
-from storage.index import Index
+from storage.index import FormatError, Index, parse_index
 from storage.spool import replace_file
-from storage.view import CameraView, Stored
+from storage.view import LONGEST_MS, CameraView, Stored
 
 LOOK_S = 1.0
+REMOVE_S = 10.0
 PARALLEL = 4
 BATCH = 200
 PAUSE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
@@ -56,9 +57,18 @@ class UploaderStatus:
 class _Camera:
     name: Name
     view: CameraView
-    done: dict[int, int | None]  # record_seq -> archived_ms of what the catalogue knows
-    seen: tuple[int, ...] = ()
+    done: dict[str, int | None]  # name of a recording -> archived_ms, of what the catalogue knows
+    seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A sealed recording that has a row and is not in the archive; its index is read again then."""
+
+    camera: _Camera
+    stored: Stored
+    length: int
 
 
 class Uploader:
@@ -69,8 +79,9 @@ class Uploader:
         self._spool = config.spool
         self._rewind_ms = config.rewind_s * 1000
         self._cameras: dict[tuple[str, str], _Camera] = {}
-        self._waiting: dict[tuple[Name, int], tuple[_Camera, Stored, Index]] = {}
-        self._refused: set[tuple[Name, int]] = set()  # told once, left where it is
+        self._waiting: dict[Path, _Waiting] = {}
+        self._refused: set[Path] = set()  # told once, left where it is
+        self._removed = float("-inf")  # when it was last looked for what may be removed
         self.status = UploaderStatus(pid=os.getpid())
 
     async def run(self) -> None:
@@ -113,29 +124,34 @@ class Uploader:
         if key not in self._cameras:
             name = (self._config.election.id, station, directory.name)
             known = await self._catalogue.archived(name)
-            done = {seq: archived for seq, (archived, _) in known.items()}
+            done = {"/".join(k.split("/")[-2:]): archived for k, archived in known.items()}
             view = CameraView(self._spool, station, directory.name)
             self._cameras[key] = _Camera(name, view, done)
         camera = self._cameras[key]
-        seen = tuple(_stamp(directory / f) for f in ("camera.json", "gaps.jsonl"))
         current = camera.view
         current.refresh()
-        live = current.live(1)
-        seen += (live[-1][1].segment_no if live else 0,)
+        newest = current.newest()
+        seen = (
+            *(_stamp(directory / f) for f in ("camera.json", "gaps.jsonl")),
+            *((newest.header.record_seq, newest.size) if newest else ()),
+        )
         if seen == camera.seen:
             return
-        new: list[tuple[Index, str]] = []
-        for stored, index in current.recordings():
-            seq = index.header.record_seq
-            if index.seal is None or not index.segments or (camera.name, seq) in self._waiting:
+        new: list[tuple[Index, Stored]] = []
+        for stored in current.stored():
+            if camera.done.get(stored.name) is not None or stored.base in self._refused:
                 continue
-            if camera.done.get(seq) is not None or (camera.name, seq) in self._refused:
-                continue
-            new.append((index, archive_key(index, stored)))
-            self._waiting[camera.name, seq] = (camera, stored, index)
-            camera.done.setdefault(seq, None)
+            if stored.base not in self._waiting:
+                index = current.read(stored)
+                if index is not None and index.seal is not None and index.segments:
+                    new.append((index, stored))
         for n in range(0, len(new), BATCH):
-            await self._catalogue.put_recordings(new[n : n + BATCH])
+            batch = new[n : n + BATCH]
+            await self._catalogue.put_recordings([(i, archive_key(i, st)) for i, st in batch])
+            for index, stored in batch:
+                assert index.seal is not None
+                self._waiting[stored.base] = _Waiting(camera, stored, index.seal.length)
+        current.trim()
         gaps = current.all_gaps()
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
             begin = 0 if not camera.gaps_seen else max(0, len(gaps) - 50)
@@ -147,79 +163,93 @@ class Uploader:
 
     async def _upload(self) -> bool:
         """Archive what waits, oldest first, a few at a time; True when something failed."""
-        order = sorted(self._waiting.items(), key=lambda item: item[1][2].start_ms)
+        order = sorted(self._waiting.items(), key=lambda item: item[1].stored.start_ms)[:BATCH]
         failed = False
         for n in range(0, len(order), PARALLEL):
             part = order[n : n + PARALLEL]
             results = await asyncio.gather(
-                *(self._archive_one(*value) for _, value in part), return_exceptions=True
+                *(self._archive_one(waiting) for _, waiting in part), return_exceptions=True
             )
-            for (key, _), result in zip(part, results, strict=True):
+            others = [r for r in results if isinstance(r, BaseException)]
+            for (base, _), result in zip(part, results, strict=True):
                 if result is None:
-                    del self._waiting[key]
+                    del self._waiting[base]
                     self._recovered("archive")
                 elif isinstance(result, ArchiveConflict):
-                    self._refuse(key, str(result))
+                    self._refuse(base, str(result))
+                    others.remove(result)
                 elif isinstance(result, ArchiveError):
                     failed = True
                     self._failed("archive", str(result))
-                else:
-                    raise result
+                    others.remove(result)
             self._write_status()
-            if failed:
+            if others:
+                raise others[0]
+            if failed and None not in results:
                 break  # ask again after a pause, again from the oldest
         return failed
 
-    async def _archive_one(self, camera: _Camera, stored: Stored, index: Index) -> None:
-        key = archive_key(index, stored)
-        assert index.seal is not None
+    async def _archive_one(self, waiting: _Waiting) -> None:
+        stored = waiting.stored
         try:
-            digest = await asyncio.to_thread(_digest, stored.media)
+            index = parse_index(await asyncio.to_thread(stored.lines.read_bytes))
+            media = await asyncio.to_thread(stored.media.read_bytes)
         except FileNotFoundError:
             raise ArchiveConflict(
                 f"{stored.media} is missing although it was never archived"
             ) from None
-        if digest != index.seal.sha256:
+        except (OSError, FormatError) as error:
+            raise ArchiveConflict(f"{stored.media} cannot be read: {error}") from None
+        digest = await asyncio.to_thread(_digest, media)
+        if index.seal is None or digest != index.seal.sha256:
             raise ArchiveConflict(f"{stored.media} does not have the bytes that were sealed")
-        document = index.archive_document()
-        await self._archive.put(key + ".mp4", stored.media)
+        key, document = archive_key(index, stored), index.archive_document()
+        await self._archive.put(key + ".mp4", media)
         await self._archive.put(key + ".json", document)
-        for ending, wanted in ((".mp4", digest), (".json", hashlib.sha256(document).hexdigest())):
+        for ending, wanted in ((".mp4", digest), (".json", _digest(document))):
             if (found := await self._archive.sha256(key + ending)) != wanted:
                 what = "is not there" if found is None else "has other bytes"
                 raise ArchiveError(f"{key}{ending} {what} when it is read back")
-        now_ms = _now_ms()
-        seq = index.header.record_seq
-        await self._catalogue.mark_archived(camera.name, seq, now_ms, "read back, SHA-256")
-        camera.done[seq] = now_ms
+        now_ms, seq = _now_ms(), index.header.record_seq
+        if not await self._catalogue.mark_archived(
+            _name(index), seq, key, now_ms, "read back, SHA-256"
+        ):
+            raise ArchiveConflict(f"the catalogue has no row, or another recording's, for {key}")
+        waiting.camera.done[stored.name] = now_ms
         self.status.archived_total += 1
 
     # -- removing ------------------------------------------------------------------------
 
     async def _remove(self) -> None:
-        """Take off the spool what is archived and older than the rewind window."""
-        before_ms = _now_ms() - self._rewind_ms
+        """Take off the spool what is archived and older than the rewind window.
+
+        How old is told by its name, so that nothing is read: some minutes more are kept.
+        """
+        if time.monotonic() - self._removed < REMOVE_S:
+            return
+        self._removed = time.monotonic()
+        before_ms = _now_ms() - self._rewind_ms - LONGEST_MS
         for camera in self._cameras.values():
-            found = list(camera.view.recordings())
-            for stored, index in found[:-1]:  # the newest is where the next recorder goes on
-                if index.end_ms >= before_ms:
-                    break
-                seq = index.header.record_seq
-                if camera.done.get(seq) is None:
+            for stored in camera.view.stored()[:-1]:  # the newest is where the next recorder goes on
+                if stored.start_ms >= before_ms or camera.done.get(stored.name) is None:
                     continue
+                index = camera.view.read(stored)
                 stored.media.unlink(missing_ok=True)
-                stored.base.with_name(stored.base.name + ".jsonl").unlink(missing_ok=True)
+                stored.lines.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     stored.base.parent.rmdir()  # the day's last
                 camera.view.forget(stored.record_seq)
-                await self._catalogue.mark_removed(camera.name, seq, _now_ms())
+                if index is not None:
+                    seq = index.header.record_seq
+                    await self._catalogue.mark_removed(_name(index), seq, _now_ms())
+                del camera.done[stored.name]
                 self.status.removed_total += 1
 
     # -- telling -------------------------------------------------------------------------
 
-    def _refuse(self, key: tuple[Name, int], why: str) -> None:
-        self._refused.add(key)
-        del self._waiting[key]
+    def _refuse(self, base: Path, why: str) -> None:
+        self._refused.add(base)
+        del self._waiting[base]
         self.status.failures_total += 1
         self.status.last_error = why
         log.error("A recording cannot be archived and stays in the spool", why=why)
@@ -242,9 +272,9 @@ class Uploader:
         status = self.status
         status.written_ms = _now_ms()
         status.backlog_recordings = len(self._waiting)
-        waiting = [index for _, _, index in self._waiting.values()]
-        status.backlog_bytes = sum(i.seal.length for i in waiting if i.seal)
-        status.oldest_unarchived_ms = min((i.start_ms for i in waiting), default=None)
+        waiting = self._waiting.values()
+        status.backlog_bytes = sum(w.length for w in waiting)
+        status.oldest_unarchived_ms = min((w.stored.start_ms for w in waiting), default=None)
         path = self._spool / "_status" / "uploader.json"
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,14 +283,15 @@ class Uploader:
 
 def archive_key(index: Index, stored: Stored) -> str:
     """Return the key of a recording in the archive, without ending (docs/formats.md)."""
-    header = index.header
-    day = stored.base.parent.name
-    return f"{header.election}/{header.station}/{header.camera}/{day}/{stored.base.name}"
+    return "/".join((*_name(index), stored.name))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _name(index: Index) -> Name:
+    return index.header.election, index.header.station, index.header.camera
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _directories(path: Path) -> list[Path]:

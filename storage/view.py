@@ -50,6 +50,16 @@ class Stored:
         """The `.mp4`."""
         return self.base.with_name(self.base.name + ".mp4")
 
+    @property
+    def lines(self) -> Path:
+        """The `.jsonl`."""
+        return self.base.with_name(self.base.name + ".jsonl")
+
+    @property
+    def name(self) -> str:
+        """Day and name, the tail of its archive key."""
+        return f"{self.base.parent.name}/{self.base.name}"
+
 
 class CameraView:
     """One camera's recordings and gaps in the spool; the same directory for ever."""
@@ -82,13 +92,13 @@ class CameraView:
             self._tell(path, error)
             self._scan()
             self._state = state
-        if self._current is not None and self._read(self._current) is not None:
+        if self._current is not None and self.read(self._current) is not None:
             self._stored[self._current.record_seq] = self._current  # its files came after its name
 
     def _begun(self, state: dict[str, Any]) -> None:
         """A recording was begun: finish reading the one before it and follow the new one."""
         if self._current is not None:
-            self._read(self._current)
+            self.read(self._current)
         stored = _stored(self._directory, *state["recording"].split("/"))
         known = self._stored.get(stored.record_seq)
         follows = self._current and stored.record_seq == self._current.record_seq + 1
@@ -114,12 +124,12 @@ class CameraView:
                     found[stored.record_seq] = known if known and same else stored
         self._stored = found
 
-    def _read(self, stored: Stored) -> Index | None:
+    def read(self, stored: Stored) -> Index | None:
         """Read what is new of an index; None when there is nothing to believe (yet)."""
         index = stored.index
         if index is not None and index.seal is not None:
             return index
-        path = stored.base.with_name(stored.base.name + ".jsonl")
+        path = stored.lines
         try:
             with path.open("rb") as file:
                 stat = os.fstat(file.fileno())
@@ -182,6 +192,14 @@ class CameraView:
 
     # -- looking -------------------------------------------------------------------------
 
+    def stored(self) -> list[Stored]:
+        """Return what is in the spool, oldest first, without reading it."""
+        return [self._stored[seq] for seq in sorted(self._stored)]
+
+    def newest(self) -> Index | None:
+        """Return the index of the newest recording, as far as it was written."""
+        return self.read(self._stored[max(self._stored)]) if self._stored else None
+
     def recordings(
         self, from_ms: int | None = None, to_ms: int | None = None
     ) -> Iterator[tuple[Stored, Index]]:
@@ -192,7 +210,7 @@ class CameraView:
                 continue
             if from_ms is not None and stored.start_ms <= from_ms - LONGEST_MS:
                 continue
-            index = self._read(stored)
+            index = self.read(stored)
             if index is not None and (from_ms is None or index.end_ms > from_ms):
                 yield stored, index
 
@@ -201,7 +219,7 @@ class CameraView:
         out: list[tuple[Header, Segment]] = []
         for seq in sorted(self._stored, reverse=True):
             stored = self._stored.get(seq)
-            if stored is not None and (index := self._read(stored)) is not None:
+            if stored is not None and (index := self.read(stored)) is not None:
                 out += [(index.header, s) for s in index.segments[: -count - 1 : -1]]
             if len(out) >= count:
                 break
@@ -240,7 +258,7 @@ class CameraView:
         while low < high:
             middle = (low + high) // 2
             stored = self._stored.get(order[middle])
-            if stored is None or (index := self._read(stored)) is None:
+            if stored is None or (index := self.read(stored)) is None:
                 del order[middle]
                 high -= 1
                 continue

@@ -53,11 +53,15 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
 async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     catalogue = await filled(database_url, tmp_path / "spool")
     try:
-        assert set((await catalogue.archived(NAME)).values()) == {(None, None)}
-        await catalogue.mark_archived(NAME, 1, 5, "read back")
-        assert (await catalogue.archived(NAME))[1] == (5, None)
+        known = await catalogue.archived(NAME)
+        assert set(known.values()) == {None}
+        key = next(k for k in known if k.endswith("-1"))
+        assert await catalogue.mark_archived(NAME, 1, key, 5, "read back")
+        assert (await catalogue.archived(NAME))[key] == 5
+        assert not await catalogue.mark_archived(NAME, 1, "another's", 6, "read back")
+        assert not await catalogue.mark_archived(NAME, 99, key, 6, "read back")
         await catalogue.mark_removed(NAME, 1, 9)
-        assert 1 not in await catalogue.archived(NAME)
+        assert key not in await catalogue.archived(NAME)
     finally:
         await catalogue.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,14 +16,16 @@ from config.load import load
 from config.model import Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from storage.index import parse_archive_document
+from storage.index import ClockState, GapCause, parse_archive_document
+from storage.spool import Run
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
-from tests.spools import fill
+from tests.spools import TRACKS, fill
 from tests.stack import until
 
 pytest_plugins = ["tests.postgres"]
 NOW = int(time.time() * 1000)
+C = ("e", "s", "c")
 
 STATIONS = """\
 stations:
@@ -148,3 +151,69 @@ async def test_crash(tmp_path: Path, step: str) -> None:
         await until(lambda: uploader.status.archived_total == len(keys) // 2, 20)
         assert await archive.keys("e/") == keys
         assert uploader.status.failures_total == 0
+
+
+async def test_a_catalogue_that_refuses_once_gets_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock held by another program, as a backup does it, for longer than we wait."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    monkeypatch.setattr("storage.catalogue.BUSY_MS", 200)
+    async with uploading(config) as (uploader, catalogue, _):
+        await asyncio.sleep(0.5)
+        with contextlib.closing(sqlite3.connect(tmp_path / "k.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            fill(config.spool, start_ms=NOW - 600_000).close()
+            count = len(list(config.spool.glob("s/c/*/*.mp4")))
+            await until(lambda: not uploader.status.catalogue_ok, 20)
+        await until(lambda: uploader.status.archived_total == count, 20)
+        rows = await catalogue.recordings_between(C, 0, NOW)
+        assert len(rows) == count and all(r["archived_ms"] for r in rows)
+
+
+async def test_the_last_recording_is_archived_without_another_word(tmp_path: Path) -> None:
+    """A seal that comes after the uploader looked, at the end of a window: no gap follows it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    spool = fill(config.spool, start_ms=NOW - 50_000, runs=1, segments=10, sealed=False)
+    async with uploading(config) as (uploader, _, _):
+        await asyncio.sleep(2.5)
+        before = uploader.status.archived_total
+        spool.seal(None)
+        spool.close()
+        await until(lambda: uploader.status.archived_total == before + 1, 10)
+
+
+async def test_one_unreadable_file_holds_up_no_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000).close()
+    fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    first = min(config.spool.glob("s/c/*/*.mp4"))
+    first.rename(first.with_suffix(".away"))
+    first.mkdir()  # a read fails, whoever asks
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.status.archived_total == count - 1, 20)
+        assert uploader.status.failures_total == 1 and uploader.status.catalogue_ok
+        assert "cannot be read" in (uploader.status.last_error or "")
+
+
+async def test_a_recording_of_the_future_blocks_no_removal(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+    spool = fill(config.spool, start_ms=NOW + 10**9, runs=1, segments=5)
+    old = Run(NOW - 7_200_000, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
+    for k in range(90):
+        spool.append(
+            old,
+            b"x" * 100,
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=0,
+            camera_ms=None,
+            clock=ClockState(True, 2),
+        )
+    spool.seal(GapCause.RECORDER_STOPPED)
+    spool.close()
+    before = len(list(config.spool.glob("s/c/*/*.mp4")))
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.status.removed_total == before - 2, 30)
