@@ -86,6 +86,11 @@ def redact(url: str) -> str:
     return re.sub(r"([?=;]).*", r"\1***", shown, flags=re.S)
 
 
+def redact_text(text: str) -> str:
+    """Return a text as people may see it: every address in it is redacted."""
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda found: redact(found[0]), text)
+
+
 def with_login(url: str, user: str, password: str) -> str:
     """Return the address with a login, unless it has one already or is no address."""
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@"

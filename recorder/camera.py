@@ -18,9 +18,10 @@ from typing import Any
 import structlog
 
 from config.schedule import Window, clip
+from config.secrets import redact_text
 from recorder.clock import Clock, clock_state
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
-from recorder.ffmpeg import FfmpegSource, redact
+from recorder.ffmpeg import FfmpegSource
 from recorder.rtsp import DescribeFailed, describe
 from recorder.source import Frame, Source, SourceEnd
 from storage.fmp4 import TrackInit, write_init, write_segment
@@ -31,6 +32,7 @@ CONNECT_S = 10.0  # for an answer, and again for the first picture
 STALLED_S = 2.0  # without a picture: said so
 SILENCE_S = 5.0  # without a picture: the session is ended
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
+TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 SOUND_S = 10.0  # without sound where it was promised
 DEAF_MS = 600_000  # until it is asked for again
@@ -148,7 +150,7 @@ class CameraRecorder:
                         break
                     await self._back_off(end, window)
                 self._move(Event.UNSCHEDULED)
-                await self._disk(spool.end_gap, window.end_ms)
+                await self._disk(self._close_window, window)
             await asyncio.Event().wait()  # nothing more is scheduled
         except asyncio.CancelledError:
             await asyncio.shield(self._stop())
@@ -183,24 +185,23 @@ class CameraRecorder:
 
     async def _run_once(self, window: Window) -> SourceEnd | None:
         """Hold one session; None when the window closed. Any failure is an end with a cause."""
+        assert self._spool is not None
         try:
             description = await describe(self.target.url, CONNECT_S)
+            if description.video == "mjpeg":
+                self._log.info("The camera sends MJPEG; it is recorded as H.264")
+            source = FfmpegSource(
+                self._ffmpeg,
+                self.target.url,
+                description,
+                transport=self.target.transport,
+                keep_audio=self.target.keep_audio and self._clock.now_ms() > self.deaf_until_ms,
+                clock_ms=self._clock.now_ms,
+            )
+            self._session = _Session(self, source, self._spool, window)
+            return await self._session.hold()
         except DescribeFailed as failed:
             return SourceEnd(failed.cause, failed.detail)
-        if description.video == "mjpeg":
-            self._log.info("The camera sends MJPEG; it is recorded as H.264")
-        source = FfmpegSource(
-            self._ffmpeg,
-            self.target.url,
-            description,
-            transport=self.target.transport,
-            keep_audio=self.target.keep_audio and self._clock.now_ms() > self.deaf_until_ms,
-            clock_ms=self._clock.now_ms,
-        )
-        assert self._spool is not None
-        self._session = _Session(self, source, self._spool, window)
-        try:
-            return await self._session.hold()
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self._log.exception("A session ended by a fault of the recorder")
             return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
@@ -289,6 +290,15 @@ class CameraRecorder:
             if _window_at(self.target.windows, now_ms) is None or piece.end_ms < now_ms:
                 spool.end_gap(piece.end_ms)
 
+    def _close_window(self, window: Window) -> None:
+        """Have a gap from where recordings and gaps end to the window's end."""
+        spool = self._spool
+        assert spool is not None
+        start_ms = max(window.start_ms, spool.covered_until_ms or 0)
+        if spool.open_gap is None and start_ms < window.end_ms:
+            spool.begin_gap(start_ms, GapCause.NO_DATA, "the picture ended before the window")
+        spool.end_gap(window.end_ms)
+
     def _open_with_gap(self, end: SourceEnd, window: Window) -> None:
         if not self._covered(window):  # the first segment may have come meanwhile
             self._note_gap(end, window)
@@ -307,7 +317,7 @@ class CameraRecorder:
             spool.end_gap(now_ms)
         start_ms = max(window.start_ms, spool.covered_until_ms or 0)
         if start_ms < window.end_ms:
-            spool.begin_gap(start_ms, end.cause, redact(end.detail))
+            spool.begin_gap(start_ms, end.cause, redact_text(end.detail))
 
     # -- helpers -------------------------------------------------------------------------
 
@@ -321,6 +331,8 @@ class CameraRecorder:
             await self._thread(work, *args)
         except OSError as error:
             self._log.error("The spool refuses to be written", why=error.strerror)
+        except Exception:
+            self._log.exception("A fault of the recorder at the spool")
 
     def status_dict(self) -> dict[str, Any]:
         """Return the camera's entry in `_status/`."""
@@ -360,7 +372,12 @@ class _Session:
             return end
         finally:
             source.cancel()
-            await asyncio.shield(self._close(source, writer, end))
+            closing = asyncio.ensure_future(self._close(source, writer, end))
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:  # asked to stop meanwhile: finish all the same
+                await closing
+                raise
 
     async def _close(
         self,
@@ -390,7 +407,7 @@ class _Session:
 
     def tick(self) -> None:
         """Check the deadlines of this session."""
-        if self._clock.now_ms() >= self._window.end_ms:
+        if self._clock.now_ms() >= self._window.end_ms + TAIL_MS:
             self.end(None)
         if self._paused:
             return
@@ -460,9 +477,14 @@ class _Session:
             cut = await self._queue.get()
             try:
                 await self._camera._thread(partial(self._write, cut))
-            except OSError as error:
-                text = f"the spool cannot be written: {error.strerror}"
-                self.end(SourceEnd(GapCause.DISK_FULL, text))
+            except Exception as error:
+                if isinstance(error, OSError):
+                    text = f"the spool cannot be written: {error.strerror}"
+                    self.end(SourceEnd(GapCause.DISK_FULL, text))
+                else:
+                    self._camera._log.exception("A fault of the recorder while writing")
+                    text = f"a fault of the recorder: {error!r}"
+                    self.end(SourceEnd(GapCause.STREAM_BROKEN, text))
                 self._spool.abandon()
                 return
             self._unwritten -= cut.size

@@ -99,6 +99,8 @@ class Cutter:
         if frame.continues:
             # of a picture whose beginning was not seen nothing can be made
             if self._open:
+                if self._open_bytes + len(frame.data) > MAX_BYTES:
+                    raise Broken(GapCause.STREAM_BROKEN, "a picture that does not end")
                 whole = self._open[-1].data + frame.data
                 self._open[-1] = replace(self._open[-1], data=whole)
                 self._open_bytes += len(frame.data)

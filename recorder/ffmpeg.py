@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from config.secrets import redact_text
 from recorder.demux import Demuxer
 from recorder.rtsp import Description
 from recorder.source import Sink, SourceEnd
@@ -82,11 +83,6 @@ def ffmpeg_version(program: str) -> tuple[int, int]:
     if match:
         return int(match[1]), int(match[2])
     return (99, 0) if said.stdout.startswith("ffmpeg version") else (0, 0)  # built from git
-
-
-def redact(text: str) -> str:
-    """Return text without the user names and passwords of URLs."""
-    return re.sub(r"(\w+://)[^/\s@'\"]*@", r"\1***@", text)
 
 
 class FfmpegSource:
@@ -215,7 +211,7 @@ class FfmpegSource:
     async def _listen(self, child: asyncio.subprocess.Process) -> None:
         assert child.stderr is not None
         while line := await child.stderr.readline():
-            text = redact(line.decode("utf-8", "replace").strip())
+            text = redact_text(line.decode("utf-8", "replace").strip())
             if text and not _NOISE.search(text) and not _DECODER.match(text):
                 self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
 

@@ -110,7 +110,6 @@ async def _describe(target: SplitResult) -> str:
 
 
 def _refusal(status: int, target: SplitResult) -> DescribeFailed:
-    path = target.path or "/"
     if status in (401, 403):
         if target.username is None:
             text = f"the camera asks for a password and none is configured ({status})"
@@ -118,9 +117,8 @@ def _refusal(status: int, target: SplitResult) -> DescribeFailed:
             text = f"the camera refuses user name or password ({status})"
         return DescribeFailed(GapCause.REFUSED_PASSWORD, text)
     if status in (404, 454):
-        return DescribeFailed(
-            GapCause.NO_SUCH_STREAM, f"the camera has no stream {path} ({status})"
-        )
+        # not its path: some cameras have their password in it
+        return DescribeFailed(GapCause.NO_SUCH_STREAM, f"the camera has no such stream ({status})")
     return DescribeFailed(GapCause.STREAM_BROKEN, f"the camera answers {status} to DESCRIBE")
 
 
@@ -158,7 +156,7 @@ def _digest(challenge: str, user: str, password: str, uri: str) -> str:
     secret, request = digest(f"{user}:{realm}:{password}"), digest(f"DESCRIBE:{uri}")
     values = {"username": user, "realm": realm, "nonce": nonce, "uri": uri}
     tail = ""
-    if "auth" in fields.get("qop", "").split(","):
+    if "auth" in re.split(r"[,\s]+", fields.get("qop", "")):
         cnonce = secrets.token_hex(8)
         values["cnonce"] = cnonce
         response = digest(f"{secret}:{nonce}:00000001:{cnonce}:auth:{request}")
@@ -180,7 +178,7 @@ def parse_sdp(sdp: str) -> Description:
     for line in sdp.splitlines():
         if line.startswith("m="):
             kind, _, rest = line[2:].partition(" ")
-            payload = rest.split()[-1] if rest else ""
+            payload = rest.split()[-1] if rest.strip() else ""
             if payload.isdigit() and int(payload) in _STATIC_PAYLOADS:
                 found.setdefault(kind, _STATIC_PAYLOADS[int(payload)])
         elif line.startswith("a=rtpmap:") and " " in line:

@@ -23,6 +23,7 @@ STATUS_FORMAT = "status/1"
 TICK_S = 0.5
 STATUS_EVERY = 4  # ticks
 DISK_THREADS = 8
+ANEW_S = 5.0  # until a camera is tried again whose recorder failed
 SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
 
 log = structlog.get_logger()
@@ -52,16 +53,20 @@ class Worker:
     def __init__(self, cameras: Sequence[Target], spool: Path, ffmpeg: str, share: int = 0):
         self._clock = Clock()
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
-        self.cameras = [CameraRecorder(t, spool, ffmpeg, self._clock, self._pool) for t in cameras]
+        self._spool, self._ffmpeg = spool, ffmpeg
+        self.cameras = [self._camera(t) for t in cameras]
         self._status = spool / "_status" / f"recorder-{share}.json"
+
+    def _camera(self, target: Target) -> CameraRecorder:
+        return CameraRecorder(target, self._spool, self._ffmpeg, self._clock, self._pool)
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
         log.info("Recorder started", cameras=len(self.cameras))
         spread_s = min(5.0, SPREAD_S * len(self.cameras))
-        lives = [asyncio.create_task(c.run(spread_s), name=c.target.name) for c in self.cameras]
+        lives = [asyncio.create_task(self._live(n, spread_s)) for n in range(len(self.cameras))]
         try:
-            await self._tick_for_ever(lives)
+            await self._tick_for_ever()
         finally:
             for life in lives:
                 life.cancel()
@@ -71,7 +76,18 @@ class Worker:
             self._write_status()
             log.info("Recorder stopped, all recordings are sealed")
 
-    async def _tick_for_ever(self, lives: Sequence[asyncio.Task[None]]) -> None:
+    async def _live(self, n: int, spread_s: float) -> None:
+        """Run a camera; a fault of ours that ends its life is told and costs no other anything."""
+        while True:
+            try:
+                await self.cameras[n].run(spread_s)
+            except Exception:
+                target = self.cameras[n].target
+                log.exception("A camera's recorder failed; it begins anew", camera=target.name)
+                await asyncio.sleep(ANEW_S)
+                self.cameras[n] = self._camera(target)
+
+    async def _tick_for_ever(self) -> None:
         count = 0
         while True:
             if jumped_ms := self._clock.follow():
@@ -80,9 +96,6 @@ class Worker:
                     camera.clock_jumped(jumped_ms)
             for camera in self.cameras:
                 camera.tick()
-            for life in lives:
-                if life.done():
-                    life.result()  # a camera's life ends only by a fault: let the process restart
             if count % STATUS_EVERY == 0:
                 await asyncio.get_running_loop().run_in_executor(self._pool, self._write_status)
             count += 1

@@ -41,11 +41,11 @@ class _Record:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Build from parsed JSON; raises FormatError when a key is missing."""
+        """Build from parsed JSON; raises FormatError when a key is missing or a cause unknown."""
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{k: v for k, v in data.items() if k in known})
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise FormatError(f"{cls.__name__}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ ROTATE_MS = 60_000
 # A new run that reaches back before the end of a gap shortens the gap: cameras send pictures
 # that they held while we connected. Further back than this it is a clock that was set.
 REACH_BACK_MS = 30_000
+# Numbers left out after a loss of power: segments may have been seen live whose lines are lost.
+UNSEEN_SEGMENTS = 1_000
 CLOCK_2020_S = 1_577_836_800
+
+_CRASHED = GapCause.RECORDER_CRASHED
 
 log = structlog.get_logger()
 
@@ -67,7 +72,7 @@ class Numbers:
         number that was counted up from an earlier such start. For a camera of which nothing is
         known here: a new one, or one whose spool was lost.
         """
-        seconds = int(now_ms / 1000) - CLOCK_2020_S
+        seconds = max(0, int(now_ms / 1000) - CLOCK_2020_S)
         return cls(seconds, seconds, seconds, seconds, seconds)
 
 
@@ -154,8 +159,12 @@ class _Recording:
         _fsync_directory(self.directory)
 
     def close(self) -> None:
-        os.close(self.media)
-        os.close(self.index)
+        """Close both files, once: their numbers may be another camera's a moment later."""
+        files, self.media, self.index = (self.media, self.index), -1, -1
+        for fd in files:
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
 
 class CameraSpool:
@@ -175,6 +184,7 @@ class CameraSpool:
         self._recording: _Recording | None = None
         self._run: Run | None = None
         self._abandoned: Path | None = None
+        self._unwritten: list[dict[str, Any]] = []  # lines of the journal that the disk refused
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,37 +210,44 @@ class CameraSpool:
         else:
             known = {k: state[k] for k in Numbers.__slots__ if k in state}
             self.numbers = Numbers(**known)
-            self._recover_recording(self.directory / state["recording"])
-        if self._gaps and (newest := max(self._gaps)) > self.numbers.gap_no:
-            self._last_gap_no = newest
-        else:
-            self._last_gap_no = self.numbers.gap_no
+            rebooted = state.get("boot") != boot_id()
+            self._recover_recording(self.directory / state["recording"], rebooted)
+        self._last_gap_no = max([self.numbers.gap_no, *self._gaps])
+        self._gaps = {n: g for n, g in self._gaps.items() if n > self.numbers.gap_no}
 
-    def _recover_recording(self, base: Path) -> None:
-        """Finish the recording that camera.json names; with none, its numbers were not used."""
+    def _recover_recording(self, base: Path, rebooted: bool) -> None:
+        """Finish the recording that camera.json names; with none, its numbers were not used.
+
+        A recorder that died lost no line. A machine that lost power, or a disk that spoils an
+        index, may have lost lines of segments that were seen live: their numbers are left out.
+        """
         index = _finish(base)
         n = self.numbers
-        if index is None:
+        if index is not None:
+            carried = max([n.gap_no, *(g.gap_no for g in index.header.gaps)])
+            last = index.segments[-1].segment_no
+            n = replace(n, segment_no=last, gap_no=carried)
+            lost = rebooted and index.seal is not None and index.seal.end_reason is _CRASHED
+        elif not (lost := rebooted or _had_lines(base)):
             first_of_run = not any(self._indexes(n.run_no))
-            self.numbers = replace(
+            n = replace(
                 n,
                 record_seq=n.record_seq - 1,
                 segment_no=n.segment_no - 1,
-                run_no=n.run_no - 1 if first_of_run else n.run_no,
+                run_no=n.run_no - first_of_run,
             )
+        self.numbers = replace(n, segment_no=n.segment_no + UNSEEN_SEGMENTS * lost)
+        if index is None:
             previous = max(self._bases(), key=_seq_of, default=None)
             index = _finish(previous) if previous else None
-            if index is None:
-                return
-        else:
-            self.numbers = replace(n, segment_no=index.segments[-1].segment_no)
-        assert index.seal is not None
-        self.last_end_ms = index.seal.end_ms
-        self.last_end_reason = index.seal.end_reason
+        if index is not None and index.seal is not None:
+            self.last_end_ms = index.seal.end_ms
+            self.last_end_reason = index.seal.end_reason
 
     def _recover_without_state(self, floor: Numbers) -> None:
         """Go on above `floor` and every number that the spool knows, as a new owner."""
-        self.numbers = floor
+        # where there is a journal its numbers are enough, and its gaps are to be carried yet
+        self.numbers = replace(floor, gap_no=0) if self._gaps else floor
         found = [i for b in sorted(self._bases(), key=_seq_of) if (i := _finish(b)) is not None]
         for index in found:
             n, h = self.numbers, index.header
@@ -314,6 +331,11 @@ class CameraSpool:
         end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
         recording.append(data, segment, end_ms)
         self.numbers = replace(self.numbers, segment_no=segment.segment_no)
+        if recording.segments == 1:  # now its header counts, and carries these gaps for good
+            ended = [n for n, g in self._gaps.items() if g.end_ms is not None]
+            self.numbers = replace(self.numbers, gap_no=max([self.numbers.gap_no, *ended]))
+            for n in ended:
+                del self._gaps[n]
         self.last_end_ms, self.last_end_reason = end_ms, None
         return segment
 
@@ -321,12 +343,11 @@ class CameraSpool:
         if self._abandoned is not None:
             _finish(self._abandoned, GapCause.DISK_FULL)
             self._abandoned = None
-        carried = [g for n, g in sorted(self._gaps.items()) if n > self.numbers.gap_no]
+        carried = [g for _, g in sorted(self._gaps.items())]
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
             record_seq=self.numbers.record_seq + 1,
-            gap_no=max([self.numbers.gap_no, *(g.gap_no for g in carried)]),
             target_duration_s=run.target_duration_s,
         )
         name = recording_name(start_ms, numbers.record_seq)
@@ -352,16 +373,16 @@ class CameraSpool:
             "kuager": CAMERA_FORMAT,
             "segment_no": self.next_segment_no,
             "recording": name,
+            "boot": boot_id(),
         }
-        # camera.json first: a recorder that dies here leaves a name without a file, which
-        # the next one sees and uses again; the other way round a file would go unnoticed.
+        # camera.json first: a recorder that dies here leaves a name without a file, which the
+        # next one sees; the other way round a file would go unnoticed.
         replace_file(self.directory / "camera.json", orjson.dumps(state), durable=True)
         self._recording = _Recording(
             self.directory / name, header, run.init, start_ms, f"{self.station}/{self.camera}"
         )
         self._run = run
         self.numbers = numbers
-        self._gaps = {n: g for n, g in self._gaps.items() if n > numbers.gap_no}
 
     def seal(self, reason: GapCause | None) -> None:
         """Flush the recording in the making to disk and seal it; nothing to do without one."""
@@ -376,8 +397,7 @@ class CameraSpool:
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
             self._abandoned = recording.base
-            with contextlib.suppress(OSError):  # a failed seal has closed them already
-                recording.close()
+            recording.close()
 
     def close(self) -> None:
         """Give up the lock; the recording in the making must have been sealed."""
@@ -400,13 +420,17 @@ class CameraSpool:
         )
 
     def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> Gap:
-        """Journal that scheduled time goes without a recording from `start_ms` on."""
+        """Journal that scheduled time goes without a recording from `start_ms` on.
+
+        Raises OSError when the disk refuses; the gap is known all the same, and written with
+        the next line.
+        """
         self._last_gap_no += 1
         gap = Gap(self._last_gap_no, start_ms, None, cause, detail)
+        self._gaps[gap.gap_no] = gap
         record: dict[str, Any] = gap.to_dict()
         del record["end_ms"]
         self._journal(record)
-        self._gaps[gap.gap_no] = gap
         return gap
 
     def end_gap(self, end_ms: int) -> None:
@@ -416,26 +440,32 @@ class CameraSpool:
 
     def _end_gaps(self, start_ms: int) -> None:
         for number, gap in sorted(self._gaps.items()):
-            if number <= self.numbers.gap_no:
-                continue
             if gap.end_ms is None or start_ms < gap.end_ms < start_ms + REACH_BACK_MS:
                 self._set_end(gap, max(gap.start_ms, start_ms))
 
     def _set_end(self, gap: Gap, end_ms: int) -> None:
-        self._journal({"gap_no": gap.gap_no, "end_ms": end_ms})
         self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)
+        self._journal({"gap_no": gap.gap_no, "end_ms": end_ms})
 
     def _journal(self, record: dict[str, Any]) -> None:
+        self._unwritten.append(record)
+        lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE) for r in self._unwritten]
         fd = os.open(
             self.directory / "gaps.jsonl",
             os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
             0o644,
         )
         try:
-            _write_all(fd, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            os.fsync(fd)
+            whole = os.fstat(fd).st_size
+            try:
+                _write_all(fd, b"".join(lines))
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, whole)  # half a line would spoil the next
+                raise
         finally:
             os.close(fd)
+        self._unwritten = []
 
     def _cut_torn_line(self) -> None:
         path = self.directory / "gaps.jsonl"
@@ -547,6 +577,23 @@ def _finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index |
     replace_file(index_path, b"".join(lines[: good + 1]) + index.seal.to_line(), durable=True)
     log.warning("A recording that was not finished was sealed", file=str(media), segments=good)
     return index
+
+
+def _had_lines(base: Path) -> bool:
+    """Say whether an index that was set aside had a header, and so perhaps segments."""
+    try:
+        return b"\n" in base.with_name(base.name + ".jsonl.aside").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def boot_id() -> str:
+    """Return what the kernel drew at random when this machine started; "" where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _seq_of(base: Path) -> int:

@@ -17,7 +17,6 @@ import structlog
 from kuager.simulator import SimCamera, Simulator
 from recorder.camera import State, Status
 from recorder.ffmpeg import find_ffmpeg
-from recorder.worker import Worker
 from storage.index import Gap, GapCause
 from tests.stack import gaps, recording, recordings, until
 
@@ -132,9 +131,7 @@ async def suffer(spool: Path, ffmpeg: str, begin_ms: int) -> dict[str, Suffered]
     return found
 
 
-async def _all_back(
-    found: dict[str, Suffered], status: dict[str, Status], well: float
-) -> None:
+async def _all_back(found: dict[str, Suffered], status: dict[str, Status], well: float) -> None:
     """Wait until each camera has a new segment; say when those came back that were away."""
     away = {n for n, s in status.items() if s.state is not State.RECORDING}
     first = {n: s.segment_no for n, s in status.items()}
@@ -157,7 +154,9 @@ def table(found: dict[str, Suffered]) -> str:
         "|---|---|---|---|---|",
     ]
     for name, one in found.items():
-        causes = ", ".join(f"`{g.cause}` {((g.end_ms or 0) - g.start_ms) / 1000:.1f} s" for g in one.gaps)
+        causes = ", ".join(
+            f"`{g.cause}` {((g.end_ms or 0) - g.start_ms) / 1000:.1f} s" for g in one.gaps
+        )
         log = "<br>".join(line.replace("|", "/") for line in one.log)
         back = "" if one.back_s is None else f"{one.back_s:.1f} s"
         lines.append(f"| {name} | {log} | {causes or 'none'} | {one.missed_s:.1f} s | {back} |")

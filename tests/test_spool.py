@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +32,11 @@ def run_at(ms: int) -> Run:
     return Run(ms, b"init" * 20, TRACKS, 2)
 
 
-def write(spool: CameraSpool, run: Run, n: int, count: int = 1) -> None:
+def write(spool: CameraSpool, run: Run, n: int, count: int = 1, size: int = 200) -> None:
     for k in range(n, n + count):
         spool.append(
             run,
-            b"moof" + os.urandom(200),
+            b"moof" + os.urandom(size),
             tfdt_90k=k * 180_000,
             duration_90k=180_000,
             starts_with_key=True,
@@ -229,9 +232,109 @@ def test_lost_numbers_go_on_higher_with_a_new_epoch(tmp_path: Path) -> None:
     other.close()
 
 
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Have the kernel refuse writes, after a short one, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_gap_that_the_disk_refused_is_written_with_the_next_line(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.seal(GapCause.NO_DATA)
+    spool.begin_gap(UTC0 + 10_000, GapCause.NO_DATA)
+    spool.end_gap(UTC0 + 12_000)
+    journal = tmp_path / "s/c/gaps.jsonl"
+    with no_file_larger_than(journal.stat().st_size + 10), pytest.raises(OSError):
+        spool.begin_gap(UTC0 + 12_000, GapCause.DISK_FULL)
+    assert journal.read_bytes().endswith(b"\n")
+    write(spool, run_at(UTC0 + 25_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    pieces = [(g.start_ms - UTC0, (g.end_ms or 0) - UTC0) for g in read_gaps(journal)]
+    assert pieces == [(10_000, 12_000), (12_000, 25_000)]
+    assert len(check_files(tmp_path)[1].header.gaps) == 2
+
+
+def test_gaps_stay_to_be_carried_when_the_first_segment_does_not_fit(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.seal(GapCause.NO_DATA)
+    spool.begin_gap(UTC0 + 10_000, GapCause.NO_DATA)
+    run = run_at(UTC0 + 25_000)
+    with no_file_larger_than(5_000), pytest.raises(OSError):  # init and header fit
+        write(spool, run, 0, size=9_000)
+    spool.abandon()
+    spool.begin_gap(UTC0 + 25_000, GapCause.DISK_FULL)
+    write(spool, run_at(UTC0 + 40_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    found = indexes(tmp_path)
+    assert [g.cause for g in found[-1].header.gaps] == ["no_data", "disk_full"]
+    assert open_spool(tmp_path).numbers.gap_no == found[-1].header.gaps[-1].gap_no
+
+
+def test_a_failed_seal_closes_no_file_of_another_camera(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    (index,) = tmp_path.glob("s/c/*/*.jsonl")
+    with no_file_larger_than(index.stat().st_size + 5), pytest.raises(OSError):
+        spool.seal(None)
+    others = [os.open(tmp_path / "s/c/lock", os.O_RDONLY) for _ in range(4)]
+    spool.abandon()
+    for fd in others:
+        os.fstat(fd)
+        os.close(fd)
+    spool.close()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six live segments the disk kept the lines of some, or not even the header."""
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 6)
+    seen = spool.numbers
+    spool.abandon()
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: kept + 1]) if kept else b"")
+    monkeypatch.setattr("storage.spool.boot_id", lambda: "another start")
+    spool = open_spool(tmp_path)
+    assert spool.next_segment_no > seen.segment_no
+    write(spool, run_at(UTC0 + 60_000), 0, 2)
+    assert spool.numbers.record_seq > seen.record_seq and spool.numbers.run_no > seen.run_no
+    spool.seal(GapCause.RECORDER_STOPPED)
+    before = spool.numbers.segment_no
+    spool.close()
+    monkeypatch.setattr("storage.spool.boot_id", lambda: "a third")
+    assert open_spool(tmp_path).next_segment_no == before + 1  # it was sealed: nothing is lost
+
+
+def test_an_open_gap_of_a_camera_never_recorded_is_gone_on_with(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    spool.begin_gap(UTC0, GapCause.UNREACHABLE)
+    spool.close()
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0 + 3_600_000))
+    assert spool.open_gap is not None and spool.open_gap.start_ms == UTC0
+    spool.close()
+
+
+def test_a_clock_before_2020_gives_no_negative_numbers() -> None:
+    assert Numbers.by_clock(0).segment_no == 0
+
+
 WRITER = """
 import sys
 sys.path[:0] = {path!r}
+from collections.abc import Iterator
 from pathlib import Path
 from tests.test_spool import open_spool, run_at, write, UTC0
 from storage.index import GapCause
