@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock bench-record bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table bench-record bench-time time-table screenshot clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -33,8 +33,8 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
 
-test: setup ## all tests (about 5 minutes)
-	@$(PY) -m pytest -q
+test: setup ## all tests (about 6 minutes)
+	@$(PY) -m pytest -q -n 3 --dist loadgroup
 
 check: setup ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
@@ -47,6 +47,9 @@ bench-time: setup ## 30 minutes at +200 ppm: drift of placed against burned-in t
 
 time-table: setup ## the table of docs/time.md
 	@$(PY) -m benchmarks.bench_time --table
+
+fault-table: setup ## what operators see of each fault of a camera: the table of docs/operations.md
+	@$(PY) -m tests.faults
 
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record

@@ -78,7 +78,7 @@ class Cutter:
         self._sound_end = 0  # end of the audio written, in its timescale
         self._sound_step = 1024.0
         self._first: Frame | None = None  # of the session
-        self._held_back: deque[Frame] | None = deque()  # of the last LIVE_MS; None: live frames come
+        self._held_back: deque[Frame] | None = deque()  # for LIVE_MS; None: live now
         self._last: Frame | None = None
         self._newest_pts = 0
         self._origin = 0.0  # UTC ms of tfdt 0

@@ -439,7 +439,7 @@ class CameraSpool:
             self._set_end(gap, max(gap.start_ms, end_ms))
 
     def _end_gaps(self, start_ms: int) -> None:
-        for number, gap in sorted(self._gaps.items()):
+        for _, gap in sorted(self._gaps.items()):
             if gap.end_ms is None or start_ms < gap.end_ms < start_ms + REACH_BACK_MS:
                 self._set_end(gap, max(gap.start_ms, start_ms))
 

@@ -230,7 +230,7 @@ class Uploader:
         self._removed = time.monotonic()
         before_ms = _now_ms() - self._rewind_ms - LONGEST_MS
         for camera in self._cameras.values():
-            for stored in camera.view.stored()[:-1]:  # the newest is where the next recorder goes on
+            for stored in camera.view.stored()[:-1]:  # not the newest: recorders go on there
                 if stored.start_ms >= before_ms or camera.done.get(stored.name) is None:
                     continue
                 index = camera.view.read(stored)

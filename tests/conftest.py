@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +14,23 @@ import pytest
 from recorder.ffmpeg import find_ffmpeg
 
 CI = os.environ.get("KUAGER_CI") == "1"
+
+
+# What runs side by side, each lane one test after another: five minutes of drift, tests that look
+# at times with several cameras, and all others.
+LANES = {
+    "test_drift": "drift",
+    "test_foreign_cameras": "cameras",
+    "test_recording": "cameras",
+    "test_simulator": "cameras",
+    "test_simulator_faults": "cameras",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put every test into its lane (pytest-xdist, --dist loadgroup)."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(LANES.get(item.path.stem, "others")))
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +86,7 @@ def no_processes_left() -> Iterator[None]:
 
 
 def _children() -> dict[int, str]:
-    """Return our direct and indirect children that are not zombies, by pid; not the drift's."""
-    besides = {process.pid for process, _ in _drift}
+    """Return our direct and indirect children that are not zombies, by pid."""
     parents: dict[int, tuple[int, str]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -86,37 +99,9 @@ def _children() -> dict[int, str]:
     found: dict[int, str] = {}
     for pid, (_, name) in parents.items():
         at = pid
-        while at in parents and at not in besides:
+        while at in parents:
             at = parents[at][0]
             if at == os.getpid():
                 found[pid] = name
                 break
     return found
-
-
-DRIFT_S = 290
-_drift: list[tuple[subprocess.Popen[bytes], Path]] = []
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the five-minute recording of test_zz_drift.py, so that it runs beside the others."""
-    wanted = any("test_zz_drift" in item.nodeid for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        folder = Path(tempfile.mkdtemp(prefix="kuager-drift-"))
-        command = [sys.executable, "-m", "tests.drift", str(folder), str(DRIFT_S), "2000"]
-        root = Path(__file__).parent.parent
-        _drift.append((subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL), folder))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End it, however the tests ended."""
-    for process, folder in _drift:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def drift_recorder() -> tuple[subprocess.Popen[bytes], Path]:
-    """The process that records, and its spool."""
-    return _drift[0]

@@ -9,10 +9,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
+from structlog.typing import EventDict
 
 from kuager.simulator import SimCamera, Simulator
 from recorder.camera import State, Status
@@ -21,7 +22,6 @@ from storage.index import Gap, GapCause
 from tests.stack import gaps, recording, recordings, until
 
 LASTS_S = 11.0  # longer than the deadline for silence, so that each shows its worst
-SMALL = {"width": 480, "height": 270, "bitrate": 300_000}
 OWN = ("ppm", "jump", "wrong-rate", "resize", "no-keyframe", "b-frames")  # need an encoder
 UDP = ("lose", "reorder")  # TCP neither loses nor reorders
 DROPPED = ("slow-start",)  # shows only at the next connection
@@ -61,14 +61,9 @@ class Suffered:
 
 def cameras() -> list[SimCamera]:
     """Return one camera per fault and one that stays well; those that can share its encoder."""
-    login = {"user": "u", "password": "very-secret"}
-    sharing = [
-        SimCamera(f, shared=WELL, codec="h264", width=480, height=270, **login)
-        for f in FAULTS
-        if f not in OWN
-    ]
-    own = [SimCamera(f, width=480, height=270, bitrate=300_000, **login) for f in OWN]
-    return [SimCamera(WELL, width=480, height=270, bitrate=300_000, **login), *sharing, *own]
+    well = SimCamera(WELL, width=480, height=270, bitrate=300_000, user="u", password="very-secret")
+    sharing = [replace(well, name=f, shared=WELL) for f in FAULTS if f not in OWN]
+    return [well, *sharing, *(replace(well, name=f) for f in OWN)]
 
 
 class Log:
@@ -77,7 +72,7 @@ class Log:
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
 
-    def __call__(self, _: object, method: str, event: dict[str, object]) -> dict[str, object]:
+    def __call__(self, _: object, method: str, event: EventDict) -> EventDict:
         camera = str(event.pop("camera", "")).rpartition("/")[2]
         words = [f"{event.pop('event')}", *(f"{k}={v}" for k, v in sorted(event.items()))]
         self.lines.setdefault(camera, []).append(" ".join(words))

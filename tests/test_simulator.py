@@ -119,7 +119,9 @@ async def test_streams(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
         assert max(offsets) - min(offsets) < 5, (name, offsets)
         if what.audio:
             in_step = av_offsets(tmp_path / f"{name}.mp4", ffmpeg)
-            assert in_step and all(abs(o) < 0.08 for o in in_step), (name, in_step)
+            # with B-frames ffmpeg may write an edit list of two frames, which is not read here
+            most = 0.15 if what.bframes else 0.08
+            assert in_step and all(abs(o) < most for o in in_step), (name, in_step)
 
 
 def elementary(wire: Wire) -> tuple[bytes, list[int]]:

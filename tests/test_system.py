@@ -364,6 +364,7 @@ def test_bad_input_is_a_clear_message(configured: Path, change: str, code: int, 
 async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> None:
     cameras = [SimCamera("a", width=320, height=180)]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
+        await playing(running, ["a"])
         running.process.terminate()
         await running.process.wait()
         text = (tmp_path / "kuager.yaml").read_text().replace(f"id: {KEY}", "id: nobody")
