@@ -41,8 +41,12 @@ def check(
 ) -> None:
     """Say what is wrong with the configuration; with --probe, also with the cameras."""
     from kuager.check import check as run_check
+    from recorder.ffmpeg import FfmpegMissing
 
-    raise typer.Exit(run_check(config, probe))
+    try:
+        raise typer.Exit(run_check(config, probe))
+    except FfmpegMissing as error:
+        raise _fail(str(error)) from None
 
 
 @app.command()

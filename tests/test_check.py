@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from kuager.simulator import SimCamera, Simulator
 from tests.config_files import KUAGER, STATIONS, write
 
 ROOT = Path(__file__).parents[1]
 
 
-def check(path: Path, **environ: str) -> tuple[int, str, str]:
+def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
     """Run `kuager check`; return its exit code, output and errors."""
     done = subprocess.run(
-        [sys.executable, "-m", "kuager", "check", "--config", str(path)],
+        [sys.executable, "-m", "kuager", "check", "--config", str(path), *options],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "160", "LANG": "C.UTF-8", **environ},
+        env={"PATH": os.environ["PATH"], "COLUMNS": "200", "LANG": "C.UTF-8", **environ},
         capture_output=True,
         text=True,
         timeout=60,
@@ -79,3 +81,48 @@ def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
     counted = [line.split() for line in out.splitlines() if "Asia/Almaty" in line]
     assert [(line[-4], line[-2]) for line in counted] == [("30", "30"), ("30", "30"), ("1", "1")]
     assert "never" in counted[-1]
+
+
+async def test_probe_says_what_each_camera_sends_and_what_to_do(
+    tmp_path: Path, ffmpeg: str
+) -> None:
+    small = {"width": 480, "height": 270}
+    cameras = [
+        SimCamera("well", audio="aac", user="u", password="s3cret-word", gop_s=1, **small),  # type: ignore[arg-type]
+        SimCamera("hour", shared="well"),
+        SimCamera("h265", codec="h265", fps=10, gop_s=20, **small),  # type: ignore[arg-type]
+    ]
+    async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
+        simulator.fault("hour", "step-clock", 3600)
+        well = simulator.url("well")
+        urls = {name: simulator.url(name) for name in ("well", "hour", "h265")} | {
+            "password": well.replace("s3cret-word", "other-word"),
+            "path": well.replace("/well", "/nothing"),
+            "away": "rtsp://127.0.0.1:1/x",
+        }
+        listed = "".join(f"      - {{id: {n}, url: '{url}'}}\n" for n, url in urls.items())
+        path = write(tmp_path, stations_yaml="stations:\n  - id: s1\n    cameras:\n" + listed)
+        code, out, err = await asyncio.to_thread(check, path, "--probe")
+    assert code == 1 and "Traceback" not in err
+    assert "s3cret-word" not in out + err and "other-word" not in out + err
+    rows = {}
+    for line in out.splitlines():
+        cells = [c.strip() for c in line.strip("│┃ ").split("│")]
+        if cells[0].startswith("s1/"):
+            rows[cells[0].removeprefix("s1/")] = cells[1:]
+    video, size, rate, keyframes, audio, clock, _ = rows["well"]
+    assert (video, size, keyframes, audio) == ("h264", "480x270", "1.0 s", "aac")
+    assert 14 <= float(rate.removesuffix("/s")) <= 16 and abs(float(clock.split()[0])) < 0.5
+    assert rows["hour"][5] in ("+3599.9 s", "+3600.0 s", "+3600.1 s")
+    assert "NTP" in rows["hour"][6]
+    assert rows["h265"][0] == "h265" and "keyframe interval" in rows["h265"][6]
+    assert "refuses user name or password" in rows["password"][6]
+    assert "no such stream" in rows["path"][6]
+    assert "check power" in rows["away"][6]
+    assert "3 of 6 cameras answer with a picture." in out
+
+
+def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:
+    path = write(tmp_path, kuager_yaml=KUAGER + "ffmpeg: /no/such/ffmpeg\n")
+    code, _, err = check(path, "--probe")
+    assert code == 2 and "is not a program that can be run" in err
