@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.progress import Progress
@@ -142,7 +144,7 @@ async def _probe(program: str, station: Station, camera: Camera) -> Probed:
     found.video = description.video or ""
     found.audio = description.audio or "none"
     if ended is not None or len(sink.frames) < 2:
-        found.wrong = ended.detail if ended else f"no picture in {PROBE_S:.0f} s"
+        found.wrong = ended.detail if ended else f"no keyframe in {PROBE_S:.0f} s"
         found.advice = _ADVICE["no_data"]
         return found
     _measure(found, sink)
@@ -157,9 +159,10 @@ def _measure(found: Probed, sink: _Sink) -> None:
     if span_s > 0:
         found.rate = f"{(len(live) - 1) / span_s:.1f}/s"
     keys = [f.pts / track.timescale for f in frames if f.key]
-    found.keyframes = (
-        f"{(keys[-1] - keys[0]) / (len(keys) - 1):.1f} s" if len(keys) > 1 else "> 7 s"
-    )
+    if len(keys) > 1:  # the time of the very first picture is often a guess
+        found.keyframes = f"{median(b - a for a, b in pairwise(keys)):.1f} s"
+    else:
+        found.keyframes = f"> {PROBE_S - 1:.0f} s"
     clocks = [f.camera_ms - f.arrival_ms for f in frames if f.camera_ms is not None]
     found.clock = f"{clocks[-1] / 1000:+.1f} s" if clocks else "not sent"
     if clocks and abs(clocks[-1]) > 2000:
@@ -175,7 +178,7 @@ _ADVICE = {
     "refused_password": "check user and password in the stations file or the credentials",
     "no_such_stream": "check the path of the address in the camera's manual",
     "stream_broken": "check that this is an RTSP address",
-    "no_data": "restart the camera; try transport tcp or udp",
+    "no_data": "set its keyframe interval to 2 s; restart it; try transport tcp or udp",
 }
 
 

@@ -28,7 +28,8 @@ from storage.fmp4 import TrackInit, write_init, write_segment
 from storage.index import GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run, SpoolBusy
 
-CONNECT_S = 10.0  # for an answer, and again for the first picture
+CONNECT_S = 10.0  # for an answer
+FIRST_S = 15.0  # then for the first picture: a keyframe, for which some cameras take long
 STALLED_S = 2.0  # without a picture: said so
 SILENCE_S = 5.0  # without a picture: the session is ended
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
@@ -413,8 +414,8 @@ class _Session:
             return
         waited_s = self._loop.time() - self._waiting_since
         if self._pictures == 0:
-            if waited_s > CONNECT_S:
-                text = f"the camera answers but sends no picture in {CONNECT_S:.0f} s"
+            if waited_s > FIRST_S:
+                text = f"the camera answers but sends no keyframe in {FIRST_S:.0f} s"
                 self.end(SourceEnd(GapCause.NO_DATA, text))
         elif waited_s > SILENCE_S:
             self.end(SourceEnd(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))

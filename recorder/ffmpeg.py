@@ -126,14 +126,12 @@ class FfmpegSource:
         out += ["-analyzeduration", "500000", "-fpsprobesize", "0"]
         out += ["-f", "concat", "-i", "pipe:0", "-map", "0:v:0"]
         if self._description.video in COPIED_VIDEO:
-            out += [
-                "-c:v",
-                "copy",
-                "-tag:v",
-                "hvc1" if self._description.video == "h265" else "avc1",
-            ]
+            tag = "hvc1" if self._description.video == "h265" else "avc1"
+            out += ["-c:v", "copy", "-tag:v", tag]
         else:
             out += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"]
+            # each picture once, at its own time: a frame rate here is a guess, often 90,000
+            out += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-level:v", "5.1"]
             out += ["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced*2)"]
         if self._audio:
             # encoded at 48 kHz: its frames are then short, and the picture waits for them

@@ -26,7 +26,7 @@ CATCH_UP_MS = 5_000  # time in which an error would be gone if no limit held it
 RATE_NEEDS_MS = 8_000  # a slope over less than this says more about jitter than about a clock
 # but one this far off is a wholly wrong rate, and believed as soon as it is a steady one: a stall
 # of the network is a step up, what it held back then comes down
-WRONG_RATE, STEADY = (0.10, 0.75), 0.5
+WRONG_RATE, STEADY = (0.10, 0.75), 0.25
 
 
 @dataclass(frozen=True, slots=True)

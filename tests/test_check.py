@@ -90,12 +90,13 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     cameras = [
         SimCamera("well", audio="aac", user="u", password="s3cret-word", gop_s=1, **small),  # type: ignore[arg-type]
         SimCamera("hour", shared="well"),
-        SimCamera("h265", codec="h265", fps=10, gop_s=20, **small),  # type: ignore[arg-type]
+        SimCamera("h265", codec="h265", fps=10, **small),  # type: ignore[arg-type]
+        SimCamera("long", gop_s=40, **small),  # type: ignore[arg-type]
     ]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         simulator.fault("hour", "step-clock", 3600)
         well = simulator.url("well")
-        urls = {name: simulator.url(name) for name in ("well", "hour", "h265")} | {
+        urls = {name: simulator.url(name) for name in ("well", "hour", "h265", "long")} | {
             "password": well.replace("s3cret-word", "other-word"),
             "path": well.replace("/well", "/nothing"),
             "away": "rtsp://127.0.0.1:1/x",
@@ -115,11 +116,12 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     assert 14 <= float(rate.removesuffix("/s")) <= 16 and abs(float(clock.split()[0])) < 0.5
     assert rows["hour"][5] in ("+3599.9 s", "+3600.0 s", "+3600.1 s")
     assert "NTP" in rows["hour"][6]
-    assert rows["h265"][0] == "h265" and "keyframe interval" in rows["h265"][6]
+    assert rows["h265"][0] == "h265" and rows["h265"][6] == "well"
+    assert "set its keyframe interval" in rows["long"][6]
     assert "refuses user name or password" in rows["password"][6]
     assert "no such stream" in rows["path"][6]
     assert "check power" in rows["away"][6]
-    assert "3 of 6 cameras answer with a picture." in out
+    assert "3 of 7 cameras answer with a picture." in out
 
 
 def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:

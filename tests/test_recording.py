@@ -102,9 +102,9 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
         errors = [e for r in found for s, e in r.timed_errors_ms(ffmpeg) if s > 10]
         assert p99(errors) <= 100, f"{name}: {p99(errors)}"
         assert len({r.index.header.run_no for r in found}) == 1
-        assert all(
-            1.5 < s.duration_90k / 90_000 < 2.5 for r in found[:-1] for s in r.index.segments
-        )
+        durations_s = [s.duration_90k / 90_000 for r in found for s in r.index.segments]
+        target_s = found[0].index.header.target_duration_s  # 2, or of two intervals where it is slow
+        assert all(1.5 < d < target_s + 0.5 for d in durations_s[:-1]), (name, durations_s)
     clocks = {
         name: [
             s.camera_ms - s.arrival_ms if s.camera_ms else None
