@@ -132,7 +132,7 @@ async def _recorder(config: Config, share: int, shares: int) -> None:
 
 
 async def _uploader(config: Config) -> None:
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await Catalogue.open_patiently(config.database_url)
     archive = open_archive(config.archive)
     try:
         await Uploader(config, catalogue, archive).run()

@@ -7,11 +7,13 @@ uploader alone and read by everyone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -22,6 +24,9 @@ from storage.index import Gap, Index
 
 BATCH = 500
 BUSY_MS = 10_000
+REOPEN_S = (1.0, 2.0, 5.0, 10.0)
+
+log = structlog.get_logger()
 
 metadata = sa.MetaData()
 cameras = sa.Table(
@@ -131,6 +136,20 @@ class Catalogue:
             shown = make_url(url).render_as_string(hide_password=True)
             raise CatalogueError(f"{shown}: {_words(error)}") from None
         return self
+
+    @classmethod
+    async def open_patiently(cls, url: str) -> Self:
+        """Open, for as long as it takes; why it cannot be opened is said once per reason."""
+        told, tries = "", 0
+        while True:
+            try:
+                return await cls.open(url)
+            except Exception as error:  # a database has many ways to say no
+                if str(error) != told:
+                    told = str(error)
+                    log.error("The catalogue cannot be opened; trying again", why=told)
+            await asyncio.sleep(REOPEN_S[min(tries, len(REOPEN_S) - 1)])
+            tries += 1
 
     async def close(self) -> None:
         """Close all connections."""

@@ -8,7 +8,6 @@ import errno
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from itertools import chain, repeat
 from typing import Any
 
 import structlog
@@ -21,7 +20,6 @@ from streaming import api, archived, live, pages, status
 from streaming.views import VIEWS, Views
 
 STOP_S = 5.0
-REOPEN_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CSP = (
     "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -157,13 +155,5 @@ async def _catalogue(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _open(views: Views) -> None:
-    for n, pause_s in enumerate(chain(REOPEN_S, repeat(REOPEN_S[-1]))):
-        try:
-            views.catalogue = await Catalogue.open(views.config.database_url)
-        except Exception as error:  # a database has many ways to say no
-            if n == 0:
-                log.error("The catalogue cannot be opened; live and rewind go on", why=str(error))
-            await asyncio.sleep(pause_s)
-        else:
-            views.away = None
-            return
+    views.catalogue = await Catalogue.open_patiently(views.config.database_url)
+    views.away = None

@@ -28,7 +28,7 @@ VALUES = {
     "delay": 300.0,
     "no-keyframe": 3.0,
 }
-OWN_ENCODER = ("ppm", "jump", "resize", "wrong-rate", "no-keyframe", "b-frames")
+OWN_ENCODER = ("no-sound", "ppm", "jump", "resize", "wrong-rate", "no-keyframe", "b-frames")
 
 
 def ticks(later: int, earlier: int) -> int:
@@ -160,6 +160,12 @@ def no_keyframe(wire: Wire, begun_s: float) -> None:
     assert keyframes(wire, begun_s + 3)
 
 
+def no_sound(wire: Wire, begun_s: float) -> None:
+    sound = [p.arrival_s for p in wire.packets if p.channel in (2, 3)]
+    assert sound and max(sound) < begun_s + 0.2
+    whole(wire, begun_s)
+
+
 def b_frames(wire: Wire, begun_s: float) -> None:
     def backwards(pictures: list[tuple[int, list[Packet]]]) -> int:
         return sum(ticks(b[0], a[0]) < 0 for a, b in itertools.pairwise(pictures))
@@ -187,6 +193,7 @@ CHECKS: dict[str, Callable[[Wire, float], None]] = {
     "garbage": garbage,
     "no-keyframe": no_keyframe,
     "b-frames": b_frames,
+    "no-sound": no_sound,
 }
 
 
@@ -194,7 +201,13 @@ async def test_each_fault_on_the_wire() -> None:
     """All at once, each on its own camera; a camera without any is whole throughout."""
     assert set(CHECKS) == set(FAULTS)
     cameras = [
-        SimCamera(name, shared=None if name in OWN_ENCODER else "well", **SMALL) for name in FAULTS
+        SimCamera(
+            name,
+            shared=None if name in OWN_ENCODER else "well",
+            audio="aac" if name == "no-sound" else None,
+            **SMALL,
+        )
+        for name in FAULTS
     ]
     async with Simulator([*cameras, SimCamera("well", **SMALL)]) as simulator:
         wires = {name: await play(simulator.url(name)) for name in simulator.cameras}

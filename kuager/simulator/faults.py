@@ -28,6 +28,7 @@ FAULTS = {
     "garbage": "send noise instead of pictures",
     "no-keyframe": "send no keyframe for N seconds (60)",
     "b-frames": "change to an encoder with B-frames",
+    "no-sound": "promise sound and send none",
 }
 _DEFAULTS = {
     "drop": 5.0,
@@ -73,6 +74,8 @@ class Line:
         faults = self._faults
         if not faults and not self._queue and self._held is None:
             self._send(number, is_rtcp, packet)
+            return
+        if number == 1 and "no-sound" in faults:
             return
         if "silent" in faults or random.random() * 100 < faults.get("lose", 0.0):
             return
