@@ -122,7 +122,7 @@ def raw_tcp(port: int, names: list[str], folder: Path) -> None:
 async def run(cameras: int, seconds: float) -> None:
     """Serve the cameras and measure each recorder in turn."""
     ffmpeg = find_ffmpeg(None)
-    names = [f"cam{n}" for n in range(cameras)]
+    names, peers_s = [f"cam{n}" for n in range(cameras)], min(seconds, 120.0)
     with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text, socket.socket() as probe:
         folder = Path(text)
         probe.bind(("127.0.0.1", 0))
@@ -135,11 +135,11 @@ async def run(cameras: int, seconds: float) -> None:
         serve = (sys.executable, "-m", "kuager.simulator", "--config")
         async with process(*serve, str(folder / "simulator.json"), "--port", str(port)):
             await _listening(port)
-            print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {seconds:.0f} s each\n")
+            print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {seconds:.0f} s of Kuager, {peers_s:.0f} s of the others\n")
             print("| recorder | CPU per camera | memory per camera |\n|---|---|---|")
             me = (sys.executable, "-m", "benchmarks.bench_record", "--raw", str(port))
             async with process(*me, str(folder), "--cameras", str(cameras)) as child:
-                await measure("raw TCP to a file", [child.pid], cameras, 5, seconds / 2)
+                await measure("raw TCP to a file", [child.pid], cameras, 5, peers_s / 2)
             async with contextlib.AsyncExitStack() as stack:
                 roots = []
                 for name in names:
@@ -152,11 +152,11 @@ async def run(cameras: int, seconds: float) -> None:
                         )
                     )
                     roots.append(child.pid)
-                floor = await measure("ffmpeg -c copy -f segment", roots, cameras, 10, seconds)
+                floor = await measure("ffmpeg -c copy -f segment", roots, cameras, 10, peers_s)
             if mediamtx := os.environ.get("MEDIAMTX"):
                 (folder / "mediamtx.yml").write_text(_mediamtx(port, names, folder))
                 async with process(mediamtx, str(folder / "mediamtx.yml")) as child:
-                    await measure("MediaMTX", [child.pid], cameras, 10, seconds)
+                    await measure("MediaMTX", [child.pid], cameras, 10, peers_s)
             _kuager(folder, port, names)
             command = (sys.executable, "-m", "kuager", "run", "--role", "recorder", "--config")
             async with process(*command, str(folder / "kuager.yaml")) as child:
@@ -208,7 +208,7 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cameras", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     names = [f"cam{n}" for n in range(arguments.cameras)]
