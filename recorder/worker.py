@@ -17,7 +17,7 @@ from config.model import Config
 from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
-from storage.spool import replace_file
+from storage.files import replace_file
 
 STATUS_FORMAT = "status/1"
 TICK_S = 0.5

@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
+from storage.files import boot_id, fsync_directory, replace_file, write_all
+from storage.gaps import GapJournal
 from storage.index import (
     ClockState,
     FormatError,
@@ -34,12 +35,10 @@ from storage.index import (
     Track,
     parse_index,
 )
+from storage.repair import finish, had_lines
 
 CAMERA_FORMAT = "camera/1"
 ROTATE_MS = 60_000
-# A new run that reaches back before the end of a gap shortens the gap: cameras send pictures
-# that they held while we connected. Further back than this it is a clock that was set.
-REACH_BACK_MS = 30_000
 # Numbers left out after a loss of power: segments may have been seen live whose lines are lost.
 UNSEEN_SEGMENTS = 1_000
 CLOCK_2020_S = 1_577_836_800
@@ -126,7 +125,7 @@ class _Recording:
                 fd = os.open(path, flags, 0o644)
                 undo.callback(path.unlink, missing_ok=True)
                 undo.callback(os.close, fd)
-                _write_all(fd, data)
+                write_all(fd, data)
                 if ending == ".mp4":
                     self.media = fd
                 else:
@@ -134,8 +133,8 @@ class _Recording:
             undo.pop_all()
 
     def append(self, data: bytes, segment: Segment, end_ms: int) -> None:
-        _write_all(self.media, data)
-        _write_all(self.index, segment.to_line())
+        write_all(self.media, data)
+        write_all(self.index, segment.to_line())
         self.digest.update(data)
         self.length += len(data)
         self.segments += 1
@@ -152,11 +151,11 @@ class _Recording:
                 end_ms=self.end_ms,
                 end_reason=reason,
             )
-            _write_all(self.index, seal.to_line())
+            write_all(self.index, seal.to_line())
             os.fsync(self.index)
         finally:
             self.close()
-        _fsync_directory(self.directory)
+        fsync_directory(self.directory)
 
     def close(self) -> None:
         """Close both files, once: their numbers may be another camera's a moment later."""
@@ -184,7 +183,6 @@ class CameraSpool:
         self._recording: _Recording | None = None
         self._run: Run | None = None
         self._abandoned: Path | None = None
-        self._unwritten: list[dict[str, Any]] = []  # lines of the journal that the disk refused
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,8 +200,7 @@ class CameraSpool:
     def _recover(self, floor: Numbers) -> None:
         self.last_end_ms: int | None = None  # end of the last recording
         self.last_end_reason: GapCause | None = None
-        self._gaps = {gap.gap_no: gap for gap in read_gaps(self.directory / "gaps.jsonl")}
-        self._cut_torn_line()
+        self._gaps = GapJournal(self.directory / "gaps.jsonl")
         state = _read_json(self.directory / "camera.json")
         if state is None:
             self._recover_without_state(floor)
@@ -212,8 +209,7 @@ class CameraSpool:
             self.numbers = Numbers(**known)
             rebooted = state.get("boot") != boot_id()
             self._recover_recording(self.directory / state["recording"], rebooted)
-        self._last_gap_no = max([self.numbers.gap_no, *self._gaps])
-        self._gaps = {n: g for n, g in self._gaps.items() if n > self.numbers.gap_no}
+        self._gaps.carried_to(self.numbers.gap_no)
 
     def _recover_recording(self, base: Path, rebooted: bool) -> None:
         """Finish the recording that camera.json names; with none, its numbers were not used.
@@ -221,14 +217,14 @@ class CameraSpool:
         A recorder that died lost no line. A machine that lost power, or a disk that spoils an
         index, may have lost lines of segments that were seen live: their numbers are left out.
         """
-        index = _finish(base)
+        index = finish(base)
         n = self.numbers
         if index is not None:
             carried = max([n.gap_no, *(g.gap_no for g in index.header.gaps)])
             last = index.segments[-1].segment_no
             n = replace(n, segment_no=last, gap_no=carried)
             lost = rebooted and index.seal is not None and index.seal.end_reason is _CRASHED
-        elif not (lost := rebooted or _had_lines(base)):
+        elif not (lost := rebooted or had_lines(base)):
             first_of_run = not any(self._indexes(n.run_no))
             n = replace(
                 n,
@@ -239,7 +235,7 @@ class CameraSpool:
         self.numbers = replace(n, segment_no=n.segment_no + UNSEEN_SEGMENTS * lost)
         if index is None:
             previous = max(self._bases(), key=_seq_of, default=None)
-            index = _finish(previous) if previous else None
+            index = finish(previous) if previous else None
         if index is not None and index.seal is not None:
             self.last_end_ms = index.seal.end_ms
             self.last_end_reason = index.seal.end_reason
@@ -247,8 +243,8 @@ class CameraSpool:
     def _recover_without_state(self, floor: Numbers) -> None:
         """Go on above `floor` and every number that the spool knows, as a new owner."""
         # where there is a journal its numbers are enough, and its gaps are to be carried yet
-        self.numbers = replace(floor, gap_no=0) if self._gaps else floor
-        found = [i for b in sorted(self._bases(), key=_seq_of) if (i := _finish(b)) is not None]
+        self.numbers = replace(floor, gap_no=0) if self._gaps.last_no else floor
+        found = [i for b in sorted(self._bases(), key=_seq_of) if (i := finish(b)) is not None]
         for index in found:
             n, h = self.numbers, index.header
             self.numbers = Numbers(
@@ -312,7 +308,7 @@ class CameraSpool:
             self.seal(None)
         if self._recording is None:
             if new_run:
-                self._end_gaps(start_ms)
+                self._gaps.end_for_run(start_ms)
             self._begin(run, start_ms, new_run, clock)
         recording = self._recording
         assert recording is not None
@@ -332,18 +328,16 @@ class CameraSpool:
         recording.append(data, segment, end_ms)
         self.numbers = replace(self.numbers, segment_no=segment.segment_no)
         if recording.segments == 1:  # now its header counts, and carries these gaps for good
-            ended = [n for n, g in self._gaps.items() if g.end_ms is not None]
-            self.numbers = replace(self.numbers, gap_no=max([self.numbers.gap_no, *ended]))
-            for n in ended:
-                del self._gaps[n]
+            carried = max([self.numbers.gap_no, *(g.gap_no for g in self._gaps.ended)])
+            self.numbers = replace(self.numbers, gap_no=carried)
+            self._gaps.carried_to(carried)
         self.last_end_ms, self.last_end_reason = end_ms, None
         return segment
 
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
         if self._abandoned is not None:
-            _finish(self._abandoned, GapCause.DISK_FULL)
+            finish(self._abandoned, GapCause.DISK_FULL)
             self._abandoned = None
-        carried = [g for _, g in sorted(self._gaps.items())]
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
@@ -365,7 +359,7 @@ class CameraSpool:
             tracks=run.tracks,
             transcoded=run.transcoded,
             clock=clock,
-            gaps=tuple(g for g in carried if g.end_ms is not None and g.end_ms > g.start_ms),
+            gaps=tuple(g for g in self._gaps.ended if (g.end_ms or 0) > g.start_ms),
             overlaps=self.last_end_ms is not None and start_ms < self.last_end_ms,
         )
         state = {f: getattr(numbers, f) for f in Numbers.__slots__}
@@ -408,192 +402,21 @@ class CameraSpool:
     @property
     def open_gap(self) -> Gap | None:
         """The gap that lasts."""
-        newest = self._gaps.get(self._last_gap_no)
-        return newest if newest and newest.end_ms is None else None
+        return self._gaps.open
 
     @property
     def covered_until_ms(self) -> int | None:
         """End of the last recording or ended gap; None when nothing is known of the camera."""
-        ends = [g.end_ms for g in self._gaps.values() if g.end_ms is not None]
-        return max(
-            [*ends, *([self.last_end_ms] if self.last_end_ms is not None else [])], default=None
-        )
+        ends = [g.end_ms for g in self._gaps.ended if g.end_ms is not None]
+        return max([*ends, *([] if self.last_end_ms is None else [self.last_end_ms])], default=None)
 
-    def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> Gap:
-        """Journal that scheduled time goes without a recording from `start_ms` on.
-
-        Raises OSError when the disk refuses; the gap is known all the same, and written with
-        the next line.
-        """
-        self._last_gap_no += 1
-        gap = Gap(self._last_gap_no, start_ms, None, cause, detail)
-        self._gaps[gap.gap_no] = gap
-        record: dict[str, Any] = gap.to_dict()
-        del record["end_ms"]
-        self._journal(record)
-        return gap
+    def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> None:
+        """Journal that scheduled time goes without a recording from `start_ms` on."""
+        self._gaps.begin(start_ms, cause, detail)
 
     def end_gap(self, end_ms: int) -> None:
         """Journal that the open gap ended; nothing to do without one."""
-        if (gap := self.open_gap) is not None:
-            self._set_end(gap, max(gap.start_ms, end_ms))
-
-    def _end_gaps(self, start_ms: int) -> None:
-        for _, gap in sorted(self._gaps.items()):
-            if gap.end_ms is None or start_ms < gap.end_ms < start_ms + REACH_BACK_MS:
-                self._set_end(gap, max(gap.start_ms, start_ms))
-
-    def _set_end(self, gap: Gap, end_ms: int) -> None:
-        self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)
-        self._journal({"gap_no": gap.gap_no, "end_ms": end_ms})
-
-    def _journal(self, record: dict[str, Any]) -> None:
-        self._unwritten.append(record)
-        lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE) for r in self._unwritten]
-        fd = os.open(
-            self.directory / "gaps.jsonl",
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-            0o644,
-        )
-        try:
-            whole = os.fstat(fd).st_size
-            try:
-                _write_all(fd, b"".join(lines))
-                os.fsync(fd)
-            except OSError:
-                os.ftruncate(fd, whole)  # half a line would spoil the next
-                raise
-        finally:
-            os.close(fd)
-        self._unwritten = []
-
-    def _cut_torn_line(self) -> None:
-        path = self.directory / "gaps.jsonl"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            os.truncate(path, whole)
-
-
-def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
-    """Read a journal of gaps, oldest first; no file is no gaps, a torn line is not there.
-
-    A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
-    """
-    if data is None:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return []
-    gaps: dict[int, Gap] = {}
-    for line in data[: data.rfind(b"\n") + 1].splitlines():
-        try:
-            record = orjson.loads(line)
-            if "cause" in record:
-                gap = Gap.from_dict({"end_ms": None} | record)
-                gaps[gap.gap_no] = gap
-            elif record["gap_no"] in gaps:
-                gap = gaps[record["gap_no"]]
-                gaps[gap.gap_no] = replace(gap, end_ms=int(record["end_ms"]))
-        except (ValueError, TypeError, KeyError):
-            log.error("A line of the gap journal cannot be read", file=str(path))
-    return list(gaps.values())
-
-
-def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replace a file as a whole: readers see the old bytes or the new, never a part.
-
-    With `durable` it also survives a loss of power.
-    """
-    temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        _write_all(fd, data)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-    if durable:
-        _fsync_directory(path.parent)
-
-
-def _finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | None:
-    """Return the sealed index of a recording; seal it first if its recorder died.
-
-    None when it has no whole segment: then its files are removed, or set aside where they
-    hold bytes that no index line describes.
-    """
-    media, index_path = base.with_name(base.name + ".mp4"), base.with_name(base.name + ".jsonl")
-    try:
-        data = index_path.read_bytes()
-        index = parse_index(data)
-    except FileNotFoundError:
-        index = None
-    except FormatError as error:
-        index = None
-        log.error(
-            "An index cannot be read; its recording is set aside",
-            file=str(index_path),
-            why=str(error),
-        )
-    if index and index.seal:
-        return index
-    if index is None or not media.exists():
-        for path in (media, index_path):
-            if path.exists():
-                path.rename(path.with_name(path.name + ".aside"))
-        return None
-    digest, good = hashlib.sha256(), 0
-    with media.open("rb") as file:
-        digest.update(file.read(index.header.init_length))
-        for segment in index.segments:
-            part = file.read(segment.length)
-            if hashlib.sha256(part).hexdigest() != segment.sha256:
-                break
-            digest.update(part)
-            good += 1
-    lines = data[: index.size].splitlines(keepends=True)
-    del index.segments[good:]
-    if not index.segments:
-        media.unlink()
-        index_path.unlink()
-        return None
-    last = index.segments[-1]
-    index.seal = Seal(
-        sealed_ms=time.time_ns() // 1_000_000,
-        segments=good,
-        length=last.offset + last.length,
-        sha256=digest.hexdigest(),
-        end_ms=index.end_ms,
-        end_reason=reason,
-    )
-    os.truncate(media, index.seal.length)
-    with media.open("rb") as file:
-        os.fsync(file.fileno())
-    replace_file(index_path, b"".join(lines[: good + 1]) + index.seal.to_line(), durable=True)
-    log.warning("A recording that was not finished was sealed", file=str(media), segments=good)
-    return index
-
-
-def _had_lines(base: Path) -> bool:
-    """Say whether an index that was set aside had a header, and so perhaps segments."""
-    try:
-        return b"\n" in base.with_name(base.name + ".jsonl.aside").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-@cache
-def boot_id() -> str:
-    """Return what the kernel drew at random when this machine started; "" where it does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+        self._gaps.end(end_ms)
 
 
 def _seq_of(base: Path) -> int:
@@ -612,17 +435,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         )
         return None
     return state if isinstance(state, dict) and "recording" in state else None
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _fsync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

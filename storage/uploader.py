@@ -22,8 +22,8 @@ import structlog
 from config.model import Config
 from storage.archive import Archive, ArchiveConflict, ArchiveError
 from storage.catalogue import Catalogue, Name
+from storage.files import replace_file
 from storage.index import FormatError, Index, parse_index
-from storage.spool import replace_file
 from storage.view import LONGEST_MS, CameraView, Stored
 
 LOOK_S = 1.0

@@ -20,8 +20,8 @@ from typing import Any
 import orjson
 import structlog
 
+from storage.gaps import read_gaps
 from storage.index import Gap, Header, Index, Segment, parse_index
-from storage.spool import read_gaps
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json

@@ -16,8 +16,9 @@ import structlog
 from structlog.typing import EventDict
 
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import State, Status
+from recorder.camera import Status
 from recorder.ffmpeg import find_ffmpeg
+from recorder.states import State
 from storage.index import Gap, GapCause
 from tests.stack import gaps, recording, recordings, until
 

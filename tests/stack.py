@@ -14,8 +14,8 @@ from config.schedule import Window
 from kuager.simulator import Simulator
 from recorder.camera import Target
 from recorder.worker import Worker
+from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
-from storage.spool import read_gaps
 from tests.strip import Picture, pictures
 
 

@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from config.schedule import Window
-from recorder.camera import Target
 from recorder.rtsp import DescribeFailed, describe
-from recorder.worker import Worker
-from storage.index import GapCause
-from tests.conftest import missing
+from storage.index import GapCause, parse_archive_document
+from tests.conftest import missing, need
 from tests.s3 import free_port
-from tests.stack import recordings, until
+from tests.stack import until
+from tests.strip import beeps, presentation_times
 
-VIDEO = "videotestsrc is-live=true ! video/x-raw,width=640,height=360,framerate=25/1 ! "
+VIDEO = (
+    "videotestsrc is-live=true pattern=ball flip=true animation-mode=running-time ! "
+    "video/x-raw,width=640,height=360,framerate=25/1 ! "
+)
 H264 = VIDEO + "x264enc tune=zerolatency key-int-max=50 bitrate=600 ! "
 PAY = "rtph264pay name=pay0 pt=96 config-interval={n}"
 AUDIO = "audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate={rate},channels=1 ! "
@@ -76,42 +79,92 @@ async def server(*more: str) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-async def test_recorded_and_decoded(tmp_path: Path, ffmpeg: str, transport: str) -> None:
-    begin = int(time.time() * 1000)
-    windows = (Window(begin, begin + 86_400_000),)
-
-    def count(name: str) -> int:
-        return sum(len(r.index.segments) for r in recordings(tmp_path, name))
-
-    async with server("--user", "viewer:pass word", "--protocols", transport) as port:
-        url = f"rtsp://viewer:pass%20word@127.0.0.1:{port}/"
-        targets = [Target("e", "s", name, url + name, transport, True, windows) for name in MOUNTS]
-        worker = Worker(targets, tmp_path, ffmpeg)
-        task = asyncio.create_task(worker.run())
-        try:
-            await until(
-                lambda: all(count(name) >= 5 for name in MOUNTS),
-                60,
-                why=str([(c.target.camera, c.status) for c in worker.cameras]),
-            )
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: str) -> None:
+    """`kuager run` as operators start it; what it archives decodes, sound in step with picture."""
+    ffprobe = need("ffprobe", "apt-get install ffmpeg")
+    port = free_port()
+    begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    async with server("--user", "viewer:pass word", "--protocols", transport) as rtsp:
+        cameras = "".join(
+            f"      - {{id: {name}, transport: {transport}, "
+            f'url: "rtsp://viewer:pass%20word@127.0.0.1:{rtsp}/{name}"}}\n'
+            for name in MOUNTS
+        )
+        (tmp_path / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + cameras)
+        (tmp_path / "kuager.yaml").write_text(
+            "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
+            f" windows: [{{from: {begin}, to: 2090-01-01T00:00}}]}}\n"
+            "stations: stations.yaml\nspool: spool\narchive: archive\n"
+            f'web: {{listen: "127.0.0.1:{port}"}}\n'
+        )
+        log = tmp_path / "kuager.log"
+        async with kuager_run(tmp_path, log):
+            for name in MOUNTS:
+                await probed(f"http://127.0.0.1:{port}/live/s/{name}/index.m3u8", ffprobe, log)
+            await asyncio.sleep(10)
+        async with kuager_run(tmp_path, log, "--role", "uploader"):
+            sealed = len(list((tmp_path / "spool/s").glob("*/*/*.mp4")))
+            archive = tmp_path / "archive/e/s"
+            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed, 20)
     for name in MOUNTS:
-        found = recordings(tmp_path, name)
-        kept = [r for r in found if len(r.index.segments) > 2]
-        assert kept, name
-        for r in kept:
-            check(name, r.path, ffmpeg)
-            header = r.index.header
-            kinds = {t.kind: t.codec for t in header.tracks}
-            assert kinds["video"] == ("h265" if name == "h265" else "h264")
-            assert ("audio" in kinds) == (name in ("aac", "g711"))
-            transcoded = {"g711": ("audio",), "jpeg": ("video",)}
-            assert header.transcoded == transcoded.get(name, ())
-            for segment in r.index.segments[:-1]:
-                assert 1.0 < segment.duration_90k / 90_000 < 2.5
+        found = list(archive.glob(f"{name}/*/*.json"))
+        longest = max(found, key=lambda p: p.with_suffix(".mp4").stat().st_size)
+        header = parse_archive_document(longest.read_bytes()).header
+        kinds = {t.kind: t.codec for t in header.tracks}
+        assert kinds["video"] == ("h265" if name == "h265" else "h264")
+        assert ("audio" in kinds) == (name in ("aac", "g711"))
+        transcoded = {"g711": ("audio",), "jpeg": ("video",)}
+        assert header.transcoded == transcoded.get(name, ())
+        for document in found:
+            check(name, document.with_suffix(".mp4"), ffmpeg)
+        if "audio" in kinds:
+            offsets = tick_offsets_s(longest.with_suffix(".mp4"), ffmpeg)
+            assert len(offsets) >= 4 and all(abs(o) < 0.08 for o in offsets), (name, offsets)
+
+
+@contextlib.asynccontextmanager
+async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[None]:
+    """Run `kuager run` while the block runs."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+        *options,
+        stderr=log.open("ab"),
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        child.terminate()
+        assert await asyncio.wait_for(child.wait(), 40) == 0
+
+
+async def probed(url: str, ffprobe: str, log: Path) -> None:
+    """Wait until ffprobe has nothing to complain of in a live playlist."""
+    begun = time.monotonic()
+    while True:
+        child = await asyncio.create_subprocess_exec(
+            *(ffprobe, "-v", "error", url), stderr=asyncio.subprocess.PIPE
+        )
+        _, words = await child.communicate()
+        if child.returncode == 0 and not words:
+            return
+        assert time.monotonic() - begun < 40, f"{url}: {words.decode()}, see {log}"
+        await asyncio.sleep(1)
+
+
+def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
+    """Return for each tick how many seconds it comes after the picture that changed colours.
+
+    GStreamer ticks and changes colours at every full second of its pipeline.
+    """
+    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-vf", "scale=32:18"]
+    command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]
+    raw = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    light = np.frombuffer(raw, np.uint8).reshape(-1, 32 * 18).mean(axis=1) > 128
+    times = presentation_times(path.read_bytes())
+    flips = [times[n + 1] for n in np.flatnonzero(light[1:] != light[:-1])]
+    ticks = [at for at in beeps(path, ffmpeg) if flips[0] - 0.4 < at < flips[-1] + 0.4]
+    return [at - min(flips, key=lambda flip: abs(flip - at)) for at in ticks]
 
 
 def check(name: str, path: Path, ffmpeg: str) -> None:

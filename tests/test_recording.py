@@ -12,7 +12,8 @@ import pytest
 
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import CameraRecorder, State, Target
+from recorder.camera import CameraRecorder, Target
+from recorder.states import State
 from recorder.worker import Worker
 from storage.index import GapCause
 from tests.faults import suffer

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.gaps import read_gaps
 from storage.index import ClockState, GapCause, Index, Track, parse_index
-from storage.spool import CameraSpool, Numbers, Run, SpoolBusy, read_gaps
+from storage.spool import CameraSpool, Numbers, Run, SpoolBusy
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from recorder.camera import TRANSITIONS, Event, State
+from recorder.states import TRANSITIONS, Event, State
 
 ROOT = Path(__file__).parent.parent
 
