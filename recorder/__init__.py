@@ -6,7 +6,9 @@
 `demux`     its pipe taken apart into frames
 `placing`   media time to UTC (docs/time.md): pure
 `cutting`   frames to segments: pure
-`camera`    one camera's life: states, deadlines, retries, gaps
+`states`    what a camera is doing: the table of transitions
+`session`   one session: from frames to written segments, with its deadlines
+`camera`    one camera's life: sessions, retries, gaps
 `worker`    a process that holds a share of the cameras
 `clock`     what the kernel says of this machine's clock
 

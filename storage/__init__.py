@@ -2,7 +2,10 @@
 
 `index`     the records of docs/formats.md as dataclasses and JSON lines
 `fmp4`      boxes of fragmented MP4: pure functions over bytes
-`spool`     writing a recording and its index, the numbers that outlive a process, recovery
+`spool`     writing a recording and its index, and the numbers that outlive a process
+`gaps`      the journal of a camera's gaps
+`repair`    what is left of a recording whose recorder died
+`files`     writing that a crash and a loss of power find whole
 `view`      reading one camera's spool, for the web and the uploader
 `status`    what recorders and uploader say of themselves in the spool
 `catalogue` the SQL database: stations, cameras, runs, recordings, gaps
