@@ -102,7 +102,7 @@ class Cutter:
                 if self._open_bytes + len(frame.data) > MAX_BYTES:
                     raise Broken(GapCause.STREAM_BROKEN, "a picture that does not end")
                 whole = self._open[-1].data + frame.data
-                self._open[-1] = replace(self._open[-1], data=whole)
+                self._open[-1] = self._open[-1]._replace(data=whole)
                 self._open_bytes += len(frame.data)
             return []
         try:
@@ -301,7 +301,7 @@ def _retimed(frames: list[Frame]) -> list[Frame]:
         for n in range(good):
             times[n] = times[good] - (good - n) * usual
     right = dict(zip(order, times, strict=True))
-    return [replace(f, pts=right[n]) for n, f in enumerate(frames)]
+    return [f._replace(pts=right[n]) for n, f in enumerate(frames)]
 
 
 def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:

@@ -87,7 +87,8 @@ class Demuxer:
                 continue
             at, dts = start + fragment.data_offset, fragment.decode_time
             for sample in fragment.samples:
-                data = bytes(self._buffer[at : at + sample.size])
+                with memoryview(self._buffer) as view:  # one copy, not two
+                    data = bytes(view[at : at + sample.size])
                 at += sample.size
                 end = dts + sample.duration
                 if sample.duration == 0:  # ffmpeg did not know it yet and gives the end as start

@@ -18,12 +18,17 @@ _VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 1
 
 def nal_units(sample: bytes) -> Iterator[bytes]:
     """Yield the NAL units of a sample; stops at a length that does not fit."""
+    for at, end in _nal_ranges(sample):
+        yield sample[at:end]
+
+
+def _nal_ranges(sample: bytes) -> Iterator[tuple[int, int]]:
     pos = 0
     while pos + 4 <= len(sample):
         (size,) = struct.unpack_from(">I", sample, pos)
         if size == 0 or pos + 4 + size > len(sample):
             return
-        yield sample[pos + 4 : pos + 4 + size]
+        yield pos + 4, pos + 4 + size
         pos += 4 + size
 
 
@@ -44,12 +49,12 @@ def continues(codec: str, sample: bytes) -> bool:
     picture. The first slice of a picture says so: first_mb_in_slice is 0 (H.264, 7.3.3), or
     first_slice_segment_in_pic_flag is 1 (H.265, 7.3.6.1).
     """
-    for nal in nal_units(sample):
+    for at, end in _nal_ranges(sample):
         if codec == "h264":
-            if nal[0] & 0x1F in (1, 2, 5) and len(nal) > 1:
-                return not nal[1] & 0x80
-        elif nal[0] >> 1 & 0x3F < 32 and len(nal) > 2:
-            return not nal[2] & 0x80
+            if sample[at] & 0x1F in (1, 2, 5) and end > at + 1:
+                return not sample[at + 1] & 0x80
+        elif sample[at] >> 1 & 0x3F < 32 and end > at + 2:
+            return not sample[at + 2] & 0x80
     return False
 
 

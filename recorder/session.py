@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from config.schedule import Window
@@ -13,7 +12,7 @@ from recorder.cutting import Broken, Cut, Cutter, output_tracks
 from recorder.source import Frame, Source, SourceEnd
 from recorder.states import Event, State
 from storage.fmp4 import TrackInit, write_init, write_segment
-from storage.index import GapCause, Track
+from storage.index import GapCause, Segment, Track
 from storage.spool import CameraSpool, Run
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class Session:
         while True:
             cut = await self._queue.get()
             try:
-                await self._camera.thread(partial(self._write, cut))
+                segment: Segment | None = await self._camera.thread(self._write, cut)
             except Exception as error:
                 if isinstance(error, OSError):
                     text = f"the spool cannot be written: {error.strerror}"
@@ -176,11 +175,17 @@ class Session:
                 return
             self._unwritten -= cut.size
             self._queue.task_done()
+            if segment is not None:
+                now = self._loop.time()
+                self._recording_since = self._recording_since or now
+                healthy_s = now - self._recording_since
+                self._camera.recorded(segment.segment_no, segment.length, healthy_s)
             if self._paused and self._unwritten < MAX_UNWRITTEN // 2:
                 self._paused, self._waiting_since = False, self._loop.time()
                 self._source.resume()
 
-    def _write(self, cut: Cut) -> None:
+    def _write(self, cut: Cut) -> Segment | None:
+        """Write a segment, in a thread; None where the schedule has not begun."""
         assert self._cutter is not None and self._cutter.run_start_ms is not None
         if self._run is None:
             self._run = Run(
@@ -195,9 +200,9 @@ class Session:
             )
         end_ms = self._run.run_start_ms + (cut.tfdt_90k + cut.duration_90k) // 90
         if end_ms <= self._window.start_ms:
-            return  # the schedule has not begun
+            return None
         data = write_segment(self._spool.next_segment_no, cut.runs)
-        segment = self._spool.append(
+        return self._spool.append(
             self._run,
             data,
             tfdt_90k=cut.tfdt_90k,
@@ -207,10 +212,3 @@ class Session:
             camera_ms=cut.camera_ms,
             clock=clock_state(),
         )
-        self._loop.call_soon_threadsafe(self._written, segment.segment_no, segment.length)
-
-    def _written(self, segment_no: int, size: int) -> None:
-        now = self._loop.time()
-        if self._recording_since is None:
-            self._recording_since = now
-        self._camera.recorded(segment_no, size, now - self._recording_since)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from storage.fmp4 import TrackInit
 from storage.index import GapCause
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC."""
 
     track_id: int

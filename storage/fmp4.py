@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 VIDEO_TIMESCALE = 90_000
 SYNC_SAMPLE = 0x0200_0000  # sample_depends_on = 2: this one depends on nothing
@@ -28,8 +29,8 @@ class Mp4Error(ValueError):
     """Bytes that are not the fragmented MP4 they should be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+# made many times a second: a tuple is made four times faster than a frozen dataclass
+class Box(NamedTuple):
     """One box: its type and the half-open ranges of its bytes and of its body."""
 
     type: bytes
@@ -51,8 +52,7 @@ class TrackInit:
     height: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One sample of a fragment, times in the track's timescale."""
 
     duration: int
@@ -61,8 +61,7 @@ class Sample:
     cts: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrackFragment:
+class TrackFragment(NamedTuple):
     """What one `traf` says: base decode time and samples in file order.
 
     `data_offset` counts from the first byte of the `moof`.
@@ -294,18 +293,16 @@ class TrackRun:
 def write_segment(sequence: int, runs: Sequence[TrackRun]) -> bytes:
     """Return one `moof`+`mdat` for the tracks, in the order given (docs/formats.md)."""
 
-    def moof(offsets: Sequence[int]) -> bytes:
-        mfhd = _full(b"mfhd", 0, 0, struct.pack(">I", sequence & 0xFFFFFFFF))
-        return make_box(
-            b"moof", mfhd, *(_write_traf(r, o) for r, o in zip(runs, offsets, strict=True))
-        )
-
-    at = len(moof([0] * len(runs))) + 8  # offsets do not change the size
-    offsets = []
+    # headers of moof, mfhd, and per track of traf, tfhd, tfdt and trun with its rows, then of mdat
+    at = first = 8 + 16 + sum(8 + 16 + 20 + 20 + 16 * len(run.samples) for run in runs) + 8
+    trafs = []
     for run in runs:
-        offsets.append(at)
+        trafs.append(_write_traf(run, at))
         at += sum(s.size for s in run.samples)
-    return moof(offsets) + make_box(b"mdat", *(part for run in runs for part in run.data))
+    mfhd = _full(b"mfhd", 0, 0, struct.pack(">I", sequence & 0xFFFFFFFF))
+    mdat = struct.pack(">I4s", 8 + at - first, b"mdat")
+    parts = [part for run in runs for part in run.data]
+    return b"".join([make_box(b"moof", mfhd, *trafs), mdat, *parts])
 
 
 def _write_traf(run: TrackRun, data_offset: int) -> bytes:

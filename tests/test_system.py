@@ -243,6 +243,22 @@ def every_argument() -> bytes:
     return out
 
 
+async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: str) -> None:
+    async with kuager(tmp_path, CAMERAS[:1], ffmpeg) as running:
+        await playing(running, ["a"])
+        children = list(running.processes().values())
+        grandchildren = [f for pid in children for f in running.ffmpegs(pid)]
+        running.process.terminate()
+        await asyncio.sleep(0.01)
+        running.process.terminate()
+        assert await asyncio.wait_for(running.process.wait(), 5) == 1
+        everyone = [*children, *grandchildren]
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone), 5)
+        running.process = await start(tmp_path, running.log)
+        await playing(running, ["a"])
+    check_tiling(running.spool, "a", running.begin_ms)
+
+
 async def video_times(page: Page) -> list[float]:
     times: list[float] = await page.evaluate(
         "[...document.querySelectorAll('video')].map(v => v.currentTime)"

@@ -92,7 +92,8 @@ class Camera:
         """Start the encoder; it runs whether anybody watches or not, as cameras do."""
         if self.source is self:
             if not self.what.lazy:
-                await self._encode()
+                async with self._changing:  # who asks meanwhile, waits
+                    await self._encode()
             self._spawn(self._report_for_ever())
 
     async def stop(self) -> None:
