@@ -14,9 +14,10 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import yaml
@@ -25,6 +26,7 @@ from rich.console import Console
 from kuager.simulator import FAULTS
 
 BUCKET = "kuager-demo"
+ZONE = "Asia/Almaty"
 STOP_S = 40.0
 STATIONS: list[dict[str, Any]] = [
     {
@@ -81,7 +83,7 @@ class Demo:
         self._data.mkdir(parents=True, exist_ok=True)
         (self._data / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
         path = self._data / "kuager.yaml"
-        begun = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
+        begun = datetime.now(ZoneInfo(ZONE)).replace(microsecond=0, tzinfo=None)
         if path.exists():
             old = yaml.safe_load(path.read_text())
             begun = datetime.fromisoformat(old["election"]["windows"][0]["from"])
@@ -90,7 +92,7 @@ class Demo:
                 "id": "demo",
                 "name": {"kk": "Көрсетілім", "ru": "Демонстрация", "en": "Demonstration"},
                 "date": begun.date().isoformat(),
-                "time_zone": "UTC",
+                "time_zone": ZONE,
                 "windows": [
                     {"from": begun.isoformat(), "to": (begun + timedelta(days=365)).isoformat()}
                 ],

@@ -180,7 +180,7 @@ class Encoder:
                 if self._stopping.wait(max(0.0, -late_s)):
                     return
                 due_no += max(0, int(late_s * self._fps))  # a busy machine skips, queues nothing
-                now_ms = time.time() * 1000
+                now_ms = (begun + due_no / self._fps) * 1000  # cameras take pictures regularly
                 self._drawn_ms[drawn % REMEMBERED] = now_ms
                 self._video.write(self._room.draw(int(now_ms)).data)
                 if self._sound:
