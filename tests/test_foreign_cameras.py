@@ -22,17 +22,19 @@ from tests.stack import until
 from tests.strip import beeps, presentation_times
 
 VIDEO = (
-    "videotestsrc is-live=true pattern=ball flip=true animation-mode=running-time ! "
+    "videotestsrc is-live=true pattern=ball flip=true ! "
     "video/x-raw,width=640,height=360,framerate=25/1 ! "
 )
 H264 = VIDEO + "x264enc tune=zerolatency key-int-max=50 bitrate=600 ! "
 PAY = "rtph264pay name=pay0 pt=96 config-interval={n}"
-AUDIO = "audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate={rate},channels=1 ! "
+# packets of 20 ms, as cameras send them: sound may lead by one until ffmpeg has a sender report
+AUDIO = "audiotestsrc is-live=true wave=ticks samplesperbuffer={n} ! "
+AUDIO += "audio/x-raw,rate={rate},channels=1 ! "
 MOUNTS = {
     "aac": H264
     + PAY.format(n=-1)
     + " "
-    + AUDIO.format(rate=48000)
+    + AUDIO.format(rate=48000, n=960)
     + "avenc_aac ! rtpmp4gpay name=pay1 pt=97",
     "b": VIDEO
     + "x264enc b-adapt=false bframes=2 rc-lookahead=2 key-int-max=50 bitrate=600 ! "
@@ -41,7 +43,7 @@ MOUNTS = {
     "g711": H264
     + PAY.format(n=1)
     + " "
-    + AUDIO.format(rate=8000)
+    + AUDIO.format(rate=8000, n=160)
     + "mulawenc ! rtppcmupay name=pay1 pt=0",
     "h265": VIDEO
     + "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=50 bitrate=600 ! "
@@ -119,7 +121,7 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
             check(name, document.with_suffix(".mp4"), ffmpeg)
         if "audio" in kinds:
             offsets = tick_offsets_s(longest.with_suffix(".mp4"), ffmpeg)
-            assert len(offsets) >= 4 and all(abs(o) < 0.08 for o in offsets), (name, offsets)
+            assert len(offsets) >= 4 and all(abs(o) < 0.1 for o in offsets), (name, offsets)
 
 
 @contextlib.asynccontextmanager
@@ -153,9 +155,9 @@ async def probed(url: str, ffprobe: str, log: Path) -> None:
 
 
 def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
-    """Return for each tick how many seconds it comes after the picture that changed colours.
+    """Return for each tick how many seconds it comes after where the picture says that it should.
 
-    GStreamer ticks and changes colours at every full second of its pipeline.
+    GStreamer ticks at every full second of its pipeline, and changes colours at every other.
     """
     command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-vf", "scale=32:18"]
     command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]
@@ -163,8 +165,7 @@ def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
     light = np.frombuffer(raw, np.uint8).reshape(-1, 32 * 18).mean(axis=1) > 128
     times = presentation_times(path.read_bytes())
     flips = [times[n + 1] for n in np.flatnonzero(light[1:] != light[:-1])]
-    ticks = [at for at in beeps(path, ffmpeg) if flips[0] - 0.4 < at < flips[-1] + 0.4]
-    return [at - min(flips, key=lambda flip: abs(flip - at)) for at in ticks]
+    return [(at - flips[0] + 0.5) % 1 - 0.5 for at in beeps(path, ffmpeg)]
 
 
 def check(name: str, path: Path, ffmpeg: str) -> None:
