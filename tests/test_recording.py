@@ -174,8 +174,9 @@ async def test_sound_that_never_comes_and_reports_that_step_under_sound(
     assert [t.kind for t in last.index.header.tracks] == ["video"]
     assert any("sound" in g.detail for g in gaps(tmp_path, "deaf"))
     found = [g.cause for g in gaps(tmp_path, "step")]
-    # an hour back, and ffmpeg keeps everything to itself
-    assert found[1:-1] in ([GapCause.CLOCK_JUMP] * 2, [GapCause.CLOCK_JUMP, GapCause.NO_DATA])
+    # an hour back, and ffmpeg goes on, keeps everything to itself or aborts
+    assert len(found) == 4 and found[1] == GapCause.CLOCK_JUMP
+    assert found[2] in (GapCause.CLOCK_JUMP, GapCause.NO_DATA, GapCause.STREAM_BROKEN)
     run_no = recordings(tmp_path, "step")[-1].index.header.run_no
     run = [r for r in recordings(tmp_path, "step") if r.index.header.run_no == run_no]
     assert p99([e for r in run for s, e in r.timed_errors_ms(ffmpeg) if s > 2]) <= 100
