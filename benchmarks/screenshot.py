@@ -19,7 +19,7 @@ def main() -> None:
     program = shutil.which("chromium") or sys.exit("Chromium is missing: apt-get install chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1200, "height": 760})
+        page = browser.new_page(viewport={"width": 1200, "height": 760}, bypass_csp=True)
         page.goto(address)
         page.wait_for_function(
             "[...document.querySelectorAll('video')].every(v => v.currentTime > 3)", timeout=60_000
