@@ -2,102 +2,54 @@
 
 SQLite (WAL, one file, several processes) or PostgreSQL by URL; the same statements on both. All
 times are UTC milliseconds. The catalogue can be rebuilt from the archive; it is written by the
-uploader alone and read by everyone.
+uploader and `kuager fsck` and read by everyone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.model import Config
+from storage.database import CatalogueError, make_partitions, open_database, words
 from storage.index import Gap, Index
+from storage.schema import DAY_MS, archived, cameras, gaps, holds, recordings, runs
 
 BATCH = 500
-BUSY_MS = 10_000
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)
+LONGEST_MS = 600_000  # no recording lasts longer than this
 
 log = structlog.get_logger()
-
-metadata = sa.MetaData()
-cameras = sa.Table(
-    "cameras",
-    metadata,
-    sa.Column("camera_pk", sa.Integer, primary_key=True),
-    sa.Column("election", sa.String(64), nullable=False),
-    sa.Column("station", sa.String(64), nullable=False),
-    sa.Column("camera", sa.String(64), nullable=False),
-    sa.Column("number", sa.Text, nullable=False, server_default=""),
-    sa.Column("names", sa.JSON),  # of the station: name, region, district, address; and title
-    sa.UniqueConstraint("election", "station", "camera"),
-)
-runs = sa.Table(
-    "runs",
-    metadata,
-    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
-    sa.Column("run_no", sa.BigInteger, primary_key=True),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("start_ms", sa.BigInteger, nullable=False),
-    sa.Column("end_ms", sa.BigInteger),  # null while it goes on
-    sa.Column("end_reason", sa.String(32)),
-    sa.Column("init_sha256", sa.String(64), nullable=False),
-    sa.Column("tracks", sa.JSON, nullable=False),
-)
-recordings = sa.Table(
-    "recordings",
-    metadata,
-    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
-    sa.Column("record_seq", sa.BigInteger, primary_key=True),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("run_no", sa.BigInteger, nullable=False),
-    sa.Column("first_segment_no", sa.BigInteger, nullable=False),
-    sa.Column("segments", sa.Integer, nullable=False),
-    sa.Column("start_ms", sa.BigInteger, nullable=False),
-    sa.Column("end_ms", sa.BigInteger, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("archive_key", sa.Text, nullable=False),
-    sa.Column("overlaps", sa.Boolean, nullable=False),
-    sa.Column("verified", sa.String(32)),  # how; null until it is archived
-    sa.Column("archived_ms", sa.BigInteger),
-    sa.Column("removed_ms", sa.BigInteger),  # from the spool
-    sa.Index("recordings_by_time", "camera_pk", "start_ms"),
-    sa.Index("recordings_by_segment", "camera_pk", "first_segment_no"),
-)
-gaps = sa.Table(
-    "gaps",
-    metadata,
-    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
-    sa.Column("gap_no", sa.BigInteger, primary_key=True),
-    sa.Column("start_ms", sa.BigInteger, nullable=False),
-    sa.Column("end_ms", sa.BigInteger),  # null while it lasts
-    sa.Column("cause", sa.String(32), nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-    sa.Index("gaps_by_time", "camera_pk", "start_ms"),
-)
 
 Name = tuple[str, str, str]  # election, station, camera
 
 
-class CatalogueError(RuntimeError):
-    """The database refuses; the text names it without a password."""
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What an archive has of a recording: `verified` says how that is known."""
+
+    archive: str
+    bucket: str
+    archived_ms: int
+    verified: str
+    version_id: str | None = None
+    locked_until_ms: int | None = None
 
 
-def recording_row(index: Index, key: str) -> dict[str, Any]:
+def recording_row(index: Index) -> dict[str, Any]:
     """Return the row of a sealed recording, without its camera."""
     header, seal = index.header, index.seal
     assert seal is not None
     return {
         "record_seq": header.record_seq,
+        "day": index.start_ms // DAY_MS,
         "epoch": header.epoch,
         "run_no": header.run_no,
         "first_segment_no": index.segments[0].segment_no,
@@ -106,7 +58,6 @@ def recording_row(index: Index, key: str) -> dict[str, Any]:
         "end_ms": seal.end_ms,
         "bytes": seal.length,
         "sha256": seal.sha256,
-        "archive_key": key,
         "overlaps": header.overlaps,
     }
 
@@ -117,6 +68,7 @@ class Catalogue:
     def __init__(self, engine: AsyncEngine):
         self._engine = engine
         self._pks: dict[Name, int] = {}
+        self._days: set[int] = set()  # that have partitions
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -124,18 +76,7 @@ class Catalogue:
 
         `url` is sqlite:///path or postgresql://...; raises CatalogueError, without a password.
         """
-        engine = create_async_engine(_with_driver(url), pool_pre_ping=True)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        self = cls(engine)
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(_migrate)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            await engine.dispose()
-            shown = make_url(url).render_as_string(hide_password=True)
-            raise CatalogueError(f"{shown}: {_words(error)}") from None
-        return self
+        return cls(await open_database(url))
 
     @classmethod
     async def open_patiently(cls, url: str) -> Self:
@@ -161,7 +102,7 @@ class Catalogue:
             async with self._engine.connect() as connection:
                 await connection.execute(sa.text("SELECT 1"))
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise CatalogueError(_words(error)) from None
+            raise CatalogueError(words(error)) from None
 
     # -- writing -------------------------------------------------------------------------
 
@@ -187,18 +128,18 @@ class Catalogue:
         key = ["election", "station", "camera"]
         await self._upsert(cameras, rows, key, ["number", "names"])
 
-    async def put_recordings(self, found: Sequence[tuple[Index, str]]) -> None:
-        """Insert recordings (with their archive keys), their runs and the gaps they carry."""
+    async def put_recordings(self, found: Sequence[Index]) -> None:
+        """Insert sealed recordings, their runs and the gaps they carry."""
         if not found:
             return
         recording_rows, run_rows, gap_rows = [], {}, []
-        for index, key in found:
+        for index in found:
             header, seal = index.header, index.seal
             assert seal is not None
             pk: dict[str, Any] = {
                 "camera_pk": await self._pk(header.election, header.station, header.camera)
             }
-            recording_rows.append(pk | recording_row(index, key))
+            recording_rows.append(pk | recording_row(index))
             run_rows[pk["camera_pk"], header.run_no] = pk | {
                 "run_no": header.run_no,
                 "epoch": header.epoch,
@@ -209,11 +150,12 @@ class Catalogue:
                 "tracks": [t.to_dict() for t in header.tracks],
             }
             gap_rows += [pk | g.to_dict() for g in header.gaps]
+        await self._have_days({row["day"] for row in recording_rows})
         pk_names = ["camera_pk"]
         await self._upsert(
             runs, list(run_rows.values()), [*pk_names, "run_no"], ["end_ms", "end_reason"]
         )
-        await self._upsert(recordings, recording_rows, [*pk_names, "record_seq"], [])
+        await self._upsert(recordings, recording_rows, [*pk_names, "record_seq", "day"], [])
         await self._upsert(gaps, gap_rows, [*pk_names, "gap_no"], ["start_ms", "end_ms"])
 
     async def put_gaps(self, name: Name, found: Sequence[Gap]) -> None:
@@ -231,58 +173,183 @@ class Catalogue:
                     sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
                 )
 
-    async def mark_archived(
-        self, name: Name, record_seq: int, key: str, archived_ms: int, how: str
-    ) -> bool:
-        """Note that a recording is in the archive, and how that was verified.
+    async def mark_archived(self, index: Index, archive: Archived) -> bool:
+        """Note that an archive has a recording, verified.
 
-        False when there is no row of this number and key.
+        False when the catalogue has no row, or another recording's, under its number.
         """
-        return await self._mark(
-            name, record_seq, recordings.c.archive_key == key, archived_ms=archived_ms, verified=how
-        )
+        header, seal, r = index.header, index.seal, recordings.c
+        assert seal is not None
+        pk = await self._pk(header.election, header.station, header.camera)
+        key = {"camera_pk": pk, "record_seq": header.record_seq, "day": index.start_ms // DAY_MS}
+        same = sa.select(r.sha256).where(*(r[name] == value for name, value in key.items()))
+        async with self._engine.begin() as connection:
+            if await connection.scalar(same) != seal.sha256:
+                return False
+            await connection.execute(
+                self._insert(archived).on_conflict_do_nothing(), key | asdict(archive)
+            )
+        return True
 
-    async def mark_removed(self, name: Name, record_seq: int, removed_ms: int) -> None:
+    async def mark_removed(
+        self, name: Name, record_seq: int, start_ms: int, removed_ms: int
+    ) -> None:
         """Note that a recording is no longer in the spool."""
-        await self._mark(name, record_seq, removed_ms=removed_ms)
+        r = recordings.c
+        where = await self._is(recordings, name, record_seq, start_ms)
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.update(recordings)
+                .where(*where, r.removed_ms.is_(None))
+                .values(removed_ms=removed_ms)
+            )
 
-    async def _mark(
-        self, name: Name, record_seq: int, *where: sa.ColumnElement[bool], **values: object
-    ) -> bool:
-        pk, r = await self._pk(*name), recordings.c
+    async def mark_removed_from_archive(
+        self, name: Name, record_seq: int, start_ms: int, archive: str, at_ms: int, reason: str
+    ) -> None:
+        """Note that an archive no longer has a recording, and why."""
+        where = await self._is(archived, name, record_seq, start_ms)
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.update(archived)
+                .where(*where, archived.c.archive == archive, archived.c.removed_ms.is_(None))
+                .values(removed_ms=at_ms, removed_reason=reason)
+            )
+
+    async def forget_archived(
+        self, name: Name, record_seq: int, start_ms: int, archive: str
+    ) -> None:
+        """Take back that an archive has a recording: it was looked for and is not there."""
+        where = await self._is(archived, name, record_seq, start_ms)
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.delete(archived).where(*where, archived.c.archive == archive)
+            )
+
+    # -- holds ---------------------------------------------------------------------------
+
+    async def hold(
+        self,
+        election: str,
+        reason: str,
+        now_ms: int,
+        *,
+        station: str | None = None,
+        camera: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> int:
+        """Keep recordings beyond their date, all or those of a station, camera or stretch.
+
+        Returns the number of the hold, which lasts until `until_ms` or until it is released.
+        """
         async with self._engine.begin() as connection:
             done = await connection.execute(
-                sa.update(recordings)
-                .where(r.camera_pk == pk, r.record_seq == record_seq, *where)
-                .values(**values)
+                sa.insert(holds)
+                .values(
+                    election=election,
+                    station=station,
+                    camera=camera,
+                    from_ms=from_ms,
+                    to_ms=to_ms,
+                    until_ms=until_ms,
+                    reason=reason,
+                    created_ms=now_ms,
+                )
+                .returning(holds.c.hold_no)
+            )
+            return int(done.scalar_one())
+
+    async def release(self, hold_no: int, now_ms: int) -> bool:
+        """End a hold; False when there is none that lasts under this number."""
+        h = holds.c
+        async with self._engine.begin() as connection:
+            done = await connection.execute(
+                sa.update(holds)
+                .where(h.hold_no == hold_no, h.released_ms.is_(None))
+                .values(released_ms=now_ms)
             )
         return done.rowcount == 1
 
+    async def holds(self, election: str) -> list[dict[str, Any]]:
+        """Return all holds of an election, also those that ended, oldest first."""
+        return await self._rows(
+            sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
+        )
+
+    async def due(
+        self, name: Name, archive: str, before_ms: int, now_ms: int
+    ) -> list[dict[str, Any]]:
+        """Return what an archive has of a camera that ended before a time and no hold keeps."""
+        pk, r, a, h = await self._pk(*name), recordings.c, archived.c, holds.c
+        held = (
+            sa.select(h.hold_no)
+            .where(h.election == name[0], h.released_ms.is_(None))
+            .where(sa.or_(h.station.is_(None), h.station == name[1]))
+            .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
+            .where(sa.or_(h.from_ms.is_(None), h.from_ms < r.end_ms))
+            .where(sa.or_(h.to_ms.is_(None), h.to_ms > r.start_ms))
+            .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+        )
+        same = sa.and_(a.camera_pk == r.camera_pk, a.record_seq == r.record_seq, a.day == r.day)
+        return await self._rows(
+            sa.select(recordings, a.bucket, a.version_id, a.locked_until_ms)
+            .join(archived, same)
+            .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
+            .where(a.archive == archive, a.removed_ms.is_(None))
+            .where(sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms))
+            .where(~held.exists())
+            .order_by(r.record_seq)
+            .limit(BATCH)
+        )
+
     # -- reading -------------------------------------------------------------------------
 
-    async def archived(self, name: Name) -> dict[str, int | None]:
-        """Return archive key -> archived_ms (UTC) of what is not yet removed from the spool."""
-        pk, r = await self._pk(*name), recordings.c
+    async def names(self, election: str) -> list[Name]:
+        """Return the cameras that the catalogue knows, sorted."""
+        c = cameras.c
         rows = await self._rows(
-            sa.select(r.archive_key, r.archived_ms).where(r.camera_pk == pk, r.removed_ms.is_(None))
+            sa.select(c.election, c.station, c.camera)
+            .where(c.election == election)
+            .order_by(c.station, c.camera)
         )
-        return {row["archive_key"]: row["archived_ms"] for row in rows}
+        return [(r["election"], r["station"], r["camera"]) for r in rows]
+
+    async def in_spool(self, name: Name) -> dict[int, set[str]]:
+        """Return record_seq -> names of the archives that have it, of what was not removed."""
+        pk, r, a = await self._pk(*name), recordings.c, archived.c
+        same = sa.and_(a.camera_pk == r.camera_pk, a.record_seq == r.record_seq, a.day == r.day)
+        found: dict[int, set[str]] = {}
+        for row in await self._rows(
+            sa.select(r.record_seq, a.archive)
+            .join(archived, same, isouter=True)
+            .where(r.camera_pk == pk, r.removed_ms.is_(None))
+        ):
+            kept = found.setdefault(row["record_seq"], set())
+            if row["archive"]:
+                kept.add(row["archive"])
+        return found
 
     async def recordings_between(
         self, name: Name, from_ms: int, to_ms: int
     ) -> list[dict[str, Any]]:
-        """Return the recordings that touch [from_ms, to_ms), oldest first."""
+        """Return the recordings that touch [from_ms, to_ms), oldest first.
+
+        Each has the rows of its archives under "archives".
+        """
         pk, r = await self._pk(*name), recordings.c
-        # no recording lasts longer than this, so the index by start is enough
-        return await self._rows(
+        from_day = (from_ms - LONGEST_MS) // DAY_MS
+        rows = await self._rows(
             sa.select(recordings)
-            .where(r.camera_pk == pk, r.start_ms < to_ms, r.start_ms > from_ms - 600_000)
-            .where(r.end_ms > from_ms)
+            .where(r.camera_pk == pk, r.day.between(from_day, to_ms // DAY_MS))
+            .where(r.start_ms < to_ms, r.start_ms > from_ms - LONGEST_MS, r.end_ms > from_ms)
             .order_by(r.record_seq)
         )
+        return await self._with_archives(rows)
 
     async def recording_with_segment(self, name: Name, segment_no: int) -> dict[str, Any] | None:
-        """Return the recording that holds a segment."""
+        """Return the recording that holds a segment, with its archives."""
         pk, r = await self._pk(*name), recordings.c
         rows = await self._rows(
             sa.select(recordings)
@@ -291,19 +358,50 @@ class Catalogue:
             .limit(1)
         )
         if rows and segment_no < rows[0]["first_segment_no"] + rows[0]["segments"]:
-            return rows[0]
+            return (await self._with_archives(rows))[0]
         return None
 
     async def recording_of_run(self, name: Name, run_no: int) -> dict[str, Any] | None:
-        """Return the first recording of a run."""
+        """Return the first recording of a run, with its archives."""
         pk, r = await self._pk(*name), recordings.c
+        run = await self._rows(
+            sa.select(runs.c.start_ms).where(runs.c.camera_pk == pk, runs.c.run_no == run_no)
+        )
+        if not run:
+            return None
+        # a run has recordings from its start on, without a hole
+        start_ms = run[0]["start_ms"]
         rows = await self._rows(
             sa.select(recordings)
             .where(r.camera_pk == pk, r.run_no == run_no)
-            .order_by(r.record_seq)
+            .where(r.day >= (start_ms - LONGEST_MS) // DAY_MS, r.start_ms >= start_ms - LONGEST_MS)
+            .order_by(r.start_ms)
             .limit(1)
         )
-        return rows[0] if rows else None
+        return (await self._with_archives(rows))[0] if rows else None
+
+    async def recordings_of(self, name: Name) -> list[dict[str, Any]]:
+        """Return all recordings of a camera by number, with their archives."""
+        pk, r = await self._pk(*name), recordings.c
+        return await self._with_archives(
+            await self._rows(sa.select(recordings).where(r.camera_pk == pk).order_by(r.record_seq))
+        )
+
+    async def _with_archives(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add what the archives have of one camera's recordings, which are in order."""
+        if not rows:
+            return rows
+        a, first, last = archived.c, rows[0], rows[-1]
+        by_seq: dict[int, list[dict[str, Any]]] = {}
+        for found in await self._rows(
+            sa.select(archived)
+            .where(a.camera_pk == first["camera_pk"])
+            .where(a.record_seq.between(first["record_seq"], last["record_seq"]))
+            .where(a.day.between(min(r["day"] for r in rows), max(r["day"] for r in rows)))
+            .order_by(a.record_seq, a.archive)
+        ):
+            by_seq.setdefault(found["record_seq"], []).append(found)
+        return [row | {"archives": by_seq.get(row["record_seq"], [])} for row in rows]
 
     async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
@@ -321,25 +419,41 @@ class Catalogue:
         async with self._engine.connect() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
+    async def _is(
+        self, table: sa.Table, name: Name, record_seq: int, start_ms: int
+    ) -> list[sa.ColumnElement[bool]]:
+        c = table.c
+        pk = await self._pk(*name)
+        return [c.camera_pk == pk, c.record_seq == record_seq, c.day == start_ms // DAY_MS]
+
+    async def _have_days(self, days: set[int]) -> None:
+        if missing := days - self._days:
+            async with self._engine.begin() as connection:
+                await make_partitions(connection, missing)
+            self._days |= missing
+
     async def _pk(self, election: str, station: str, camera: str) -> int:
         name = (election, station, camera)
         if name not in self._pks:
-            row = dict(zip(("election", "station", "camera"), name, strict=True))
-            await self._upsert(cameras, [row], list(row), [])
             c = cameras.c
-            (found,) = await self._rows(
-                sa.select(c.camera_pk).where(
-                    c.election == election, c.station == station, c.camera == camera
-                )
+            asked = sa.select(c.camera_pk).where(
+                c.election == election, c.station == station, c.camera == camera
             )
-            self._pks[name] = found["camera_pk"]
+            if not (found := await self._rows(asked)):
+                row = dict(zip(("election", "station", "camera"), name, strict=True))
+                await self._upsert(cameras, [row], list(row), [])
+                found = await self._rows(asked)
+            self._pks[name] = found[0]["camera_pk"]
         return self._pks[name]
+
+    def _insert(self, table: sa.Table) -> Any:
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        return insert(table)
 
     async def _upsert(
         self, table: sa.Table, rows: Sequence[dict[str, Any]], key: list[str], update: list[str]
     ) -> None:
-        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        statement: Any = insert(table)
+        statement = self._insert(table)
         if update:
             taken = {column: statement.excluded[column] for column in update}
             statement = statement.on_conflict_do_update(index_elements=key, set_=taken)
@@ -348,43 +462,3 @@ class Catalogue:
         for n in range(0, len(rows), BATCH):
             async with self._engine.begin() as connection:
                 await connection.execute(statement, list(rows[n : n + BATCH]))
-
-
-def _with_driver(url: str) -> sa.URL:
-    parsed = make_url(url)
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-    return parsed.set(drivername=drivers.get(parsed.get_backend_name(), parsed.drivername))
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # FULL: a row that says 'archived' may cost the only copy in the spool
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_MS}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _migrate(connection: sa.Connection) -> None:
-    from alembic import command
-    from alembic.config import Config as Alembic
-
-    if connection.dialect.name == "sqlite":
-        # the write lock now, so that two processes that start do not both create the tables
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7482)")
-    settings = Alembic()
-    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    settings.attributes["connection"] = connection
-    command.upgrade(settings, "head")
-
-
-def _words(error: BaseException) -> str:
-    """Return what a database error says, in one line, without the statement."""
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split()) or type(cause).__name__

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from storage.catalogue import Catalogue, CatalogueError
+from storage.catalogue import Archived, Catalogue
+from storage.database import CatalogueError
 from storage.index import Gap, GapCause
 from storage.view import CameraView
 from tests.spools import UTC0, fill
@@ -21,7 +23,7 @@ async def filled(url: str, spool: Path) -> Catalogue:
     catalogue = await Catalogue.open(url)
     view = CameraView(spool, "s", "c")
     view.refresh()
-    found = [(index, f"key-{index.header.record_seq}") for _, index in view.recordings()]
+    found = [index for _, index in view.recordings()]
     await catalogue.put_recordings(found)
     await catalogue.put_recordings(found)  # a crash repeats the step
     await catalogue.put_gaps(NAME, view.all_gaps())
@@ -52,16 +54,73 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
 
 async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     catalogue = await filled(database_url, tmp_path / "spool")
+    view = CameraView(tmp_path / "spool", "s", "c")
+    view.refresh()
+    first, second = [index for _, index in view.recordings()][:2]
     try:
-        known = await catalogue.archived(NAME)
-        assert set(known.values()) == {None}
-        key = next(k for k in known if k.endswith("-1"))
-        assert await catalogue.mark_archived(NAME, 1, key, 5, "read back")
-        assert (await catalogue.archived(NAME))[key] == 5
-        assert not await catalogue.mark_archived(NAME, 1, "another's", 6, "read back")
-        assert not await catalogue.mark_archived(NAME, 99, key, 6, "read back")
-        await catalogue.mark_removed(NAME, 1, 9)
-        assert key not in await catalogue.archived(NAME)
+        known = await catalogue.in_spool(NAME)
+        assert known[1] == set() and len(known) >= 4
+        for name in ("near", "far", "far"):  # a crash repeats the step
+            assert await catalogue.mark_archived(first, Archived(name, "", 5, "read back"))
+        assert (await catalogue.in_spool(NAME))[1] == {"near", "far"}
+        assert first.seal is not None and second.seal is not None
+        others = replace(first, seal=replace(first.seal, sha256=second.seal.sha256))
+        assert not await catalogue.mark_archived(others, Archived("near", "", 6, "read back"))
+        unknown = replace(first, header=replace(first.header, record_seq=99))
+        assert not await catalogue.mark_archived(unknown, Archived("near", "", 6, "read back"))
+        await catalogue.mark_removed(NAME, 1, first.start_ms, 9)
+        assert 1 not in await catalogue.in_spool(NAME)
+        (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
+        assert [a["archive"] for a in row["archives"]] == ["far", "near"]
+        await catalogue.forget_archived(NAME, 1, first.start_ms, "far")
+        (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
+        assert [a["archive"] for a in row["archives"]] == ["near"]
+    finally:
+        await catalogue.close()
+
+
+async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Path) -> None:
+    catalogue = await filled(database_url, tmp_path / "spool")
+    view = CameraView(tmp_path / "spool", "s", "c")
+    view.refresh()
+    every = [index for _, index in view.recordings()]
+    now = UTC0 + 10**9
+
+    async def due(before_ms: int = now) -> list[int]:
+        return [r["record_seq"] for r in await catalogue.due(NAME, "near", before_ms, now)]
+
+    try:
+        for index in every:
+            locked = now + 1 if index is every[-1] else None
+            kept = Archived("near", "", 5, "read back", locked_until_ms=locked)
+            assert await catalogue.mark_archived(index, kept)
+        free = [i.header.record_seq for i in every[:-1]]
+        assert await due() == free
+        assert await due(every[1].end_ms) == [1]
+        assert await catalogue.due(NAME, "far", now, now) == []
+        for where in (
+            {},
+            {"station": "s"},
+            {"station": "s", "camera": "c", "until_ms": now + 1},
+            {"from_ms": UTC0, "to_ms": now},
+        ):
+            number = await catalogue.hold("e", "a court asks", 1, **where)
+            assert await due() == []
+            assert await catalogue.release(number, 2) and not await catalogue.release(number, 3)
+        second = every[1]
+        await catalogue.hold("e", "an order", 1, from_ms=second.start_ms, to_ms=second.end_ms)
+        for elsewhere in ({"station": "t"}, {"camera": "d"}, {"until_ms": now}):
+            await catalogue.hold("e", "another's", 1, **elsewhere)
+        await catalogue.hold("other", "another's", 1)
+        assert await due() == [n for n in free if n != 2]
+        assert len(await catalogue.holds("e")) == 8
+        for n in free[:1]:
+            await catalogue.mark_removed_from_archive(
+                NAME, n, every[0].start_ms, "near", 7, "its time has come"
+            )
+        assert await due() == [n for n in free if n not in (1, 2)]
+        (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
+        assert row["archives"][0]["removed_reason"] == "its time has come"
     finally:
         await catalogue.close()
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from storage.catalogue import metadata
+from storage.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

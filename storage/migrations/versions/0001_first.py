@@ -1,4 +1,4 @@
-"""Cameras, runs, recordings and gaps."""
+"""Cameras, runs, recordings, what archives have of them, gaps and holds."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,8 +31,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "recordings",
-        sa.Column("camera_pk", sa.Integer, sa.ForeignKey("cameras.camera_pk"), primary_key=True),
-        sa.Column("record_seq", sa.BigInteger, primary_key=True),
+        sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.Integer, nullable=False),
         sa.Column("run_no", sa.BigInteger, nullable=False),
         sa.Column("first_segment_no", sa.BigInteger, nullable=False),
@@ -40,15 +41,28 @@ def upgrade() -> None:
         sa.Column("start_ms", sa.BigInteger, nullable=False),
         sa.Column("end_ms", sa.BigInteger, nullable=False),
         sa.Column("bytes", sa.BigInteger, nullable=False),
-        sa.Column("sha256", sa.String(64), nullable=False),
-        sa.Column("archive_key", sa.Text, nullable=False),
+        sa.Column("sha256", sa.LargeBinary, nullable=False),
         sa.Column("overlaps", sa.Boolean, nullable=False),
-        sa.Column("verified", sa.String(32)),
-        sa.Column("archived_ms", sa.BigInteger),
         sa.Column("removed_ms", sa.BigInteger),
+        postgresql_partition_by="RANGE (day)",
     )
     op.create_index("recordings_by_time", "recordings", ["camera_pk", "start_ms"])
     op.create_index("recordings_by_segment", "recordings", ["camera_pk", "first_segment_no"])
+    op.create_table(
+        "archived",
+        sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("archive", sa.String(64), primary_key=True),
+        sa.Column("bucket", sa.Text, nullable=False),
+        sa.Column("archived_ms", sa.BigInteger, nullable=False),
+        sa.Column("verified", sa.String(32), nullable=False),
+        sa.Column("version_id", sa.Text),
+        sa.Column("locked_until_ms", sa.BigInteger),
+        sa.Column("removed_ms", sa.BigInteger),
+        sa.Column("removed_reason", sa.Text),
+        postgresql_partition_by="RANGE (day)",
+    )
     op.create_table(
         "gaps",
         sa.Column("camera_pk", sa.Integer, sa.ForeignKey("cameras.camera_pk"), primary_key=True),
@@ -59,8 +73,21 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text, nullable=False),
     )
     op.create_index("gaps_by_time", "gaps", ["camera_pk", "start_ms"])
+    op.create_table(
+        "holds",
+        sa.Column("hold_no", sa.Integer, primary_key=True),
+        sa.Column("election", sa.String(64), nullable=False),
+        sa.Column("station", sa.String(64)),
+        sa.Column("camera", sa.String(64)),
+        sa.Column("from_ms", sa.BigInteger),
+        sa.Column("to_ms", sa.BigInteger),
+        sa.Column("until_ms", sa.BigInteger),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("created_ms", sa.BigInteger, nullable=False),
+        sa.Column("released_ms", sa.BigInteger),
+    )
 
 
 def downgrade() -> None:
-    for table in ("gaps", "recordings", "runs", "cameras"):
+    for table in ("holds", "gaps", "archived", "recordings", "runs", "cameras"):
         op.drop_table(table)

@@ -1,0 +1,113 @@
+"""The tables of the catalogue. All times are UTC milliseconds; `day` is `start_ms` // 86,400,000.
+
+What grows by millions a day, `recordings` and `archived`, is partitioned by `day` on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+DAY_MS = 86_400_000
+
+
+class Digest(sa.TypeDecorator[str]):
+    """A SHA-256: 64 hex digits here, 32 bytes in the database."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> bytes | None:
+        """Return the bytes of the digits."""
+        return None if value is None else bytes.fromhex(value)
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> str | None:
+        """Return the digits of the bytes."""
+        return None if value is None else bytes(value).hex()
+
+
+metadata = sa.MetaData()
+cameras = sa.Table(
+    "cameras",
+    metadata,
+    sa.Column("camera_pk", sa.Integer, primary_key=True),
+    sa.Column("election", sa.String(64), nullable=False),
+    sa.Column("station", sa.String(64), nullable=False),
+    sa.Column("camera", sa.String(64), nullable=False),
+    sa.Column("number", sa.Text, nullable=False, server_default=""),
+    sa.Column("names", sa.JSON),  # of the station: name, region, district, address; and title
+    sa.UniqueConstraint("election", "station", "camera"),
+)
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
+    sa.Column("run_no", sa.BigInteger, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("end_ms", sa.BigInteger),  # null while it goes on
+    sa.Column("end_reason", sa.String(32)),
+    sa.Column("init_sha256", sa.String(64), nullable=False),
+    sa.Column("tracks", sa.JSON, nullable=False),
+)
+recordings = sa.Table(
+    "recordings",
+    metadata,
+    sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("run_no", sa.BigInteger, nullable=False),
+    sa.Column("first_segment_no", sa.BigInteger, nullable=False),
+    sa.Column("segments", sa.Integer, nullable=False),
+    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("end_ms", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", Digest, nullable=False),
+    sa.Column("overlaps", sa.Boolean, nullable=False),
+    sa.Column("removed_ms", sa.BigInteger),  # from the spool
+    sa.Index("recordings_by_time", "camera_pk", "start_ms"),
+    sa.Index("recordings_by_segment", "camera_pk", "first_segment_no"),
+)
+archived = sa.Table(  # a row once an archive has a recording, verified
+    "archived",
+    metadata,
+    sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("archive", sa.String(64), primary_key=True),  # its name in the configuration
+    sa.Column("bucket", sa.Text, nullable=False),  # empty for a directory
+    sa.Column("archived_ms", sa.BigInteger, nullable=False),
+    sa.Column("verified", sa.String(32), nullable=False),  # how
+    sa.Column("version_id", sa.Text),  # of the .mp4, where the bucket keeps versions
+    sa.Column("locked_until_ms", sa.BigInteger),  # by Object Lock
+    sa.Column("removed_ms", sa.BigInteger),
+    sa.Column("removed_reason", sa.Text),
+)
+gaps = sa.Table(
+    "gaps",
+    metadata,
+    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
+    sa.Column("gap_no", sa.BigInteger, primary_key=True),
+    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("end_ms", sa.BigInteger),  # null while it lasts
+    sa.Column("cause", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Index("gaps_by_time", "camera_pk", "start_ms"),
+)
+holds = sa.Table(  # what must not be removed, although its time has come
+    "holds",
+    metadata,
+    sa.Column("hold_no", sa.Integer, primary_key=True),
+    sa.Column("election", sa.String(64), nullable=False),
+    sa.Column("station", sa.String(64)),  # null: every station
+    sa.Column("camera", sa.String(64)),  # null: every camera
+    sa.Column("from_ms", sa.BigInteger),  # null: from the first
+    sa.Column("to_ms", sa.BigInteger),  # null: to the last
+    sa.Column("until_ms", sa.BigInteger),  # null: until it is released
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("released_ms", sa.BigInteger),
+)
+PARTITIONED = (recordings, archived)
