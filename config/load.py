@@ -10,7 +10,7 @@ from typing import Any
 from config.credentials import Credentials, take_secret
 from config.csvfile import read_csv
 from config.files import read_text, reason
-from config.model import Archive, Config, Election, Station, Web, is_zone
+from config.model import Config, Election, Station, Web, is_zone
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
@@ -60,8 +60,8 @@ class _Loading:
             raise ConfigError(problems)
         if isinstance(main.data, dict):
             take_secret(main, (), "database", problems)
-            if isinstance(main.data.get("archive"), dict):
-                take_secret(main, ("archive",), "secret_access_key", problems)
+            for n, _ in _parts(main.data, "archives"):
+                take_secret(main, ("archives", n), "secret_access_key", problems)
         return main
 
     def _credentials(self, main: YamlDocument) -> Credentials:
@@ -173,9 +173,10 @@ def _config(
     path = path.absolute()
     beside = path.parent
     spool = _normal(beside / file.spool)
-    archive = file.archive
-    if archive.directory:
-        archive = Archive(url=str(_normal(beside / archive.directory)))
+    archives = tuple(
+        a.model_copy(update={"url": str(_normal(beside / a.directory))}) if a.directory else a
+        for a in file.archives
+    )
     database = file.database or f"{SQLITE}{spool.parent / 'kuager.db'}"
     if database.startswith(SQLITE):
         database = f"{SQLITE}{_normal(beside / database.removeprefix(SQLITE))}"
@@ -186,7 +187,8 @@ def _config(
         election=file.election,
         stations=stations,
         spool=spool,
-        archive=archive,
+        archives=archives,
+        archives_needed=file.archives_needed or len(archives),
         database_url=database,
         web=Web(
             host=file.web.listen.host,

@@ -31,7 +31,8 @@ LANGUAGES = ("kk", "ru", "en")
 SETTINGS: set[str] = set()  # every key that can be written; filled as the models are defined
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
 
-_BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", re.S)
+_BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -116,6 +117,27 @@ def _clock(value: object) -> time:
     if isinstance(value, time):
         return value
     raise Wrong("not a time of day", 'write HH:MM from "00:00" to "23:59"')
+
+
+def seconds(value: object) -> int:
+    """Return a length of time in seconds; raises Wrong."""
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", str(value).strip())
+    if not found:
+        raise Wrong("not a length of time", "write a number with its unit: 90s, 10m, 24h or 2d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _days(value: object) -> int:
+    if not 86400 <= (found := seconds(value)) <= 36525 * 86400:
+        raise Wrong("shorter than a day or longer than a century", "write 1d to 36525d")
+    return found
+
+
+def _percent(value: object) -> int:
+    found = re.fullmatch(r"([0-9]{1,3})\s*%?", str(value).strip())
+    if not found or int(found[1]) > 100:
+        raise Wrong("not a share", "write 0% to 100%")
+    return int(found[1])
 
 
 def _comma(value: object) -> object:
@@ -253,9 +275,21 @@ class Station(Model):
 
 
 class Archive(Model):
-    """Where recordings are kept for good: `url` is a directory or s3://bucket/prefix."""
+    """Where recordings are kept for good: `url` is a directory or s3://bucket/prefix.
 
+    `read_back` is the share, in percent, of what is read back although the server checked it;
+    `keep` seconds after its end a recording may be removed, never where it is None.
+    """
+
+    name: Id = "archive"
     url: str
+    keep: Annotated[int, PlainValidator(_days)] | None = None
+    read_back: Annotated[int, PlainValidator(_percent)] = 100
+    more_buckets: tuple[Annotated[str, Field(pattern=f"^{_BUCKET_NAME}$")], ...] = ()
+    storage_class: str | None = None
+    encryption: Literal["AES256", "aws:kms"] | None = None
+    kms_key_id: str | None = None
+    lock: Literal["governance", "compliance"] | None = None
     endpoint: HttpUrl | None = None
     region: str | None = None
     access_key_id: str | None = Field(default=None, repr=False)
@@ -277,8 +311,8 @@ class Archive(Model):
             )
         if not self.bucket:
             check_path(self.url)
-            if self.model_fields_set - {"url"}:
-                raise Wrong("only 'url' has a meaning for a directory", "remove the other keys")
+            if others := sorted(self.model_fields_set - {"name", "url", "keep"}):
+                raise Wrong(f"'{others[0]}' has no meaning for a directory", "remove it", others[0])
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise Wrong(
                 "has only one of 'access_key_id' and 'secret_access_key'",
@@ -286,6 +320,10 @@ class Archive(Model):
             )
         if self.profile and self.access_key_id:
             raise Wrong("has both a key and a 'profile'", "remove one", "profile")
+        if self.kms_key_id and self.encryption != "aws:kms":
+            raise Wrong("'kms_key_id' without 'encryption: aws:kms'", "add it", "kms_key_id")
+        if self.lock and self.keep is None:
+            raise Wrong("'lock' without 'keep'", "say how long, as in keep: 365d", "lock")
         return self
 
     @property
@@ -299,6 +337,11 @@ class Archive(Model):
         """What all keys begin with, without `/` at either end; empty for none."""
         found = _BUCKET.fullmatch(self.url)
         return (found[2] or "").strip("/") if found else ""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """All buckets; none for a directory."""
+        return (self.bucket, *self.more_buckets) if self.bucket else ()
 
     @property
     def directory(self) -> Path | None:
@@ -321,7 +364,8 @@ class Config(Model):
     election: Election
     stations: tuple[Station, ...]
     spool: Path
-    archive: Archive
+    archives: tuple[Archive, ...]
+    archives_needed: int
     database_url: str = Field(repr=False)
     web: Web = Web()
     rewind_s: int = Field(default=24 * 3600, ge=60)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from config.model import Archive, Election, HttpUrl, Model, Station, check_path
+from config.model import Archive, Election, HttpUrl, Model, Station, check_path, seconds
 from config.problems import Wrong
 from config.secrets import check_url
 
 SQLITE = "sqlite:///"
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Listen(NamedTuple):
@@ -32,14 +30,10 @@ def _listen(value: object) -> Listen:
     return Listen(found[1] or found[2], int(found[3]))
 
 
-def _seconds(value: object) -> int:
-    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", str(value).strip())
-    if not found:
-        raise Wrong("not a length of time", "write a number with its unit: 90s, 10m, 24h or 2d")
-    seconds = int(found[1]) * _UNITS[found[2]]
-    if not 60 <= seconds <= 366 * _UNITS["d"]:
+def _rewind(value: object) -> int:
+    if not 60 <= (found := seconds(value)) <= 366 * 86400:
         raise Wrong("shorter than a minute or longer than a year", "write 1m to 366d")
-    return seconds
+    return found
 
 
 def _workers(value: object) -> int:
@@ -80,15 +74,26 @@ class ConfigFile(Model):
     election: Election
     stations: PathText
     spool: PathText
-    archive: Archive
+    archives: tuple[Archive, ...] = Field(min_length=1)
+    archives_needed: int | None = Field(default=None, ge=1)
     database: Annotated[str, AfterValidator(_database)] | None = None
     web: WebFile = WebFile()
-    rewind: Annotated[int, PlainValidator(_seconds)] = 24 * 3600
+    rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     ffmpeg: PathText = "auto"
     workers: Annotated[int, PlainValidator(_workers)] = Field(
         default_factory=lambda: _workers("auto")
     )
     credentials: PathText | None = None
+
+    @model_validator(mode="after")
+    def _archives(self) -> Self:
+        names = [archive.name for archive in self.archives]
+        if len(set(names)) < len(names):
+            what = "two archives have the same name"
+            raise Wrong(what, "give each a 'name' of its own, and never change it", "archives")
+        if (self.archives_needed or 0) > len(names):
+            raise Wrong("more than there are archives", f"write 1 to {len(names)}", "archives_needed")
+        return self
 
 
 class StationsFile(Model):
