@@ -188,7 +188,7 @@ def _kuager(folder: Path, port: int, names: list[str]) -> None:
     (folder / "kuager.yaml").write_text(
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
-        "stations: stations.yaml\nspool: spool\narchive: archive\n"
+        "stations: stations.yaml\nspool: spool\narchives: [archive]\n"
     )
 
 

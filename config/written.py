@@ -92,7 +92,9 @@ class ConfigFile(Model):
             what = "two archives have the same name"
             raise Wrong(what, "give each a 'name' of its own, and never change it", "archives")
         if (self.archives_needed or 0) > len(names):
-            raise Wrong("more than there are archives", f"write 1 to {len(names)}", "archives_needed")
+            raise Wrong(
+                "more than there are archives", f"write 1 to {len(names)}", "archives_needed"
+            )
         return self
 
 

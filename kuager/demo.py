@@ -99,13 +99,15 @@ class Demo:
             },
             "stations": "stations.yaml",
             "spool": "spool",
-            "archive": {
-                "url": f"s3://{BUCKET}",
-                "endpoint": f"http://127.0.0.1:{self._s3}",
-                "region": "us-east-1",
-                "access_key_id": self._key,
-                "secret_access_key": "${KUAGER_DEMO_SECRET}",
-            },
+            "archives": [
+                {
+                    "url": f"s3://{BUCKET}",
+                    "endpoint": f"http://127.0.0.1:{self._s3}",
+                    "region": "us-east-1",
+                    "access_key_id": self._key,
+                    "secret_access_key": "${KUAGER_DEMO_SECRET}",
+                }
+            ],
             "web": {"listen": f"127.0.0.1:{self._port}", "processes": 2},
             "rewind": "2h",
             "workers": 2,

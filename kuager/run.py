@@ -133,11 +133,12 @@ async def _recorder(config: Config, share: int, shares: int) -> None:
 
 async def _uploader(config: Config) -> None:
     catalogue = await Catalogue.open_patiently(config.database_url)
-    archive = open_archive(config.archive)
+    archives = [open_archive(a) for a in config.archives]
     try:
-        await Uploader(config, catalogue, archive).run()
+        await Uploader(config, catalogue, archives).run()
     finally:
-        await archive.close()
+        for archive in archives:
+            await archive.close()
         await catalogue.close()
 
 

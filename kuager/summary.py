@@ -25,14 +25,17 @@ def summary(config: Config) -> Group:
 
 
 def _settings(config: Config) -> Table:
-    election, archive = config.election, config.archive
+    election = config.election
     cameras = sum(len(station.cameras) for station in config.stations)
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("Election", f"{election.name.in_(LANGUAGE)} ({election.id}), {election.date}"),
         ("Stations", f"{len(config.stations):,}, with {cameras:,} cameras"),
         ("Spool", f"{config.spool}, back in time {config.rewind_s / 3600:g} h"),
-        ("Archive", archive.url + (f" at {archive.endpoint}" if archive.endpoint else "")),
+        *(
+            (f"Archive {a.name}", a.url + (f" at {a.endpoint}" if a.endpoint else ""))
+            for a in config.archives
+        ),
         ("Database", config.database_shown),
         ("Web", f"{config.web.host} port {config.web.port}, {config.web.processes} processes"),
         ("Recorders", f"{config.workers} processes"),

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from config.model import Archive as Settings
 from storage.files import fsync_directory, write_all
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 THREADS = 8
 CHUNK = 1 << 18
 
@@ -34,10 +35,10 @@ class ArchiveConflict(ArchiveError):
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Where an object was stored; `checked` where the server itself compared its SHA-256."""
+    """Where an object was stored; who compared its SHA-256 so far, if anyone."""
 
     bucket: str
-    checked: bool
+    verified: Literal["", "by the server", "read back"]
     version_id: str | None = None
 
 
@@ -57,9 +58,15 @@ class Archive(Protocol):
     name: str
 
     async def put(
-        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None = None
+        self,
+        key: str,
+        data: bytes,
+        sha256: str,
+        locked_until_ms: int | None = None,
+        *,
+        replace: bool = False,
     ) -> Put:
-        """Store bytes whole; raises ArchiveConflict rather than replace others."""
+        """Store bytes whole; without `replace`, raises ArchiveConflict rather than lose others."""
         ...
 
     async def get(
@@ -115,13 +122,19 @@ class DirectoryArchive(Threads):
         self.name, self._root = name, root
 
     async def put(
-        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None = None
+        self,
+        key: str,
+        data: bytes,
+        sha256: str,
+        locked_until_ms: int | None = None,
+        *,
+        replace: bool = False,
     ) -> Put:
         """See Archive."""
-        await self._run(self._put, self._root / key, data, sha256)
-        return Put("", checked=False)
+        await self._run(self._put, self._root / key, data, sha256, replace)
+        return Put("", "")
 
-    def _put(self, path: Path, data: bytes, sha256: str) -> None:
+    def _put(self, path: Path, data: bytes, sha256: str, replace: bool) -> None:
         try:
             self._make(path.parent)
             beside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -131,6 +144,8 @@ class DirectoryArchive(Threads):
                 os.fsync(fd)
                 # so that it is read back from the disk and not from memory
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                if replace:
+                    path.unlink(missing_ok=True)
                 os.link(beside, path)
             except FileExistsError:
                 if self._sha256(path) != sha256:

@@ -18,13 +18,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.model import Config
-from storage.database import CatalogueError, make_partitions, open_database, words
-from storage.index import Gap, Index
+from storage.database import CatalogueError as CatalogueError
+from storage.database import make_partitions, open_database, words
+from storage.index import LONGEST_MS, Gap, Index
 from storage.schema import DAY_MS, archived, cameras, gaps, holds, recordings, runs
 
 BATCH = 500
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)
-LONGEST_MS = 600_000  # no recording lasts longer than this
 
 log = structlog.get_logger()
 
@@ -41,6 +41,14 @@ class Archived:
     verified: str
     version_id: str | None = None
     locked_until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InSpool:
+    """A recording that the spool has as far as the catalogue knows, and which archives have it."""
+
+    start_ms: int
+    archives: set[str]
 
 
 def recording_row(index: Index) -> dict[str, Any]:
@@ -316,19 +324,19 @@ class Catalogue:
         )
         return [(r["election"], r["station"], r["camera"]) for r in rows]
 
-    async def in_spool(self, name: Name) -> dict[int, set[str]]:
-        """Return record_seq -> names of the archives that have it, of what was not removed."""
+    async def in_spool(self, name: Name) -> dict[int, InSpool]:
+        """Return by record_seq what was not removed from the spool."""
         pk, r, a = await self._pk(*name), recordings.c, archived.c
         same = sa.and_(a.camera_pk == r.camera_pk, a.record_seq == r.record_seq, a.day == r.day)
-        found: dict[int, set[str]] = {}
+        found: dict[int, InSpool] = {}
         for row in await self._rows(
-            sa.select(r.record_seq, a.archive)
+            sa.select(r.record_seq, r.start_ms, a.archive)
             .join(archived, same, isouter=True)
             .where(r.camera_pk == pk, r.removed_ms.is_(None))
         ):
-            kept = found.setdefault(row["record_seq"], set())
+            known = found.setdefault(row["record_seq"], InSpool(row["start_ms"], set()))
             if row["archive"]:
-                kept.add(row["archive"])
+                known.archives.add(row["archive"])
         return found
 
     async def recordings_between(

@@ -14,6 +14,7 @@ import orjson
 
 INDEX_FORMAT = "index/1"
 ARCHIVE_FORMAT = "recording/1"
+LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 
 
 class GapCause(StrEnum):

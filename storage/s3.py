@@ -15,7 +15,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 import structlog
@@ -106,18 +106,27 @@ class S3Archive(Threads):
     # -- putting -------------------------------------------------------------------------
 
     async def put(
-        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None = None
+        self,
+        key: str,
+        data: bytes,
+        sha256: str,
+        locked_until_ms: int | None = None,
+        *,
+        replace: bool = False,
     ) -> Put:
         """See Archive."""
-        return await self._run(self._put, key, data, sha256, locked_until_ms)
+        return await self._run(self._put, key, data, sha256, locked_until_ms, replace)
 
-    def _put(self, key: str, data: bytes, sha256: str, locked_until_ms: int | None) -> Put:
+    def _put(
+        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, replace: bool
+    ) -> Put:
         if self._refuses_to_replace is None:
             self._ask()
-        bucket = self._bucket_of(key)
-        if not self._refuses_to_replace and self._is_there(bucket, key, sha256):
-            return Put(bucket, checked=True)
-        extra: dict[str, Any] = {"IfNoneMatch": "*"} if self._refuses_to_replace else {}
+        bucket, extra = self._bucket_of(key), dict[str, Any]()
+        if self._refuses_to_replace and not replace:
+            extra["IfNoneMatch"] = "*"
+        elif not replace and self._is_there(bucket, key, sha256):
+            return Put(bucket, "read back")
         settings = self._settings
         if settings.storage_class:
             extra["StorageClass"] = settings.storage_class
@@ -145,9 +154,10 @@ class S3Archive(Threads):
                 raise ArchiveError(
                     f"{self._where}: {key} is said to exist and is not there"
                 ) from None
-            return Put(bucket, checked=True)
+            return Put(bucket, "read back")
         self._patience = 1.0
-        return Put(bucket, self._compares_sha256, answer.get("VersionId"))
+        verified: Literal["", "by the server"] = "by the server" if self._compares_sha256 else ""
+        return Put(bucket, verified, answer.get("VersionId"))
 
     def _is_there(self, bucket: str, key: str, sha256: str) -> bool:
         """Say whether an object is there with these bytes; raises ArchiveConflict with others."""
@@ -253,7 +263,7 @@ class S3Archive(Threads):
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""
-        extra = {"VersionId": version_id} if version_id else {}
+        extra: dict[str, Any] = {"VersionId": version_id} if version_id else {}
 
         def delete() -> None:
             with contextlib.suppress(KeyError):

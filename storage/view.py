@@ -21,12 +21,11 @@ import orjson
 import structlog
 
 from storage.gaps import read_gaps
-from storage.index import Gap, Header, Index, Segment, parse_index
+from storage.index import LONGEST_MS, Gap, Header, Index, Segment, parse_index
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json
 SCAN_ALL_S = 600.0  # what was removed meanwhile is forgotten this often
-LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -73,6 +72,7 @@ class CameraView:
         self._gaps: list[Gap] = []
         self._gaps_seen: tuple[int, int] | None = None
         self._current: Stored | None = None
+        self.carried_gap_no = 0  # up to this, older recordings carry the gaps
 
     # -- keeping up ----------------------------------------------------------------------
 
@@ -108,6 +108,7 @@ class CameraView:
         if known is None or known.base != stored.base:  # a number whose recording came to nothing
             self._stored[stored.record_seq] = known = stored
         self._current = known
+        self.carried_gap_no = int(state.get("gap_no", 0))
 
     def _scan(self) -> None:
         self._scanned = time.monotonic()

@@ -108,9 +108,18 @@ async def _catalogued(
     rows = await views.ask(lambda c: c.recordings_between(name, from_ms, to_ms)) or []
     gaps = await views.ask(lambda c: c.gaps_between(name, from_ms, to_ms)) or []
     return (
-        {r["record_seq"]: {k: r[k] for k in ("record_seq", "start_ms", "end_ms")} for r in rows},
+        {r["record_seq"]: _recording(r) for r in rows},
         {g["gap_no"]: _gap(Gap.from_dict(g)) for g in gaps},
     )
+
+
+def _recording(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
+    told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
+        last = max(row["archives"], key=lambda a: a["removed_ms"])
+        told |= {"removed_ms": last["removed_ms"], "removed_reason": last["removed_reason"]}
+    return told
 
 
 def described(views: Views, station: Station) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
@@ -60,11 +60,11 @@ def _port_problem(host: str, port: int, error: OSError) -> PortInUse:
 
 
 def create_app(
-    config: Config, catalogue: Catalogue | None, archive: Archive | None
+    config: Config, catalogue: Catalogue | None, archives: Sequence[Archive]
 ) -> web.Application:
-    """Return the application; the caller closes catalogue and archive."""
+    """Return the application; the caller closes catalogue and archives."""
     app = web.Application(middlewares=[status.measure, _errors])
-    app[VIEWS] = Views(config, catalogue, archive)
+    app[VIEWS] = Views(config, catalogue, archives)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[live.TEXTS] = live.Texts()
     app[archived.INDEXES] = OrderedDict()
@@ -123,8 +123,8 @@ async def serve(config: Config) -> None:
 
     Several processes share the port. Raises PortInUse.
     """
-    archive = open_archive(config.archive)
-    app = create_app(config, None, archive)
+    archives = [open_archive(a) for a in config.archives]
+    app = create_app(config, None, archives)
     app.cleanup_ctx.append(_catalogue)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
     await runner.setup()
@@ -138,7 +138,8 @@ async def serve(config: Config) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
-        await archive.close()
+        for archive in archives:
+            await archive.close()
 
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:

@@ -9,6 +9,8 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -16,6 +18,7 @@ from aiohttp import web
 from storage.archive import Archive, ArchiveError
 from storage.catalogue import CatalogueError, Name
 from storage.index import FormatError, Index, parse_archive_document
+from storage.spool import recording_name
 from streaming.views import VIEWS
 
 KEPT = 256  # indexes of archived recordings, in memory
@@ -26,44 +29,65 @@ INDEXES = web.AppKey("indexes", OrderedDict[str, Index])
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What the archives have of a recording, the first configured first."""
+
+    archives: tuple[tuple[Archive, str], ...]  # with the bucket
+    key: str
+
+    async def get(self, ending: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return bytes from the first archive that gives them; raises 404 or 503."""
+        answer: web.HTTPException = unavailable()
+        for archive, bucket in self.archives:
+            try:
+                return await asyncio.wait_for(
+                    archive.get(self.key + ending, offset, length, bucket=bucket), READ_S
+                )
+            except KeyError:
+                answer = missing()
+            except (ArchiveError, TimeoutError):
+                answer = unavailable()
+        raise answer
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A range of an archived recording that has a hash."""
 
-    archive: Archive
-    key: str
+    place: Place
     offset: int
     length: int
     sha256: str
 
     async def read(self, start: int, length: int) -> bytes:
         """Return bytes of the part; raises 404 or 503."""
-        data = await _get(self.archive, self.key + ".mp4", self.offset + start, length)
+        data = await self.place.get(".mp4", self.offset + start, length)
         whole = length == self.length
         if len(data) != length or (whole and hashlib.sha256(data).hexdigest() != self.sha256):
-            log.error("The archive holds other bytes than were recorded", key=self.key)
+            log.error("The archive holds other bytes than were recorded", key=self.place.key)
             raise unavailable()
         return data
 
 
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> Part:
-    """Return a segment; raises 404 or 503."""
-    archive, key, index = await _recording(request, name, segment_no=segment_no)
+    """Return a segment; raises 404, 410 or 503."""
+    place, index = await _recording(request, name, segment_no=segment_no)
     at = segment_no - index.segments[0].segment_no
     if not 0 <= at < len(index.segments):
         raise missing()
     s = index.segments[at]
-    return Part(archive, key, s.offset, s.length, s.sha256)
+    return Part(place, s.offset, s.length, s.sha256)
 
 
 async def archived_init(request: web.Request, name: Name, run_no: int) -> Part:
-    """Return the init of a run; raises 404 or 503."""
-    archive, key, index = await _recording(request, name, run_no=run_no)
-    return Part(archive, key, 0, index.header.init_length, index.header.init_sha256)
+    """Return the init of a run; raises 404, 410 or 503."""
+    place, index = await _recording(request, name, run_no=run_no)
+    return Part(place, 0, index.header.init_length, index.header.init_sha256)
 
 
 async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
-) -> tuple[Archive, str, Index]:
+) -> tuple[Place, Index]:
     views = request.app[VIEWS]
     try:
         row = await views.ask(
@@ -75,30 +99,32 @@ async def _recording(
         )
     except CatalogueError:
         raise unavailable() from None
-    if row is None or views.archive is None:
+    if row is None or not row["archives"]:
         raise missing()
-    key: str = row["archive_key"]
+    there = {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
+    if not there:
+        raise gone(row["archives"][-1])
+    place = Place(
+        tuple((a, there[a.name]) for a in views.archives if a.name in there),
+        "/".join((*name, recording_name(row["start_ms"], row["record_seq"]))),
+    )
     indexes = request.app[INDEXES]
-    if key not in indexes:
+    if place.key not in indexes:
         try:
-            document = await _get(views.archive, key + ".json")
-            indexes[key] = parse_archive_document(document)
+            indexes[place.key] = parse_archive_document(await place.get(".json"))
         except (FormatError, KeyError, TypeError) as error:
-            log.error("A document in the archive cannot be read", key=key, why=str(error))
+            log.error("A document in the archive cannot be read", key=place.key, why=str(error))
             raise unavailable() from None
         while len(indexes) > KEPT:
             indexes.popitem(last=False)
-    indexes.move_to_end(key)
-    return views.archive, key, indexes[key]
+    indexes.move_to_end(place.key)
+    return place, indexes[place.key]
 
 
-async def _get(archive: Archive, key: str, offset: int = 0, length: int | None = None) -> bytes:
-    try:
-        return await asyncio.wait_for(archive.get(key, offset, length), READ_S)
-    except KeyError:
-        raise missing() from None
-    except (ArchiveError, TimeoutError):
-        raise unavailable() from None
+def gone(archived: dict[str, Any]) -> web.HTTPGone:
+    """Return the answer for what was recorded and is kept no longer."""
+    day = datetime.fromtimestamp(archived["removed_ms"] / 1000, UTC).date()
+    return web.HTTPGone(text=f"Removed on {day}: {archived['removed_reason']}.\n")
 
 
 def missing() -> web.HTTPNotFound:

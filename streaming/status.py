@@ -40,14 +40,19 @@ CAMERA_NUMBERS = (
     ("silence", "silence_seconds", "Since the last picture arrived"),
 )
 UPLOADER_NUMBERS = (
+    ("removed_total", "Recordings removed from the spool since the uploader started"),
+    ("retired_total", "Recordings removed from archives, their time having come"),
+    ("catalogue_ok", "1 while the catalogue takes rows"),
+)
+ARCHIVE_NUMBERS = (
+    ("ok", "1 while the archive takes recordings"),
     ("backlog_recordings", "Sealed recordings that wait for the archive"),
     ("backlog_bytes", "Their bytes"),
     ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
     ("archived_total", "Recordings archived and verified since the uploader started"),
-    ("removed_total", "Recordings removed from the spool since the uploader started"),
+    ("archived_bytes_total", "Their bytes"),
     ("failures_total", "Failures since the uploader started"),
-    ("archive_ok", "1 while the archive takes recordings"),
-    ("catalogue_ok", "1 while the catalogue takes rows"),
+    ("verification_failures_total", "Objects that were not there, or others, when verified"),
 )
 
 
@@ -84,13 +89,22 @@ class StatusCollector(Collector):
         up.add_metric([], float(uploader is not None))
         yield up
         if uploader is not None:
-            oldest = _age_s(uploader.get("oldest_unarchived_ms")) or 0
-            uploader = uploader | {"oldest_unarchived_seconds": oldest}
             for key, text in UPLOADER_NUMBERS:
-                kind = CounterMetricFamily if key.endswith("_total") else GaugeMetricFamily
-                number: Metric = kind(f"kuager_uploader_{key}", text)
+                number = _family(f"kuager_uploader_{key}", text, [])
                 _add(number, [], uploader.get(key))
                 yield number
+            archives = uploader.get("archives") or {}
+            for key, text in ARCHIVE_NUMBERS:
+                number = _family(f"kuager_archive_{key}", text, ["archive"])
+                for name, said in archives.items():
+                    oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
+                    _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
+                yield number
+
+
+def _family(name: str, text: str, labels: list[str]) -> Metric:
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    return kind(name, text, labels=labels)
 
 
 def _add(family: Any, labels: list[str], value: object) -> None:

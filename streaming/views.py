@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -33,7 +33,7 @@ class Views:
 
     config: Config
     catalogue: Catalogue | None
-    archive: Archive | None
+    archives: Sequence[Archive]
     away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
     status: SpoolStatus = field(init=False)

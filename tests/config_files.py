@@ -18,7 +18,7 @@ election:
     - {from: 2026-11-29T06:00, to: 2026-11-30T03:00}
 stations: stations.yaml
 spool: spool
-archive: archive
+archives: [archive]
 """
 STATIONS = """\
 stations:

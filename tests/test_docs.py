@@ -16,6 +16,7 @@ from prometheus_client import generate_latest
 from config.load import load
 from kuager.cli import app
 from storage.index import GapCause
+from storage.keeper import KeeperStatus
 from storage.uploader import UploaderStatus
 from streaming import api, live, pages, status, words
 from streaming.views import Views
@@ -66,10 +67,14 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
     config = config.model_copy(update={"spool": tmp_path})
-    uploader = asdict(UploaderStatus(written_ms=int(time.time() * 1000)))
+    uploader = asdict(
+        UploaderStatus(
+            written_ms=int(time.time() * 1000), archives={"archive": asdict(KeeperStatus())}
+        )
+    )
     (tmp_path / "_status").mkdir()
     (tmp_path / "_status/uploader.json").write_text(json.dumps(uploader))
-    text = generate_latest(status.make_registry(Views(config, None, None))).decode()
+    text = generate_latest(status.make_registry(Views(config, None, []))).decode()
     names = set(re.findall(r"(?m)^# TYPE (kuager_\w+?)(?:_total|_created)? ", text))
     assert len(names) > 12
     for name in names:

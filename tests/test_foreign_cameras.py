@@ -96,7 +96,7 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
         (tmp_path / "kuager.yaml").write_text(
             "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
             f" windows: [{{from: {begin}, to: 2090-01-01T00:00}}]}}\n"
-            "stations: stations.yaml\nspool: spool\narchive: archive\n"
+            "stations: stations.yaml\nspool: spool\narchives: [archive]\n"
             f'web: {{listen: "127.0.0.1:{port}"}}\n'
         )
         log = tmp_path / "kuager.log"

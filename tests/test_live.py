@@ -32,9 +32,9 @@ NOW = int(time.time() * 1000)
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Config, catalogue: Catalogue | None = None, archive: Archive | None = None
+    config: Config, catalogue: Catalogue | None = None, *archives: Archive
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = web.AppRunner(create_app(config, catalogue, archive))
+    runner = web.AppRunner(create_app(config, catalogue, archives))
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -47,7 +47,7 @@ async def serving(
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2h")
+    return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
 
 
 async def get(session: aiohttp.ClientSession, path: str, **more: Any) -> tuple[int, Any, bytes]:

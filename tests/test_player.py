@@ -42,7 +42,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self.runner = web.AppRunner(create_app(self.config, None, None), shutdown_timeout=1)
+        self.runner = web.AppRunner(create_app(self.config, None, []), shutdown_timeout=1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
 

@@ -17,7 +17,8 @@ from config.model import Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from storage.index import ClockState, GapCause, parse_archive_document
-from storage.spool import Run
+from storage.keeper import KeeperStatus
+from storage.spool import Run, recording_name
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 from tests.spools import TRACKS, fill
@@ -48,41 +49,48 @@ def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s"
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 
 
+def kept(uploader: Uploader) -> KeeperStatus:
+    return uploader.keepers[0].status
+
+
 def s3(port: int) -> str:
     return (
-        f"archive:\n  url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{port}\n"
-        f"  region: us-east-1\n  access_key_id: {KEY}\n  secret_access_key: ${{SECRET}}\n"
+        f"archives:\n  - url: s3://{BUCKET}\n    endpoint: http://127.0.0.1:{port}\n"
+        f"    region: us-east-1\n    access_key_id: {KEY}\n    secret_access_key: ${{SECRET}}\n"
     )
 
 
 @contextlib.asynccontextmanager
 async def uploading(config: Config) -> AsyncIterator[tuple[Uploader, Catalogue, Archive]]:
-    catalogue, archive = await Catalogue.open(config.database_url), open_archive(config.archive)
-    uploader = Uploader(config, catalogue, archive)
+    catalogue = await Catalogue.open(config.database_url)
+    archives = [open_archive(a) for a in config.archives]
+    uploader = Uploader(config, catalogue, archives)
     task = asyncio.create_task(uploader.run())
     try:
-        yield uploader, catalogue, archive
+        yield uploader, catalogue, archives[0]
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await archive.close()
+        for archive in archives:
+            await archive.close()
         await catalogue.close()
 
 
 async def test_everything_sealed_is_archived_and_verified(
     database_url: str, tmp_path: Path
 ) -> None:
-    config = configure(tmp_path, database_url, "archive: archive\n", rewind="2d")
+    config = configure(tmp_path, database_url, "archives: [archive]\n", rewind="2d")
     fill(config.spool, camera="c", start_ms=NOW - 600_000).close()
     live = fill(config.spool, camera="d", start_ms=NOW - 300_000, runs=1, sealed=False)
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.archived_total >= 3, 30)
+        await until(lambda: kept(uploader).archived_total >= 3, 30)
         await asyncio.sleep(1.5)
-        keys = await archive.keys("e/")
+        keys = [e.key async for e in archive.entries("e/")]
         rows = await catalogue.recordings_between(("e", "s", "c"), NOW - 10**6, NOW)
-        assert rows and all(r["archived_ms"] and r["verified"] for r in rows)
-        assert all(r["archive_key"] + ".mp4" in keys for r in rows)
+        assert rows and all(r["archives"][0]["verified"] == "read back" for r in rows)
+        names = {recording_name(r["start_ms"], r["record_seq"]) for r in rows}
+        assert all(f"e/s/c/{name}.mp4" in keys for name in names)
         for key in (k for k in keys if k.endswith(".json")):
             index = parse_archive_document(await archive.get(key))
             media = await archive.get(key.replace(".json", ".mp4"))
@@ -95,7 +103,8 @@ async def test_everything_sealed_is_archived_and_verified(
     live.seal(None)
     live.close()
     status = json.loads((config.spool / "_status/uploader.json").read_text())
-    assert status["backlog_recordings"] == 0 and status["archive_ok"]
+    archive_status = status["archives"]["archive"]
+    assert archive_status["backlog_recordings"] == 0 and archive_status["ok"]
 
 
 async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
@@ -104,61 +113,63 @@ async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
     fill(config.spool, start_ms=NOW - 3_600_000).close()
     media = list(config.spool.glob("s/c/*/*.mp4"))
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: not uploader.status.archive_ok, 20)
-        assert uploader.status.backlog_recordings == len(media)
+        await until(lambda: not kept(uploader).ok, 20)
+        assert kept(uploader).backlog_recordings == len(media)
         assert all(p.exists() for p in media)
         with rclone(tmp_path / "s3", port):
-            await until(lambda: uploader.status.archived_total == len(media), 40)
+            await until(lambda: kept(uploader).archived_total == len(media), 40)
             # older than the rewind window: off the spool, but for the newest
             await until(lambda: uploader.status.removed_total == len(media) - 1, 20)
-            assert uploader.status.archive_ok
+            assert kept(uploader).ok
             assert len(list(config.spool.glob("s/c/*/*.mp4"))) == 1
-            keys = await archive.keys("e/s/c/")
+            keys = [e.key async for e in archive.entries("e/s/c/")]
             assert len(keys) == 2 * len(media)
         rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
         assert sum(r["removed_ms"] is not None for r in rows) == len(media) - 1
 
 
-async def test_altered_bytes_are_not_archived(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+async def test_altered_bytes_are_not_archived(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
     fill(config.spool, start_ms=NOW - 3_600_000).close()
     first = min(config.spool.glob("s/c/*/*.mp4"), key=lambda p: int(p.stem.rpartition("-")[2]))
     data = bytearray(first.read_bytes())
     data[200] ^= 1
     first.write_bytes(data)
     async with uploading(config) as (uploader, _, archive):
-        await until(lambda: uploader.status.archived_total >= 2, 20)
+        await until(lambda: kept(uploader).archived_total >= 2, 20)
         await asyncio.sleep(2)
-        assert not any(k.endswith(first.name) for k in await archive.keys("e/"))
+        assert not any(k.endswith(first.name) for k in [e.key async for e in archive.entries("e/")])
         assert first.exists()
-        assert "does not have the bytes" in (uploader.status.last_error or "")
+        assert "does not have the bytes" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("step", ["after_put_before_commit", "after_commit_before_row"])
 async def test_crash(tmp_path: Path, step: str) -> None:
     """What an uploader that died left in the archive is gone on with, not refused."""
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     fill(config.spool, start_ms=NOW - 600_000).close()
     async with uploading(config) as (uploader, _, archive):
-        await until(lambda: uploader.status.archived_total >= 3, 20)
-        keys = await archive.keys("e/")
+        await until(lambda: kept(uploader).archived_total >= 3, 20)
+        keys = [e.key async for e in archive.entries("e/")]
     (tmp_path / "k.db").unlink()
     if step == "after_put_before_commit":
         for key in keys:
             if key.endswith(".json"):
                 (tmp_path / "archive" / key).unlink()
     async with uploading(config) as (uploader, _, archive):
-        await until(lambda: uploader.status.archived_total == len(keys) // 2, 20)
-        assert await archive.keys("e/") == keys
-        assert uploader.status.failures_total == 0
+        await until(lambda: kept(uploader).archived_total == len(keys) // 2, 20)
+        assert [e.key async for e in archive.entries("e/")] == keys
+        assert kept(uploader).failures_total == 0
 
 
 async def test_a_catalogue_that_refuses_once_gets_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock held by another program, as a backup does it, for longer than we wait."""
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
-    monkeypatch.setattr("storage.catalogue.BUSY_MS", 200)
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    monkeypatch.setattr("storage.database.BUSY_MS", 200)
     async with uploading(config) as (uploader, catalogue, _):
         await asyncio.sleep(0.5)
         with contextlib.closing(sqlite3.connect(tmp_path / "k.db", isolation_level=None)) as other:
@@ -166,25 +177,27 @@ async def test_a_catalogue_that_refuses_once_gets_every_row(
             fill(config.spool, start_ms=NOW - 600_000).close()
             count = len(list(config.spool.glob("s/c/*/*.mp4")))
             await until(lambda: not uploader.status.catalogue_ok, 20)
-        await until(lambda: uploader.status.archived_total == count, 20)
+        await until(lambda: kept(uploader).archived_total == count, 20)
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert len(rows) == count and all(r["archived_ms"] for r in rows)
+        assert len(rows) == count and all(r["archives"] for r in rows)
 
 
 async def test_the_last_recording_is_archived_without_another_word(tmp_path: Path) -> None:
     """A seal that comes after the uploader looked, at the end of a window: no gap follows it."""
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     spool = fill(config.spool, start_ms=NOW - 50_000, runs=1, segments=10, sealed=False)
     async with uploading(config) as (uploader, _, _):
         await asyncio.sleep(2.5)
-        before = uploader.status.archived_total
+        before = kept(uploader).archived_total
         spool.seal(None)
         spool.close()
-        await until(lambda: uploader.status.archived_total == before + 1, 10)
+        await until(lambda: kept(uploader).archived_total == before + 1, 10)
 
 
-async def test_one_unreadable_file_holds_up_no_other(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2d")
+async def test_one_unreadable_file_holds_up_no_other(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     fill(config.spool, start_ms=NOW - 600_000).close()
     fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
     count = len(list(config.spool.glob("s/*/*/*.mp4")))
@@ -192,13 +205,13 @@ async def test_one_unreadable_file_holds_up_no_other(tmp_path: Path) -> None:
     first.rename(first.with_suffix(".away"))
     first.mkdir()  # a read fails, whoever asks
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: uploader.status.archived_total == count - 1, 20)
-        assert uploader.status.failures_total == 1 and uploader.status.catalogue_ok
-        assert "cannot be read" in (uploader.status.last_error or "")
+        await until(lambda: kept(uploader).archived_total == count - 1, 20)
+        assert kept(uploader).failures_total == 1 and uploader.status.catalogue_ok
+        assert "cannot be read" in capfd.readouterr().out
 
 
 async def test_a_recording_of_the_future_blocks_no_removal(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
     spool = fill(config.spool, start_ms=NOW + 10**9, runs=1, segments=5)
     future = len(list(config.spool.glob("s/c/*/*.mp4")))
     old = Run(NOW - 7_200_000, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)

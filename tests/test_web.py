@@ -30,6 +30,7 @@ from tests.spools import TRACKS, fill
 from tests.stack import until
 from tests.test_live import get, serving
 from tests.test_uploader import configure, uploading
+from tests.test_uploader import kept as kept_by
 
 NOW = int(time.time() * 1000)
 
@@ -85,7 +86,7 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
     media.with_suffix(".jsonl").unlink()
     async with uploading(config) as (uploader, catalogue, archive):
         await until(lambda: len(list(config.spool.glob("s/c/*/*.mp4"))) == 1, 30)
-        assert uploader.status.failures_total == 0
+        assert kept_by(uploader).failures_total == 0
         kept = sorted(
             config.path.parent.glob("archive/e/s/c/*/*.mp4"),
             key=lambda p: int(p.stem.rpartition("-")[2]),
@@ -212,7 +213,7 @@ async def test_paging_visits_every_station_once(tmp_path: Path) -> None:
 
 async def test_a_catalogue_that_is_away_is_no_error_and_no_missing(config: Config) -> None:
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=5).close()
-    catalogue, archive = await Catalogue.open(config.database_url), open_archive(config.archive)
+    catalogue, archive = await Catalogue.open(config.database_url), open_archive(config.archives[0])
     database = sqlite3.connect(config.path.parent / "k.db", isolation_level=None)
     async with serving(config, catalogue, archive) as session:
         assert (await get(session, "/live/s/c/999.m4s"))[0] == 404

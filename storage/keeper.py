@@ -1,0 +1,258 @@
+"""One archive: whatever is sealed goes there, oldest first, for ever.
+
+The order of truth of one recording in one archive stands in `Keeper._keep`, top to bottom. Every
+step may be repeated; a crash between two repeats the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from config.model import Archive as Settings
+from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
+from storage.catalogue import Archived, Catalogue, Name
+from storage.index import FormatError, Index, parse_archive_document, parse_index
+from storage.schema import DAY_MS
+from storage.spool import recording_name
+from storage.trouble import Trouble
+from storage.view import Stored
+
+PARALLEL = 4
+LOOK_S = 1.0
+PAUSE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
+
+log = structlog.get_logger()
+
+
+class Unkeepable(Exception):
+    """Something about this one recording that no retry changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A sealed recording that has a row; its index is read again when it is its turn."""
+
+    stored: Stored
+    length: int
+    done: set[str]  # names of the archives that have it
+
+
+@dataclass(slots=True)
+class KeeperStatus:
+    """What `_status/uploader.json` says of one archive (docs/formats.md)."""
+
+    ok: bool = True
+    last_error: str | None = None
+    backlog_recordings: int = 0
+    backlog_bytes: int = 0
+    oldest_unarchived_ms: int | None = None
+    archived_total: int = 0
+    archived_bytes_total: int = 0
+    failures_total: int = 0
+    verification_failures_total: int = 0
+
+
+class Keeper:
+    """Takes what is given to `add` to one archive, verified, and notes it in the catalogue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        archive: Archive,
+        catalogue: Catalogue,
+        catalogue_trouble: Callable[[BaseException], None],
+    ):
+        self.name, self.archive = settings.name, archive
+        self.settings = settings
+        self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
+        self._waiting: dict[str, Waiting] = {}
+        self._documents: dict[str, bytes] = {}  # small objects without a row: ended gaps
+        self._days: dict[Name, int] = {}  # the newest of which something was read back
+        self._trouble = Trouble(
+            "The archive refuses; recordings wait in the spool",
+            "The archive works again",
+            archive=self.name,
+        )
+        self._status = KeeperStatus()
+
+    def add(self, waiting: Waiting) -> None:
+        """Have a recording kept; nothing to do where it waits already."""
+        self._waiting.setdefault(str(waiting.stored.base), waiting)
+
+    def add_document(self, key: str, data: bytes) -> None:
+        """Have a small object kept that is its own commit."""
+        self._documents[key] = data
+
+    @property
+    def status(self) -> KeeperStatus:
+        """How it stands now."""
+        status, waiting = self._status, self._waiting.values()
+        status.ok, status.last_error = self._trouble.why is None, self._trouble.why
+        status.backlog_recordings = len(waiting)
+        status.backlog_bytes = sum(w.length for w in waiting)
+        status.oldest_unarchived_ms = min((w.stored.start_ms for w in waiting), default=None)
+        return status
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        failures = 0
+        while True:
+            try:
+                failed = await self._pass()
+            except ArchiveError as error:
+                failed = True
+                self._failed(error)
+            except Exception as error:  # a database has many ways to say no
+                failed = True
+                self._catalogue_trouble(error)
+            failures = failures + 1 if failed else 0
+            pause_s = PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else LOOK_S
+            if failed or not self._waiting:
+                await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+
+    async def _pass(self) -> bool:
+        """Take the oldest few; True when none of them could be kept."""
+        for key, data in list(self._documents.items()):
+            await self._put_verified(key, data, digest_of(data), None, read_back=True)
+            del self._documents[key]
+        oldest = sorted(self._waiting.items(), key=lambda item: item[1].stored.start_ms)[:PARALLEL]
+        results = await asyncio.gather(
+            *(self._keep(waiting) for _, waiting in oldest), return_exceptions=True
+        )
+        kept, error = False, None
+        for (base, waiting), result in zip(oldest, results, strict=True):
+            if result is None:
+                kept = True
+                del self._waiting[base]
+                waiting.done.add(self.name)
+                self._status.archived_total += 1
+                self._status.archived_bytes_total += waiting.length
+            elif isinstance(result, Unkeepable):
+                del self._waiting[base]
+                self._status.failures_total += 1
+                log.error(
+                    "A recording cannot be archived and stays in the spool",
+                    archive=self.name,
+                    why=str(result),
+                )
+            elif isinstance(result, ArchiveError):
+                self._failed(result)
+                error = result
+            else:
+                raise result
+        if kept and error is None:
+            self._trouble.end(waiting=len(self._waiting))
+        return error is not None and not kept
+
+    def _failed(self, error: ArchiveError) -> None:
+        self._status.failures_total += 1
+        self._trouble.begin(str(error))
+
+    async def _keep(self, waiting: Waiting) -> None:
+        # 1. its bytes, and that they are those that were sealed
+        index, media = await asyncio.to_thread(_read_sealed, waiting.stored)
+        assert index.seal is not None
+        key, document = archive_key(index), index.archive_document()
+        keep_s, locked_until_ms = self.settings.keep, None
+        if self.settings.lock and keep_s is not None:
+            locked_until_ms = index.end_ms + keep_s * 1000
+        read_back = self._is_first_of_day(index) or (
+            random.uniform(0, 100) < self.settings.read_back
+        )
+        # 2. the object, 3. its description as the commit, both verified
+        how: list[tuple[Put, str]] = []
+        for ending, data, sha256 in (
+            (".mp4", media, index.seal.sha256),
+            (".json", document, digest_of(document)),
+        ):
+            how.append(
+                await self._put_verified(
+                    key + ending, data, sha256, locked_until_ms, read_back=read_back
+                )
+            )
+        # 4. the row: from here on it may leave the spool
+        (put, verified), _ = how
+        there = Archived(
+            self.name, put.bucket, _now_ms(), verified, put.version_id, locked_until_ms
+        )
+        if not await self._catalogue.mark_archived(index, there):
+            raise Unkeepable(f"the catalogue has no row, or another recording's, for {key}")
+
+    async def _put_verified(
+        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, *, read_back: bool
+    ) -> tuple[Put, str]:
+        """Put an object; return where it is, and how that is known."""
+        try:
+            put = await self.archive.put(key, data, sha256, locked_until_ms)
+        except ArchiveConflict as conflict:
+            if await self._is_another(key):
+                raise Unkeepable(str(conflict)) from None
+            # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
+            # vouches for these bytes, and they would keep the right ones out.
+            log.error("A damaged object in the archive is replaced", archive=self.name, key=key)
+            self._status.verification_failures_total += 1
+            put = await self.archive.put(key, data, sha256, locked_until_ms, replace=True)
+        if put.verified == "read back" or (put.verified and not read_back):
+            return put, put.verified
+        found = await self.archive.sha256(key, bucket=put.bucket)
+        if found != sha256:
+            self._status.verification_failures_total += 1
+            what = "is not there" if found is None else "has other bytes"
+            raise ArchiveError(f"{key} {what} when it is read back")
+        return put, ", ".join(filter(None, (put.verified, "read back")))
+
+    async def _is_another(self, key: str) -> bool:
+        """Say whether what the archive has under a key is a whole recording, so not ours."""
+        base = key.rpartition(".")[0]
+        try:
+            index = parse_archive_document(await self.archive.get(base + ".json"))
+        except (KeyError, TypeError, FormatError):
+            return False
+        return index.seal is not None and index.seal.sha256 == await self.archive.sha256(
+            base + ".mp4"
+        )
+
+    def _is_first_of_day(self, index: Index) -> bool:
+        name, day = name_of(index), index.start_ms // DAY_MS
+        first = self._days.get(name) != day
+        self._days[name] = day
+        return first
+
+
+def name_of(index: Index) -> Name:
+    """Return election, station and camera of a recording."""
+    return index.header.election, index.header.station, index.header.camera
+
+
+def archive_key(index: Index) -> str:
+    """Return the key of a recording in the archive, without ending (docs/formats.md)."""
+    return "/".join((*name_of(index), recording_name(index.start_ms, index.header.record_seq)))
+
+
+def _read_sealed(stored: Stored) -> tuple[Index, bytes]:
+    try:
+        index = parse_index(stored.lines.read_bytes())
+        media = stored.media.read_bytes()
+    except FileNotFoundError:
+        raise Unkeepable(f"{stored.media} is gone from the spool") from None
+    except (OSError, FormatError) as error:
+        raise Unkeepable(f"{stored.media} cannot be read: {error}") from None
+    if index.seal is None or digest_of(media) != index.seal.sha256:
+        raise Unkeepable(f"{stored.media} does not have the bytes that were sealed")
+    return index, media
+
+
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
