@@ -21,7 +21,7 @@ PARTS: dict[str, type[Model]] = {
     "kuager.yaml": ConfigFile,
     "election": Election,
     "windows": LocalWindow,
-    "archive": Archive,
+    "archives": Archive,
     "web": WebFile,
     "station": Station,
     "exceptions": ScheduleException,

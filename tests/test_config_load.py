@@ -34,7 +34,7 @@ def test_the_example_means_what_it_says() -> None:
     assert (table.transport, table.audio) == ("auto", "drop")
     assert table.last_day == datetime.date(2026, 11, 30)
     assert config.spool == DEPLOY / "spool"
-    assert config.archive.directory == DEPLOY / "archive"
+    assert config.archives[0].directory == DEPLOY / "archive"
     assert config.database_url == f"sqlite:///{DEPLOY}/kuager.db"
     assert (config.web.host, config.web.port, config.web.processes) == ("127.0.0.1", 8080, 2)
     assert config.rewind_s == 86400
@@ -55,14 +55,14 @@ def test_the_yaml_and_the_csv_example_mean_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        "archive: s3://bucket/a/b/\n",
-        "archive:\n  url: s3://bucket/a/b\n  endpoint: http://127.0.0.1:9000/\n  region: x\n"
+        "archives: [s3://bucket/a/b/]\n",
+        "archives:\n- url: s3://bucket/a/b\n  endpoint: http://127.0.0.1:9000/\n  region: x\n"
         "  access_key_id: ${KEY}\n  secret_access_key: ${SECRET}\n",
     ],
 )
 def test_a_bucket(tmp_path: Path, more: str) -> None:
-    kuager = KUAGER.replace("archive: archive\n", more)
-    archive = read(tmp_path, {"KEY": "k", "SECRET": "s3"}, kuager_yaml=kuager).archive
+    kuager = KUAGER.replace("archives: [archive]\n", more)
+    archive = read(tmp_path, {"KEY": "k", "SECRET": "s3"}, kuager_yaml=kuager).archives[0]
     assert (archive.bucket, archive.prefix, archive.directory) == ("bucket", "a/b", None)
     if archive.secret_access_key is not None:
         assert archive.secret_access_key.get_secret_value() == "s3"
@@ -248,7 +248,7 @@ election:
     - {from: 2026-11-29T06:00, to: 2026-11-29T24:00}
 stations: stations.yaml
 spol: x
-archive: {url: gs://x, endpoint: x}
+archives: [{url: gs://x, endpoint: x}]
 database: mysql://x
 web: {listen: 8080, processes: 0, public_url: ftp://x}
 rewind: 24
@@ -281,7 +281,7 @@ stations:
         "kuager.yaml:7 election.windows[0] 'to' is not after 'from'",
         "kuager.yaml:8 election.windows[1].to not a local time from 2000 to 2099",
         "kuager.yaml:1 spool is missing",
-        "kuager.yaml:11 archive.endpoint the address does not begin with http:// or https://",
+        "kuager.yaml:11 archives[0].endpoint the address does not begin with http:// or https://",
         "kuager.yaml:12 database not a database that Kuager knows",
         "kuager.yaml:13 web.listen not an address to listen on",
         "kuager.yaml:13 web.public_url the address does not begin with http:// or https://",
@@ -361,16 +361,38 @@ def test_one_thing_wrong(tmp_path: Path, old: str, new: str, told: str) -> None:
     [
         ("s3://B", "neither a directory nor s3://bucket/prefix"),
         ("~/x", "'~' has no meaning here"),
-        ("{url: x, region: y}", "only 'url' has a meaning for a directory"),
+        ("{url: x, region: y}", "'region' has no meaning for a directory"),
+        ("{url: s3://bucket, lock: compliance}", "'lock' without 'keep'"),
+        ("{url: s3://bucket, kms_key_id: x}", "'kms_key_id' without 'encryption: aws:kms'"),
+        ("{url: s3://bucket, encryption: rot13}", "not one of the choices"),
+        ("{url: s3://bucket, read_back: 101%}", "not a share"),
+        ("{url: s3://bucket, keep: 1h}", "shorter than a day"),
+        ("{url: x}, {url: y}", "two archives have the same name"),
         ("{url: s3://bucket, access_key_id: x}", "has only one of"),
         ("{url: s3://bucket, endpoint: 'http://a:b@c'}", "the address holds a user name"),
     ],
 )
 def test_archive_wrong(tmp_path: Path, archive: str, told: str) -> None:
-    kuager = KUAGER.replace("archive: archive", f"archive: {archive}")
+    kuager = KUAGER.replace("archives: [archive]", f"archives: [{archive}]")
     (found,) = problems(tmp_path, kuager_yaml=kuager)
     assert found.what.startswith(told)
     assert found.line == 10
+
+
+def test_several_archives(tmp_path: Path) -> None:
+    more = (
+        "archives:\n- {name: near, url: archive, keep: 365d}\n"
+        "- {name: far, url: s3://one/x, more_buckets: [two], lock: governance, keep: 400d}\n"
+    )
+    config = read(tmp_path, kuager_yaml=KUAGER.replace("archives: [archive]\n", more))
+    near, far = config.archives
+    assert near.directory == tmp_path / "archive" and near.keep == 365 * 86400
+    assert (far.buckets, far.lock, far.read_back) == (("one", "two"), "governance", 100)
+    assert config.archives_needed == 2
+    one = KUAGER.replace("archives: [archive]\n", more + "archives_needed: 1\n")
+    assert read(tmp_path, kuager_yaml=one).archives_needed == 1
+    (found,) = problems(tmp_path, kuager_yaml=one.replace("needed: 1", "needed: 3"))
+    assert found.what == "more than there are archives"
 
 
 def test_a_wrong_time_zone_of_the_election_is_told_once(tmp_path: Path) -> None:

@@ -101,8 +101,9 @@ def test_any_text_is_an_address_or_wrong(text: str) -> None:
 def _example() -> dict[str, bytes]:
     kuager = (DEPLOY / "kuager.example.yaml").read_text()
     kuager = kuager.replace("# credentials:", "credentials:")
-    bucket = f"archive: {{url: s3://abc/x, access_key_id: a, secret_access_key: {SECRET}}}"
-    kuager = kuager.replace("archive: ./archive\n", f"{bucket}\n")
+    key = f"access_key_id: a, secret_access_key: {SECRET}"
+    bucket = f"archives: [{{url: s3://abc/x, {key}}}]"
+    kuager = kuager.replace("archives: [./archive]\n", f"{bucket}\n")
     kuager += f"database: postgresql://u:{SECRET}@h/d\n"
     names = ("stations.example.yaml", "stations.example.csv")
     files = {
@@ -186,7 +187,7 @@ def _load_and_tell(files: dict[str, bytes], csv: bool) -> str:
             return str(error) + repr(error.problems)
         # texts for people and paths are shown as they are, so what slipped into them is not ours
         urls = [repr(c.url) for s in config.stations for c in s.cameras]
-        shown = [config.database_shown, repr(config.archive), *urls, *map(repr, config.warnings)]
+        shown = [config.database_shown, repr(config.archives), *urls, *map(repr, config.warnings)]
         return "loaded " + "".join(shown)
 
 
