@@ -62,7 +62,7 @@ async def site(folder: Path, cameras: list[LiveCamera]) -> AsyncIterator[Site]:
                 one.keep_up()
             await asyncio.sleep(0.2)
 
-    one = Site(configure(folder, f"sqlite:///{folder}/k.db", "archive: archive\n", "2h"))
+    one = Site(configure(folder, f"sqlite:///{folder}/k.db", "archives: [archive]\n", "2h"))
     await one.start()
     task = asyncio.create_task(record())
     try:

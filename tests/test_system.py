@@ -329,7 +329,7 @@ def configured(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "kuager.yaml").write_text(
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
-        "stations: stations.yaml\nspool: spool\narchive: archive\n"
+        "stations: stations.yaml\nspool: spool\narchives: [archive]\n"
         f'web: {{listen: "127.0.0.1:{free_port()}"}}\n'
     )
     yield tmp_path

@@ -37,7 +37,7 @@ NOW = int(time.time() * 1000)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n", "2h")
+    return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
 
 
 async def test_ranges(config: Config) -> None:
@@ -191,7 +191,7 @@ async def test_errors_are_problems_and_name_no_version(config: Config) -> None:
 
 async def test_paging_visits_every_station_once(tmp_path: Path) -> None:
     rows = "".join(f'  - {{id: s{n}, number: "{n}", address: "Abai St {n}"}}\n' for n in range(230))
-    configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+    configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
     (tmp_path / "stations.yaml").write_text("stations:\n" + rows)
     async with serving(load(tmp_path / "kuager.yaml", {})) as session:
         seen: list[str] = []
@@ -238,7 +238,7 @@ async def test_a_catalogue_that_is_away_is_no_error_and_no_missing(config: Confi
 
 async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_path: Path) -> None:
     port, other = free_port(), tmp_path / "not-yet"
-    config = configure(tmp_path, f"sqlite:///{other}/k.db", "archive: archive\n")
+    config = configure(tmp_path, f"sqlite:///{other}/k.db", "archives: [archive]\n")
     config = config.model_copy(update={"web": config.web.model_copy(update={"port": port})})
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=5).close()
     tasks = [asyncio.create_task(serve(config)) for _ in range(2)]  # two share the port
@@ -274,7 +274,7 @@ async def _answers(session: aiohttp.ClientSession) -> None:
 
 
 async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archive: archive\n")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
     port = free_port()
     config = config.model_copy(update={"web": config.web.model_copy(update={"port": port})})
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
