@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from config.model import Config
 from kuager import logs
 
 app = typer.Typer(
@@ -21,12 +24,25 @@ app = typer.Typer(
 )
 demo_app = typer.Typer(help="Everything real but the cameras, in one folder.")
 app.add_typer(demo_app, name="demo")
+holds_app = typer.Typer(
+    help="What archives keep beyond its date, because somebody asks for it.", no_args_is_help=True
+)
+app.add_typer(holds_app, name="holds")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
 err = Console(stderr=True)
+
+
+def _read(path: Path) -> Config:
+    from kuager.check import read
+
+    found = read(path)
+    if isinstance(found, int):
+        raise typer.Exit(2)
+    return found
 
 
 def _fail(text: str) -> typer.Exit:
@@ -61,7 +77,6 @@ def run(
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Record, show and keep until stopped (Ctrl-C, SIGTERM); a second signal ends at once."""
-    from kuager.check import read
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
     from streaming.app import PortInUse
@@ -72,9 +87,7 @@ def run(
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     logs.configure("supervisor" if role == "all" else f"{role}-{number}")
-    found = read(config)
-    if isinstance(found, int):
-        raise typer.Exit(2)
+    found = _read(config)
     try:
         if role == "all":
             code = run_all(found, supervised)
@@ -83,6 +96,91 @@ def run(
     except (PortInUse, FfmpegMissing, OSError) as error:
         raise _fail(str(error)) from None
     raise typer.Exit(code)
+
+
+@app.command()
+def fsck(
+    config: ConfigFile = Path("kuager.yaml"),
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Only this one, as station/camera; may be repeated.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read and hash every byte; goes on if interrupted.")
+    ] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="With --deep: do not go on, begin anew.")
+    ] = False,
+) -> None:
+    """Compare spool, catalogue and archives, and rebuild the catalogue from an archive."""
+    from kuager.fsck import fsck as run_fsck
+
+    logs.configure("fsck")
+    raise typer.Exit(
+        run_fsck(
+            _read(config), repair=repair, deep=deep, from_start=from_start, cameras=camera or []
+        )
+    )
+
+
+@holds_app.command("list")
+def list_holds(config: ConfigFile = Path("kuager.yaml")) -> None:
+    """List all holds, also those that ended."""
+    from kuager.holds import show
+
+    with _catalogue_errors():
+        show(_read(config))
+
+
+@holds_app.command()
+def add(
+    reason: Annotated[str, typer.Argument(help="Why, for whoever reads the list.")],
+    camera: Annotated[
+        str | None, typer.Argument(help="A station or station/camera; without, every one.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="What was recorded from here on (RFC 3339).")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="And up to here.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Keep it until then; else until released.")
+    ] = None,
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """Keep recordings beyond their date."""
+    from kuager.holds import add, moment
+
+    try:
+        with _catalogue_errors():
+            times = (moment(begin), moment(end), moment(until))
+            print(f"Hold {add(_read(config), reason, camera, *times)} is set.")
+    except ValueError as error:
+        raise _fail(str(error)) from None
+
+
+@holds_app.command()
+def release(
+    number: Annotated[int, typer.Argument(help="The number of the hold.")],
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """End a hold: what is past its date is then removed."""
+    from kuager.holds import release
+
+    with _catalogue_errors():
+        if not release(_read(config), number):
+            err.print(f"No hold {number} lasts.")
+            raise typer.Exit(1)
+    print(f"Hold {number} is released.")
+
+
+@contextlib.contextmanager
+def _catalogue_errors() -> Iterator[None]:
+    from storage.database import CatalogueError
+
+    try:
+        yield
+    except CatalogueError as error:
+        raise _fail(str(error)) from None
 
 
 @demo_app.callback(invoke_without_command=True)

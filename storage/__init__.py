@@ -8,10 +8,13 @@
 `files`     writing that a crash and a loss of power find whole
 `view`      reading one camera's spool, for the web and the uploader
 `status`    what recorders and uploader say of themselves in the spool
-`catalogue` the SQL database: stations, cameras, runs, recordings, gaps
-`archive`   the port to the object store, with a directory and S3 behind it
-`uploader`  from a sealed recording to a verified archive object, and only then off the spool
+`schema`, `database`, `catalogue`  what was recorded, where it is, what is missing, in SQL
+`archive`, `s3`  the port to where recordings are kept, a directory and buckets behind it
+`uploader`  finds what is sealed, writes its rows, clears the spool
+`keeper`    takes recordings to one archive, verified
+`retention` removes from archives what is past its date, with a trace
+`fsck`      compares all of them and puts right what can be
+`trouble`   says once that something fails, and once that it is well again
 
-The order of truth is: segment bytes, index line, live; sealed and flushed, catalogue,
-archive object, its `.json` as the commit, read back, row `archived`; only then removable.
+The order of truth stands in docs/architecture.md, step by step.
 """

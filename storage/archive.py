@@ -83,6 +83,10 @@ class Archive(Protocol):
         """Yield what there is below a prefix that ends with `/`, sorted within each bucket."""
         ...
 
+    async def below(self, prefix: str) -> list[str]:
+        """Return the next part of all keys that begin with a prefix that ends with `/`, sorted."""
+        ...
+
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """Remove an object; nothing to do where there is none."""
 
@@ -202,6 +206,11 @@ class DirectoryArchive(Threads):
             for entry in found:
                 yield entry
             directories += reversed(below)
+
+    async def below(self, prefix: str) -> list[str]:
+        """See Archive."""
+        _, below = await self._run(self._list, self._root / prefix)
+        return [path.name for path in below]
 
     def _list(self, directory: Path) -> tuple[list[Entry], list[Path]]:
         """Return the files and the directories in one, sorted."""

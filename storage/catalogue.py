@@ -224,6 +224,25 @@ class Catalogue:
                 .values(removed_ms=at_ms, removed_reason=reason)
             )
 
+    async def put_removed(
+        self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
+    ) -> None:
+        """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
+        pk = await self._pk(*name)
+        key = {
+            "camera_pk": pk,
+            "record_seq": facts["record_seq"],
+            "day": facts["start_ms"] // DAY_MS,
+        }
+        row = {c.name: facts[c.name] for c in recordings.c if c.name in facts} | key
+        row["removed_ms"] = facts["removed_ms"]
+        gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
+        told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
+        await self._have_days({key["day"]})
+        async with self._engine.begin() as connection:
+            for table, values in ((recordings, row), (archived, key | asdict(told) | gone)):
+                await connection.execute(self._insert(table).on_conflict_do_nothing(), values)
+
     async def forget_archived(
         self, name: Name, record_seq: int, start_ms: int, archive: str
     ) -> None:

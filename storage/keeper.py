@@ -157,7 +157,14 @@ class Keeper:
 
     async def _keep(self, waiting: Waiting) -> None:
         # 1. its bytes, and that they are those that were sealed
-        index, media = await asyncio.to_thread(_read_sealed, waiting.stored)
+        index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+        await self.keep(index, media)
+
+    async def keep(self, index: Index, media: bytes) -> None:
+        """Take one recording, whose bytes were compared, to the archive; all steps after that.
+
+        Raises ArchiveError, Unkeepable, and what a database raises.
+        """
         assert index.seal is not None
         key, document = archive_key(index), index.archive_document()
         keep_s, locked_until_ms = self.settings.keep, None
@@ -236,7 +243,8 @@ def archive_key(index: Index) -> str:
     return "/".join((*name_of(index), recording_name(index.start_ms, index.header.record_seq)))
 
 
-def _read_sealed(stored: Stored) -> tuple[Index, bytes]:
+def read_sealed(stored: Stored) -> tuple[Index, bytes]:
+    """Return a recording of the spool with its bytes, compared; raises Unkeepable."""
     try:
         index = parse_index(stored.lines.read_bytes())
         media = stored.media.read_bytes()

@@ -247,19 +247,27 @@ class S3Archive(Threads):
 
     async def entries(self, prefix: str) -> AsyncIterator[Entry]:
         """See Archive."""
+        async for bucket, page in self._pages(prefix):
+            for found in page.get("Contents", []):
+                stored_ms = int(found["LastModified"].timestamp() * 1000)
+                yield Entry(found["Key"][len(self._prefix) :], bucket, found["Size"], stored_ms)
+
+    async def below(self, prefix: str) -> list[str]:
+        """See Archive."""
+        found: set[str] = set()
+        async for _, page in self._pages(prefix, Delimiter="/"):
+            found |= {p["Prefix"].split("/")[-2] for p in page.get("CommonPrefixes", [])}
+        return sorted(found)
+
+    async def _pages(self, prefix: str, **more: Any) -> AsyncIterator[tuple[str, Any]]:
         for bucket in self._settings.buckets:
-            more: dict[str, Any] = {}
+            at: dict[str, Any] = {"Prefix": self._prefix + prefix} | more
             while True:
-                page = await self._run(
-                    self._call, "list_objects_v2", bucket, Prefix=self._prefix + prefix, **more
-                )
-                for found in page.get("Contents", []):
-                    stored_ms = int(found["LastModified"].timestamp() * 1000)
-                    key = found["Key"][len(self._prefix) :]
-                    yield Entry(key, bucket, found["Size"], stored_ms)
+                page = await self._run(self._call, "list_objects_v2", bucket, **at)
+                yield bucket, page
                 if not page.get("IsTruncated"):
                     break
-                more = {"ContinuationToken": page["NextContinuationToken"]}
+                at["ContinuationToken"] = page["NextContinuationToken"]
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""

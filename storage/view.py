@@ -64,7 +64,7 @@ class CameraView:
     """One camera's recordings and gaps in the spool; the same directory for ever."""
 
     def __init__(self, spool: Path, station: str, camera: str):
-        self._directory = spool / station / camera
+        self.directory = spool / station / camera
         self._stored: dict[int, Stored] = {}
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
@@ -78,7 +78,7 @@ class CameraView:
 
     def refresh(self) -> None:
         """See what is new: normally one stat and one read of the current index's tail."""
-        path = self._directory / "camera.json"
+        path = self.directory / "camera.json"
         try:
             stat = path.stat()
             state = (stat.st_ino, stat.st_mtime_ns)
@@ -99,7 +99,7 @@ class CameraView:
         """A recording was begun: finish reading the one before it and follow the new one."""
         if self._current is not None:
             self.read(self._current)
-        stored = _stored(self._directory, *state["recording"].split("/"))
+        stored = _stored(self.directory, *state["recording"].split("/"))
         known = self._stored.get(stored.record_seq)
         follows = self._current and stored.record_seq == self._current.record_seq + 1
         if not follows or time.monotonic() - self._scanned > SCAN_ALL_S:
@@ -113,11 +113,11 @@ class CameraView:
     def _scan(self) -> None:
         self._scanned = time.monotonic()
         found: dict[int, Stored] = {}
-        for day in _entries(self._directory):
-            for name in _entries(self._directory / day) if _DAY.fullmatch(day) else ():
+        for day in _entries(self.directory):
+            for name in _entries(self.directory / day) if _DAY.fullmatch(day) else ():
                 if name.endswith(".jsonl") and _NAME.fullmatch(name[:-6]):
                     try:
-                        stored = _stored(self._directory, day, name[:-6])
+                        stored = _stored(self.directory, day, name[:-6])
                     except ValueError:
                         continue
                     known = self._stored.get(stored.record_seq)
@@ -296,7 +296,7 @@ class CameraView:
 
     def all_gaps(self) -> list[Gap]:
         """Return the gaps of the journal, oldest first; it is read again when it has grown."""
-        path = self._directory / "gaps.jsonl"
+        path = self.directory / "gaps.jsonl"
         try:
             stat = path.stat()
             if (seen := (stat.st_ino, stat.st_size)) != self._gaps_seen:

@@ -52,6 +52,8 @@ async def test_put_get_range_entries_remove(archive: Archive) -> None:
     ]
     assert all(abs(e.stored_ms - time.time() * 1000) < 60_000 for e in found)
     assert [e async for e in archive.entries("other/")] == []
+    assert await archive.below("e/") == ["s"] and await archive.below("e/s/") == ["c"]
+    assert await archive.below("other/") == []
     await archive.remove("e/s/c/2026-11-29/x-1.mp4")
     await archive.remove("e/s/c/2026-11-29/x-1.mp4")
     assert [e.key async for e in archive.entries("e/s/")] == ["e/s/c/2026-11-29/x-1.json"]

@@ -62,19 +62,38 @@ def s3(port: int) -> str:
 
 @contextlib.asynccontextmanager
 async def uploading(config: Config) -> AsyncIterator[tuple[Uploader, Catalogue, Archive]]:
+    async with opened(config) as (catalogue, archives):
+        uploader = Uploader(config, catalogue, archives)
+        task = asyncio.create_task(uploader.run())
+        try:
+            yield uploader, catalogue, archives[0]
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[tuple[Catalogue, list[Archive]]]:
+    """Catalogue and archives, without anyone at work."""
     catalogue = await Catalogue.open(config.database_url)
     archives = [open_archive(a) for a in config.archives]
-    uploader = Uploader(config, catalogue, archives)
-    task = asyncio.create_task(uploader.run())
     try:
-        yield uploader, catalogue, archives[0]
+        yield catalogue, archives
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
         for archive in archives:
             await archive.close()
         await catalogue.close()
+
+
+async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
+    """Have every recording out of the spool, with its row."""
+    for path in config.spool.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    for name in await catalogue.names("e"):
+        for row in await catalogue.recordings_of(name):
+            await catalogue.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
 
 
 async def test_everything_sealed_is_archived_and_verified(

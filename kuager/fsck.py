@@ -1,0 +1,140 @@
+"""`kuager fsck`: what spool, catalogue and archives say of each other, in a table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+
+from config.model import Config
+from storage.archive import ArchiveError, open_archive
+from storage.catalogue import Catalogue, Name
+from storage.database import CatalogueError
+from storage.files import replace_file
+from storage.fsck import Finding, Fsck, Position
+
+SAVE_S = 2.0
+SHOWN = 20  # findings one by one; the table counts all
+
+out = Console()
+err = Console(stderr=True)
+
+
+def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras: list[str]) -> int:
+    """Compare everything; returns the exit code. `cameras` as station/camera, none for all."""
+    try:
+        return asyncio.run(_fsck(config, repair, deep, from_start, cameras))
+    except (ArchiveError, CatalogueError) as error:
+        err.print(f"fsck could not go on: {error}", markup=False)
+        return 2
+    except OSError as error:
+        err.print(f"fsck could not go on: {error.filename or ''} {error.strerror}", markup=False)
+        return 2
+
+
+async def _fsck(
+    config: Config, repair: bool, deep: bool, from_start: bool, cameras: list[str]
+) -> int:
+    state = config.spool / "_status" / "fsck.json"
+    after, wrong_before = (None, 0) if from_start or not deep else _read_state(state)
+    catalogue = await Catalogue.open(config.database_url)
+    archives = [open_archive(a) for a in config.archives]
+    try:
+        if repair:
+            await catalogue.sync_stations(config)
+        fsck = Fsck(config, catalogue, archives, repair=repair, deep=deep, after=after)
+        names = [n for n in await fsck.cameras() if not cameras or "/".join(n[1:]) in cameras]
+        if unknown := set(cameras) - {"/".join(n[1:]) for n in names}:
+            err.print(f"nobody knows of {', '.join(sorted(unknown))}", markup=False)
+            return 2
+        if after:
+            out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3]}.")
+            names = [n for n in names if n[1:] >= after[:2]]
+        findings, begun = await _look(fsck, names, state if deep else None, wrong_before)
+    finally:
+        for archive in archives:
+            await archive.close()
+        await catalogue.close()
+    if deep:
+        state.unlink(missing_ok=True)
+    _print(findings)
+    read = f", {fsck.bytes_read / 1e9:.1f} GB read and hashed" if deep else ""
+    took = f"{time.monotonic() - begun:.0f} s"
+    out.print(f"{len(names)} cameras, {fsck.recordings:,} recordings{read}, {took}.")
+    left = sum(not f.done for f in findings)
+    if wrong_before:
+        out.print(f"{wrong_before} findings were shown before the interruption.")
+    if findings and not repair:
+        out.print("kuager fsck --repair puts right what can be.")
+    return 1 if left or wrong_before else 0
+
+
+async def _look(
+    fsck: Fsck, names: list[Name], state: Path | None, wrong_before: int
+) -> tuple[list[Finding], float]:
+    findings: list[Finding] = []
+    begun = saved = time.monotonic()
+    with Progress(
+        *Progress.get_default_columns(), TextColumn("{task.fields[more]}"), console=err
+    ) as bar:
+        task = bar.add_task("Comparing", total=len(names), more="")
+        for name in names:
+            looking = asyncio.create_task(fsck.check(name))
+            while not looking.done():
+                await asyncio.wait({looking}, timeout=0.5)
+                more = f"{fsck.recordings:,} recordings"
+                if state is not None:
+                    more += f", {fsck.bytes_read / 1e9:.1f} GB"
+                    if time.monotonic() - saved > SAVE_S:
+                        saved = time.monotonic()
+                        _write_state(state, fsck.position, wrong_before + len(findings))
+                bar.update(task, more=more)
+            found = looking.result()
+            for finding in found[: max(0, SHOWN - len(findings))]:
+                bar.console.print(_line(finding), markup=False, highlight=False)
+            findings += found
+            bar.advance(task)
+    return findings, begun
+
+
+def _line(f: Finding) -> str:
+    done = f": {f.done}" if f.done else ""
+    return f"{f.camera} {f.which}: {f.where}: {f.kind}: {f.what}{done}"
+
+
+def _print(findings: list[Finding]) -> None:
+    if not findings:
+        out.print("Spool, catalogue and archives agree.")
+        return
+    table = Table(title="Found", title_justify="left")
+    for column in ("where", "what", "", "how many", "put right", "one of them"):
+        table.add_column(column, justify="right" if column in ("how many", "put right") else "left")
+    kinds = Counter((f.where, f.kind, f.what) for f in findings)
+    for (where, kind, what), count in sorted(kinds.items()):
+        same = [f for f in findings if (f.where, f.kind, f.what) == (where, kind, what)]
+        done = sum(bool(f.done) for f in same)
+        table.add_row(where, kind, what, str(count), str(done), f"{same[0].camera} {same[0].which}")
+    out.print(table)
+
+
+def _read_state(path: Path) -> tuple[Position | None, int]:
+    try:
+        state = orjson.loads(path.read_bytes())
+        station, camera, archive, seq = state["position"]
+        return (str(station), str(camera), int(archive), int(seq)), int(state["wrong"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None, 0
+
+
+def _write_state(path: Path, position: Position | None, wrong: int) -> None:
+    if position is not None:
+        with contextlib.suppress(OSError):  # a spool that cannot be written is no reason to stop
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, orjson.dumps({"position": position, "wrong": wrong}))

@@ -1,0 +1,437 @@
+"""Compares spool, catalogue and archives, camera by camera, and puts right what can be.
+
+Nothing is ever removed from an archive here but what was to be removed. What may just be on its
+way is left alone: the catalogue is read before and after the archive is listed, and an object
+that is younger than IN_FLIGHT_MS is not missed in the catalogue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from config.model import Config
+from config.schedule import Window, clip, windows
+from storage.archive import Archive, ArchiveError, Entry
+from storage.catalogue import Archived, Catalogue, Name
+from storage.index import (
+    LONGEST_MS,
+    FormatError,
+    Gap,
+    Index,
+    parse_archive_document,
+)
+from storage.keeper import Keeper, Unkeepable, read_sealed
+from storage.spool import recording_name
+from storage.view import CameraView, Stored
+
+Position = tuple[str, str, int, int]  # station, camera, number of the archive, record_seq
+
+IN_FLIGHT_MS = 600_000
+PARALLEL = 8
+BATCH = 200
+
+_OBJECT = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)/(?P<clock>\d{9})Z-(?P<gap>gap-)?(?P<no>\d+)"
+    r"\.(?P<kind>mp4|json|removed\.json)",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be; `done` says how it was put right, if it was."""
+
+    camera: str
+    where: str  # spool, catalogue, schedule, or the name of an archive
+    kind: str  # missing, extra or different
+    what: str
+    which: str = ""  # record_seq or key, for one to look at
+    done: str = ""
+
+
+@dataclass(slots=True)
+class _Object:
+    """What an archive has under the number of a recording."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)  # by kind: mp4, json, removed.json
+
+    @property
+    def whole(self) -> bool:
+        return "mp4" in self.entries and "json" in self.entries
+
+    @property
+    def newest_ms(self) -> int:
+        return max(e.stored_ms for e in self.entries.values())
+
+
+@dataclass(slots=True)
+class _There:
+    """What one archive has of one camera."""
+
+    archive: Archive
+    objects: dict[int, _Object] = field(default_factory=dict)
+    gaps: dict[int, Entry] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+class Fsck:
+    """One look at everything; `repair` puts right, `deep` reads and hashes every byte."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        archives: Sequence[Archive],
+        *,
+        repair: bool = False,
+        deep: bool = False,
+        after: Position | None = None,
+    ):
+        """`after` is the `position` of a deep look that was interrupted."""
+        self._config, self._catalogue, self._archives = config, catalogue, archives
+        self._repair, self._deep = repair, deep
+        self._keepers = {
+            archive.name: Keeper(settings, archive, catalogue, lambda _: None)
+            for settings, archive in zip(config.archives, archives, strict=True)
+        }
+        self.recordings = self.bytes_read = 0
+        self.position, self._after = after, after
+        self._gate = asyncio.Semaphore(PARALLEL)
+
+    async def cameras(self) -> list[Name]:
+        """Return all cameras that configuration, catalogue, spool or an archive know, sorted."""
+        election = self._config.election.id
+        found = set(await self._catalogue.names(election))
+        found |= {(election, s.id, c.id) for s in self._config.stations for c in s.cameras}
+        for path in self._config.spool.glob("[a-z0-9]*/*/camera.json"):
+            found.add((election, path.parent.parent.name, path.parent.name))
+        for archive in self._archives:
+            for station in await archive.below(f"{election}/"):
+                for camera in await archive.below(f"{election}/{station}/"):
+                    found.add((election, station, camera))
+        return sorted(found)
+
+    async def check(self, name: Name) -> list[Finding]:
+        """Look at one camera; raises ArchiveError and what a database raises."""
+        return [finding async for finding in _Camera(self, name).look()]
+
+
+class _Camera:
+    def __init__(self, fsck: Fsck, name: Name):
+        self._fsck, self._name = fsck, name
+        self._config, self._catalogue = fsck._config, fsck._catalogue
+        self._repair = fsck._repair
+        self._now_ms = time.time_ns() // 1_000_000
+        self._view = CameraView(self._config.spool, name[1], name[2])
+
+    def _finding(self, where: str, kind: str, what: str, which: object = "", done: str = "") -> Any:
+        return Finding("/".join(self._name[1:]), where, kind, what, str(which), done)
+
+    async def look(self) -> AsyncIterator[Finding]:
+        before = await self._rows()
+        self._there = [await self._list(archive) for archive in self._fsck._archives]
+        self._rows_now = await self._rows()
+        self._view.refresh()
+        self._spool = {stored.record_seq: stored for stored in self._view.stored()}
+        for there in self._there:
+            async for finding in self._unknown(there):
+                yield finding
+        self._rows_now = await self._rows() if self._repair else self._rows_now
+        for seq, row in self._rows_now.items():
+            self._fsck.recordings += 1
+            for there in self._there:
+                async for finding in self._compare(seq, row, there, seq in before):
+                    yield finding
+            async for finding in self._in_spool(seq, row):
+                yield finding
+        if self._fsck._deep:
+            for number, there in enumerate(self._there):
+                async for finding in self._read_all(number, there):
+                    yield finding
+        for path in sorted(self._view.directory.glob("*/*.aside")):
+            yield self._finding("spool", "extra", "set aside: its index cannot be read", path.name)
+        async for finding in self._schedule():
+            yield finding
+
+    async def _rows(self) -> dict[int, dict[str, Any]]:
+        return {r["record_seq"]: r for r in await self._catalogue.recordings_of(self._name)}
+
+    async def _list(self, archive: Archive) -> _There:
+        there, prefix = _There(archive), "/".join(self._name) + "/"
+        async for entry in archive.entries(prefix):
+            if not (m := _OBJECT.fullmatch(entry.key[len(prefix) :])):
+                there.unknown.append(entry.key)
+            elif m["gap"]:
+                there.gaps[int(m["no"])] = entry
+            else:
+                there.objects.setdefault(int(m["no"]), _Object()).entries[m["kind"]] = entry
+        return there
+
+    # -- what the catalogue does not know ------------------------------------------------
+
+    async def _unknown(self, there: _There) -> AsyncIterator[Finding]:
+        archive, rows = there.archive.name, self._rows_now
+        for key in there.unknown:
+            yield self._finding(archive, "extra", "not an object of ours", key)
+        async for finding in self._unknown_gaps(there):
+            yield finding
+        unknown = [
+            (seq, found)
+            for seq, found in sorted(there.objects.items())
+            if seq not in rows and found.newest_ms < self._now_ms - IN_FLIGHT_MS
+        ]
+        what = "recording that the catalogue does not know"
+        for n in range(0, len(unknown), BATCH):
+            batch = unknown[n : n + BATCH]
+            whole = [(seq, found) for seq, found in batch if found.whole]
+            indexes = await asyncio.gather(*(self._document(there, f) for _, f in whole))
+            good = [i for i in indexes if isinstance(i, Index)]
+            if self._repair and good:
+                await self._catalogue.put_recordings(good)
+            for (seq, found), index in zip(whole, indexes, strict=True):
+                if isinstance(index, str):
+                    yield self._finding(archive, "different", index, seq)
+                    continue
+                done = ""
+                if self._repair and await self._note(there, found, index, "listed"):
+                    done = "row written"
+                yield self._finding("catalogue", "missing", what, seq, done)
+            for seq, found in batch:
+                if found.whole:
+                    continue
+                if trace := found.entries.get("removed.json"):
+                    done = ""
+                    if self._repair:
+                        facts = orjson.loads(
+                            await there.archive.get(trace.key, bucket=trace.bucket)
+                        )
+                        await self._catalogue.put_removed(self._name, archive, trace.bucket, facts)
+                        done = "row written"
+                    yield self._finding(
+                        "catalogue", "missing", "recording that was removed", seq, done
+                    )
+                elif seq not in self._spool:
+                    half = (
+                        "bytes without a description"
+                        if "mp4" in found.entries
+                        else "a description without bytes"
+                    )
+                    yield self._finding(archive, "extra", half, seq)
+
+    async def _unknown_gaps(self, there: _There) -> AsyncIterator[Finding]:
+        known = {g["gap_no"] for g in await self._catalogue.gaps_between(self._name, 0, 1 << 60)}
+        for gap_no, entry in sorted(there.gaps.items()):
+            if gap_no in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
+                continue
+            done = ""
+            if self._repair:
+                data = await there.archive.get(entry.key, bucket=entry.bucket)
+                await self._catalogue.put_gaps(self._name, [Gap.from_dict(orjson.loads(data))])
+                done = "row written"
+            yield self._finding("catalogue", "missing", "gap that an archive has", gap_no, done)
+
+    async def _document(self, there: _There, found: _Object) -> Index | str:
+        """Return the description of a recording, or what is wrong with it."""
+        entry = found.entries["json"]
+        async with self._fsck._gate:
+            data = await there.archive.get(entry.key, bucket=entry.bucket)
+        try:
+            index = parse_archive_document(data)
+        except (FormatError, KeyError, TypeError, ValueError):
+            return "description that cannot be read"
+        header, seal = index.header, index.seal
+        if (header.election, header.station, header.camera) != self._name or not index.segments:
+            return "description of another recording"
+        if seal is None or found.entries["mp4"].size != seal.length:
+            return "other length than its description says"
+        return index
+
+    async def _note(self, there: _There, found: _Object, index: Index, how: str) -> bool:
+        entry, settings = found.entries["mp4"], self._fsck._keepers[there.archive.name].settings
+        locked = settings.lock and settings.keep
+        return await self._catalogue.mark_archived(
+            index,
+            Archived(
+                there.archive.name,
+                entry.bucket,
+                found.entries["json"].stored_ms,
+                how,
+                locked_until_ms=index.end_ms + settings.keep * 1000
+                if locked and settings.keep
+                else None,
+            ),
+        )
+
+    # -- what the catalogue says ---------------------------------------------------------
+
+    async def _compare(
+        self, seq: int, row: dict[str, Any], there: _There, was_there: bool
+    ) -> AsyncIterator[Finding]:
+        archive, found = there.archive.name, there.objects.get(seq, _Object())
+        said = next((a for a in row["archives"] if a["archive"] == archive), None)
+        if said is not None and said["removed_ms"] is not None:
+            if "mp4" in found.entries:
+                done = ""
+                if self._repair:
+                    for kind in ("mp4", "json"):
+                        if entry := found.entries.get(kind):
+                            await there.archive.remove(entry.key, bucket=entry.bucket)
+                    done = "removed"
+                yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
+        elif said is not None and found.whole:
+            if found.entries["mp4"].size != row["bytes"]:
+                done = await self._restore(seq, row, there)
+                yield self._finding(archive, "different", "recording of another length", seq, done)
+        elif said is not None and was_there:
+            done = await self._restore(seq, row, there)
+            yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
+        elif said is None and found.whole:
+            if found.newest_ms < self._now_ms - IN_FLIGHT_MS:
+                index, done = await self._document(there, found), ""
+                if self._repair and isinstance(index, Index):
+                    done = "row written" if await self._note(there, found, index, "listed") else ""
+                what = "that an archive has a recording"
+                yield self._finding("catalogue", "missing", what, seq, done)
+        elif said is None and seq not in self._spool and was_there:
+            done = await self._restore(seq, row, there)
+            yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
+
+    def _lost(self, seq: int, done: str) -> str:
+        others = seq in self._spool or any(
+            seq in t.objects and t.objects[seq].whole for t in self._there
+        )
+        return "recording" if done or others else "recording that nobody has: lost"
+
+    async def _restore(self, seq: int, row: dict[str, Any], there: _There) -> str:
+        """Put a recording into an archive from wherever its bytes are; return from where."""
+        if not self._repair:
+            return ""
+        keeper = self._fsck._keepers[there.archive.name]
+        for source in (self._spool.get(seq), *(t for t in self._there if t is not there)):
+            try:
+                index, media = await self._bytes(seq, source)
+                if index.seal is None or index.seal.sha256 != row["sha256"]:
+                    continue
+                await self._catalogue.forget_archived(
+                    self._name, seq, row["start_ms"], there.archive.name
+                )
+                await keeper.keep(index, media)
+            except (Unkeepable, ArchiveError, KeyError, FormatError):
+                continue
+            where = "the spool" if isinstance(source, Stored) else "another archive"
+            return f"put again from {where}"
+        return ""
+
+    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes]:
+        """Return a recording, compared with its own hash; raises KeyError where it is not."""
+        if isinstance(source, Stored):
+            return await asyncio.to_thread(read_sealed, source)
+        if source is None or seq not in source.objects or not source.objects[seq].whole:
+            raise KeyError(seq)
+        found = source.objects[seq]
+        index = await self._document(source, found)
+        entry = found.entries["mp4"]
+        media = await source.archive.get(entry.key, bucket=entry.bucket)
+        if isinstance(index, str) or not _is_whole(media, index):
+            raise KeyError(seq)
+        return index, media
+
+    async def _in_spool(self, seq: int, row: dict[str, Any]) -> AsyncIterator[Finding]:
+        if row["removed_ms"] is None and seq not in self._spool:
+            done = ""
+            if self._repair and any(t.objects[seq].whole for t in self._there if seq in t.objects):
+                await self._catalogue.mark_removed(self._name, seq, row["start_ms"], self._now_ms)
+                done = "row written"
+            yield self._finding("spool", "missing", "recording that was not removed", seq, done)
+
+    # -- every byte ----------------------------------------------------------------------
+
+    async def _read_all(self, number: int, there: _There) -> AsyncIterator[Finding]:
+        rows, fsck = await self._rows(), self._fsck
+        for seq, found in sorted(there.objects.items()):
+            position = (self._name[1], self._name[2], number, seq)
+            if not found.whole or seq not in rows or (fsck._after and position <= fsck._after):
+                continue
+            if wrong := await self._read(there, found, rows[seq]["sha256"]):
+                done = await self._restore(seq, rows[seq], there)
+                yield self._finding(there.archive.name, "different", wrong, seq, done)
+            fsck.position = position
+
+    async def _read(self, there: _There, found: _Object, sha256: str) -> str:
+        index = await self._document(there, found)
+        if isinstance(index, str):
+            return index
+        if index.seal is None or index.seal.sha256 != sha256:
+            return "another description than the catalogue's"
+        entry = found.entries["mp4"]
+        media = await there.archive.get(entry.key, bucket=entry.bucket)
+        self._fsck.bytes_read += len(media)
+        whole = await asyncio.to_thread(_is_whole, media, index)
+        return "" if whole else "other bytes than were recorded"
+
+    # -- the schedule --------------------------------------------------------------------
+
+    async def _schedule(self) -> AsyncIterator[Finding]:
+        """Find scheduled time that neither a recording nor a gap accounts for."""
+        for station in self._config.stations:
+            for camera in station.cameras:
+                if (station.id, camera.id) == self._name[1:]:
+                    scheduled = windows(self._config.election, station, camera)
+                    break
+            else:
+                continue
+            break
+        else:
+            return
+        until_ms = self._now_ms - LONGEST_MS
+        spans = [(r["start_ms"], r["end_ms"]) for r in (await self._rows()).values()]
+        spans += [(i.start_ms, i.end_ms) for _, i in self._view.recordings() if i.segments]
+        gaps = await self._catalogue.gaps_between(self._name, 0, 1 << 60)
+        spans += [(g["start_ms"], g["end_ms"] or until_ms) for g in gaps]
+        spans += [(g.start_ms, g.end_ms or until_ms) for g in self._view.all_gaps()]
+        if not spans:
+            return  # it was never recorded, here or anywhere
+        for start_ms, end_ms in _holes(scheduled, spans, until_ms):
+            length = f"{(end_ms - start_ms) / 1000:.3f} s from {recording_name(start_ms, 0)[:-3]}Z"
+            what = "scheduled time without a recording or a gap"
+            yield self._finding("schedule", "missing", what, length)
+
+
+def _holes(
+    scheduled: Sequence[Window], spans: Sequence[tuple[int, int]], until_ms: int
+) -> list[tuple[int, int]]:
+    """Return the scheduled stretches before `until_ms` that no span covers."""
+    holes: list[tuple[int, int]] = []
+    merged = sorted(spans)
+    for window in clip(scheduled, 0, until_ms):
+        at = window.start_ms
+        for start_ms, end_ms in merged:
+            if end_ms <= at or start_ms >= window.end_ms:
+                continue
+            if start_ms > at:
+                holes.append((at, start_ms))
+            at = max(at, end_ms)
+        if at < window.end_ms:
+            holes.append((at, window.end_ms))
+    return holes
+
+
+def _is_whole(media: bytes, index: Index) -> bool:
+    """Say whether every byte of a recording has the hashes that its description gives."""
+    parts = [(0, index.header.init_length, index.header.init_sha256)]
+    parts += [(s.offset, s.length, s.sha256) for s in index.segments]
+    view, at = memoryview(media), 0
+    for offset, length, sha256 in parts:
+        if offset != at or hashlib.sha256(view[at : at + length]).hexdigest() != sha256:
+            return False
+        at += length
+    assert index.seal is not None
+    return at == len(media) and hashlib.sha256(media).hexdigest() == index.seal.sha256

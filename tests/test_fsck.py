@@ -1,0 +1,266 @@
+"""`kuager fsck`: everything that can differ is found, and what can be put right is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model import Config
+from config.schedule import Window
+from storage.archive import Archive
+from storage.catalogue import Catalogue
+from storage.fsck import Finding, Fsck, _holes
+from storage.index import Gap, GapCause
+from storage.retention import gap_object, retire
+from storage.schema import archived, cameras, gaps, recordings, runs
+from tests.spools import fill
+from tests.stack import until
+from tests.test_uploader import NOW, C, configure, forget_the_spool, kept, opened, uploading
+
+pytest_plugins = ["tests.postgres"]
+TWO = "archives: [{name: near, url: near}, {name: far, url: far}]\n"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.fsck.IN_FLIGHT_MS", -60_000)
+
+
+async def look(
+    config: Config, catalogue: Catalogue, archives: Sequence[Archive], **how: Any
+) -> list[Finding]:
+    fsck = Fsck(config, catalogue, archives, **how)
+    return [
+        f for name in await fsck.cameras() for f in await fsck.check(name) if f.where != "schedule"
+    ]
+
+
+def briefly(findings: Sequence[Finding]) -> set[tuple[str, str, str]]:
+    return {(f.where, f.kind, f.what) for f in findings}
+
+
+async def dump(catalogue: Catalogue) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row, with the camera's name for its number, without what only it can know:
+    when and how something was verified, and when it left the spool."""
+    own = {"camera_pk", "archived_ms", "verified", "removed_ms", "number", "names"}
+    out = {}
+    for table in (recordings, runs, gaps, archived):
+        columns = [c for c in table.c if c.name not in own]
+        rows = await catalogue._rows(
+            sa.select(cameras.c.station, cameras.c.camera, *columns).join(
+                cameras, cameras.c.camera_pk == table.c.camera_pk
+            )
+        )
+        out[table.name] = sorted(tuple(map(str, r.values())) for r in rows)
+    return out
+
+
+async def filled(config: Config) -> None:
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    fill(config.spool, camera="d", start_ms=NOW - 7_200_000, runs=1).close()
+
+
+async def archive_all(config: Config, count: int) -> None:
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: all(k.status.archived_total == count for k in uploader.keepers), 30)
+
+
+async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_path: Path) -> None:
+    config = configure(tmp_path, database_url, "archives: [archive]\n", rewind="2d")
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    async with uploading(config) as (uploader, catalogue, archives):
+        await until(lambda: kept(uploader).archived_total == count, 30)
+        late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
+        await catalogue.put_gaps(C, [late])
+        key, data = gap_object(C, late)
+        uploader.keepers[0].add_document(key, data)
+        await until(lambda: (tmp_path / "archive" / key).exists(), 10)
+        assert await look(config, catalogue, [archives]) == []
+        before = await dump(catalogue)
+        assert len(before["recordings"]) == count == len(before["archived"])
+    for path in config.spool.rglob("*"):  # nothing but the archive is left
+        if path.is_file():
+            path.unlink()
+    other = configure(tmp_path, f"sqlite:///{tmp_path}/new.db", "archives: [archive]\n", "2d")
+    async with opened(other) as (catalogue, archives):
+        found = await look(other, catalogue, archives)
+        assert ("catalogue", "missing", "recording that the catalogue does not know") in briefly(
+            found
+        )
+        assert not any(f.done for f in found)
+        found = await look(other, catalogue, archives, repair=True, deep=True)
+        assert all(f.done for f in found)
+        assert await dump(catalogue) == before
+        assert await look(other, catalogue, archives, deep=True) == []
+
+
+async def test_what_is_damaged_in_one_archive_comes_from_the_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO, rewind="60s")
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    await archive_all(config, count)
+    media = sorted((tmp_path / "near/e/s/c").glob("*/*.mp4"))
+    flipped, gone, bare, short = media[:4]
+    data = bytearray(flipped.read_bytes())
+    data[-1] ^= 1
+    flipped.write_bytes(data)
+    gone.unlink()
+    bare.with_suffix(".json").unlink()
+    os.truncate(short, 100)
+    (tmp_path / "near/e/s/c/notes.txt").write_text("x")
+    async with opened(config) as (catalogue, archives):
+        await forget_the_spool(config, catalogue)
+        found = await look(config, catalogue, archives)
+        assert briefly(found) == {
+            ("near", "extra", "not an object of ours"),
+            ("near", "missing", "recording"),
+            ("near", "different", "recording of another length"),
+        }
+        found = await look(config, catalogue, archives, deep=True)
+        assert ("near", "different", "other bytes than were recorded") in briefly(found)
+        found = await look(config, catalogue, archives, deep=True, repair=True)
+        assert {f.done for f in found if f.kind != "extra"} == {"put again from another archive"}
+        assert briefly(await look(config, catalogue, archives, deep=True)) == {
+            ("near", "extra", "not an object of ours")
+        }
+        for folder in ("near", "far"):
+            for kind in ("mp4", "json"):
+                (tmp_path / folder / gone.relative_to(tmp_path / "near")).with_suffix(
+                    f".{kind}"
+                ).unlink()
+        found = await look(config, catalogue, archives, repair=True)
+        assert ("near", "missing", "recording that nobody has: lost") in briefly(found)
+
+
+async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_path: Path) -> None:
+    config = configure(
+        tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", rewind="60s"
+    )
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    await archive_all(config, count)
+    async with opened(config) as (catalogue, archives):
+        await forget_the_spool(config, catalogue)
+        hold = await catalogue.hold("e", "a court asks", NOW, camera="d")
+        assert await retire(catalogue, archives[0], C, 60) > 0
+        assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
+        rows = await catalogue.recordings_between(C, 0, NOW)
+        assert all(r["archives"][0]["removed_reason"] for r in rows)
+        left = {p.name.partition(".")[2] for p in (tmp_path / "archive/e/s/c").glob("*/*")}
+        assert left == {"removed.json"}
+        assert await look(config, catalogue, archives) == []
+        await catalogue.release(hold, NOW)
+        before = await dump(catalogue)
+    other = configure(tmp_path, f"sqlite:///{tmp_path}/new.db", "archives: [archive]\n", "60s")
+    async with opened(other) as (catalogue, archives):
+        found = await look(other, catalogue, archives, repair=True)
+        assert all(f.done for f in found)
+        after = await dump(catalogue)
+        assert (after["recordings"], after["archived"]) == (
+            before["recordings"],
+            before["archived"],
+        )
+
+
+async def test_the_command(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", rewind="2d")
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    await archive_all(config, count)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kuager", "fsck", "--config", str(config.path)]
+        return subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+
+    said = await asyncio.to_thread(run, "--deep")
+    # the windows of this configuration begin in 2020, and nobody recorded then
+    assert said.returncode == 1 and "scheduled time without a recording or a gap" in said.stdout
+    assert f"2 cameras, {count} recordings" in said.stdout and "read and hashed" in said.stdout
+    gone = next((tmp_path / "archive/e/s/c").glob("*/*.mp4"))
+    gone.unlink()
+    said = await asyncio.to_thread(run, "--camera", "s/c")
+    assert said.returncode == 1 and gone.stem.rpartition("-")[2] in said.stdout
+    assert "--repair" in said.stdout
+    said = await asyncio.to_thread(run, "--camera", "s/c", "--repair")
+    assert "put again from the spool" in said.stderr + said.stdout and gone.exists()
+    said = await asyncio.to_thread(run, "--camera", "s/nobody")
+    assert said.returncode == 2 and "nobody knows" in said.stderr
+    (config.spool / "_status/fsck.json").write_text(
+        json.dumps({"position": ["s", "c", 0, 10**9], "wrong": 0})
+    )
+    said = await asyncio.to_thread(run, "--deep")
+    assert "Going on after s/c" in said.stdout
+    assert not (config.spool / "_status/fsck.json").exists()
+    (tmp_path / "archive").rename(tmp_path / "away")
+    (tmp_path / "archive").write_text("")
+    said = await asyncio.to_thread(run)
+    assert said.returncode in (1, 2)
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 200), st.integers(0, 60)).map(lambda s: (s[0], s[0] + s[1])),
+    max_size=12,
+)
+
+
+@given(spans, spans, st.integers(0, 260))
+def test_holes_are_what_nobody_accounts_for(
+    scheduled: list[tuple[int, int]], covered: list[tuple[int, int]], until_ms: int
+) -> None:
+    planned, at = [], -1
+    for start, end in sorted(scheduled):
+        if start > at and end > start:
+            planned.append(Window(start, end))
+            at = end
+    holes = _holes(planned, covered, until_ms)
+    missing = {
+        ms
+        for w in planned
+        for ms in range(w.start_ms, min(w.end_ms, until_ms))
+        if not any(s <= ms < e for s, e in covered)
+    }
+    assert {ms for s, e in holes for ms in range(s, e)} == missing
+    assert all(s < e for s, e in holes)
+
+
+def test_holds_by_command(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kuager", "holds", *arguments, "--config"]
+        return subprocess.run(
+            [*command, str(config.path)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+
+    assert "There are no holds." in run("list").stdout
+    said = run("add", "case 17", "s/c", "--from", "2026-11-29T07:00+05:00")
+    assert (said.returncode, said.stdout) == (0, "Hold 1 is set.\n")
+    assert all(text in run("list").stdout for text in ("case 17", "s/c", "2026-11-29 02:00Z"))
+    for wrong, words in (
+        (("add", "x", "s/x"), "no such station or camera"),
+        (("add", "x", "s", "--to", "2026-11-29"), "with its zone"),
+    ):
+        said = run(*wrong)
+        assert said.returncode == 2 and words in said.stderr
+    assert run("release", "1").stdout == "Hold 1 is released.\n"
+    assert run("release", "1").returncode == 1
