@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import random
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from storage.view import Stored
 PARALLEL = 4
 LOOK_S = 1.0
 PAUSE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
+WELL_S = 15.0  # without a failure: it works again
 
 log = structlog.get_logger()
 
@@ -72,7 +74,9 @@ class Keeper:
         self.name, self.archive = settings.name, archive
         self.settings = settings
         self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}  # by path, also while it is being kept
+        self._oldest: list[tuple[int, str]] = []  # a heap of those that nobody has taken
+        self._failures, self._failed_s = 0, float("-inf")  # in a row; the last
         self._documents: dict[str, bytes] = {}  # small objects without a row: ended gaps
         self._days: dict[Name, int] = {}  # the newest of which something was read back
         self._trouble = Trouble(
@@ -84,7 +88,10 @@ class Keeper:
 
     def add(self, waiting: Waiting) -> None:
         """Have a recording kept; nothing to do where it waits already."""
-        self._waiting.setdefault(str(waiting.stored.base), waiting)
+        base = str(waiting.stored.base)
+        if base not in self._waiting:
+            self._waiting[base] = waiting
+            heapq.heappush(self._oldest, (waiting.stored.start_ms, base))
 
     def add_document(self, key: str, data: bytes) -> None:
         """Have a small object kept that is its own commit."""
@@ -102,58 +109,66 @@ class Keeper:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        failures = 0
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(PARALLEL):
+                tasks.create_task(self._work())
+
+    async def _work(self) -> None:
+        """Take the oldest recording that nobody else has taken, for ever."""
         while True:
-            try:
-                failed = await self._pass()
-            except ArchiveError as error:
-                failed = True
-                self._failed(error)
-            except Exception as error:  # a database has many ways to say no
-                failed = True
-                self._catalogue_trouble(error)
-            failures = failures + 1 if failed else 0
-            pause_s = PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else LOOK_S
-            if failed or not self._waiting:
+            pause_s = LOOK_S
+            if self._documents or self._oldest:
+                pause_s = 0.0 if await self._take() else self._pause_s()
+            if pause_s:
                 await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
 
-    async def _pass(self) -> bool:
-        """Take the oldest few; True when none of them could be kept."""
-        for key, data in list(self._documents.items()):
-            await self._put_verified(key, data, digest_of(data), None, read_back=True)
-            del self._documents[key]
-        oldest = sorted(self._waiting.items(), key=lambda item: item[1].stored.start_ms)[:PARALLEL]
-        results = await asyncio.gather(
-            *(self._keep(waiting) for _, waiting in oldest), return_exceptions=True
-        )
-        kept, error = False, None
-        for (base, waiting), result in zip(oldest, results, strict=True):
-            if result is None:
-                kept = True
-                del self._waiting[base]
+    async def _take(self) -> bool:
+        """Keep one; False when that failed and is to be tried again."""
+        at, base = None, ""
+        try:
+            if self._documents:
+                base, data = self._documents.popitem()
+                try:
+                    await self._put_verified(base, data, digest_of(data), None, read_back=True)
+                except BaseException:
+                    self._documents[base] = data
+                    raise
+            else:
+                at, base = heapq.heappop(self._oldest)
+                waiting = self._waiting[base]
+                await self._keep(waiting)
                 waiting.done.add(self.name)
                 self._status.archived_total += 1
                 self._status.archived_bytes_total += waiting.length
-            elif isinstance(result, Unkeepable):
                 del self._waiting[base]
+        except Unkeepable as error:
+            self._waiting.pop(base, None)
+            self._documents.pop(base, None)
+            self._status.failures_total += 1
+            log.error(
+                "A recording cannot be archived and stays in the spool",
+                archive=self.name,
+                why=str(error),
+            )
+            return True
+        except Exception as error:
+            if at is not None:
+                heapq.heappush(self._oldest, (at, base))
+            self._failures += 1
+            self._failed_s = time.monotonic()
+            if isinstance(error, ArchiveError):
                 self._status.failures_total += 1
-                log.error(
-                    "A recording cannot be archived and stays in the spool",
-                    archive=self.name,
-                    why=str(result),
-                )
-            elif isinstance(result, ArchiveError):
-                self._failed(result)
-                error = result
-            else:
-                raise result
-        if kept and error is None:
+                self._trouble.begin(str(error))
+            else:  # a database has many ways to say no
+                self._catalogue_trouble(error)
+            return False
+        self._failures = 0
+        if not self._waiting or time.monotonic() - self._failed_s > WELL_S:
             self._trouble.end(waiting=len(self._waiting))
-        return error is not None and not kept
+        return True
 
-    def _failed(self, error: ArchiveError) -> None:
-        self._status.failures_total += 1
-        self._trouble.begin(str(error))
+    def _pause_s(self) -> float:
+        return PAUSE_S[min(self._failures // PARALLEL, len(PAUSE_S) - 1)]
 
     async def _keep(self, waiting: Waiting) -> None:
         # 1. its bytes, and that they are those that were sealed

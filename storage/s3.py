@@ -12,6 +12,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ import boto3
 import structlog
 from botocore.client import BaseClient
 from botocore.config import Config as BotoConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from config.model import Archive as Settings
 from storage.archive import (
@@ -34,7 +35,9 @@ from storage.archive import (
     Threads,
 )
 
-CONNECT_S, READ_S = 10, 30
+# The kernel takes megabytes for the server before we notice that it is slow: the answer may
+# take as long as a slow link needs for those.
+CONNECT_S, READ_S = 10, 120
 PATIENCE_S, SLOWEST = 60.0, 50_000  # an object may take this long, and this many bytes a second
 _UNSUPPORTED = (
     "BadDigest",
@@ -77,6 +80,7 @@ class S3Archive(Threads):
         self.name, self._settings = settings.name, settings
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
+        self._asking = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
         self._sends_sha256, self._compares_sha256 = True, False
         self._patience = 1.0  # grows where the link is so slow that nothing arrives in time
@@ -120,8 +124,9 @@ class S3Archive(Threads):
     def _put(
         self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, replace: bool
     ) -> Put:
-        if self._refuses_to_replace is None:
-            self._ask()
+        with self._asking:
+            if self._refuses_to_replace is None:
+                self._ask()
         bucket, extra = self._bucket_of(key), dict[str, Any]()
         if self._refuses_to_replace and not replace:
             extra["IfNoneMatch"] = "*"
@@ -313,9 +318,9 @@ class S3Archive(Threads):
         except (BotoCoreError, OSError) as error:
             if body is not None and body.late:
                 raise _Late from None
-            raise ArchiveError(
-                f"{self._where}: {type(error).__name__}: cannot be reached"
-            ) from None
+            late = isinstance(error, ReadTimeoutError)
+            what = f"gave no answer in {READ_S} s: too slow" if late else "cannot be reached"
+            raise ArchiveError(f"{self._where}: {type(error).__name__}: {what}") from None
 
 
 class _Unsupported(ArchiveError):

@@ -38,8 +38,9 @@ def ticks(later: int, earlier: int) -> int:
 
 def lost(packets: list[Packet]) -> int:
     numbers = {p.sequence for p in packets}
-    first = packets[0].sequence
-    return max((n - first) % 2**16 for n in numbers) + 1 - len(numbers)
+    first = packets[0].sequence  # others may come after it and count before
+    steps = [(n - first + 2**15) % 2**16 for n in numbers]
+    return max(steps) - min(steps) + 1 - len(numbers)
 
 
 def in_order(packets: list[Packet]) -> bool:

@@ -82,7 +82,7 @@ async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIt
                 "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
                 f" windows: [{{from: {moment}, to: 2090-01-01T00:00}}]}}\n"
                 f"stations: stations.yaml\nspool: spool\nworkers: 2\n"
-                f"archive:\n  url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
+                f"archives:\n- url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
                 f"  region: us-east-1\n  access_key_id: {KEY}\n"
                 f"  secret_access_key: ${{TEST_SECRET}}\n"
                 f'web: {{listen: "127.0.0.1:{port}", processes: 2}}\n'

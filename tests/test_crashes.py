@@ -1,0 +1,110 @@
+"""A crash between any two steps of the order of truth is repaired (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.fsck import Fsck
+from storage.index import parse_index
+from storage.repair import finish
+from storage.spool import CameraSpool, Numbers
+from tests.dying import UPLOADER, WRITER, write
+from tests.spools import UTC0, fill
+from tests.stack import until
+from tests.test_uploader import NOW, configure, opened, uploading
+
+pytest_plugins = ["tests.postgres"]
+
+
+def die(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a process that kills itself; fails when it does not."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.dying", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -9, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", UPLOADER)
+async def test_crash_of_the_uploader(
+    database_url: str, tmp_path: Path, step: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`step` names what it was about to do, or had just done: put-after is after the put and
+    before the commit."""
+    config = configure(tmp_path, database_url, "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000, segments=60).close()
+    fill(config.spool, camera="d", start_ms=NOW - 7_200_000, segments=60).close()
+    sealed = {}
+    for path in config.spool.glob("s/*/*/*.jsonl"):
+        index = parse_index(path.read_bytes())
+        assert index.seal is not None
+        sealed[path.parent.parent.name, index.header.record_seq] = index.seal.sha256
+    die("uploader", str(config.path), step, when)
+    for name in ("uploader.REMOVE_S", "uploader.LOOK_S", "keeper.LOOK_S"):
+        monkeypatch.setattr(f"storage.{name}", 0.1)
+    monkeypatch.setattr("storage.fsck.IN_FLIGHT_MS", -60_000)
+    async with uploading(config) as (uploader, catalogue, _):
+
+        async def left() -> int:
+            known = [await catalogue.in_spool(("e", "s", camera)) for camera in "cd"]
+            return sum(len(k) for k in known)
+
+        # all but the newest of each camera are past the rewind window
+        await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2, 30)
+        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0, 10)
+        while await left() != 2:
+            assert uploader.status.catalogue_ok
+            await asyncio.sleep(0.1)
+        assert uploader.keepers[0].status.failures_total == 0
+    async with opened(config) as (catalogue, archives):
+        fsck = Fsck(config, catalogue, archives, deep=True)
+        found = [f for name in await fsck.cameras() for f in await fsck.check(name)]
+        assert [f for f in found if f.where != "schedule"] == []
+        rows = [r for c in "cd" for r in await catalogue.recordings_of(("e", "s", c))]
+        assert len(rows) == len(sealed) == fsck.recordings
+        assert sorted(r["sha256"] for r in rows) == sorted(sealed.values())
+        assert all(len(r["archives"]) == 1 for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        (step, when)
+        for step, (_, function, _) in WRITER.items()
+        for when in ("before", *(("half",) if function == "write_all" else ()), "after")
+    ],
+)
+def test_crash_of_the_recorder(tmp_path: Path, step: str, when: str) -> None:
+    live = [line.split() for line in die("writer", str(tmp_path), step, when).stdout.splitlines()]
+    spool = CameraSpool(tmp_path, "e", "s", "c", Numbers())
+    bases = sorted(p.with_suffix("") for p in tmp_path.glob("s/c/*/*.jsonl"))
+    indexes = [i for b in bases if (i := finish(b)) is not None]
+    segments = [s for i in indexes for s in i.segments]
+    # what was live is there, and at most the one more whose line was written as it died
+    assert [(str(s.segment_no), s.sha256) for s in segments][: len(live)] == [
+        tuple(x) for x in live
+    ]
+    assert len(segments) - len(live) in (0, 1)
+    for index, base in zip(indexes, bases, strict=False):
+        assert index.seal is not None
+        media = base.with_name(base.name + ".mp4").read_bytes()
+        assert (
+            len(media) == index.seal.length == index.segments[-1].offset + index.segments[-1].length
+        )
+    spool.close()
+    write(tmp_path, UTC0 + 600_000, 5)
+    numbers = [
+        s.segment_no
+        for p in tmp_path.glob("s/c/*/*.jsonl")
+        for s in parse_index(p.read_bytes()).segments
+    ]
+    assert len(set(numbers)) == len(numbers) == len(segments) + 5
