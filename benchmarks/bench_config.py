@@ -24,7 +24,7 @@ election:
   windows: [{{from: 2026-11-29T06:00, to: 2026-11-30T03:00}}]
 stations: {}
 spool: spool
-archive: archive
+archives: [archive]
 """
 
 

@@ -1,8 +1,8 @@
 """Opening the catalogue's database, bringing its schema up to date, and its partitions.
 
-A migration takes no lock that anyone waits for longer than LOCK_MS: it gives up and is tried
-again. One that adds an index to a large table must do so CONCURRENTLY, one that adds a column
-without a default that rewrites the table.
+No call waits for PostgreSQL longer than COMMAND_S, also when the server hangs or its machine is
+gone without a word; migrations alone may take their time. How they keep out of everyone's way:
+storage/migrations/env.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from storage.schema import DAY_MS, PARTITIONED
 
 BUSY_MS = 10_000
-LOCK_MS = 5_000
-_LOCK = 7482  # of what changes the schema; any number that other programs do not use
+CONNECT_S = 5.0
+COMMAND_S = 5.0  # each statement, and as long again for the server to say that it was cancelled
+LOCK_MS = 2_000  # the longest that others wait behind a migration that waits for a lock
+IDLE_MS = 60_000  # a process that hangs in a transaction holds its locks no longer
+MIGRATIONS = Path(__file__).parent / "migrations"
+# advisory locks of what changes the schema; any numbers that other programs do not use
+_MIGRATION, _PARTITION = 7482, 7483
 
 
 class CatalogueError(RuntimeError):
@@ -36,13 +41,13 @@ async def open_database(url: str) -> AsyncEngine:
 
     `url` is sqlite:///path or postgresql://...; raises CatalogueError, without a password.
     """
-    engine = create_async_engine(_with_driver(url), pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    engine = _engine(url, COMMAND_S)
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(_migrate)
-    except (sa.exc.SQLAlchemyError, OSError) as error:
+        async with engine.connect() as connection:
+            behind = await connection.run_sync(_is_behind)
+        if behind:
+            await _migrate(url)
+    except (sa.exc.SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         await engine.dispose()
         shown = make_url(url).render_as_string(hide_password=True)
         raise CatalogueError(f"{shown}: {words(error)}") from None
@@ -56,7 +61,8 @@ async def make_partitions(connection: AsyncConnection, days: set[int]) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    await _lock(connection)
+    await connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
+    await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_PARTITION})"))
     for day in sorted(days):
         for table in PARTITIONED:
             name = f"{table.name}_{datetime.fromtimestamp(day * DAY_MS // 1000, UTC):%Y_%m_%d}"
@@ -72,13 +78,10 @@ async def make_partitions(connection: AsyncConnection, days: set[int]) -> None:
 
 def words(error: BaseException) -> str:
     """Return what a database error says, in one line, without the statement."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {COMMAND_S:.0f} s"
     cause = getattr(error, "orig", None) or error
     return " ".join(str(cause).split()) or type(cause).__name__
-
-
-async def _lock(connection: AsyncConnection) -> None:
-    await connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
-    await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
 def _with_driver(url: str) -> sa.URL:
@@ -100,17 +103,69 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _migrate(connection: sa.Connection) -> None:
+def _engine(url: str, command_s: float) -> AsyncEngine:
+    """`command_s` 0: each statement may take its time."""
+    parsed = _with_driver(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_async_engine(parsed)
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        return engine
+    settings = {
+        "statement_timeout": str(int(command_s * 1000)),
+        "idle_in_transaction_session_timeout": str(IDLE_MS),
+    }
+    limits = {
+        "timeout": CONNECT_S,
+        "command_timeout": command_s or None,
+        "server_settings": settings,
+    }
+    engine = create_async_engine(parsed, connect_args=limits)
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "close", _hang_up)
+    return engine
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool connect anew after a restart; unlike a ping this asks the server nothing."""
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
+
+
+def _hang_up(connection: Any, _record: object) -> None:
+    """End a connection that nobody uses without a word: a server that hangs would not answer."""
+    connection.driver_connection.terminate()
+
+
+def _alembic(connection: sa.Connection) -> Alembic:
     settings = Alembic()
-    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    settings.set_main_option("script_location", str(MIGRATIONS))
     settings.attributes["connection"] = connection
-    head = ScriptDirectory.from_config(settings).get_current_head()
-    if MigrationContext.configure(connection).get_current_revision() == head:
-        return
+    return settings
+
+
+def _is_behind(connection: sa.Connection) -> bool:
+    head = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() != head
+
+
+async def _migrate(url: str) -> None:
+    """Bring the schema up to date, one process at a time."""
+    engine = _engine(url, 0)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         # the write lock now, so that two processes that start do not both create the tables
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    command.upgrade(settings, "head")
+        # of the session, as a migration may need several transactions
+        connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MS}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION})")
+        connection.commit()
+    command.upgrade(_alembic(connection), "head")
+    connection.commit()

@@ -30,7 +30,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new, empty database: SQLite, then PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/catalogue.db"
-    address = request.getfixturevalue("postgres")
+    return new_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """A new, empty database on PostgreSQL."""
+    return new_database(postgres)
+
+
+def new_database(address: str) -> str:
+    """Make a database; returns its address."""
     name = f"kuager_{next(_numbers)}"
 
     async def create() -> None:
@@ -39,4 +49,4 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         await connection.close()
 
     asyncio.run(create())
-    return str(address).replace("/postgres?", f"/{name}?")
+    return address.replace("/postgres?", f"/{name}?")

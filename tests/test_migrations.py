@@ -1,0 +1,128 @@
+"""The schema of a catalogue in use changes, and nobody waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from storage import database
+from storage.catalogue import Catalogue
+from storage.database import CatalogueError
+from storage.index import Index
+from storage.schema import DAY_MS
+from storage.view import CameraView
+from tests.spools import UTC0, fill
+
+pytest_plugins = ["tests.postgres"]
+NAME = ("e", "s", "c")
+ADDS = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "HEAD"
+PARTITIONS = (
+    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'recordings'::regclass"
+)
+
+
+def upgrade():
+    for table in ("recordings", "archived"):
+        op.add_column(table, sa.Column("remark", sa.Text))
+    with op.get_context().autocommit_block():
+        columns = "(camera_pk, end_ms)"
+        op.execute(f"CREATE INDEX IF NOT EXISTS by_end ON ONLY recordings {columns}")
+        for name in op.get_bind().execute(sa.text(PARTITIONS)).scalars().all():
+            made = f"{name}_by_end"
+            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {made} ON {name} {columns}")
+            op.execute(f"ALTER INDEX by_end ATTACH PARTITION {made}")
+"""
+
+
+def recorded(spool: Path, day: int) -> list[Index]:
+    """Return the recordings of a camera on a day after the first."""
+    fill(spool, start_ms=UTC0 + day * DAY_MS).close()
+    view = CameraView(spool, "s", "c")
+    view.refresh()
+    return [index for _, index in view.recordings()]
+
+
+@asynccontextmanager
+async def long_reader(url: str) -> AsyncIterator[None]:
+    """Have somebody read recordings in a transaction that stays open."""
+    connection = await asyncpg.connect(url)
+    async with connection.transaction():
+        assert await connection.fetchval("SELECT count(*) FROM recordings") > 0
+        yield
+    await connection.close()
+
+
+async def test_a_new_day_does_not_wait_for_a_long_reader(postgres_url: str, tmp_path: Path) -> None:
+    catalogue, other = await Catalogue.open(postgres_url), await Catalogue.open(postgres_url)
+    try:
+        await catalogue.put_recordings(recorded(tmp_path / "first", 0))
+        async with long_reader(postgres_url):
+            second, third = (recorded(tmp_path / str(n), n) for n in (1, 2))
+            # two processes find the same new day at once, and one goes on to a third
+            await asyncio.gather(catalogue.put_recordings(second), other.put_recordings(second))
+            await other.put_recordings(third)
+            rows = await catalogue.recordings_between(NAME, UTC0 + DAY_MS, UTC0 + 3 * DAY_MS)
+            assert len(rows) == len(second) + len(third)
+    finally:
+        await catalogue.close()
+        await other.close()
+
+
+async def test_a_migration_under_a_long_reader_holds_up_nobody(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = await Catalogue.open(postgres_url)
+    every = recorded(tmp_path / "spool", 0)
+    rounds = 0
+
+    async def write() -> None:
+        nonlocal rounds
+        while True:  # ends with an error when the database refuses or does not answer in time
+            await catalogue.put_recordings(every)
+            rounds += 1
+            await asyncio.sleep(0.05)
+
+    try:
+        await catalogue.put_recordings(every)
+        changed = tmp_path / "migrations"
+        shutil.copytree(database.MIGRATIONS, changed)
+        head = max(p.stem[:4] for p in (changed / "versions").glob("0*.py"))
+        (changed / "versions" / "9999_test.py").write_text(ADDS.replace("HEAD", head))
+        monkeypatch.setattr(database, "MIGRATIONS", changed)
+        monkeypatch.setattr(database, "LOCK_MS", 300)
+        writer = asyncio.create_task(write())
+        async with long_reader(postgres_url):
+            with pytest.raises(CatalogueError, match="lock timeout"):
+                await Catalogue.open(postgres_url)
+            assert not writer.done()
+        # several start at once on the new version, and writers of the old one go on
+        opened = await asyncio.gather(*(Catalogue.open_patiently(postgres_url) for _ in range(3)))
+        for one in opened:
+            await one.close()
+        before = rounds
+        while rounds < before + 3:
+            assert not writer.done()
+            await asyncio.sleep(0.05)
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer
+        connection = await asyncpg.connect(postgres_url)
+        names = "indexrelid::regclass::text ~ 'by_end'"
+        found = await connection.fetch(f"SELECT indisvalid FROM pg_index WHERE {names}")
+        assert [row[0] for row in found] == [True, True]  # of the table and of its one day
+        await connection.close()
+        assert len(await catalogue.recordings_between(NAME, UTC0, UTC0 + DAY_MS)) == len(every)
+        await catalogue.put_recordings(recorded(tmp_path / "next", 1))
+    finally:
+        await catalogue.close()
