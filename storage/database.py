@@ -47,7 +47,7 @@ async def open_database(url: str) -> AsyncEngine:
             behind = await connection.run_sync(_is_behind)
         if behind:
             await _migrate(url)
-    except (sa.exc.SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
+    except (sa.exc.SQLAlchemyError, OSError, CatalogueError) as error:
         await engine.dispose()
         shown = make_url(url).render_as_string(hide_password=True)
         raise CatalogueError(f"{shown}: {words(error)}") from None
@@ -165,7 +165,10 @@ def _upgrade(connection: sa.Connection) -> None:
     else:
         # of the session, as a migration may need several transactions
         connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MS}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION})")
+        try:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION})")
+        except sa.exc.DBAPIError:
+            raise CatalogueError("another process is changing the schema") from None
         connection.commit()
     command.upgrade(_alembic(connection), "head")
     connection.commit()

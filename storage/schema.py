@@ -67,7 +67,8 @@ recordings = sa.Table(
     sa.Column("sha256", Digest, nullable=False),
     sa.Column("overlaps", sa.Boolean, nullable=False),
     sa.Column("removed_ms", sa.BigInteger),  # from the spool
-    sa.Index("recordings_by_time", "camera_pk", "start_ms"),
+    # with all that a timeline shows: a camera's rows lie far apart, its index entries together
+    sa.Index("recordings_by_time", "camera_pk", "start_ms", "end_ms", "record_seq", "day"),
     sa.Index("recordings_by_segment", "camera_pk", "first_segment_no"),
 )
 archived = sa.Table(  # a row once an archive has a recording, verified
@@ -84,6 +85,13 @@ archived = sa.Table(  # a row once an archive has a recording, verified
     sa.Column("locked_until_ms", sa.BigInteger),  # by Object Lock
     sa.Column("removed_ms", sa.BigInteger),
     sa.Column("removed_reason", sa.Text),
+)
+sa.Index(
+    "archived_removed",
+    archived.c.camera_pk,
+    archived.c.record_seq,
+    postgresql_where=archived.c.removed_ms.is_not(None),
+    sqlite_where=archived.c.removed_ms.is_not(None),
 )
 gaps = sa.Table(
     "gaps",

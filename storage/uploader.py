@@ -24,6 +24,7 @@ import structlog
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue, InSpool, Name
+from storage.database import words
 from storage.files import replace_file
 from storage.index import LONGEST_MS, Gap, Index
 from storage.keeper import LOOK_S, PAUSE_S, Keeper, Waiting
@@ -115,7 +116,7 @@ class Uploader:
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
 
     def _catalogue_refuses(self, error: BaseException) -> None:
-        self._trouble.begin(" ".join(str(error).split())[:300] or type(error).__name__)
+        self._trouble.begin(words(error)[:300])
 
     # -- finding -------------------------------------------------------------------------
 

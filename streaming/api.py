@@ -105,7 +105,7 @@ async def _catalogued(
     views: Views, station: Station, camera: Camera, from_ms: int, to_ms: int
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
     name = views.name(station, camera.id)
-    rows = await views.ask(lambda c: c.recordings_between(name, from_ms, to_ms)) or []
+    rows = await views.ask(lambda c: c.timeline(name, from_ms, to_ms)) or []
     gaps = await views.ask(lambda c: c.gaps_between(name, from_ms, to_ms)) or []
     return (
         {r["record_seq"]: _recording(r) for r in rows},

@@ -21,27 +21,40 @@ from tests.spools import UTC0, fill
 
 pytest_plugins = ["tests.postgres"]
 NAME = ("e", "s", "c")
-ADDS = """
+COLUMNS = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9998"
+down_revision = "HEAD"
+
+
+def upgrade():
+    for table in ("recordings", "archived"):
+        op.add_column(table, sa.Column("remark", sa.Text))
+"""
+INDEX = """
 import sqlalchemy as sa
 from alembic import op
 
 revision = "9999"
-down_revision = "HEAD"
+down_revision = "9998"
 PARTITIONS = (
     "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'recordings'::regclass"
 )
 
 
 def upgrade():
-    for table in ("recordings", "archived"):
-        op.add_column(table, sa.Column("remark", sa.Text))
+    columns = "(camera_pk, end_ms)"
     with op.get_context().autocommit_block():
-        columns = "(camera_pk, end_ms)"
-        op.execute(f"CREATE INDEX IF NOT EXISTS by_end ON ONLY recordings {columns}")
+        op.execute("DROP INDEX IF EXISTS by_end")  # what an earlier attempt left
+        op.execute(f"CREATE INDEX by_end ON ONLY recordings {columns}")
         for name in op.get_bind().execute(sa.text(PARTITIONS)).scalars().all():
-            made = f"{name}_by_end"
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {made} ON {name} {columns}")
-            op.execute(f"ALTER INDEX by_end ATTACH PARTITION {made}")
+            op.execute("SET lock_timeout = 0")  # these wait for others, and nobody for them
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}_by_end")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name}_by_end ON {name} {columns}")
+            op.execute("SET lock_timeout = 300")
+            op.execute(f"ALTER INDEX by_end ATTACH PARTITION {name}_by_end")
 """
 
 
@@ -98,7 +111,8 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         changed = tmp_path / "migrations"
         shutil.copytree(database.MIGRATIONS, changed)
         head = max(p.stem[:4] for p in (changed / "versions").glob("0*.py"))
-        (changed / "versions" / "9999_test.py").write_text(ADDS.replace("HEAD", head))
+        (changed / "versions" / "9998_test.py").write_text(COLUMNS.replace("HEAD", head))
+        (changed / "versions" / "9999_test.py").write_text(INDEX)
         monkeypatch.setattr(database, "MIGRATIONS", changed)
         monkeypatch.setattr(database, "LOCK_MS", 300)
         writer = asyncio.create_task(write())

@@ -46,7 +46,8 @@ def upgrade() -> None:
         sa.Column("removed_ms", sa.BigInteger),
         postgresql_partition_by="RANGE (day)",
     )
-    op.create_index("recordings_by_time", "recordings", ["camera_pk", "start_ms"])
+    timeline = ["camera_pk", "start_ms", "end_ms", "record_seq", "day"]
+    op.create_index("recordings_by_time", "recordings", timeline)
     op.create_index("recordings_by_segment", "recordings", ["camera_pk", "first_segment_no"])
     op.create_table(
         "archived",
@@ -62,6 +63,14 @@ def upgrade() -> None:
         sa.Column("removed_ms", sa.BigInteger),
         sa.Column("removed_reason", sa.Text),
         postgresql_partition_by="RANGE (day)",
+    )
+    removed = sa.text("removed_ms IS NOT NULL")
+    op.create_index(
+        "archived_removed",
+        "archived",
+        ["camera_pk", "record_seq"],
+        postgresql_where=removed,
+        sqlite_where=removed,
     )
     op.create_table(
         "gaps",
