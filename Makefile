@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table chaos bench-record bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bench-record bench-time time-table screenshot clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -50,6 +50,9 @@ time-table: setup ## the table of docs/time.md
 
 fault-table: setup ## what operators see of each fault of a camera: the table of docs/operations.md
 	@$(PY) -m tests.faults
+
+crash-table: setup ## crashes at every step of the order of truth: the table of docs/crashes.md
+	@$(PY) -m tests.crash_table 2>/dev/null | grep "^|"
 
 chaos: setup ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
