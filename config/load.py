@@ -10,6 +10,7 @@ from typing import Any
 from config.credentials import Credentials, take_secret
 from config.csvfile import read_csv
 from config.files import read_text, reason
+from config.limits import SpoolLimits
 from config.model import Config, Election, Station, Web, is_zone
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
@@ -187,6 +188,7 @@ def _config(
         election=file.election,
         stations=stations,
         spool=spool,
+        spool_limits=SpoolLimits(file.spool_warn, file.spool_reserve, file.spool_mounted),
         archives=archives,
         archives_needed=file.archives_needed or len(archives),
         database_url=database,

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from config.limits import SpoolLimits
 from config.problems import Problem, Wrong, did_you_mean
 from config.secrets import SecretUrl, check_url, redact
 
@@ -364,6 +365,7 @@ class Config(Model):
     election: Election
     stations: tuple[Station, ...]
     spool: Path
+    spool_limits: SpoolLimits = SpoolLimits()
     archives: tuple[Archive, ...]
     archives_needed: int
     database_url: str = Field(repr=False)

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from config.limits import Reserve, SpoolLimits, reserve
 from config.model import Archive, Election, HttpUrl, Model, Station, check_path, seconds
 from config.problems import Wrong
 from config.secrets import check_url
@@ -33,6 +34,19 @@ def _listen(value: object) -> Listen:
 def _rewind(value: object) -> int:
     if not 60 <= (found := seconds(value)) <= 366 * 86400:
         raise Wrong("shorter than a minute or longer than a year", "write 1m to 366d")
+    return found
+
+
+def _marks(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise Wrong("not a list of lengths of time", "write [24h, 6h, 2h], or [] for none")
+    return tuple(sorted({seconds(one) for one in value}, reverse=True))
+
+
+def _yes(value: object) -> bool:
+    found = {"true": True, "false": False}.get(str(value).strip().lower())
+    if found is None:
+        raise Wrong("neither true nor false", "write one of them")
     return found
 
 
@@ -74,6 +88,9 @@ class ConfigFile(Model):
     election: Election
     stations: PathText
     spool: PathText
+    spool_warn: Annotated[tuple[int, ...], PlainValidator(_marks)] = SpoolLimits().warn_s
+    spool_reserve: Annotated[Reserve, PlainValidator(reserve)] = Reserve()
+    spool_mounted: Annotated[bool, PlainValidator(_yes)] = False
     archives: tuple[Archive, ...] = Field(min_length=1)
     archives_needed: int | None = Field(default=None, ge=1)
     database: Annotated[str, AfterValidator(_database)] | None = None

@@ -128,7 +128,8 @@ class Supervisor:
 
 async def _recorder(config: Config, share: int, shares: int) -> None:
     cameras = targets(config, share, shares)
-    await Worker(cameras, config.spool, find_ffmpeg(config.ffmpeg), share).run()
+    ffmpeg = find_ffmpeg(config.ffmpeg)
+    await Worker(cameras, config.spool, ffmpeg, share, config.spool_limits).run()
 
 
 async def _uploader(config: Config) -> None:

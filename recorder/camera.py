@@ -18,17 +18,20 @@ import structlog
 from config.schedule import Window, clip
 from config.secrets import redact_text
 from recorder.clock import Clock
+from recorder.disk import SpoolDisk
 from recorder.ffmpeg import FfmpegSource
 from recorder.rtsp import DescribeFailed, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
+from storage.disk import Refusal
 from storage.index import GapCause
 from storage.spool import CameraSpool, Numbers, SpoolBusy
 
 CONNECT_S = 10.0  # for an answer
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+REFUSED_S = 0.5  # between looks whether the spool takes recordings again
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
 
 log = structlog.get_logger()
@@ -71,8 +74,16 @@ class Status:
 class CameraRecorder:
     """Records one camera into its spool until cancelled."""
 
-    def __init__(self, target: Target, spool: Path, ffmpeg: str, clock: Clock, pool: Executor):
-        self.target = target
+    def __init__(
+        self,
+        target: Target,
+        spool: Path,
+        ffmpeg: str,
+        clock: Clock,
+        pool: Executor,
+        disk: SpoolDisk,
+    ):
+        self.target, self.disk = target, disk
         self.status = Status(State.IDLE, int(clock.now_ms()))
         self._root, self._ffmpeg, self.clock, self._pool = spool, ffmpeg, clock, pool
         self.log = log.bind(camera=target.name)
@@ -82,6 +93,8 @@ class CameraRecorder:
         self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
+        self._refused: Refusal | None = None  # by the disk, before it could be opened
+        self._told = False  # why nothing is recorded, in a line of this camera's own
 
     def move(self, event: Event) -> None:
         """Change the state as the table says; KeyError for what it does not have."""
@@ -117,6 +130,11 @@ class CameraRecorder:
         told = ""
         t = self.target
         while True:
+            if (refusal := self.disk.refusal) is not None:
+                self._refused = refusal
+                self.status.cause, self.status.detail = refusal.cause, refusal.detail
+                await asyncio.sleep(REFUSED_S)
+                continue
             try:
                 floor = Numbers.by_clock(self.clock.now_ms())
                 spool: CameraSpool = await self.thread(
@@ -141,6 +159,8 @@ class CameraRecorder:
     async def _run_once(self, window: Window) -> SourceEnd | None:
         """Hold one session; None when the window closed. Any failure is an end with a cause."""
         assert self._spool is not None
+        if (refusal := self.disk.refusal) is not None:
+            return SourceEnd(refusal.cause, refusal.detail)
         try:
             description = await describe(self.target.url, CONNECT_S)
             if description.video == "mjpeg":
@@ -166,15 +186,36 @@ class CameraRecorder:
     async def _back_off(self, end: SourceEnd, window: Window) -> None:
         status = self.status
         self.move(Event.ENDED)
-        if end.cause != status.cause:
-            self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
-        status.cause, status.detail = end.cause, end.detail
+        self.tell(end)
         await self._disk(self._note_gap, end, window)
+        if self._refused_for(end.cause):
+            await self._pause(end.cause, window)
         pause_s = min(LADDER_S[-1], LADDER_S[self._rung] * random.uniform(0.7, 1.3))
         self._rung = min(self._rung + 1, len(LADDER_S) - 1)
         status.retries += 1
         await asyncio.sleep(pause_s)
         self.move(Event.RETRY)
+
+    async def _pause(self, cause: GapCause, window: Window) -> None:
+        """Wait until the disk takes recordings again, or refuses for another cause."""
+        while self.clock.now_ms() < window.end_ms:
+            await asyncio.sleep(REFUSED_S)
+            if not self._refused_for(cause):
+                break
+        self._rung = 0
+        await self._disk(self._write_gaps)
+
+    def tell(self, end: SourceEnd) -> None:
+        """Say why nothing is recorded, once a cause; what all cameras suffer the disk says."""
+        status, refusal = self.status, self.disk.refusal
+        if end.cause != status.cause:
+            self._told = refusal is None or refusal.detail != end.detail
+            if self._told:
+                self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
+        status.cause, status.detail = end.cause, end.detail
+
+    def _refused_for(self, cause: GapCause) -> bool:
+        return self.disk.refusal is not None and self.disk.refusal.cause is cause
 
     def recorded(self, segment_no: int, size: int, healthy_s: float) -> None:
         """Take note of a written segment; `healthy_s` is how long its session has recorded."""
@@ -182,7 +223,7 @@ class CameraRecorder:
         if status.state is State.CONNECTING:
             self.move(Event.SEGMENT)
             status.runs += 1
-            if status.cause is not None:
+            if status.cause is not None and self._told:
                 self.log.info("Recording again", after=status.cause.value)
             status.cause = status.detail = None
         if healthy_s > HEALTHY_S:
@@ -200,6 +241,8 @@ class CameraRecorder:
     def tick(self) -> None:
         """Check the deadlines; the worker calls this about twice a second."""
         if self._session is not None:
+            if (refusal := self.disk.refusal) is not None:
+                self._session.end(SourceEnd(refusal.cause, refusal.detail))
             self._session.tick()
         if self._spool is None or self.status.state in (State.IDLE, State.RECORDING, State.STALLED):
             return
@@ -229,7 +272,9 @@ class CameraRecorder:
         assert spool is not None
         now_ms = int(self.clock.now_ms())
         covered = spool.covered_until_ms
-        if spool.last_end_reason in (None, GapCause.RECORDER_CRASHED) and covered is not None:
+        if self._refused is not None:
+            cause, detail = self._refused.cause, self._refused.detail
+        elif spool.last_end_reason in (None, GapCause.RECORDER_CRASHED) and covered is not None:
             cause, detail = GapCause.RECORDER_CRASHED, "the recorder ended without a word"
         else:
             cause = spool.last_end_reason or GapCause.RECORDER_STOPPED
@@ -267,6 +312,7 @@ class CameraRecorder:
             return
         gap = spool.open_gap
         if gap is not None and gap.cause is end.cause:
+            spool.write_gaps()
             return
         if gap is not None:
             spool.end_gap(now_ms)
@@ -274,12 +320,22 @@ class CameraRecorder:
         if start_ms < window.end_ms:
             spool.begin_gap(start_ms, end.cause, redact_text(end.detail))
 
+    def _write_gaps(self) -> None:
+        assert self._spool is not None
+        self._spool.write_gaps()
+
     # -- helpers -------------------------------------------------------------------------
 
     async def thread(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do something with the disk, one thing at a time per camera."""
         async with self._one_at_a_time:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+            with self.disk.at_work(self.target.name):
+                done = asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+                try:
+                    return await asyncio.shield(done)
+                except asyncio.CancelledError:  # a thread cannot be: it has the spool until then
+                    await asyncio.wait({done})
+                    raise
 
     async def _disk(self, work: Callable[..., Any], *args: Any) -> None:
         """Do something with the disk that must not end the camera's life when it fails."""

@@ -103,7 +103,6 @@ class FfmpegSource:
         self._description = description
         self._audio = description.audio if keep_audio else None
         self._clock_ms = clock_ms
-        self._reading: asyncio.ReadTransport | None = None
         self._said: deque[str] = deque(maxlen=20)
         self.transcoded = tuple(
             kind
@@ -177,12 +176,13 @@ class FfmpegSource:
         finally:
             os.close(writing)
         words = asyncio.create_task(self._listen(child))
+        pipe: asyncio.ReadTransport | None = None
         try:
             assert child.stdin is not None
             child.stdin.write(self._playlist())
             child.stdin.close()
             loop = asyncio.get_running_loop()
-            self._reading, _ = await loop.connect_read_pipe(
+            pipe, _ = await loop.connect_read_pipe(
                 lambda: _Reader(demuxer, ended, self._clock_ms), os.fdopen(reading, "rb", 0)
             )
             await ended
@@ -190,21 +190,11 @@ class FfmpegSource:
                 await asyncio.wait_for(child.wait(), 0.2)
             code = child.returncode
         finally:
-            if self._reading is not None:
-                self._reading.close()
+            if pipe is not None:
+                pipe.close()
             await _stop(child)
             words.cancel()
         return demuxer.end or self._verdict(code)
-
-    def pause(self) -> None:
-        """Stop reading the pipe: ffmpeg then waits, and after it the camera."""
-        if self._reading is not None:
-            self._reading.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._reading is not None and not self._reading.is_closing():
-            self._reading.resume_reading()
 
     async def _listen(self, child: asyncio.subprocess.Process) -> None:
         assert child.stderr is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from config.schedule import Window
+from recorder import disk
 from recorder.clock import clock_state
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
 from recorder.source import Frame, Source, SourceEnd
@@ -24,7 +25,7 @@ SILENCE_S = 5.0  # without a picture: the session is ended
 SOUND_S = 10.0  # without sound where it was promised
 DEAF_MS = 600_000  # until it is asked for again
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
-MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes that wait for a slow disk before the camera must wait
+MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
 
 
 class Session:
@@ -32,12 +33,11 @@ class Session:
 
     def __init__(self, camera: CameraRecorder, source: Source, spool: CameraSpool, window: Window):
         self._camera, self._source, self._spool, self._window = camera, source, spool, window
-        self._clock = camera.clock
+        self._clock, self._disk = camera.clock, camera.disk
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[SourceEnd | None] = loop.create_future()
         self._queue: asyncio.Queue[Cut] = asyncio.Queue()
         self._unwritten = 0
-        self._paused = False
         self._cutter: Cutter | None = None
         self._tracks: list[TrackInit] = []
         self._transcoded: tuple[str, ...] = ()
@@ -82,23 +82,29 @@ class Session:
         drained.cancel()
         writer.cancel()
         await asyncio.wait({writer})
+        self._disk.waiting -= self._unwritten  # what the disk refused
+        self._unwritten = 0
         cause = GapCause.RECORDER_STOPPED if end is None else end.cause
         try:
             await self._camera.thread(self._spool.seal, cause)
-        except OSError:
-            self._spool.abandon()
+        except OSError as error:
+            self._spool.abandon((await self._disk.why(error)).cause)
+            self._camera.log.warning(
+                "A recording could not be sealed; that is done when the disk takes it",
+                why=error.strerror,
+            )
 
-    def end(self, end: SourceEnd | None) -> None:
-        """End the session; the first reason counts."""
-        if not self._ended.done():
+    def end(self, end: SourceEnd | None) -> bool:
+        """End the session; the first reason counts, and only that is True."""
+        first = not self._ended.done()
+        if first:
             self._ended.set_result(end)
+        return first
 
     def tick(self) -> None:
         """Check the deadlines of this session."""
         if self._clock.now_ms() >= self._window.end_ms + TAIL_MS:
             self.end(None)
-        if self._paused:
-            return
         waited_s = self._loop.time() - self._waiting_since
         if self._pictures == 0:
             if waited_s > FIRST_S:
@@ -150,11 +156,14 @@ class Session:
     def _take(self, cuts: Sequence[Cut]) -> None:
         for cut in cuts:
             self._unwritten += cut.size
+            self._disk.waiting += cut.size
             self._queue.put_nowait(cut)
-        if self._unwritten > MAX_UNWRITTEN and not self._paused:
-            self._paused = True
-            self._source.pause()
-            self._camera.log.warning("The spool is slower than the camera", waiting=self._unwritten)
+        if self._unwritten > MAX_UNWRITTEN or self._disk.waiting > disk.MAX_WAITING:
+            # what waits is written all the same, however long it takes; then it goes on
+            text = f"the disk is too slow: {disk.human(self._unwritten)} of this camera wait for it"
+            end = SourceEnd(GapCause.DISK_FAILED, text)
+            if self.end(end):
+                self._camera.tell(end)
 
     # -- the writer ----------------------------------------------------------------------
 
@@ -165,24 +174,23 @@ class Session:
                 segment: Segment | None = await self._camera.thread(self._write, cut)
             except Exception as error:
                 if isinstance(error, OSError):
-                    text = f"the spool cannot be written: {error.strerror}"
-                    self.end(SourceEnd(GapCause.DISK_FULL, text))
+                    refusal = await self._disk.why(error)
+                    end = SourceEnd(refusal.cause, refusal.detail)
                 else:
                     self._camera.log.exception("A fault of the recorder while writing")
                     text = f"a fault of the recorder: {error!r}"
-                    self.end(SourceEnd(GapCause.STREAM_BROKEN, text))
-                self._spool.abandon()
+                    end = SourceEnd(GapCause.STREAM_BROKEN, text)
+                self.end(end)
+                self._spool.abandon(end.cause)
                 return
             self._unwritten -= cut.size
+            self._disk.waiting -= cut.size
             self._queue.task_done()
             if segment is not None:
                 now = self._loop.time()
                 self._recording_since = self._recording_since or now
                 healthy_s = now - self._recording_since
                 self._camera.recorded(segment.segment_no, segment.length, healthy_s)
-            if self._paused and self._unwritten < MAX_UNWRITTEN // 2:
-                self._paused, self._waiting_since = False, self._loop.time()
-                self._source.resume()
 
     def _write(self, cut: Cut) -> Segment | None:
         """Write a segment, in a thread; None where the schedule has not begun."""

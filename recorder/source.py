@@ -49,9 +49,3 @@ class Source(Protocol):
     async def run(self, sink: Sink) -> SourceEnd:
         """Yield into the sink until the session ends; cancelling it ends the session."""
         ...
-
-    def pause(self) -> None:
-        """Stop reading: the sink is full."""
-
-    def resume(self) -> None:
-        """Read on."""

@@ -13,16 +13,19 @@ from pathlib import Path
 import orjson
 import structlog
 
+from config.limits import SpoolLimits
 from config.model import Config
 from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
+from recorder.disk import SpoolDisk
 from storage.files import replace_file
 
 STATUS_FORMAT = "status/1"
 TICK_S = 0.5
-STATUS_EVERY = 4  # ticks
-DISK_THREADS = 8
+LOOK_S = 1.0  # between looks at the spool's disk
+STATUS_S = 2.0
+DISK_THREADS = 32  # so that some cameras' slow files leave room for the others
 ANEW_S = 5.0  # until a camera is tried again whose recorder failed
 SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
 
@@ -50,23 +53,38 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
 class Worker:
     """Runs the cameras of one share until cancelled."""
 
-    def __init__(self, cameras: Sequence[Target], spool: Path, ffmpeg: str, share: int = 0):
+    def __init__(
+        self,
+        cameras: Sequence[Target],
+        spool: Path,
+        ffmpeg: str,
+        share: int = 0,
+        limits: SpoolLimits = SpoolLimits(),  # noqa: B008
+    ):
         self._clock = Clock()
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._spool, self._ffmpeg = spool, ffmpeg
+        self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
         self.cameras = [self._camera(t) for t in cameras]
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     def _camera(self, target: Target) -> CameraRecorder:
-        return CameraRecorder(target, self._spool, self._ffmpeg, self._clock, self._pool)
+        return CameraRecorder(target, self._spool, self._ffmpeg, self._clock, self._pool, self.disk)
+
+    def _written_bytes(self) -> int:
+        return sum(c.status.bytes for c in self.cameras)
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
         log.info("Recorder started", cameras=len(self.cameras))
+        await self.disk.look()
         spread_s = min(5.0, SPREAD_S * len(self.cameras))
         lives = [asyncio.create_task(self._live(n, spread_s)) for n in range(len(self.cameras))]
         try:
-            await self._tick_for_ever()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tick_for_ever())
+                tasks.create_task(self._look_for_ever())
+                tasks.create_task(self._tell_for_ever())
         finally:
             for life in lives:
                 life.cancel()
@@ -74,6 +92,7 @@ class Worker:
                 await asyncio.wait(lives)
             self._pool.shutdown()
             self._write_status()
+            self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")
 
     async def _live(self, n: int, spread_s: float) -> None:
@@ -88,7 +107,6 @@ class Worker:
                 self.cameras[n] = self._camera(target)
 
     async def _tick_for_ever(self) -> None:
-        count = 0
         while True:
             if jumped_ms := self._clock.follow():
                 log.error("The clock of this machine was set", by_ms=round(jumped_ms))
@@ -96,18 +114,26 @@ class Worker:
                     camera.clock_jumped(jumped_ms)
             for camera in self.cameras:
                 camera.tick()
-            if count % STATUS_EVERY == 0:
-                await asyncio.get_running_loop().run_in_executor(self._pool, self._write_status)
-            count += 1
+            self.disk.tick()
             await asyncio.sleep(TICK_S)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await self.disk.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _tell_for_ever(self) -> None:
+        while True:
+            await self.disk.thread(self._write_status)
+            await asyncio.sleep(STATUS_S)
 
     def _write_status(self) -> None:
         record = {
             "kuager": STATUS_FORMAT,
             "pid": os.getpid(),
             "written_ms": int(self._clock.now_ms()),
+            "spool": self.disk.status_dict(),
             "cameras": {c.target.name: c.status_dict() for c in self.cameras},
         }
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
-            self._status.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._status, orjson.dumps(record))

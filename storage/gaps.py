@@ -75,6 +75,12 @@ class GapJournal:
 
     def _write(self, record: dict[str, Any]) -> None:
         self._unwritten.append(record)
+        self.write()
+
+    def write(self) -> None:
+        """Write the lines that the disk refused; nothing to do without any."""
+        if not self._unwritten:
+            return
         lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE) for r in self._unwritten]
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:

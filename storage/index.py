@@ -29,6 +29,7 @@ class GapCause(StrEnum):
     PARAMETERS_CHANGED = "parameters_changed"
     CLOCK_JUMP = "clock_jump"
     DISK_FULL = "disk_full"
+    DISK_FAILED = "disk_failed"
     RECORDER_STOPPED = "recorder_stopped"
     RECORDER_CRASHED = "recorder_crashed"
 

@@ -15,8 +15,13 @@ from storage.index import FormatError, GapCause, Index, Seal, parse_index
 log = structlog.get_logger()
 
 
-def finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | None:
+def finish(
+    base: Path, reason: GapCause = GapCause.RECORDER_CRASHED, *, anew: bool = False
+) -> Index | None:
     """Return the sealed index of a recording; seal it first if its recorder died.
+
+    `anew` is for a recording of which the disk refused a write or a flush: what can be read may
+    then be in memory only, and counts as flushed; it is written again, to another place.
 
     None when it has no whole segment: then its files are removed, or set aside where they
     hold bytes that no index line describes.
@@ -34,7 +39,7 @@ def finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | 
             file=str(index_path),
             why=str(error),
         )
-    if index and index.seal:
+    if index and index.seal and not anew:
         return index
     if index is None or not media.exists():
         for path in (media, index_path):
@@ -57,7 +62,8 @@ def finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | 
         index_path.unlink()
         return None
     last = index.segments[-1]
-    index.seal = Seal(
+    sealed = index.seal if index.seal and good == index.seal.segments else None
+    index.seal = sealed or Seal(
         sealed_ms=time.time_ns() // 1_000_000,
         segments=good,
         length=last.offset + last.length,
@@ -65,9 +71,12 @@ def finish(base: Path, reason: GapCause = GapCause.RECORDER_CRASHED) -> Index | 
         end_ms=index.end_ms,
         end_reason=reason,
     )
-    os.truncate(media, index.seal.length)
-    with media.open("rb") as file:
-        os.fsync(file.fileno())
+    if anew:
+        replace_file(media, media.read_bytes()[: index.seal.length], durable=True)
+    else:
+        os.truncate(media, index.seal.length)
+        with media.open("rb") as file:
+            os.fsync(file.fileno())
     replace_file(index_path, b"".join(lines[: good + 1]) + index.seal.to_line(), durable=True)
     log.warning("A recording that was not finished was sealed", file=str(media), segments=good)
     return index

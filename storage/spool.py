@@ -7,6 +7,7 @@ blocks on the disk: a recorder calls them from a thread, one at a time per camer
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -113,7 +114,7 @@ class _Recording:
         self.end_ms = start_ms
         phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
         self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
-        base.parent.mkdir(parents=True, exist_ok=True)
+        base.parent.mkdir(exist_ok=True)  # not its parents: a disk that is gone is not made up
         self.directory = base.parent
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.base = base
@@ -182,18 +183,34 @@ class CameraSpool:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._recording: _Recording | None = None
         self._run: Run | None = None
-        self._abandoned: Path | None = None
-        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise SpoolBusy(f"{self.directory}: another process records this camera") from None
+        self._abandoned: dict[Path, GapCause] = {}  # recordings that the disk refused, and why
+        self._told: set[Path] = set()
+        self._lock = self._take_lock()
         try:
             self._recover(floor)
         except BaseException:
             os.close(self._lock)
             raise
+
+    def _take_lock(self) -> int:
+        fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise SpoolBusy(f"{self.directory}: another process records this camera") from None
+        return fd
+
+    def _renew_lock(self) -> None:
+        """Lock the file that is there now: a disk that went and came back has another."""
+        ours = os.fstat(self._lock)
+        there = (self.directory / "lock").stat()
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+            try:
+                lock, self._lock = self._lock, self._take_lock()
+            except SpoolBusy as busy:
+                raise OSError(errno.EBUSY, str(busy)) from None
+            os.close(lock)
 
     # -- state at start ------------------------------------------------------------------
 
@@ -208,6 +225,8 @@ class CameraSpool:
             known = {k: state[k] for k in Numbers.__slots__ if k in state}
             self.numbers = Numbers(**known)
             rebooted = state.get("boot") != boot_id()
+            for name in state.get("unfinished", ()):
+                self._abandoned[self.directory / name] = GapCause.DISK_FAILED
             self._recover_recording(self.directory / state["recording"], rebooted)
         self._gaps.carried_to(self.numbers.gap_no)
 
@@ -335,9 +354,8 @@ class CameraSpool:
         return segment
 
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
-        if self._abandoned is not None:
-            finish(self._abandoned, GapCause.DISK_FULL)
-            self._abandoned = None
+        self._renew_lock()
+        self._finish_abandoned()
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
@@ -367,6 +385,7 @@ class CameraSpool:
             "kuager": CAMERA_FORMAT,
             "segment_no": self.next_segment_no,
             "recording": name,
+            "unfinished": [f"{b.parent.name}/{b.name}" for b in self._abandoned],
             "boot": boot_id(),
         }
         # camera.json first: a recorder that dies here leaves a name without a file, which the
@@ -386,12 +405,29 @@ class CameraSpool:
         if reason is not None:
             self._run, self.last_end_reason = None, reason
 
-    def abandon(self) -> None:
-        """Give up the recording that the disk refused; it is finished before the next begins."""
+    def abandon(self, cause: GapCause) -> None:
+        """Give up the recording that the disk refused, for this cause; it is finished before the
+        next begins or, where the disk refuses that too, before a later one."""
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
-            self._abandoned = recording.base
+            self._abandoned[recording.base] = cause
             recording.close()
+
+    def _finish_abandoned(self) -> None:
+        for base, cause in list(self._abandoned.items()):
+            try:
+                finish(base, cause, anew=cause is GapCause.DISK_FAILED)
+            except OSError as error:  # its own files may be spoilt for good: go on beside them
+                if base not in self._told:
+                    self._told.add(base)
+                    log.error(
+                        "A recording cannot be finished; it is tried again with every new one",
+                        file=str(base.with_name(base.name + ".mp4")),
+                        why=error.strerror,
+                    )
+            else:
+                del self._abandoned[base]
+                self._told.discard(base)
 
     def close(self) -> None:
         """Give up the lock; the recording in the making must have been sealed."""
@@ -417,6 +453,10 @@ class CameraSpool:
     def end_gap(self, end_ms: int) -> None:
         """Journal that the open gap ended; nothing to do without one."""
         self._gaps.end(end_ms)
+
+    def write_gaps(self) -> None:
+        """Journal what the disk refused to take before; raises OSError where it still does."""
+        self._gaps.write()
 
 
 def _seq_of(base: Path) -> int:

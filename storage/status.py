@@ -18,12 +18,18 @@ class SpoolStatus:
         self._directory = spool / "_status"
         self._read_at = float("-inf")
         self._cameras: dict[str, dict[str, Any]] = {}
+        self._recorders: dict[int, dict[str, Any]] = {}
         self._uploader: dict[str, Any] | None = None
 
     def camera(self, station: str, camera: str) -> dict[str, Any] | None:
         """Return what a living recorder says of a camera."""
         self._refresh()
         return self._cameras.get(f"{station}/{camera}")
+
+    def recorders(self) -> dict[int, dict[str, Any]]:
+        """Return what the living recorders say of the spool's disk, by share."""
+        self._refresh()
+        return self._recorders
 
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""
@@ -34,7 +40,7 @@ class SpoolStatus:
         if time.monotonic() - self._read_at < 1:
             return
         self._read_at = time.monotonic()
-        self._cameras, self._uploader = {}, None
+        self._cameras, self._recorders, self._uploader = {}, {}, None
         for path in sorted(self._directory.glob("*.json")):
             try:
                 record = orjson.loads(path.read_bytes())
@@ -46,5 +52,6 @@ class SpoolStatus:
                 else:
                     cameras = record["cameras"].items()
                     self._cameras |= {k: v for k, v in cameras if isinstance(v["state"], str)}
+                    self._recorders[int(path.stem.rpartition("-")[2])] = record["spool"]
             except (OSError, ValueError, TypeError, KeyError, AttributeError):
                 continue  # being replaced, or not ours

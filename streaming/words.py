@@ -21,7 +21,8 @@ CAUSES = {
     GapCause.CLOSED_BY_CAMERA: "the camera ended the connection",
     GapCause.PARAMETERS_CHANGED: "the camera changed its picture",
     GapCause.CLOCK_JUMP: "a clock was set",
-    GapCause.DISK_FULL: "the recorder's disk is full or refuses",
+    GapCause.DISK_FULL: "the recorder's disk is full",
+    GapCause.DISK_FAILED: "the recorder's disk fails",
     GapCause.RECORDER_STOPPED: "the recorder was stopped",
     GapCause.RECORDER_CRASHED: "the recorder ended unexpectedly",
 }

@@ -159,7 +159,7 @@ def test_a_clock_set_back_overlaps_and_drops_nothing(tmp_path: Path) -> None:
 def test_crash_in_a_recording_is_repaired_at_start(tmp_path: Path, tail: bytes) -> None:
     spool = open_spool(tmp_path)
     write(spool, run_at(UTC0), 0, 3)
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     spool.close()
     (path,) = tmp_path.glob("s/c/*/*.jsonl")
     with path.open("ab") as index, path.with_suffix(".mp4").open("ab") as media:
@@ -182,7 +182,7 @@ def test_crash_before_the_first_segment_uses_the_numbers_again(tmp_path: Path) -
     write(spool, run_at(UTC0), 0, 3)
     spool.seal(GapCause.NO_DATA)
     write(spool, run_at(UTC0 + 60_000), 0, 1)
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     spool.close()
     last = max(tmp_path.glob("s/c/*/*.jsonl"), key=lambda p: int(p.stem.rpartition("-")[2]))
     header = last.read_bytes().splitlines(keepends=True)[0]
@@ -205,7 +205,7 @@ def test_crash_before_the_first_segment_uses_the_numbers_again(tmp_path: Path) -
 def test_damaged_bytes_are_cut_off_not_believed(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     write(spool, run_at(UTC0), 0, 5)
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     spool.close()
     (path,) = tmp_path.glob("s/c/*/*.mp4")
     data = bytearray(path.read_bytes())
@@ -270,7 +270,7 @@ def test_gaps_stay_to_be_carried_when_the_first_segment_does_not_fit(tmp_path: P
     run = run_at(UTC0 + 25_000)
     with no_file_larger_than(5_000), pytest.raises(OSError):  # init and header fit
         write(spool, run, 0, size=9_000)
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     spool.begin_gap(UTC0 + 25_000, GapCause.DISK_FULL)
     write(spool, run_at(UTC0 + 40_000), 0, 2)
     spool.seal(None)
@@ -287,7 +287,7 @@ def test_a_failed_seal_closes_no_file_of_another_camera(tmp_path: Path) -> None:
     with no_file_larger_than(index.stat().st_size + 5), pytest.raises(OSError):
         spool.seal(None)
     others = [os.open(tmp_path / "s/c/lock", os.O_RDONLY) for _ in range(4)]
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     for fd in others:
         os.fstat(fd)
         os.close(fd)
@@ -302,7 +302,7 @@ def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
     spool = open_spool(tmp_path)
     write(spool, run_at(UTC0), 0, 6)
     seen = spool.numbers
-    spool.abandon()
+    spool.abandon(GapCause.DISK_FULL)
     spool.close()
     (path,) = tmp_path.glob("s/c/*/*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
