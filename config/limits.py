@@ -1,8 +1,9 @@
-"""What the spool's disk is watched for: the marks, the reserve, and whether it is a mount."""
+"""What the spool's disk is watched for: the marks, the reserve, and where it is mounted."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from config.problems import Wrong
@@ -25,12 +26,12 @@ class Reserve(NamedTuple):
 class SpoolLimits(NamedTuple):
     """`warn_s`: hours left at which a warning is due, in seconds, largest first.
 
-    `mounted`: the spool is on a disk of its own, and nothing is written while it is not there.
+    `mount`: where the spool's disk is mounted; nothing is written while none is.
     """
 
     warn_s: tuple[int, ...] = (24 * 3600, 6 * 3600, 2 * 3600)
     reserve: Reserve = Reserve()
-    mounted: bool = False
+    mount: Path | None = None
 
 
 def reserve(value: object) -> Reserve:

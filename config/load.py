@@ -178,6 +178,7 @@ def _config(
         a.model_copy(update={"url": str(_normal(beside / a.directory))}) if a.directory else a
         for a in file.archives
     )
+    mount = _normal(beside / file.spool_mount) if file.spool_mount else None
     database = file.database or f"{SQLITE}{spool.parent / 'kuager.db'}"
     if database.startswith(SQLITE):
         database = f"{SQLITE}{_normal(beside / database.removeprefix(SQLITE))}"
@@ -188,7 +189,7 @@ def _config(
         election=file.election,
         stations=stations,
         spool=spool,
-        spool_limits=SpoolLimits(file.spool_warn, file.spool_reserve, file.spool_mounted),
+        spool_limits=SpoolLimits(file.spool_warn, file.spool_reserve, mount),
         archives=archives,
         archives_needed=file.archives_needed or len(archives),
         database_url=database,

@@ -43,13 +43,6 @@ def _marks(value: object) -> tuple[int, ...]:
     return tuple(sorted({seconds(one) for one in value}, reverse=True))
 
 
-def _yes(value: object) -> bool:
-    found = {"true": True, "false": False}.get(str(value).strip().lower())
-    if found is None:
-        raise Wrong("neither true nor false", "write one of them")
-    return found
-
-
 def _workers(value: object) -> int:
     text = str(value).strip()
     if text == "auto":
@@ -90,7 +83,7 @@ class ConfigFile(Model):
     spool: PathText
     spool_warn: Annotated[tuple[int, ...], PlainValidator(_marks)] = SpoolLimits().warn_s
     spool_reserve: Annotated[Reserve, PlainValidator(reserve)] = Reserve()
-    spool_mounted: Annotated[bool, PlainValidator(_yes)] = False
+    spool_mount: PathText | None = None
     archives: tuple[Archive, ...] = Field(min_length=1)
     archives_needed: int | None = Field(default=None, ge=1)
     database: Annotated[str, AfterValidator(_database)] | None = None

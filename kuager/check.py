@@ -60,7 +60,7 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
-    wrong = [w for w in (spool_problem(config.spool),) if w]
+    wrong = [w for w in (spool_problem(config.spool, config.spool_limits.mount),) if w]
     for text in wrong:
         err.print(text, style="red", markup=False)
     if not probe:

@@ -214,6 +214,11 @@ class CameraRecorder:
                 self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
         status.cause, status.detail = end.cause, end.detail
 
+    def refused(self, what: str, error: OSError) -> None:
+        """Say what the disk refused, where that is not told of all of the disk."""
+        if self.disk.refusal is None:
+            self.log.error(what, why=error.strerror)
+
     def _refused_for(self, cause: GapCause) -> bool:
         return self.disk.refusal is not None and self.disk.refusal.cause is cause
 
@@ -342,7 +347,8 @@ class CameraRecorder:
         try:
             await self.thread(work, *args)
         except OSError as error:
-            self.log.error("The spool refuses to be written", why=error.strerror)
+            await self.disk.look()
+            self.refused("The spool refuses to be written", error)
         except Exception:
             self.log.exception("A fault of the recorder at the spool")
 

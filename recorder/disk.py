@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +35,26 @@ MAX_WAITING = 512 * 1024 * 1024  # bytes of all cameras that may wait for a slow
 log = structlog.get_logger()
 
 
+class Marks:
+    """The marks of `spool_warn`, in seconds, largest first; each is told when it is passed."""
+
+    def __init__(self, marks_s: Sequence[int]):
+        self._marks = marks_s
+        self._passed = 0  # how many of them
+
+    def take(self, left_s: float) -> int | None:
+        """Return the mark that is passed by now, 0 when all are well behind, None for neither."""
+        below = sum(left_s < m for m in self._marks)
+        near = sum(left_s < m * MARGIN for m in self._marks)
+        if below > self._passed:
+            self._passed = below
+            return self._marks[below - 1]
+        if near < self._passed:
+            self._passed = near
+            return None if near else 0
+        return None
+
+
 class SpoolDisk:
     """One process's watch; `refusal` is None while recordings can be written."""
 
@@ -53,14 +73,14 @@ class SpoolDisk:
         self._others: dict[int, float] = {}  # of the other recorders, by share
         self._others_at = float("-inf")
         self._left_s: float | None = None
-        self._marks_passed = 0
+        self._marks = Marks(limits.warn_s)
         self._under_way: dict[int, tuple[float, str]] = {}  # what the disk is at: since, whose
         self._keys = itertools.count()
         self._slow_s = 0.0  # the longest since it began to be slow
         self._slow_at = 0.0
         self._refuses = Trouble(
-            "Recording pauses: the spool cannot be written",
-            "The spool can be written again; recording goes on",
+            "Recording pauses",
+            "Recording goes on: the spool can be written again",
             spool=str(spool),
         )
 
@@ -89,7 +109,7 @@ class SpoolDisk:
     def _examine(self) -> Room:
         """Look at the disk, in a thread."""
         if self._id is None:
-            self._id = claim(self._spool, self._limits.mounted)
+            self._id = claim(self._spool, self._limits.mount)
         found = examine(self._spool, self._id)
         if time.monotonic() - self._others_at > OTHERS_S:
             self._others_at = time.monotonic()
@@ -127,29 +147,19 @@ class SpoolDisk:
             self._rate = max(0, self._samples[-1][1] - before) / (now - since)
 
     def _pass_marks(self, found: Room) -> None:
-        marks, rate = self._limits.warn_s, self._rate + sum(self._others.values())
+        rate = self._rate + sum(self._others.values())
         self._left_s = seconds_left(found, self._limits.reserve.of(found.total_bytes), rate)
         if self._left_s is None:
             return
-        below = sum(self._left_s < m for m in marks)
-        below_or_near = sum(self._left_s < m * MARGIN for m in marks)
-        tell = self._share <= min(self._others, default=self._share)  # one of them is enough
-        if below > self._marks_passed:
-            self._marks_passed = below
-            if tell:
-                log.warning(
-                    "The spool will be full soon: see that the archives take recordings, or make "
-                    "room",
-                    hours_left=round(self._left_s / 3600, 1),
-                    mark=f"{marks[below - 1] / 3600:g} h",
-                    free=human(found.free_bytes),
-                    spool=str(self._spool),
-                )
-        elif below_or_near < self._marks_passed:
-            self._marks_passed = below_or_near
-            if tell and below_or_near == 0:
-                hours = round(self._left_s / 3600, 1)
-                log.info("The spool has room again", hours_left=hours, spool=str(self._spool))
+        passed = self._marks.take(self._left_s)
+        if passed is None or self._share > min(self._others, default=self._share):
+            return  # one process is enough to say so
+        say = {"hours_left": round(self._left_s / 3600, 1), "free": human(found.free_bytes)}
+        if passed:
+            text = "The spool fills: see that the archives take recordings, or make room"
+            log.warning(text, mark=f"{passed / 3600:g} h", **say, spool=str(self._spool))
+        else:
+            log.info("The spool has room again", **say, spool=str(self._spool))
 
     async def why(self, error: OSError) -> Refusal:
         """Say why a write failed: by what is wrong with the whole disk, else by the error."""

@@ -89,10 +89,7 @@ class Session:
             await self._camera.thread(self._spool.seal, cause)
         except OSError as error:
             self._spool.abandon((await self._disk.why(error)).cause)
-            self._camera.log.warning(
-                "A recording could not be sealed; that is done when the disk takes it",
-                why=error.strerror,
-            )
+            self._camera.refused("A recording could not be sealed, and will be later", error)
 
     def end(self, end: SourceEnd | None) -> bool:
         """End the session; the first reason counts, and only that is True."""

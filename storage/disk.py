@@ -68,14 +68,14 @@ def seconds_left(found: Room, reserve_bytes: int, bytes_per_s: float) -> float |
     return max(0, found.free_bytes - reserve_bytes) / bytes_per_s
 
 
-def claim(spool: Path, mounted: bool = False) -> str:
+def claim(spool: Path, mount: Path | None = None) -> str:
     """Return the spool's id; a new spool is made and marked with one.
 
-    By the mark, a disk that went is told from a directory that is empty because it went. With
-    `mounted` nothing is made unless the spool is on a mounted disk. Raises OSError.
+    By the mark, a disk that went is told from a directory that is empty because it went. Nothing
+    is made unless a disk is mounted at `mount`, if that is given. Raises OSError.
     """
-    if mounted and not any(os.path.ismount(p) for p in (spool, *spool.parents[:-1])):
-        raise OSError(errno.ENODEV, f"no disk is mounted at {spool}, nor above it: mount it")
+    if mount is not None and not os.path.ismount(mount):
+        raise OSError(errno.ENODEV, f"no disk is mounted at {mount}: mount it")
     with contextlib.suppress(FileNotFoundError):
         return _marker(spool)
     (spool / "_status").mkdir(parents=True, exist_ok=True)
@@ -98,10 +98,10 @@ def examine(spool: Path, spool_id: str | None = None) -> Room:
     try:
         found = _marker(spool)
     except FileNotFoundError:
-        text = f"the spool is gone from {spool} (it has no {MARKER}): mount its disk again"
+        text = f"it is gone from {spool} (no {MARKER} there): mount its disk again"
         raise OSError(errno.ENODEV, text) from None
     if spool_id not in (None, found):
-        text = f"another spool is at {spool} now: mount the one that was there, or restart Kuager"
+        text = f"another is at {spool} now: mount the one that was there, or restart Kuager"
         raise OSError(errno.ENODEV, text)
     if os.statvfs(spool).f_flag & os.ST_RDONLY:
         text = "its disk is read-only: see the kernel's log why, repair it, and mount it read-write"

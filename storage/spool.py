@@ -87,12 +87,17 @@ class Run:
     transcoded: tuple[str, ...] = ()
 
 
-def spool_problem(path: Path) -> str | None:
-    """Say what keeps a spool from being written, if anything does; writes nothing."""
+def spool_problem(path: Path, mount: Path | None = None) -> str | None:
+    """Say what keeps a spool from being written, if anything does; writes nothing.
+
+    Where `mount` is given, a disk must be mounted there.
+    """
+    if mount is not None and not mount.is_mount():
+        return f"No disk is mounted at {mount}: mount it, or leave out 'spool_mount'"
     there = next(p for p in (path, *path.parents) if p.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return None
-    why = "no right to write there" if there.is_dir() else "it is a file"
+    why = "no right to write there, or a read-only disk" if there.is_dir() else "it is a file"
     return (
         f"The spool {path} cannot be written ({there}: {why}): "
         "give this user the right to write there, or choose another with 'spool'"

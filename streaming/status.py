@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from storage.catalogue import CatalogueError
+from storage.disk import examine, room, seconds_left
 from streaming.views import VIEWS, Views
 
 routes = web.RouteTableDef()
@@ -43,6 +44,13 @@ UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
     ("catalogue_ok", "1 while the catalogue takes rows"),
+)
+SPOOL_NUMBERS = (
+    ("ok", "1 while the spool is there and takes recordings"),
+    ("free_bytes", "Free on the spool's disk"),
+    ("hours_left", "How long its room lasts at the current rate if nothing is removed"),
+    ("waiting_bytes", "In memory, waiting for a slow disk"),
+    ("slow_seconds", "The longest write since the disk began to be slow; 0 while it is not"),
 )
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
@@ -84,6 +92,7 @@ class StatusCollector(Collector):
                     _add(family, names, said.get(key))
         yield state
         yield from families.values()
+        yield from self._spool()
         uploader = self._views.status.uploader()
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
         up.add_metric([], float(uploader is not None))
@@ -100,6 +109,27 @@ class StatusCollector(Collector):
                     oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
                     _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
                 yield number
+
+    def _spool(self) -> Iterator[Metric]:
+        """Yield what is known of the spool's disk; what is not known has no value."""
+        config, said = self._views.config, self._views.status.recorders().values()
+        values: dict[str, float | None] = {"ok": 0.0}
+        try:
+            found = room(config.spool)
+            reserve = config.spool_limits.reserve.of(found.total_bytes)
+            left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in said))
+            values["free_bytes"] = found.free_bytes
+            values["hours_left"] = None if left_s is None else left_s / 3600
+            examine(config.spool)
+            values["ok"] = float(found.free_bytes >= reserve and found.files)
+        except OSError:
+            pass  # it is not there, or cannot be written: not ok
+        values["waiting_bytes"] = sum(s["waiting_bytes"] for s in said)
+        values["slow_seconds"] = max((s["slow_s"] for s in said), default=0)
+        for key, text in SPOOL_NUMBERS:
+            number = GaugeMetricFamily(f"kuager_spool_{key}", text)
+            _add(number, [], values.get(key))
+            yield number
 
 
 def _family(name: str, text: str, labels: list[str]) -> Metric:

@@ -1,0 +1,242 @@
+"""The spool's disk full, slow, failing or gone: recording pauses or waits, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
+
+from config.limits import Reserve, SpoolLimits
+from recorder.disk import Marks, SpoolDisk
+from storage.disk import claim, examine, room, seconds_left
+from storage.gaps import read_gaps
+from storage.index import GapCause, parse_index
+from streaming.status import make_registry
+from streaming.views import Views
+from tests.config_files import read
+from tests.conftest import missing
+from tests.test_spool import UTC0, check_files, open_spool, run_at, write
+
+ROOT = Path(__file__).parents[1]
+WITH_MOUNTS = ["unshare", "-Urm"]
+
+
+@pytest.fixture(scope="module")
+def suffered() -> dict[str, Any]:
+    """What became of the cameras of each spool in tests/disks.py."""
+    try:
+        subprocess.run([*WITH_MOUNTS, "mount", "-t", "tmpfs", "none", "/mnt"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        missing("a mount namespace is needed (unshare -Urm): allow user namespaces")
+    done = subprocess.run(
+        [*WITH_MOUNTS, sys.executable, "-m", "tests.disks", "json"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        timeout=180,
+        check=True,  # it checks that recordings and gaps tile the schedule, hashes, and decodes
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fault", "causes", "said"),
+    [
+        ("full", ["disk_full"], ["Recording pauses, why=the spool has no room", "Recording goes"]),
+        ("read-only", ["disk_failed"], ["read-only", "Recording goes on"]),
+        ("gone", ["disk_failed"], ["it is gone from", "Recording goes on"]),
+        ("absent", ["disk_failed"], ["no disk is mounted at", "Recording goes on"]),
+        ("slow", [], ["The spool's disk is slow", "The spool's disk is fast again"]),
+        ("well", [], []),
+    ],
+)
+def test_what_is_wrong_with_the_disk_is_said_once_for_all_cameras(
+    suffered: dict[str, Any], fault: str, causes: list[str], said: list[str]
+) -> None:
+    one = suffered[fault]
+    assert one["causes"] == {"a": causes, "b": causes}, one
+    assert [part in line for part, line in zip(said, one["log"], strict=True)] == [True] * len(said)
+    assert one["runs"] == {"a": 1 + bool(causes) - (fault == "absent")} | {"b": one["runs"]["a"]}
+
+
+def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, Any]) -> None:
+    assert set(suffered["brim"]["causes"]["a"]) == {"disk_full"}
+
+
+@pytest.mark.parametrize("fault", ["stuck", "error"])
+def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
+    suffered: dict[str, Any], fault: str
+) -> None:
+    one = suffered[fault]
+    assert one["causes"] == {"a": ["disk_failed"], "b": []}, one
+    assert one["runs"] == {"a": 2, "b": 1}
+    said = [line for line in one["log"] if f"camera={fault}/a" in line]
+    assert any("Not recording" in line for line in said)
+    assert "Recording again" in said[-1]
+    assert not any(f"camera={fault}/b" in line for line in one["log"])
+
+
+def test_a_spool_is_marked_once_and_known_by_its_mark(tmp_path: Path) -> None:
+    spool, other = tmp_path / "spool", tmp_path / "other"
+    assert claim(spool) == claim(spool)
+    assert sorted(p.name for p in spool.iterdir()) == ["_status", "spool.json"]
+    assert examine(spool, claim(spool)) == examine(spool)
+    with pytest.raises(OSError, match="another is at"):
+        examine(spool, claim(other))
+    (spool / "spool.json").write_bytes(b"")
+    with pytest.raises(OSError, match="cannot be read"):
+        claim(spool)
+    (spool / "spool.json").unlink()
+    with pytest.raises(OSError, match="is gone from"):
+        examine(spool)
+    with pytest.raises(OSError, match="no disk is mounted"):
+        claim(tmp_path / "new", tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
+    marks = Marks((24, 6, 2))
+    left = [100, 23, 25, 23, 5, 5, 7, 5, 9, 5, 1, 0, 31, 23]
+    told = [None, 24, None, None, 6, None, None, None, None, 6, 2, None, 0, 24]
+    assert [marks.take(hours) for hours in left] == told
+
+
+async def test_an_operator_is_told_how_long_the_room_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recorder.disk.RATE_KNOWN_S", 0)
+    spool, written = tmp_path / "spool", iter(range(0, 10**9, 10**6))
+    found = room(tmp_path)
+    limits = SpoolLimits((10**12,), Reserve(0, None))  # a mark that any disk is below
+    disk = SpoolDisk(spool, limits, 0, lambda: next(written))
+    try:
+        with capture_logs() as said:
+            for _ in range(4):
+                await disk.look()
+        assert [line["event"].partition(":")[0] for line in said] == ["The spool fills"]
+        status = disk.status_dict()
+        assert status["hours_left"] == said[0]["hours_left"] or status["hours_left"] > 0
+        assert abs(status["free_bytes"] - found.free_bytes) < 10**9
+        shutil.rmtree(spool)
+        with capture_logs() as said:
+            await disk.look()
+            await disk.look()
+        assert [line["event"] for line in said] == ["Recording pauses"]
+        assert disk.refusal is not None and disk.refusal.cause is GapCause.DISK_FAILED
+        assert disk.status_dict()["hours_left"] == 0 and not spool.exists()
+    finally:
+        disk.close()
+
+
+def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    assert seconds_left(room(tmp_path), 0, 0) is None
+
+    def told() -> dict[str, float]:
+        text = generate_latest(make_registry(Views(config, None, []))).decode()
+        lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
+        return {name.removeprefix("kuager_spool_"): float(value) for name, value in lines}
+
+    assert told() == {"ok": 0, "waiting_bytes": 0, "slow_seconds": 0}
+    claim(config.spool)
+    for n in range(2):
+        spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
+        status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": spool}
+        (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
+    found = told()
+    reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)
+    hours = (found["free_bytes"] - reserve) / 1_000_000 / 3600
+    assert abs(found.pop("hours_left") - hours) < 0.1 and found.pop("free_bytes") > 0
+    assert found == {"ok": 1, "waiting_bytes": 14, "slow_seconds": 3.5}
+
+
+def test_a_recording_that_cannot_be_finished_waits_and_is_finished_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO on one file for good, then a restart on a disk that reads it again."""
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    spool.abandon(GapCause.DISK_FAILED)
+    (bad,) = tmp_path.glob("s/c/*/*.mp4")
+    opened = Path.open
+
+    def refuses(self: Path, *args: Any, **options: Any) -> Any:
+        if self == bad:
+            raise OSError(5, "Input/output error")
+        return opened(self, *args, **options)
+
+    with monkeypatch.context() as patch, capture_logs() as said:
+        patch.setattr(Path, "open", refuses)
+        for n in (1, 2):  # two more recordings, beside it
+            write(spool, run_at(UTC0 + n * 60_000), 0, 2)
+            spool.seal(GapCause.NO_DATA)
+    assert len([line for line in said if "cannot be finished" in line["event"]]) == 1
+    assert parse_index(bad.with_suffix(".jsonl").read_bytes()).seal is None
+    spool.close()
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0 + 200_000), 0, 2)
+    spool.seal(GapCause.NO_DATA)
+    spool.close()
+    found = check_files(tmp_path)
+    assert all(i.seal for i in found) and len(found[0].segments) == 3
+    assert found[0].seal and found[0].seal.end_reason is GapCause.DISK_FAILED
+
+
+def test_what_a_failed_flush_left_in_memory_is_written_to_another_place(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    (media,) = tmp_path.glob("s/c/*/*.mp4")
+    before = media.stat().st_ino, media.read_bytes()
+    spool.abandon(GapCause.DISK_FAILED)
+    write(spool, run_at(UTC0 + 60_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    assert media.stat().st_ino != before[0] and media.read_bytes() == before[1]
+    check_files(tmp_path)
+
+
+def test_a_directory_that_came_back_is_locked_anew(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    (tmp_path / "s").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        write(spool, run_at(UTC0), 0)
+    spool.abandon(GapCause.DISK_FAILED)
+    assert not (tmp_path / "s").exists()
+    shutil.copytree(tmp_path / "away", tmp_path / "s")
+    other = open_spool(tmp_path)
+    with pytest.raises(OSError, match="another process"):
+        write(spool, run_at(UTC0), 0)
+    other.close()
+    write(spool, run_at(UTC0), 0)
+    spool.seal(None)
+    with pytest.raises(RuntimeError):
+        open_spool(tmp_path)
+    spool.close()
+
+
+def test_gaps_that_the_disk_refused_are_written_when_asked(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with contextlib.suppress(OSError):
+            spool.begin_gap(UTC0, GapCause.DISK_FULL, "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_gaps(tmp_path / "s/c/gaps.jsonl") == []
+    spool.write_gaps()
+    (gap,) = read_gaps(tmp_path / "s/c/gaps.jsonl")
+    assert gap == spool.open_gap
+    spool.close()
