@@ -57,6 +57,9 @@ crash-table: setup ## crashes at every step of the order of truth: the table of 
 chaos: setup ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
 
+disk-table: setup ## what operators see of each fault of the spool's disk: a table of docs/operations.md
+	@unshare -Urm $(PY) -m tests.disks
+
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record
 

@@ -10,6 +10,7 @@
 `session`   one session: from frames to written segments, with its deadlines
 `camera`    one camera's life: sessions, retries, gaps
 `worker`    a process that holds a share of the cameras
+`disk`      the watch over the spool's disk: pause, go on, say each thing once
 `clock`     what the kernel says of this machine's clock
 
 A camera can harm only itself: its own child process, bounded buffers, its own deadlines.

@@ -5,6 +5,7 @@
 `spool`     writing a recording and its index, and the numbers that outlive a process
 `gaps`      the journal of a camera's gaps
 `repair`    what is left of a recording whose recorder died
+`disk`      the disk under the spool: is it there, what room has it, how long does that last
 `files`     writing that a crash and a loss of power find whole
 `view`      reading one camera's spool, for the web and the uploader
 `status`    what recorders and uploader say of themselves in the spool

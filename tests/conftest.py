@@ -19,6 +19,7 @@ CI = os.environ.get("KUAGER_CI") == "1"
 # What runs side by side, each lane one test after another: five minutes of drift, tests that look
 # at times with several cameras, and all others.
 LANES = {
+    "test_disk": "cameras",
     "test_drift": "drift",
     "test_foreign_cameras": "cameras",
     "test_recording": "cameras",

@@ -186,7 +186,8 @@ def void(_: object) -> None:
 class Log:
     """Keeps what operators would read, by spool, with the time since the faults began."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
         self.lines: dict[str, list[str]] = {}
         self.begun = time.monotonic()
 
@@ -196,6 +197,7 @@ class Log:
         spool = Path(str(event.pop("spool", ""))).name
         camera = str(event.get("camera", ""))
         words = [f"{event.pop('event')}", *(f"{k}={v}" for k, v in event.items())]
+        words = [word.replace(self._root, "/mnt") for word in words]
         name = spool or camera.partition("/")[0]
         self.lines.setdefault(name, []).append(f"{at_s:.0f} s: {', '.join(words)}")
         raise structlog.DropEvent
@@ -204,7 +206,7 @@ class Log:
 async def suffer(root: Path, ffmpeg: str) -> dict[str, Suffered]:
     """Record on all spools, spoil each, mend it, and tell what happened, by fault."""
     recorder.session.MAX_UNWRITTEN, recorder.disk.FAST_S = UNWRITTEN, FAST_S
-    log = Log()
+    log = Log(root)
     structlog.configure(processors=[log], cache_logger_on_first_use=False)
     found = {fault: Suffered() for fault in FAULTS}
     spools = {fault: Spool(root, fault, disks) for disks in [Disks()] for fault in FAULTS}

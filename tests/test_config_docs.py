@@ -60,6 +60,8 @@ def test_every_secret_that_can_be_in_a_file_is_there() -> None:
 def test_defaults_are_as_told(tmp_path: Path) -> None:
     config = read(tmp_path)
     told = {row[0].strip("`"): row[2].strip("`") for row in rows("kuager.yaml") + rows("web")}
+    assert told["spool_warn"] == "[24h, 6h, 2h]"
+    assert config.spool_limits.warn_s == (24 * 3600, 6 * 3600, 2 * 3600)
     assert told["rewind"] == "24h"
     assert config.rewind_s == 24 * 3600
     assert told["listen"] == f"{config.web.host}:{config.web.port}"

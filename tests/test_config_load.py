@@ -437,3 +437,25 @@ def test_every_problem_is_in_the_text_of_the_error(tmp_path: Path) -> None:
         read(tmp_path, kuager_yaml="x: 1\n")
     assert str(caught.value).splitlines() == [str(p) for p in caught.value.problems]
     assert f"{tmp_path}/kuager.yaml:1: election: is missing" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes_of_a_terabyte"),
+    [("500M", 500 * 10**6), ("2G", 2 * 10**9), ("3%", 30 * 10**9), ("2T", 10**12), ("0%", 0)],
+)
+def test_the_reserve_of_the_spool(tmp_path: Path, written: str, bytes_of_a_terabyte: int) -> None:
+    text = f"{KUAGER}spool_reserve: {written}\nspool_warn: [2h, 1d, 90s]\nspool_mount: .\n"
+    limits = read(tmp_path, kuager_yaml=text).spool_limits
+    assert limits.reserve.of(10**12) == bytes_of_a_terabyte
+    assert limits.warn_s == (86400, 7200, 90)
+    assert limits.mount == tmp_path
+
+
+def test_limits_of_the_spool_that_cannot_be(tmp_path: Path) -> None:
+    assert read(tmp_path).spool_limits.reserve.of(10**10) == 10**8
+    assert read(tmp_path).spool_limits.reserve.of(10**12) == 10**9
+    wrong = "spool_reserve: 80%\nspool_warn: [24]\nspool_mount: ~/x\n"
+    found = [brief(p) for p in problems(tmp_path, kuager_yaml=KUAGER + wrong)]
+    assert len(found) == 3 and all("spool_" in text for text in found), found
+    wrong = "spool_reserve: 1 GiB\nspool_warn: 24h\n"
+    assert len(problems(tmp_path, kuager_yaml=KUAGER + wrong)) == 2
