@@ -55,6 +55,7 @@ SETTINGS = {
 }
 FAST_LOAD = {"fsync": "off", "wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
 BATCH = 200  # recordings that an uploader puts at once
+PER_S = 667  # recordings of 40,000 cameras
 WRITE_S = 15.0
 READ_S = 8.0
 console = Console(width=110)
@@ -65,14 +66,26 @@ class Bench:
     """What is measured, and with what."""
 
     catalogue: Catalogue
+    url: str
     day: Day
     last: int  # recording of any camera that was put, from 0
     taken: dict[int, int] = field(default_factory=dict)  # the same by first camera of a batch
     results: list[tuple[str, str]] = field(default_factory=list)
+    costs: dict[str, tuple[float, float]] = field(default_factory=dict)  # CPU s and WAL bytes a row
+    row_bytes: float = 0.0  # of a recording in all tables and indexes
 
     def say(self, what: str, found: str) -> None:
         self.results.append((what, found))
         console.print(f"{what}: {found}")
+
+    async def wal(self) -> int:
+        """Return how many bytes of write-ahead log there were so far; 0 for SQLite."""
+        if self.url.startswith("sqlite"):
+            return 0
+        connection = await asyncpg.connect(self.url)
+        found = await connection.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+        await connection.close()
+        return int(found)
 
     def batch(self, first: int) -> list[Index]:
         """Return the next recordings of some cameras, one each."""
@@ -202,7 +215,7 @@ async def measured(
 ) -> None:
     """Have some callers call again and again for a while; says rows a second and CPU."""
     times: list[float] = []
-    end = time.monotonic() + WRITE_S
+    end = 0.0
 
     async def caller() -> None:
         while time.monotonic() < end:
@@ -215,14 +228,18 @@ async def measured(
                 raise
             times.append(time.monotonic() - begun)
 
-    begun, cpu, own = time.monotonic(), cost(), time.process_time()
+    wal, cpu, own, begun = await bench.wal(), cost(), time.process_time(), time.monotonic()
+    end = begun + WRITE_S
     await asyncio.gather(*(caller() for _ in range(callers)))
     seconds, count = time.monotonic() - begun, len(times) * rows_each
-    server, client = (cost() - cpu) / count * 1e6, (time.process_time() - own) / count * 1e6
+    server, client = (cost() - cpu) / count, (time.process_time() - own) / count
+    wal_bytes = (await bench.wal() - wal) / count
+    bench.costs[what] = server, wal_bytes
     bench.say(
         f"{what}, {callers} callers",
         f"{count / seconds:,.0f} rows/s, a call p50 {quantile(times, 0.5)} p99 "
-        f"{quantile(times, 0.99)}; CPU a row {server:.0f} µs server, {client:.0f} µs client",
+        f"{quantile(times, 0.99)}; CPU a row {server * 1e6:.0f} µs server, "
+        f"{client * 1e6:.0f} µs client; log a row {wal_bytes:,.0f} bytes",
     )
 
 
@@ -324,6 +341,17 @@ def _scans(plan: dict[str, Any]) -> list[str]:
 # -- telling -----------------------------------------------------------------------------------
 
 
+def whole_country(bench: Bench) -> None:
+    """Say what 667 recordings a second take of a server: extrapolated, not measured."""
+    for put in (f"put_recordings, {BATCH} at once", "put_recordings, 1 at once"):
+        parts = [bench.costs[what] for what in (put, "mark_archived", "mark_removed")]
+        cpu, wal = (PER_S * sum(column) for column in zip(*parts, strict=True))
+        found = f"{cpu:.2f} cores of the server, {wal / 1e6:.1f} MB/s of log"
+        bench.say(f"extrapolated to {PER_S}/s, {put}", found)
+    space = bench.row_bytes * PER_S * 86_400 / 1e9
+    bench.say(f"extrapolated to {PER_S}/s, a day", f"{space:.0f} GB of tables and indexes")
+
+
 async def sizes(bench: Bench, url: str, count: int) -> None:
     """Say what the tables take on disk."""
     connection = await asyncpg.connect(url)
@@ -334,6 +362,7 @@ async def sizes(bench: Bench, url: str, count: int) -> None:
     )
     for table in ("recordings", "archived"):
         rows_bytes, index_bytes = (int(n) for n in await connection.fetchrow(query, table))
+        bench.row_bytes += (rows_bytes + index_bytes) / count
         each = f"{rows_bytes / count:.0f} + {index_bytes / count:.0f} bytes a row"
         total = f"{rows_bytes / 1e9:.2f} GB + indexes {index_bytes / 1e9:.2f} GB"
         bench.say(f"size of {table}", f"{total}: {each}")
@@ -362,7 +391,7 @@ def cpu_of(server: Server) -> Callable[[], float]:
 async def measure(url: str, day: Day, cost: Callable[[], float], callers: tuple[int, ...]) -> Bench:
     catalogue = await Catalogue.open(url)
     newest = max(r["record_seq"] for r in await catalogue.recordings_of(name(0)))
-    bench = Bench(catalogue, day, newest - SEQ0)
+    bench = Bench(catalogue, url, day, newest - SEQ0)
     try:
         for camera in range(CAMERAS):  # an uploader and a web process know their cameras' numbers
             bench.catalogue._pks[name(camera)] = int(day.pks[camera])
@@ -372,6 +401,10 @@ async def measure(url: str, day: Day, cost: Callable[[], float], callers: tuple[
         await explained(bench, url)
         for n in callers:
             await writing(bench, n, cost)
+        if url.startswith("postgresql"):
+            whole_country(bench)
+            used = ", ".join(f"{key} {value}" for key, value in SETTINGS.items())
+            bench.say("settings", used)
     finally:
         await bench.catalogue.close()
     return bench

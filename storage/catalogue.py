@@ -75,8 +75,8 @@ class Catalogue:
 
     def __init__(self, engine: AsyncEngine):
         self._engine = engine
-        # a question is one statement and needs no transaction: one round trip instead of three
-        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # what is one statement needs no transaction: one round trip instead of three
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._pks: dict[Name, int] = {}
         self._days: set[int] = set()  # that have partitions
 
@@ -109,7 +109,7 @@ class Catalogue:
     async def ping(self) -> None:
         """Raise CatalogueError unless the database answers."""
         try:
-            async with self._reader.connect() as connection:
+            async with self._single.connect() as connection:
                 await connection.execute(sa.text("SELECT 1"))
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise CatalogueError(words(error)) from None
@@ -199,14 +199,14 @@ class Catalogue:
         assert seal is not None
         pk = await self._pk(header.election, header.station, header.camera)
         key = {"camera_pk": pk, "record_seq": header.record_seq, "day": index.start_ms // DAY_MS}
-        same = sa.select(r.sha256).where(*(r[name] == value for name, value in key.items()))
-        async with self._engine.begin() as connection:
-            if await connection.scalar(same) != seal.sha256:
-                return False
-            await connection.execute(
-                self._insert(archived).on_conflict_do_nothing(), key | asdict(archive)
-            )
-        return True
+        row = key | asdict(archive)
+        same = [r[name] == value for name, value in key.items()] + [r.sha256 == seal.sha256]
+        values = [sa.literal(value, archived.c[name].type) for name, value in row.items()]
+        insert = self._insert(archived).from_select(list(row), sa.select(*values).where(*same))
+        async with self._single.connect() as connection:
+            if (await connection.execute(insert.on_conflict_do_nothing())).rowcount == 1:
+                return True
+            return bool(await connection.scalar(sa.select(sa.exists().where(*same))))
 
     async def mark_removed(
         self, name: Name, record_seq: int, start_ms: int, removed_ms: int
@@ -214,7 +214,7 @@ class Catalogue:
         """Note that a recording is no longer in the spool."""
         r = recordings.c
         where = await self._is(recordings, name, record_seq, start_ms)
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(
                 sa.update(recordings)
                 .where(*where, r.removed_ms.is_(None))
@@ -226,7 +226,7 @@ class Catalogue:
     ) -> None:
         """Note that an archive no longer has a recording, and why."""
         where = await self._is(archived, name, record_seq, start_ms)
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(
                 sa.update(archived)
                 .where(*where, archived.c.archive == archive, archived.c.removed_ms.is_(None))
@@ -257,7 +257,7 @@ class Catalogue:
     ) -> None:
         """Take back that an archive has a recording: it was looked for and is not there."""
         where = await self._is(archived, name, record_seq, start_ms)
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(
                 sa.delete(archived).where(*where, archived.c.archive == archive)
             )
@@ -464,7 +464,7 @@ class Catalogue:
     # -- helpers -------------------------------------------------------------------------
 
     async def _rows(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
     async def _touching(self, name: Name, from_ms: int, to_ms: int) -> list[sa.ColumnElement[bool]]:

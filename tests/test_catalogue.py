@@ -36,6 +36,9 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
         every = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
         assert [r["record_seq"] for r in every] == list(range(1, len(every) + 1))
         assert len(every) >= 4
+        shown = await catalogue.timeline(NAME, UTC0, UTC0 + 10**9)
+        told = ("record_seq", "start_ms", "end_ms")
+        assert [[r[k] for k in told] for r in shown] == [[r[k] for k in told] for r in every]
         second = every[1]
         found = await catalogue.recordings_between(NAME, second["start_ms"], second["start_ms"] + 1)
         assert [r["record_seq"] for r in found] == [2]
@@ -121,6 +124,10 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         assert await due() == [n for n in free if n not in (1, 2)]
         (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
         assert row["archives"][0]["removed_reason"] == "its time has come"
+        (shown,) = await catalogue.timeline(NAME, every[0].start_ms, UTC0 + 1)
+        assert shown["archives"] == row["archives"]
+        (other,) = await catalogue.timeline(NAME, second.start_ms, second.start_ms + 1)
+        assert other["archives"] == []  # nothing was removed
     finally:
         await catalogue.close()
 
