@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos disk-table bench-record bench-catalogue postgres-away bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-catalogue postgres-away bench-time time-table screenshot clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -59,6 +59,9 @@ chaos: setup ## kill -9 at random, with a bucket that fails at random (ROUNDS=20
 
 disk-table: setup ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.disks
+
+bucket-away: setup ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
+	@$(PY) -m tests.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record

@@ -148,11 +148,12 @@ async def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upstream", type=int, required=True)
-    parser.add_argument("--rate", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=0.0, help="of requests, spoilt at random")
+    parser.add_argument("--fault", choices=FAULTS, help="for every request")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     bad = BadBucket(arguments.upstream, arguments.seed)
-    bad.rate = arguments.rate
+    bad.rate, bad.fault = arguments.rate, arguments.fault
     await bad.start(arguments.port)
     await asyncio.Event().wait()
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import m3u8
@@ -30,6 +31,7 @@ from storage.catalogue import Catalogue
 from storage.fsck import Fsck
 from storage.gaps import read_gaps
 from storage.index import parse_archive_document
+from storage.keeper import PARALLEL
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 
 Seen = dict[tuple[str, int], str]  # camera and segment_no -> SHA-256 of its bytes
@@ -38,8 +40,8 @@ Seen = dict[tuple[str, int], str]  # camera and segment_no -> SHA-256 of its byt
 class Chaos:
     """One run: cameras, bucket and Kuager in a folder, all real processes."""
 
-    def __init__(self, folder: Path, cameras: int, seed: int, rate: float):
-        self.folder, self.rate = folder, rate
+    def __init__(self, folder: Path, cameras: int, seed: int, rate: float, away_min: float):
+        self.folder, self.rate, self.away_min = folder, rate, away_min
         self.names = [f"cam{n}" for n in range(cameras)]
         self.random = random.Random(seed)
         self.begin_ms = int(time.time()) * 1000
@@ -60,12 +62,15 @@ class Chaos:
             config = str(self.folder / "simulator.json")
             async with (
                 self._process("kuager.simulator", "--config", config, "--port", str(self.rtsp)),
-                self._bucket(self.rate),
+                contextlib.AsyncExitStack() as self._proxy,
             ):
+                await self._proxy.enter_async_context(self._bucket("--rate", str(self.rate)))
                 await self._listening(self.rtsp)
                 watcher = asyncio.create_task(self._watch())
                 kuager = await self._start()
                 await self._recording()
+                if self.away_min:
+                    await self._away(kuager)
                 for _ in range(rounds):
                     await asyncio.sleep(self.random.uniform(0.3, 2 * every_s))
                     kuager = await self._kill_one(kuager)
@@ -74,7 +79,7 @@ class Chaos:
                 kuager.terminate()
                 await kuager.wait()
                 watcher.cancel()
-            async with self._bucket(0.0), self._process("kuager", *self._role("uploader")):
+            async with self._bucket(), self._process("kuager", *self._role("uploader")):
                 await self._all_archived()
         await self._check()
         return not self.wrong
@@ -116,9 +121,9 @@ class Chaos:
                 child.terminate()
                 await child.wait()
 
-    def _bucket(self, rate: float):  # type: ignore[no-untyped-def]
+    def _bucket(self, *how: str):  # type: ignore[no-untyped-def]
         ports = ("--port", str(self.proxy), "--upstream", str(self.s3))
-        return self._process("tests.bad_bucket", *ports, "--rate", str(rate))
+        return self._process("tests.bad_bucket", *ports, *how)
 
     async def _listening(self, port: int) -> None:
         while True:
@@ -155,6 +160,61 @@ class Chaos:
             await kuager.wait()
             kuager = await self._start()
         return kuager
+
+    async def _away(self, kuager: asyncio.subprocess.Process) -> None:
+        """Take the bucket away, bring it back slow, then well; print what the uploader says."""
+        print("| minute | bucket | backlog | oldest | archived | memory | live |\n|" + "---|" * 7)
+        begun = time.monotonic()
+        for name, how, minutes in (
+            ("away", None, self.away_min),
+            ("slow", ("--fault", "slow"), min(2.0, self.away_min)),
+            ("well", (), 1.0),
+        ):
+            await self._proxy.aclose()
+            if how is not None:
+                await self._proxy.enter_async_context(self._bucket(*how))
+            until = time.monotonic() + minutes * 60
+            while time.monotonic() < until or (
+                name == "well" and self._said()["backlog_recordings"]
+            ):
+                live = len(self.seen)
+                await asyncio.sleep(min(60.0, self.away_min * 10))
+                mb = [memory_mb([p]) for p in descendants(kuager.pid) if "uploader" in _command(p)]
+                self.uploader_mb += mb
+                said, minute = self._said(), (time.monotonic() - begun) / 60
+                oldest = (
+                    time.time() * 1000 - (said["oldest_unarchived_ms"] or time.time() * 1000)
+                ) / 1000
+                print(
+                    f"| {minute:.0f} | {name} | {said['backlog_recordings']} recordings,"
+                    f" {said['backlog_bytes'] / 1e6:.0f} MB | {oldest:.0f} s |"
+                    f" {said['archived_total']} | {max(mb, default=0):.0f} MB |"
+                    f" {len(self.seen) - live} new segments |",
+                    flush=True,
+                )
+        await self._check_order()
+
+    def _said(self) -> dict[str, Any]:
+        path = self.folder / "spool/_status/uploader.json"
+        found: dict[str, Any] = json.loads(path.read_bytes())["archives"]["archive"]
+        return found
+
+    async def _check_order(self) -> None:
+        """Check that what had waited went the oldest first, a few at a time."""
+        config = load(self.folder / "kuager.yaml", {"TEST_SECRET": SECRET})
+        catalogue = await Catalogue.open(config.database_url)
+        rows = [
+            (r["start_ms"], r["archives"][0]["archived_ms"])
+            for n in self.names
+            for r in await catalogue.recordings_of(("e", "s", n))
+            if r["archives"]
+        ]
+        await catalogue.close()
+        done = [archived_ms for _, archived_ms in sorted(rows)]
+        late = sum(b < a for a, b in zip(done, done[3 * PARALLEL :], strict=False))
+        print(f"{len(done)} archived, {late} of them before one that was {3 * PARALLEL} older")
+        if late:
+            self.wrong.append(f"{late} recordings were archived long before older ones")
 
     # -- watching ------------------------------------------------------------------------
 
@@ -250,7 +310,7 @@ class Chaos:
     async def _check_fsck(self) -> None:
         config = load(self.folder / "kuager.yaml", {"TEST_SECRET": SECRET})
         with rclone(self.folder / "s3", self.s3):
-            async with self._bucket(0.0):
+            async with self._bucket():
                 await self._listening(self.proxy)
                 catalogue = await Catalogue.open(config.database_url)
                 archives = [open_archive(a) for a in config.archives]
@@ -276,10 +336,11 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=0.1, help="of requests that the bucket spoils"
     )
+    parser.add_argument("--away", type=float, default=0.0, help="minutes without a bucket, first")
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kuager-chaos-") as folder:
-        chaos = Chaos(Path(folder), a.cameras, a.seed, a.rate)
+        chaos = Chaos(Path(folder), a.cameras, a.seed, a.rate, a.away)
         begun = time.monotonic()
         well = asyncio.run(chaos.run(a.rounds, a.every))
         kills = ", ".join(f"{k} {n}" for k, n in sorted(chaos.kills.items()))
