@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-catalogue postgres-away bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-catalogue bench-fsck postgres-away bench-time time-table screenshot clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -69,6 +69,9 @@ bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw T
 bench-catalogue: setup ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
 	@$(PY) -m benchmarks.bench_catalogue --rows $(or $(ROWS),38000000) $(if $(DIR),--data $(DIR))
 	@$(PY) -m benchmarks.bench_catalogue --rows 1000000 --sqlite
+
+bench-fsck: setup ## kuager fsck on an archive of 100,000 recordings
+	@$(PY) -m benchmarks.bench_fsck
 
 postgres-away: setup ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
 	@$(PY) -m tests.test_postgres_faults $(or $(MINUTES),5)

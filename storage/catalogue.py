@@ -208,6 +208,16 @@ class Catalogue:
                 return True
             return bool(await connection.scalar(sa.select(sa.exists().where(*same))))
 
+    async def put_archived(self, name: Name, found: Sequence[tuple[Index, Archived]]) -> None:
+        """Note the same of many recordings of a camera whose rows were just written."""
+        pk = await self._pk(*name)
+        rows = [
+            {"camera_pk": pk, "record_seq": i.header.record_seq, "day": i.start_ms // DAY_MS}
+            | asdict(there)
+            for i, there in found
+        ]
+        await self._upsert(archived, rows, ["camera_pk", "record_seq", "day", "archive"], [])
+
     async def mark_removed(
         self, name: Name, record_seq: int, start_ms: int, removed_ms: int
     ) -> None:

@@ -193,17 +193,20 @@ class _Camera:
             batch = unknown[n : n + BATCH]
             whole = [(seq, found) for seq, found in batch if found.whole]
             indexes = await asyncio.gather(*(self._document(there, f) for _, f in whole))
-            good = [i for i in indexes if isinstance(i, Index)]
+            good = [
+                (index, self._archived(there, found, index))
+                for (_, found), index in zip(whole, indexes, strict=True)
+                if isinstance(index, Index)
+            ]
             if self._repair and good:
-                await self._catalogue.put_recordings(good)
-            for (seq, found), index in zip(whole, indexes, strict=True):
+                await self._catalogue.put_recordings([index for index, _ in good])
+                await self._catalogue.put_archived(self._name, good)
+            for (seq, _), index in zip(whole, indexes, strict=True):
                 if isinstance(index, str):
                     yield self._finding(archive, "different", index, seq)
-                    continue
-                done = ""
-                if self._repair and await self._note(there, found, index, "listed"):
-                    done = "row written"
-                yield self._finding("catalogue", "missing", what, seq, done)
+                else:
+                    done = "row written" if self._repair else ""
+                    yield self._finding("catalogue", "missing", what, seq, done)
             for seq, found in batch:
                 if found.whole:
                     continue
@@ -254,20 +257,14 @@ class _Camera:
             return "other length than its description says"
         return index
 
-    async def _note(self, there: _There, found: _Object, index: Index, how: str) -> bool:
-        entry, settings = found.entries["mp4"], self._fsck._keepers[there.archive.name].settings
-        locked = settings.lock and settings.keep
-        return await self._catalogue.mark_archived(
-            index,
-            Archived(
-                there.archive.name,
-                entry.bucket,
-                found.entries["json"].stored_ms,
-                how,
-                locked_until_ms=index.end_ms + settings.keep * 1000
-                if locked and settings.keep
-                else None,
-            ),
+    def _archived(self, there: _There, found: _Object, index: Index) -> Archived:
+        settings = self._fsck._keepers[there.archive.name].settings
+        locked_until_ms = None
+        if settings.lock and settings.keep:
+            locked_until_ms = index.end_ms + settings.keep * 1000
+        bucket, stored_ms = found.entries["mp4"].bucket, found.entries["json"].stored_ms
+        return Archived(
+            there.archive.name, bucket, stored_ms, "listed", locked_until_ms=locked_until_ms
         )
 
     # -- what the catalogue says ---------------------------------------------------------
@@ -297,7 +294,8 @@ class _Camera:
             if found.newest_ms < self._now_ms - IN_FLIGHT_MS:
                 index, done = await self._document(there, found), ""
                 if self._repair and isinstance(index, Index):
-                    done = "row written" if await self._note(there, found, index, "listed") else ""
+                    told = self._archived(there, found, index)
+                    done = "row written" * await self._catalogue.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
         elif said is None and seq not in self._spool and was_there:
