@@ -27,6 +27,7 @@ CONNECT_S = 5.0
 COMMAND_S = 5.0  # each statement, and as long again for the server to say that it was cancelled
 LOCK_MS = 2_000  # the longest that others wait behind a migration that waits for a lock
 IDLE_MS = 60_000  # a process that hangs in a transaction holds its locks no longer
+DISK_FULL = "53100"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # advisory locks of what changes the schema; any numbers that other programs do not use
 _MIGRATION, _PARTITION = 7482, 7483
@@ -81,6 +82,8 @@ def words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {COMMAND_S:.0f} s"
     cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlstate", None) == DISK_FULL:
+        return "the database's disk is full"  # in other words for each file that it cannot extend
     return " ".join(str(cause).split()) or type(cause).__name__
 
 

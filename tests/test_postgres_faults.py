@@ -7,7 +7,6 @@ Recordings wait in the spool and follow; nothing is twice; it is said once, and 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import random
@@ -205,20 +204,18 @@ def namespaces() -> None:
 async def test_killed_and_started_again(folder: Path) -> None:
     with postgres(folder) as server, site(folder, server) as one:
         await one.caught_up()
-        for times in (1, 2):
-            server.kill()
-            one.record()
-            await one.heard(REFUSES, times)
-            recorded, complete, _ = await one.timeline()
-            assert recorded == one.sealed and not complete  # what the spool has
-            server.start()
-            await one.caught_up()
-            await one.heard(WORKS, times)
-            told = one.trouble()
-            assert told.count(WORKS) == times and told[-1] == WORKS
-            assert (await one.timeline())[:2] == (one.sealed, True)
-        for before, after in itertools.pairwise(told):
-            assert before != after, f"said again: {before}"
+        server.kill()
+        one.record()
+        await one.heard(REFUSES, 1)
+        recorded, complete, _ = await one.timeline()
+        assert recorded == one.sealed and not complete  # what the spool has
+        server.start()
+        await one.caught_up()
+        await one.heard(WORKS, 1)
+        assert (await one.timeline())[:2] == (one.sealed, True)
+        *why, last = one.trouble()
+        assert last == WORKS and WORKS not in why
+        assert len(set(why)) == len(why), "said again"
 
 
 async def test_what_hangs_is_not_waited_for(folder: Path) -> None:
@@ -246,10 +243,10 @@ async def test_its_disk_is_full(folder: Path, namespaces: None) -> None:
         with server.full():
             one.record(day=1)  # a new partition needs room
             await one.heard(REFUSES, 1)
-            assert "No space left on device" in one.trouble()[0]
             assert (await one.timeline())[1]  # it still answers
         await one.caught_up()
         await one.heard(WORKS, 1)
+        assert one.trouble() == ["the database's disk is full", WORKS]
 
 
 async def test_no_call_and_no_end_waits_for_a_server_that_hangs(
