@@ -17,14 +17,20 @@ CI = os.environ.get("KUAGER_CI") == "1"
 
 
 # What runs side by side, each lane one test after another: five minutes of drift, tests that look
-# at times with several cameras, and all others.
+# at times with several cameras, what is kept, and all others.
 LANES = {
+    "test_archive": "kept",
+    "test_bad_bucket": "kept",
+    "test_crashes": "kept",
     "test_disk": "cameras",
     "test_drift": "drift",
+    "test_fsck": "kept",
     "test_foreign_cameras": "cameras",
+    "test_postgres_faults": "kept",
     "test_recording": "cameras",
     "test_simulator": "cameras",
     "test_simulator_faults": "cameras",
+    "test_uploader": "kept",
 }
 
 
