@@ -101,7 +101,8 @@ class SpoolDisk:
         self.refusal = refusal
         if refusal is not None:
             self._left_s = 0.0
-            self._refuses.begin(refusal.detail)
+            if self._speaks():
+                self._refuses.begin(refusal.detail)
         elif self._room is not None:
             self._refuses.end(free=human(self._room.free_bytes))
             self._pass_marks(self._room)
@@ -152,14 +153,18 @@ class SpoolDisk:
         if self._left_s is None:
             return
         passed = self._marks.take(self._left_s)
-        if passed is None or self._share > min(self._others, default=self._share):
-            return  # one process is enough to say so
+        if passed is None or not self._speaks():
+            return
         say = {"hours_left": round(self._left_s / 3600, 1), "free": human(found.free_bytes)}
         if passed:
             text = "The spool fills: see that the archives take recordings, or make room"
             log.warning(text, mark=f"{passed / 3600:g} h", **say, spool=str(self._spool))
         else:
             log.info("The spool has room again", **say, spool=str(self._spool))
+
+    def _speaks(self) -> bool:
+        """Of all recorders of the spool the first says what is wrong with the disk: once."""
+        return self._share <= min(self._others, default=self._share)
 
     async def why(self, error: OSError) -> Refusal:
         """Say why a write failed: by what is wrong with the whole disk, else by the error."""

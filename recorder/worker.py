@@ -20,6 +20,7 @@ from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
 from storage.files import replace_file
+from storage.index import GapCause
 
 STATUS_FORMAT = "status/1"
 TICK_S = 0.5
@@ -128,6 +129,9 @@ class Worker:
             await asyncio.sleep(STATUS_S)
 
     def _write_status(self) -> None:
+        refusal = self.disk.refusal
+        if refusal is not None and refusal.cause is GapCause.DISK_FAILED:
+            return  # where a disk is gone nothing is written in its place
         record = {
             "kuager": STATUS_FORMAT,
             "pid": os.getpid(),

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from storage.catalogue import CatalogueError
-from storage.disk import examine, room, seconds_left
+from storage.disk import examine, seconds_left
 from streaming.views import VIEWS, Views
 
 routes = web.RouteTableDef()
@@ -115,12 +115,11 @@ class StatusCollector(Collector):
         config, said = self._views.config, self._views.status.recorders().values()
         values: dict[str, float | None] = {"ok": 0.0}
         try:
-            found = room(config.spool)
+            found = examine(config.spool)
             reserve = config.spool_limits.reserve.of(found.total_bytes)
             left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in said))
             values["free_bytes"] = found.free_bytes
             values["hours_left"] = None if left_s is None else left_s / 3600
-            examine(config.spool)
             values["ok"] = float(found.free_bytes >= reserve and found.files)
         except OSError:
             pass  # it is not there, or cannot be written: not ok

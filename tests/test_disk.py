@@ -140,6 +140,24 @@ async def test_an_operator_is_told_how_long_the_room_lasts(
         disk.close()
 
 
+async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_path: Path) -> None:
+    claim(tmp_path)
+    status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": {"bytes_per_s": 0}}
+    (tmp_path / "_status/recorder-1.json").write_text(json.dumps(status))
+    disks = [SpoolDisk(tmp_path, SpoolLimits(), share, lambda: 0) for share in (1, 2)]
+    try:
+        for disk in disks:
+            await disk.look()
+        (tmp_path / "spool.json").unlink()
+        with capture_logs() as said:
+            for disk in disks:
+                await disk.look()
+        assert all(disk.refusal for disk in disks) and len(said) == 1
+    finally:
+        for disk in disks:
+            disk.close()
+
+
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     config = read(tmp_path)
     assert seconds_left(room(tmp_path), 0, 0) is None
