@@ -202,7 +202,12 @@ class BadBucket:
     # -- one request ---------------------------------------------------------------------
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        fault = self._fault_of(request)
+        try:
+            return await self._answer(request, self._fault_of(request))
+        except (ConnectionError, asyncio.IncompleteReadError):  # one side has gone
+            return self._reset(request)
+
+    async def _answer(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
         name = fault.name if fault else ""
         pace = fault.bytes_per_s if fault and name == "slow" else 0.0
         if name == "away":
@@ -367,6 +372,8 @@ async def _main(arguments: argparse.Namespace, secret: str) -> None:
         rate=arguments.rate,
     )
     await proxy.start()
+    if arguments.fault:
+        proxy.fault(arguments.fault)
     print(proxy.url, flush=True)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -384,6 +391,7 @@ if __name__ == "__main__":
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0.0, help="share of requests with a fault")
+    parser.add_argument("--fault", choices=[*PUT, *GET, *ANY], help="for every request")
     parser.add_argument("--key", default=KEY, help="with tests/s3.py's secret, on stdin if other")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)

@@ -122,7 +122,7 @@ class Chaos:
                 await child.wait()
 
     def _bucket(self, *how: str):  # type: ignore[no-untyped-def]
-        ports = ("--port", str(self.proxy), "--upstream", str(self.s3))
+        ports = ("--port", str(self.proxy), "--upstream", f"http://127.0.0.1:{self.s3}")
         return self._process("tests.bad_bucket", *ports, *how)
 
     async def _listening(self, port: int) -> None:
