@@ -94,12 +94,14 @@ class Server:
     def freeze(self) -> None:
         """Let nothing of it go on, with its connections open."""
         for process in self.processes():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # its backends come and go
+                process.suspend()
 
     def thaw(self) -> None:
         """Let everything go on."""
         for process in self.processes():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     @contextmanager
     def full(self) -> Iterator[None]:
