@@ -48,7 +48,7 @@ FAULTS = {
     "read-only": "remounted read-only",
     "gone": "unmounted under way",
     "absent": "not mounted yet when the recorder starts",
-    "slow": "no write for 4.5 s, then each takes 0.3 s",
+    "slow": "no write for 4.5 s, then each takes 0.1 s",
     "stuck": "one camera's write hangs",
     "error": "EIO on one file of one camera",
     "well": "none",
@@ -143,7 +143,7 @@ class Spool:
             subprocess.run(["umount", "-l", path], check=True)
         elif self.fault == "slow":
             first = time.monotonic() + 4.5
-            rules[path] = lambda: time.sleep(max(0.3, first - time.monotonic()))
+            rules[path] = lambda: time.sleep(max(0.1, first - time.monotonic()))
         elif self.fault == "stuck":
             rules[f"{path}/stuck/a"] = lambda: void(self._well.wait(60))
         elif self.fault == "error":
