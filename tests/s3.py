@@ -1,17 +1,26 @@
-"""Real S3 servers on loopback: rclone's and moto's."""
+"""Real S3 servers on loopback, rclone's and moto's, what they can do, and one of your own.
+
+KUAGER_TEST_S3=http://... with the usual AWS variables names an endpoint of your own; its key must
+be allowed to make and remove buckets that begin with the name below.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import boto3
+from botocore.config import Config as BotoConfig
 from pydantic import SecretStr
 
 from config.model import Archive
@@ -81,3 +90,101 @@ def moto(port: int) -> Iterator[None]:
         client.create_bucket(Bucket=BUCKET)
         client.close()
         yield
+
+
+@dataclass(frozen=True)
+class Can:
+    """What a server was found to do. False is a lie where it takes the request all the same."""
+
+    checks_keys: bool  # refuses a wrong secret
+    refuses_to_replace: bool  # heeds If-None-Match: *
+    compares_sha256: bool  # refuses an upload that is not of its x-amz-checksum-sha256
+    locks: bool  # keeps a locked version until its date; False: takes date and deletion alike
+    keeps_class: bool  # remembers the storage class it was given
+
+
+# Found by asking. Both take uploads that are not of the x-amz-content-sha256 that was signed;
+# rclone compares Content-MD5, moto does not. rclone has no versions, and answers a question
+# for the bucket's lock configuration with a list of objects, which reads as none.
+CAN = {
+    "rclone": Can(True, False, False, False, True),
+    "moto": Can(False, True, False, True, True),
+}
+ENDPOINT = "KUAGER_TEST_S3"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server for the contract suite, with buckets of its own; without a key, AWS variables."""
+
+    name: str
+    endpoint: str
+    key: str | None = KEY
+    secret: str | None = SECRET
+
+    @property
+    def can(self) -> Can | None:
+        """What it is known to do; None for one that the environment names."""
+        return CAN.get(self.name)
+
+    @cached_property
+    def client(self) -> Any:
+        """A client of boto3, to look behind Kuager."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+            config=BotoConfig(s3={"addressing_style": "path"}),
+        )
+
+    def bucket(self, *, lock: bool = False) -> str:
+        """Make a bucket."""
+        name = f"{BUCKET}-{secrets.token_hex(4)}"
+        region = self.client.meta.region_name
+        more: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if lock else {}
+        if region != "us-east-1":
+            more["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        self.client.create_bucket(Bucket=name, **more)
+        return name
+
+    def settings(self, bucket: str, **other: object) -> Archive:
+        """Return an archive's settings for a bucket."""
+        values: dict[str, object] = {
+            "url": f"s3://{bucket}/some/prefix",
+            "endpoint": self.endpoint,
+            "region": self.client.meta.region_name,
+            "access_key_id": self.key,
+            "secret_access_key": SecretStr(self.secret) if self.secret else None,
+        }
+        return Archive.model_validate(values | other)
+
+    def clean(self) -> None:
+        """Remove the buckets that `bucket` made, with every version, locked or not."""
+        for found in self.client.list_buckets()["Buckets"]:
+            bucket = found["Name"]
+            if not bucket.startswith(f"{BUCKET}-"):
+                continue
+            listed = self.client.list_object_versions(Bucket=bucket)
+            for version in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
+                self.client.delete_object(
+                    Bucket=bucket,
+                    Key=version["Key"],
+                    VersionId=version["VersionId"],
+                    BypassGovernanceRetention=True,
+                )
+            self.client.delete_bucket(Bucket=bucket)
+
+
+@contextlib.contextmanager
+def s3_server(name: str, folder: Path) -> Iterator[Server]:
+    """Run rclone or moto, or take the endpoint that the environment names."""
+    if name == ENDPOINT:
+        found = Server(name, os.environ[ENDPOINT], None, None)
+        yield found
+        found.clean()
+        return
+    port = free_port()
+    with rclone(folder, port) if name == "rclone" else moto(port):
+        yield Server(name, f"http://127.0.0.1:{port}")

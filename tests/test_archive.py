@@ -1,4 +1,7 @@
-"""One contract for every archive: a directory, rclone's S3 server and moto's."""
+"""One contract for every archive: a directory, rclone's S3 server, moto's, and one of your own.
+
+What rclone and moto do not do stands in tests/s3.py as `CAN`; here it is held against them.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,54 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put, open_archive
-from tests.s3 import free_port, moto, rclone, settings
+from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
-# moto takes any key and signature; both servers are real programs over real HTTP
-CHECKS_KEYS = {"rclone": True, "moto": False}
+SERVERS = [
+    "rclone",
+    "moto",
+    pytest.param(
+        ENDPOINT,
+        marks=pytest.mark.skipif(ENDPOINT not in os.environ, reason=f"{ENDPOINT} names no server"),
+    ),
+]
 
 
 async def put(archive: Archive, key: str, data: bytes) -> Put:
     return await archive.put(key, data, hashlib.sha256(data).hexdigest())
 
 
-@pytest.fixture(params=["directory", "rclone", "moto"])
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with s3_server(request.param, tmp_path) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Archive]:
+    archive = open_archive(settings)
+    yield archive
+    await archive.close()
+
+
+@pytest.fixture(params=["directory", *SERVERS])
 async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Archive]:
-    port = free_port()
     with contextlib.ExitStack() as stack:
         if request.param == "directory":
-            found = open_archive(Settings.model_validate(str(tmp_path / "archive")))
+            settings = Settings.model_validate(str(tmp_path / "archive"))
         else:
-            stack.enter_context(rclone(tmp_path, port) if request.param == "rclone" else moto(port))
-            found = open_archive(settings(port))
-        yield found
-        await found.close()
+            found = stack.enter_context(s3_server(request.param, tmp_path))
+            settings = found.settings(found.bucket())
+        async with opened(settings) as archive:
+            yield archive
 
 
 async def test_put_get_range_entries_remove(archive: Archive) -> None:
@@ -71,6 +93,96 @@ async def test_the_same_again_is_well_and_other_bytes_are_refused(archive: Archi
     with pytest.raises(ArchiveConflict):
         await put(archive, "e/s/c/key-1.json", b"other")
     assert await archive.get("e/s/c/key-1.json") == b"first"
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_an_empty_object_is_read(server: Server) -> None:
+    """Half of an upload may be nothing; that is found, not stumbled over."""
+    bucket = server.bucket()
+    server.client.put_object(Bucket=bucket, Key="some/prefix/e/s/c/k.json", Body=b"")
+    async with opened(server.settings(bucket)) as archive:
+        assert await archive.get("e/s/c/k.json") == b""
+        with pytest.raises(ArchiveConflict):
+            await put(archive, "e/s/c/k.json", b"{}")
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_what_the_server_can_do_is_found_out(server: Server) -> None:
+    with capture_logs() as log:
+        async with opened(server.settings(server.bucket())) as archive:
+            await put(archive, "e/s/c/k.mp4", b"data")
+            (told,) = [e for e in log if e["event"] == "What the archive can do"]
+            # bytes that are not those of the hash are refused, or nobody vouches for them
+            try:
+                other = await archive.put(
+                    "e/s/c/l.mp4", b"dat4", hashlib.sha256(b"data").hexdigest()
+                )
+            except ArchiveError as error:
+                assert told["compares_sha256"] and "other bytes arrived" in str(error)
+            else:
+                assert not told["compares_sha256"] and other.verified == ""
+    if server.can is not None:
+        assert told["refuses_to_replace"] is server.can.refuses_to_replace
+        assert told["compares_sha256"] is server.can.compares_sha256
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_object_lock_keeps_a_version_until_its_date(server: Server) -> None:
+    until_ms = int(time.time() + 86_400) * 1000
+    lock = {"lock": "governance", "keep": "1d"}
+    digest = hashlib.sha256(b"data").hexdigest()
+    async with opened(server.settings(server.bucket(), **lock)) as archive:
+        with pytest.raises(ArchiveError, match="object lock is not on"):
+            await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+    bucket = server.bucket(lock=True)
+    async with opened(server.settings(bucket, **lock)) as archive:
+        if server.can is not None and not server.can.locks:  # it would take date and deletion
+            with pytest.raises(ArchiveError, match="object lock is not on"):
+                await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+            return
+        stored = await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+        again = await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+        assert stored.version_id and again.version_id == stored.version_id
+        head = server.client.head_object(Bucket=bucket, Key="some/prefix/e/s/c/k.mp4")
+        assert head["ObjectLockMode"] == "GOVERNANCE"
+        assert head["ObjectLockRetainUntilDate"].timestamp() * 1000 == until_ms
+        with pytest.raises(ArchiveError, match="denied"):
+            await archive.remove("e/s/c/k.mp4", version_id=stored.version_id)
+        assert await archive.get("e/s/c/k.mp4") == b"data"
+        unlocked = await put(archive, "e/s/c/l.mp4", b"data")
+        await archive.remove("e/s/c/l.mp4", version_id=unlocked.version_id)
+        assert await archive.sha256("e/s/c/l.mp4") is None
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_storage_class_and_encryption(server: Server) -> None:
+    bucket = server.bucket()
+    settings = server.settings(bucket, storage_class="STANDARD_IA", encryption="AES256")
+    async with opened(settings) as archive:
+        await put(archive, "e/s/c/k.mp4", b"data")
+        assert await archive.get("e/s/c/k.mp4") == b"data"
+    head = server.client.head_object(Bucket=bucket, Key="some/prefix/e/s/c/k.mp4")
+    if server.can is not None:
+        assert head["ServerSideEncryption"] == "AES256"
+        assert (head.get("StorageClass") == "STANDARD_IA") is server.can.keeps_class
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_cameras_spread_over_buckets(server: Server) -> None:
+    buckets = [server.bucket() for _ in range(3)]
+    keys = [f"e/s/c{n}/2026-11-29/x-{k}.mp4" for n in range(12) for k in range(2)]
+    settings = server.settings(buckets[0], more_buckets=buckets[1:])
+    async with opened(settings) as archive:
+        where = {key: (await put(archive, key, key.encode())).bucket for key in keys}
+        assert set(where.values()) == set(buckets)
+        assert all(where[a] == where[b] for a, b in zip(keys[::2], keys[1::2], strict=True))
+        for key, bucket in where.items():
+            assert await archive.get(key) == await archive.get(key, bucket=bucket) == key.encode()
+        found = [(e.key, e.bucket) async for e in archive.entries("e/")]
+        assert sorted(found) == sorted(where.items())
+        assert await archive.below("e/s/") == sorted({key.split("/")[2] for key in keys})
+        await archive.remove(keys[0])
+        assert await archive.sha256(keys[0], bucket=where[keys[0]]) is None
 
 
 async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
