@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config as BotoConfig
+from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from config.model import Archive
@@ -121,6 +122,7 @@ class Server:
     endpoint: str
     key: str | None = KEY
     secret: str | None = SECRET
+    made: list[str] = field(default_factory=list)
 
     @property
     def can(self) -> Can | None:
@@ -147,6 +149,7 @@ class Server:
         if region != "us-east-1":
             more["CreateBucketConfiguration"] = {"LocationConstraint": region}
         self.client.create_bucket(Bucket=name, **more)
+        self.made.append(name)
         return name
 
     def settings(self, bucket: str, **other: object) -> Archive:
@@ -161,20 +164,18 @@ class Server:
         return Archive.model_validate(values | other)
 
     def clean(self) -> None:
-        """Remove the buckets that `bucket` made, with every version, locked or not."""
-        for found in self.client.list_buckets()["Buckets"]:
-            bucket = found["Name"]
-            if not bucket.startswith(f"{BUCKET}-"):
-                continue
+        """Remove the buckets that `bucket` made, and every version; what is locked yet stays."""
+        for bucket in self.made:
             listed = self.client.list_object_versions(Bucket=bucket)
-            for version in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
-                self.client.delete_object(
-                    Bucket=bucket,
-                    Key=version["Key"],
-                    VersionId=version["VersionId"],
-                    BypassGovernanceRetention=True,
-                )
-            self.client.delete_bucket(Bucket=bucket)
+            with contextlib.suppress(ClientError):
+                for version in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
+                    self.client.delete_object(
+                        Bucket=bucket,
+                        Key=version["Key"],
+                        VersionId=version["VersionId"],
+                        BypassGovernanceRetention=True,
+                    )
+                self.client.delete_bucket(Bucket=bucket)
 
 
 @contextlib.contextmanager
