@@ -99,7 +99,7 @@ class Fsck:
         self._config, self._catalogue, self._archives = config, catalogue, archives
         self._repair, self._deep = repair, deep
         self._keepers = {
-            archive.name: Keeper(settings, archive, catalogue, lambda _: None)
+            archive.name: Keeper(settings, archive, catalogue, lambda _: None, config.spool)
             for settings, archive in zip(config.archives, archives, strict=True)
         }
         self.recordings = self.bytes_read = 0

@@ -13,12 +13,14 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
 from storage.catalogue import Archived, Catalogue, Name
+from storage.disk import MARKER
 from storage.index import FormatError, Index, parse_archive_document, parse_index
 from storage.schema import DAY_MS
 from storage.spool import recording_name
@@ -70,9 +72,11 @@ class Keeper:
         archive: Archive,
         catalogue: Catalogue,
         catalogue_trouble: Callable[[BaseException], None],
+        spool: Path,
     ):
+        """`catalogue_trouble` is told what the database refused."""
         self.name, self.archive = settings.name, archive
-        self.settings = settings
+        self.settings, self._spool = settings, spool
         self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
         self._waiting: dict[str, Waiting] = {}  # by path, also while it is being kept
         self._oldest: list[tuple[int, str]] = []  # a heap of those that nobody has taken
@@ -142,6 +146,9 @@ class Keeper:
                 self._status.archived_bytes_total += waiting.length
                 del self._waiting[base]
         except Unkeepable as error:
+            if at is not None and not (self._spool / MARKER).exists():
+                heapq.heappush(self._oldest, (at, base))  # its disk went, and may come back
+                return False
             self._waiting.pop(base, None)
             self._documents.pop(base, None)
             self._status.failures_total += 1

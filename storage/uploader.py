@@ -25,6 +25,7 @@ from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue, InSpool, Name
 from storage.database import words
+from storage.disk import room
 from storage.files import replace_file
 from storage.index import LONGEST_MS, Gap, Index
 from storage.keeper import LOOK_S, PAUSE_S, Keeper, Waiting
@@ -35,6 +36,7 @@ from storage.view import CameraView, Stored
 REMOVE_S = 10.0
 BATCH = 200
 RETIRE_S = 3600.0
+PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
 
 log = structlog.get_logger()
@@ -75,8 +77,12 @@ class Uploader:
         self._trouble = Trouble(
             "The catalogue refuses; recordings wait in the spool", "The catalogue works again"
         )
+        self._pressure = Trouble(
+            "The spool's disk is nearly full: archived recordings leave it early",
+            "The spool's disk has room again",
+        )
         self.keepers = [
-            Keeper(settings, archive, catalogue, self._catalogue_refuses)
+            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool)
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
         self._removed = self._retired = float("-inf")  # when it was last looked for
@@ -216,24 +222,47 @@ class Uploader:
     async def _remove(self) -> None:
         """Take off the spool what is archived and older than the rewind window.
 
-        How old is told by its name, so that nothing is read: some minutes more are kept.
+        How old is told by its name, so that nothing is read: some minutes more are kept. Where
+        the disk is nearly full, archived recordings go before that, the oldest first: their
+        segments then come from the archive.
         """
         before_ms = _now_ms() - self._config.rewind_s * 1000 - LONGEST_MS
-        for camera in self._cameras.values():
-            for stored in camera.view.stored()[:-1]:  # not the newest: recorders go on there
-                row = camera.known.get(stored.record_seq)
-                if stored.start_ms >= before_ms or row is None or not self._may_go(row):
-                    continue
-                stored.media.unlink(missing_ok=True)
-                stored.lines.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    stored.base.parent.rmdir()  # the day's last
-                camera.view.forget(stored.record_seq)
-                await self._catalogue.mark_removed(
-                    camera.name, stored.record_seq, row.start_ms, _now_ms()
-                )
-                del camera.known[stored.record_seq]
-                self.status.removed_total += 1
+        pressed = self._is_pressed()
+        found = [
+            (stored, row, camera)
+            for camera in self._cameras.values()
+            for stored in camera.view.stored()[:-1]  # not the newest: recorders go on there
+            if (row := camera.known.get(stored.record_seq)) and self._may_go(row)
+            if pressed or stored.start_ms < before_ms
+        ]
+        for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
+            if stored.start_ms >= before_ms and not self._is_pressed():
+                break
+            stored.media.unlink(missing_ok=True)
+            stored.lines.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                stored.base.parent.rmdir()  # the day's last
+            camera.view.forget(stored.record_seq)
+            await self._catalogue.mark_removed(
+                camera.name, stored.record_seq, row.start_ms, _now_ms()
+            )
+            del camera.known[stored.record_seq]
+            self.status.removed_total += 1
+
+    def _is_pressed(self) -> bool:
+        """Say whether recording will soon have to pause for want of room."""
+        try:
+            found = room(self._spool)
+        except OSError:
+            return False
+        pressed = found.free_bytes < PRESSED * self._config.spool_limits.reserve.of(
+            found.total_bytes
+        )
+        if pressed:
+            self._pressure.begin("less than twice the reserve is free")
+        else:
+            self._pressure.end()
+        return pressed
 
     async def _retire(self) -> None:
         """Remove from archives what is older than they keep it."""
@@ -252,10 +281,8 @@ class Uploader:
         status.catalogue_ok = self._trouble.why is None
         status.catalogue_error = self._trouble.why
         status.archives = {keeper.name: asdict(keeper.status) for keeper in self.keepers}
-        path = self._spool / "_status" / "uploader.json"
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, orjson.dumps(asdict(status)))
+        with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
+            replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
 
 
 def _directories(path: Path) -> list[Path]:

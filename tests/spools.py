@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from storage.disk import claim
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 
@@ -24,6 +25,7 @@ def fill(
     election: str = "e",
 ) -> CameraSpool:
     """Write `runs` runs of 2 s segments with a gap of 10 s between; returns the open spool."""
+    claim(root)
     spool = CameraSpool(root, election, station, camera, Numbers())
     begin = start_ms
     for n in range(runs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from config.load import load
 from config.model import Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
+from storage.disk import Room
 from storage.index import ClockState, GapCause, parse_archive_document
 from storage.keeper import KeeperStatus
 from storage.spool import Run, recording_name
@@ -250,3 +252,43 @@ async def test_a_recording_of_the_future_blocks_no_removal(tmp_path: Path) -> No
     before = len(list(config.spool.glob("s/c/*/*.mp4")))
     async with uploading(config) as (uploader, _, _):
         await until(lambda: uploader.status.removed_total == before - future - 1, 30)
+
+
+async def test_a_disk_that_goes_and_comes_back_is_gone_on_with(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000).close()
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    (tmp_path / "archive").write_text("not a directory")  # so that they wait
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: not kept(uploader).ok, 10)
+        config.spool.rename(tmp_path / "away")
+        (tmp_path / "archive").unlink()
+        await asyncio.sleep(3)
+        assert kept(uploader).archived_total == 0 and not config.spool.exists()
+        (tmp_path / "away").rename(config.spool)
+        await until(lambda: kept(uploader).archived_total == count, 30)
+        assert kept(uploader).ok
+
+
+async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest go first, and no more than is needed; what is not archived stays."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000, segments=120).close()
+    before = sorted(config.spool.glob("s/c/*/*.mp4"))
+    found = os.statvfs(config.spool)
+
+    def short() -> int:  # of room, until three recordings have gone
+        return 0 if len(list(config.spool.glob("s/c/*/*.mp4"))) > len(before) - 3 else 1 << 50
+
+    monkeypatch.setattr(
+        "storage.uploader.room", lambda _: Room(short(), found.f_blocks * found.f_frsize, True)
+    )
+    monkeypatch.setattr("storage.uploader.REMOVE_S", 0.2)
+    async with uploading(config) as (uploader, _, archive):
+        await until(lambda: uploader.status.removed_total == 3, 20)
+        await asyncio.sleep(1)
+        assert sorted(config.spool.glob("s/c/*/*.mp4")) == before[3:]
+        keys = [e.key async for e in archive.entries("e/")]
+        assert all(any(k.endswith(p.name) for k in keys) for p in before[:3])
