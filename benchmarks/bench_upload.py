@@ -52,8 +52,8 @@ def clients(folder: Path, bucket: str, port: int) -> dict[str, list[list[str]]]:
     own = [sys.executable, "-m", "benchmarks.bench_upload", "--upload", str(folder)]
     own += ["--bucket", bucket, "--port", str(port)]
     tool, there = str(BIN / "rclone"), f"bench:{bucket}"
-    copy = [tool, "copy", str(folder), there, "--transfers", str(PARALLEL)]
-    check = [tool, "check", "--download", str(folder), there, "--checkers", str(PARALLEL)]
+    copy = [tool, "-q", "copy", str(folder), there, "--transfers", str(PARALLEL)]
+    check = [tool, "-q", "check", "--download", str(folder), there, "--checkers", str(PARALLEL)]
     found = {
         "Kuager, not read back": [own],
         "Kuager, read back": [[*own, "--read-back"]],
