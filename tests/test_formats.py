@@ -96,6 +96,7 @@ def test_a_spool_is_laid_out_as_described(tmp_path: Path) -> None:
         "s/c/camera.json",
         "s/c/gaps.jsonl",
         "s/c/lock",
+        "spool.json",
     ]
     state = json.loads((tmp_path / "s/c/camera.json").read_text())
     assert state["kuager"] == "camera/1" and state["record_seq"] == 2
