@@ -373,7 +373,7 @@ async def _main(arguments: argparse.Namespace, secret: str) -> None:
     )
     await proxy.start()
     if arguments.fault:
-        proxy.fault(arguments.fault)
+        proxy.fault(arguments.fault, bytes_per_s=arguments.bytes_per_s)
     print(proxy.url, flush=True)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -392,6 +392,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0.0, help="share of requests with a fault")
     parser.add_argument("--fault", choices=[*PUT, *GET, *ANY], help="for every request")
+    parser.add_argument("--bytes-per-s", type=float, default=1000.0, help="of the fault slow")
     parser.add_argument("--key", default=KEY, help="with tests/s3.py's secret, on stdin if other")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)

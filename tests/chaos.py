@@ -79,8 +79,11 @@ class Chaos:
                 kuager.terminate()
                 await kuager.wait()
                 watcher.cancel()
-            async with self._bucket(), self._process("kuager", *self._role("uploader")):
-                await self._all_archived()
+            async with (
+                self._bucket(),
+                self._process("kuager", *self._role("uploader")) as uploader,
+            ):
+                await self._all_archived(uploader.pid)
         await self._check()
         return not self.wrong
 
@@ -112,6 +115,7 @@ class Chaos:
             *(sys.executable, "-m", module, *arguments),
             env=os.environ | {"TEST_SECRET": SECRET},
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
             stderr=(self.folder / f"{module}.log").open("ab"),
         )
         try:
@@ -167,7 +171,7 @@ class Chaos:
         begun = time.monotonic()
         for name, how, minutes in (
             ("away", None, self.away_min),
-            ("slow", ("--fault", "slow"), min(2.0, self.away_min)),
+            ("slow: 5 MB/s", ("--fault", "slow", "--bytes-per-s", "5e6"), min(2.0, self.away_min)),
             ("well", (), 1.0),
         ):
             await self._proxy.aclose()
@@ -253,15 +257,14 @@ class Chaos:
                 return
             await asyncio.sleep(0.5)
 
-    async def _all_archived(self) -> None:
+    async def _all_archived(self, pid: int) -> None:
         until = time.monotonic() + 300
         status = self.folder / "spool/_status/uploader.json"
         while time.monotonic() < until:
             await asyncio.sleep(3)
             with contextlib.suppress(OSError, ValueError, KeyError):
                 said = json.loads(status.read_bytes())
-                young = time.time() * 1000 - said["written_ms"] < 5000
-                if young and said["archives"]["archive"]["backlog_recordings"] == 0:
+                if said["pid"] == pid and said["archives"]["archive"]["backlog_recordings"] == 0:
                     return
         self.wrong.append("not everything was archived within 300 s")
 
