@@ -33,8 +33,8 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
 
-test: setup ## all tests (about 6 minutes)
-	@$(PY) -m pytest -q -n 3 --dist loadgroup
+test: setup ## all tests (about 7 minutes)
+	@$(PY) -m pytest -q -n 4 --dist loadgroup
 
 check: setup ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
