@@ -35,7 +35,7 @@ from storage.view import CameraView, Stored
 
 REMOVE_S = 10.0
 BATCH = 200
-RETIRE_S = 3600.0
+RETIRE_S = 86_400.0
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
 
