@@ -26,7 +26,7 @@ from storage.schema import archived, cameras, gaps, recordings, runs
 
 PER_CAMERA = 1000  # recordings of a minute: 17 hours
 BEGIN_MS = 1_764_392_400_000
-OWN = {"camera_pk", "archived_ms", "verified", "removed_ms", "number", "names"}
+OWN = {"camera_pk", "archived_ms", "verified", "etags", "removed_ms", "number", "names"}
 
 
 def recording(camera: str, n: int) -> tuple[Index, bytes]:

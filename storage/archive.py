@@ -39,6 +39,7 @@ class Put:
 
     bucket: str
     verified: Literal["", "by the server", "read back"]
+    etag: str
     version_id: str | None = None
 
 
@@ -77,6 +78,10 @@ class Archive(Protocol):
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """Read an object back and return its hash; None when there is none."""
+        ...
+
+    async def etag(self, key: str, *, bucket: str = "") -> str | None:
+        """Return what changes when an object is replaced; None when there is none."""
         ...
 
     def entries(self, prefix: str) -> AsyncIterator[Entry]:
@@ -136,7 +141,7 @@ class DirectoryArchive(Threads):
     ) -> Put:
         """See Archive."""
         await self._run(self._put, self._root / key, data, sha256, replace)
-        return Put("", "")
+        return Put("", "", await self.etag(key) or "")
 
     def _put(self, path: Path, data: bytes, sha256: str, replace: bool) -> None:
         try:
@@ -197,6 +202,20 @@ class DirectoryArchive(Threads):
             return None
         except OSError as error:
             raise self._error(error) from None
+
+    async def etag(self, key: str, *, bucket: str = "") -> str | None:
+        """See Archive."""
+
+        def stamp() -> str | None:
+            try:
+                found = (self._root / key).stat()
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise self._error(error) from None
+            return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+
+        return await self._run(stamp)
 
     async def entries(self, prefix: str) -> AsyncIterator[Entry]:
         """See Archive."""

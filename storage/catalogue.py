@@ -39,16 +39,18 @@ class Archived:
     bucket: str
     archived_ms: int
     verified: str
+    etags: str = ""  # of .mp4 and .json, with a space between
     version_id: str | None = None
     locked_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InSpool:
-    """A recording that the spool has as far as the catalogue knows, and which archives have it."""
+    """A recording that the spool has as far as the catalogue knows, and which archives have it,
+    with bucket and ETags."""
 
     start_ms: int
-    archives: set[str]
+    archives: dict[str, tuple[str, str]]
 
 
 def recording_row(index: Index) -> dict[str, Any]:
@@ -368,13 +370,13 @@ class Catalogue:
         same = sa.and_(a.camera_pk == r.camera_pk, a.record_seq == r.record_seq, a.day == r.day)
         found: dict[int, InSpool] = {}
         for row in await self._rows(
-            sa.select(r.record_seq, r.start_ms, a.archive)
+            sa.select(r.record_seq, r.start_ms, a.archive, a.bucket, a.etags)
             .join(archived, same, isouter=True)
             .where(r.camera_pk == pk, r.removed_ms.is_(None))
         ):
-            known = found.setdefault(row["record_seq"], InSpool(row["start_ms"], set()))
+            known = found.setdefault(row["record_seq"], InSpool(row["start_ms"], {}))
             if row["archive"]:
-                known.archives.add(row["archive"])
+                known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
 
     async def recordings_between(

@@ -45,7 +45,7 @@ class Waiting:
 
     stored: Stored
     length: int
-    done: set[str]  # names of the archives that have it
+    done: dict[str, tuple[str, str]]  # the archives that have it, with bucket and ETags
 
 
 @dataclass(slots=True)
@@ -140,8 +140,8 @@ class Keeper:
             else:
                 at, base = heapq.heappop(self._oldest)
                 waiting = self._waiting[base]
-                await self._keep(waiting)
-                waiting.done.add(self.name)
+                there = await self._keep(waiting)
+                waiting.done[self.name] = there.bucket, there.etags
                 self._status.archived_total += 1
                 self._status.archived_bytes_total += waiting.length
                 del self._waiting[base]
@@ -177,12 +177,12 @@ class Keeper:
     def _pause_s(self) -> float:
         return PAUSE_S[min(self._failures // PARALLEL, len(PAUSE_S) - 1)]
 
-    async def _keep(self, waiting: Waiting) -> None:
+    async def _keep(self, waiting: Waiting) -> Archived:
         # 1. its bytes, and that they are those that were sealed
         index, media = await asyncio.to_thread(read_sealed, waiting.stored)
-        await self.keep(index, media)
+        return await self.keep(index, media)
 
-    async def keep(self, index: Index, media: bytes) -> None:
+    async def keep(self, index: Index, media: bytes) -> Archived:
         """Take one recording, whose bytes were compared, to the archive; all steps after that.
 
         Raises ArchiveError, Unkeepable, and what a database raises.
@@ -207,12 +207,33 @@ class Keeper:
                 )
             )
         # 4. the row: from here on it may leave the spool
-        (put, verified), _ = how
+        (put, verified), (description, _) = how
+        etags = f"{put.etag} {description.etag}"
         there = Archived(
-            self.name, put.bucket, _now_ms(), verified, put.version_id, locked_until_ms
+            self.name, put.bucket, _now_ms(), verified, etags, put.version_id, locked_until_ms
         )
         if not await self._catalogue.mark_archived(index, there):
             raise Unkeepable(f"the catalogue has no row, or another recording's, for {key}")
+        return there
+
+    async def still_has(self, index: Index, bucket: str, etags: str) -> bool:
+        """Say whether the archive has a recording as it was verified: a last look before the
+        spool's copy goes. What was replaced since, by a write that was long on its way, is read.
+        """
+        assert index.seal is not None
+        key = archive_key(index)
+        media, description = [
+            await self.archive.etag(key + ending, bucket=bucket) for ending in (".mp4", ".json")
+        ]
+        if f"{media} {description}" == etags:
+            return True
+        wanted = (index.seal.sha256, digest_of(index.archive_document()))
+        for ending, sha256 in zip((".mp4", ".json"), wanted, strict=True):
+            if await self.archive.sha256(key + ending, bucket=bucket) != sha256:
+                log.error("An archived recording was altered later", archive=self.name, key=key)
+                self._status.verification_failures_total += 1
+                return False
+        return True
 
     async def _put_verified(
         self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, *, read_back: bool

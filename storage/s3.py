@@ -96,7 +96,7 @@ class S3Archive(Threads):
             return found
         self._patience["put"] = 1.0
         verified: Literal["", "by the server"] = "by the server" if self._compares_sha256 else ""
-        return Put(bucket, verified, answer.get("VersionId"))
+        return Put(bucket, verified, answer.get("ETag", ""), answer.get("VersionId"))
 
     def _there(self, bucket: str, key: str, sha256: str) -> Put | None:
         """Return an object that is there with these bytes; raises ArchiveConflict with others."""
@@ -107,7 +107,7 @@ class S3Archive(Threads):
             return None
         if digest.hexdigest() != sha256:
             raise ArchiveConflict(f"{self._server.where}: {key} exists and holds other bytes")
-        return Put(bucket, "read back", answer.get("VersionId"))
+        return Put(bucket, "read back", answer.get("ETag", ""), answer.get("VersionId"))
 
     def _seconds(self, way: str, length: int) -> float:
         return (PATIENCE_S + length / SLOWEST) * self._patience[way]
@@ -191,6 +191,18 @@ class S3Archive(Threads):
             return b"".join(parts)
 
         return await self._run(read)
+
+    async def etag(self, key: str, *, bucket: str = "") -> str | None:
+        """See Archive."""
+
+        def head() -> str | None:
+            try:
+                found = self._server.call("head_object", bucket or self._bucket_of(key), key)
+            except KeyError:
+                return None
+            return str(found.get("ETag", ""))
+
+        return await self._run(head)
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""

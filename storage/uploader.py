@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
 from config.model import Config
-from storage.archive import Archive
+from storage.archive import Archive, ArchiveError
 from storage.catalogue import Catalogue, InSpool, Name
 from storage.database import words
 from storage.disk import room
@@ -90,11 +91,32 @@ class Uploader:
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again."""
-        log.info("Uploader started")
-        async with asyncio.TaskGroup() as tasks:
-            for keeper in self.keepers:
-                tasks.create_task(keeper.run())
-            tasks.create_task(self._find())
+        with await self._alone():
+            log.info("Uploader started")
+            async with asyncio.TaskGroup() as tasks:
+                for keeper in self.keepers:
+                    tasks.create_task(keeper.run())
+                tasks.create_task(self._find())
+
+    async def _alone(self) -> BinaryIO:
+        """Return the lock of the spool's uploader: of two, one could spoil what the other has
+        verified. Waits until another has ended, and until there is a spool."""
+        told = False
+        while True:
+            try:
+                lock = (self._spool / "_status" / "uploader.lock").open("wb")
+            except OSError:  # no recorder has made the spool yet, or its disk is away
+                await asyncio.sleep(LOOK_S)
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                lock.close()
+            if not told:
+                told = True
+                log.warning("Another uploader works on this spool; waiting until it has ended")
+            await asyncio.sleep(LOOK_S)
 
     async def _find(self) -> None:
         failures = 0
@@ -165,13 +187,13 @@ class Uploader:
             batch = new[n : n + BATCH]
             await self._catalogue.put_recordings([index for index, _ in batch])
             for index, stored in batch:
-                row = camera.known[stored.record_seq] = InSpool(index.start_ms, set())
+                row = camera.known[stored.record_seq] = InSpool(index.start_ms, {})
                 self._keep(stored, row.archives)
         view.trim()
         await self._put_gaps(camera, view.all_gaps())
         camera.seen = seen
 
-    def _keep(self, stored: Stored, done: set[str]) -> None:
+    def _keep(self, stored: Stored, done: dict[str, tuple[str, str]]) -> None:
         try:
             length = stored.media.stat().st_size
         except OSError:
@@ -217,7 +239,7 @@ class Uploader:
 
     def _may_go(self, row: InSpool) -> bool:
         ours = {keeper.name for keeper in self.keepers}
-        return len(row.archives & ours) >= self._config.archives_needed
+        return len(row.archives.keys() & ours) >= self._config.archives_needed
 
     async def _remove(self) -> None:
         """Take off the spool what is archived and older than the rewind window.
@@ -238,6 +260,8 @@ class Uploader:
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
             if stored.start_ms >= before_ms and not self._is_pressed():
                 break
+            if not await self._is_kept(camera, stored, row):
+                continue
             stored.media.unlink(missing_ok=True)
             stored.lines.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -248,6 +272,25 @@ class Uploader:
             )
             del camera.known[stored.record_seq]
             self.status.removed_total += 1
+
+    async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
+        """Look a last time whether the archives have a recording; what they lost goes again."""
+        index = camera.view.read(stored)
+        if index is None:  # the other half of its files is gone: an uploader died in between
+            return True
+        for keeper in self.keepers:
+            if (there := row.archives.get(keeper.name)) is None:
+                continue
+            try:
+                if await keeper.still_has(index, *there):
+                    continue
+            except ArchiveError:  # away: its own keeper says so
+                return False
+            del row.archives[keeper.name]
+            name, seq = camera.name, stored.record_seq
+            await self._catalogue.forget_archived(name, seq, row.start_ms, keeper.name)
+            self._keep(stored, row.archives)
+        return self._may_go(row)
 
     def _is_pressed(self) -> bool:
         """Say whether recording will soon have to pause for want of room."""

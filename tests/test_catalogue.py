@@ -62,10 +62,10 @@ async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     first, second = [index for _, index in view.recordings()][:2]
     try:
         known = await catalogue.in_spool(NAME)
-        assert known[1].archives == set() and len(known) >= 4
+        assert known[1].archives == {} and len(known) >= 4
         for name in ("near", "far", "far"):  # a crash repeats the step
             assert await catalogue.mark_archived(first, Archived(name, "", 5, "read back"))
-        assert (await catalogue.in_spool(NAME))[1].archives == {"near", "far"}
+        assert (await catalogue.in_spool(NAME))[1].archives.keys() == {"near", "far"}
         assert first.seal is not None and second.seal is not None
         others = replace(first, seal=replace(first.seal, sha256=second.seal.sha256))
         assert not await catalogue.mark_archived(others, Archived("near", "", 6, "read back"))

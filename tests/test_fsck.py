@@ -53,7 +53,7 @@ def briefly(findings: Sequence[Finding]) -> set[tuple[str, str, str]]:
 async def dump(catalogue: Catalogue) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row, with the camera's name for its number, without what only it can know:
     when and how something was verified, and when it left the spool."""
-    own = {"camera_pk", "archived_ms", "verified", "removed_ms", "number", "names"}
+    own = {"camera_pk", "archived_ms", "verified", "etags", "removed_ms", "number", "names"}
     out = {}
     for table in (recordings, runs, gaps, archived):
         columns = [c for c in table.c if c.name not in own]

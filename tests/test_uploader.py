@@ -19,7 +19,7 @@ from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from storage.disk import Room
 from storage.index import ClockState, GapCause, parse_archive_document
-from storage.keeper import KeeperStatus
+from storage.keeper import KeeperStatus, digest_of
 from storage.spool import Run, recording_name
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
@@ -292,3 +292,42 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(
         assert sorted(config.spool.glob("s/c/*/*.mp4")) == before[3:]
         keys = [e.key async for e in archive.entries("e/")]
         assert all(any(k.endswith(p.name) for k in keys) for p in before[:3])
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".json"])
+async def test_what_is_altered_after_it_was_verified_is_put_again(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that was long on its way, of an uploader that died; seen before the spool's goes."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port := free_port()), "2d")
+    fill(config.spool, start_ms=NOW - 7_200_000).close()
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    with rclone(tmp_path / "s3", port):
+        async with uploading(config) as (uploader, _, archive):
+            await until(lambda: kept(uploader).archived_total == count, 20)
+            keys = [e.key async for e in archive.entries("e/") if e.key.endswith(ending)]
+            sha256 = await archive.sha256(keys[0])
+            await archive.put(keys[0], b"late", digest_of(b"late"), replace=True)
+        config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port))
+        monkeypatch.setattr("storage.uploader.REMOVE_S", 0.2)
+        async with uploading(config) as (uploader, catalogue, archive):
+            await until(lambda: uploader.status.removed_total == count - 1, 20)
+            assert kept(uploader).archived_total == 1  # again; none of the others was
+            assert await archive.sha256(keys[0]) == sha256
+            assert kept(uploader).verification_failures_total
+            rows = await catalogue.recordings_of(C)
+            assert all(len(r["archives"]) == 1 for r in rows)
+
+
+async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    spool = fill(config.spool, start_ms=NOW - 600_000)
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    async with uploading(config) as (first, _, _):
+        await until(lambda: kept(first).archived_total == count, 20)
+        async with uploading(config) as (second, _, _):
+            spool.close()
+            fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
+            every = len(list(config.spool.glob("s/*/*/*.mp4")))
+            await until(lambda: kept(first).archived_total == every, 20)
+            assert kept(second).archived_total == 0 and not second._cameras

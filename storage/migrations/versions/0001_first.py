@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("bucket", sa.Text, nullable=False),
         sa.Column("archived_ms", sa.BigInteger, nullable=False),
         sa.Column("verified", sa.String(32), nullable=False),
+        sa.Column("etags", sa.Text, nullable=False),
         sa.Column("version_id", sa.Text),
         sa.Column("locked_until_ms", sa.BigInteger),
         sa.Column("removed_ms", sa.BigInteger),
