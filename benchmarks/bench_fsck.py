@@ -82,12 +82,10 @@ async def fill(config: Config, count: int) -> None:
                 os.utime(file, (BEGIN_MS / 1000, BEGIN_MS / 1000))  # not on its way any more
             batch.append(index)
         await catalogue.put_recordings(batch)
-        for index in batch:
-            there = Archived("archive", "", BEGIN_MS, "read back")
-            await catalogue.mark_archived(index, there)
-            await catalogue.mark_removed(
-                ("e", "s", f"c{camera}"), index.header.record_seq, index.start_ms, BEGIN_MS
-            )
+        there = Archived("archive", "", BEGIN_MS, "read back")
+        await catalogue.put_archived(("e", "s", f"c{camera}"), [(i, there) for i in batch])
+    async with catalogue._engine.begin() as connection:  # all are off the spool
+        await connection.execute(sa.update(recordings).values(removed_ms=BEGIN_MS))
     await catalogue.close()
 
 
