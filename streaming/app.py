@@ -16,7 +16,7 @@ from aiohttp import web, web_response
 from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from streaming import api, archived, live, pages, status
+from streaming import api, archived, assets, live, pages, status
 from streaming.language import language_headers, sentences
 from streaming.views import VIEWS, Views
 
@@ -66,21 +66,16 @@ def create_app(
     """Return the application; the caller closes catalogue and archives."""
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         sentences(lang)
+    assets.version()  # so is a script that is missing
     app = web.Application(middlewares=[status.measure, _errors])
     app[VIEWS] = Views(config, catalogue, archives)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[live.TEXTS] = live.Texts()
     app[archived.INDEXES] = OrderedDict()
-    for part in (live, api, pages, status):
+    for part in (live, api, assets, pages, status):
         app.add_routes(part.routes)
-    app.router.add_static("/static/", pages.HERE / "static")
-    app.router.add_get("/static/hls.mjs", _hls_js)
     app.on_response_prepare.append(_headers)
     return app
-
-
-async def _hls_js(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(pages.HLS_JS, headers={"Content-Type": "text/javascript"})
 
 
 @web.middleware
