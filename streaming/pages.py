@@ -34,13 +34,13 @@ def _page(request: web.Request, name: str, status: int = 200, **values: object) 
 async def home(request: web.Request) -> web.StreamResponse:
     """List the stations; `q` searches."""
     views = request.app[VIEWS]
-    found, following = find_stations(request)
+    found = find_stations(request)
     return _page(
         request,
         "home.html",
-        stations=[described(views, language(request), s) for s in found],
+        stations=[described(views, language(request), s) for s in found.page],
         query=request.query.get("q", ""),
-        following=following,
+        following=found.next_after,
     )
 
 
