@@ -70,13 +70,13 @@ def _others(request: web.Request) -> list[tuple[str, str]]:
 async def home(request: web.Request) -> web.StreamResponse:
     """List the stations; `q` searches."""
     views = request.app[VIEWS]
-    found, following = find_stations(request)
+    found = find_stations(request)
     return page(
         request,
         "home.html",
-        stations=[described(views, language(request), s) for s in found],
+        stations=[described(views, language(request), s) for s in found.page],
         query=request.query.get("q", ""),
-        following=following,
+        following=found.next_after,
     )
 
 
