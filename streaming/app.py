@@ -16,7 +16,7 @@ from aiohttp import web, web_response
 from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from streaming import api, archived, live, openapi, pages, share, status, timeline
+from streaming import api, archived, live, openapi, pages, pictures, share, status, timeline
 from streaming.answers import problem
 from streaming.language import language_headers, say, sentences
 from streaming.views import VIEWS, Views
@@ -33,7 +33,7 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
-PARTS = (live, api, timeline, share, openapi, pages, status)
+PARTS = (live, pictures, api, timeline, share, openapi, pages, status)
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
