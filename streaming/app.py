@@ -16,7 +16,20 @@ from aiohttp import web, web_response
 from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from streaming import api, archived, assets, live, openapi, pages, share, status, timeline
+from streaming import (
+    api,
+    archived,
+    assets,
+    home,
+    live,
+    openapi,
+    pages,
+    pictures,
+    share,
+    status,
+    timeline,
+    watch,
+)
 from streaming.answers import problem
 from streaming.language import language_headers, say, sentences
 from streaming.views import VIEWS, Views
@@ -24,16 +37,17 @@ from streaming.wall import WALL, Wall
 
 STOP_S = 5.0
 CSP = (
-    "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors "
 )
+PLAIN = ("/static/", "/healthz", "/readyz", "/metrics")  # errors there are read by programs
 OPEN = ("/live/", "/api/")  # to scripts of every site
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
-PARTS = (live, api, timeline, share, openapi, assets, pages, status)
+PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, status)
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
@@ -97,6 +111,8 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
             said = problem(answer.status, answer.text or answer.reason)
             said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
             return said
+        if answer.status >= 400 and not request.path.startswith((*OPEN, *PLAIN)):
+            return pages.problem_page(request, answer)
         if answer.text and not answer.text.endswith("\n"):
             answer.text += "\n"
         raise
@@ -105,7 +121,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         text = say(request, "This is a fault of the server; it has been noted.")
         if request.path.startswith("/api/"):
             return problem(500, text)
-        return web.Response(status=500, text=text + "\n")
+        return pages.problem_page(request, web.HTTPInternalServerError(text=text))
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -121,7 +137,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     else:
-        headers["Content-Security-Policy"] = CSP
+        anywhere = request.path.startswith("/embed/")
+        headers["Content-Security-Policy"] = CSP + ("*" if anywhere else "'self'")
         headers.setdefault("Cache-Control", "no-cache")
 
 

@@ -41,9 +41,15 @@ def local(lang: str, ms: int, zone: str) -> str:
     at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     today = at.date() == datetime.now(ZoneInfo(zone)).date()
     day = "" if today else f"{format_date(at, 'long', lang)}, "
+    return f"{day}{at:%H:%M} {zone_words(ms, zone)}"
+
+
+def zone_words(ms: int, zone: str) -> str:
+    """Return how far a zone is from UTC at a moment: UTC+5, UTC-3:30."""
+    at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     offset = at.strftime("%z")  # +0500
     hours = f"{offset[0]}{int(offset[1:3])}" if at.utcoffset() else ""
-    return f"{day}{at:%H:%M} UTC{hours}{'' if offset.endswith('00') else ':' + offset[3:5]}"
+    return f"UTC{hours}{'' if offset.endswith('00') else ':' + offset[3:5]}"
 
 
 def why_no_picture(views: Views, lang: str, station: Station, camera: Camera) -> str:

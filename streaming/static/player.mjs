@@ -8,7 +8,7 @@ const FIRST_MS = 1500; // for the playlists of all angles, before live begins wi
 const BEHIND_MS = 8000; // an angle further back than this is not waited for in live
 const START_MS = 2400; // behind the newest segment's end, to begin with
 const LOOK_MS = 6000; // how long the reserve is looked at
-const RESERVE = { least: 500, most: 6000, more: 800, less: 2 }; // ms; less a second
+const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
 export class Player {
   constructor(server, rewindMs) {
@@ -143,6 +143,7 @@ export class Player {
       this.looks = [];
       return 1;
     }
+    if (spare > 2000) return 1.1;
     if (spare > 250) return 1.05;
     return spare < -250 ? 0.97 : 1;
   }

@@ -5,7 +5,7 @@
 const CELL_MS = 600_000; // stretches begin at whole ten minutes: all viewers ask for the same
 const AHEAD_MS = 60_000; // the next stretch is asked for when the clock is this near its beginning
 const KEPT_MS = 600_000; // of what lies behind the clock
-const RETRY_MS = [500, 1000, 2000, 4000, 8000];
+const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
 
