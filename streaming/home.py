@@ -9,7 +9,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
-from babel.dates import format_date
 
 from config.model import Election
 from streaming.api import area_dict, described, find_stations, picture_url
@@ -18,7 +17,7 @@ from streaming.pages import cameras_live, link, number, page, stations_live
 from streaming.places import Area, Places
 from streaming.views import VIEWS
 from streaming.wall import WALL
-from streaming.words import local, zone_words
+from streaming.words import day_words, local, zone_words
 
 FEW = 30  # stations that are listed at once, where there are no more
 ON_WALL = 12
@@ -70,7 +69,7 @@ def _today(lang: str, election: Election, places: Places) -> dict[str, Any]:
     )
     zone = zone_words(int(noon.timestamp() * 1000), election.time_zone)
     return {
-        "day": format_date(election.date, "full", lang),
+        "day": day_words(lang, election.date, "full"),
         "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
         "recorded": ", ".join(
             (
@@ -98,8 +97,9 @@ def _state(lang: str, election: Election, places: Places) -> str:
 def _title(lang: str, total: int, query: str | None) -> str:
     count = number(lang, total)
     if query:
-        one, many = "%(found)s station found", "%(found)s stations found"
-        return plural(lang, one, many, total, found=count)
+        return plural(
+            lang, "%(found)s station found", "%(found)s stations found", total, found=count
+        )
     return plural(lang, "%(found)s station", "%(found)s stations", total, found=count)
 
 
@@ -146,8 +146,6 @@ def _words(lang: str) -> dict[str, Any]:
         "lang": lang,
         "none": translate(lang, "No station found. Press Enter for near ones."),
         "found": translate(lang, "{count} stations found, the first ones are listed."),
-        "all": translate(lang, "All that were found"),
         "live": translate(lang, "{live} of {count} live"),
         "hold": translate(lang, "Hold the pictures still"),
-        "renew": translate(lang, "Renew the pictures"),
     }

@@ -32,6 +32,7 @@ def templates(lang: str) -> jinja2.Environment:
         extensions=["jinja2.ext.i18n"],
     )
     found.install_gettext_translations(sentences(lang), newstyle=True)  # type: ignore[attr-defined]
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     found.globals |= {
         "lang": lang,
         "languages": [(code, NAMES[code]) for code in LANGUAGES],
@@ -90,12 +91,22 @@ def number(lang: str, value: int) -> str:
 def cameras_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many cameras are live, as a sentence."""
     values = {"live": number(lang, live), "of": number(lang, count)}
-    one, many = "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live"
-    return plural(lang, one, many, count, **values)
+    return plural(
+        lang,
+        "%(live)s of %(of)s camera live",
+        "%(live)s of %(of)s cameras live",
+        count,
+        **values,
+    )
 
 
 def stations_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many stations are live, as a sentence."""
     values = {"live": number(lang, live), "of": number(lang, count)}
-    one, many = "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live"
-    return plural(lang, one, many, count, **values)
+    return plural(
+        lang,
+        "%(live)s of %(of)s station live",
+        "%(live)s of %(of)s stations live",
+        count,
+        **values,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -44,7 +45,7 @@ async def station(request: web.Request) -> web.StreamResponse:
         state=_state(lang, views, found, told),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
-        oembed=f"{base_url(request)}/api/v1/oembed?url={base_url(request)}/stations/{found.id}",
+        oembed=_oembed(request, found),
         told=_told(request, views, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
     )
 
@@ -63,6 +64,11 @@ async def embed(request: web.Request) -> web.StreamResponse:
         href=link(request, f"/stations/{found.id}", angle=camera.id),
         told=_told(request, views, found, [camera]) | {"t_ms": None, "angle": camera.id},
     )
+
+
+def _oembed(request: web.Request, found: Station) -> str:
+    base = base_url(request)
+    return f"{base}/api/v1/oembed?{urlencode({'url': f'{base}/stations/{found.id}'})}"
 
 
 def _missing(request: web.Request) -> web.Response:

@@ -7,8 +7,6 @@ from streaming.language import mark, translate
 WORDS = {
     "play": mark("Play"),
     "pause": mark("Pause"),
-    "live": mark("Live"),
-    "goLive": mark("Go to live"),
     "back": mark("{ago} behind live"),
     "behind": mark("live, {seconds} s behind what happens"),
     "paused": mark("Paused at {time}."),
@@ -29,8 +27,6 @@ WORDS = {
     "mute": mark("Sound off"),
     "full": mark("Full screen"),
     "leave": mark("Leave full screen"),
-    "equal": mark("All equal"),
-    "one": mark("One large"),
     "lowOn": mark(
         "Low-data mode: one angle plays, of the others there are pictures, "
         "renewed every few seconds."
@@ -39,7 +35,6 @@ WORDS = {
     "lowSaver": mark("It was chosen because your device asks to save data."),
     "copied": mark("The link to this moment was copied."),
     "copy": mark("Copy this link:"),
-    "gapRow": mark("{angle}: no picture from {from} to {to}"),
     "until": mark("until now"),
     "watchFrom": mark("Watch from {time}"),
     "noGaps": mark("No gaps."),
@@ -50,9 +45,7 @@ WORDS = {
     "minutes": mark("{minutes} min {seconds} s"),
     "seconds": mark("{seconds} s"),
     "stretch": mark("From {from} to {to}, {length}"),
-    "markEnd": mark("Now go to the end of the stretch and mark it."),
     "speed": mark("Speed {rate}×"),
-    "slower": mark("The link is too slow for this speed."),
     "angle": mark("Angle {number}: {title}"),
 }
 

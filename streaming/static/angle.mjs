@@ -32,7 +32,22 @@ export class Angle {
     this.onLoaded = () => {}; // bytes and ms of a segment, for who measures the link
     this.onRefused = () => {}; // the browser wants a person to press play
     this.blocked = 0; // no new beginning before this
+    this.watchPictures();
+    this.pictureMs = 40; // from one picture to the next
     this.late = false; // it waits for the camera, not for the network
+  }
+
+  // Learns how far pictures are apart.
+  watchPictures() {
+    const { video } = this;
+    let last = 0;
+    const next = (_now, { mediaTime }) => {
+      const apart = Math.round((mediaTime - last) * 1000);
+      if (apart > 5 && apart < 500 && !video.seeking) this.pictureMs = apart;
+      last = mediaTime;
+      video.requestVideoFrameCallback(next);
+    };
+    video.requestVideoFrameCallback?.(next);
   }
 
   // Begins anew at a moment, or at what is recorded now where it is null.
@@ -183,7 +198,7 @@ export class Angle {
     hls.on(Hls.Events.MANIFEST_PARSED, () => hls.startLoad(this.listing.offset(this.clock.now())));
     hls.on(Hls.Events.FRAG_LOADED, (_event, { frag }) => {
       const { loaded, loading } = frag.stats;
-      this.onLoaded(loaded, loading.end - loading.start);
+      if (frag.sn !== "initSegment") this.onLoaded(loaded, loading.end - loading.start, frag.duration);
     });
     hls.on(Hls.Events.ERROR, (_event, data) => this.error(hls, data));
     hls.loadSource(new URL(`${this.base}index.m3u8`, location.href).href);

@@ -77,6 +77,17 @@ export class Player {
     if (rate !== 1) this.live = false;
   }
 
+  // One picture on or back, while the clock stands.
+  step(pictures) {
+    this.paused = true;
+    this.live = false;
+    this.held = true; // until the angles are there
+    this.clock.run(false, this.rate);
+    const next = this.now + pictures * this.main.pictureMs;
+    this.clock.set(Math.min(next, this.server.now()));
+    this.tick();
+  }
+
   // Turns an angle off, or on again.
   want(angle, wanted) {
     angle.wanted = wanted;
