@@ -103,16 +103,17 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
     try:
-        await request.app[VIEWS].fresh()
+        if _tells_what_is_live(request.path):
+            await request.app[VIEWS].fresh()
         response: web.StreamResponse = await handler(request)
         return response
     except web.HTTPException as answer:
         if request.path.startswith("/api/") and answer.status >= 400:
-            said = problem(answer.status, answer.text or answer.reason)
+            said = problem(answer.status, _words(request, answer))
             said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
             return said
         if answer.status >= 400 and not request.path.startswith((*OPEN, *PLAIN)):
-            return pages.problem_page(request, answer)
+            return pages.problem_page(request, answer, _words(request, answer))
         if answer.text and not answer.text.endswith("\n"):
             answer.text += "\n"
         raise
@@ -121,7 +122,23 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         text = say(request, "This is a fault of the server; it has been noted.")
         if request.path.startswith("/api/"):
             return problem(500, text)
-        return pages.problem_page(request, web.HTTPInternalServerError(text=text))
+        return pages.problem_page(request, web.HTTPInternalServerError(), text)
+
+
+def _tells_what_is_live(path: str) -> bool:
+    """Tell whether an answer says what recorders do; video and health must not wait for that."""
+    if path.startswith("/live/"):
+        return path.endswith(".jpg")
+    return not path.startswith(("/static/", "/healthz", "/readyz"))
+
+
+def _words(request: web.Request, answer: web.HTTPException) -> str:
+    """Return what an error says; aiohttp's own answers are numbers, not words."""
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        return say(request, "This address answers GET and HEAD only.")
+    if not answer.text or answer.text.startswith(f"{answer.status}: "):
+        return say(request, "There is nothing at this address.")
+    return answer.text
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:

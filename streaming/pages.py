@@ -13,7 +13,7 @@ from babel.numbers import format_decimal
 
 from config.model import LANGUAGES
 from streaming.assets import address
-from streaming.language import best_language, plural, say, sentences
+from streaming.language import best_language, plural, sentences
 from streaming.views import VIEWS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,11 +73,8 @@ def _in_language(request: web.Request, code: str) -> str:
     return f"{request.path}?{urlencode([*others, ('lang', code)])}"
 
 
-def problem_page(request: web.Request, problem: web.HTTPException) -> web.Response:
+def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
     """Return the page for an error: what is wrong, in words, and where to go on."""
-    text = problem.text or ""
-    if text == f"{problem.status}: {problem.reason}":  # aiohttp's own
-        text = say(request, "There is nothing at this address.") if problem.status == 404 else ""
     answer = page(request, "problem.html", problem.status, text=text)
     answer.headers.update({k: v for k, v in problem.headers.items() if k == "Allow"})
     return answer

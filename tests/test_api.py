@@ -224,6 +224,11 @@ async def test_bad_requests_are_told_what_is_wrong(tmp_path: Path) -> None:
         ):
             said = await ask(session, f"/api/v1/{query}", status)
             assert words in said["detail"] and said["status"] == status, query
+        said = await ask(session, "/api/v1/nothing?lang=ru", 404)
+        assert said["detail"] == "По этому адресу ничего нет."
+        async with session.post("/api/v1/stations") as answer:
+            assert answer.status == 405 and "GET" in answer.headers["Allow"]
+            assert "GET and HEAD only" in (await answer.json(content_type=None))["detail"]
         # before the election, and control characters: nothing is there, and that is no fault
         past = "from=2001-01-01T00:00Z&to=2001-01-02T00:00Z"
         told = await ask(session, f"/api/v1/stations/s1/timeline?{past}")
