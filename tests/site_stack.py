@@ -20,6 +20,10 @@ from recorder.worker import Worker, targets
 from streaming.app import create_app, make_runner
 from tests.s3 import free_port
 
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 MORE = """\
     name: {kk: № 12 мектеп, ru: Школа № 12, en: School 12}
     region: {kk: Алматы қаласы, ru: город Алматы, en: Almaty city}
