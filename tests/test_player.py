@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from storage.index import GapCause
 from tests.conftest import need
 from tests.live_fixture import LiveCamera, live_camera
-from tests.site_stack import CHROMIUM, Site, serving
+from tests.site_stack import Site, opened, serving
 from tests.test_uploader import configure
 
 
@@ -38,24 +38,6 @@ async def site(folder: Path, cameras: list[LiveCamera]) -> AsyncIterator[Site]:
             assert not task.done()
         finally:
             task.cancel()
-
-
-@contextlib.asynccontextmanager
-async def opened(chromium: str, url: str) -> AsyncIterator[tuple[Page, list[str]]]:
-    async with async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
-        try:
-            page = await browser.new_page(viewport={"width": 390, "height": 800})
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.on(
-                "console",
-                lambda said: errors.append(said.text) if "Security Policy" in said.text else None,
-            )
-            await page.goto(url)
-            yield page, errors
-        finally:
-            await browser.close()
 
 
 async def at_s(page: Page, camera: str) -> float:

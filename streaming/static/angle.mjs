@@ -91,7 +91,7 @@ export class Angle {
     if (!segment) {
       this.stand();
       const gap = this.listing.opened && this.gapAt(moment);
-      this.late = this.listing.opened && !gap;
+      this.late = this.listing.opened && !gap && !this.listing.away;
       this.become(gap ? GAP : WAITS);
       if (!this.hls && this.listing.segments.length) this.start();
       return;
@@ -104,7 +104,7 @@ export class Angle {
       return;
     }
     const shown = this.steer(position, moving, rate);
-    this.late = !shown && this.listing.live && moment + 2000 * NEEDED_S * rate > this.listing.end;
+    this.late = !shown && this.listing.live && !this.listing.away && moment + 2000 * NEEDED_S * rate > this.listing.end;
     this.become(shown ? PLAYS : WAITS);
   }
 
