@@ -14,7 +14,6 @@ from streaming.views import VIEWS
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
 WIDTH, HEIGHT = 640, 360
-LEAST = 16  # pixels of an iframe; what is asked for is met all the same
 THUMB_WIDTH, THUMB_HEIGHT = 320, 180
 CACHE_S = 86_400
 
@@ -54,8 +53,8 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
     if station is None or camera is None:
         raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
-    width = max(LEAST, min(width, height * 16 // 9))
-    height = max(LEAST, width * 9 // 16)
+    width = max(1, min(width, height * 16 // 9))
+    height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
     source = f"{base}/embed/{station.id}/{camera.id}"
     return answer(
