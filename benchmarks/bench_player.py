@@ -135,11 +135,11 @@ async def steps(page: Page, simulator: Simulator, seconds: float) -> None:
     await asyncio.sleep(10)
     await page.context.set_offline(False)
     before = (await burned(page))[1]
-    while (await burned(page))[1] == before:
+    after = before
+    while after == before:
         await asyncio.sleep(0.05)
-    print(
-        f"in step {await in_step(page):.1f} s after the first picture after 10 s without a network"
-    )
+        _, after = await burned(page)
+    print(f"in step {await in_step(page):.1f} s after the first picture after 10 s offline")
     told("apart, after a network stall", (await watch(page, 30))[1], "ms")
 
 
