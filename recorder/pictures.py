@@ -106,7 +106,8 @@ class Pictures:
                 tasks.create_task(self._make_for_ever(notes))
                 tasks.create_task(self._tell_for_ever(notes))
         finally:
-            notes.decoding(None)
+            with contextlib.suppress(OSError):  # a disk that went needs no notes
+                notes.decoding(None)
             notes.close()
             lock.close()
 
