@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
@@ -80,7 +80,8 @@ async def oembed(request: web.Request) -> web.StreamResponse:
 
 
 def _parts(request: web.Request) -> list[str]:
-    """Return `stations` and an id, or `embed` and two, of the address asked for.
+    """Return `stations` and an id, or `embed` and two, of the address asked for; a third is the
+    `angle` that the address of a station may name.
 
     Raises 400 where none is given, 404 for one of another site or of another kind.
     """
@@ -97,4 +98,5 @@ def _parts(request: web.Request) -> list[str]:
     parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
     if not parts or (parts[0], len(parts)) not in (("stations", 2), ("embed", 3)):
         raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
-    return parts
+    angle = parse_qs(asked.query).get("angle", [])[:1] if parts[0] == "stations" else []
+    return parts + angle
