@@ -205,15 +205,6 @@ class Orders:
         async with self._single.connect() as connection:
             return await _orders(connection, asked.order_by(o.number.desc()).limit(limit))
 
-    async def in_states(self, *states: str) -> list[Order]:
-        """Return all orders in these states, oldest first."""
-        o = orders.c
-        async with self._single.connect() as connection:
-            return await _orders(
-                connection,
-                sa.select(*_SHOWN).where(o.state.in_(states)).order_by(o.order_pk),
-            )
-
     async def due(self, now_ms: int) -> list[int]:
         """Return the order_pk of orders whose time is over, or whose address is to go."""
         o = orders.c
@@ -283,12 +274,29 @@ class Orders:
                 .values(values)
             )
 
-    async def drop_files(self, order_pk: int) -> None:
-        """Forget the plans of an order that has ended; what they were is in its quote."""
+    async def unhashed(self, states: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the files without a SHA-256 of orders in these states, in that order."""
+        o, f = orders.c, order_files.c
+        rank = sa.case({state: n for n, state in enumerate(states)}, value=o.state)
+        return await self._rows(
+            sa.select(f.order_pk, f.file_no, f.length, f.hashed, f.failed)
+            .join(orders, o.order_pk == f.order_pk)
+            .where(o.state.in_(states), f.sha256.is_(None))
+            .order_by(rank, f.order_pk, f.file_no)
+        )
+
+    async def all_hashed(self, state: str) -> list[int]:
+        """Return the order_pk of orders in a state whose files all have their SHA-256."""
+        o, f = orders.c, order_files.c
+        left = sa.exists().where(f.order_pk == o.order_pk, f.sha256.is_(None))
+        return await self._column(sa.select(o.order_pk).where(o.state == state, ~left))
+
+    async def drop_files(self, states: Sequence[str]) -> None:
+        """Forget the plans of orders that have ended; what they were is in their quotes."""
+        o, f = orders.c, order_files.c
+        ended = sa.select(o.order_pk).where(o.state.in_(states))
         async with self._engine.begin() as connection:
-            await connection.execute(
-                sa.delete(order_files).where(order_files.c.order_pk == order_pk)
-            )
+            await connection.execute(sa.delete(order_files).where(f.order_pk.in_(ended)))
 
     # -- checkouts -----------------------------------------------------------------------
 
@@ -303,12 +311,11 @@ class Orders:
             "url": url,
             "opened_ms": now_ms,
         }
-        same = sa.exists().where(
-            checkouts.c.provider == provider, checkouts.c.reference == reference
-        )
-        async with self._engine.begin() as connection:
-            if not await connection.scalar(sa.select(same)):
+        try:
+            async with self._engine.begin() as connection:
                 await connection.execute(sa.insert(checkouts).values(row))
+        except sa.exc.IntegrityError:
+            pass
 
     async def close_checkout(self, provider: str, reference: str, now_ms: int) -> None:
         """Note that a page can be paid no longer, and that what came is entered."""
@@ -327,17 +334,24 @@ class Orders:
                 .values(values)
             )
 
-    async def checkouts(
-        self, order_pk: int | None = None, reference: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the pages that are not closed, of one order or all; or the one of a reference,
-        closed or not."""
+    async def checkouts(self) -> list[dict[str, Any]]:
+        """Return all pages that are not closed, oldest first."""
         c = checkouts.c
-        asked = sa.select(checkouts).order_by(c.opened_ms)
-        if reference is not None:
-            return await self._rows(asked.where(c.reference == reference))
-        asked = asked.where(c.closed_ms.is_(None))
-        return await self._rows(asked if order_pk is None else asked.where(c.order_pk == order_pk))
+        asked = sa.select(checkouts).where(c.closed_ms.is_(None)).order_by(c.opened_ms)
+        return await self._rows(asked)
+
+    async def checkouts_of(self, order_pk: int) -> list[dict[str, Any]]:
+        """Return all pages of an order, also the closed ones, oldest first."""
+        c = checkouts.c
+        asked = sa.select(checkouts).where(c.order_pk == order_pk).order_by(c.opened_ms)
+        return await self._rows(asked)
+
+    async def checkout(self, provider: str, reference: str) -> dict[str, Any] | None:
+        """Return a page, closed or not."""
+        c = checkouts.c
+        asked = sa.select(checkouts).where(c.provider == provider, c.reference == reference)
+        found = await self._rows(asked)
+        return found[0] if found else None
 
     # -- letters -------------------------------------------------------------------------
 
