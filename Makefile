@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -81,6 +81,14 @@ bench-upload: setup ## throughput and CPU of taking recordings to a bucket, agai
 
 screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
+
+messages: setup ## bring streaming/locales/*.po up to date with the sentences in code and templates
+	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
+	  -k plural:2,3 --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
+	  -o locales/messages.pot .
+	@for lang in kk ru; do $(BIN)/pybabel -q update -i streaming/locales/messages.pot -l $$lang \
+	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
+	@rm streaming/locales/messages.pot
 
 lock: setup ## write the lock files anew
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/requirements.txt

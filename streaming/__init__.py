@@ -7,6 +7,7 @@
 `archived`  segments that are no longer in the spool, through the catalogue from the archive
 `api`       stations, states, recordings and gaps as JSON
 `pages`     list of stations, one station
+`language`  which language a request is answered in, and the sentences of each
 `words`     what is said to people about a camera
 `status`    /healthz, /readyz, /metrics
 

@@ -11,8 +11,9 @@ from aiohttp import web
 from config.model import Camera, Station
 from storage.catalogue import CatalogueError
 from storage.index import Gap
+from streaming.language import language, translate
 from streaming.views import VIEWS, Views, moment
-from streaming.words import CAUSES, LANGUAGE, why_no_picture
+from streaming.words import CAUSES, why_no_picture
 
 PAGE = 100
 MAX_QUERY = 100
@@ -28,7 +29,7 @@ async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches, `after` (a station id) and `limit` page."""
     views = request.app[VIEWS]
     page, following = find_stations(request)
-    found = [described(views, s) for s in page]
+    found = [described(views, language(request), s) for s in page]
     return web.json_response({"stations": found, "next_after": following}, headers=CACHE)
 
 
@@ -62,13 +63,15 @@ def find_stations(request: web.Request) -> tuple[list[Station], str | None]:
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
     views = request.app[VIEWS]
-    return web.json_response(with_words(views, views.station(request)), headers=CACHE)
+    return web.json_response(
+        with_words(views, language(request), views.station(request)), headers=CACHE
+    )
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
 async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
-    views = request.app[VIEWS]
+    views, lang = request.app[VIEWS], language(request)
     found = views.station(request)
     now_ms = int(time.time() * 1000)
     to_ms = moment(request, "to")
@@ -82,7 +85,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     cameras, complete = [], True
     for camera in found.cameras:
         try:
-            rows, gaps = await _catalogued(views, found, camera, from_ms, to_ms)
+            rows, gaps = await _catalogued(views, lang, found, camera, from_ms, to_ms)
         except CatalogueError:  # what the spool has is still true
             rows, gaps, complete = {}, {}, False
         view = views.view(found.id, camera.id)
@@ -90,10 +93,10 @@ async def timeline(request: web.Request) -> web.StreamResponse:
             if index.segments and index.start_ms < to_ms:
                 seq = index.header.record_seq
                 rows[seq] = {"record_seq": seq, "start_ms": index.start_ms, "end_ms": index.end_ms}
-        gaps |= {g.gap_no: _gap(g) for g in view.gaps(from_ms, to_ms)}
+        gaps |= {g.gap_no: _gap(lang, g) for g in view.gaps(from_ms, to_ms)}
         cameras.append(
-            _camera(views, found, camera)
-            | {"words": why_no_picture(views, found, camera)}
+            _camera(views, lang, found, camera)
+            | {"words": why_no_picture(views, lang, found, camera)}
             | {"recordings": [rows[n] for n in sorted(rows)]}
             | {"gaps": [gaps[n] for n in sorted(gaps)]}
         )
@@ -102,14 +105,14 @@ async def timeline(request: web.Request) -> web.StreamResponse:
 
 
 async def _catalogued(
-    views: Views, station: Station, camera: Camera, from_ms: int, to_ms: int
+    views: Views, lang: str, station: Station, camera: Camera, from_ms: int, to_ms: int
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
     name = views.name(station, camera.id)
     rows = await views.ask(lambda c: c.timeline(name, from_ms, to_ms)) or []
     gaps = await views.ask(lambda c: c.gaps_between(name, from_ms, to_ms)) or []
     return (
         {r["record_seq"]: _recording(r) for r in rows},
-        {g["gap_no"]: _gap(Gap.from_dict(g)) for g in gaps},
+        {g["gap_no"]: _gap(lang, Gap.from_dict(g)) for g in gaps},
     )
 
 
@@ -122,38 +125,38 @@ def _recording(row: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def described(views: Views, station: Station) -> dict[str, Any]:
+def described(views: Views, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, with the state of each camera and the number that are live."""
-    cameras = [_camera(views, station, c) for c in station.cameras]
+    cameras = [_camera(views, lang, station, c) for c in station.cameras]
     return {
         "id": station.id,
         "number": station.number,
-        "name": station.name.in_(LANGUAGE),
-        "region": station.region.in_(LANGUAGE),
-        "district": station.district.in_(LANGUAGE),
-        "address": station.address.in_(LANGUAGE),
+        "name": station.name.in_(lang),
+        "region": station.region.in_(lang),
+        "district": station.district.in_(lang),
+        "address": station.address.in_(lang),
         "time_zone": station.time_zone,
         "cameras": cameras,
         "live": sum(c["state"] == "recording" for c in cameras),
     }
 
 
-def with_words(views: Views, station: Station) -> dict[str, Any]:
+def with_words(views: Views, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, saying of each camera why it has no picture."""
-    answer = described(views, station)
+    answer = described(views, lang, station)
     for camera, row in zip(station.cameras, answer["cameras"], strict=True):
-        row["words"] = why_no_picture(views, station, camera)
+        row["words"] = why_no_picture(views, lang, station, camera)
     return answer
 
 
-def _camera(views: Views, station: Station, camera: Camera) -> dict[str, Any]:
+def _camera(views: Views, lang: str, station: Station, camera: Camera) -> dict[str, Any]:
     state = views.state(station, camera)
-    return {"id": camera.id, "title": camera.title.in_(LANGUAGE), "state": state}
+    return {"id": camera.id, "title": camera.title.in_(lang), "state": state}
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
+def _gap(lang: str, gap: Gap) -> dict[str, Any]:
     shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
-    return shown | {"words": CAUSES[gap.cause]}
+    return shown | {"words": translate(lang, CAUSES[gap.cause])}
 
 
 def _searched(station: Station) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 import structlog
 from aiohttp import web, web_response
 
-from config.model import Config
+from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from streaming import api, archived, live, pages, status
+from streaming.language import language_headers, sentences
 from streaming.views import VIEWS, Views
 
 STOP_S = 5.0
@@ -63,6 +64,8 @@ def create_app(
     config: Config, catalogue: Catalogue | None, archives: Sequence[Archive]
 ) -> web.Application:
     """Return the application; the caller closes catalogue and archives."""
+    for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
+        sentences(lang)
     app = web.Application(middlewares=[status.measure, _errors])
     app[VIEWS] = Views(config, catalogue, archives)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
@@ -104,6 +107,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
+    headers.update(language_headers(request))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
     if response.status >= 400:  # a segment that is not there yet will be
