@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,12 +20,11 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
-from config.copies import Copies
 from config.model import Config
 from copies import orders as events
 from copies.letters import NotSent, send, write
 from copies.orders import Refused
-from copies.payments import Online, PaymentAway, Translate, open_providers
+from copies.payments import Online, PaymentAway, open_providers
 from copies.quotes import title_of
 from copies.settling import Till, now_ms
 from copies.states import ENDED, State

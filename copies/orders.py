@@ -22,7 +22,11 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Refused(ValueError):
-    """The event does not fit; the text says why, to whoever asked."""
+    """The event does not fit; the sentence says why, to whoever asked, with its values by name."""
+
+    def __init__(self, sentence: str, **values: object):
+        super().__init__(sentence % values if values else sentence)
+        self.sentence, self.values = sentence, values
 
 
 def new_secret() -> str:

@@ -5,23 +5,12 @@ It is frozen: what is ordered is exactly what was quoted, at that price.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from config.copies import Copies
 from config.model import Config, Station
-from copies.footage import CameraFootage, find
 from copies.orders import Refused
-from copies.payments import Translate
-from copies.prices import covered_ms, price
-from copies.states import State
-from storage.archive import Archive
-from storage.catalogue import Catalogue
-from storage.orders import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,8 @@ def ask(
     if to_ms <= from_ms:
         raise Refused("'to' is not after 'from'")
     if to_ms - from_ms > settings.longest * 1000:
-        raise Refused(f"the stretch is longer than {settings.longest // 3600} hours")
+        hours = f"{settings.longest / 3600:g}"
+        raise Refused("the stretch is longer than %(hours)s hours: ask in parts", hours=hours)
     if from_ms >= now_ms:
         raise Refused("nothing is recorded yet of that time")
     # in the station's order, each once

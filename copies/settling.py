@@ -16,7 +16,7 @@ from config.copies import Copies
 from copies import orders as events
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, Provider
-from copies.states import State
+from copies.states import TRANSITIONS, Event, State
 from storage.orders import Change, Order, Orders, Payment, PaymentTaken
 
 log = structlog.get_logger()
@@ -108,8 +108,8 @@ class Till:
         What came by a bank is given back by hand, with the bank's reference for it. Raises
         Refused, PaymentAway, PaymentTaken.
         """
-        if whole:
-            events.refund((), True, now_ms())(order)
+        if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
+            raise Refused(events.WHY_NOT[State(order.state)])
         back = events.to_return(order, whole)
         if not back and not whole:
             raise Refused("nothing is owed back")

@@ -12,7 +12,7 @@ STATUS_OLD_MS = 10_000  # a status file older than this was written by a process
 
 
 class SpoolStatus:
-    """What the recorders' and the uploader's status files say; read once a second at most."""
+    """What the status files say; read once a second at most."""
 
     def __init__(self, spool: Path):
         self._directory = spool / "_status"
@@ -20,6 +20,7 @@ class SpoolStatus:
         self._cameras: dict[str, dict[str, Any]] = {}
         self._recorders: dict[int, dict[str, Any]] = {}
         self._uploader: dict[str, Any] | None = None
+        self._orders: dict[str, Any] | None = None
 
     def camera(self, station: str, camera: str) -> dict[str, Any] | None:
         """Return what a living recorder says of a camera."""
@@ -36,11 +37,16 @@ class SpoolStatus:
         self._refresh()
         return self._uploader
 
+    def orders(self) -> dict[str, Any] | None:
+        """Return what a living desk of orders says."""
+        self._refresh()
+        return self._orders
+
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < 1:
             return
         self._read_at = time.monotonic()
-        self._cameras, self._recorders, self._uploader = {}, {}, None
+        self._cameras, self._recorders, self._uploader, self._orders = {}, {}, None, None
         for path in sorted(self._directory.glob("*.json")):
             try:
                 record = orjson.loads(path.read_bytes())
@@ -49,6 +55,8 @@ class SpoolStatus:
                     continue
                 if path.name == "uploader.json":
                     self._uploader = record
+                elif path.name == "orders.json":
+                    self._orders = record
                 else:
                     cameras = record["cameras"].items()
                     self._cameras |= {k: v for k, v in cameras if isinstance(v["state"], str)}

@@ -44,6 +44,10 @@ class Stripe:
         """Have a session; the same attempt gives the same, as Stripe keeps its key for a day."""
         now_s = int(time.time())
         left_s = (order.until_ms or 0) // 1000 - now_s
+        ends_s = (now_s + max(LEAST_S, min(MOST_S, left_s))) // 60 * 60 + 60
+        # with its moment, as another database may number its orders the same, and with all that
+        # may differ in a second try, as Stripe refuses a key that asks for something else
+        key = f"kuager-{order.order_pk}-{order.created_ms}-{amount}-{attempt}-{ends_s}"
         session = await _said(
             self._client.v1.checkout.sessions.create_async(
                 params={
@@ -62,10 +66,9 @@ class Stripe:
                     "metadata": {"order": str(order.number)},
                     "success_url": back,
                     "cancel_url": back,
-                    # rounded, so that the same attempt asks for the same
-                    "expires_at": (now_s + max(LEAST_S, min(MOST_S, left_s))) // 60 * 60 + 60,
+                    "expires_at": ends_s,
                 },
-                options={"idempotency_key": f"kuager-order-{order.order_pk}-{amount}-{attempt}"},
+                options={"idempotency_key": key},
             )
         )
         return Checkout(session.id, str(session.url))
