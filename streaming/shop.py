@@ -1,0 +1,153 @@
+"""What pages and API of copies share: who may do what, and the order behind a secret link."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from config.copies import Copies
+from copies.orders import Refused, key_of, new_secret
+from copies.payments import Online, PaymentAway, Provider, open_providers
+from copies.quotes import Asked, ask, quote
+from copies.settling import Till, now_ms
+from storage.catalogue import Catalogue
+from storage.orders import Order, PaymentTaken
+from streaming.language import language
+from streaming.limits import Limit, client, too_many
+from streaming.views import VIEWS
+
+QUOTE_S = 60.0  # to look through a long stretch of several cameras
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Shop:
+    """What a web process needs to sell copies."""
+
+    settings: Copies
+    providers: dict[str, Provider]
+    quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
+    guesses: Limit = field(default_factory=lambda: Limit(10, 30.0))
+
+    @classmethod
+    def open(cls, settings: Copies) -> Shop:
+        """Return the shop that is configured."""
+        return cls(settings, open_providers(settings))
+
+    async def close(self) -> None:
+        """End the providers' connections."""
+        for provider in self.providers.values():
+            if isinstance(provider, Online):
+                await provider.close_connections()
+
+
+SHOP = web.AppKey("shop", Shop)
+
+
+def till(request: web.Request) -> Till:
+    """Return the orders with their providers; raises 503 while the catalogue is away."""
+    shop = request.app[SHOP]
+    return Till(catalogue(request).orders, shop.settings, shop.providers)
+
+
+def catalogue(request: web.Request) -> Catalogue:
+    """Return the catalogue; raises 503 while it is away."""
+    found = request.app[VIEWS].catalogue
+    if found is None:
+        raise away()
+    return found
+
+
+def away() -> web.HTTPServiceUnavailable:
+    """Return the answer while orders cannot be looked at."""
+    return web.HTTPServiceUnavailable(
+        text="Orders cannot be looked at now; try again in a minute.\n",
+        headers={"Retry-After": "30"},
+    )
+
+
+async def answered(work: Awaitable[T]) -> T:
+    """Return what the catalogue answers; raises 503 where it does not.
+
+    Refusals go through.
+    """
+    try:
+        return await work
+    except (Refused, PaymentAway, PaymentTaken, web.HTTPException, asyncio.CancelledError):
+        raise
+    except Exception as error:  # a database has many ways to say no
+        log.error("The catalogue does not answer about orders", why=type(error).__name__)
+        raise away() from None
+
+
+async def order_of(request: web.Request) -> Order:
+    """Return the order of the secret in the address.
+
+    Raises 404, and 429 for who asked for too many that do not exist.
+    """
+    guesses, who = request.app[SHOP].guesses, client(request)
+    if (wait_s := guesses.wait_s(who)) > 0:
+        raise too_many(wait_s)
+    key = key_of(request.match_info["secret"])
+    order = await answered(catalogue(request).orders.with_key(key)) if key else None
+    if order is None:
+        guesses.take(who)
+        raise web.HTTPNotFound(text="There is no such order.\n")
+    return order
+
+
+def refuse_foreign(request: web.Request) -> None:
+    """Raise 403 for what a page of another site has a browser send.
+
+    These pages send no Origin (their referrer policy), so an old browser without Sec-Fetch-Site
+    is let through unless it names another site; it would need the secret link as well.
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    origin = request.headers.get("Origin", "null")
+    if site not in ("same-origin", "none") or (
+        origin != "null" and urlsplit(origin).netloc != request.host
+    ):
+        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
+
+
+def base(request: web.Request) -> str:
+    """Return the address of this site, without `/` at its end."""
+    return request.app[VIEWS].config.web.public_url or str(request.url.origin())
+
+
+async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
+    """Make a quote; returns its secret. Raises Refused, 429, 503."""
+    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
+    if (wait_s := shop.quotes.wait_s(who)) > 0:
+        raise too_many(wait_s)
+    shop.quotes.take(who)
+    store = catalogue(request)
+    secret = new_secret()
+    key = key_of(secret)
+    assert key is not None
+    begun = time.monotonic()
+    async with asyncio.timeout(QUOTE_S):
+        row, plans = await answered(
+            quote(views.config, shop.settings, store, views.archives, asked, language(request))
+        )
+    pk = await answered(store.orders.create(key, row, plans))
+    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
+    return secret, await answered(store.orders.get(pk))
+
+
+def asked_for(
+    request: web.Request, station: str, cameras: list[str], from_ms: int, to_ms: int
+) -> Asked:
+    """Return what can be quoted; raises Refused."""
+    shop = request.app[SHOP]
+    config = request.app[VIEWS].config
+    return ask(config, shop.settings, station, cameras, from_ms, to_ms, now_ms())
