@@ -66,7 +66,7 @@ def test_every_sentence_is_in_the_catalogues(lang: str) -> None:
     known = {m.id for m in catalogue if m.id}
     assert known == wanted, f"run make messages, then translate: {known ^ wanted}"
     for message in catalogue:
-        texts = [message.string] if isinstance(message.string, str) else message.string
+        texts = [message.string] if isinstance(message.string, str) else message.string or ()
         ids = [message.id] if isinstance(message.id, str) else message.id
         for text in texts if message.id else ():
             assert text and not message.fuzzy, f"not translated: {message.id}"
