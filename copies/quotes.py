@@ -5,12 +5,23 @@ It is frozen: what is ordered is exactly what was quoted, at that price.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from config.copies import Copies
 from config.model import Config, Station
+from copies.footage import CameraFootage, find
 from copies.orders import Refused
+from copies.payments import Translate
+from copies.prices import covered_ms, price
+from copies.states import State
+from storage.archive import Archive
+from storage.catalogue import Catalogue
+from storage.orders import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +61,109 @@ def ask(
         raise Refused("nothing is recorded yet of that time")
     # in the station's order, each once
     return Asked(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
+
+
+async def quote(
+    config: Config,
+    settings: Copies,
+    catalogue: Catalogue,
+    archives: Sequence[Archive],
+    asked: Asked,
+    language: str,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the row of a quote and the plans of its files, as `Orders.create` takes them.
+
+    The end is no later than what is settled: what is being recorded now is not sold yet.
+    """
+    station, begun_ms = asked.station, time.time_ns() // 1_000_000
+    found: list[CameraFootage] = []
+    for camera in asked.cameras:
+        name = (config.election.id, station.id, camera)
+        found.append(
+            await find(catalogue, archives, config.spool, name, asked.from_ms, asked.to_ms)
+        )
+    to_ms = min([asked.to_ms, *(f.settled_until_ms for f in found)])
+    if to_ms <= asked.from_ms:
+        raise Refused("this is being recorded now: it can be ordered in a minute")
+    titles = {c.id: c.title.model_dump() for c in station.cameras}
+    cameras, plans = [], []
+    for camera, footage in zip(asked.cameras, found, strict=True):
+        files = [f for f in footage.files if f.start_ms < to_ms]
+        first = len(plans) + 1
+        plans += [{"plan": f.to_dict(), "length": f.length} for f in files]
+        cameras.append(
+            {
+                "id": camera,
+                "title": titles[camera],
+                "exists_ms": covered_ms(
+                    ((f.start_ms, f.end_ms) for f in files), asked.from_ms, to_ms
+                ),
+                "bytes": sum(f.length for f in files),
+                "files": [
+                    {
+                        "no": n,
+                        "name": f.file_name,
+                        "start_ms": f.start_ms,
+                        "end_ms": f.end_ms,
+                        "length": f.length,
+                        "etag": f.etag,
+                    }
+                    for n, f in enumerate(files, first)
+                ],
+                "gaps": [g for gap in footage.gaps if (g := _clipped(gap, asked.from_ms, to_ms))],
+                "removed": [
+                    r for one in footage.removed if (r := _clipped(one, asked.from_ms, to_ms))
+                ],
+            }
+        )
+    bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras])
+    row = {
+        "election": config.election.id,
+        "station": station.id,
+        "from_ms": asked.from_ms,
+        "to_ms": to_ms,
+        "state": State.QUOTED,
+        "language": language,
+        "quote": {
+            "station": {
+                "number": station.number,
+                "name": station.name.model_dump(),
+                "address": station.address.model_dump(),
+                "time_zone": station.time_zone,
+            },
+            "asked_to_ms": asked.to_ms,
+            "cameras": cameras,
+            "price": bill.to_dict(),
+            "download_for_s": settings.download_for,
+        },
+        "currency": bill.currency,
+        "total": bill.total,
+        "created_ms": begun_ms,
+        "until_ms": begun_ms + settings.quote_for * 1000,
+    }
+    return row, plans
+
+
+def title_of(order: Order, translate: Translate) -> str:
+    """Return of what an order is: the station and the stretch in its local time."""
+    station = order.quote["station"]
+    return translate(
+        "Station %(number)s, %(name)s: %(stretch)s",
+        number=station["number"],
+        name=in_language(station["name"], order.language),
+        stretch=stretch(order.from_ms, order.to_ms, station["time_zone"]),
+    )
+
+
+def in_language(texts: dict[str, str | None], language: str) -> str:
+    """Return a text in a language, else in the first of kk, ru, en that there is."""
+    return texts.get(language) or next((t for t in texts.values() if t), "")
+
+
+def stretch(from_ms: int, to_ms: int, zone: str) -> str:
+    """Return a stretch in local time: 2026-11-29 08:00:00–09:30:00 UTC+5."""
+    start, end = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (from_ms, to_ms))
+    day = "" if start.date() == end.date() else f"{end:%Y-%m-%d} "
+    offset = f"{end:%z}"
+    hours = f"{offset[0]}{int(offset[1:3])}{'' if offset.endswith('00') else ':' + offset[3:5]}"
+    return f"{start:%Y-%m-%d %H:%M:%S}–{day}{end:%H:%M:%S} UTC{hours}"

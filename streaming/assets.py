@@ -70,4 +70,6 @@ async def static(request: web.Request) -> web.StreamResponse:
     body = asset.plain
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         body, headers["Content-Encoding"] = asset.packed, "gzip"
-    return web.Response(body=body, content_type=asset.content_type, charset="utf-8", headers=headers)
+    return web.Response(
+        body=body, content_type=asset.content_type, charset="utf-8", headers=headers
+    )

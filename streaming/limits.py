@@ -20,9 +20,7 @@ HOME_BITS = 64  # of an IPv6 address: what one home has
 class Limit:
     """`burst` at once, and one more every `every_s` seconds."""
 
-    def __init__(
-        self, burst: int, every_s: float, clock: Callable[[], float] = time.monotonic
-    ):
+    def __init__(self, burst: int, every_s: float, clock: Callable[[], float] = time.monotonic):
         self._burst, self._every_s, self._clock = burst, every_s, clock
         self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, and when
 

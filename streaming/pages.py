@@ -49,13 +49,17 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
     def in_language(code: str) -> str:
         return f"{request.path}?{urlencode([*_others(request), ('lang', code)])}"
 
-    text = templates(lang).get_template(name).render(
-        lang=lang,
-        election=request.app[VIEWS].config.election,
-        copies=False,
-        link=link,
-        in_language=in_language,
-        **values,
+    text = (
+        templates(lang)
+        .get_template(name)
+        .render(
+            lang=lang,
+            election=request.app[VIEWS].config.election,
+            copies=request.app[VIEWS].config.copies is not None,
+            link=link,
+            in_language=in_language,
+            **values,
+        )
     )
     answer = web.Response(text=text, content_type="text/html", status=status)
     answer.enable_compression()

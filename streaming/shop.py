@@ -17,13 +17,24 @@ from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, PaymentAway, Provider, open_providers
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till, now_ms
+from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Order, PaymentTaken
-from streaming.language import language
+from streaming.language import language, mark
 from streaming.limits import Limit, client, too_many
 from streaming.views import VIEWS
 
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
+
+STATE_WORDS = {
+    State.QUOTED: mark("Not ordered yet"),
+    State.AWAITING_PAYMENT: mark("Waiting for payment"),
+    State.PAID: mark("Paid"),
+    State.READY: mark("Paid and checked"),
+    State.EXPIRED: mark("Expired"),
+    State.REJECTED: mark("Rejected"),
+    State.REFUNDED: mark("Refunded"),
+}
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -117,11 +128,6 @@ def refuse_foreign(request: web.Request) -> None:
         origin != "null" and urlsplit(origin).netloc != request.host
     ):
         raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
-
-
-def base(request: web.Request) -> str:
-    """Return the address of this site, without `/` at its end."""
-    return request.app[VIEWS].config.web.public_url or str(request.url.origin())
 
 
 async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
