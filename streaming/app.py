@@ -16,9 +16,23 @@ from aiohttp import web, web_response
 from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from streaming import api, archived, assets, live, openapi, pages, share, status, timeline
+from streaming import (
+    api,
+    archived,
+    assets,
+    copies,
+    copies_api,
+    copies_files,
+    live,
+    openapi,
+    pages,
+    share,
+    status,
+    timeline,
+)
 from streaming.answers import problem
 from streaming.language import language_headers, say, sentences
+from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
 
@@ -34,6 +48,7 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "86400",
 }
 PARTS = (live, api, timeline, share, openapi, assets, pages, status)
+COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
@@ -79,8 +94,17 @@ def create_app(
     app[WALL] = Wall()
     for part in PARTS:
         app.add_routes(part.routes)
+    if config.copies:
+        app[SHOP] = Shop.open(config.copies)
+        app.on_cleanup.append(_close_shop)
+        for part in COPIES:
+            app.add_routes(part.routes)
     app.on_response_prepare.append(_headers)
     return app
+
+
+async def _close_shop(app: web.Application) -> None:
+    await app[SHOP].close()
 
 
 @web.middleware
@@ -113,6 +137,10 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers.update(language_headers(request))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
+    if "secret" in request.match_info:  # the address is a key: nobody else hears or keeps it
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["X-Robots-Tag"] = "noindex"
+        headers.setdefault("Cache-Control", "no-store")
     if response.status >= 400:  # a segment that is not there yet will be
         headers.setdefault("Cache-Control", "no-store")
     if request.path.startswith(OPEN):
