@@ -84,8 +84,8 @@ screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromiu
 
 messages: setup ## bring streaming/locales/*.po up to date with the sentences in code and templates
 	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
-	  -k plural:2,3 --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
-	  -o locales/messages.pot .
+	  -k plural:2,3 -k Refused --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
+	  -o locales/messages.pot . ../copies
 	@for lang in kk ru; do $(BIN)/pybabel -q update -i streaming/locales/messages.pot -l $$lang \
 	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
 	@rm streaming/locales/messages.pot

@@ -146,8 +146,8 @@ async def quote(
 
 def title_of(order: Order, translate: Translate) -> str:
     """Return of what an order is: the station and the stretch in its local time."""
-    station = order.quote["station"]
-    return translate(
+    _, station = translate, order.quote["station"]
+    return _(
         "Station %(number)s, %(name)s: %(stretch)s",
         number=station["number"],
         name=in_language(station["name"], order.language),
