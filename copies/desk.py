@@ -124,6 +124,9 @@ class Desk:
                 log.warning("Another desk of orders works on this spool; waiting until it ends")
             await asyncio.sleep(LOOK_S)
 
+    async def _hash(self) -> None:
+        return
+
     async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         trouble = self._troubles[part.__name__]
         while True:

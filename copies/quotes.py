@@ -21,6 +21,7 @@ from copies.prices import covered_ms, price
 from copies.states import State
 from storage.archive import Archive
 from storage.catalogue import Catalogue
+from storage.index import Gap
 from storage.orders import Order
 
 
@@ -167,3 +168,11 @@ def stretch(from_ms: int, to_ms: int, zone: str) -> str:
     offset = f"{end:%z}"
     hours = f"{offset[0]}{int(offset[1:3])}{'' if offset.endswith('00') else ':' + offset[3:5]}"
     return f"{start:%Y-%m-%d %H:%M:%S}–{day}{end:%H:%M:%S} UTC{hours}"
+
+
+def _clipped(gap: Gap, from_ms: int, to_ms: int) -> dict[str, Any] | None:
+    """Return the part of a gap that is within a stretch, None where none is."""
+    start, end = max(gap.start_ms, from_ms), min(gap.end_ms or to_ms, to_ms)
+    if start >= end:
+        return None
+    return {"start_ms": start, "end_ms": end, "cause": gap.cause}

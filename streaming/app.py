@@ -42,6 +42,7 @@ CSP = (
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 OPEN = ("/live/", "/api/")  # to scripts of every site
+KEPT = ("Allow", "Retry-After")  # headers of an error that its problem has, too
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Range, If-None-Match",
@@ -119,7 +120,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as answer:
         if request.path.startswith("/api/") and answer.status >= 400:
             said = problem(answer.status, answer.text or answer.reason)
-            said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
+            said.headers.update({k: v for k, v in answer.headers.items() if k in KEPT})
             return said
         if answer.text and not answer.text.endswith("\n"):
             answer.text += "\n"

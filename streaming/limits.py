@@ -36,6 +36,11 @@ class Limit:
         while len(self._seen) > ADDRESSES:
             self._seen.popitem(last=False)
 
+    def give_back(self, who: str) -> None:
+        """Count one less: it was right after all."""
+        left = min(float(self._burst), self._left(who) + 1)
+        self._seen[who] = left, self._clock()
+
     def _left(self, who: str) -> float:
         left, when = self._seen.get(who, (float(self._burst), self._clock()))
         return min(float(self._burst), left + (self._clock() - when) / self._every_s)
@@ -44,13 +49,13 @@ class Limit:
 def client(request: web.Request) -> str:
     """Return whom a request is counted for.
 
-    Behind a proxy on this machine, that is the last address it wrote into X-Forwarded-For: those
-    before it may be invented.
+    Behind a proxy, which has a private address, that is the last address it wrote into
+    X-Forwarded-For: those before it may be invented.
     """
     text = request.remote or ""
     try:
         address = ipaddress.ip_address(text)
-        if address.is_loopback and (said := request.headers.get("X-Forwarded-For")):
+        if address.is_private and (said := request.headers.get("X-Forwarded-For")):
             address = ipaddress.ip_address(said.rpartition(",")[2].strip())
     except ValueError:
         return text

@@ -20,7 +20,7 @@ from copies.settling import Till, now_ms
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Order, PaymentTaken
-from streaming.language import language, mark
+from streaming.language import language, mark, say
 from streaming.limits import Limit, client, too_many
 from streaming.views import VIEWS
 
@@ -47,7 +47,7 @@ class Shop:
     settings: Copies
     providers: dict[str, Provider]
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
-    guesses: Limit = field(default_factory=lambda: Limit(10, 30.0))
+    guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
 
     @classmethod
     def open(cls, settings: Copies) -> Shop:
@@ -108,11 +108,12 @@ async def order_of(request: web.Request) -> Order:
     guesses, who = request.app[SHOP].guesses, client(request)
     if (wait_s := guesses.wait_s(who)) > 0:
         raise too_many(wait_s)
+    guesses.take(who)  # before it is looked up, as many may be asked for at once
     key = key_of(request.match_info["secret"])
     order = await answered(catalogue(request).orders.with_key(key)) if key else None
     if order is None:
-        guesses.take(who)
-        raise web.HTTPNotFound(text="There is no such order.\n")
+        raise web.HTTPNotFound(text=say(request, "There is no such order."))
+    guesses.give_back(who)
     return order
 
 

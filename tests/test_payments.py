@@ -56,7 +56,13 @@ PRICE = {
     "total": 58_000,
 }
 TITLE = {"kk": "Сайлау жәшігі", "ru": "Урна", "en": "Ballot box"}
-QUOTE = {"cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
+STATION = {
+    "number": "117",
+    "name": {"kk": "№ 12 мектеп", "ru": "Школа № 12", "en": "School 12"},
+    "address": {"kk": "Абай 5", "ru": None, "en": None},
+    "time_zone": "Asia/Almaty",
+}
+QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
 
 
 def settings(stripe: str | None = None, **more: Any) -> Copies:

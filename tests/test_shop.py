@@ -1,0 +1,261 @@
+"""Pages and API of copies over real sockets: what is sold, to whom, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from config.model import Config
+from copies.states import State
+from storage.catalogue import Catalogue
+from storage.index import GapCause
+from streaming.app import create_app, make_runner
+from tests.live_fixture import LiveCamera
+from tests.s3 import free_port
+from tests.test_uploader import configure
+
+NOW = int(time.time() * 1000) // 1000 * 1000
+BEGIN = NOW - 600_000
+COPIES = """\
+copies:
+  price_per_minute: 60
+  tax: 16%
+  bank: {beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,
+         beneficiary_code: "17", purpose_code: "859"}
+"""
+
+
+def record(config: Config) -> None:
+    """Record 40 s, a gap of 20 s, 30 s, by two cameras."""
+    for camera in ("c", "d"):
+        one = LiveCamera(config.spool, camera)
+        one.begin(BEGIN)
+        for _ in range(40):
+            one.append()
+        one.end(GapCause.UNREACHABLE)
+        one.begin(BEGIN + 60_000, "blue")
+        for _ in range(30):
+            one.append()
+        one.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n" + COPIES, "2h")
+    record(made)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def selling(config: Config) -> AsyncIterator[tuple[str, Catalogue]]:
+    """A web process that sells copies; gives its address."""
+    catalogue = await Catalogue.open(config.database_url)
+    runner = make_runner(create_app(config, catalogue, []))
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}", catalogue
+    finally:
+        await runner.cleanup()
+        await catalogue.close()
+
+
+def wanted(**more: Any) -> dict[str, Any]:
+    return {"station": "s", "cameras": ["c"], "from": BEGIN, "to": BEGIN + 90_000} | more
+
+
+async def test_an_order_by_api(config: Config) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            assert answer.status == 201, await answer.text()
+            quote = await answer.json()
+            place = answer.headers["Location"]
+            assert answer.headers["Referrer-Policy"] in ("same-origin", "no-referrer")
+        (footage,) = quote["footage"]
+        assert footage["exists_ms"] == 70_000
+        assert [(g["start_ms"], g["end_ms"], g["cause"]) for g in footage["gaps"]] == [
+            (BEGIN + 40_000, BEGIN + 60_000, "unreachable")
+        ]
+        # 70 s at 60.00 a minute, and 16 %
+        assert (quote["price"]["net"], quote["price"]["total"]) == (7000, 8120)
+        assert quote["state"] == "quoted" and quote["number"] is None
+        async with http.get("/api/v1/copies/register") as answer:
+            assert (await answer.json())["orders"] == []
+        async with http.post(f"{place}/order", json={"email": "a@b.kz"}) as answer:
+            order = await answer.json()
+            assert (answer.status, order["state"], order["number"]) == (200, "awaiting_payment", 1)
+        async with http.post(f"{place}/order") as answer:  # again
+            assert answer.status == 409
+            assert answer.content_type == "application/problem+json"
+        async with http.get(place) as answer:
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Cache-Control"] == "no-store"
+        async with http.get("/api/v1/copies/register") as answer:
+            text = await answer.text()
+            assert "a@b.kz" not in text and place.rpartition("/")[2] not in text
+        async with http.post(f"{place}/cancel") as answer:
+            assert (await answer.json())["state"] == "expired"
+        async with http.post(f"{place}/cancel") as answer:
+            assert answer.status == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (wanted(to=BEGIN), "'to' is not after 'from'"),
+        (wanted(to=BEGIN - 1), "'to' is not after 'from'"),
+        (wanted(to=BEGIN + 10 * 365 * 86_400_000), "longer than 24 hours"),
+        ({**wanted(), "from": NOW + 10**9, "to": NOW + 10**9 + 1000}, "nothing is recorded yet"),
+        (wanted(cameras=["e"]), "no such camera"),
+        (wanted(cameras=["c", "<script>"]), "no such camera"),
+        (wanted(cameras=[]), "at least one camera"),
+        (wanted(cameras=[1]), "list of ids"),
+        (wanted(cameras="c"), "list of ids"),
+        (wanted(station="other"), "no such station"),
+        (wanted(station=None), "'station' is an id"),
+        (wanted(to="2026-11-29T10:00:00"), "'to' is not a time"),
+        (wanted(to=True), "'to' is not a time"),
+        (wanted(to=10**20), "'to' is not a time"),
+        (wanted(to="9999-99-99T00:00:00Z"), "'to' is not a time"),
+        ([], "one JSON object"),
+        ("\x00", "one JSON object"),
+    ],
+)
+async def test_what_cannot_be_quoted(config: Config, body: Any, why: str) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes?lang=en", json=body) as answer:
+            problem = await answer.json()
+            assert (answer.status, answer.content_type) == (400, "application/problem+json")
+            assert why in problem["detail"]
+        assert await catalogue.orders.count() == {}
+
+
+async def test_an_order_by_pages_without_scripts(config: Config) -> None:
+    english = {"Accept-Language": "en"}
+    async with (
+        selling(config) as (base, catalogue),
+        aiohttp.ClientSession(base, headers=english) as http,
+    ):
+        for path in (
+            "/copies/",
+            "/copies/new",
+            "/copies/new?q=s",
+            "/copies/register",
+            "/copies/back",
+            "/copies/new?station=s&cameras=c&from=1&to=2",
+        ):
+            for lang in ("kk", "ru", "en"):
+                join = "&" if "?" in path else "?"
+                async with http.get(f"{path}{join}lang={lang}") as answer:
+                    assert answer.status == 200, await answer.text()
+        query = f"station=s&cameras=c&from={BEGIN}&to={BEGIN + 90_000}"
+        async with http.get(f"/copies/new?{query}") as answer:
+            text = await answer.text()
+        fields = dict(re.findall(r'name="(from|to)"[^>]*value="([^"]+)"', text))
+        form = aiohttp.FormData([("station", "s"), ("camera", "c"), *fields.items()])
+        async with http.post("/copies/quotes", data=form) as answer:
+            text = await answer.text()
+            assert answer.status == 200, text
+            page = str(answer.url)
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "1:10 of 1:30 minutes exist" in text and "the camera does not answer" in text
+        assert "KZT" in text and "81.20" in text
+        async with http.post(f"{page}/order", data={"email": "no address"}) as answer:
+            assert "not an e-mail address" in await answer.text()
+        async with http.post(f"{page}/order", data={"email": ""}) as answer:
+            text = await answer.text()
+            assert answer.status == 200 and "Waiting for payment" in text
+        async with http.get(f"{page}/invoice.pdf") as answer:
+            assert answer.status == 200 and (await answer.read()).startswith(b"%PDF")
+        async with http.post(f"{page}/pay/stripe") as answer:
+            assert answer.status == 404
+        async with http.post(f"{page}/cancel") as answer:
+            assert "Expired" in await answer.text()
+        async with http.get(f"{page}/invoice.pdf") as answer:
+            assert answer.status == 404
+        async with http.get("/copies/register") as answer:
+            assert "Expired" in await answer.text()
+        assert await catalogue.orders.count() == {State.EXPIRED: 1}
+        bad = aiohttp.FormData([("station", "s"), ("camera", "c"), ("from", "x"), ("to", "<b>")])
+        async with http.post("/copies/quotes", data=bad) as answer:
+            text = await answer.text()
+            assert answer.status == 400 and "write a day and a time" in text
+            assert "<b>" not in text and "&lt;b&gt;" in text
+
+
+async def test_other_sites_may_not_order(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+        ):
+            for path in (f"{place}/order", f"{place}/cancel", "/api/v1/copies/quotes"):
+                async with http.post(path, json=wanted(), headers=headers) as answer:
+                    assert answer.status == 403
+        async with http.post(
+            f"{place}/order", headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+        ) as answer:
+            assert answer.status == 200
+        assert await catalogue.orders.count() == {State.AWAITING_PAYMENT: 1}
+
+
+async def test_guesses_are_few(config: Config) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+
+        async def guess(n: int) -> int:
+            async with http.get(f"/copies/{n:032}") as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(guess(n) for n in range(100)))
+        assert statuses.count(404) == 30 and statuses.count(429) == 70
+        async with http.get(place) as answer:  # who guesses waits for his own, too
+            assert answer.status == 429 and int(answer.headers["Retry-After"]) <= 31
+        async with http.get(place, headers={"X-Forwarded-For": "9.9.9.9, 10.1.2.3"}) as answer:
+            assert answer.status == 200
+
+
+async def test_quotes_are_limited(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+
+        async def ask() -> int:
+            async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(ask() for _ in range(25)))
+        assert statuses.count(201) == 20 and statuses.count(429) == 5
+        assert await catalogue.orders.count() == {State.QUOTED: 20}
+
+
+async def test_no_copies_without_the_setting(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        for path in ("/copies/", "/copies/new", "/copies/register", "/api/v1/copies/register"):
+            async with http.get(path) as answer:
+                assert answer.status == 404
+
+
+async def test_a_database_that_is_away(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+
+        async def refuse(*_: object) -> None:
+            raise OSError("connection refused")
+
+        monkeypatch.setattr(catalogue.orders, "with_key", refuse)
+        async with http.get(f"/copies/{'a' * 32}") as answer:
+            assert answer.status == 503 and "Retry-After" in answer.headers
