@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,12 +23,16 @@ import structlog
 
 from config.model import Config
 from copies import orders as events
+from copies.digest import digest
 from copies.letters import NotSent, send, write
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, open_providers
+from copies.plan import CopyPlan
 from copies.quotes import title_of
 from copies.settling import Till, now_ms
+from copies.sources import Sources, Unreadable
 from copies.states import ENDED, State
+from copies.virtual import VirtualFile
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.database import words
@@ -37,6 +42,7 @@ from storage.trouble import Trouble
 LOOK_S = 1.0
 DUE_S = 5.0
 STATUS_S = 2.0
+AGAIN_S = 60.0  # after a pass that ended early
 ASK_S = (60.0, 600.0)  # a page in its first hour, and later
 YOUNG_MS = 3_600_000
 RETRY_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
@@ -76,7 +82,8 @@ class Desk:
         """`translate` takes a language, a text in English, and its values by name."""
         assert config.copies is not None
         self._config, self._settings = config, config.copies
-        self._orders, self._archives = catalogue.orders, archives
+        self._orders = catalogue.orders
+        self._sources = Sources(config.spool, archives, catalogue)
         self._translate = translate
         self._till = Till(catalogue.orders, config.copies, open_providers(config.copies))
         self._troubles: defaultdict[str, Trouble] = defaultdict(
@@ -124,9 +131,6 @@ class Desk:
                 log.warning("Another desk of orders works on this spool; waiting until it ends")
             await asyncio.sleep(LOOK_S)
 
-    async def _hash(self) -> None:
-        return
-
     async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         trouble = self._troubles[part.__name__]
         while True:
@@ -136,6 +140,51 @@ class Desk:
             except Exception as error:  # a database has many ways to say no
                 trouble.begin(words(error)[:300])
             await asyncio.sleep(every_s)
+
+    # -- hashing -------------------------------------------------------------------------
+
+    async def _hash(self) -> None:
+        """Make the pass over the next file without a SHA-256, of paid orders first."""
+        now = time.monotonic()
+        for row in await self._orders.unhashed((State.PAID, State.AWAITING_PAYMENT)):
+            key = row["order_pk"], row["file_no"]
+            if self._again.get(key, now) <= now:
+                await self._pass_over(*key)
+                break
+        for pk in await self._orders.all_hashed(State.PAID):
+            await self._orders.change(pk, events.finish(now_ms()))
+
+    async def _pass_over(self, pk: int, file_no: int) -> None:
+        found = await self._orders.plans(pk, file_no)
+        if not found:
+            return  # the order has ended meanwhile
+        plan = CopyPlan.from_dict(found[0]["plan"])
+        file = VirtualFile(plan, self._sources)
+        reached = 0
+
+        def progress(done: int) -> None:
+            nonlocal reached
+            reached = done
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(STATUS_S)
+                await self._orders.progress(pk, file_no, reached)
+
+        telling = asyncio.create_task(tell())
+        try:
+            made = await digest(file, progress)
+        except Unreadable as error:
+            self.status.hash_failures_total += 1
+            self._again[pk, file_no] = time.monotonic() + AGAIN_S
+            log.error("A file of an order could not be read", file=plan.file_name, why=str(error))
+            await _ended(telling)
+            await self._orders.progress(pk, file_no, 0, str(error))
+            return
+        finally:
+            await _ended(telling)
+        self._again.pop((pk, file_no), None)
+        await self._orders.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     # -- what is over --------------------------------------------------------------------
 
@@ -221,3 +270,8 @@ class Desk:
             replace_file(path, orjson.dumps(asdict(said)))
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,7 +21,6 @@ from copies.prices import covered_ms, price
 from copies.states import State
 from storage.archive import Archive
 from storage.catalogue import Catalogue
-from storage.index import Gap
 from storage.orders import Order
 
 
@@ -74,32 +73,39 @@ async def quote(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row of a quote and the plans of its files, as `Orders.create` takes them.
 
-    The end is no later than what is settled: what is being recorded now is not sold yet.
+    The end is no later than what is settled of all cameras: what is being recorded now is not
+    sold yet. Raises Refused, CatalogueError, Unreadable.
     """
-    station, begun_ms = asked.station, time.time_ns() // 1_000_000
-    found: list[CameraFootage] = []
-    for camera in asked.cameras:
+    station, begun_ms, to_ms = asked.station, time.time_ns() // 1_000_000, asked.to_ms
+
+    async def look(camera: str) -> CameraFootage:
         name = (config.election.id, station.id, camera)
-        found.append(
-            await find(catalogue, archives, config.spool, name, asked.from_ms, asked.to_ms)
+        return await find(
+            *(catalogue, archives, config.spool, name, asked.from_ms, to_ms),
+            zone=station.time_zone,
         )
-    to_ms = min([asked.to_ms, *(f.settled_until_ms for f in found)])
-    if to_ms <= asked.from_ms:
-        raise Refused("this is being recorded now: it can be ordered in a minute")
+
+    while True:
+        found = [await look(camera) for camera in asked.cameras]
+        settled_ms = min(f.settled_until_ms for f in found)
+        if settled_ms >= to_ms:
+            break
+        to_ms = settled_ms
+        if to_ms <= asked.from_ms:
+            raise Refused("this is being recorded now: it can be ordered in a minute")
     titles = {c.id: c.title.model_dump() for c in station.cameras}
     cameras, plans = [], []
     for camera, footage in zip(asked.cameras, found, strict=True):
-        files = [f for f in footage.files if f.start_ms < to_ms]
         first = len(plans) + 1
-        plans += [{"plan": f.to_dict(), "length": f.length} for f in files]
+        plans += [{"plan": f.to_dict(), "length": f.length} for f in footage.files]
         cameras.append(
             {
                 "id": camera,
                 "title": titles[camera],
                 "exists_ms": covered_ms(
-                    ((f.start_ms, f.end_ms) for f in files), asked.from_ms, to_ms
+                    ((f.start_ms, f.end_ms) for f in footage.files), asked.from_ms, to_ms
                 ),
-                "bytes": sum(f.length for f in files),
+                "bytes": sum(f.length for f in footage.files),
                 "files": [
                     {
                         "no": n,
@@ -109,12 +115,14 @@ async def quote(
                         "length": f.length,
                         "etag": f.etag,
                     }
-                    for n, f in enumerate(files, first)
+                    for n, f in enumerate(footage.files, first)
                 ],
-                "gaps": [g for gap in footage.gaps if (g := _clipped(gap, asked.from_ms, to_ms))],
-                "removed": [
-                    r for one in footage.removed if (r := _clipped(one, asked.from_ms, to_ms))
+                "gaps": [
+                    {"start_ms": g.start_ms, "end_ms": g.end_ms, "cause": g.cause}
+                    for g in footage.gaps
                 ],
+                "removed": [asdict(missing) for missing in footage.removed],
+                "unscheduled": footage.unscheduled,
             }
         )
     bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras])
@@ -168,11 +176,3 @@ def stretch(from_ms: int, to_ms: int, zone: str) -> str:
     offset = f"{end:%z}"
     hours = f"{offset[0]}{int(offset[1:3])}{'' if offset.endswith('00') else ':' + offset[3:5]}"
     return f"{start:%Y-%m-%d %H:%M:%S}–{day}{end:%H:%M:%S} UTC{hours}"
-
-
-def _clipped(gap: Gap, from_ms: int, to_ms: int) -> dict[str, Any] | None:
-    """Return the part of a gap that is within a stretch, None where none is."""
-    start, end = max(gap.start_ms, from_ms), min(gap.end_ms or to_ms, to_ms)
-    if start >= end:
-        return None
-    return {"start_ms": start, "end_ms": end, "cause": gap.cause}

@@ -25,7 +25,6 @@ from copies.payments.invoice import reference as reference_of
 from copies.settling import Till, now_ms
 from copies.states import State
 from storage.catalogue import Catalogue
-from storage.database import CatalogueError
 from storage.orders import PAGE, Order, Payment, PaymentTaken
 
 BANK = "invoice"
@@ -182,10 +181,7 @@ def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
                     await provider.close_connections()
             await catalogue.close()
 
-    try:
-        return asyncio.run(run())
-    except OSError as error:
-        raise CatalogueError(f"the catalogue does not answer: {error}") from None
+    return asyncio.run(run())
 
 
 def _reference(text: str) -> str:

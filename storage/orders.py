@@ -8,13 +8,15 @@ the smallest unit of its currency.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from storage.database import CatalogueError, words
 from storage.schema import audit, checkouts, holds, order_files, orders, outbox, payments
 
 PAGE = 100
@@ -120,7 +122,7 @@ class Orders:
 
         `row` has the fields of Order, each plan its `plan` and `length`.
         """
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             done = await connection.execute(
                 sa.insert(orders).values(key_sha256=key_sha256, **row).returning(orders.c.order_pk)
             )
@@ -148,7 +150,7 @@ class Orders:
 
     async def _change(self, order_pk: int, decide: Decide) -> Order:
         o = orders.c
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             if connection.dialect.name == "sqlite":  # else two readers could both become writers
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             locked = sa.select(*_SHOWN).where(o.order_pk == order_pk).with_for_update()
@@ -202,7 +204,7 @@ class Orders:
         asked = sa.select(*_SHOWN).where(o.election == election, o.number.is_not(None))
         if before is not None:
             asked = asked.where(o.number < before)
-        async with self._single.connect() as connection:
+        async with self._look() as connection:
             return await _orders(connection, asked.order_by(o.number.desc()).limit(limit))
 
     async def due(self, now_ms: int) -> list[int]:
@@ -215,7 +217,7 @@ class Orders:
         """Return the orders for which money came, oldest first."""
         o = orders.c
         paid = sa.exists().where(payments.c.order_pk == o.order_pk)
-        async with self._single.connect() as connection:
+        async with self._look() as connection:
             return await _orders(connection, sa.select(*_SHOWN).where(paid).order_by(o.order_pk))
 
     async def count(self) -> dict[str, int]:
@@ -267,7 +269,7 @@ class Orders:
 
     async def _set_file(self, order_pk: int, file_no: int, values: dict[str, Any]) -> None:
         f = order_files.c
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             await connection.execute(
                 sa.update(order_files)
                 .where(f.order_pk == order_pk, f.file_no == file_no)
@@ -295,7 +297,7 @@ class Orders:
         """Forget the plans of orders that have ended; what they were is in their quotes."""
         o, f = orders.c, order_files.c
         ended = sa.select(o.order_pk).where(o.state.in_(states))
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             await connection.execute(sa.delete(order_files).where(f.order_pk.in_(ended)))
 
     # -- checkouts -----------------------------------------------------------------------
@@ -312,7 +314,7 @@ class Orders:
             "opened_ms": now_ms,
         }
         try:
-            async with self._engine.begin() as connection:
+            async with self._work() as connection:
                 await connection.execute(sa.insert(checkouts).values(row))
         except sa.exc.IntegrityError:
             pass
@@ -327,7 +329,7 @@ class Orders:
 
     async def _set_checkout(self, provider: str, reference: str, values: dict[str, Any]) -> None:
         c = checkouts.c
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             await connection.execute(
                 sa.update(checkouts)
                 .where(c.provider == provider, c.reference == reference, c.closed_ms.is_(None))
@@ -386,25 +388,49 @@ class Orders:
         await self._set_letter(letter_no, values)
 
     async def _set_letter(self, letter_no: int, values: dict[str, Any]) -> None:
-        async with self._engine.begin() as connection:
+        async with self._work() as connection:
             await connection.execute(
                 sa.update(outbox).where(outbox.c.letter_no == letter_no).values(values)
             )
 
     # -- helpers -------------------------------------------------------------------------
 
+    @contextlib.asynccontextmanager
+    async def _work(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction; raises CatalogueError where the database refuses or is away."""
+        with _said():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def _look(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with, each statement for itself; raises CatalogueError."""
+        with _said():
+            async with self._single.connect() as connection:
+                yield connection
+
     async def _one(self, where: sa.ColumnElement[bool]) -> Order | None:
-        async with self._single.connect() as connection:
+        async with self._look() as connection:
             found = await _orders(connection, sa.select(*_SHOWN).where(where))
         return found[0] if found else None
 
     async def _rows(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
-        async with self._single.connect() as connection:
+        async with self._look() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
     async def _column(self, statement: sa.Select[Any]) -> list[int]:
-        async with self._single.connect() as connection:
+        async with self._look() as connection:
             return list((await connection.execute(statement)).scalars())
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.IntegrityError:  # what it means is known where it happens
+        raise
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        raise CatalogueError(words(error)) from None
 
 
 async def _orders(connection: AsyncConnection, asked: sa.Select[Any]) -> list[Order]:

@@ -13,13 +13,14 @@ import structlog
 from aiohttp import web
 
 from config.copies import Copies
-from copies.orders import Refused, key_of, new_secret
-from copies.payments import Online, PaymentAway, Provider, open_providers
+from copies.orders import key_of, new_secret
+from copies.payments import Online, Provider, open_providers
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till, now_ms
+from copies.sources import Unreadable
 from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import Order, PaymentTaken
+from storage.catalogue import Catalogue, CatalogueError
+from storage.orders import Order
 from streaming.language import language, mark, say
 from streaming.limits import Limit, client, too_many
 from streaming.views import VIEWS
@@ -87,16 +88,11 @@ def away() -> web.HTTPServiceUnavailable:
 
 
 async def answered(work: Awaitable[T]) -> T:
-    """Return what the catalogue answers; raises 503 where it does not.
-
-    Refusals go through.
-    """
+    """Return what the catalogue answers; raises 503 where it or an archive does not."""
     try:
         return await work
-    except (Refused, PaymentAway, PaymentTaken, web.HTTPException, asyncio.CancelledError):
-        raise
-    except Exception as error:  # a database has many ways to say no
-        log.error("The catalogue does not answer about orders", why=type(error).__name__)
+    except (CatalogueError, Unreadable, TimeoutError) as error:
+        log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
         raise away() from None
 
 
@@ -142,10 +138,8 @@ async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
-    async with asyncio.timeout(QUOTE_S):
-        row, plans = await answered(
-            quote(views.config, shop.settings, store, views.archives, asked, language(request))
-        )
+    work = quote(views.config, shop.settings, store, views.archives, asked, language(request))
+    row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
     pk = await answered(store.orders.create(key, row, plans))
     log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
     return secret, await answered(store.orders.get(pk))

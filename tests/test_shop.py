@@ -16,7 +16,7 @@ from aiohttp import web
 
 from config.model import Config
 from copies.states import State
-from storage.catalogue import Catalogue
+from storage.catalogue import Catalogue, CatalogueError
 from storage.index import GapCause
 from streaming.app import create_app, make_runner
 from tests.live_fixture import LiveCamera
@@ -254,7 +254,7 @@ async def test_a_database_that_is_away(config: Config, monkeypatch: pytest.Monke
     async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
 
         async def refuse(*_: object) -> None:
-            raise OSError("connection refused")
+            raise CatalogueError("connection refused")
 
         monkeypatch.setattr(catalogue.orders, "with_key", refuse)
         async with http.get(f"/copies/{'a' * 32}") as answer:
