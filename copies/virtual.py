@@ -56,7 +56,7 @@ class Block:
 class VirtualFile:
     """The file of a plan. `head`, where it is given, is what `head()` returned before."""
 
-    content_type = "video/mp4"
+    content_type, resumable = "video/mp4", True
 
     def __init__(self, plan: CopyPlan, sources: Sources, head: bytes | None = None):
         if head is not None and len(head) != plan.head_length:

@@ -29,6 +29,10 @@ class Sendable(Protocol):
         """Media type."""
 
     @property
+    def resumable(self) -> bool:
+        """Whether a range of it can be had."""
+
+    @property
     def length(self) -> int:
         """Bytes in all."""
 
@@ -55,7 +59,7 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
     headers = {
         "ETag": file.etag,
         "Last-Modified": formatdate(file.last_modified_ms // 1000, usegmt=True),
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "bytes" if file.resumable else "none",
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'attachment; filename="{filename}"',
         "Content-Type": file.content_type,
@@ -69,7 +73,7 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
     except ValueError:  # another unit, or several ranges: all of it may be sent
         asked = ALL
     same = request.headers.get("If-Range", file.etag) in (file.etag, headers["Last-Modified"])
-    if asked != ALL and same:
+    if file.resumable and asked != ALL and same:
         wanted, status = wanted[asked], 206
         if not wanted:
             raise web.HTTPRequestRangeNotSatisfiable(
