@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -65,6 +65,12 @@ bucket-away: setup ## the bucket away for 20 minutes, then slow, with 12 cameras
 
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record
+
+bench-pictures: setup ## 30 cameras: CPU of their pictures against that of recording them
+	@$(PY) -m benchmarks.bench_pictures
+
+bench-site: setup ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
+	@$(PY) -m benchmarks.bench_site
 
 bench-catalogue: setup ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
 	@$(PY) -m benchmarks.bench_catalogue --rows $(or $(ROWS),38000000) $(if $(DIR),--data $(DIR))

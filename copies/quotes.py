@@ -94,7 +94,8 @@ async def quote(
         if to_ms <= asked.from_ms:
             raise Refused("this is being recorded now: it can be ordered in a minute")
     titles = {c.id: c.title.model_dump() for c in station.cameras}
-    cameras, plans = [], []
+    cameras: list[dict[str, Any]] = []
+    plans: list[dict[str, Any]] = []
     for camera, footage in zip(asked.cameras, found, strict=True):
         first = len(plans) + 1
         plans += [{"plan": f.to_dict(), "length": f.length} for f in footage.files]

@@ -37,6 +37,7 @@ Data = Annotated[
 ]
 OrderNumber = Annotated[int, typer.Argument(help="The number of the order.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
 err = Console(stderr=True)
 
 
@@ -73,7 +74,10 @@ def check(
 def run(
     config: ConfigFile = Path("kuager.yaml"),
     role: Annotated[
-        str, typer.Option(help="One role alone: recorder, uploader, orders or web. Default: all.")
+        str,
+        typer.Option(
+            help="One role alone: recorder, uploader, pictures, orders or web. Default: all."
+        ),
     ] = "all",
     share: Annotated[
         str, typer.Option(help="Which share of the cameras, as 0/2: the first of two.")
@@ -86,8 +90,8 @@ def run(
     from streaming.app import PortInUse
 
     number, _, shares = share.partition("/")
-    if role not in ("all", "recorder", "uploader", "orders", "web"):
-        raise _fail(f"no role '{role}'; there are: recorder, uploader, orders, web, all")
+    if role not in ROLES:
+        raise _fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     logs.configure("supervisor" if role == "all" else f"{role}-{number}")

@@ -4,6 +4,7 @@
 `views`     one reader per camera; the catalogue, which may come and go
 `hls`       playlists (RFC 8216): pure text from segments
 `live`      playlists and segments by HTTP, from the spool
+`pictures`  the latest picture of a camera, or a slate that says why there is none
 `archived`  segments that are no longer in the spool, through the catalogue from the archive
 `api`       the election, its regions, stations and their states as JSON
 `timeline`  recordings and gaps as JSON

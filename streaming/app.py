@@ -23,32 +23,36 @@ from streaming import (
     copies,
     copies_api,
     copies_files,
+    home,
     live,
     openapi,
     pages,
+    pictures,
     share,
     status,
     timeline,
+    watch,
 )
 from streaming.answers import problem
 from streaming.language import language_headers, say, sentences
+from streaming.pages import KEPT
 from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
 
 STOP_S = 5.0
 CSP = (
-    "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors "
 )
+PLAIN = ("/static/", "/healthz", "/readyz", "/metrics")  # errors there are read by programs
 OPEN = ("/live/", "/api/")  # to scripts of every site
-KEPT = ("Allow", "Retry-After")  # headers of an error that its problem has, too
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
-PARTS = (live, api, timeline, share, openapi, assets, pages, status)
+PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, status)
 COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
@@ -114,14 +118,17 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
     try:
-        await request.app[VIEWS].fresh()
+        if _tells_what_is_live(request.path):
+            await request.app[VIEWS].fresh()
         response: web.StreamResponse = await handler(request)
         return response
     except web.HTTPException as answer:
         if request.path.startswith("/api/") and answer.status >= 400:
-            said = problem(answer.status, answer.text or answer.reason)
+            said = problem(answer.status, _words(request, answer))
             said.headers.update({k: v for k, v in answer.headers.items() if k in KEPT})
             return said
+        if answer.status >= 400 and not request.path.startswith((*OPEN, *PLAIN)):
+            return pages.problem_page(request, answer, _words(request, answer))
         if answer.text and not answer.text.endswith("\n"):
             answer.text += "\n"
         raise
@@ -130,7 +137,23 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         text = say(request, "This is a fault of the server; it has been noted.")
         if request.path.startswith("/api/"):
             return problem(500, text)
-        return web.Response(status=500, text=text + "\n")
+        return pages.problem_page(request, web.HTTPInternalServerError(), text)
+
+
+def _tells_what_is_live(path: str) -> bool:
+    """Tell whether an answer says what recorders do; video and health must not wait for that."""
+    if path.startswith("/live/"):
+        return path.endswith(".jpg")
+    return not path.startswith(("/static/", "/healthz", "/readyz"))
+
+
+def _words(request: web.Request, answer: web.HTTPException) -> str:
+    """Return what an error says; aiohttp's own answers are numbers, not words."""
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        return say(request, "This address answers GET and HEAD only.")
+    if not answer.text or answer.text.startswith(f"{answer.status}: "):
+        return say(request, "There is nothing at this address.")
+    return answer.text
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -150,7 +173,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     else:
-        headers["Content-Security-Policy"] = CSP
+        anywhere = request.path.startswith("/embed/")
+        headers["Content-Security-Policy"] = CSP + ("*" if anywhere else "'self'")
         headers.setdefault("Cache-Control", "no-cache")
 
 

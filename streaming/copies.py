@@ -234,7 +234,9 @@ async def notified(request: web.Request) -> web.StreamResponse:
     except Forged:
         raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
     desk = till(request)
-    known = reference and await answered(desk.orders.checkout(provider.name, reference))
+    known = None
+    if reference is not None:
+        known = await answered(desk.orders.checkout(provider.name, reference))
     if known:
         try:
             await answered(desk.settle(known))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
+from copies.bundle import Bundle, Item, manifest
 from copies.plan import CopyPlan
 from copies.settling import now_ms
 from copies.sources import Sources
@@ -30,6 +33,53 @@ async def file(request: web.Request) -> web.StreamResponse:
     return await send(
         request, VirtualFile(plan, sources(request), found[0]["head"]), plan.file_name
     )
+
+
+@routes.get("/copies/{secret}/everything.zip")
+async def everything(request: web.Request) -> web.StreamResponse:
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    order = await _downloadable(request)
+    items = await _items(request, order)
+    zone = order.quote["station"]["time_zone"]
+    bundle = Bundle(_about(order), items, order.language, zone)
+    return await send(request, bundle, f"kuager-{order.number}.zip")
+
+
+@routes.get("/copies/{secret}/manifest.json")
+async def manifest_json(request: web.Request) -> web.StreamResponse:
+    """Tell programs what is in the copy and what is missing, as in the ZIP."""
+    order = await _downloadable(request)
+    body = manifest(_about(order), await _items(request, order))
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+async def _items(request: web.Request, order: Order) -> list[Item]:
+    found = await answered(catalogue(request).orders.plans(order.order_pk))
+    places = sources(request)
+    return [
+        Item(
+            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            row["sha256"],
+            row["crc32"],
+        )
+        for row in found
+    ]
+
+
+def _about(order: Order) -> dict[str, Any]:
+    """Return what a manifest says of an order beside its files; nothing of who ordered it."""
+    told = ("gaps", "removed", "unscheduled")
+    return {
+        "order": order.number,
+        "election": order.election,
+        "station": order.station,
+        "from_ms": order.from_ms,
+        "to_ms": order.to_ms,
+        "cameras": [
+            {"camera": camera["id"], **{key: camera[key] for key in told}}
+            for camera in order.quote["cameras"]
+        ],
+    }
 
 
 async def _downloadable(request: web.Request) -> Order:

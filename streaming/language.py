@@ -62,12 +62,17 @@ def language(request: web.Request) -> str:
     if request.query.get("lang", DEFAULT) not in LANGUAGES:
         text = say(request, "'lang' is not a language of this site: write kk, ru or en.")
         raise web.HTTPBadRequest(text=text)
+    return best_language(request)
+
+
+def best_language(request: web.Request) -> str:
+    """Return the language to answer in, whatever is wrong with the request."""
     return _chosen(request)[0]
 
 
 def say(request: web.Request, sentence: str, **values: object) -> str:
     """Return a sentence in the language of who asks, whatever is wrong with the request."""
-    return translate(_chosen(request)[0], sentence, **values)
+    return translate(best_language(request), sentence, **values)
 
 
 def language_headers(request: web.Request) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The pages. Each is whole without scripts; scripts only add to it."""
+"""What all pages share: templates in three languages, links, the page that says what is wrong."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from urllib.parse import urlencode
 
 import jinja2
 from aiohttp import web
+from babel.numbers import format_decimal
 
-from streaming.api import described, find_stations, with_words
+from config.model import LANGUAGES
 from streaming.assets import address
-from streaming.language import language, sentences
+from streaming.language import best_language, plural, sentences
 from streaming.views import VIEWS
 
-HERE = Path(__file__).parent
-LANGUAGES = (("kk", "Қазақша"), ("ru", "Русский"), ("en", "English"))
-
-routes = web.RouteTableDef()
+TEMPLATES = Path(__file__).parent / "templates"
+KEPT = ("Allow", "Retry-After")  # headers of an error that its page or problem has, too
+NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 
 
 @cache
 def templates(lang: str) -> jinja2.Environment:
     """Return the templates with the sentences of a language."""
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -33,31 +33,27 @@ def templates(lang: str) -> jinja2.Environment:
         extensions=["jinja2.ext.i18n"],
     )
     found.install_gettext_translations(sentences(lang), newstyle=True)  # type: ignore[attr-defined]
-    found.globals |= {"static": address, "languages": LANGUAGES}
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    found.globals |= {
+        "lang": lang,
+        "languages": [(code, NAMES[code]) for code in LANGUAGES],
+        "static": address,
+        "cameras_live": lambda live, count: cameras_live(lang, live, count),
+        "stations_live": lambda live, count: stations_live(lang, live, count),
+    }
     return found
 
 
 def page(request: web.Request, name: str, status: int = 200, **values: Any) -> web.Response:
-    """Return a page in the language of who asks; links carry a language that was chosen."""
-    lang = language(request)
-    chosen = {"lang": lang} if "lang" in request.query else {}
-
-    def link(path: str, **query: str) -> str:
-        query |= chosen
-        return f"{path}?{urlencode(query)}" if query else path
-
-    def in_language(code: str) -> str:
-        return f"{request.path}?{urlencode([*_others(request), ('lang', code)])}"
-
+    """Return a page in the language of who asks."""
     text = (
-        templates(lang)
+        templates(best_language(request))
         .get_template(name)
         .render(
-            lang=lang,
             election=request.app[VIEWS].config.election,
             copies=request.app[VIEWS].config.copies is not None,
-            link=link,
-            in_language=in_language,
+            link=lambda path, **query: link(request, path, **query),
+            in_language=lambda code: _in_language(request, code),
             **values,
         )
     )
@@ -66,29 +62,49 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
     return answer
 
 
-def _others(request: web.Request) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in request.query.items() if key != "lang"]
+def link(request: web.Request, path: str, **query: str) -> str:
+    """Return an address on this site; it carries the language if one was chosen."""
+    if request.query.get("lang") in LANGUAGES:
+        query["lang"] = request.query["lang"]
+    return f"{path}?{urlencode(query)}" if query else path
 
 
-@routes.get("/")
-async def home(request: web.Request) -> web.StreamResponse:
-    """List the stations; `q` searches."""
-    views = request.app[VIEWS]
-    found = find_stations(request)
-    return page(
-        request,
-        "home.html",
-        stations=[described(views, language(request), s) for s in found.page],
-        query=request.query.get("q", ""),
-        following=found.next_after,
+def _in_language(request: web.Request, code: str) -> str:
+    others = [(key, value) for key, value in request.query.items() if key != "lang"]
+    return f"{request.path}?{urlencode([*others, ('lang', code)])}"
+
+
+def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
+    """Return the page for an error: what is wrong, in words, and where to go on."""
+    answer = page(request, "problem.html", problem.status, text=text)
+    answer.headers.update({k: v for k, v in problem.headers.items() if k in KEPT})
+    return answer
+
+
+def number(lang: str, value: int) -> str:
+    """Return a whole number as people of a language write it: 10,060 or 10 060."""
+    return format_decimal(value, locale=lang)
+
+
+def cameras_live(lang: str, live: int, count: int) -> str:
+    """Return how many of so many cameras are live, as a sentence."""
+    values = {"live": number(lang, live), "of": number(lang, count)}
+    return plural(
+        lang,
+        "%(live)s of %(of)s camera live",
+        "%(live)s of %(of)s cameras live",
+        count,
+        **values,
     )
 
 
-@routes.get("/stations/{station}")
-async def station(request: web.Request) -> web.StreamResponse:
-    """Show one station with all its angles playing."""
-    views = request.app[VIEWS]
-    found = views.stations.get(request.match_info["station"])
-    if found is None:
-        return page(request, "missing.html", 404)
-    return page(request, "station.html", station=with_words(views, language(request), found))
+def stations_live(lang: str, live: int, count: int) -> str:
+    """Return how many of so many stations are live, as a sentence."""
+    values = {"live": number(lang, live), "of": number(lang, count)}
+    return plural(
+        lang,
+        "%(live)s of %(of)s station live",
+        "%(live)s of %(of)s stations live",
+        count,
+        **values,
+    )

@@ -49,6 +49,13 @@ UPLOADER_NUMBERS = (
     ("retired_total", "Recordings removed from archives, their time having come"),
     ("catalogue_ok", "1 while the catalogue takes rows"),
 )
+PICTURE_NUMBERS = (
+    ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
+    ("made_total", "Pictures made since the picture process started"),
+    ("failures_total", "Pictures that could not be made since then"),
+    ("cpu_seconds_total", "Its CPU time since then"),
+    ("left_out", "Cameras left out because a picture of theirs ended the process"),
+)
 SPOOL_NUMBERS = (
     ("ok", "1 while the spool is there and takes recordings"),
     ("free_bytes", "Free on the spool's disk"),
@@ -88,6 +95,7 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of spool, uploader and archives."""
         yield from self._spool()
+        yield from self._pictures()
         yield from self._orders()
         uploader = self._views.status.uploader()
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
@@ -121,6 +129,22 @@ class StatusCollector(Collector):
             yield states
             for key, text in ORDERS_NUMBERS:
                 number = _family(f"kuager_orders_{key}", text, [])
+                _add(number, [], said.get(key))
+                yield number
+
+    def _pictures(self) -> Iterator[Metric]:
+        said = self._views.status.pictures()
+        up = GaugeMetricFamily("kuager_pictures_up", "1 while a picture process is running")
+        up.add_metric([], float(said is not None))
+        yield up
+        if said is not None:
+            left_out = said.get("left_out")
+            said = said | {
+                "oldest_seconds": _age_s(said.get("oldest_ms")),
+                "left_out": len(left_out) if isinstance(left_out, list) else None,
+            }
+            for key, text in PICTURE_NUMBERS:
+                number = _family(f"kuager_pictures_{key}", text, [])
                 _add(number, [], said.get(key))
                 yield number
 

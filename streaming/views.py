@@ -81,12 +81,17 @@ class Views:
 
     def camera(self, request: web.Request) -> tuple[Name, CameraView]:
         """Return the camera that a request names; raises 404 for one that is not configured."""
+        station, camera = self.station_and_camera(request)
+        return self.name(station, camera.id), self.view(station.id, camera.id)
+
+    def station_and_camera(self, request: web.Request) -> tuple[Station, Camera]:
+        """Return what a request names; raises 404 for what is not configured."""
         station = self.station(request)
-        camera = request.match_info["camera"]
-        if not any(c.id == camera for c in station.cameras):
-            text = say(request, "Station %(station)s has no such camera.", station=station.id)
-            raise web.HTTPNotFound(text=text)
-        return self.name(station, camera), self.view(station.id, camera)
+        for camera in station.cameras:
+            if camera.id == request.match_info["camera"]:
+                return station, camera
+        text = say(request, "Station %(station)s has no such camera.", station=station.id)
+        raise web.HTTPNotFound(text=text)
 
     def name(self, station: Station, camera: str) -> Name:
         """Return what the catalogue calls a camera."""

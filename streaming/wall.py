@@ -9,17 +9,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from aiohttp import web
 
 from config.model import Camera, Station
+from streaming.pictures import has_picture
 from streaming.views import Views
 
 HOLDS_S = 10
 MOST_WALL = 48
 TRIES = 4  # stations looked at for each picture that is shown
-FRESH_S = 60.0  # an older picture is not of now
 
 
 class Wall:
@@ -57,14 +56,6 @@ def _choose(views: Views, slot: int) -> Iterator[tuple[Station, Camera]]:
         left.append(left.pop(0))
         cameras = [c for c in station.cameras if views.state(station, c) == "recording"]
         camera = choose.choice(cameras) if cameras else None
-        if camera and fresh_picture(views.config.spool / station.id / camera.id / "thumb.jpg"):
+        if camera and has_picture(views, station, camera):
             found += 1
             yield station, camera
-
-
-def fresh_picture(path: Path) -> bool:
-    """Tell whether there is a picture of now."""
-    try:
-        return abs(time.time() - path.stat().st_mtime) < FRESH_S
-    except OSError:
-        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
@@ -40,10 +40,21 @@ def local(lang: str, ms: int, zone: str) -> str:
     """Return a moment as people of the zone write it: 14:03 UTC+5, with the day if not today."""
     at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     today = at.date() == datetime.now(ZoneInfo(zone)).date()
-    day = "" if today else f"{format_date(at, 'long', lang)}, "
+    day = "" if today else f"{day_words(lang, at.date(), 'long')}, "
+    return f"{day}{at:%H:%M} {zone_words(ms, zone)}"
+
+
+def day_words(lang: str, day: date, style: str) -> str:
+    """Return a day as people of a language write it; in English as it is read in Kazakhstan."""
+    return format_date(day, style, "en_GB" if lang == "en" else lang)
+
+
+def zone_words(ms: int, zone: str) -> str:
+    """Return how far a zone is from UTC at a moment: UTC+5, UTC-3:30."""
+    at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     offset = at.strftime("%z")  # +0500
     hours = f"{offset[0]}{int(offset[1:3])}" if at.utcoffset() else ""
-    return f"{day}{at:%H:%M} UTC{hours}{'' if offset.endswith('00') else ':' + offset[3:5]}"
+    return f"UTC{hours}{'' if offset.endswith('00') else ':' + offset[3:5]}"
 
 
 def why_no_picture(views: Views, lang: str, station: Station, camera: Camera) -> str:

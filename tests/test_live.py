@@ -20,6 +20,7 @@ from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.index import Header, Segment, Track
+from streaming import assets
 from streaming.app import PortInUse, check_port, create_app, make_runner
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
 from tests.s3 import free_port
@@ -167,8 +168,8 @@ async def test_pages_api_and_status(config: Config) -> None:
         assert (await get(session, "/healthz"))[0] == 200
         assert (await get(session, "/readyz"))[0] == 200
         assert b"kuager_camera_state" in (await get(session, "/metrics"))[2]
-        assert (await get(session, "/static/hls.mjs"))[0] == 200
-        assert (await get(session, "/static/../app.py"))[0] == 404
+        assert (await get(session, assets.address("hls.mjs")))[0] == 200
+        assert (await get(session, "/static/x/../../app.py"))[0] == 404
 
 
 def test_a_port_in_use_is_said() -> None:

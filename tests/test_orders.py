@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from config.copies import Copies
 from copies import orders as events
 from copies.orders import Refused, kept, key_of, new_secret, owed, received, to_return
 from copies.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
-from storage.orders import Order, Payment
+from storage.orders import Change, Order, Payment
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Copies.model_construct(
@@ -37,7 +38,7 @@ def step(order: Order, what: tuple[str, int, str], now: int) -> Order:
     """Do an event as the database would; what is refused changes nothing."""
     name, n, currency = what
     payment = Payment("bank", f"ref-{n}", n * 250, currency, now)
-    decide = {
+    events_by_name: dict[str, Callable[[], Callable[[Order], Change | None]]] = {
         "order": lambda: events.place(SETTINGS, "a@b.kz", "link", now),
         "pay": lambda: events.pay(SETTINGS, payment, "operator", now),
         "finish": lambda: events.finish(now),
@@ -46,7 +47,8 @@ def step(order: Order, what: tuple[str, int, str], now: int) -> Order:
         "reject": lambda: events.reject("no", now),
         "refund": lambda: events.refund(returned(order, True, now), True, now),
         "return": lambda: events.refund(returned(order, False, now), False, now),
-    }[name]()
+    }
+    decide = events_by_name[name]()
     try:
         change = decide(order)
     except Refused as refused:

@@ -1,164 +1,173 @@
-// Plays every angle of a station and goes on by itself after a gap, however long it lasts.
-import Hls from "/static/hls.mjs";
+// All angles of a page on one clock: live, back in time, at any speed.
+import { Clock } from "./clock.mjs";
+import { GAP, OFF, CANNOT, PLAYS, WAITS } from "./angle.mjs";
 
-const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
-const WELL_MS = 30000; // trouble after so long without any begins the ladder anew
-const STUCK_MS = 4000;
-const RELOAD_MS = 15000;
-const TELL_MS = 4000;
+const TICK_MS = 50;
+const PATIENCE_MS = 4000; // so long the others wait for an angle that has to load
+const FIRST_MS = 1500; // for the playlists of all angles, before live begins with those there are
+const BEHIND_MS = 8000; // an angle further back than this is not waited for in live
+const START_MS = 2400; // behind the newest segment's end, to begin with
+const LOOK_MS = 6000; // how long the reserve is looked at
+const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
-// Pauses between tries: longer and longer, and not the same for all viewers of a camera.
-function ladder() {
-  let rung = 0;
-  let last = -Infinity;
-  return () => {
-    const now = performance.now();
-    if (now - last > WELL_MS) rung = 0;
-    last = now;
-    const pause = RETRY_MS[Math.min(rung, RETRY_MS.length - 1)];
-    rung += 1;
-    return { pause: pause * (0.75 + Math.random() / 2), rung };
-  };
-}
-
-// Calls `jump` while the picture stands although nobody paused it, with how long it has stood.
-function whenStuck(video, jump) {
-  let last = -1;
-  let since = performance.now();
-  setInterval(() => {
-    const now = performance.now();
-    if (video.currentTime !== last || (video.paused && !video.ended && video.readyState > 2)) {
-      last = video.currentTime;
-      since = now;
-    } else if (now - since > STUCK_MS) {
-      jump(now - since);
-    }
-  }, 1000);
-}
-
-function seek(video, position) {
-  video.currentTime = position;
-  video.play().catch(() => {});
-}
-
-function playNative(video, source) { // iPhones have no Media Source Extensions, and play HLS
-  const next = ladder();
-  let timer = 0;
-  const again = () => {
-    if (timer) return;
-    timer = setTimeout(() => {
-      timer = 0;
-      video.src = source;
-      video.play().catch(() => {});
-    }, next().pause);
-  };
-  video.addEventListener("error", again);
-  video.addEventListener("ended", again);
-  whenStuck(video, (stood) => {
-    const edge = video.seekable.length ? video.seekable.end(video.seekable.length - 1) - 6 : 0;
-    if (edge > video.currentTime + 1) seek(video, edge);
-    else if (stood > RELOAD_MS) again();
-  });
-  video.src = source;
-  video.play().catch(() => {});
-  return () => {
-    const begun = video.getStartDate ? video.getStartDate().getTime() : NaN;
-    return Number.isNaN(begun) ? null : new Date(begun + video.currentTime * 1000);
-  };
-}
-
-function playHls(video, source, cannot) {
-  const hls = new Hls({
-    liveSyncDurationCount: 3,
-    liveMaxLatencyDurationCount: 8,
-    backBufferLength: 30,
-  });
-  const next = ladder();
-  let timer = 0;
-  let edge = -1; // number of the newest segment of the playlist
-  let edgeWhenPlaying = -1;
-
-  hls.on(Hls.Events.ERROR, (_event, data) => {
-    if (/codec/i.test(data.details)) cannot();
-    if (!data.fatal || timer) return;
-    const { pause, rung } = next();
-    timer = setTimeout(() => {
-      timer = 0;
-      if (data.type === Hls.ErrorTypes.MEDIA_ERROR && rung <= 2) hls.recoverMediaError();
-      else if (data.type === Hls.ErrorTypes.NETWORK_ERROR && edge >= 0 && rung <= 2) hls.startLoad(-1);
-      else hls.loadSource(source); // not recorded yet, the web process died, or nothing else helped
-    }, pause);
-  });
-  hls.on(Hls.Events.LEVEL_UPDATED, (_event, data) => { edge = data.details.endSN; });
-  hls.on(Hls.Events.MANIFEST_PARSED, () => video.play().catch(() => {}));
-  video.addEventListener("timeupdate", () => { edgeWhenPlaying = edge; });
-  video.addEventListener("ended", () => hls.loadSource(source));
-
-  let reloaded = 0;
-  whenStuck(video, (stood) => {
-    for (let n = 0; n < video.buffered.length; n += 1) { // before a hole in the buffer
-      if (video.buffered.start(n) > video.currentTime) {
-        seek(video, video.buffered.start(n) + 0.05);
-        return;
-      }
-    }
-    if (hls.liveSyncPosition > video.currentTime + 1) seek(video, hls.liveSyncPosition);
-    const now = performance.now();
-    if (stood > RELOAD_MS && edge > edgeWhenPlaying && !timer && now - reloaded > RELOAD_MS) {
-      reloaded = now; // there are new segments, and still no picture
-      hls.loadSource(source);
-    }
-  });
-  hls.loadSource(source);
-  hls.attachMedia(video);
-  return () => hls.playingDate;
-}
-
-const angles = document.getElementById("angles");
-const { station, zone, lang } = angles.dataset;
-const clock = new Intl.DateTimeFormat(lang, {
-  timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "shortOffset",
-});
-const figures = new Map();
-
-for (const figure of angles.querySelectorAll("figure")) {
-  const video = figure.querySelector("video");
-  const one = { figure, own: "" };
-  const cannot = () => { one.own = angles.dataset.cannot; };
-  video.muted = true;
-  one.date = Hls.isSupported()
-    ? playHls(video, figure.dataset.src, cannot)
-    : playNative(video, figure.dataset.src);
-  video.addEventListener("playing", () => { one.own = ""; });
-  figures.set(figure.dataset.camera, one);
-}
-
-function say(one, text) {
-  const words = one.figure.querySelector(".words");
-  if (words.textContent !== text) words.textContent = text;
-}
-
-async function tell() {
-  try {
-    const answer = await fetch(`/api/v1/stations/${station}`);
-    if (!answer.ok) throw new Error(answer.statusText);
-    for (const camera of (await answer.json()).cameras) {
-      const one = figures.get(camera.id);
-      if (one) say(one, one.own || camera.words);
-    }
-  } catch {
-    for (const one of figures.values()) say(one, angles.dataset.away);
+export class Player {
+  constructor(server, rewindMs) {
+    this.clock = new Clock();
+    this.server = server;
+    this.rewindMs = rewindMs;
+    this.angles = [];
+    this.main = null;
+    this.live = true;
+    this.paused = false;
+    this.rate = 1;
+    this.slew = 1; // a small correction of the rate, to stay at the right distance from now
+    this.settled = false; // where the clock is in live is known
+    this.opened = 0;
+    this.reserve = RESERVE.least;
+    this.looks = [];
+    this.held = false;
+    this.onTick = () => {};
+    setInterval(() => this.tick(), TICK_MS);
   }
-  setTimeout(tell, TELL_MS);
-}
-tell();
 
-setInterval(() => { // the time of the picture, not of the viewer's clock
-  for (const one of figures.values()) {
-    const at = one.date();
-    const time = one.figure.querySelector("time");
-    if (!at || Number.isNaN(at.getTime())) continue;
-    time.dateTime = at.toISOString();
-    time.textContent = clock.format(at);
+  add(angle) {
+    this.angles.push(angle);
+    this.main ??= angle;
+    angle.onRefused = () => this.pause();
   }
-}, 500);
+
+  get now() { return this.clock.now(); }
+
+  goLive() {
+    this.live = true;
+    this.paused = false;
+    this.rate = 1;
+    this.settled = false;
+    this.opened = performance.now();
+    for (const one of this.angles) {
+      if (one.state !== CANNOT && one.wanted !== false && !one.listing?.live) one.open(null);
+    }
+  }
+
+  seek(moment) {
+    const oldest = this.server.now() - this.rewindMs + 10_000;
+    const wanted = Math.max(moment, oldest);
+    if (wanted > this.server.now() - 3000) {
+      this.goLive();
+      return;
+    }
+    this.live = false;
+    this.settled = true;
+    this.clock.set(wanted);
+    for (const one of this.angles) {
+      if (one.wanted !== false && !one.active) one.open(wanted);
+    }
+    this.tick();
+  }
+
+  play() {
+    this.paused = false;
+    if (this.live && this.settled && this.server.now() - this.now > 15_000) this.live = false;
+  }
+
+  pause() { this.paused = true; }
+
+  setRate(rate) {
+    this.rate = rate;
+    if (rate !== 1) this.live = false;
+  }
+
+  // One picture on or back, while the clock stands.
+  step(pictures) {
+    this.paused = true;
+    this.live = false;
+    this.held = true; // until the angles are there
+    this.clock.run(false, this.rate);
+    const next = this.now + pictures * this.main.pictureMs;
+    this.clock.set(Math.min(next, this.server.now()));
+    this.tick();
+  }
+
+  // Turns an angle off, or on again.
+  want(angle, wanted) {
+    angle.wanted = wanted;
+    if (!wanted) angle.shut();
+    else if (!angle.active && this.settled) angle.open(this.live ? null : this.now);
+    else if (!angle.active) angle.open(null);
+  }
+
+  tick() {
+    if (this.live && !this.settled) this.settle();
+    if (!this.settled) return;
+    const moment = this.now;
+    const moving = !this.paused && !this.held;
+    for (const one of this.angles) one.follow(moment, moving, this.rate * this.slew);
+    const wait = this.mustWait();
+    if (wait && !this.held && this.live && this.looks.length) { // it stalled
+      this.reserve = Math.min(RESERVE.most, this.reserve + RESERVE.more);
+    }
+    this.held = wait;
+    this.slew = this.live && !this.paused && !wait ? this.approach(moment) : 1;
+    this.clock.run(!this.paused && !this.held, this.rate, this.slew);
+    if (!this.live && !this.paused && this.rate >= 1) this.meet(moment);
+    this.onTick();
+  }
+
+  // The clock waits for what is loading, for the main angle as long as it takes; and for cameras
+  // only while none has a picture.
+  mustWait() {
+    const on = this.angles.filter((one) => one.state === PLAYS || one.state === WAITS);
+    const loading = on.filter((one) => one.state === WAITS && !one.late);
+    if (loading.some((one) => one === this.main || one.waited < PATIENCE_MS)) return true;
+    return on.length > 0 && on.every((one) => one.late);
+  }
+
+  // Finds where live is: as near to now as all angles that are live can play.
+  settle() {
+    const on = this.angles.filter((one) => one.active && one.listing);
+    const ready = on.filter((one) => one.listing.opened);
+    if (ready.length < on.length && (!ready.length || performance.now() - this.opened < FIRST_MS)) return;
+    if (!on.length && this.angles.some((one) => one.state !== CANNOT)) return;
+    const newest = Math.max(0, ...ready.map((one) => one.listing.end));
+    const ends = ready.map((one) => one.listing.end).filter((end) => end > newest - BEHIND_MS);
+    const now = this.server.now();
+    const lives = newest > now - 20_000;
+    this.clock.set(lives ? Math.min(...ends) - START_MS : now - 5000);
+    this.settled = true;
+    this.looks = [];
+  }
+
+  // Returns how much faster or slower the clock runs, so that the reserve is just enough.
+  approach(moment) {
+    const live = this.angles.filter((one) => one.state === PLAYS);
+    const newest = Math.max(...live.map((one) => one.listing?.end ?? 0));
+    const ready = live.filter((one) => one.listing?.end > newest - BEHIND_MS).map((one) => one.ready);
+    if (!ready.length) return 1;
+    const now = performance.now();
+    this.looks.push([now, Math.min(...ready) - moment]);
+    while (this.looks[0][0] < now - LOOK_MS) this.looks.shift();
+    this.reserve = Math.max(RESERVE.least, this.reserve - RESERVE.less * TICK_MS / 1000);
+    const spare = Math.min(...this.looks.map(([, reserve]) => reserve)) - this.reserve;
+    if (now - this.looks[0][0] < LOOK_MS / 2) return 1;
+    if (spare > 6000) { // far behind: after a long wait
+      this.clock.set(moment + spare);
+      this.looks = [];
+      return 1;
+    }
+    if (spare > 2000) return 1.1;
+    if (spare > 250) return 1.05;
+    return spare < -250 ? 0.97 : 1;
+  }
+
+  // Who catches up with what is being recorded now goes on live.
+  meet(moment) {
+    const newest = Math.max(0, ...this.angles.map((one) => (one.listing?.live ? one.listing.end : 0)));
+    if (newest && moment > newest - START_MS && newest > this.server.now() - 20_000) {
+      this.live = true;
+      this.rate = 1;
+      this.looks = [];
+    }
+  }
+}
+
+export { GAP, OFF, CANNOT, PLAYS, WAITS };

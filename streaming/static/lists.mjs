@@ -1,0 +1,70 @@
+// The timeline for who does not see it: gaps and recordings of the day as tables, with what to do.
+import * as text from "./text.mjs";
+
+export class Lists {
+  constructor(root, record, cameras, seek) {
+    Object.assign(this, { root, record, cameras, seek, shown: "" });
+  }
+
+  show(now) {
+    const gaps = this.rows((angle) => angle.gaps.map((gap) => [gap.from, gap.to, gap.words]));
+    const recordings = this.rows((angle) => angle.stretches.map(([from, to]) => [from, to]));
+    text.put(this.root.querySelector("#gaps summary"), text.say("gaps", { count: gaps.length }));
+    const incomplete = this.root.querySelector("#incomplete");
+    incomplete.hidden = this.record.complete;
+    text.put(incomplete, text.say("incomplete"));
+    const shown = JSON.stringify([gaps, recordings.map(([n, from]) => [n, from])]);
+    const again = shown !== this.shown; // an end that moves on is no reason to begin anew
+    this.shown = shown;
+    this.fill("#gaps", gaps, "noGaps", now, again);
+    this.fill("#recordings", recordings, "noRecordings", now, again);
+  }
+
+  rows(of) {
+    return this.cameras
+      .flatMap((camera, n) => of(this.record.angles.get(camera.id) ?? { stretches: [], gaps: [] }).map((row) => [n, ...row]))
+      .sort((a, b) => a[1] - b[1]);
+  }
+
+  fill(where, rows, none, now, again) {
+    const body = this.root.querySelector(`${where} tbody`);
+    if (again) {
+      body.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(where, none)]));
+    }
+    rows.forEach(([, from, to], n) => {
+      const cells = body.children[n]?.children;
+      if (!cells) return;
+      text.put(cells[2], to === null ? text.say("until") : text.clock(to));
+      text.put(cells[3], text.length((to ?? now) - from));
+    });
+  }
+
+  row([n, from, , words]) {
+    const row = document.createElement("tr");
+    const cell = (...content) => {
+      const one = document.createElement("td");
+      one.append(...content);
+      row.append(one);
+    };
+    const go = document.createElement("button");
+    go.type = "button";
+    go.textContent = text.clock(from);
+    go.setAttribute("aria-label", text.say("watchFrom", { time: text.clock(from) }));
+    go.addEventListener("click", () => this.seek(from));
+    cell(`${n + 1} ${this.cameras[n].title}`);
+    cell(go);
+    cell("");
+    cell("");
+    if (words) cell(words);
+    return row;
+  }
+
+  none(where, key) {
+    const row = document.createElement("tr");
+    const cell = document.createElement("td");
+    cell.colSpan = 5;
+    cell.textContent = text.say(key);
+    row.append(cell);
+    return row;
+  }
+}

@@ -1,0 +1,277 @@
+// What is known of an angle's segments: pieces of playlists, put together by segment number.
+// hls.js is given it as one playlist that grows, so that watching live, pausing, and going on
+// from there need no new beginning, and nobody ever loads the playlist of a whole day.
+
+const CELL_MS = 600_000; // stretches begin at whole ten minutes: all viewers ask for the same
+const AHEAD_MS = 60_000; // the next stretch is asked for when the clock is this near its beginning
+const KEPT_MS = 600_000; // of what lies behind the clock
+const RETRY_MS = [500, 1000, 2000, 4000];
+const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
+const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
+
+export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
+
+// Returns the segments of a playlist: number, run, `at` and `end` in UTC ms, and seconds.
+export function parse(text) {
+  const found = [];
+  let run = 0;
+  let at = 0;
+  let seconds = 0;
+  let target = 2;
+  for (const line of text.split("\n")) {
+    if (line.startsWith("#EXT-X-MAP")) run = Number(/init-(\d+)/.exec(line)[1]);
+    else if (line.startsWith("#EXT-X-PROGRAM-DATE-TIME:")) at = Date.parse(line.slice(25));
+    else if (line.startsWith("#EXTINF:")) seconds = parseFloat(line.slice(8));
+    else if (line.startsWith("#EXT-X-TARGETDURATION:")) target = Number(line.slice(22));
+    else if (line && !line.startsWith("#")) {
+      found.push({ no: parseInt(line, 10), run, at, end: at + seconds * 1000, seconds });
+    }
+  }
+  return { found, target };
+}
+
+export class Listing {
+  // `base` is the address of the angle's playlists, `server` the clock of the server, and `clock`
+  // tells which moment is shown; `rewindMs` is how far back the public can go.
+  constructor(base, server, clock, rewindMs) {
+    Object.assign(this, { base, server, clock, rewindMs });
+    this.segments = [];
+    this.target = 2;
+    this.from = 0; // all that was recorded between these two is known
+    this.until = 0;
+    this.live = false; // it has reached what is being recorded now
+    this.away = 0; // requests that failed, one after the other
+    this.version = 0;
+    this.lag = FIRST_LAG_MS;
+    this.closed = false;
+    this.waiting = new Set();
+  }
+
+  get end() { return this.segments.at(-1)?.end ?? 0; }
+
+  // Learns what there is at a moment, or now where none is named, and then goes on by itself.
+  async open(moment) {
+    if (moment === null) {
+      this.live = true;
+      const piece = await this.insist("");
+      this.add(piece);
+      this.from = piece[0]?.at ?? this.server.now();
+      this.until = this.server.now();
+    } else {
+      await this.stretch(moment);
+    }
+    this.grow();
+  }
+
+  close() {
+    this.closed = true;
+    this.change();
+  }
+
+  // Tells whether all that was recorded at a moment is known, or will be by itself.
+  covers(moment) {
+    return moment >= this.from && (this.live || moment < this.until + AHEAD_MS);
+  }
+
+  // Returns the segment that holds a moment; null in a gap.
+  at(moment) {
+    const list = this.segments;
+    let low = 0;
+    let high = list.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (list[middle].end > moment) high = middle;
+      else low = middle + 1;
+    }
+    return low < list.length && list[low].at <= moment + 1 ? list[low] : null;
+  }
+
+  // Returns where a moment is in the playlist, in seconds from its beginning; in a gap, its end.
+  offset(moment) {
+    let seconds = 0;
+    for (const one of this.segments) {
+      if (one.end > moment) return seconds + Math.max(0, moment - one.at) / 1000;
+      seconds += one.seconds;
+    }
+    return seconds;
+  }
+
+  async stretch(moment) {
+    const oldest = this.server.now() - this.rewindMs + 3000;
+    const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(oldest));
+    const to = (Math.floor(moment / CELL_MS) + 1) * CELL_MS;
+    const now = this.server.now();
+    if (from < now) this.add(await this.insist(`?from=${from}&to=${to}`));
+    this.from ||= from;
+    this.until = Math.min(to, now);
+    this.live = to > now;
+    this.change();
+  }
+
+  // Asks until there is an answer: none recorded is one.
+  async insist(query) {
+    for (;;) {
+      try {
+        return await this.fetch(query);
+      } catch {
+        if (this.closed) return [];
+        await sleep(this.pause());
+      }
+    }
+  }
+
+  pause() { // longer and longer, and not the same for all viewers of a camera
+    this.away += 1;
+    const pause = RETRY_MS[Math.min(this.away, RETRY_MS.length) - 1];
+    return pause * (0.75 + Math.random() / 2);
+  }
+
+  async fetch(query) {
+    const answer = await fetch(`${this.base}index.m3u8${query}`);
+    if (answer.status !== 404 && !answer.ok) throw new Error(answer.statusText);
+    this.away = 0;
+    if (answer.status === 404) return [];
+    const { found, target } = parse(await answer.text());
+    this.target = target;
+    return found;
+  }
+
+  add(piece) {
+    const before = this.segments.at(-1);
+    const fresh = before ? piece.filter((one) => one.no > before.no) : piece;
+    for (const one of fresh) {
+      const last = this.segments.at(-1);
+      one.place = last ? last.place + 1 : 0; // its MEDIA-SEQUENCE: without holes, whatever was lost
+      one.part = last ? last.part + (last.run !== one.run) : 0;
+      this.segments.push(one);
+    }
+    return fresh.length > 0;
+  }
+
+  change() {
+    this.version += 1;
+    for (const done of this.waiting) done();
+    this.waiting.clear();
+  }
+
+  async grow() {
+    let misses = 0;
+    while (!this.closed) {
+      try {
+        if (!this.live) {
+          if (this.clock.now() > this.until - AHEAD_MS) await this.stretch(this.until);
+          else await sleep(500);
+        } else {
+          await sleep(misses ? MISS_MS[Math.min(misses, MISS_MS.length) - 1] : this.expected());
+          if (this.closed) return;
+          if (await this.refresh()) {
+            if (!misses) this.lag = Math.max(0, this.lag - 15);
+            misses = 0;
+            this.trim();
+            this.change();
+          } else {
+            this.lag = Math.min(2000, this.lag + (misses === 0 ? 60 : 0));
+            misses += 1;
+          }
+        }
+      } catch {
+        await sleep(this.pause());
+      }
+    }
+  }
+
+  // How long until the next segment should be listed: one request a segment, and no time lost.
+  expected() {
+    const last = this.segments.at(-1);
+    if (!last) return 2000;
+    const due = last.end + last.seconds * 1000 + this.lag - this.server.now();
+    return Math.min(Math.max(due, 100), 4000);
+  }
+
+  async refresh() {
+    const piece = await this.fetch("");
+    const last = this.segments.at(-1);
+    const asked = this.server.now();
+    if (last && piece.length && piece[0].no > last.no + 1) { // away for longer than it holds
+      const to = Math.ceil(piece[0].at);
+      const from = Math.max(Math.floor(last.end), to - CELL_MS, Math.ceil(asked - this.rewindMs + 3000));
+      if (to > from) this.add(await this.fetch(`?from=${from}&to=${to}`));
+    }
+    this.until = asked;
+    return this.add(piece);
+  }
+
+  trim() {
+    const old = this.clock.now() - KEPT_MS;
+    const first = this.segments.findIndex((one) => one.end > old);
+    if (first > 60) { // not at every segment
+      this.segments.splice(0, first);
+      this.from = this.segments[0].at;
+    }
+  }
+
+  // Returns the whole as a playlist for hls.js.
+  text() {
+    const first = this.segments[0];
+    const lines = [
+      "#EXTM3U", "#EXT-X-VERSION:6", `#EXT-X-TARGETDURATION:${this.target}`,
+      `#EXT-X-MEDIA-SEQUENCE:${first.place}`, `#EXT-X-DISCONTINUITY-SEQUENCE:${first.part}`,
+    ];
+    let run = null;
+    for (const one of this.segments) {
+      if (one.run !== run) {
+        if (run !== null) lines.push("#EXT-X-DISCONTINUITY");
+        lines.push(`#EXT-X-MAP:URI="init-${one.run}.mp4"`);
+        run = one.run;
+      }
+      lines.push(
+        `#EXT-X-PROGRAM-DATE-TIME:${new Date(one.at).toISOString()}`,
+        `#EXTINF:${one.seconds.toFixed(6)},`,
+        `${one.no}.m4s`,
+      );
+    }
+    return `${lines.join("\n")}\n`;
+  }
+
+  // Resolves when there is more than `version` knew of.
+  async newer(version) {
+    while (this.version === version && !this.closed) {
+      await new Promise((done) => { this.waiting.add(done); });
+    }
+  }
+}
+
+// Returns what hls.js loads playlists with: it waits for what is new instead of asking for it.
+export function loaderFor(listing) {
+  let told = -1;
+  return class {
+    constructor() {
+      this.context = null;
+      const times = () => ({ start: 0, first: 0, end: 0 });
+      this.stats = {
+        aborted: false, loaded: 0, retry: 0, total: 0, chunkCount: 0, bwEstimate: 0,
+        loading: times(), parsing: times(), buffering: times(),
+      };
+    }
+
+    async load(context, _config, callbacks) {
+      this.context = context;
+      const { loading } = this.stats;
+      loading.start = performance.now();
+      if (context.type === "manifest") await sleep(0); // hls.js expects no answer yet
+      else await listing.newer(told);
+      if (this.stats.aborted || listing.closed) return;
+      told = listing.version;
+      const data = listing.text();
+      loading.first = performance.now();
+      loading.end = loading.first;
+      this.stats.loaded = data.length;
+      this.stats.total = data.length;
+      callbacks.onSuccess({ url: context.url, data, code: 200 }, this.stats, context, null);
+    }
+
+    abort() { this.stats.aborted = true; }
+
+    destroy() { this.abort(); }
+  };
+}

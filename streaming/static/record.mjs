@@ -1,0 +1,79 @@
+// What is known of a day: stretches that were recorded and gaps, of each angle; asked for again
+// while it goes on, but only the end of it.
+
+const JOIN_MS = 20; // recordings that are nearer to each other are one stretch
+const OVERLAP_MS = 180_000; // of what is asked for again: gaps may end earlier than it seemed
+
+export class DayRecord {
+  constructor(station, server) {
+    this.station = station;
+    this.server = server;
+    this.angles = new Map(); // id: { stretches: [[from, to]], gaps: [{from, to, words}], words, state }
+    this.from = 0;
+    this.to = 0;
+    this.known = 0; // until here
+    this.complete = true;
+    this.away = false;
+  }
+
+  // Learns a day, given its beginning and end.
+  async load(from, to, lang) {
+    if (from !== this.from) {
+      this.angles = new Map();
+      Object.assign(this, { from, to, known: 0 });
+    }
+    const now = this.server.now();
+    const since = this.known ? Math.max(from, this.known - OVERLAP_MS) : from;
+    const until = Math.min(to, Math.ceil(now) + 5000);
+    if (since >= Math.min(now, until)) return;
+    const query = new URLSearchParams({ from: Math.floor(since), to: until, lang });
+    try {
+      const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`);
+      if (!answer.ok) throw new Error(answer.statusText);
+      const data = await answer.json();
+      this.away = false;
+      if (from !== this.from) return; // another day was asked for meanwhile
+      this.server.learn(data.now_ms);
+      this.complete = data.complete;
+      for (const camera of data.cameras) this.merge(camera, since);
+      this.known = Math.min(to, data.now_ms);
+    } catch {
+      this.away = true;
+    }
+  }
+
+  merge(camera, since) {
+    const before = this.angles.get(camera.id) ?? { stretches: [], gaps: [] };
+    const stretches = before.stretches.filter(([from]) => from < since).map(([from, to]) => [from, to]);
+    for (const { start_ms: from, end_ms: to } of camera.recordings) {
+      const last = stretches.at(-1);
+      if (last && from <= last[1] + JOIN_MS) last[1] = Math.max(last[1], to);
+      else stretches.push([from, to]);
+    }
+    const seen = new Set(camera.gaps.map((gap) => gap.gap_no));
+    const gaps = before.gaps.filter((gap) => gap.to !== null && gap.to < since && !seen.has(gap.no));
+    for (const gap of camera.gaps) {
+      if (gap.end_ms === null || gap.end_ms > gap.start_ms) {
+        gaps.push({ no: gap.gap_no, from: gap.start_ms, to: gap.end_ms, words: gap.words });
+      }
+    }
+    this.angles.set(camera.id, { stretches, gaps, state: camera.state, words: camera.words });
+  }
+
+  // Returns the gap of an angle that holds a moment.
+  gapAt(id, moment) {
+    const found = this.angles.get(id)?.gaps ?? [];
+    return found.findLast((gap) => gap.from <= moment && (gap.to === null || moment < gap.to));
+  }
+
+  // Returns the beginnings of all gaps, sorted.
+  get gapStarts() {
+    return [...this.angles.values()].flatMap((one) => one.gaps.map((gap) => gap.from)).sort((a, b) => a - b);
+  }
+
+  // Returns when the first recording of the day begins; null for none.
+  get first() {
+    const found = [...this.angles.values()].flatMap((one) => one.stretches.slice(0, 1).map(([from]) => from));
+    return found.length ? Math.min(...found) : null;
+  }
+}
