@@ -12,11 +12,13 @@ from copies.settling import now_ms
 from copies.sources import Sources
 from copies.states import DOWNLOADS
 from copies.virtual import VirtualFile
+from storage.index import GapCause
 from storage.orders import Order
 from streaming.delivery import send
-from streaming.language import say
+from streaming.language import say, translate
 from streaming.shop import answered, catalogue, order_of
 from streaming.views import VIEWS
+from streaming.words import CAUSES
 
 routes = web.RouteTableDef()
 
@@ -68,7 +70,6 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
 
 def _about(order: Order) -> dict[str, Any]:
     """Return what a manifest says of an order beside its files; nothing of who ordered it."""
-    told = ("gaps", "removed", "unscheduled")
     return {
         "order": order.number,
         "election": order.election,
@@ -76,10 +77,19 @@ def _about(order: Order) -> dict[str, Any]:
         "from_ms": order.from_ms,
         "to_ms": order.to_ms,
         "cameras": [
-            {"camera": camera["id"], **{key: camera[key] for key in told}}
+            {
+                "camera": camera["id"],
+                "gaps": [gap | {"words": _words(order, gap["cause"])} for gap in camera["gaps"]],
+                "removed": camera["removed"],
+                "unscheduled": camera["unscheduled"],
+            }
             for camera in order.quote["cameras"]
         ],
     }
+
+
+def _words(order: Order, cause: str) -> str:
+    return translate(order.language, CAUSES[GapCause(cause)])
 
 
 async def _downloadable(request: web.Request) -> Order:

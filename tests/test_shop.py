@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import io
+import json
 import re
 import time
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,25 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
+from stripe import WebhookSignature
 
+from config.copies import Stripe as Keys
 from config.model import Config
+from copies import orders as events
+from copies.orders import owed
+from copies.settling import Till
 from copies.states import State
-from storage.catalogue import Catalogue, CatalogueError
+from storage.catalogue import Archived, Catalogue, CatalogueError
 from storage.index import GapCause
+from storage.orders import Payment
+from storage.view import CameraView
 from streaming.app import create_app, make_runner
+from streaming.language import translate
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
+from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
+from tests.test_payments import pay
 from tests.test_uploader import configure
 
 NOW = int(time.time() * 1000) // 1000 * 1000
@@ -259,3 +274,198 @@ async def test_a_database_that_is_away(config: Config, monkeypatch: pytest.Monke
         monkeypatch.setattr(catalogue.orders, "with_key", refuse)
         async with http.get(f"/copies/{'a' * 32}") as answer:
             assert answer.status == 503 and "Retry-After" in answer.headers
+
+
+async def ordered(http: aiohttp.ClientSession, **more: Any) -> str:
+    """Order; returns the secret."""
+    async with http.post("/api/v1/copies/quotes", json=wanted(**more)) as answer:
+        place = answer.headers["Location"]
+    async with http.post(f"{place}/order") as answer:
+        assert answer.status == 200
+    return place.rpartition("/")[2]
+
+
+async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
+    """Have the operator enter the payment of an order."""
+    assert config.copies is not None
+    order = await catalogue.orders.with_number(number)
+    assert order is not None
+    payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
+    await Till(catalogue.orders, config.copies, {}).enter(order.order_pk, payment, "operator")
+
+
+async def test_downloads(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http, cameras=["c", "d"])
+        order = f"/api/v1/copies/orders/{secret}"
+        async with http.get(f"/copies/{secret}/everything.zip") as answer:
+            assert answer.status == 403
+        await paid(config, catalogue)
+        async with http.get(order) as answer:
+            told = await answer.json()
+        assert [len(camera["files"]) for camera in told["footage"]] == [2, 2]
+        for camera in told["footage"]:
+            for file in camera["files"]:
+                async with http.get(file["url"]) as answer:
+                    whole = await answer.read()
+                    assert answer.status == 200 and len(whole) == file["length"]
+                    assert answer.headers["ETag"] == file["etag"]
+                    assert answer.headers["Referrer-Policy"] == "no-referrer"
+                for asked in ({"Range": "bytes=1000-"}, {"Range": "bytes=-500"}):
+                    same = asked | {"If-Range": file["etag"]}
+                    async with http.get(file["url"], headers=same) as answer:
+                        start = int(asked["Range"].strip("bytes=").partition("-")[0] or -500)
+                        assert answer.status == 206 and await answer.read() == whole[start:]
+                other = {"Range": "bytes=1000-", "If-Range": '"other"'}
+                async with http.get(file["url"], headers=other) as answer:
+                    assert answer.status == 200 and await answer.read() == whole
+                async with http.get(file["url"].replace(file["name"], "x.mp4")) as answer:
+                    assert answer.status == 404
+        async with http.get(told["zip"]) as answer:
+            data = await answer.read()
+            assert len(data) == int(answer.headers["Content-Length"])
+        with zipfile.ZipFile(io.BytesIO(data)) as found:
+            assert found.testzip() is None
+            names = set(found.namelist())
+            sums = found.read("SHA256SUMS").decode()
+            text = found.read("README.txt").decode("utf-8-sig")
+            listed = json.loads(found.read("manifest.json"))
+            for line in sums.splitlines():
+                digest, name = line.split("  ")
+                assert hashlib.sha256(found.read(name)).hexdigest() == digest
+        assert {"README.txt", "manifest.json", "SHA256SUMS"} < names and len(names) == 7
+        assert translate("kk", "the camera does not answer") in text
+        async with http.get(told["manifest"]) as answer:
+            said = await answer.json()
+        assert said["cameras"][0]["gaps"] == listed["cameras"][0]["gaps"]
+        assert [g["cause"] for g in said["cameras"][0]["gaps"]] == ["unreachable"]
+        found_order = await catalogue.orders.with_number(1)
+        assert found_order is not None
+        end = events.lapse(found_order.until_ms or 0)
+        await catalogue.orders.change(found_order.order_pk, end)
+        async with http.get(told["zip"]) as answer:
+            assert answer.status == 410
+
+
+async def test_stripes_webhooks(config: Config) -> None:
+    with running(free_port()) as stripe:
+        keys = Keys(
+            secret_key=SecretStr(KEY), webhook_secret=SecretStr(WEBHOOK_SECRET), api_base=stripe
+        )
+        assert config.copies is not None
+        copies = config.copies.model_copy(update={"stripe": keys})
+        config = config.model_copy(update={"copies": copies})
+        async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+            hook = "/api/v1/copies/payments/stripe"
+            await tell(stripe, f"{base}{hook}")
+            secret, other = await ordered(http), await ordered(http)
+            page = f"/copies/{secret}"
+            async with http.post(f"{page}/pay/stripe?lang=en") as answer:
+                text = await answer.text()
+                assert answer.status == 200
+            url = re.findall(r'href="([^"]*/_config/pay/[^"]+)"', text)[0]
+            assert secret not in url
+            async with http.get(url) as answer:
+                at_stripe = await answer.text()
+            assert secret not in at_stripe and "8120 kzt" in at_stripe
+            async with http.post(f"/copies/{other}/pay/stripe") as answer:
+                assert answer.status == 200  # and is left open
+            await pay(url)
+
+            async def state() -> str:
+                async with http.get(f"/api/v1/copies/orders/{secret}") as answer:
+                    return str((await answer.json())["state"])
+
+            async with asyncio.timeout(20):
+                while await state() != "paid":  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            # what Stripe might send, in any order and again, and what others might
+            reference = url.rpartition("/")[2]
+            for kind, amount, status in (
+                ("completed", 8120, 200),
+                ("expired", 8120, 200),
+                ("async_payment_failed", 8120, 200),
+                ("completed", 1, 200),  # signed, and yet looked up
+            ):
+                body = event(kind, reference, amount)
+                for _ in range(2):
+                    async with http.post(hook, data=body, headers=sign(body)) as answer:
+                        assert answer.status == status
+            body = event("completed", "cs_of_another_shop", 1)
+            async with http.post(hook, data=body, headers=sign(body)) as answer:
+                assert await answer.json() == {"known": False}
+            for headers in ({}, sign(body, "whsec_guessed"), sign(body + b" ")):
+                async with http.post(hook, data=body, headers=headers) as answer:
+                    assert answer.status == 400
+            async with http.post("/api/v1/copies/payments/other", data=body) as answer:
+                assert answer.status == 404
+            assert await catalogue.orders.count() == {"paid": 1, "awaiting_payment": 1}
+            order = await catalogue.orders.with_number(1)
+            assert order is not None and len(order.payments) == 1 and not owed(order)
+            # a session that is said to be paid, and is not
+            (open_one,) = await catalogue.orders.checkouts()
+            body = event("completed", open_one["reference"], 8120)
+            async with http.post(hook, data=body, headers=sign(body)) as answer:
+                assert answer.status == 200
+            assert await catalogue.orders.count() == {"paid": 1, "awaiting_payment": 1}
+
+
+def event(kind: str, reference: str, amount: int) -> bytes:
+    session = {"object": "checkout.session", "id": reference, "amount_total": amount}
+    session |= {"payment_status": "paid", "currency": "usd", "status": "complete"}
+    said = {"object": "event", "id": "evt_1", "type": f"checkout.session.{kind}"}
+    return json.dumps(said | {"data": {"object": session}}).encode()
+
+
+def sign(body: bytes, secret: str = WEBHOOK_SECRET) -> dict[str, str]:
+    made = WebhookSignature.generate_signature_header(body.decode(), secret, int(time.time()))
+    return {"Stripe-Signature": made}
+
+
+async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
+    """One recording is gone from spool and archives, as its row says."""
+    catalogue = await Catalogue.open(config.database_url)
+    view = CameraView(config.spool, "s", "c")
+    view.refresh()
+    every = [index for _, index in view.recordings()]
+    await catalogue.put_recordings(every)
+    name = ("e", "s", "c")
+    for index in every:
+        if index.start_ms < BEGIN + 40_000:
+            seq = index.header.record_seq
+            await catalogue.mark_archived(index, Archived("archive", "", NOW, "read back"))
+            await catalogue.mark_removed(name, seq, index.start_ms, NOW)
+            at = (seq, index.start_ms, "archive", NOW)
+            await catalogue.mark_removed_from_archive(name, *at, "kept for 365 days")
+            for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
+                path.unlink()
+    await catalogue.close()
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            told = await answer.json()
+            assert answer.status == 201
+        (camera,) = told["footage"]
+        (removed,) = camera["removed"]
+        assert (removed["start_ms"], removed["end_ms"]) == (BEGIN, BEGIN + 40_000)
+        assert removed["reason"] == "kept for 365 days"
+        assert (camera["exists_ms"], told["price"]["net"]) == (30_000, 3000)
+        page = f"/copies/{told['link'].rpartition('/')[2]}?lang=en"
+        async with http.get(page) as answer:
+            assert "kept for 365 days" in await answer.text()
+
+
+async def test_what_is_being_recorded_is_not_sold_yet(config: Config) -> None:
+    one = LiveCamera(config.spool, "c")
+    one.begin(BEGIN + 100_000)
+    for _ in range(10):
+        one.append()  # its recording is not sealed
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        body = wanted(cameras=["c", "d"], to=BEGIN + 110_000)
+        async with http.post("/api/v1/copies/quotes", json=body) as answer:
+            told = await answer.json()
+        assert (told["to_ms"], told["asked_to_ms"]) == (BEGIN + 100_000, BEGIN + 110_000)
+        body = wanted() | {"from": BEGIN + 101_000, "to": BEGIN + 110_000}
+        async with http.post("/api/v1/copies/quotes?lang=en", json=body) as answer:
+            assert answer.status == 400
+            assert "being recorded now" in (await answer.json())["detail"]
+    one.close()
