@@ -113,6 +113,17 @@ async def away(request: web.Request) -> web.Response:
     return web.Response()
 
 
+async def counts(_: web.Request) -> web.Response:
+    """Tell how much was paid and given back so far."""
+    every = list(resources.store.values())
+    return web.json_response(
+        {
+            "paid": sum(isinstance(o, Session) and o.payment_status == "paid" for o in every),
+            "refunds": sum(isinstance(o, resources.Refund) for o in every),
+        }
+    )
+
+
 @web.middleware
 async def keyed(request: web.Request, handler: Any) -> web.StreamResponse:
     """Answer the same key the same; refuse while away."""
@@ -162,6 +173,7 @@ if __name__ == "__main__":
     app.router.add_post(expire, server.api_extra(Session._api_expire, expire))
     app.router.add_route("*", "/_config/pay/{id}", page)
     app.router.add_post("/_config/away/{on}", away)
+    app.router.add_get("/_config/counts", counts)
     web.run_app(
         app,
         host="127.0.0.1",
