@@ -12,7 +12,7 @@ from functools import cache
 
 from babel import Locale
 
-from config.problems import Wrong, did_you_mean
+from config.problems import Wrong
 
 # ISO 4217, "minor unit"; every other currency has two decimals
 _NONE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
@@ -34,9 +34,7 @@ def _known() -> frozenset[str]:
 def currency(text: str) -> str:
     """Return a currency's code; raises Wrong."""
     if text not in _known():
-        near = did_you_mean(text.upper(), _known()) if text else None
-        fix = f"did you mean {near}?" if near else "write its code, as KZT"
-        raise Wrong("not a currency of ISO 4217", fix)
+        raise Wrong("not a currency of ISO 4217", "write its code, as KZT")
     return text
 
 

@@ -28,7 +28,8 @@ from storage.catalogue import Catalogue
 from storage.orders import PAGE, Order, Payment, PaymentTaken
 
 BANK = "invoice"
-_REFERENCE_LENGTH = 100
+MOST_REFERENCE = 100
+NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
 
 out = Console()
 err = Console(stderr=True)
@@ -96,6 +97,8 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
 
 def confirm(config: Config, number: int, amount: str, currency: str | None, reference: str) -> int:
     """Enter a payment that the bank shows; returns the exit code."""
+    if not _is_reference(reference):
+        return _say(NO_REFERENCE, 2)
 
     async def work(till: Till) -> int:
         order = await till.orders.with_number(number)
@@ -106,7 +109,7 @@ def confirm(config: Config, number: int, amount: str, currency: str | None, refe
             came = parsed(amount, code)
         except Wrong as wrong:
             return _say(f"--amount {amount}: {wrong.what}; {wrong.fix}", 2)
-        payment = Payment(BANK, _reference(reference), came, code, now_ms())
+        payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
             after = await till.enter(order.order_pk, payment, "operator")
         except Refused as refused:
@@ -143,6 +146,8 @@ def reject(config: Config, number: int, reason: str) -> int:
 
 def refund(config: Config, number: int, whole: bool, reference: str | None) -> int:
     """Give back what is owed, or all of it; returns the exit code."""
+    if reference is not None and not _is_reference(reference):
+        return _say(NO_REFERENCE, 2)
 
     async def work(till: Till) -> int:
         order = await till.orders.with_number(number)
@@ -150,8 +155,7 @@ def refund(config: Config, number: int, whole: bool, reference: str | None) -> i
             return _say(f"there is no order {number}", 1)
         before = len(order.payments)
         try:
-            bank = None if reference is None else _reference(reference)
-            after = await till.give_back(order, whole, bank)
+            after = await till.give_back(order, whole, reference and reference.strip())
         except Refused as refused:
             return _say(f"order {number}: {refused}", 1)
         except PaymentTaken:
@@ -184,11 +188,8 @@ def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
     return asyncio.run(run())
 
 
-def _reference(text: str) -> str:
-    text = text.strip()
-    if not text or not text.isprintable() or len(text) > _REFERENCE_LENGTH:
-        raise Refused("a reference has 1 to 100 printable characters")
-    return text
+def _is_reference(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable() and len(text) <= MOST_REFERENCE
 
 
 def _facts(order: Order) -> dict[str, Any]:
