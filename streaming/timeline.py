@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 from aiohttp import web
 
 from config.model import Camera, Station
-from storage.catalogue import CatalogueError
+from storage.catalogue import CatalogueError, Name
 from storage.index import Gap
 from streaming.answers import answer
 from streaming.api import camera_dict
@@ -21,7 +20,7 @@ MOST_MS = 7 * 86_400_000
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
-Rows = dict[int, dict[str, Any]]
+Known = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # rows of recordings and gaps
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -31,15 +30,22 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     station = views.station(request)
     now_ms = int(time.time() * 1000)
     from_ms, to_ms = _stretch(request, now_ms)
-    found = await asyncio.gather(
-        *(_camera(views, lang, station, c, from_ms, to_ms) for c in station.cameras)
-    )
+    names = [views.name(station, c.id) for c in station.cameras]
+    complete, known = True, dict[Name, Known]()
+    try:
+        known = await views.ask(lambda c: c.timelines(names, from_ms, to_ms)) or {}
+    except CatalogueError:  # what the spool has is still true
+        complete = False
+    cameras = []
+    for camera, name in zip(station.cameras, names, strict=True):
+        rows = known.get(name, ([], []))
+        cameras.append(_camera(views, lang, station, camera, (from_ms, to_ms), rows))
     data = {
         "station": station.id,
         "from_ms": from_ms,
         "to_ms": to_ms,
-        "complete": all(complete for _, complete in found),
-        "cameras": [camera for camera, _ in found],
+        "complete": complete,
+        "cameras": cameras,
     }
     return answer(request, data, now_ms=now_ms)
 
@@ -59,39 +65,24 @@ def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     return from_ms, to_ms
 
 
-async def _camera(
-    views: Views, lang: str, station: Station, camera: Camera, from_ms: int, to_ms: int
-) -> tuple[dict[str, Any], bool]:
-    """Return a camera's recordings and gaps, and whether that is all of them."""
-    complete = True
-    try:
-        rows, gaps = await _catalogued(views, lang, station, camera, from_ms, to_ms)
-    except CatalogueError:  # what the spool has is still true
-        rows, gaps, complete = {}, {}, False
+def _camera(
+    views: Views, lang: str, station: Station, camera: Camera, times: tuple[int, int], known: Known
+) -> dict[str, Any]:
+    """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
+    recordings = {r["record_seq"]: _recording(r) for r in known[0]}
+    gaps = {g["gap_no"]: _gap(lang, Gap.from_dict(g)) for g in known[1]}
     view = views.view(station.id, camera.id)
-    for _, index in view.recordings(from_ms, to_ms):
-        if index.segments and index.start_ms < to_ms:
+    for _, index in view.recordings(*times):
+        if index.segments and index.start_ms < times[1]:
             seq = index.header.record_seq
-            rows[seq] = {"record_seq": seq, "start_ms": index.start_ms, "end_ms": index.end_ms}
-    gaps |= {g.gap_no: _gap(lang, g) for g in view.gaps(from_ms, to_ms)}
-    data = camera_dict(views, lang, station, camera)
-    return data | {
+            span = {"start_ms": index.start_ms, "end_ms": index.end_ms}
+            recordings[seq] = {"record_seq": seq} | span
+    gaps |= {g.gap_no: _gap(lang, g) for g in view.gaps(*times)}
+    return camera_dict(views, lang, station, camera) | {
         "words": why_no_picture(views, lang, station, camera),
-        "recordings": [rows[n] for n in sorted(rows)],
+        "recordings": [recordings[n] for n in sorted(recordings)],
         "gaps": [gaps[n] for n in sorted(gaps)],
-    }, complete
-
-
-async def _catalogued(
-    views: Views, lang: str, station: Station, camera: Camera, from_ms: int, to_ms: int
-) -> tuple[Rows, Rows]:
-    name = views.name(station, camera.id)
-    rows = await views.ask(lambda c: c.timeline(name, from_ms, to_ms)) or []
-    gaps = await views.ask(lambda c: c.gaps_between(name, from_ms, to_ms)) or []
-    return (
-        {r["record_seq"]: _recording(r) for r in rows},
-        {g["gap_no"]: _gap(lang, Gap.from_dict(g)) for g in gaps},
-    )
+    }
 
 
 def _recording(row: dict[str, Any]) -> dict[str, Any]:

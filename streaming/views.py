@@ -23,7 +23,7 @@ from streaming.places import Places
 ASK_S = 5.0  # a catalogue that does not answer in this time is away
 KEPT_SEGMENTS = 1_000_000  # index lines in memory, about 0.4 kB each, before the oldest are dropped
 TRIM_S = 2.0
-FRESH_S, STALE_S = 1.0, 4.0  # status files are looked at this often; older is waited for
+FRESH_S, STALE_S = 1.5, 4.0  # status files are looked at this often; older is waited for
 
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -220,9 +220,13 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
         say(config, *said)
         old = time.time() - 100
         os.utime(files[0], (old, old))
-        await asyncio.sleep(1.1)  # until the status files are looked at again
-        status, _, body = await get(session, "/live/s/wide/thumb.jpg")
-        assert status == 404 and b"not ready yet" in body
+        for _ in range(100):  # until the status files are looked at again
+            status, _, body = await get(session, "/live/s/wide/thumb.jpg")
+            assert status == 404
+            if b"not ready yet" in body:
+                break
+            await asyncio.sleep(0.1)
+        assert b"not ready yet" in body
 
 
 async def _served(session: aiohttp.ClientSession, url: str, size: tuple[int, int]) -> None:
