@@ -44,6 +44,7 @@ WORDS = {
     "hours": mark("{hours} h {minutes} min"),
     "minutes": mark("{minutes} min {seconds} s"),
     "seconds": mark("{seconds} s"),
+    "marked": mark("From {from}; now go to the end of the stretch and mark it."),
     "stretch": mark("From {from} to {to}, {length}"),
     "speed": mark("Speed {rate}×"),
     "angle": mark("Angle {number}: {title}"),

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
+from playwright.async_api import Page, async_playwright
 
 from config.load import load
 from config.model import Config
@@ -20,6 +21,10 @@ from recorder.worker import Worker, targets
 from streaming.app import create_app, make_runner
 from tests.s3 import free_port
 
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 MORE = """\
     name: {kk: № 12 мектеп, ru: Школа № 12, en: School 12}
     region: {kk: Алматы қаласы, ru: город Алматы, en: Almaty city}
@@ -102,3 +107,23 @@ async def recorded(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+@contextlib.asynccontextmanager
+async def opened(chromium: str, url: str, **options: Any) -> AsyncIterator[tuple[Page, list[str]]]:
+    """Open a page; yields it with the list of what goes wrong in its scripts."""
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        try:
+            options.setdefault("viewport", {"width": 390, "height": 800})
+            page = await browser.new_page(**options)
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on(
+                "console",
+                lambda said: errors.append(said.text) if "Security Policy" in said.text else None,
+            )
+            await page.goto(url)
+            yield page, errors
+        finally:
+            await browser.close()

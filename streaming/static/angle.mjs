@@ -7,7 +7,7 @@ const CLOSE_S = 0.012;
 const MOST = 0.1; // of the rate, to run there
 const NEEDED_S = 0.15; // in the buffer before it plays, at normal speed
 const BUFFER_S = 20;
-const LATE_MS = 6000; // when a segment is not listed by then, its camera is out
+const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
 
@@ -91,7 +91,7 @@ export class Angle {
     if (!segment) {
       this.stand();
       const gap = this.listing.opened && this.gapAt(moment);
-      this.late = this.listing.opened && !gap;
+      this.late = this.listing.opened && !gap && !this.listing.away;
       this.become(gap ? GAP : WAITS);
       if (!this.hls && this.listing.segments.length) this.start();
       return;
@@ -104,15 +104,15 @@ export class Angle {
       return;
     }
     const shown = this.steer(position, moving, rate);
-    this.late = !shown && this.listing.live && moment + 2000 * NEEDED_S * rate > this.listing.end;
+    this.late = !shown && this.listing.live && !this.listing.away && moment + 2000 * NEEDED_S * rate > this.listing.end;
     this.become(shown ? PLAYS : WAITS);
   }
 
   // Tells whether nothing was recorded at a moment; in live it is known some seconds later.
   gapAt(moment) {
-    const { segments, live, until } = this.listing;
+    const { segments, live, until, end } = this.listing;
     if (!segments.length || segments.at(-1).at > moment) return true;
-    return live ? this.state === GAP || moment < until - LATE_MS : moment < until;
+    return live ? until > end + LATE_MS : moment < until;
   }
 
   // Brings the video to a position; false while there is nothing to show there.
@@ -220,3 +220,5 @@ export class Angle {
     }
   }
 }
+
+export const canPlay = () => Hls.isSupported();

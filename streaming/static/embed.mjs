@@ -1,5 +1,6 @@
 // The embedded player: one angle, live.
-import { Angle, CANNOT, GAP, PLAYS } from "./angle.mjs";
+import { CANNOT, GAP, PLAYS } from "./angle.mjs";
+import { makeAngle } from "./native.mjs";
 import { ServerClock } from "./clock.mjs";
 import { Player } from "./player.mjs";
 import { told, say, put, clock } from "./text.mjs";
@@ -9,7 +10,7 @@ const server = new ServerClock(told.now_ms);
 const player = new Player(server, told.rewind_ms);
 const main = document.querySelector("main");
 const play = document.getElementById("play");
-const angle = new Angle(
+const angle = makeAngle(
   told.angle, main.querySelector("video"), `/live/${told.station}/${told.angle}/`, server, player.clock, told.rewind_ms,
 );
 let words = "";

@@ -7,9 +7,21 @@ const AHEAD_MS = 60_000; // the next stretch is asked for when the clock is this
 const KEPT_MS = 600_000; // of what lies behind the clock
 const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
+const TIMEOUT_MS = 8000;
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
 
 export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
+
+// Waits, but not when the network comes back.
+function patience(ms) {
+  return new Promise((done) => {
+    addEventListener("online", done, { once: true });
+    setTimeout(() => {
+      removeEventListener("online", done);
+      done();
+    }, ms);
+  });
+}
 
 // Returns the segments of a playlist: number, run, `at` and `end` in UTC ms, and seconds.
 export function parse(text) {
@@ -115,7 +127,7 @@ export class Listing {
         return await this.fetch(query);
       } catch {
         if (this.closed) return [];
-        await sleep(this.pause());
+        await patience(this.pause());
       }
     }
   }
@@ -127,7 +139,7 @@ export class Listing {
   }
 
   async fetch(query) {
-    const answer = await fetch(`${this.base}index.m3u8${query}`);
+    const answer = await fetch(`${this.base}index.m3u8${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (answer.status !== 404 && !answer.ok) throw new Error(answer.statusText);
     this.away = 0;
     if (answer.status === 404) return [];
@@ -175,7 +187,7 @@ export class Listing {
           }
         }
       } catch {
-        await sleep(this.pause());
+        await patience(this.pause());
       }
     }
   }

@@ -1,7 +1,9 @@
 // The page of a station: puts player, timeline, lists and buttons together.
-import { Angle, CANNOT, GAP, OFF, PLAYS } from "./angle.mjs";
+import { CANNOT, GAP, OFF, PLAYS } from "./angle.mjs";
 import { ServerClock } from "./clock.mjs";
+import { makeAngle } from "./native.mjs";
 import { Lists } from "./lists.mjs";
+import { orders } from "./order.mjs";
 import { Player } from "./player.mjs";
 import { DayRecord } from "./record.mjs";
 import { Meter, hinted } from "./saving.mjs";
@@ -28,7 +30,7 @@ function begin() {
   for (const camera of told.cameras) {
     const figure = watch.querySelector(`[data-camera="${camera.id}"]`);
     const video = figure.querySelector("video");
-    const angle = new Angle(camera.id, video, `/live/${told.station}/${camera.id}/`, server, player.clock, told.rewind_ms);
+    const angle = makeAngle(camera.id, video, `/live/${told.station}/${camera.id}/`, server, player.clock, told.rewind_ms);
     angle.onLoaded = (bytes, ms, seconds) => meter.loaded(bytes, ms, seconds);
     figures.set(camera.id, { figure, video, angle, camera });
     player.add(angle);
@@ -36,6 +38,7 @@ function begin() {
   if (told.angle && figures.has(told.angle)) lead(told.angle);
   buttons();
   keys();
+  orders(player, timeline);
   player.onTick = tick;
   const hint = told.cameras.length > 1 ? hinted() : "";
   if (hint) save(hint);
