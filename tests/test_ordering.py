@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ from streaming.app import create_app, make_runner
 from streaming.language import translate
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
+from tests.site_stack import CHROMIUM
 from tests.stack import until
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_desk import COPIES
-from tests.test_player import CHROMIUM
 from tests.test_shop import BEGIN, record
 from tests.test_uploader import configure
 
@@ -114,9 +115,13 @@ async def browser(chromium: str, width: int) -> AsyncIterator[tuple[Page, list[s
 
 
 async def order(page: Page, base: str, email: str = "") -> None:
-    """Go from the form to an order that waits for its payment; a gap is seen on the way."""
-    stretch = f"from={BEGIN}&to={BEGIN + 90_000}"
-    await page.goto(f"{base}/copies/new?station=s&cameras=c&{stretch}")
+    """Go from the station to an order that waits for its payment; a gap is seen on the way."""
+    await page.goto(f"{base}/stations/s")
+    await page.get_by_role("link", name="Order a copy of this").click()
+    await page.get_by_role("checkbox", name="d").uncheck()
+    for label, ms in (("From", BEGIN), ("To", BEGIN + 90_000)):
+        at = datetime.fromtimestamp(ms / 1000, UTC)  # the station's zone
+        await page.get_by_label(label, exact=True).fill(f"{at:%Y-%m-%dT%H:%M:%S}")
     await page.get_by_role("button", name="See what exists").click()
     await expect(page.locator(".gaps")).to_contain_text("the camera does not answer")
     await expect(page.locator("main")).to_contain_text("1:10 of 1:30 minutes exist")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -40,7 +41,7 @@ class Operator:
         assert done.exception is None or isinstance(done.exception, SystemExit)
         return done.exit_code, done.output
 
-    def json(self, *words: str) -> object:
+    def json(self, *words: str) -> Any:
         code, text = self.types(*words, "--json")
         assert code == 0
         return json.loads(text)
@@ -62,8 +63,8 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
     assert code == 1 and "another order" in text
     code, text = operator.types(*confirm, "100.00", "--reference", "b")
     assert code == 0 and "paid" in text and "owed back: 20.00 KZT" in text
-    (owed,) = operator.json("list", "--owed")  # type: ignore[misc]
-    assert (owed["number"], owed["owed"]) == (1, {"KZT": 2000})
+    (back,) = operator.json("list", "--owed")
+    assert (back["number"], back["owed"]) == (1, {"KZT": 2000})
     code, text = operator.types("refund", "1")
     assert code == 1 and "--reference" in text
     assert operator.types("refund", "1", "--reference", "c")[0] == 0
@@ -73,7 +74,6 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
     code, text = operator.types("refund", "1", "--whole", "--reference", "d")
     assert code == 0 and "refunded" in text
     shown = operator.json("show", "1")
-    assert isinstance(shown, dict)
     assert (shown["state"], shown["received"]) == ("refunded", 0)
     assert [row["event"] for row in shown["audit"]] == [
         *("quote", "order", "payment", "payment", "pay", "returned"),
@@ -91,9 +91,7 @@ def test_rejection(operator: Operator) -> None:
     assert "The station's [b]cameras show minors" in operator.types("show", "1")[1]
     code, text = operator.types("confirm", "1", "--amount", "580", "--reference", "late")
     assert code == 0 and "owed back: 580.00 KZT" in text
-    assert [o["state"] for o in operator.json("list")] == [  # type: ignore[attr-defined]
-        *("awaiting_payment", "rejected")
-    ]
+    assert [o["state"] for o in operator.json("list")] == [*("awaiting_payment", "rejected")]
 
 
 @pytest.mark.parametrize(
