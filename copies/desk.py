@@ -28,11 +28,11 @@ from copies.letters import NotSent, send, write
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, open_providers
 from copies.plan import CopyPlan
-from copies.quotes import title_of
 from copies.settling import Till, now_ms
 from copies.sources import Sources, Unreadable
 from copies.states import ENDED, State
 from copies.virtual import VirtualFile
+from copies.words import title_of
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.database import words

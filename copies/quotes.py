@@ -8,20 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from config.copies import Copies
 from config.model import Config, Station
 from copies.footage import CameraFootage, find
 from copies.orders import Refused
-from copies.payments import Translate
 from copies.prices import covered_ms, price
 from copies.states import State
 from storage.archive import Archive
 from storage.catalogue import Catalogue
-from storage.orders import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,28 +148,3 @@ async def quote(
         "until_ms": begun_ms + settings.quote_for * 1000,
     }
     return row, plans
-
-
-def title_of(order: Order, translate: Translate) -> str:
-    """Return of what an order is: the station and the stretch in its local time."""
-    _, station = translate, order.quote["station"]
-    return _(
-        "Station %(number)s, %(name)s: %(stretch)s",
-        number=station["number"],
-        name=in_language(station["name"], order.language),
-        stretch=stretch(order.from_ms, order.to_ms, station["time_zone"]),
-    )
-
-
-def in_language(texts: dict[str, str | None], language: str) -> str:
-    """Return a text in a language, else in the first of kk, ru, en that there is."""
-    return texts.get(language) or next((t for t in texts.values() if t), "")
-
-
-def stretch(from_ms: int, to_ms: int, zone: str) -> str:
-    """Return a stretch in local time: 2026-11-29 08:00:00–09:30:00 UTC+5."""
-    start, end = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (from_ms, to_ms))
-    day = "" if start.date() == end.date() else f"{end:%Y-%m-%d} "
-    offset = f"{end:%z}"
-    hours = f"{offset[0]}{int(offset[1:3])}{'' if offset.endswith('00') else ':' + offset[3:5]}"
-    return f"{start:%Y-%m-%d %H:%M:%S}–{day}{end:%H:%M:%S} UTC{hours}"

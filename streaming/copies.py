@@ -20,9 +20,9 @@ from copies.letters import address
 from copies.orders import Refused
 from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
-from copies.quotes import title_of
 from copies.settling import now_ms
 from copies.states import State
+from copies.words import title_of
 from storage.orders import Order
 from streaming.answers import base_url
 from streaming.api import find_stations

@@ -13,9 +13,9 @@ from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused, owed, received
 from copies.payments import Online, OnPaper, PaymentAway
-from copies.quotes import in_language
 from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
+from copies.words import in_language
 from storage.orders import Order
 from streaming.answers import base_url
 from streaming.copies import REGISTER_PAGE, register_page

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from copies.orders import owed, received
 from copies.payments import Online, OnPaper
 from copies.payments.invoice import money
-from copies.quotes import in_language, stretch, title_of
 from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
+from copies.words import in_language, moment, stretch, title_of
 from storage.index import GapCause
 from storage.orders import Order
 from streaming.answers import base_url
@@ -53,7 +51,7 @@ async def order_page(
         title=title_of(order, partial(translate, lang)),
         text=partial(in_language, language=lang),
         stretch=lambda a, b: stretch(a, b, zone),
-        when=lambda ms: when(ms, zone),
+        when=lambda ms: moment(ms, zone),
         money=shown,
         price=order.quote["price"],
         files={f["file_no"]: f for f in files},
@@ -84,7 +82,7 @@ def public(request: web.Request, order: Order) -> dict[str, Any]:
         "cameras": len(order.quote["cameras"]),
         "state": order.state,
         "times": [
-            when(ms, station["time_zone"]) if ms else ""
+            moment(ms, station["time_zone"]) if ms else ""
             for ms in (order.ordered_ms, order.paid_ms, order.ready_ms, order.ended_ms)
         ],
     }
@@ -93,12 +91,6 @@ def public(request: web.Request, order: Order) -> dict[str, Any]:
 def state_words(request: web.Request) -> dict[str, str]:
     """Return what each state is called."""
     return {state: say(request, text) for state, text in STATE_WORDS.items()}
-
-
-def when(ms: int, zone: str) -> str:
-    """Return a moment in local time: 2026-11-29 14:03 UTC+05."""
-    at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
-    return f"{at:%Y-%m-%d %H:%M} UTC{at:%z}"[:-2]
 
 
 def size(count: int) -> str:

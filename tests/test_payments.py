@@ -328,7 +328,7 @@ def test_invoice(language: str) -> None:
         "580.00 KZT",
         "16",
         "859",
-        TITLE[language],
+        f"{TITLE[language]}: 1.00",
         "Станция 117",
     ):
         assert part in flat, part

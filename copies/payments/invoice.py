@@ -17,6 +17,7 @@ from fpdf import FPDF
 from config.copies import Bank
 from config.money import decimals, plain
 from copies.payments import Translate
+from copies.words import in_language, moment
 from storage.orders import Order
 
 FONT = "PT Sans"  # has all letters of Kazakh
@@ -78,15 +79,18 @@ class Invoice:
         pdf.cell(WIDTH, 12, f"{_('Invoice')} {reference(order)}", new_x="LMARGIN", new_y="NEXT")
         pdf.set_font(FONT, "", 11)
         pdf.multi_cell(WIDTH, 6, title, new_x="LMARGIN", new_y="NEXT")
+        zone = order.quote["station"]["time_zone"]
         for name, ms in ((_("Date"), order.ordered_ms), (_("To be paid until"), order.until_ms)):
-            day = datetime.fromtimestamp((ms or 0) / 1000, UTC)
-            _row(pdf, name, f"{day:%Y-%m-%d %H:%M} UTC")
+            _row(pdf, name, moment(ms or 0, zone))
         pdf.ln(6)
 
         def shown(minor: int) -> str:
             return money(minor, order.currency, order.language)
 
-        titles = {camera["id"]: camera["title"] for camera in order.quote["cameras"]}
+        titles = {
+            camera["id"]: in_language(camera["title"], order.language)
+            for camera in order.quote["cameras"]
+        }
         for line in price["lines"]:
             minutes = line["billed_ms"] / 60_000
             text = _(
@@ -98,8 +102,9 @@ class Invoice:
             _row(pdf, text, shown(line["net"]), right=True)
         if price["minimum"]:
             _row(pdf, _("To the least price of an order"), shown(price["minimum"]), right=True)
-        tax = f"{Decimal(price['tax_basis']) / 100:f} %"
-        _row(pdf, _("Tax, %(rate)s", rate=tax), shown(price["tax"]), right=True)
+        if price["tax_basis"]:
+            tax = f"{price['tax_basis'] / 100:g} %"
+            _row(pdf, _("Tax, %(rate)s", rate=tax), shown(price["tax"]), right=True)
         pdf.set_font(FONT, "B", 12)
         _row(pdf, _("To be paid"), shown(order.total), right=True)
         pdf.ln(8)
