@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema_rs
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
@@ -30,6 +31,7 @@ from storage.catalogue import Archived, Catalogue, CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
 from storage.view import CameraView
+from streaming import copies_api
 from streaming.app import create_app, make_runner
 from streaming.language import translate
 from tests.live_fixture import LiveCamera
@@ -109,6 +111,15 @@ async def test_an_order_by_api(config: Config) -> None:
         async with http.post(f"{place}/order", json={"email": "a@b.kz"}) as answer:
             order = await answer.json()
             assert (answer.status, order["state"], order["number"]) == (200, "awaiting_payment", 1)
+        async with http.get("/api/v1/copies/register") as answer:
+            listed = await answer.json()
+        async with http.get("/api/v1/openapi.json") as answer:
+            description = await answer.json()
+        for told, schema in ((quote, "Order"), (order, "Order"), (listed, "Register")):
+            parts = {"$ref": f"#/components/schemas/{schema}"}
+            jsonschema_rs.validate(parts | {"components": description["components"]}, told)
+        described = {path for path in description["paths"] if "/copies/" in path}
+        assert described == {route.path for route in copies_api.routes}  # type: ignore[attr-defined]
         async with http.post(f"{place}/order") as answer:  # again
             assert answer.status == 409
             assert answer.content_type == "application/problem+json"
