@@ -36,6 +36,7 @@ from streaming.shop import (
     catalogue,
     make_quote,
     order_of,
+    place,
     refuse_foreign,
     till,
 )
@@ -172,11 +173,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     if text and email is None:
         wrong = say(request, "this is not an e-mail address")
         return await order_page(request, order, wrong=wrong, email=text)
-    secret = request.match_info["secret"]
-    place = events.place(
-        request.app[SHOP].settings, email, f"{base_url(request)}/copies/{secret}", now_ms()
-    )
-    return await _done(request, order, till(request).orders.change(order.order_pk, place))
+    return await _done(request, order, place(request, order, email))
 
 
 @routes.post("/copies/{secret}/cancel")

@@ -28,6 +28,7 @@ from streaming.shop import (
     catalogue,
     make_quote,
     order_of,
+    place,
     refuse_foreign,
     till,
 )
@@ -73,9 +74,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     email = address(said) if isinstance(said, str) else None
     if said is not None and email is None:
         raise _bad("'email' is not an e-mail address")
-    link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    place = events.place(request.app[SHOP].settings, email, link, now_ms())
-    return await _done(request, till(request).orders.change(order.order_pk, place))
+    return await _done(request, place(request, order, email))
 
 
 @routes.post("/api/v1/copies/orders/{secret}/cancel")

@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
 from config.copies import Copies
-from copies.orders import key_of, new_secret
+from copies import orders as events
+from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till, now_ms
@@ -21,6 +22,7 @@ from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue, CatalogueError
 from storage.orders import Order
+from streaming.answers import base_url
 from streaming.language import language, mark, say
 from streaming.limits import Limit, client, too_many
 from streaming.views import VIEWS
@@ -152,3 +154,25 @@ def asked_for(
     shop = request.app[SHOP]
     config = request.app[VIEWS].config
     return ask(config, shop.settings, station, cameras, from_ms, to_ms, now_ms())
+
+
+async def place(request: web.Request, order: Order, email: str | None) -> Order:
+    """Order what was quoted, if all of it is still there; raises Refused, 503."""
+    shop, views = request.app[SHOP], request.app[VIEWS]
+    cameras = [camera["id"] for camera in order.quote["cameras"]]
+    if order.state == State.QUOTED:
+        asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
+        store, archives = catalogue(request), views.archives
+        work = quote(views.config, shop.settings, store, archives, asked, order.language)
+        row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
+        if not plans:
+            raise Refused("nothing of this exists")
+        if _etags(row["quote"]) != _etags(order.quote):
+            raise Refused("what was quoted is there no longer: ask for a new quote")
+    link = f"{base_url(request)}/copies/{request.match_info['secret']}"
+    decide = events.place(shop.settings, email, link, now_ms())
+    return await answered(till(request).orders.change(order.order_pk, decide))
+
+
+def _etags(quoted: dict[str, Any]) -> list[str]:
+    return [file["etag"] for camera in quoted["cameras"] for file in camera["files"]]

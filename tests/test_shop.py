@@ -480,3 +480,24 @@ async def test_what_is_being_recorded_is_not_sold_yet(config: Config) -> None:
             assert answer.status == 400
             assert "being recorded now" in (await answer.json())["detail"]
     one.close()
+
+
+async def test_what_went_since_the_quote_is_not_ordered(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+        newest = max((config.spool / "s/c").glob("*/*.mp4"), key=lambda p: p.stat().st_mtime)
+        newest.with_suffix(".jsonl").unlink()
+        newest.unlink()
+        async with http.post(f"{place}/order?lang=en") as answer:
+            assert answer.status == 409
+            assert "ask for a new quote" in (await answer.json())["detail"]
+        nothing = wanted() | {"from": BEGIN + 41_000, "to": BEGIN + 59_000}
+        async with http.post("/api/v1/copies/quotes", json=nothing) as answer:
+            assert (await answer.json())["price"]["total"] == 0
+            place = answer.headers["Location"]
+        async with http.post(f"{place}/order?lang=en") as answer:
+            assert answer.status == 409
+            assert "nothing of this exists" in (await answer.json())["detail"]
+        assert await catalogue.orders.count() == {State.QUOTED: 2}
+        assert await catalogue.holds("e") == []
