@@ -21,6 +21,7 @@ import socket
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ from benchmarks.country import ANGLES, stations, typed
 from benchmarks.election_day import BEGIN_MS
 from config.csvfile import COLUMNS
 from config.load import load
+from config.model import Config
 from storage.disk import claim
 from streaming.folding import slug
+from streaming.search import Search
 
 SHARE = 500  # cameras of one recorder process
 RECORDINGS = 25  # of every camera, a minute each
@@ -80,6 +83,7 @@ def make(folder: Path, count: int) -> Site:
     config = load(folder / "kuager.yaml", {})
     took_s = time.perf_counter() - begun
     print(f"{count:,} stations: the configuration takes {took_s:.1f} s to load")
+    searched(config)
     claim(config.spool)
     for station in config.stations[:PICTURED]:
         directory = config.spool / station.id / station.cameras[0].id
@@ -89,6 +93,27 @@ def make(folder: Path, count: int) -> Site:
     path = Path(config.database_url.removeprefix("sqlite:///"))
     asyncio.run(load_sqlite(path, config.database_url, RECORDINGS, config))
     return Site(count, folder, port, [])
+
+
+def searched(config: Config) -> None:
+    """Say what the search's index takes, and how long it searches for what is typed."""
+    begun = time.perf_counter()
+    search = Search(config.stations)
+    took_s, took = time.perf_counter() - begun, []
+    tracemalloc.start()
+    again = Search(config.stations)
+    memory = tracemalloc.get_traced_memory()[0] / 1e6
+    tracemalloc.stop()
+    del again
+    for query in typed(20_000):
+        begun = time.perf_counter()
+        search.find(query)
+        took.append((time.perf_counter() - begun) * 1000)
+    took.sort()
+    print(
+        f"{len(config.stations):,} stations: the search's index takes {took_s:.1f} s and "
+        f"{memory:.0f} MB, a search {_at(took, 50):.2f} ms p50, {_at(took, 99):.1f} ms p99"
+    )
 
 
 def rows(count: int) -> Iterator[dict[str, str]]:

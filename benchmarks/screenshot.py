@@ -15,15 +15,15 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 def main() -> None:
     """Open a station, wait until it plays, take the picture."""
-    address = f"http://127.0.0.1:{os.environ.get('PORT', '8080')}/stations/s117"
+    address = f"http://127.0.0.1:{os.environ.get('PORT', '8080')}/stations/s117?lang=en"
     program = shutil.which("chromium") or sys.exit("Chromium is missing: apt-get install chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1200, "height": 760}, bypass_csp=True)
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
         page.goto(address)
-        page.wait_for_function(
-            "[...document.querySelectorAll('video')].every(v => v.currentTime > 3)", timeout=60_000
-        )
+        for angle in page.locator("[data-camera]").all():
+            angle.and_(page.locator('[data-state="plays"]')).wait_for(timeout=60_000)
+        page.wait_for_timeout(3000)  # of footage, so that no decoder is at its beginning
         page.screenshot(path=str(TARGET))
         browser.close()
     print(TARGET)

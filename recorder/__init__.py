@@ -13,5 +13,9 @@
 `disk`      the watch over the spool's disk: pause, go on, say each thing once
 `clock`     what the kernel says of this machine's clock
 
+`pictures`  the picture process: the latest picture of every camera, again and again
+`stills`    the newest keyframe alone, out of the spool
+`decoding`  one keyframe to two JPEGs, by OpenCV
+
 A camera can harm only itself: its own child process, bounded buffers, its own deadlines.
 """

@@ -32,7 +32,7 @@ STATUS_FORMAT = "pictures/1"
 NOTES = "pictures.notes"
 TELL_S = 2.0
 LOOK_S = 2.0  # for a spool, and while no camera is recorded
-DECODE_S = 10  # a decoder that takes longer hangs: the kernel ends the process
+DECODE_S = 10  # of CPU, as the machine may be busy: a decoder that takes more hangs
 LEFT_OUT_S = 600
 NICE = 10
 
@@ -106,7 +106,8 @@ class Pictures:
                 tasks.create_task(self._make_for_ever(notes))
                 tasks.create_task(self._tell_for_ever(notes))
         finally:
-            notes.decoding(None)
+            with contextlib.suppress(OSError):  # a disk that went needs no notes
+                notes.decoding(None)
             notes.close()
             lock.close()
 
@@ -183,11 +184,11 @@ class Pictures:
             camera.segment_no = found.segment.segment_no
             data = still(found)
             notes.decoding(name)
-            signal.setitimer(signal.ITIMER_REAL, DECODE_S)  # nobody handles it: it ends us
+            signal.setitimer(signal.ITIMER_PROF, DECODE_S)  # nobody handles it: it ends us
             try:
                 thumb, picture = decode(data)
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 notes.decoding(None)
             replace_file(directory / "picture.jpg", picture)
             replace_file(directory / "thumb.jpg", thumb)

@@ -404,7 +404,7 @@ class Catalogue:
         many pages.
         """
         r, a, g = recordings.c, archived.c, gaps.c
-        by_pk = {await self._pk(*name): name for name in names}
+        by_pk = {pk: name for name, pk in (await self._known(names)).items()}
         found: dict[int, tuple[Rows, Rows]] = {pk: ([], []) for pk in by_pk}
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day)
         touching = self._touching(tuple(by_pk), from_ms, to_ms)
@@ -419,17 +419,18 @@ class Catalogue:
             found[row["camera_pk"]][1].append(row)
         shown = {pk: rows for pk, (rows, _) in found.items() if rows}
         stretches = [
-            (a.camera_pk == pk)
-            & a.record_seq.between(rows[0]["record_seq"], rows[-1]["record_seq"])
+            sa.and_(
+                a.removed_ms.is_not(None),  # in each, by which SQLite finds its small index
+                a.camera_pk == pk,
+                a.record_seq.between(rows[0]["record_seq"], rows[-1]["record_seq"]),
+            )
             for pk, rows in shown.items()
         ]
-        removed = sa.select(a.camera_pk).where(
-            a.removed_ms.is_not(None), sa.or_(sa.false(), *stretches)
-        )
-        for row in await self._rows(removed.distinct()) if stretches else ():
+        removed = sa.select(a.camera_pk).where(sa.or_(sa.false(), *stretches)).distinct()
+        for row in await self._rows(removed) if stretches else ():
             pk = row["camera_pk"]
             found[pk] = (await self._with_archives(shown[pk]), found[pk][1])
-        return {
+        return {name: ([], []) for name in names} | {
             by_pk[pk]: ([{"archives": []} | row for row in rows], ended)
             for pk, (rows, ended) in found.items()
         }
@@ -528,6 +529,18 @@ class Catalogue:
             async with self._engine.begin() as connection:
                 await make_partitions(connection, missing)
             self._days |= missing
+
+    async def _known(self, names: Sequence[Name]) -> dict[Name, int]:
+        """Return the numbers of those cameras that have one; one statement for all."""
+        if missing := [name for name in names if name not in self._pks]:
+            c = cameras.c
+            asked = sa.select(c.camera_pk, c.election, c.station, c.camera).where(
+                c.election.in_({name[0] for name in missing}),
+                c.station.in_({name[1] for name in missing}),
+            )
+            for row in await self._rows(asked):
+                self._pks[row["election"], row["station"], row["camera"]] = row["camera_pk"]
+        return {name: self._pks[name] for name in names if name in self._pks}
 
     async def _pk(self, election: str, station: str, camera: str) -> int:
         name = (election, station, camera)

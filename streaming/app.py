@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -191,6 +192,8 @@ async def serve(config: Config) -> None:
     archives = [open_archive(a) for a in config.archives]
     app = create_app(config, None, archives)
     app.cleanup_ctx.append(_catalogue)
+    gc.collect()
+    gc.freeze()  # what is there for good: with 40,000 cameras a look through it takes 0.3 s
     runner = make_runner(app)
     await runner.setup()
     try:

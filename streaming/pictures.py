@@ -62,13 +62,14 @@ def _is_fresh(config: Config, stat: os.stat_result) -> bool:
 def _picture(request: web.Request, name: str) -> web.StreamResponse:
     views = request.app[VIEWS]
     station, camera = views.station_and_camera(request)
-    lang = language(request)
-    if views.state(station, camera) != "recording":
-        return _slate(lang, station, camera, why_no_picture(views, lang, station, camera))
-    found = _read(views.config, views.config.spool / station.id / camera.id / name)
-    if found is None:
-        sentence = say(request, "The latest picture is not ready yet; the video goes on.")
-        return _slate(lang, station, camera, sentence)
+    found = None
+    if views.state(station, camera) == "recording":
+        found = _read(views.config, views.config.spool / station.id / camera.id / name)
+    if found is None:  # only this has a language, so caches need one picture for all
+        lang = language(request)
+        words = why_no_picture(views, lang, station, camera)
+        not_yet = say(request, "The latest picture is not ready yet; the video goes on.")
+        return _slate(lang, station, camera, words or not_yet)
     data, stat = found
     etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
     headers = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
@@ -14,7 +14,6 @@ from streaming.views import VIEWS
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
 WIDTH, HEIGHT = 640, 360
-LEAST = 16  # pixels of an iframe; what is asked for is met all the same
 THUMB_WIDTH, THUMB_HEIGHT = 320, 180
 CACHE_S = 86_400
 
@@ -54,8 +53,8 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
     if station is None or camera is None:
         raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
-    width = max(LEAST, min(width, height * 16 // 9))
-    height = max(LEAST, width * 9 // 16)
+    width = max(1, min(width, height * 16 // 9))
+    height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
     source = f"{base}/embed/{station.id}/{camera.id}"
     return answer(
@@ -81,7 +80,8 @@ async def oembed(request: web.Request) -> web.StreamResponse:
 
 
 def _parts(request: web.Request) -> list[str]:
-    """Return `stations` and an id, or `embed` and two, of the address asked for.
+    """Return `stations` and an id, or `embed` and two, of the address asked for; a third is the
+    `angle` that the address of a station may name.
 
     Raises 400 where none is given, 404 for one of another site or of another kind.
     """
@@ -98,4 +98,5 @@ def _parts(request: web.Request) -> list[str]:
     parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
     if not parts or (parts[0], len(parts)) not in (("stations", 2), ("embed", 3)):
         raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
-    return parts
+    angle = parse_qs(asked.query).get("angle", [])[:1] if parts[0] == "stations" else []
+    return parts + angle

@@ -285,6 +285,9 @@ async def test_lists_for_players_and_frames_for_pages(tmp_path: Path) -> None:
         assert (told["width"], told["height"], told["type"]) == (320, 180, "video")
         assert 'src="https://kuager.example/e/embed/s1/counting-table"' in told["html"]
         assert "<script>" not in told["html"] and "&lt;script&gt;" in told["html"]
+        linked = quote("?t=2026-11-29T09:40:00Z&angle=counting-table", safe="")
+        told = await ask(session, f"{base}/stations/s1{linked}")
+        assert "/embed/s1/counting-table" in told["html"]
         told = await ask(session, f"{base}/stations/s1&maxheight=90")
         assert (told["width"], told["height"]) == (160, 90)
         assert told["thumbnail_url"] == "https://kuager.example/e/live/s1/ballot-box/thumb.jpg"

@@ -1,6 +1,6 @@
 // All angles of a page on one clock: live, back in time, at any speed.
 import { Clock } from "./clock.mjs";
-import { GAP, OFF, CANNOT, PLAYS, WAITS } from "./angle.mjs";
+import { CANNOT, PLAYS, WAITS } from "./angle.mjs";
 
 const TICK_MS = 50;
 const PATIENCE_MS = 4000; // so long the others wait for an angle that has to load
@@ -26,6 +26,7 @@ export class Player {
     this.reserve = RESERVE.least;
     this.looks = [];
     this.held = false;
+    this.refused = false; // the browser wants a person to press play
     this.onTick = () => {};
     setInterval(() => this.tick(), TICK_MS);
   }
@@ -33,7 +34,10 @@ export class Player {
   add(angle) {
     this.angles.push(angle);
     this.main ??= angle;
-    angle.onRefused = () => this.pause();
+    angle.onRefused = () => {
+      this.refused ||= this.live;
+      this.pause();
+    };
   }
 
   get now() { return this.clock.now(); }
@@ -66,11 +70,15 @@ export class Player {
   }
 
   play() {
+    if (this.refused) this.goLive();
+    this.refused = false;
     this.paused = false;
-    if (this.live && this.settled && this.server.now() - this.now > 15_000) this.live = false;
   }
 
-  pause() { this.paused = true; }
+  pause() { // who goes on later goes on from there
+    this.paused = true;
+    this.live = false;
+  }
 
   setRate(rate) {
     this.rate = rate;
@@ -107,7 +115,7 @@ export class Player {
       this.reserve = Math.min(RESERVE.most, this.reserve + RESERVE.more);
     }
     this.held = wait;
-    this.slew = this.live && !this.paused && !wait ? this.approach(moment) : 1;
+    this.slew = this.live && !wait ? this.approach(moment) : 1;
     this.clock.run(!this.paused && !this.held, this.rate, this.slew);
     if (!this.live && !this.paused && this.rate >= 1) this.meet(moment);
     this.onTick();
@@ -169,5 +177,3 @@ export class Player {
     }
   }
 }
-
-export { GAP, OFF, CANNOT, PLAYS, WAITS };

@@ -2,6 +2,7 @@
 // while it goes on, but only the end of it.
 
 const JOIN_MS = 20; // recordings that are nearer to each other are one stretch
+const MINUTE_MS = 60_000; // all viewers of a station ask for the same, and caches answer
 const OVERLAP_MS = 180_000; // of what is asked for again: gaps may end earlier than it seemed
 
 export class DayRecord {
@@ -23,10 +24,10 @@ export class DayRecord {
       Object.assign(this, { from, to, known: 0 });
     }
     const now = this.server.now();
-    const since = this.known ? Math.max(from, this.known - OVERLAP_MS) : from;
-    const until = Math.min(to, Math.ceil(now) + 5000);
+    const since = this.known ? Math.max(from, Math.floor(this.known / MINUTE_MS) * MINUTE_MS - OVERLAP_MS) : from;
+    const until = Math.min(to, Math.ceil((now + 5000) / MINUTE_MS) * MINUTE_MS);
     if (since >= Math.min(now, until)) return;
-    const query = new URLSearchParams({ from: Math.floor(since), to: until, lang });
+    const query = new URLSearchParams({ from: since, to: until, lang });
     try {
       const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`);
       if (!answer.ok) throw new Error(answer.statusText);

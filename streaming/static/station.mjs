@@ -35,7 +35,6 @@ function begin() {
     figures.set(camera.id, { figure, video, angle, camera });
     player.add(angle);
   }
-  if (told.angle && figures.has(told.angle)) lead(told.angle);
   buttons();
   keys();
   orders(player, timeline);
@@ -44,6 +43,7 @@ function begin() {
   if (hint) save(hint);
   if (told.t_ms) player.seek(told.t_ms);
   else player.goLive();
+  if (figures.has(told.angle)) lead(told.angle);
   ask();
   setInterval(stills, STILL_MS);
 }
@@ -226,6 +226,7 @@ function stills() {
 function toggle() {
   if (player.paused) player.play();
   else player.pause();
+  icon(player.paused);
   announce(player.paused ? say("paused", { time: text.clock(player.now) }) : say(player.live ? "isLive" : "play"));
 }
 
