@@ -73,15 +73,14 @@ async def test_whole_ranges_and_conditions(tmp_path: Path) -> None:
         modified = headers["Last-Modified"]
         status, head, body = await get("HEAD")
         assert (status, body) == (200, b"") and head["Content-Length"] == str(plan.length)
-        for wanted, part in (
-            ("bytes=0-0", data[:1]),
-            ("bytes=5000-90000", data[5000:90001]),
-            ("bytes=5000-", data[5000:]),
-            ("bytes=-700", data[-700:]),
+        for wanted, first, part in (
+            ("bytes=0-0", 0, data[:1]),
+            ("bytes=5000-80000", 5000, data[5000:80001]),
+            ("bytes=5000-", 5000, data[5000:]),
+            ("bytes=-700", len(data) - 700, data[-700:]),
         ):
             status, headers, body = await get(Range=wanted)
             assert (status, body) == (206, part)
-            first = data.index(part) if len(part) > 1 else 0
             last = first + len(part) - 1
             assert headers["Content-Range"] == f"bytes {first}-{last}/{len(data)}"
             assert (await get(Range=wanted, If_Range=plan.etag))[0] == 206
