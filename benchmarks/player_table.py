@@ -13,8 +13,10 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,9 +200,6 @@ def vlc(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
 
 def _vlc_length(port: int) -> float:
     """Ask VLC's remote control until it knows."""
-    import socket
-    import time
-
     for _ in range(60):
         time.sleep(0.25)
         try:
@@ -267,7 +266,8 @@ async def _chromium(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
             try:
                 length = float(await video.evaluate(wait))
             except Exception as error:
-                raise Failed(str(error).split("Error: ")[-1].splitlines()[0][:80]) from None
+                why = re.search(r"[A-Z]+(_[A-Z]+)+", str(error))
+                raise Failed(why.group() if why else str(error)[:80]) from None
             shown = []
             for n, point in enumerate(POINTS):
                 await video.evaluate(seek, point * copy.seconds)
@@ -281,19 +281,18 @@ async def _chromium(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
         await runner.cleanup()
 
 
-PLAYERS: dict[
-    str, tuple[str, Callable[[Copy, Path], tuple[float, list[int] | None]], list[str]]
-] = {
-    "Chromium": ("chromium", chromium, ["chromium", "--version"]),
-    "VLC": ("cvlc", vlc, []),
-    "mpv": ("mpv", mpv, ["mpv", "--version"]),
-    "ffplay, ffmpeg": ("ffplay", ffmpeg, ["ffmpeg", "-version"]),
-    "ffprobe": ("ffprobe", ffprobe, []),
-    "GStreamer": ("gst-discoverer-1.0", gstreamer, ["gst-discoverer-1.0", "--version"]),
+Player = Callable[[Copy, Path], tuple[float, list[int] | None]]
+PLAYERS: dict[str, tuple[str, Player]] = {
+    "Chromium": ("chromium", chromium),
+    "VLC": ("cvlc", vlc),
+    "mpv": ("mpv", mpv),
+    "ffplay, ffmpeg": ("ffplay", ffmpeg),
+    "ffprobe": ("ffprobe", ffprobe),
+    "GStreamer": ("gst-discoverer-1.0", gstreamer),
 }
 
 
-def cell(copy: Copy, player: Callable[[Copy, Path], tuple[float, list[int] | None]]) -> str:
+def cell(copy: Copy, player: Player) -> str:
     """Return what a player made of a copy: its duration, and how far off each seek was."""
     with tempfile.TemporaryDirectory(prefix="kuager-player-") as text:
         Path(text).chmod(0o755)
@@ -304,7 +303,8 @@ def cell(copy: Copy, player: Callable[[Copy, Path], tuple[float, list[int] | Non
     off = "to the keyframe"
     if shown is not None:
         wanted = [copy.plan.start_ms + p * copy.seconds * 1000 - copy.late_ms for p in POINTS]
-        off = ", ".join(f"{(s - w) / 1000:+.2f}" for s, w in zip(shown, wanted, strict=True)) + " s"
+        seconds = [(s - w) / 1000 for s, w in zip(shown, wanted, strict=True)]
+        off = ", ".join(f"{round(s, 2) + 0.0:+.2f}" for s in seconds) + " s"
     return f"{length:.2f} s; {off}"
 
 
@@ -332,7 +332,7 @@ def table() -> str:
         made = asyncio.run(make(folder))
         head = " | ".join(f"{TITLES[n]}, {made[n].seconds:.2f} s" for n in NAMES)
         rows = [f"| player | {head} |", "|---|" + "---|" * len(NAMES)]
-        for name, (program, player, _) in PLAYERS.items():
+        for name, (program, player) in PLAYERS.items():
             if shutil.which(program) is None:
                 print(f"{name} is missing: apt-get install it to have its row")
                 continue

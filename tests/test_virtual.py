@@ -26,6 +26,9 @@ from storage.catalogue import Catalogue
 from storage.fmp4 import boxes, parse_moof
 from tests.footage import NAME, UTC0, Camera, whole
 
+FROZEN = "7516f6f5f94d1bb5eb3e18a676c102258b03a09b1351b013655c6c04f4faaab4"
+FROZEN_ETAG = '"48f08603fdee4ab38bd5cf4d098928b6"'
+
 
 @dataclass
 class Made:
@@ -80,6 +83,27 @@ async def test_every_segment_is_the_recorded_one(tmp_path: Path, early: int) -> 
     for part in one.plan.parts:  # the hashes of the index lines, too
         for s in recordings[part.record_seq].segments:
             assert hashlib.sha256(one.camera.segments[s.segment_no]).hexdigest() == s.sha256
+
+
+async def test_the_format_is_frozen(tmp_path: Path) -> None:
+    """Another hash: other bytes for a plan that was sold. Change copy/1, copy-plan/1, docs too."""
+    one = await made(tmp_path)
+    assert hashlib.sha256(one.data).hexdigest() == FROZEN
+    assert one.plan.etag == FROZEN_ETAG
+
+
+async def test_the_docs_tell_how_to_check_a_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = await made(tmp_path)
+    (tmp_path / "copy.mp4").write_bytes(one.data)
+    text = (Path(__file__).parent.parent / "docs/copies.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    lines = {s.segment_no: s.sha256 for _, i in one.camera.indexes() for s in i.segments}
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(said) == one.plan.segments
+    assert all(lines[int(number)] == sha256 for number, sha256 in said)
 
 
 async def test_any_range_is_that_range_of_the_whole(
