@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-copy player-table bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table bench-upload bench-catalogue bench-fsck postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -66,6 +66,12 @@ bucket-away: setup ## the bucket away for 20 minutes, then slow, with 12 cameras
 bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record
 
+bench-pictures: setup ## 30 cameras: CPU of their pictures against that of recording them
+	@$(PY) -m benchmarks.bench_pictures
+
+bench-site: setup ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
+	@$(PY) -m benchmarks.bench_site
+
 bench-catalogue: setup ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
 	@$(PY) -m benchmarks.bench_catalogue --rows $(or $(ROWS),38000000) $(if $(DIR),--data $(DIR))
 	@$(PY) -m benchmarks.bench_catalogue --rows 1000000 --sqlite
@@ -87,6 +93,14 @@ bench-upload: setup ## throughput and CPU of taking recordings to a bucket, agai
 
 screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
+
+messages: setup ## bring streaming/locales/*.po up to date with the sentences in code and templates
+	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
+	  -k plural:2,3 --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
+	  -o locales/messages.pot .
+	@for lang in kk ru; do $(BIN)/pybabel -q update -i streaming/locales/messages.pot -l $$lang \
+	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
+	@rm streaming/locales/messages.pot
 
 lock: setup ## write the lock files anew
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/requirements.txt

@@ -39,6 +39,7 @@ from benchmarks.election_day import (
     name,
     rows,
 )
+from config.model import Config
 from storage.catalogue import Archived, Catalogue
 from storage.index import Index
 from storage.schema import DAY_MS
@@ -142,10 +143,10 @@ def shown(table: str, found: Iterator[dict[str, Any]], each: int) -> Iterator[di
             console.print(f"  {table}: {n * CAMERAS:,} of {each * CAMERAS:,}, {rate:,.0f} rows/s")
 
 
-async def load_sqlite(path: Path, url: str, each: int) -> Day:
+async def load_sqlite(path: Path, url: str, each: int, config: Config) -> Day:
     """Make the schema, sync the stations and insert the day."""
     catalogue = await Catalogue.open(url)
-    await catalogue.sync_stations(country())
+    await catalogue.sync_stations(config)
     await catalogue.close()
     with sqlite3.connect(path) as base:
         query = "SELECT camera_pk FROM cameras ORDER BY station, camera"
@@ -258,10 +259,9 @@ def questions(bench: Bench) -> dict[str, Callable[[], Awaitable[Any]]]:
 
     async def timeline(hours: int) -> None:
         station, from_ms = random.randrange(CAMERAS // 4), begin(hours)
-        for n in range(4):
-            one = name(station * 4 + n)
-            assert await c.timeline(one, from_ms, from_ms + hours * 3_600_000)
-            await c.gaps_between(one, from_ms, from_ms + hours * 3_600_000)
+        cameras = [name(station * 4 + n) for n in range(4)]
+        found = await c.timelines(cameras, from_ms, from_ms + hours * 3_600_000)
+        assert all(rows for rows, _ in found.values())
 
     async def segment() -> None:
         number = SEQ0 + random.randrange(day.each * 30)
@@ -422,7 +422,7 @@ def main() -> None:
         if options.sqlite:
             path = folder / "catalogue.db"
             url = f"sqlite:///{path}"
-            day = asyncio.run(load_sqlite(path, url, each))
+            day = asyncio.run(load_sqlite(path, url, each, country()))
             bench = asyncio.run(measure(url, day, lambda: 0.0, (4,)))
             bench.say("size", f"{path.stat().st_size / 1e9:.2f} GB")
         else:

@@ -128,7 +128,7 @@ async def run(cameras: int, seconds: float) -> None:
         (folder / "simulator.json").write_text(served)
         serve = (sys.executable, "-m", "kuager.simulator", "--config")
         async with process(*serve, str(folder / "simulator.json"), "--port", str(port)):
-            await _listening(port)
+            await listening(port)
             took = f"{seconds:.0f} s of Kuager, {peers_s:.0f} s of the others"
             print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {took}\n")
             print("| recorder | CPU per camera | memory per camera |\n|---|---|---|")
@@ -152,7 +152,7 @@ async def run(cameras: int, seconds: float) -> None:
                 (folder / "mediamtx.yml").write_text(_mediamtx(port, names, folder))
                 async with process(mediamtx, str(folder / "mediamtx.yml")) as child:
                     await measure("MediaMTX", [child.pid], cameras, 10, peers_s)
-            _kuager(folder, port, names)
+            kuager_config(folder, port, names)
             command = (sys.executable, "-m", "kuager", "run", "--role", "recorder", "--config")
             async with process(*command, str(folder / "kuager.yaml")) as child:
                 ours = await measure("Kuager", [child.pid], cameras, 10, seconds)
@@ -160,7 +160,7 @@ async def run(cameras: int, seconds: float) -> None:
             _whole(folder / "spool", names)
 
 
-async def _listening(port: int) -> None:
+async def listening(port: int) -> None:
     """Wait until the simulator has made its film and listens."""
     while True:
         with contextlib.suppress(OSError):
@@ -182,7 +182,8 @@ def _whole(spool: Path, names: list[str]) -> None:
     print(f"runs {runs} of {len(names)} cameras, segments that do not join: {holes}")
 
 
-def _kuager(folder: Path, port: int, names: list[str]) -> None:
+def kuager_config(folder: Path, port: int, names: list[str]) -> None:
+    """Write the configuration of the cameras."""
     cameras = "".join(f'      - {{id: {n}, url: "rtsp://127.0.0.1:{port}/{n}"}}\n' for n in names)
     (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + cameras)
     (folder / "kuager.yaml").write_text(

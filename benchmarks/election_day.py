@@ -28,6 +28,7 @@ ONE_MS, GAP_MS, RUNS = 60_000, 30_000, 5
 SEGMENTS, BYTES = 30, 15_000_000
 TRACKS = (Track(1, "video", "h264", 90_000, 1920, 1080),)
 VERIFIED = "SHA-256 by the server"
+ETAGS = f'["{"ab" * 16}","{"cd" * 16}"]'
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 
@@ -114,6 +115,7 @@ class Day:
             "bucket": _all(cameras, b"election-2026-1", "S15"),
             "archived_ms": (columns["end_ms"].astype(int) + 5_000).astype(">i8"),
             "verified": _all(cameras, VERIFIED.encode(), f"S{len(VERIFIED)}"),
+            "etags": _all(cameras, ETAGS.encode(), f"S{len(ETAGS)}"),
             "version_id": columns["sha256"].view("u1").reshape(-1, 32)[:, :16].copy(),
             "locked_until_ms": _all(cameras, BEGIN_MS + 90 * DAY_MS, ">i8"),
             "removed_ms": None,

@@ -200,6 +200,7 @@ def _config(
             processes=file.web.processes,
         ),
         rewind_s=file.rewind,
+        pictures_s=file.pictures,
         ffmpeg=ffmpeg,
         workers=file.workers,
         path=path,

@@ -360,7 +360,10 @@ class Web(Model):
 
 
 class Config(Model):
-    """Everything that operators wrote. Paths are absolute; `warnings` kept nothing from running."""
+    """Everything that operators wrote. Paths are absolute; `warnings` kept nothing from running.
+
+    `pictures_s`: seconds between two pictures of a camera, None for no pictures.
+    """
 
     election: Election
     stations: tuple[Station, ...]
@@ -371,6 +374,7 @@ class Config(Model):
     database_url: str = Field(repr=False)
     web: Web = Web()
     rewind_s: int = Field(default=24 * 3600, ge=60)
+    pictures_s: int | None = 10
     ffmpeg: Path | None = None
     workers: int = Field(default=1, ge=1)
     path: Path

@@ -37,6 +37,14 @@ def _rewind(value: object) -> int:
     return found
 
 
+def _pictures(value: object) -> int | None:
+    if str(value).strip() == "off":
+        return None
+    if not 2 <= (found := seconds(value)) <= 600:
+        raise Wrong("shorter than 2 s or longer than 10 minutes", "write 2s to 10m, or off")
+    return found
+
+
 def _marks(value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise Wrong("not a list of lengths of time", "write [24h, 6h, 2h], or [] for none")
@@ -89,6 +97,7 @@ class ConfigFile(Model):
     database: Annotated[str, AfterValidator(_database)] | None = None
     web: WebFile = WebFile()
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
+    pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
     ffmpeg: PathText = "auto"
     workers: Annotated[int, PlainValidator(_workers)] = Field(
         default_factory=lambda: _workers("auto")

@@ -69,7 +69,7 @@ def check(
 def run(
     config: ConfigFile = Path("kuager.yaml"),
     role: Annotated[
-        str, typer.Option(help="One role alone: recorder, uploader or web. Default: all.")
+        str, typer.Option(help="One role alone: recorder, uploader, pictures or web. Default: all.")
     ] = "all",
     share: Annotated[
         str, typer.Option(help="Which share of the cameras, as 0/2: the first of two.")
@@ -82,8 +82,8 @@ def run(
     from streaming.app import PortInUse
 
     number, _, shares = share.partition("/")
-    if role not in ("all", "recorder", "uploader", "web"):
-        raise _fail(f"no role '{role}'; there are: recorder, uploader, web, all")
+    if role not in ("all", "recorder", "uploader", "pictures", "web"):
+        raise _fail(f"no role '{role}'; there are: recorder, uploader, pictures, web, all")
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     logs.configure("supervisor" if role == "all" else f"{role}-{number}")

@@ -50,6 +50,7 @@ class Supervisor:
         roles = [
             *(("recorder", n, config.workers) for n in range(config.workers)),
             ("uploader", 0, 1),
+            *([("pictures", 0, 1)] if config.pictures_s else []),
             *(("web", n, config.web.processes) for n in range(config.web.processes)),
         ]
         self._children = [
@@ -143,12 +144,21 @@ async def _uploader(config: Config) -> None:
         await catalogue.close()
 
 
+async def _pictures(config: Config) -> None:
+    from recorder.pictures import Pictures  # with OpenCV, which no other role needs
+
+    names = [f"{s.id}/{c.id}" for s in config.stations for c in s.cameras]
+    every_s = config.pictures_s or 10
+    await Pictures(names, config.spool, every_s, config.spool_limits).run()
+
+
 def run_role(config: Config, role: str, share: tuple[int, int], supervised: bool) -> int:
     """Run one role in this process until SIGTERM or SIGINT; supervised, also until the
     supervisor is gone."""
     starts: dict[str, Callable[[], Awaitable[None]]] = {
         "recorder": lambda: _recorder(config, *share),
         "uploader": lambda: _uploader(config),
+        "pictures": lambda: _pictures(config),
         "web": lambda: serve(config),
     }
     return _run_until_signal(starts[role], parent_on_stdin=supervised)

@@ -39,6 +39,7 @@ def _settings(config: Config) -> Table:
         ("Database", config.database_shown),
         ("Web", f"{config.web.host} port {config.web.port}, {config.web.processes} processes"),
         ("Recorders", f"{config.workers} processes"),
+        ("Pictures", f"every {config.pictures_s} s" if config.pictures_s else "off"),
     ):
         table.add_row(name, Text(value, overflow="fold"))
     return table

@@ -80,6 +80,7 @@ class Cutter:
         self._first: Frame | None = None  # of the session
         self._held_back: deque[Frame] | None = deque()  # for LIVE_MS; None: live now
         self._last: Frame | None = None
+        self._in_pieces = False  # a picture came as several frames
         self._newest_pts = 0
         self._origin = 0.0  # UTC ms of tfdt 0
         self._tfdt = 0
@@ -97,6 +98,7 @@ class Cutter:
                 self._sound.append(frame)
             return []
         if frame.continues:
+            self._in_pieces = True
             # of a picture whose beginning was not seen nothing can be made
             if self._open:
                 if self._open_bytes + len(frame.data) > MAX_BYTES:
@@ -119,7 +121,13 @@ class Cutter:
         return self._begin(frame)
 
     def finish(self) -> list[Cut]:
-        """Return what is left when the run ends; the last frame lasts as long as the one before."""
+        """Return what is left when the run ends; the last frame lasts as long as the one before.
+
+        Of a picture that came in pieces the last may be missing, which only the next picture would
+        tell: the newest one is left out where there are such.
+        """
+        if self._in_pieces and self._open:
+            self._open_bytes -= len(self._open.pop().data)
         if self.run_start_ms is None or not self._open:
             return []
         order = sorted(f.pts for f in self._open)

@@ -114,8 +114,10 @@ class SpoolDisk:
         found = examine(self._spool, self._id)
         if time.monotonic() - self._others_at > OTHERS_S:
             self._others_at = time.monotonic()
-            said = SpoolStatus(self._spool).recorders()
-            self._others = {n: s["bytes_per_s"] for n, s in said.items() if n != self._share}
+            status = SpoolStatus(self._spool)
+            list(status.refresh())
+            said = status.recorders().items()
+            self._others = {n: s["bytes_per_s"] for n, s in said if n != self._share}
         return found
 
     def _full(self, found: Room) -> Refusal | None:

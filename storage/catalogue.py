@@ -28,7 +28,8 @@ REOPEN_S = (1.0, 2.0, 5.0, 10.0)
 
 log = structlog.get_logger()
 
-Name = tuple[str, str, str]  # election, station, camera
+Name = tuple[str, str, str]
+Rows = list[dict[str, Any]]  # election, station, camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,27 +387,50 @@ class Catalogue:
 
         Each has the rows of its archives under "archives".
         """
-        asked = sa.select(recordings).where(*await self._touching(name, from_ms, to_ms))
+        touching = self._touching((await self._pk(*name),), from_ms, to_ms)
+        asked = sa.select(recordings).where(*touching)
         return await self._with_archives(await self._rows(asked.order_by(recordings.c.record_seq)))
 
-    async def timeline(self, name: Name, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
-        """Return record_seq, start_ms and end_ms of the recordings that touch [from_ms, to_ms).
+    async def timelines(
+        self, names: Sequence[Name], from_ms: int, to_ms: int
+    ) -> dict[Name, tuple[Rows, Rows]]:
+        """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
-        Where an archive removed one of them, each has the rows of its archives, else none. Unlike
-        `recordings_between` this reads indexes alone: a row a minute for a day is as many pages.
+        A recording is record_seq, start_ms and end_ms; where an archive removed one of them, each
+        has the rows of its archives, else none. All cameras of a station are asked for at once,
+        and unlike `recordings_between` this reads indexes alone: a row a minute for a day is as
+        many pages.
         """
-        r, a = recordings.c, archived.c
-        touching = await self._touching(name, from_ms, to_ms)
+        r, a, g = recordings.c, archived.c, gaps.c
+        by_pk = {await self._pk(*name): name for name in names}
+        found: dict[int, tuple[Rows, Rows]] = {pk: ([], []) for pk in by_pk}
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day)
-        rows = await self._rows(sa.select(*columns).where(*touching).order_by(r.record_seq))
-        if rows and await self._rows(
-            sa.select(a.record_seq)
-            .where(a.camera_pk == rows[0]["camera_pk"], a.removed_ms.is_not(None))
-            .where(a.record_seq.between(rows[0]["record_seq"], rows[-1]["record_seq"]))
-            .limit(1)
+        touching = self._touching(tuple(by_pk), from_ms, to_ms)
+        for row in await self._rows(sa.select(*columns).where(*touching).order_by(r.record_seq)):
+            found[row["camera_pk"]][0].append(row)
+        for row in await self._rows(
+            sa.select(gaps)
+            .where(g.camera_pk.in_(by_pk), g.start_ms < to_ms)
+            .where(sa.or_(g.end_ms.is_(None), g.end_ms > from_ms))
+            .order_by(g.start_ms)
         ):
-            return await self._with_archives(rows)
-        return [row | {"archives": []} for row in rows]
+            found[row["camera_pk"]][1].append(row)
+        shown = {pk: rows for pk, (rows, _) in found.items() if rows}
+        stretches = [
+            (a.camera_pk == pk)
+            & a.record_seq.between(rows[0]["record_seq"], rows[-1]["record_seq"])
+            for pk, rows in shown.items()
+        ]
+        removed = sa.select(a.camera_pk).where(
+            a.removed_ms.is_not(None), sa.or_(sa.false(), *stretches)
+        )
+        for row in await self._rows(removed.distinct()) if stretches else ():
+            pk = row["camera_pk"]
+            found[pk] = (await self._with_archives(shown[pk]), found[pk][1])
+        return {
+            by_pk[pk]: ([{"archives": []} | row for row in rows], ended)
+            for pk, (rows, ended) in found.items()
+        }
 
     async def recording_with_segment(self, name: Name, segment_no: int) -> dict[str, Any] | None:
         """Return the recording that holds a segment, with its archives."""
@@ -479,10 +503,11 @@ class Catalogue:
         async with self._single.connect() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
-    async def _touching(self, name: Name, from_ms: int, to_ms: int) -> list[sa.ColumnElement[bool]]:
+    @staticmethod
+    def _touching(pks: tuple[int, ...], from_ms: int, to_ms: int) -> list[sa.ColumnElement[bool]]:
         r, first_ms = recordings.c, from_ms - LONGEST_MS
         return [
-            r.camera_pk == await self._pk(*name),
+            r.camera_pk.in_(pks),
             r.day.between(first_ms // DAY_MS, to_ms // DAY_MS),
             r.start_ms < to_ms,
             r.start_ms > first_ms,

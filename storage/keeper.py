@@ -203,7 +203,12 @@ class Keeper:
         ):
             how.append(
                 await self._put_verified(
-                    key + ending, data, sha256, locked_until_ms, read_back=read_back
+                    key + ending,
+                    data,
+                    sha256,
+                    locked_until_ms,
+                    read_back=read_back,
+                    media_sha256=index.seal.sha256,
                 )
             )
         # 4. the row: from here on it may leave the spool
@@ -236,13 +241,23 @@ class Keeper:
         return True
 
     async def _put_verified(
-        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, *, read_back: bool
+        self,
+        key: str,
+        data: bytes,
+        sha256: str,
+        locked_until_ms: int | None,
+        *,
+        read_back: bool,
+        media_sha256: str | None = None,
     ) -> tuple[Put, str]:
-        """Put an object; return where it is, and how that is known."""
+        """Put an object; return where it is, and how that is known.
+
+        `media_sha256` is that of the recording to which it belongs.
+        """
         try:
             put = await self.archive.put(key, data, sha256, locked_until_ms)
         except ArchiveConflict as conflict:
-            if await self._is_another(key):
+            if await self._is_another(key, media_sha256):
                 raise Unkeepable(str(conflict)) from None
             # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
             # vouches for these bytes, and they would keep the right ones out.
@@ -258,16 +273,18 @@ class Keeper:
             raise ArchiveError(f"{key} {what} when it is read back")
         return put, ", ".join(filter(None, (put.verified, "read back")))
 
-    async def _is_another(self, key: str) -> bool:
-        """Say whether what the archive has under a key is a whole recording, so not ours."""
+    async def _is_another(self, key: str, media_sha256: str | None) -> bool:
+        """Say whether the archive has a whole recording under a key whose bytes are not ours.
+
+        Where the bytes are ours, a `.json` that is another was spoilt, though it can be read.
+        """
         base = key.rpartition(".")[0]
         try:
             index = parse_archive_document(await self.archive.get(base + ".json"))
         except (KeyError, TypeError, FormatError):
             return False
-        return index.seal is not None and index.seal.sha256 == await self.archive.sha256(
-            base + ".mp4"
-        )
+        found = await self.archive.sha256(base + ".mp4")
+        return index.seal is not None and index.seal.sha256 == found != media_sha256
 
     def _is_first_of_day(self, index: Index) -> bool:
         name, day = name_of(index), index.start_ms // DAY_MS

@@ -2,56 +2,102 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
+UPLOADER, PICTURES = "uploader.json", "pictures.json"
+
+
+@dataclass(slots=True)
+class _File:
+    """What is kept of a status file: of cameras only their state, which is asked for often."""
+
+    seen: tuple[int, int]  # inode and mtime of what was read
+    said: dict[str, Any] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether who wrote it is there; a clock that was set back leaves a time to come."""
+        written_ms = self.said.get("written_ms")
+        return (
+            isinstance(written_ms, int | float)
+            and abs(time.time() * 1000 - written_ms) <= STATUS_OLD_MS
+        )
 
 
 class SpoolStatus:
-    """What the recorders' and the uploader's status files say; read once a second at most."""
+    """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
     def __init__(self, spool: Path):
         self._directory = spool / "_status"
-        self._read_at = float("-inf")
-        self._cameras: dict[str, dict[str, Any]] = {}
-        self._recorders: dict[int, dict[str, Any]] = {}
-        self._uploader: dict[str, Any] | None = None
+        self._files: dict[str, _File] = {}
+        self.states: dict[str, str] = {}  # of "station/camera"
 
-    def camera(self, station: str, camera: str) -> dict[str, Any] | None:
-        """Return what a living recorder says of a camera."""
-        self._refresh()
-        return self._cameras.get(f"{station}/{camera}")
+    def refresh(self) -> Iterator[None]:
+        """Look at all files; yields after each, as many cameras make it long. What it found
+        counts when it has ended."""
+        states: dict[str, str] = {}
+        files: dict[str, _File] = {}
+        for path in sorted(self._directory.glob("*.json")):
+            if file := self._look(path):
+                files[path.name] = file
+                states |= file.states if file.alive else {}
+            yield
+        self._files, self.states = files, states
+
+    def _look(self, path: Path) -> _File | None:
+        known = self._files.get(path.name)
+        try:
+            stat = path.stat()
+            seen = (stat.st_ino, stat.st_mtime_ns)
+            if known and known.seen == seen:
+                return known
+            file = _File(seen, orjson.loads(path.read_bytes()))
+            cameras = file.said.pop("cameras", {}).items()
+            file.states = {
+                sys.intern(name): sys.intern(one["state"])
+                for name, one in cameras
+                if isinstance(one["state"], str)
+            }
+            return file
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None  # being replaced, or not ours
+
+    def cameras(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Yield all that each living recorder says of its cameras, by "station/camera"."""
+        for name, file in list(self._files.items()):
+            if file.states and file.alive:
+                try:
+                    yield orjson.loads((self._directory / name).read_bytes())["cameras"]
+                except (OSError, ValueError, TypeError, KeyError):
+                    continue
 
     def recorders(self) -> dict[int, dict[str, Any]]:
         """Return what the living recorders say of the spool's disk, by share."""
-        self._refresh()
-        return self._recorders
+        return {
+            int(share): file.said["spool"]
+            for name, file in self._files.items()
+            if (share := name.removeprefix("recorder-").removesuffix(".json")).isdigit()
+            and file.alive
+            and isinstance(file.said.get("spool"), dict)
+        }
 
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""
-        self._refresh()
-        return self._uploader
+        return self._said(UPLOADER)
 
-    def _refresh(self) -> None:
-        if time.monotonic() - self._read_at < 1:
-            return
-        self._read_at = time.monotonic()
-        self._cameras, self._recorders, self._uploader = {}, {}, None
-        for path in sorted(self._directory.glob("*.json")):
-            try:
-                record = orjson.loads(path.read_bytes())
-                # a clock that was set back leaves a time to come: that process is gone, too
-                if abs(time.time() * 1000 - record["written_ms"]) > STATUS_OLD_MS:
-                    continue
-                if path.name == "uploader.json":
-                    self._uploader = record
-                else:
-                    cameras = record["cameras"].items()
-                    self._cameras |= {k: v for k, v in cameras if isinstance(v["state"], str)}
-                    self._recorders[int(path.stem.rpartition("-")[2])] = record["spool"]
-            except (OSError, ValueError, TypeError, KeyError, AttributeError):
-                continue  # being replaced, or not ours
+    def pictures(self) -> dict[str, Any] | None:
+        """Return what a living picture process says."""
+        return self._said(PICTURES)
+
+    def _said(self, name: str) -> dict[str, Any] | None:
+        file = self._files.get(name)
+        return file.said if file and file.alive else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import random
 import time
@@ -27,7 +26,7 @@ from storage.archive import Archive, ArchiveError
 from storage.catalogue import Catalogue, InSpool, Name
 from storage.database import words
 from storage.disk import room
-from storage.files import replace_file
+from storage.files import replace_file, try_lock
 from storage.index import LONGEST_MS, Gap, Index
 from storage.keeper import LOOK_S, PAUSE_S, Keeper, Waiting
 from storage.retention import gap_object, retire
@@ -104,15 +103,11 @@ class Uploader:
         told = False
         while True:
             try:
-                lock = (self._spool / "_status" / "uploader.lock").open("wb")
+                if lock := try_lock(self._spool / "_status" / "uploader.lock"):
+                    return lock
             except OSError:  # no recorder has made the spool yet, or its disk is away
                 await asyncio.sleep(LOOK_S)
                 continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                lock.close()
             if not told:
                 told = True
                 log.warning("Another uploader works on this spool; waiting until it has ended")

@@ -4,9 +4,19 @@
 `views`     one reader per camera; the catalogue, which may come and go
 `hls`       playlists (RFC 8216): pure text from segments
 `live`      playlists and segments by HTTP, from the spool
+`pictures`  the latest picture of a camera, or a slate that says why there is none
 `archived`  segments that are no longer in the spool, through the catalogue from the archive
-`api`       stations, states, recordings and gaps as JSON
+`api`       the election, its regions, stations and their states as JSON
+`timeline`  recordings and gaps as JSON
+`wall`      which live cameras are shown with their pictures
+`share`     a list for players, oEmbed
+`openapi`   the description of the API
+`answers`   JSON with an ETag, problems, this site's address
+`places`    regions and districts, and how much of them is live
+`search`    finding stations while somebody types
+`folding`   one spelling for three languages and two alphabets
 `pages`     list of stations, one station
+`language`  which language a request is answered in, and the sentences of each
 `words`     what is said to people about a camera
 `status`    /healthz, /readyz, /metrics
 

@@ -1,172 +1,202 @@
-"""The JSON that pages and other programs use; errors are problems as RFC 9457 says."""
+"""The JSON that pages and other programs use: the election, its regions, stations and pictures.
+
+All of it is answered from memory. Every address is described in `openapi`.
+"""
 
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from config.model import Camera, Station
-from storage.catalogue import CatalogueError
-from storage.index import Gap
-from streaming.views import VIEWS, Views, moment
-from streaming.words import CAUSES, LANGUAGE, why_no_picture
+from streaming.answers import MOST_PAGE, answer, whole_number
+from streaming.language import language, say, translate
+from streaming.places import NO_NAME, Area, Places
+from streaming.views import VIEWS, Views
+from streaming.wall import MOST_WALL, WALL
+from streaming.words import why_no_picture
 
-PAGE = 100
-MAX_QUERY = 100
-MAX_TIMELINE_MS = 7 * 86_400_000
-LATEST_MS = 253_402_300_800_000  # the year 10000
-CACHE = {"Cache-Control": "public, max-age=2"}
+MOST_QUERY = 200  # characters
 
 routes = web.RouteTableDef()
 
 
+@routes.get("/api/v1/election")
+async def election(request: web.Request) -> web.StreamResponse:
+    """Describe the election, and how much of it is live, by region."""
+    views, lang = request.app[VIEWS], language(request)
+    told, places = views.config.election, views.places
+    hours = told.polling_hours
+    data = {
+        "id": told.id,
+        "name": told.name.in_(lang),
+        "date": told.date.isoformat(),
+        "time_zone": told.time_zone,
+        "polling_hours": hours and {"from": f"{hours.start:%H:%M}", "to": f"{hours.end:%H:%M}"},
+        "windows": [{"from_ms": w.start_ms, "to_ms": w.end_ms} for w in places.windows],
+        **places.tally.as_dict(),
+        "regions": [area_dict(lang, area) for area in places.regions.values()],
+    }
+    return answer(request, data, now_ms=int(time.time() * 1000))
+
+
+@routes.get("/api/v1/regions/{region}")
+async def region(request: web.Request) -> web.StreamResponse:
+    """Describe a region, and how much of it is live, by district."""
+    lang = language(request)
+    found = request.app[VIEWS].places.regions.get(request.match_info["region"])
+    if found is None:
+        raise web.HTTPNotFound(text=say(request, "There is no such region."))
+    districts = [area_dict(lang, area) for area in found.districts.values()]
+    return answer(request, area_dict(lang, found) | {"districts": districts})
+
+
+def area_dict(lang: str, area: Area) -> dict[str, Any]:
+    """Return a region or a district as JSON, with its numbers."""
+    name = translate(lang, "Without a name") if area.id == NO_NAME else area.name.in_(lang)
+    return {"id": area.id, "name": name, **area.tally.as_dict()}
+
+
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
-    """List stations: `q` searches, `after` (a station id) and `limit` page."""
-    views = request.app[VIEWS]
-    page, following = find_stations(request)
-    found = [described(views, s) for s in page]
-    return web.json_response({"stations": found, "next_after": following}, headers=CACHE)
+    """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
+    views, lang = request.app[VIEWS], language(request)
+    found = find_stations(request)
+    data: dict[str, Any] = {
+        "stations": [described(views, lang, s) for s in found.page],
+        "total": found.total,
+        "next_after": found.next_after,
+    }
+    if found.suggestions:
+        data["suggestions"] = [described(views, lang, s) for s in found.suggestions]
+    return answer(request, data)
 
 
-def find_stations(request: web.Request) -> tuple[list[Station], str | None]:
-    """Return the page of stations that `q`, `after` and `limit` ask for, and the next `after`.
+class Found:
+    """A page of stations, how many there are on all pages, and what continues it.
 
-    Raises 400 in words.
+    `suggestions` are near ones where a search finds none.
     """
-    query = request.query.get("q", "").strip()[:MAX_QUERY].casefold()
-    try:
-        limit = min(PAGE, max(1, int(request.query.get("limit", PAGE))))
-    except ValueError:
-        raise web.HTTPBadRequest(text="'limit' is not a whole number.\n") from None
-    found: list[Station] = list(request.app[VIEWS].config.stations)
-    after = request.query.get("after")
-    if after is not None:
-        at = next((n for n, s in enumerate(found, 1) if s.id == after), None)
-        if at is None:
-            raise web.HTTPBadRequest(text="'after' is not the id of a station.\n")
-        found = found[at:]
-    page: list[Station] = []
-    for station in found:
-        if not query or query in _searched(station):
-            if len(page) == limit:
-                return page, page[-1].id
-            page.append(station)
-    return page, None
+
+    def __init__(self, places: Places, page: Sequence[int], total: int, more: bool):
+        self.page = [places.stations[place] for place in page]
+        self.total = total
+        self.next_after = self.page[-1].id if more else None
+        self.suggestions: list[Station] = []
+
+
+def find_stations(request: web.Request) -> Found:
+    """Return the page of stations that a request asks for; raises 400 and 404 in words."""
+    views, asked = request.app[VIEWS], request.query
+    places = views.places
+    query, limit = asked.get("q", ""), whole_number(request, "limit", MOST_PAGE, 1, MOST_PAGE)
+    if len(query) > MOST_QUERY:
+        text = say(request, "A search has at most %(most)s characters.", most=MOST_QUERY)
+        raise web.HTTPBadRequest(text=text)
+    live = whole_number(request, "live", 0, 0, 1)
+    chosen: Sequence[int] = places.search.find(query)
+    if area := _area(request, places):
+        inside = set(area)
+        chosen = [place for place in chosen if place in inside]
+    rest = chosen
+    if after := asked.get("after"):
+        try:
+            rest = chosen[chosen.index(places.place[after]) + 1 :]
+        except (KeyError, ValueError):
+            text = say(request, "'after' is not from an answer to this search.")
+            raise web.HTTPBadRequest(text=text) from None
+    if live:
+        rest = [place for place in rest if places.live[place]]
+    total = sum(places.live[place] > 0 for place in chosen) if live else len(chosen)
+    found = Found(places, rest[:limit], total, len(rest) > limit)
+    if not chosen and query:
+        found.suggestions = [places.stations[place] for place in places.search.suggest(query)]
+    return found
+
+
+def _area(request: web.Request, places: Places) -> list[int]:
+    """Return the stations of the region and the district asked for; none where none is."""
+    region, district = request.query.get("region"), request.query.get("district")
+    areas = list(places.regions.values())
+    if region is not None:
+        areas = [area for area in areas if area.id == region]
+    if district is not None:
+        areas = [area for r in areas for area in r.districts.values() if area.id == district]
+    elif region is None:
+        return []
+    if not areas:
+        raise web.HTTPNotFound(text=say(request, "There is no such region or district."))
+    return [place for area in areas for place in area.places]
+
+
+@routes.get("/api/v1/wall")
+async def wall(request: web.Request) -> web.StreamResponse:
+    """Return some live cameras of many regions with their pictures; others every ten seconds."""
+    views, lang = request.app[VIEWS], language(request)
+    limit = whole_number(request, "limit", 12, 1, MOST_WALL)
+    shown = [
+        {
+            "station": station.id,
+            "number": station.number,
+            "name": station.name.in_(lang),
+            "camera": camera.id,
+            "title": camera.title.in_(lang),
+            "picture": picture_url(station, camera),
+        }
+        for station, camera in request.app[WALL].shown(views, limit)
+    ]
+    return answer(request, {"wall": shown})
 
 
 @routes.get("/api/v1/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
-    views = request.app[VIEWS]
-    return web.json_response(with_words(views, views.station(request)), headers=CACHE)
+    views, lang = request.app[VIEWS], language(request)
+    return answer(request, with_words(views, lang, views.station(request)))
 
 
-@routes.get("/api/v1/stations/{station}/timeline")
-async def timeline(request: web.Request) -> web.StreamResponse:
-    """Return recordings and gaps of a station's cameras between `from` and `to`."""
-    views = request.app[VIEWS]
-    found = views.station(request)
-    now_ms = int(time.time() * 1000)
-    to_ms = moment(request, "to")
-    to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
-    from_ms = moment(request, "from")
-    from_ms = to_ms - 3_600_000 if from_ms is None else from_ms
-    if from_ms >= to_ms:
-        raise web.HTTPBadRequest(text="'to' is not after 'from'.\n")
-    if to_ms - from_ms > MAX_TIMELINE_MS:
-        raise web.HTTPBadRequest(text="The stretch is longer than 7 days: ask in parts.\n")
-    cameras, complete = [], True
-    for camera in found.cameras:
-        try:
-            rows, gaps = await _catalogued(views, found, camera, from_ms, to_ms)
-        except CatalogueError:  # what the spool has is still true
-            rows, gaps, complete = {}, {}, False
-        view = views.view(found.id, camera.id)
-        for _, index in view.recordings(from_ms, to_ms):
-            if index.segments and index.start_ms < to_ms:
-                seq = index.header.record_seq
-                rows[seq] = {"record_seq": seq, "start_ms": index.start_ms, "end_ms": index.end_ms}
-        gaps |= {g.gap_no: _gap(g) for g in view.gaps(from_ms, to_ms)}
-        cameras.append(
-            _camera(views, found, camera)
-            | {"words": why_no_picture(views, found, camera)}
-            | {"recordings": [rows[n] for n in sorted(rows)]}
-            | {"gaps": [gaps[n] for n in sorted(gaps)]}
-        )
-    answer = {"station": found.id, "now_ms": now_ms, "from_ms": from_ms, "to_ms": to_ms}
-    return web.json_response(answer | {"complete": complete, "cameras": cameras}, headers=CACHE)
-
-
-async def _catalogued(
-    views: Views, station: Station, camera: Camera, from_ms: int, to_ms: int
-) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
-    name = views.name(station, camera.id)
-    rows = await views.ask(lambda c: c.timeline(name, from_ms, to_ms)) or []
-    gaps = await views.ask(lambda c: c.gaps_between(name, from_ms, to_ms)) or []
-    return (
-        {r["record_seq"]: _recording(r) for r in rows},
-        {g["gap_no"]: _gap(Gap.from_dict(g)) for g in gaps},
-    )
-
-
-def _recording(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
-    told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
-    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
-        last = max(row["archives"], key=lambda a: a["removed_ms"])
-        told |= {"removed_ms": last["removed_ms"], "removed_reason": last["removed_reason"]}
-    return told
-
-
-def described(views: Views, station: Station) -> dict[str, Any]:
+def described(views: Views, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, with the state of each camera and the number that are live."""
-    cameras = [_camera(views, station, c) for c in station.cameras]
+    cameras = [camera_dict(views, lang, station, c) for c in station.cameras]
+    live = [c for c, row in zip(station.cameras, cameras, strict=True) if is_live(row)]
     return {
         "id": station.id,
         "number": station.number,
-        "name": station.name.in_(LANGUAGE),
-        "region": station.region.in_(LANGUAGE),
-        "district": station.district.in_(LANGUAGE),
-        "address": station.address.in_(LANGUAGE),
+        "name": station.name.in_(lang),
+        "region": station.region.in_(lang),
+        "district": station.district.in_(lang),
+        "address": station.address.in_(lang),
         "time_zone": station.time_zone,
+        "latitude": station.latitude,
+        "longitude": station.longitude,
         "cameras": cameras,
-        "live": sum(c["state"] == "recording" for c in cameras),
+        "live": len(live),
+        "picture": picture_url(station, live[0]) if live else None,
     }
 
 
-def with_words(views: Views, station: Station) -> dict[str, Any]:
+def with_words(views: Views, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, saying of each camera why it has no picture."""
-    answer = described(views, station)
-    for camera, row in zip(station.cameras, answer["cameras"], strict=True):
-        row["words"] = why_no_picture(views, station, camera)
-    return answer
+    data = described(views, lang, station)
+    for camera, row in zip(station.cameras, data["cameras"], strict=True):
+        row["words"] = why_no_picture(views, lang, station, camera)
+    return data
 
 
-def _camera(views: Views, station: Station, camera: Camera) -> dict[str, Any]:
+def camera_dict(views: Views, lang: str, station: Station, camera: Camera) -> dict[str, Any]:
+    """Return a camera as JSON, with what its recorder does now."""
     state = views.state(station, camera)
-    return {"id": camera.id, "title": camera.title.in_(LANGUAGE), "state": state}
+    return {"id": camera.id, "title": camera.title.in_(lang), "state": state}
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
-    shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
-    return shown | {"words": CAUSES[gap.cause]}
+def is_live(camera: dict[str, Any]) -> bool:
+    """Tell whether a camera, as JSON, is being recorded."""
+    return bool(camera["state"] == "recording")
 
 
-def _searched(station: Station) -> str:
-    texts = [station.id, station.number]
-    for text in (station.name, station.region, station.district, station.address):
-        texts += [t for t in (text.kk, text.ru, text.en) if t]
-    return "\n".join(texts).casefold()
-
-
-def problem(status: int, detail: str) -> web.Response:
-    """Return an error as RFC 9457 says."""
-    return web.json_response(
-        {"title": HTTPStatus(status).phrase, "status": status, "detail": detail.strip()},
-        status=status,
-        content_type="application/problem+json",
-    )
+def picture_url(station: Station, camera: Camera) -> str:
+    """Return the address of a camera's small picture, on this site."""
+    return f"/live/{station.id}/{camera.id}/thumb.jpg"

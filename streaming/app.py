@@ -13,11 +13,14 @@ from typing import Any
 import structlog
 from aiohttp import web, web_response
 
-from config.model import Config
+from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
-from streaming import api, archived, live, pages, status
+from streaming import api, archived, live, openapi, pages, pictures, share, status, timeline
+from streaming.answers import problem
+from streaming.language import language_headers, say, sentences
 from streaming.views import VIEWS, Views
+from streaming.wall import WALL, Wall
 
 STOP_S = 5.0
 CSP = (
@@ -30,6 +33,8 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
+PARTS = (live, pictures, api, timeline, share, openapi, pages, status)
+MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -63,12 +68,15 @@ def create_app(
     config: Config, catalogue: Catalogue | None, archives: Sequence[Archive]
 ) -> web.Application:
     """Return the application; the caller closes catalogue and archives."""
+    for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
+        sentences(lang)
     app = web.Application(middlewares=[status.measure, _errors])
     app[VIEWS] = Views(config, catalogue, archives)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[live.TEXTS] = live.Texts()
     app[archived.INDEXES] = OrderedDict()
-    for part in (live, api, pages, status):
+    app[WALL] = Wall()
+    for part in PARTS:
         app.add_routes(part.routes)
     app.router.add_static("/static/", pages.HERE / "static")
     app.router.add_get("/static/hls.mjs", _hls_js)
@@ -86,24 +94,45 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
     try:
+        if _tells_what_is_live(request.path):
+            await request.app[VIEWS].fresh()
         response: web.StreamResponse = await handler(request)
         return response
     except web.HTTPException as answer:
         if request.path.startswith("/api/") and answer.status >= 400:
-            said = api.problem(answer.status, answer.text or answer.reason)
+            said = problem(answer.status, _words(request, answer))
             said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
             return said
+        if answer.text and not answer.text.endswith("\n"):
+            answer.text += "\n"
         raise
     except Exception:
         log.exception("A request failed", route=str(request.match_info.route.resource))
-        text = "This is a fault of the server; it has been noted.\n"
+        text = say(request, "This is a fault of the server; it has been noted.")
         if request.path.startswith("/api/"):
-            return api.problem(500, text)
-        return web.Response(status=500, text=text)
+            return problem(500, text)
+        return web.Response(status=500, text=text + "\n")
+
+
+def _tells_what_is_live(path: str) -> bool:
+    """Tell whether an answer says what recorders do; video and health must not wait for that."""
+    if path.startswith("/live/"):
+        return path.endswith(".jpg")
+    return not path.startswith(("/static/", "/healthz", "/readyz"))
+
+
+def _words(request: web.Request, answer: web.HTTPException) -> str:
+    """Return what an error says; aiohttp's own answers are numbers, not words."""
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        return say(request, "This address answers GET and HEAD only.")
+    if not answer.text or answer.text.startswith(f"{answer.status}: "):
+        return say(request, "There is nothing at this address.")
+    return answer.text
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
+    headers.update(language_headers(request))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
     if response.status >= 400:  # a segment that is not there yet will be
@@ -118,6 +147,11 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers.setdefault("Cache-Control", "no-cache")
 
 
+def make_runner(app: web.Application) -> web.AppRunner:
+    """Return what runs the application; requests in flight are finished within 5 s."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S, max_line_size=MOST_LINE)
+
+
 async def serve(config: Config) -> None:
     """Serve until cancelled; requests in flight are finished within 5 s.
 
@@ -126,7 +160,7 @@ async def serve(config: Config) -> None:
     archives = [open_archive(a) for a in config.archives]
     app = create_app(config, None, archives)
     app.cleanup_ctx.append(_catalogue)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
+    runner = make_runner(app)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.web.host, config.web.port, reuse_port=True)

@@ -16,8 +16,10 @@ import structlog
 from aiohttp import web
 
 from storage.view import CameraView
+from streaming.answers import not_modified
 from streaming.archived import Part, archived_init, archived_segment
 from streaming.hls import LIVE_MOST, Listed, live_window, playlist
+from streaming.language import say
 from streaming.views import VIEWS, moment
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -76,7 +78,8 @@ async def index(request: web.Request) -> web.StreamResponse:
     listed = live_window(view.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
-            text="This camera has not been recorded yet; ask again.\n", headers={"Retry-After": "2"}
+            text=say(request, "This camera has not been recorded yet; ask again."),
+            headers={"Retry-After": "2"},
         )
     return _playlist(request, (*name, None), listed, False)
 
@@ -88,23 +91,31 @@ def _rewind(
     rewind_s = request.app[VIEWS].config.rewind_s
     from_ms, to_ms = moment(request, "from"), moment(request, "to")
     if from_ms is None:
-        raise web.HTTPBadRequest(text="'from' is missing: write from=2026-11-29T09:40:00Z\n")
+        text = say(request, "'from' is missing: write from=2026-11-29T09:40:00Z")
+        raise web.HTTPBadRequest(text=text)
     if to_ms is not None and to_ms <= from_ms:
-        raise web.HTTPBadRequest(text="'to' is not after 'from'.\n")
+        raise web.HTTPBadRequest(text=say(request, "'to' is not after 'from'."))
     if from_ms > now_ms:
-        raise web.HTTPNotFound(text="'from' is in the future.\n")
+        raise web.HTTPNotFound(text=say(request, "'from' is in the future."))
     if from_ms < now_ms - rewind_s * 1000:
-        raise web.HTTPNotFound(
-            text=f"'from' is before the rewind window, which is the last {rewind_s / 3600:g} h.\n"
+        text = say(
+            request,
+            "'from' is before the rewind window, which is the last %(hours)s h.",
+            hours=f"{rewind_s / 3600:g}",
         )
+        raise web.HTTPNotFound(text=text)
     listed = view.between(from_ms, now_ms if to_ms is None else to_ms)
     if not listed:
-        raise web.HTTPNotFound(text="Nothing was recorded in this stretch.\n")
+        raise web.HTTPNotFound(text=say(request, "Nothing was recorded in this stretch."))
     if len(listed) > MAX_REWIND_SEGMENTS:
-        raise web.HTTPBadRequest(
-            text=f"This stretch has {len(listed)} segments, and a playlist at most "
-            f"{MAX_REWIND_SEGMENTS}: ask for a shorter one with 'to'.\n"
+        text = say(
+            request,
+            "This stretch has %(count)s segments, and a playlist at most %(most)s:"
+            " ask for a shorter one with 'to'.",
+            count=len(listed),
+            most=MAX_REWIND_SEGMENTS,
         )
+        raise web.HTTPBadRequest(text=text)
     # 6.2.1: a VOD playlist never changes and an EVENT playlist only grows. The segment that holds
     # 'to' is written some seconds after it; who watched the stretch grow sees it end as an EVENT.
     settled = to_ms is not None and to_ms < now_ms - SETTLED_MS
@@ -122,7 +133,7 @@ def _playlist(
         "ETag": text.etag,
         "Last-Modified": formatdate(listed[-1][1].end_ms / 1000, usegmt=True),
     }
-    if _not_modified(request, text.etag):
+    if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
 
@@ -194,7 +205,7 @@ async def _immutable(
     cannot be read."""
     etag = f'"{part.sha256}"'
     headers = {"Cache-Control": IMMUTABLE, "ETag": etag, "Accept-Ranges": "bytes"}
-    if _not_modified(request, etag):
+    if not_modified(request, etag):
         return web.Response(status=304, headers=headers)
     status, wanted = 200, range(part.length)
     try:
@@ -211,8 +222,3 @@ async def _immutable(
     if (data := await part.read(wanted.start, len(wanted))) is None:
         return None
     return web.Response(status=status, body=data, content_type=content_type, headers=headers)
-
-
-def _not_modified(request: web.Request, etag: str) -> bool:
-    tags = request.if_none_match or ()
-    return any(t.value == "*" or f'"{t.value}"' == etag for t in tags)

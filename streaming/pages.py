@@ -8,8 +8,8 @@ import jinja2
 from aiohttp import web
 
 from streaming.api import described, find_stations, with_words
+from streaming.language import language
 from streaming.views import VIEWS
-from streaming.words import LANGUAGE
 
 HERE = Path(__file__).parent
 HLS_JS = HERE / "node_modules" / "hls.js" / "dist" / "hls.light.min.mjs"
@@ -26,7 +26,7 @@ _templates.install_null_translations(newstyle=True)  # type: ignore[attr-defined
 
 def _page(request: web.Request, name: str, status: int = 200, **values: object) -> web.Response:
     election = request.app[VIEWS].config.election
-    text = _templates.get_template(name).render(lang=LANGUAGE, election=election, **values)
+    text = _templates.get_template(name).render(lang=language(request), election=election, **values)
     return web.Response(text=text, content_type="text/html", status=status)
 
 
@@ -34,13 +34,13 @@ def _page(request: web.Request, name: str, status: int = 200, **values: object) 
 async def home(request: web.Request) -> web.StreamResponse:
     """List the stations; `q` searches."""
     views = request.app[VIEWS]
-    found, following = find_stations(request)
+    found = find_stations(request)
     return _page(
         request,
         "home.html",
-        stations=[described(views, s) for s in found],
+        stations=[described(views, language(request), s) for s in found.page],
         query=request.query.get("q", ""),
-        following=following,
+        following=found.next_after,
     )
 
 
@@ -51,4 +51,4 @@ async def station(request: web.Request) -> web.StreamResponse:
     found = views.stations.get(request.match_info["station"])
     if found is None:
         return _page(request, "missing.html", 404)
-    return _page(request, "station.html", station=with_words(views, found))
+    return _page(request, "station.html", station=with_words(views, language(request), found))

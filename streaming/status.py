@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from config.model import Camera, Station
 from storage.catalogue import CatalogueError
 from storage.disk import examine, seconds_left
 from streaming.views import VIEWS, Views
@@ -38,12 +40,21 @@ CAMERA_NUMBERS = (
     ("frames", "pictures", "Pictures received since the recorder started"),
     ("runs", "runs", "Runs begun since the recorder started"),
     ("retries", "retries", "Sessions that ended since the recorder started"),
-    ("silence", "silence_seconds", "Since the last picture arrived"),
+    ("last_arrival_ms", "silence_seconds", "Since the last picture arrived"),
 )
+STATIONS_A_PIECE = 100
+_NOTHING = (None,) * len(CAMERA_NUMBERS)
 UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
     ("catalogue_ok", "1 while the catalogue takes rows"),
+)
+PICTURE_NUMBERS = (
+    ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
+    ("made_total", "Pictures made since the picture process started"),
+    ("failures_total", "Pictures that could not be made since then"),
+    ("cpu_seconds_total", "Its CPU time since then"),
+    ("left_out", "Cameras left out because a picture of theirs ended the process"),
 )
 SPOOL_NUMBERS = (
     ("ok", "1 while the spool is there and takes recordings"),
@@ -65,34 +76,15 @@ ARCHIVE_NUMBERS = (
 
 
 class StatusCollector(Collector):
-    """Turns the status files of recorders and uploader into metrics, when asked."""
+    """Turns what the status files say of all but cameras into metrics, when asked."""
 
     def __init__(self, views: Views):
         self._views = views
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics of cameras and uploader."""
-        labels = ["station", "camera"]
-        state = GaugeMetricFamily(
-            "kuager_camera_state", "1 for what it does", labels=[*labels, "state"]
-        )
-        families = {
-            key: GaugeMetricFamily(f"kuager_camera_{name}", text, labels=labels)
-            for key, name, text in CAMERA_NUMBERS
-        }
-        for station in self._views.config.stations:
-            for camera in station.cameras:
-                names = [station.id, camera.id]
-                said = self._views.status.camera(*names) or {}
-                now = said.get("state", "unknown")
-                for one in STATES:
-                    state.add_metric([*names, one], float(now == one))
-                said = said | {"silence": _age_s(said.get("last_arrival_ms"))}
-                for key, family in families.items():
-                    _add(family, names, said.get(key))
-        yield state
-        yield from families.values()
+        """Yield all metrics of spool, uploader and archives."""
         yield from self._spool()
+        yield from self._pictures()
         uploader = self._views.status.uploader()
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
         up.add_metric([], float(uploader is not None))
@@ -108,6 +100,22 @@ class StatusCollector(Collector):
                 for name, said in archives.items():
                     oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
                     _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
+                yield number
+
+    def _pictures(self) -> Iterator[Metric]:
+        said = self._views.status.pictures()
+        up = GaugeMetricFamily("kuager_pictures_up", "1 while a picture process is running")
+        up.add_metric([], float(said is not None))
+        yield up
+        if said is not None:
+            left_out = said.get("left_out")
+            said = said | {
+                "oldest_seconds": _age_s(said.get("oldest_ms")),
+                "left_out": len(left_out) if isinstance(left_out, list) else None,
+            }
+            for key, text in PICTURE_NUMBERS:
+                number = _family(f"kuager_pictures_{key}", text, [])
+                _add(number, [], said.get(key))
                 yield number
 
     def _spool(self) -> Iterator[Metric]:
@@ -156,6 +164,52 @@ def make_registry(views: Views) -> CollectorRegistry:
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 
 
+def camera_lines(views: Views) -> Iterator[bytes]:
+    """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
+    long, and others want answers. Ids need no escaping in labels."""
+    said: dict[str, tuple[object, ...]] = {}
+    for cameras in views.status.cameras():
+        for name, one in cameras.items():
+            silence_s = _age_s(one.get("last_arrival_ms"))
+            said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
+        yield b""
+    stations = views.config.stations
+    groups = [stations[n : n + STATIONS_A_PIECE] for n in range(0, len(stations), STATIONS_A_PIECE)]
+    yield _head("kuager_camera_state", "1 for what it does")
+    for group in groups:
+        yield "".join(
+            f'kuager_camera_state{{{_labels(s, c)},state="{state}"}} {now == state:d}\n'
+            for s in group
+            for c in s.cameras
+            for now in (views.state(s, c),)
+            for state in STATES
+        ).encode()
+    for n, (_, key, text) in enumerate(CAMERA_NUMBERS):
+        yield _head(f"kuager_camera_{key}", text)
+        for group in groups:
+            yield "".join(
+                f"kuager_camera_{key}{{{_labels(s, c)}}} {value}\n"
+                for s in group
+                for c in s.cameras
+                for value in (said.get(f"{s.id}/{c.id}", _NOTHING)[n],)
+                if isinstance(value, int | float)
+            ).encode()
+
+
+def _labels(station: Station, camera: Camera) -> str:
+    return f'station="{station.id}",camera="{camera.id}"'
+
+
+def _head(name: str, text: str) -> bytes:
+    return f"# HELP {name} {text}\n# TYPE {name} gauge\n".encode()
+
+
+def exposition(registry: CollectorRegistry, views: Views) -> Iterator[bytes]:
+    """Yield all metrics in the Prometheus text format, in pieces."""
+    yield generate_latest(registry)
+    yield from camera_lines(views)
+
+
 @web.middleware
 async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
     """Count and time every request by its route."""
@@ -200,5 +254,11 @@ async def readyz(request: web.Request) -> web.StreamResponse:
 @routes.get("/metrics")
 async def metrics(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format."""
-    body = generate_latest(request.app[REGISTRY])
-    return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
+    response = web.StreamResponse(headers={"Content-Type": "text/plain; version=0.0.4"})
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for piece in exposition(request.app[REGISTRY], request.app[VIEWS]):
+            await response.write(piece)
+            await asyncio.sleep(0)
+    await response.write_eof()
+    return response

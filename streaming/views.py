@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -17,10 +17,13 @@ from storage.archive import Archive
 from storage.catalogue import Catalogue, CatalogueError, Name
 from storage.status import SpoolStatus
 from storage.view import CameraView
+from streaming.language import say
+from streaming.places import Places
 
 ASK_S = 5.0  # a catalogue that does not answer in this time is away
 KEPT_SEGMENTS = 1_000_000  # index lines in memory, about 0.4 kB each, before the oldest are dropped
 TRIM_S = 2.0
+FRESH_S, STALE_S = 1.5, 4.0  # status files are looked at this often; older is waited for
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -36,28 +39,59 @@ class Views:
     archives: Sequence[Archive]
     away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
+    places: Places = field(init=False)
     status: SpoolStatus = field(init=False)
+    _looked: float = float("-inf")
+    _looking: asyncio.Task[None] | None = None
     _views: dict[tuple[str, str], CameraView] = field(default_factory=dict)
     _trimmed: float = 0.0
 
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
+        self.places = Places(self.config)
         self.status = SpoolStatus(self.config.spool)
+
+    async def fresh(self) -> None:
+        """Have what the status files say, a second or so old; thousands of cameras take some
+        milliseconds, in which others are answered with what was known before."""
+        age_s = time.monotonic() - self._looked
+        if age_s < FRESH_S:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        if age_s >= STALE_S:
+            await asyncio.shield(self._looking)
+
+    async def _look(self) -> None:
+        for _ in self.look():
+            await asyncio.sleep(0)
+
+    def look(self) -> Iterator[None]:
+        """Look at the status files and count what is live, in small steps."""
+        yield from self.status.refresh()
+        yield from self.places.count(self.status.states)
+        self._looked = time.monotonic()
 
     def station(self, request: web.Request) -> Station:
         """Return the station that a request names; raises 404 for one that is not configured."""
         station = self.stations.get(request.match_info["station"])
         if station is None:
-            raise web.HTTPNotFound(text="There is no such station.\n")
+            raise web.HTTPNotFound(text=say(request, "There is no such station."))
         return station
 
     def camera(self, request: web.Request) -> tuple[Name, CameraView]:
         """Return the camera that a request names; raises 404 for one that is not configured."""
+        station, camera = self.station_and_camera(request)
+        return self.name(station, camera.id), self.view(station.id, camera.id)
+
+    def station_and_camera(self, request: web.Request) -> tuple[Station, Camera]:
+        """Return what a request names; raises 404 for what is not configured."""
         station = self.station(request)
-        camera = request.match_info["camera"]
-        if not any(c.id == camera for c in station.cameras):
-            raise web.HTTPNotFound(text=f"Station {station.id} has no such camera.\n")
-        return self.name(station, camera), self.view(station.id, camera)
+        for camera in station.cameras:
+            if camera.id == request.match_info["camera"]:
+                return station, camera
+        text = say(request, "Station %(station)s has no such camera.", station=station.id)
+        raise web.HTTPNotFound(text=text)
 
     def name(self, station: Station, camera: str) -> Name:
         """Return what the catalogue calls a camera."""
@@ -85,8 +119,7 @@ class Views:
 
     def state(self, station: Station, camera: Camera) -> str:
         """Return what a camera's recorder does now; `unknown` where none is alive."""
-        said = self.status.camera(station.id, camera.id)
-        return said["state"] if said else "unknown"
+        return self.status.states.get(f"{station.id}/{camera.id}", "unknown")
 
     async def ask(self, question: Callable[[Catalogue], Awaitable[T]]) -> T | None:
         """Ask the catalogue, None without one; raises CatalogueError when it does not answer."""
@@ -125,5 +158,9 @@ def moment(request: web.Request, name: str) -> int | None:
         return (at - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise web.HTTPBadRequest(
-            text=f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC.\n"
+            text=say(
+                request,
+                "'%(name)s' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC.",
+                name=name,
+            )
         ) from None

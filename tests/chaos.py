@@ -30,9 +30,11 @@ from storage.archive import open_archive
 from storage.catalogue import Catalogue
 from storage.fsck import Fsck
 from storage.gaps import read_gaps
-from storage.index import parse_archive_document
+from storage.index import LONGEST_MS, parse_archive_document
 from storage.keeper import PARALLEL
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
+
+ALTERED = "An archived recording was altered later"  # the uploader's words
 
 Seen = dict[tuple[str, int], str]  # camera and segment_no -> SHA-256 of its bytes
 
@@ -84,6 +86,8 @@ class Chaos:
                 self._process("kuager", *self._role("uploader")) as uploader,
             ):
                 await self._all_archived(uploader.pid)
+                if not self.away_min:
+                    await self._last_looks()
         await self._check()
         return not self.wrong
 
@@ -267,6 +271,20 @@ class Chaos:
                 if said["pid"] == pid and said["archives"]["archive"]["backlog_recordings"] == 0:
                     return
         self.wrong.append("not everything was archived within 300 s")
+
+    async def _last_looks(self) -> None:
+        """Wait until all but each camera's newest recording had its last look and left the spool.
+
+        A write that was on its way when its uploader died may spoil what the next one verified.
+        """
+        spool, until = self.folder / "spool/s", time.monotonic() + LONGEST_MS / 1000 + 180
+        while any(len(list((spool / n).glob("*/*.jsonl"))) > 1 for n in self.names):
+            if time.monotonic() > until:
+                self.wrong.append("not everything left the spool")
+                return
+            await asyncio.sleep(3)
+        said = [path.read_text().count(ALTERED) for path in self.folder.glob("kuager*.log")]
+        print(f"altered by late writes, found by the last look and put right: {sum(said)}")
 
     # -- checking ------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
         every = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
         assert [r["record_seq"] for r in every] == list(range(1, len(every) + 1))
         assert len(every) >= 4
-        shown = await catalogue.timeline(NAME, UTC0, UTC0 + 10**9)
+        shown, between = (await catalogue.timelines([NAME], UTC0, UTC0 + 10**9))[NAME]
         told = ("record_seq", "start_ms", "end_ms")
         assert [[r[k] for k in told] for r in shown] == [[r[k] for k in told] for r in every]
         second = every[1]
@@ -50,6 +50,10 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
         assert await catalogue.recording_with_segment(NAME, 141) is None
         assert (await catalogue.recording_of_run(NAME, 2) or {})["run_no"] == 2
         (gap,) = await catalogue.gaps_between(NAME, UTC0, UTC0 + 10**9)
+        assert between == [gap]
+        other = (*NAME[:2], "other")
+        both = await catalogue.timelines([other, NAME], UTC0, UTC0 + 10**9)
+        assert both == {other: ([], []), NAME: (shown, between)}
         assert (gap["start_ms"], gap["end_ms"]) == (UTC0 + 140_000, UTC0 + 150_000)
     finally:
         await catalogue.close()
@@ -124,9 +128,10 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         assert await due() == [n for n in free if n not in (1, 2)]
         (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
         assert row["archives"][0]["removed_reason"] == "its time has come"
-        (shown,) = await catalogue.timeline(NAME, every[0].start_ms, UTC0 + 1)
+        ((shown,), _) = (await catalogue.timelines([NAME], every[0].start_ms, UTC0 + 1))[NAME]
         assert shown["archives"] == row["archives"]
-        (other,) = await catalogue.timeline(NAME, second.start_ms, second.start_ms + 1)
+        at = second.start_ms
+        ((other,), _) = (await catalogue.timelines([NAME], at, at + 1))[NAME]
         assert other["archives"] == []  # nothing was removed
     finally:
         await catalogue.close()

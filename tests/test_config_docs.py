@@ -64,6 +64,7 @@ def test_defaults_are_as_told(tmp_path: Path) -> None:
     assert config.spool_limits.warn_s == (24 * 3600, 6 * 3600, 2 * 3600)
     assert told["rewind"] == "24h"
     assert config.rewind_s == 24 * 3600
+    assert told["pictures"] == f"{config.pictures_s}s"
     assert told["listen"] == f"{config.web.host}:{config.web.port}"
     assert told["processes"] == str(config.web.processes)
     assert told["database"].split("`")[0] == Path(config.database_url).name

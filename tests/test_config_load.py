@@ -77,6 +77,8 @@ def test_a_bucket(tmp_path: Path, more: str) -> None:
         ("rewind: 90s", "rewind_s", 90),
         ("rewind: 2d", "rewind_s", 172800),
         ("workers: 3", "workers", 3),
+        ("pictures: 1m", "pictures_s", 60),
+        ("pictures: off", "pictures_s", None),
         ("ffmpeg: /opt/ffmpeg", "ffmpeg", Path("/opt/ffmpeg")),
         ("ffmpeg: ffmpeg7", "ffmpeg", Path("ffmpeg7")),
         ("database: sqlite:////x/y.db", "database_url", "sqlite:////x/y.db"),
@@ -255,6 +257,7 @@ rewind: 24
 rewind: 25
 workers: many
 ffmpeg:
+pictures: 1s
 """
     stations = """\
 stations:
@@ -287,6 +290,7 @@ stations:
         "kuager.yaml:13 web.public_url the address does not begin with http:// or https://",
         "kuager.yaml:13 web.processes is too small",
         "kuager.yaml:14 rewind not a length of time",
+        "kuager.yaml:18 pictures shorter than 2 s or longer than 10 minutes",
         "kuager.yaml:17 ffmpeg has no value",
         "kuager.yaml:16 workers neither auto nor a number from 1 to 1024",
         "kuager.yaml:10 unknown key",

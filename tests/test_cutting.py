@@ -80,6 +80,18 @@ def test_no_frame_is_lost_or_twice() -> None:
     assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
 
 
+def test_a_picture_whose_end_did_not_come_is_left_out() -> None:
+    """A stream that gives pictures in pieces may end between two pieces of the last."""
+    whole = camera(4.04)
+    pieces = [p for f in whole for p in (f, f._replace(data=b"w", continues=True))]
+    cutter = Cutter([VIDEO])
+    cuts = cut_all(cutter, pieces[:-1])
+    check(cutter, cuts)
+    written = [data for c in cuts for data in c.runs[0].data]
+    assert written == [f.data + b"w" for f in whole[:-1]]
+    assert cuts[-1].tfdt_90k + cuts[-1].duration_90k == pytest.approx(100 * 3_600, abs=90)
+
+
 def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
     """Decode order I P B B P B B ...: the segment starts with its first shown frame."""
     order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]

@@ -169,7 +169,9 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        text = generate_latest(make_registry(Views(config, None, []))).decode()
+        views = Views(config, None, [])
+        list(views.look())
+        text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
         return {name.removeprefix("kuager_spool_"): float(value) for name, value in lines}
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from prometheus_client import generate_latest
 
 from config.load import load
 from kuager.cli import app
 from storage.index import GapCause
 from storage.keeper import KeeperStatus
 from storage.uploader import UploaderStatus
-from streaming import api, live, pages, status, words
+from streaming import status, words
+from streaming.app import PARTS
 from streaming.views import Views
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ def test_every_command_is_documented_and_has_help() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for part in (live, api, pages, status):
+    for part in PARTS:
         for route in part.routes:
             path = re.sub(r":\[0-9\]\{1,18\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path
@@ -74,7 +74,9 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     )
     (tmp_path / "_status").mkdir()
     (tmp_path / "_status/uploader.json").write_text(json.dumps(uploader))
-    text = generate_latest(status.make_registry(Views(config, None, []))).decode()
+    views = Views(config, None, [])
+    list(views.look())
+    text = b"".join(status.exposition(status.make_registry(views), views)).decode()
     names = set(re.findall(r"(?m)^# TYPE (kuager_\w+?)(?:_total|_created)? ", text))
     assert len(names) > 12
     for name in names:

@@ -20,7 +20,7 @@ from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.index import Header, Segment, Track
-from streaming.app import PortInUse, check_port, create_app
+from streaming.app import PortInUse, check_port, create_app, make_runner
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
 from tests.s3 import free_port
 from tests.spools import fill
@@ -34,12 +34,14 @@ NOW = int(time.time() * 1000)
 async def serving(
     config: Config, catalogue: Catalogue | None = None, *archives: Archive
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = web.AppRunner(create_app(config, catalogue, archives))
+    runner = make_runner(create_app(config, catalogue, archives))
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with aiohttp.ClientSession(
+            f"http://127.0.0.1:{port}", headers={"Accept-Language": "en"}
+        ) as session:
             yield session
     finally:
         await runner.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -119,9 +120,10 @@ def resize(wire: Wire, begun_s: float) -> None:
 
 
 def wrong_rate(wire: Wire, begun_s: float) -> None:
-    pictures = wire.pictures(begun_s + 1.5)
-    spacing = (ticks(pictures[-1][0], pictures[0][0])) / (len(pictures) - 1)
-    assert spacing == pytest.approx(90_000 / 25, rel=0.03)
+    stamps = [stamp for stamp, _ in wire.pictures(begun_s + 1.5)]
+    # the usual step: a busy machine leaves pictures out
+    step = statistics.mode(round(ticks(b, a), -1) for a, b in itertools.pairwise(stamps))
+    assert step == pytest.approx(90_000 / 25, rel=0.03)
     assert rate(wire, begun_s + 0.1) == pytest.approx(21 / 25, abs=0.001)
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -294,9 +294,21 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(
         assert all(any(k.endswith(p.name) for k in keys) for p in before[:3])
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".json"])
+def other_digit(data: bytes) -> bytes:
+    """Alter one digit of a segment's hash: a document that still can be read."""
+    at = data.index(b'"sha256":"', data.index(b'"segments":[')) + 10
+    return data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("ending", "spoil"),
+    [(".mp4", lambda _: b"late"), (".json", lambda _: b"late"), (".json", other_digit)],
+)
 async def test_what_is_altered_after_it_was_verified_is_put_again(
-    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ending: str,
+    spoil: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A write that was long on its way, of an uploader that died; seen before the spool's goes."""
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port := free_port()), "2d")
@@ -307,7 +319,8 @@ async def test_what_is_altered_after_it_was_verified_is_put_again(
             await until(lambda: kept(uploader).archived_total == count, 20)
             keys = [e.key async for e in archive.entries("e/") if e.key.endswith(ending)]
             sha256 = await archive.sha256(keys[0])
-            await archive.put(keys[0], b"late", digest_of(b"late"), replace=True)
+            late = spoil(await archive.get(keys[0]))
+            await archive.put(keys[0], late, digest_of(late), replace=True)
         config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port))
         monkeypatch.setattr("storage.uploader.REMOVE_S", 0.2)
         async with uploading(config) as (uploader, catalogue, archive):

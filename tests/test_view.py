@@ -228,6 +228,7 @@ def test_status_files(tmp_path: Path) -> None:
     ):
         (folder / name).write_bytes(text)
     status = SpoolStatus(tmp_path)
-    assert status.camera("s", "c") == {"state": "recording"}
-    assert status.camera("s", "old") is None and status.uploader() is None
+    list(status.refresh())
+    assert status.states == {"s/c": "recording"} and list(status.cameras()) == [said]
+    assert status.uploader() is None
     assert SpoolStatus(tmp_path / "nowhere").uploader() is None

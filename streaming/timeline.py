@@ -1,0 +1,99 @@
+"""Recordings and gaps of a station's cameras in a stretch of time, as JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from config.model import Camera, Station
+from storage.catalogue import CatalogueError, Name
+from storage.index import Gap
+from streaming.answers import answer
+from streaming.api import camera_dict
+from streaming.language import language, say, translate
+from streaming.views import VIEWS, Views, moment
+from streaming.words import CAUSES, why_no_picture
+
+MOST_MS = 7 * 86_400_000
+LATEST_MS = 253_402_300_800_000  # the year 10000
+
+routes = web.RouteTableDef()
+Known = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # rows of recordings and gaps
+
+
+@routes.get("/api/v1/stations/{station}/timeline")
+async def timeline(request: web.Request) -> web.StreamResponse:
+    """Return recordings and gaps of a station's cameras between `from` and `to`."""
+    views, lang = request.app[VIEWS], language(request)
+    station = views.station(request)
+    now_ms = int(time.time() * 1000)
+    from_ms, to_ms = _stretch(request, now_ms)
+    names = [views.name(station, c.id) for c in station.cameras]
+    complete, known = True, dict[Name, Known]()
+    try:
+        known = await views.ask(lambda c: c.timelines(names, from_ms, to_ms)) or {}
+    except CatalogueError:  # what the spool has is still true
+        complete = False
+    cameras = []
+    for camera, name in zip(station.cameras, names, strict=True):
+        rows = known.get(name, ([], []))
+        cameras.append(_camera(views, lang, station, camera, (from_ms, to_ms), rows))
+    data = {
+        "station": station.id,
+        "from_ms": from_ms,
+        "to_ms": to_ms,
+        "complete": complete,
+        "cameras": cameras,
+    }
+    return answer(request, data, now_ms=now_ms)
+
+
+def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
+    """Return the stretch asked for, the last hour where none is; raises 400 in words."""
+    to_ms, from_ms = moment(request, "to"), moment(request, "from")
+    if to_ms is None and from_ms is not None and from_ms >= now_ms:
+        raise web.HTTPBadRequest(text=say(request, "'from' is in the future."))
+    to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
+    from_ms = to_ms - 3_600_000 if from_ms is None else from_ms
+    if from_ms >= to_ms:
+        raise web.HTTPBadRequest(text=say(request, "'to' is not after 'from'."))
+    if to_ms - from_ms > MOST_MS:
+        text = say(request, "The stretch is longer than 7 days: ask in parts.")
+        raise web.HTTPBadRequest(text=text)
+    return from_ms, to_ms
+
+
+def _camera(
+    views: Views, lang: str, station: Station, camera: Camera, times: tuple[int, int], known: Known
+) -> dict[str, Any]:
+    """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
+    recordings = {r["record_seq"]: _recording(r) for r in known[0]}
+    gaps = {g["gap_no"]: _gap(lang, Gap.from_dict(g)) for g in known[1]}
+    view = views.view(station.id, camera.id)
+    for _, index in view.recordings(*times):
+        if index.segments and index.start_ms < times[1]:
+            seq = index.header.record_seq
+            span = {"start_ms": index.start_ms, "end_ms": index.end_ms}
+            recordings[seq] = {"record_seq": seq} | span
+    gaps |= {g.gap_no: _gap(lang, g) for g in view.gaps(*times)}
+    return camera_dict(views, lang, station, camera) | {
+        "words": why_no_picture(views, lang, station, camera),
+        "recordings": [recordings[n] for n in sorted(recordings)],
+        "gaps": [gaps[n] for n in sorted(gaps)],
+    }
+
+
+def _recording(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
+    told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
+        last = max(row["archives"], key=lambda a: a["removed_ms"])
+        told |= {"removed_ms": last["removed_ms"], "removed_reason": last["removed_reason"]}
+    return told
+
+
+def _gap(lang: str, gap: Gap) -> dict[str, Any]:
+    shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
+    return shown | {"words": translate(lang, CAUSES[gap.cause])}
