@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-upload bench-catalogue bench-fsck bench-player postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table bench-upload bench-catalogue bench-fsck bench-player postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -81,6 +81,12 @@ bench-fsck: setup ## kuager fsck on an archive of 100,000 recordings
 
 postgres-away: setup ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
 	@$(PY) -m tests.test_postgres_faults $(or $(MINUTES),5)
+
+bench-copy: setup ## an hour as a copy, from directory and bucket, against ffmpeg's concat (12 GB of disk)
+	@$(PY) -m benchmarks.bench_copy
+
+player-table: setup ## what players make of a copy: a table of docs/copies.md (needs the players)
+	@$(PY) -m benchmarks.player_table --write
 
 bench-upload: setup ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload

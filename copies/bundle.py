@@ -243,12 +243,12 @@ class Bundle:
         return rows
 
     def _central(self, entry: _Entry) -> bytes:
-        far = entry.at >= MAX32
-        extra = struct.pack("<QQ", entry.length, entry.length) if entry.wide else b""
-        extra += struct.pack("<Q", entry.at) if far else b""
-        extra = struct.pack("<HH", 1, len(extra)) + extra if extra else b""
-        size = MAX32 if entry.wide else entry.length
-        version = 45 if extra else 20
+        # all or nothing: Info-ZIP's unzip misreads an entry that has only some of them in zip64
+        wide, extra = entry.wide or entry.at >= MAX32, b""
+        if wide:
+            extra = struct.pack("<HHQQQ", 1, 24, entry.length, entry.length, entry.at)
+        size = MAX32 if wide else entry.length
+        version = 45 if wide else 20
         head = struct.pack(
             "<IHHHHHHIIIHHHHHII",
             0x02014B50,
@@ -266,6 +266,6 @@ class Bundle:
             0,
             0,
             0o100644 << 16,
-            MAX32 if far else entry.at,
+            MAX32 if wide else entry.at,
         )
         return head + entry.name + extra

@@ -33,23 +33,38 @@ async def digest(file: VirtualFile, progress: Callable[[int], None] | None = Non
     """
     sha, crc, done = hashlib.sha256(), 0, 0
 
-    def take(pieces: list[Bytes]) -> int:
-        value = crc
+    def hash_(pieces: list[Bytes]) -> None:
         for piece in pieces:
             sha.update(piece)
+
+    def check(pieces: list[Bytes]) -> int:
+        value = crc
+        for piece in pieces:
             value = zlib.crc32(piece, value)
         return value
 
+    async def take(pieces: list[Bytes], held: int) -> None:
+        nonlocal crc, done
+        _, crc = await asyncio.gather(
+            asyncio.to_thread(hash_, pieces), asyncio.to_thread(check, pieces)
+        )
+        done += held
+        if progress:
+            progress(done)
+
     head = await file.head()
+    taking: asyncio.Future[None] | None = None
+    waiting, held = list[Bytes](), 0
     async with aclosing(file.read()) as found:
-        waiting, held = list[Bytes](), 0
         async for piece in found:
             waiting.append(piece)
             held += len(piece)
-            if held >= AT_ONCE or done + held == file.length:
-                crc = await asyncio.to_thread(take, waiting)
-                done += held
+            if held >= AT_ONCE:
+                if taking:
+                    await taking
+                taking = asyncio.ensure_future(take(waiting, held))
                 waiting, held = [], 0
-                if progress:
-                    progress(done)
+    if taking:
+        await taking
+    await take(waiting, held)
     return Digest(sha.hexdigest(), crc, head)

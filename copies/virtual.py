@@ -22,7 +22,7 @@ from copies.sources import Reader, Sources
 from storage.index import FormatError, Index
 
 BLOCK_BYTES = 2 << 20  # read at once: whole segments, at least one
-AHEAD = 2  # blocks that are read while one is sent
+AHEAD = 3  # blocks that are read while one is sent
 INDEXES_AT_ONCE = 16
 
 Bytes = bytes | memoryview

@@ -16,7 +16,6 @@ from aiohttp import web
 from copies.sources import Unreadable
 
 ALL = slice(None, None, 1)  # what aiohttp says of a request without a range
-WRITE_BYTES = 1 << 18  # handed to the connection at once
 
 log = structlog.get_logger()
 
@@ -88,8 +87,7 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
     try:
         async with aclosing(file.read(wanted.start, wanted.stop)) as pieces:
             async for piece in pieces:
-                for at in range(0, len(piece), WRITE_BYTES):
-                    await response.write(piece[at : at + WRITE_BYTES])
+                await response.write(piece)
         await response.write_eof()
     except ConnectionResetError:
         pass  # the client has gone, and may resume
