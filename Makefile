@@ -22,6 +22,8 @@ $(VENV)/.stamp: deploy/requirements.txt deploy/requirements-dev.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes -r deploy/requirements-dev.txt
+	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
+	@printf '#!%s\nfrom kuager.cli import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
 	@touch $@
 
 $(HLS): streaming/package-lock.json $(VENV)/.stamp
