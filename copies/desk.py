@@ -194,8 +194,9 @@ class Desk:
         for pk in await self._orders.due(now_ms()):
             try:
                 order = await self._orders.get(pk)
-                if order.state == State.AWAITING_PAYMENT:  # what was paid a moment ago is not lost
-                    await self._till.close_pages(pk)
+                over = (order.until_ms or now_ms() + 1) <= now_ms()
+                if over and order.state == State.AWAITING_PAYMENT:
+                    await self._till.close_pages(pk)  # what was paid a moment ago is not lost
                 await self._orders.change(pk, events.lapse(now_ms()))
             except PaymentAway as error:
                 away = error  # it ends once that is known

@@ -200,6 +200,7 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, bris
         order = await placed(till, email="voter@example.kz")
         early = till.settings.model_copy(update={"forget_after": 0})
         again = await placed(Till(till.orders, early, till.providers), email="other@example.kz")
+        await opened(till, again)
 
         async def forgotten() -> bool:
             return (await till.orders.get(again.order_pk)).email is None
@@ -207,6 +208,7 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, bris
         await eventually(forgotten)
         assert (await till.orders.get(order.order_pk)).email == "voter@example.kz"
         assert (await till.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
+        assert len(await till.orders.checkouts()) == 1  # it can still be paid
 
 
 async def test_one_desk_at_a_time_that_says_what_it_does(
