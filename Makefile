@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-upload bench-catalogue bench-fsck bench-player postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table bench-upload bench-catalogue bench-fsck bench-player postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -22,6 +22,8 @@ $(VENV)/.stamp: deploy/requirements.txt deploy/requirements-dev.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes -r deploy/requirements-dev.txt
+	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
+	@printf '#!%s\nfrom kuager.cli import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
 	@touch $@
 
 $(HLS): streaming/package-lock.json $(VENV)/.stamp
@@ -82,6 +84,12 @@ bench-fsck: setup ## kuager fsck on an archive of 100,000 recordings
 postgres-away: setup ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
 	@$(PY) -m tests.test_postgres_faults $(or $(MINUTES),5)
 
+bench-copy: setup ## an hour as a copy, from directory and bucket, against ffmpeg's concat (12 GB of disk)
+	@$(PY) -m benchmarks.bench_copy
+
+player-table: setup ## what players make of a copy: a table of docs/copies.md (needs the players)
+	@$(PY) -m benchmarks.player_table --write
+
 bench-upload: setup ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload
 
@@ -93,8 +101,8 @@ screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromiu
 
 messages: setup ## bring streaming/locales/*.po up to date with the sentences in code and templates
 	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
-	  -k plural:2,3 --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
-	  -o locales/messages.pot .
+	  -k plural:2,3 -k Refused --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
+	  -o locales/messages.pot . ../copies
 	@for lang in kk ru; do $(BIN)/pybabel -q update -i streaming/locales/messages.pot -l $$lang \
 	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
 	@rm streaming/locales/messages.pot

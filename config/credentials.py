@@ -20,7 +20,13 @@ from config.yamlfile import BROKEN, Loc, YamlDocument
 
 _ID = r"[a-z0-9][a-z0-9_-]{0,63}"
 _KEY = re.compile(rf"\*|{_ID}(/{_ID})?")
-IN_FILES = ("database", "secret_access_key", "password")  # each can be KEY_file instead
+IN_FILES = (  # each can be KEY_file instead
+    "database",
+    "secret_access_key",
+    "password",
+    "secret_key",
+    "webhook_secret",
+)
 
 SETTINGS.update(f"{key}_file" for key in IN_FILES)
 

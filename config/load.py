@@ -18,6 +18,12 @@ from config.validate import Document, note, validate
 from config.written import SQLITE, ConfigFile, StationsFile
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
+_COPIES_SECRETS = (
+    (("copies", "stripe"), "secret_key"),
+    (("copies", "stripe"), "webhook_secret"),
+    (("copies", "mail"), "password"),
+)
+
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """Read kuager.yaml and the files that it names.
@@ -63,6 +69,9 @@ class _Loading:
             take_secret(main, (), "database", problems)
             for n, _ in _parts(main.data, "archives"):
                 take_secret(main, ("archives", n), "secret_access_key", problems)
+            for at, key in _COPIES_SECRETS:
+                if _is_there(main.data, at):
+                    take_secret(main, at, key, problems)
         return main
 
     def _credentials(self, main: YamlDocument) -> Credentials:
@@ -161,6 +170,13 @@ def _names(stations: tuple[Station, ...]) -> set[str]:
     return cameras | {station.id for station in stations}
 
 
+def _is_there(data: Any, at: tuple[str, ...]) -> bool:
+    """Tell whether there is a mapping at a place."""
+    for step in at:
+        data = data.get(step) if isinstance(data, dict) else None
+    return isinstance(data, dict)
+
+
 def _parts(data: Any, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the parts of a list that are what they should be, with their indexes."""
     parts = data.get(key) if isinstance(data, dict) else None
@@ -203,6 +219,7 @@ def _config(
         pictures_s=file.pictures,
         ffmpeg=ffmpeg,
         workers=file.workers,
+        copies=file.copies,
         path=path,
         warnings=warnings,
     )

@@ -15,47 +15,29 @@ from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     SecretStr,
     model_validator,
 )
 
+from config.base import SETTINGS as SETTINGS
+from config.base import HttpUrl as HttpUrl
+from config.base import Model as Model
+from config.base import keys as keys
+from config.base import seconds as seconds
+from config.copies import Copies
 from config.limits import SpoolLimits
 from config.problems import Problem, Wrong, did_you_mean
-from config.secrets import SecretUrl, check_url, redact
+from config.secrets import SecretUrl, redact
 
 LANGUAGES = ("kk", "ru", "en")
-SETTINGS: set[str] = set()  # every key that can be written; filled as the models are defined
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
 
 _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-class Model(BaseModel):
-    """Immutable; an unknown key is an error; no error shows what was written."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        str_strip_whitespace=True,
-        populate_by_name=True,
-    )
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
-        SETTINGS.update(keys(cls))
-
-
-def keys(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what can be written in a part of a file, with the type of each."""
-    return {f.alias or name: f.annotation for name, f in model.model_fields.items()}
 
 
 @cache
@@ -120,14 +102,6 @@ def _clock(value: object) -> time:
     raise Wrong("not a time of day", 'write HH:MM from "00:00" to "23:59"')
 
 
-def seconds(value: object) -> int:
-    """Return a length of time in seconds; raises Wrong."""
-    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", str(value).strip())
-    if not found:
-        raise Wrong("not a length of time", "write a number with its unit: 90s, 10m, 24h or 2d")
-    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
-
-
 def _days(value: object) -> int:
     if not 86400 <= (found := seconds(value)) <= 36525 * 86400:
         raise Wrong("shorter than a day or longer than a century", "write 1d to 36525d")
@@ -145,12 +119,6 @@ def _comma(value: object) -> object:
     return value.replace(",", ".") if isinstance(value, str) else value
 
 
-def _http(text: str) -> str:
-    if check_url(text, ("http", "https")).username is not None:
-        raise Wrong("the address holds a user name", "write it without")
-    return text.rstrip("/")
-
-
 def _for_people(text: str) -> str:
     if "://" in text:  # in a table whose cells have slipped, this would publish a password
         raise Wrong("an address where a text for people belongs", "look whether a cell slipped")
@@ -163,7 +131,6 @@ Day = Annotated[date, PlainValidator(_day)]
 LocalTime = Annotated[datetime, PlainValidator(_local)]
 Clock = Annotated[time, PlainValidator(_clock)]
 Degrees = Annotated[float, BeforeValidator(_comma)]  # 43,2 is what a Russian Excel writes
-HttpUrl = Annotated[str, AfterValidator(_http)]
 
 
 class Localized(Model):
@@ -377,6 +344,7 @@ class Config(Model):
     pictures_s: int | None = 10
     ffmpeg: Path | None = None
     workers: int = Field(default=1, ge=1)
+    copies: Copies | None = None
     path: Path
     warnings: tuple[Problem, ...] = ()
 

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from config.copies import Copies
 from config.limits import Reserve, SpoolLimits, reserve
 from config.model import Archive, Election, HttpUrl, Model, Station, check_path, seconds
 from config.problems import Wrong
@@ -103,6 +104,7 @@ class ConfigFile(Model):
         default_factory=lambda: _workers("auto")
     )
     credentials: PathText | None = None
+    copies: Copies | None = None
 
     @model_validator(mode="after")
     def _archives(self) -> Self:

@@ -28,11 +28,16 @@ holds_app = typer.Typer(
     help="What archives keep beyond its date, because somebody asks for it.", no_args_is_help=True
 )
 app.add_typer(holds_app, name="holds")
+orders_app = typer.Typer(help="Copies that were ordered.", no_args_is_help=True)
+app.add_typer(orders_app, name="orders")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
+OrderNumber = Annotated[int, typer.Argument(help="The number of the order.", min=1)]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
 err = Console(stderr=True)
 
 
@@ -69,7 +74,10 @@ def check(
 def run(
     config: ConfigFile = Path("kuager.yaml"),
     role: Annotated[
-        str, typer.Option(help="One role alone: recorder, uploader, pictures or web. Default: all.")
+        str,
+        typer.Option(
+            help="One role alone: recorder, uploader, pictures, orders or web. Default: all."
+        ),
     ] = "all",
     share: Annotated[
         str, typer.Option(help="Which share of the cameras, as 0/2: the first of two.")
@@ -82,8 +90,8 @@ def run(
     from streaming.app import PortInUse
 
     number, _, shares = share.partition("/")
-    if role not in ("all", "recorder", "uploader", "pictures", "web"):
-        raise _fail(f"no role '{role}'; there are: recorder, uploader, pictures, web, all")
+    if role not in ROLES:
+        raise _fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     logs.configure("supervisor" if role == "all" else f"{role}-{number}")
@@ -171,6 +179,96 @@ def release(
             err.print(f"No hold {number} lasts.")
             raise typer.Exit(1)
     print(f"Hold {number} is released.")
+
+
+@orders_app.command("list")
+def list_orders(
+    state: Annotated[
+        str | None, typer.Option(help="Only those: awaiting_payment, paid, ready, …")
+    ] = None,
+    owed: Annotated[
+        bool, typer.Option("--owed", help="Only those whose requester is owed money.")
+    ] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """List orders, newest first."""
+    from kuager.orders import show_all
+
+    with _order_errors():
+        raise typer.Exit(show_all(_read(config), state, owed, as_json))
+
+
+@orders_app.command("show")
+def show_order(
+    number: OrderNumber, as_json: AsJson = False, config: ConfigFile = Path("kuager.yaml")
+) -> None:
+    """Show an order with its files, its money and its audit log."""
+    from kuager.orders import show_one
+
+    with _order_errors():
+        raise typer.Exit(show_one(_read(config), number, as_json))
+
+
+@orders_app.command()
+def confirm(
+    number: OrderNumber,
+    amount: Annotated[str, typer.Option("--amount", help="What came, as 1120.00.")],
+    reference: Annotated[
+        str, typer.Option("--reference", help="The bank's number of the payment, not a name.")
+    ],
+    currency: Annotated[
+        str | None, typer.Option(help="Its currency, when it is another one.")
+    ] = None,
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """Enter a payment that the bank shows; the same reference is entered once."""
+    from kuager.orders import confirm
+
+    with _order_errors():
+        raise typer.Exit(confirm(_read(config), number, amount, currency, reference))
+
+
+@orders_app.command()
+def reject(
+    number: OrderNumber,
+    reason: Annotated[str, typer.Argument(help="Why: the requester reads it.")],
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """Refuse an order that is not paid."""
+    from kuager.orders import reject
+
+    with _order_errors():
+        raise typer.Exit(reject(_read(config), number, reason))
+
+
+@orders_app.command()
+def refund(
+    number: OrderNumber,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="All that was paid, which ends the order.")
+    ] = False,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="The bank's number of your transfer.")
+    ] = None,
+    config: ConfigFile = Path("kuager.yaml"),
+) -> None:
+    """Give back what is owed: too much, too late, twice; with --whole all of it."""
+    from kuager.orders import refund
+
+    with _order_errors():
+        raise typer.Exit(refund(_read(config), number, whole, reference))
+
+
+@contextlib.contextmanager
+def _order_errors() -> Iterator[None]:
+    from copies.payments import PaymentAway
+    from storage.database import CatalogueError
+
+    try:
+        yield
+    except (CatalogueError, PaymentAway) as error:
+        raise _fail(str(error)) from None
 
 
 @contextlib.contextmanager

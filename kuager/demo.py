@@ -59,6 +59,21 @@ ANGLES = {
     "counting-table": {"kk": "Санау үстелі", "ru": "Стол подсчёта", "en": "Counting table"},
     "entrance": {"kk": "Кіреберіс", "ru": "Вход", "en": "Entrance"},
 }
+COPIES = {
+    "price_per_minute": "20",
+    "minimum": "100",
+    "free_minutes": "1",
+    "tax": "16%",
+    "bank": {
+        "beneficiary": "SAMPLE, do not pay (kuager demo)",
+        "bin": "123456789012",
+        "iban": "KZ86125KZT5004100100",
+        "bank": "SAMPLE bank",
+        "bic": "SAMPKZKA",
+        "beneficiary_code": "17",
+        "purpose_code": "859",
+    },
+}
 
 console = Console(stderr=True)
 
@@ -109,6 +124,7 @@ class Demo:
                 }
             ],
             "web": {"listen": f"127.0.0.1:{self._port}", "processes": 2},
+            "copies": COPIES,
             "rewind": "2h",
             "workers": 2,
         }
@@ -231,6 +247,9 @@ class Demo:
             "(all faults: kuager demo faults)",
             highlight=False,
         )
+        out.print(f"  order a copy:  {base}/copies/new?station={first}", highlight=False)
+        confirm = f"kuager orders confirm 1 --amount … --reference x -c {self._data}/kuager.yaml"
+        out.print(f"  it was paid: {confirm}", highlight=False)
         out.print("  stop:          Ctrl-C\n", highlight=False)
         sys.stdout.flush()
 

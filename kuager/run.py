@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from config.model import Config
+from copies.desk import Desk
 from recorder.ffmpeg import find_ffmpeg
 from recorder.worker import Worker, targets
 from storage.archive import open_archive
@@ -25,6 +26,7 @@ from storage.catalogue import Catalogue
 from storage.spool import spool_problem
 from storage.uploader import Uploader
 from streaming.app import check_port, serve
+from streaming.language import translate
 
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
@@ -50,6 +52,7 @@ class Supervisor:
         roles = [
             *(("recorder", n, config.workers) for n in range(config.workers)),
             ("uploader", 0, 1),
+            *((("orders", 0, 1),) if config.copies else ()),
             *([("pictures", 0, 1)] if config.pictures_s else []),
             *(("web", n, config.web.processes) for n in range(config.web.processes)),
         ]
@@ -144,6 +147,19 @@ async def _uploader(config: Config) -> None:
         await catalogue.close()
 
 
+async def _orders(config: Config) -> None:
+    if config.copies is None:
+        raise OSError("copies are off: there is no 'copies' section in the configuration")
+    catalogue = await Catalogue.open_patiently(config.database_url)
+    archives = [open_archive(a) for a in config.archives]
+    try:
+        await Desk(config, catalogue, archives, translate).run()
+    finally:
+        for archive in archives:
+            await archive.close()
+        await catalogue.close()
+
+
 async def _pictures(config: Config) -> None:
     from recorder.pictures import Pictures  # with OpenCV, which no other role needs
 
@@ -158,6 +174,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], supervised: bool
     starts: dict[str, Callable[[], Awaitable[None]]] = {
         "recorder": lambda: _recorder(config, *share),
         "uploader": lambda: _uploader(config),
+        "orders": lambda: _orders(config),
         "pictures": lambda: _pictures(config),
         "web": lambda: serve(config),
     }

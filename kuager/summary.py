@@ -10,7 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from config.copies import Copies
 from config.model import Config
+from config.money import plain
 from config.schedule import Window, windows
 
 SHOWN_STATIONS = 50  # nobody reads more; the schedules are counted over all
@@ -40,9 +42,22 @@ def _settings(config: Config) -> Table:
         ("Web", f"{config.web.host} port {config.web.port}, {config.web.processes} processes"),
         ("Recorders", f"{config.workers} processes"),
         ("Pictures", f"every {config.pictures_s} s" if config.pictures_s else "off"),
+        ("Copies", _copies(config.copies)),
     ):
         table.add_row(name, Text(value, overflow="fold"))
     return table
+
+
+def _copies(copies: Copies | None) -> str:
+    if copies is None:
+        return "none are given"
+    if copies.free:
+        return "free of charge"
+    ways = [way for way, there in (("bank", copies.bank), ("Stripe", copies.stripe)) if there]
+    price = f"{plain(copies.price_per_minute, copies.currency)} {copies.currency}"
+    tax = f"{copies.tax / 100:g} % tax" if copies.tax else "no tax"
+    mail = "e-mails" if copies.mail else "no e-mails"
+    return f"{price} a minute of one camera, {tax}, paid by {' or '.join(ways)}; {mail}"
 
 
 def _schedules(config: Config) -> Table:

@@ -11,6 +11,7 @@
 `status`    what recorders and uploader say of themselves in the spool
 `schema`, `database`, `catalogue`  what was recorded, where it is, what is missing, in SQL
 `archive`, `s3`, `s3server`  the port to where recordings are kept; a directory and buckets
+`orders`    orders of copies: each change of one is a single transaction
 `uploader`  finds what is sealed, writes its rows, clears the spool
 `keeper`    takes recordings to one archive, verified
 `retention` removes from archives what is past its date, with a trace

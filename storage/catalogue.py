@@ -21,6 +21,7 @@ from config.model import Config
 from storage.database import CatalogueError as CatalogueError
 from storage.database import make_partitions, open_database, words
 from storage.index import LONGEST_MS, Gap, Index
+from storage.orders import Orders
 from storage.schema import DAY_MS, archived, cameras, gaps, holds, recordings, runs
 
 BATCH = 500
@@ -78,6 +79,7 @@ class Catalogue:
 
     def __init__(self, engine: AsyncEngine):
         self._engine = engine
+        self.orders = Orders(engine)
         # what is one statement needs no transaction: one round trip instead of three
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._pks: dict[Name, int] = {}

@@ -110,7 +110,7 @@ def _engine(url: str, command_s: float) -> AsyncEngine:
     """`command_s` 0: each statement may take its time."""
     parsed = _with_driver(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_async_engine(parsed)
+        engine = create_async_engine(parsed, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         return engine
     settings = {
@@ -122,7 +122,7 @@ def _engine(url: str, command_s: float) -> AsyncEngine:
         "command_timeout": command_s or None,
         "server_settings": settings,
     }
-    engine = create_async_engine(parsed, connect_args=limits)
+    engine = create_async_engine(parsed, connect_args=limits, hide_parameters=True)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     event.listen(engine.sync_engine, "close", _hang_up)
     return engine

@@ -118,5 +118,99 @@ holds = sa.Table(  # what must not be removed, although its time has come
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("released_ms", sa.BigInteger),
+    sa.Column("order_pk", sa.Integer),  # null: set by an operator
+    sa.Index("holds_of_order", "order_pk"),
+)
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("order_pk", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, unique=True),  # without holes; null until it is ordered
+    sa.Column("key_sha256", Digest, nullable=False, unique=True),  # of the secret in its link
+    sa.Column("election", sa.String(64), nullable=False),
+    sa.Column("station", sa.String(64), nullable=False),
+    sa.Column("from_ms", sa.BigInteger, nullable=False),
+    sa.Column("to_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("language", sa.String(2), nullable=False),
+    sa.Column("quote", sa.JSON, nullable=False),  # what was there, what not and why, the price
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("total", sa.BigInteger, nullable=False),  # in its smallest unit, with tax
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("ordered_ms", sa.BigInteger),
+    sa.Column("paid_ms", sa.BigInteger),
+    sa.Column("ready_ms", sa.BigInteger),
+    sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("until_ms", sa.BigInteger),  # of the quote, of paying, of downloading; null: ended
+    sa.Column("reason", sa.Text),  # why it ended, for the requester
+    sa.Column("email", sa.Text),
+    sa.Column("forget_ms", sa.BigInteger),  # when the address is removed
+    sa.Index("orders_by_state", "state", "until_ms"),
+)
+order_files = sa.Table(
+    "order_files",
+    metadata,
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), primary_key=True),
+    sa.Column("file_no", sa.Integer, primary_key=True),  # from 1
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("hashed", sa.BigInteger, nullable=False, server_default="0"),  # bytes, of its pass
+    sa.Column("sha256", Digest),  # with all that follows once the pass is done
+    sa.Column("crc32", sa.BigInteger),
+    sa.Column("head", sa.LargeBinary),
+    sa.Column("failed", sa.Text),  # why the last pass ended early
+)
+payments = sa.Table(  # money that came or went back; append-only
+    "payments",
+    metadata,
+    sa.Column("payment_no", sa.Integer, primary_key=True),
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), nullable=False),
+    sa.Column("provider", sa.String(32), nullable=False),
+    sa.Column("reference", sa.String(255), nullable=False),  # the provider's or the bank's
+    sa.Column("amount", sa.BigInteger, nullable=False),  # negative: given back
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("returns", sa.String(255)),  # the reference of the payment that is given back
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("provider", "reference"),
+    sa.Index("payments_of_order", "order_pk"),
+)
+checkouts = sa.Table(  # pages of a provider on which an order can be paid
+    "checkouts",
+    metadata,
+    sa.Column("provider", sa.String(32), primary_key=True),
+    sa.Column("reference", sa.String(255), primary_key=True),
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("opened_ms", sa.BigInteger, nullable=False),
+    sa.Column("looked_ms", sa.BigInteger),
+    sa.Column("closed_ms", sa.BigInteger),  # can be paid no longer, and what came is entered
+    sa.Index("checkouts_of_order", "order_pk"),
+)
+audit = sa.Table(  # every change of an order; append-only, without personal data
+    "audit",
+    metadata,
+    sa.Column("audit_no", sa.Integer, primary_key=True),
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(32), nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),  # after it
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Index("audit_of_order", "order_pk"),
+)
+outbox = sa.Table(  # letters; the address goes when they are sent or given up
+    "outbox",
+    metadata,
+    sa.Column("letter_no", sa.Integer, primary_key=True),
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("recipient", sa.Text),
+    sa.Column("link", sa.Text),  # only in the first letter
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_ms", sa.BigInteger),  # null: sent or given up
+    sa.Column("sent_ms", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sa.Index("outbox_by_time", "next_ms"),
 )
 PARTITIONED = (recordings, archived)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
-UPLOADER, PICTURES = "uploader.json", "pictures.json"
+UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 
 
 @dataclass(slots=True)
@@ -93,6 +93,10 @@ class SpoolStatus:
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""
         return self._said(UPLOADER)
+
+    def orders(self) -> dict[str, Any] | None:
+        """Return what a living desk of orders says."""
+        return self._said(ORDERS)
 
     def pictures(self) -> dict[str, Any] | None:
         """Return what a living picture process says."""

@@ -16,10 +16,14 @@
 `search`    finding stations while somebody types
 `folding`   one spelling for three languages and two alphabets
 `pages`     list of stations, one station
+`copies`    pages of copies: quote, order, register; `order_page`, one order
+`copies_api`, `copies_files`  the same for programs; what an order delivers
+`shop`      what these share; `limits`, how often one address may ask; `openapi_copies`
+`delivery`  sending what has a length and an ETag, whole or a range
 `language`  which language a request is answered in, and the sentences of each
 `words`     what is said to people about a camera
 `status`    /healthz, /readyz, /metrics
 
-A web process reads the spool, the catalogue and the archive and writes nothing. Several share
-one port; each may die without the others noticing.
+A web process reads the spool, the catalogue and the archive and writes nothing but orders.
+Several share one port; each may die without the others noticing.
 """

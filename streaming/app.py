@@ -21,6 +21,9 @@ from streaming import (
     api,
     archived,
     assets,
+    copies,
+    copies_api,
+    copies_files,
     home,
     live,
     openapi,
@@ -33,6 +36,8 @@ from streaming import (
 )
 from streaming.answers import problem
 from streaming.language import language_headers, say, sentences
+from streaming.pages import KEPT
+from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
 
@@ -49,6 +54,7 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "86400",
 }
 PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, status)
+COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
@@ -94,8 +100,17 @@ def create_app(
     app[WALL] = Wall()
     for part in PARTS:
         app.add_routes(part.routes)
+    if config.copies:
+        app[SHOP] = Shop.open(config.copies)
+        app.on_cleanup.append(_close_shop)
+        for part in COPIES:
+            app.add_routes(part.routes)
     app.on_response_prepare.append(_headers)
     return app
+
+
+async def _close_shop(app: web.Application) -> None:
+    await app[SHOP].close()
 
 
 @web.middleware
@@ -111,7 +126,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as answer:
         if request.path.startswith("/api/") and answer.status >= 400:
             said = problem(answer.status, _words(request, answer))
-            said.headers.update({k: v for k, v in answer.headers.items() if k == "Allow"})
+            said.headers.update({k: v for k, v in answer.headers.items() if k in KEPT})
             return said
         if answer.status >= 400 and not request.path.startswith((*OPEN, *PLAIN)):
             return pages.problem_page(request, answer, _words(request, answer))
@@ -147,6 +162,10 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers.update(language_headers(request))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
+    if "secret" in request.match_info:  # the address is a key: nobody else hears or keeps it
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["X-Robots-Tag"] = "noindex"
+        headers.setdefault("Cache-Control", "no-store")
     if response.status >= 400:  # a segment that is not there yet will be
         headers.setdefault("Cache-Control", "no-store")
     if request.path.startswith(OPEN):

@@ -9,6 +9,7 @@ from aiohttp import web
 from config.model import LANGUAGES
 from storage.index import GapCause
 from streaming.answers import MOST_PAGE, answer
+from streaming.views import VIEWS
 from streaming.wall import MOST_WALL
 
 STATES = ["idle", "connecting", "recording", "stalled", "backoff", "unknown"]
@@ -20,7 +21,13 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/openapi.json")
 async def openapi(request: web.Request) -> web.StreamResponse:
     """Serve this description."""
-    return answer(request, DESCRIPTION, cache="public, max-age=300")
+    said = DESCRIPTION
+    if request.app[VIEWS].config.copies:
+        from streaming import openapi_copies as copies  # which is made of the parts below
+
+        schemas = {"schemas": SCHEMAS | copies.SCHEMAS}
+        said = DESCRIPTION | {"paths": PATHS | copies.PATHS, "components": schemas}
+    return answer(request, said, cache="public, max-age=300")
 
 
 def _object(_sometimes: Schema | None = None, **properties: Schema) -> Schema:

@@ -17,6 +17,7 @@ from streaming.language import best_language, plural, sentences
 from streaming.views import VIEWS
 
 TEMPLATES = Path(__file__).parent / "templates"
+KEPT = ("Allow", "Retry-After")  # headers of an error that its page or problem has, too
 NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 
 
@@ -50,7 +51,7 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
         .get_template(name)
         .render(
             election=request.app[VIEWS].config.election,
-            copies=False,  # until copies can be ordered
+            copies=request.app[VIEWS].config.copies is not None,
             link=lambda path, **query: link(request, path, **query),
             in_language=lambda code: _in_language(request, code),
             **values,
@@ -76,7 +77,7 @@ def _in_language(request: web.Request, code: str) -> str:
 def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
     """Return the page for an error: what is wrong, in words, and where to go on."""
     answer = page(request, "problem.html", problem.status, text=text)
-    answer.headers.update({k: v for k, v in problem.headers.items() if k == "Allow"})
+    answer.headers.update({k: v for k, v in problem.headers.items() if k in KEPT})
     return answer
 
 

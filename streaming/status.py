@@ -73,6 +73,17 @@ ARCHIVE_NUMBERS = (
     ("failures_total", "Failures since the uploader started"),
     ("verification_failures_total", "Objects that were not there, or others, when verified"),
 )
+ORDERS_NUMBERS = (
+    ("unhashed_files", "Files of orders whose SHA-256 is not known yet"),
+    ("unhashed_bytes", "What of them is not read yet"),
+    ("hash_failures_total", "Passes over files that ended early since the role started"),
+    ("letters_waiting", "Letters that are neither sent nor given up"),
+    ("letters_sent_total", "Letters sent since the role started"),
+    ("letter_failures_total", "Tries to send one that failed since the role started"),
+    ("refunds_due", "Orders whose requester is owed money"),
+    ("checkouts_open", "Pages of providers on which an order can be paid"),
+    ("provider_failures_total", "Questions to providers without an answer since the role started"),
+)
 
 
 class StatusCollector(Collector):
@@ -85,6 +96,7 @@ class StatusCollector(Collector):
         """Yield all metrics of spool, uploader and archives."""
         yield from self._spool()
         yield from self._pictures()
+        yield from self._orders()
         uploader = self._views.status.uploader()
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
         up.add_metric([], float(uploader is not None))
@@ -100,6 +112,24 @@ class StatusCollector(Collector):
                 for name, said in archives.items():
                     oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
                     _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
+                yield number
+
+    def _orders(self) -> Iterator[Metric]:
+        """Yield what the role `orders` says; nothing where copies are off."""
+        if self._views.config.copies is None:
+            return
+        said = self._views.status.orders()
+        up = GaugeMetricFamily("kuager_orders_up", "1 while the role orders runs")
+        up.add_metric([], float(said is not None))
+        yield up
+        if said is not None:
+            states = GaugeMetricFamily("kuager_orders_state", "Orders by state", labels=["state"])
+            for state, count in said["states"].items():
+                states.add_metric([state], float(count))
+            yield states
+            for key, text in ORDERS_NUMBERS:
+                number = _family(f"kuager_orders_{key}", text, [])
+                _add(number, [], said.get(key))
                 yield number
 
     def _pictures(self) -> Iterator[Metric]:

@@ -27,7 +27,7 @@ FRESH_S, STALE_S = 1.5, 4.0  # status files are looked at this often; older is w
 
 T = TypeVar("T")
 log = structlog.get_logger()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ def moment(request: web.Request, name: str) -> int | None:
         at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not encoded
         if at.tzinfo is None:
             raise ValueError
-        return (at - _EPOCH) // timedelta(milliseconds=1)
+        return (at - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise web.HTTPBadRequest(
             text=say(

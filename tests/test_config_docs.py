@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from config.base import seconds
+from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
 from config.model import Archive, Camera, Election, LocalWindow, Model, ScheduleException, Station
@@ -23,6 +25,10 @@ PARTS: dict[str, type[Model]] = {
     "windows": LocalWindow,
     "archives": Archive,
     "web": WebFile,
+    "copies": Copies,
+    "bank": Bank,
+    "stripe": Stripe,
+    "mail": Mail,
     "station": Station,
     "exceptions": ScheduleException,
     "camera": Camera,
@@ -71,6 +77,12 @@ def test_defaults_are_as_told(tmp_path: Path) -> None:
     camera = config.stations[0].cameras[0]
     told = {row[0].strip("`"): row[2].strip("`") for row in rows("camera")}
     assert (told["transport"], told["audio"]) == (camera.transport, camera.audio)
+    assert config.copies is None
+    copies = Copies(free=True)
+    told = {row[0].strip("`"): row[2].strip("`") for row in rows("copies")}
+    for name in ("longest", "quote_for", "pay_within", "download_for", "forget_after"):
+        assert seconds(told[name]) == getattr(copies, name)
+    assert told["currency"] == copies.currency
 
 
 def test_the_time_zone_database_knows_the_change_of_2024() -> None:

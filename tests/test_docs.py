@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import typer
 
+from config.copies import Copies
 from config.load import load
+from copies.desk import DeskStatus
 from kuager.cli import app
 from storage.index import GapCause
 from storage.keeper import KeeperStatus
 from storage.uploader import UploaderStatus
 from streaming import status, words
-from streaming.app import PARTS
+from streaming.app import COPIES, PARTS
 from streaming.views import Views
 
 ROOT = Path(__file__).parent.parent
@@ -57,16 +59,16 @@ def test_every_command_is_documented_and_has_help() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for part in PARTS:
+    for part in (*PARTS, *COPIES):
         for route in part.routes:
-            path = re.sub(r":\[0-9\]\{1,18\}", "", route.path)
+            path = re.sub(r":\[0-9\]\{1,[0-9]+\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path
 
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
-    config = config.model_copy(update={"spool": tmp_path})
+    config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
     uploader = asdict(
         UploaderStatus(
             written_ms=int(time.time() * 1000), archives={"archive": asdict(KeeperStatus())}
@@ -74,6 +76,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     )
     (tmp_path / "_status").mkdir()
     (tmp_path / "_status/uploader.json").write_text(json.dumps(uploader))
+    desk = asdict(DeskStatus(written_ms=int(time.time() * 1000), states={"paid": 1}))
+    (tmp_path / "_status/orders.json").write_text(json.dumps(desk))
     views = Views(config, None, [])
     list(views.look())
     text = b"".join(status.exposition(status.make_registry(views), views)).decode()

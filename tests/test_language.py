@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 from config.model import LANGUAGES
 from streaming.language import LOCALES, accepted, plural, translate
 
-KEYWORDS = {"mark": None, "translate": (2,), "say": (2,), "plural": (2, 3), "_": None}
-KEYWORDS |= {"gettext": None, "ngettext": (1, 2)}
+KEYWORDS = {
+    "mark": None,
+    "Refused": None,
+    "translate": (2,),
+    "say": (2,),
+    "plural": (2, 3),
+    "_": None,
+}
+KEYWORDS |= {"gettext": None, "ngettext": (1, 2), "Refused": None}
 
 
 @pytest.mark.parametrize(
@@ -51,8 +58,14 @@ def sentences() -> set[str | tuple[str, ...]]:
     """Every sentence in code and templates."""
     with (LOCALES / "babel.cfg").open() as file:
         methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
-    found = extract_from_dir(LOCALES.parent, methods, options, KEYWORDS, directory_filter=_ours)
-    return {message for _, _, message, _, _ in found}
+    places = (LOCALES.parent, LOCALES.parent.parent / "copies")
+    return {
+        message
+        for place in places
+        for _, _, message, _, _ in extract_from_dir(
+            place, methods, options, KEYWORDS, directory_filter=_ours
+        )
+    }
 
 
 def _ours(folder: str) -> bool:

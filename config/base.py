@@ -1,0 +1,51 @@
+"""What every part of the settings is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from config.problems import Wrong
+from config.secrets import check_url
+
+SETTINGS: set[str] = set()  # every key that can be written; filled as the models are defined
+
+
+class Model(BaseModel):
+    """Immutable; an unknown key is an error; no error shows what was written."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+        populate_by_name=True,
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
+        SETTINGS.update(keys(cls))
+
+
+def keys(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what can be written in a part of a file, with the type of each."""
+    return {f.alias or name: f.annotation for name, f in model.model_fields.items()}
+
+
+def seconds(value: object) -> int:
+    """Return a length of time in seconds; raises Wrong."""
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", str(value).strip())
+    if not found:
+        raise Wrong("not a length of time", "write a number with its unit: 90s, 10m, 24h or 2d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _http(text: str) -> str:
+    if check_url(text, ("http", "https")).username is not None:
+        raise Wrong("the address holds a user name", "write it without")
+    return text.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http)]

@@ -1,0 +1,278 @@
+"""The role `orders`: what happens to orders while nobody looks.
+
+It hashes the files of what is ordered, sends letters, ends what is over, and asks providers about
+pages whose notification never came. Every step can be done twice, so it may be killed at any
+moment; a trouble of one part holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+from config.model import Config
+from copies import orders as events
+from copies.digest import digest
+from copies.letters import NotSent, send, write
+from copies.orders import Refused
+from copies.payments import Online, PaymentAway, open_providers
+from copies.plan import CopyPlan
+from copies.settling import Till, now_ms
+from copies.sources import Sources, Unreadable
+from copies.states import ENDED, State
+from copies.virtual import VirtualFile
+from copies.words import title_of
+from storage.archive import Archive
+from storage.catalogue import Catalogue
+from storage.database import words
+from storage.files import replace_file
+from storage.trouble import Trouble
+
+LOOK_S = 1.0
+DUE_S = 5.0
+STATUS_S = 2.0
+AGAIN_S = 60.0  # after a pass that ended early
+ASK_S = (60.0, 600.0)  # a page in its first hour, and later
+YOUNG_MS = 3_600_000
+RETRY_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class DeskStatus:
+    """What `_status/orders.json` says (docs/formats.md)."""
+
+    kuager: str = "orders/1"
+    pid: int = 0
+    written_ms: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    unhashed_files: int = 0
+    unhashed_bytes: int = 0
+    hash_failures_total: int = 0
+    letters_waiting: int = 0
+    letters_sent_total: int = 0
+    letter_failures_total: int = 0
+    refunds_due: int = 0
+    checkouts_open: int = 0
+    provider_failures_total: int = 0
+
+
+class Desk:
+    """Works on the orders of a catalogue, for ever."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        archives: Sequence[Archive],
+        translate: Callable[..., str],
+    ):
+        """`translate` takes a language, a text in English, and its values by name."""
+        assert config.copies is not None
+        self._config, self._settings = config, config.copies
+        self._orders = catalogue.orders
+        self._sources = Sources(config.spool, archives, catalogue)
+        self._translate = translate
+        self._till = Till(catalogue.orders, config.copies, open_providers(config.copies))
+        self._troubles: defaultdict[str, Trouble] = defaultdict(
+            lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
+        )
+        self._again: dict[tuple[int, int], float] = {}  # files whose pass failed, and until when
+        self.status = DeskStatus(pid=os.getpid())
+
+    async def run(self) -> None:
+        """Work until cancelled; what goes wrong is told once and tried again."""
+        with await self._alone():
+            log.info("Desk of orders started")
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for part, every_s in (
+                        (self._hash, LOOK_S),
+                        (self._post, LOOK_S),
+                        (self._end_what_is_over, DUE_S),
+                        (self._ask_providers, DUE_S),
+                        (self._say, STATUS_S),
+                    ):
+                        tasks.create_task(self._again_and_again(part, every_s))
+            finally:
+                for provider in self._till.providers.values():
+                    if isinstance(provider, Online):
+                        await provider.close_connections()
+
+    async def _alone(self) -> BinaryIO:
+        """Return the lock of the spool's desk; waits until another desk has ended, and until
+        there is a spool. Two would send letters twice."""
+        told = False
+        while True:
+            try:
+                lock = (self._config.spool / "_status" / "orders.lock").open("wb")
+            except OSError:  # no recorder has made the spool yet, or its disk is away
+                await asyncio.sleep(LOOK_S)
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                lock.close()
+            if not told:
+                told = True
+                log.warning("Another desk of orders works on this spool; waiting until it ends")
+            await asyncio.sleep(LOOK_S)
+
+    async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
+        trouble = self._troubles[part.__name__]
+        while True:
+            try:
+                await part()
+                trouble.end()
+            except Exception as error:  # a database has many ways to say no
+                trouble.begin(words(error)[:300])
+            await asyncio.sleep(every_s)
+
+    # -- hashing -------------------------------------------------------------------------
+
+    async def _hash(self) -> None:
+        """Make the pass over the next file without a SHA-256, of paid orders first."""
+        now = time.monotonic()
+        for row in await self._orders.unhashed((State.PAID, State.AWAITING_PAYMENT)):
+            key = row["order_pk"], row["file_no"]
+            if self._again.get(key, now) <= now:
+                await self._pass_over(*key)
+                break
+        for pk in await self._orders.all_hashed(State.PAID):
+            await self._orders.change(pk, events.finish(now_ms()))
+
+    async def _pass_over(self, pk: int, file_no: int) -> None:
+        found = await self._orders.plans(pk, file_no)
+        if not found:
+            return  # the order has ended meanwhile
+        plan = CopyPlan.from_dict(found[0]["plan"])
+        file = VirtualFile(plan, self._sources)
+        reached = 0
+
+        def progress(done: int) -> None:
+            nonlocal reached
+            reached = done
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(STATUS_S)
+                await self._orders.progress(pk, file_no, reached)
+
+        telling = asyncio.create_task(tell())
+        try:
+            made = await digest(file, progress)
+        except Unreadable as error:
+            self.status.hash_failures_total += 1
+            self._again[pk, file_no] = time.monotonic() + AGAIN_S
+            log.error("A file of an order could not be read", file=plan.file_name, why=str(error))
+            await _ended(telling)
+            await self._orders.progress(pk, file_no, 0, str(error))
+            return
+        finally:
+            await _ended(telling)
+        self._again.pop((pk, file_no), None)
+        await self._orders.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
+
+    # -- what is over --------------------------------------------------------------------
+
+    async def _end_what_is_over(self) -> None:
+        """End orders and quotes whose time is over, and remove addresses whose time has come."""
+        away: PaymentAway | None = None
+        for pk in await self._orders.due(now_ms()):
+            try:
+                order = await self._orders.get(pk)
+                over = (order.until_ms or now_ms() + 1) <= now_ms()
+                if over and order.state == State.AWAITING_PAYMENT:
+                    await self._till.close_pages(pk)  # what was paid a moment ago is not lost
+                await self._orders.change(pk, events.lapse(now_ms()))
+            except PaymentAway as error:
+                away = error  # it ends once that is known
+        await self._orders.drop_files(tuple(ENDED))
+        if away:
+            raise away
+
+    # -- providers -----------------------------------------------------------------------
+
+    async def _ask_providers(self) -> None:
+        """Look at pages that may have brought money of which nobody told us."""
+        away: Exception | None = None
+        for one in await self._orders.checkouts():
+            now = now_ms()
+            every_s = ASK_S[now - one["opened_ms"] > YOUNG_MS]
+            if now - (one["looked_ms"] or one["opened_ms"]) < every_s * 1000:
+                continue
+            try:
+                await self._till.settle(one)
+            except (PaymentAway, Refused) as error:
+                self.status.provider_failures_total += 1
+                away = error
+            await self._orders.looked(one["provider"], one["reference"], now)
+        if away:
+            raise away
+
+    # -- letters -------------------------------------------------------------------------
+
+    async def _post(self) -> None:
+        """Send the letters that wait; one that fails waits longer each time."""
+        if self._settings.mail is None:
+            return
+        for letter in await self._orders.letters(now_ms()):
+            order = await self._orders.get(letter["order_pk"])
+            translate = partial(self._translate, order.language)
+            about = title_of(order, translate)
+            message = write(self._settings.mail.sender, order, letter, about, translate)
+            try:
+                await send(self._settings.mail, message)
+            except NotSent as failed:
+                await self._not_sent(letter, failed)
+                if not failed.for_good:
+                    raise  # the next letter would fare no better
+                continue
+            await self._orders.letter_sent(letter["letter_no"], now_ms())
+            self.status.letters_sent_total += 1
+
+    async def _not_sent(self, letter: Mapping[str, Any], failed: NotSent) -> None:
+        self.status.letter_failures_total += 1
+        tries = letter["tries"]
+        again_ms = None
+        if not failed.for_good and tries < len(RETRY_S):
+            again_ms = now_ms() + RETRY_S[tries] * 1000
+        else:
+            log.error("A letter is given up", letter=letter["letter_no"], why=str(failed))
+        await self._orders.letter_failed(letter["letter_no"], str(failed), again_ms)
+
+    # -- status --------------------------------------------------------------------------
+
+    async def _say(self) -> None:
+        said, store = self.status, self._orders
+        said.states = await store.count()
+        files = await store.unhashed((State.PAID, State.AWAITING_PAYMENT))
+        said.unhashed_files = len(files)
+        said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        said.letters_waiting = await store.letters_waiting()
+        said.refunds_due = sum(bool(events.owed(o)) for o in await store.with_payments())
+        said.checkouts_open = len(await store.checkouts())
+        said.written_ms = now_ms()
+        path: Path = self._config.spool / "_status" / "orders.json"
+        try:
+            replace_file(path, orjson.dumps(asdict(said)))
+        except OSError as error:
+            raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

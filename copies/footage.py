@@ -1,0 +1,204 @@
+"""What exists of a camera in a stretch of time: files to be had, and why the rest is missing.
+
+The catalogue and the spool tell it together: what is sealed is in the spool before the catalogue
+knows of it, and in an archive after the spool forgot it. Both say the same of a `record_seq`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from copies.mp4 import MAX_REFERENCES
+from copies.plan import CopyPlan
+from copies.planning import plan_file
+from copies.sources import Reader, Sources
+from storage.archive import Archive
+from storage.catalogue import Catalogue, Name, recording_row
+from storage.index import LONGEST_MS, Gap
+from storage.view import CameraView
+
+AT_ONCE = 8  # files that are planned side by side
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A stretch that was recorded and cannot be had; `removed_ms` is None where nobody removed
+    it. `reason` is the end of a sentence in English, as the archive's trace tells it."""
+
+    start_ms: int
+    end_ms: int
+    removed_ms: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFootage:
+    """What exists of one camera in a stretch (UTC).
+
+    `files` are in the order of recording. `gaps` are clipped to the stretch; one that lasts ends
+    with what is settled. `unscheduled` is time that is neither recorded nor missing. What is
+    after `settled_until_ms` is not offered yet, being recorded or in the future; it is the end
+    of the stretch where all of it is settled. `overlaps` says that a clock was set back, and
+    that the times of files overlap.
+    """
+
+    files: tuple[CopyPlan, ...]
+    gaps: tuple[Gap, ...]
+    removed: tuple[Missing, ...]
+    unscheduled: tuple[tuple[int, int], ...]
+    settled_until_ms: int
+    overlaps: bool
+
+
+async def find(
+    catalogue: Catalogue | None,
+    archives: Sequence[Archive],
+    spool: Path,
+    name: Name,
+    from_ms: int,
+    to_ms: int,
+    *,
+    zone: str,
+) -> CameraFootage:
+    """Return what exists of a camera in [from_ms, to_ms): whole segments that cover it.
+
+    `zone` is the station's, for the names of files. Raises what the catalogue raises when it
+    does not answer, and Unreadable where a recording at an end of a file cannot be read now.
+    """
+    view = CameraView(spool, name[1], name[2])
+    await asyncio.to_thread(view.refresh)
+    rows: dict[int, Row] = {}
+    gaps: dict[int, Gap] = {}
+    if catalogue is not None:
+        found = await catalogue.recordings_between(name, from_ms, to_ms)
+        rows = {row["record_seq"]: row for row in found}
+        found = await catalogue.gaps_between(name, from_ms, to_ms)
+        gaps = {g["gap_no"]: Gap.from_dict(g) for g in found}
+    gaps |= {g.gap_no: g for g in view.gaps(from_ms, to_ms)}
+    fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
+    rows |= fresh
+    there, removed = _sort_out([rows[seq] for seq in sorted(rows)], view, archives)
+    reader = Reader(Sources(spool, archives, catalogue), name, from_ms, to_ms, _buckets(there))
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def plan(stretch: list[Row]) -> CopyPlan:
+        async with limit:
+            return await plan_file(reader, name, stretch, from_ms, to_ms, zone)
+
+    files = _distinct(await asyncio.gather(*map(plan, _stretches(there))))
+    missing = [
+        replace(g, start_ms=max(g.start_ms, from_ms), end_ms=min(g.end_ms or to_ms, settled_ms))
+        for _, g in sorted(gaps.items())
+    ]
+    missing = [g for g in missing if g.start_ms < (g.end_ms or 0)]
+    told: list[CopyPlan | Missing | Gap] = [*files, *removed, *missing]
+    return CameraFootage(
+        tuple(files),
+        tuple(missing),
+        tuple(removed),
+        tuple(_rest(((t.start_ms, t.end_ms or 0) for t in told), from_ms, settled_ms)),
+        settled_ms,
+        any(b.start_ms < a.end_ms for a, b in pairwise(files)),
+    )
+
+
+def _sealed(
+    view: CameraView, known: dict[int, Row], from_ms: int, to_ms: int
+) -> tuple[dict[int, Row], int]:
+    """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
+    which on the stretch is being recorded, or in the future."""
+    fresh, settled_ms = {}, min(to_ms, time.time_ns() // 1_000_000)
+    for stored in view.stored():
+        seq = stored.record_seq
+        if seq in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
+            continue
+        index = view.read(stored)
+        if index is None or not index.segments or index.end_ms <= from_ms:
+            continue
+        if index.seal is None:
+            settled_ms = min(settled_ms, max(index.start_ms, from_ms))
+        else:
+            fresh[seq] = recording_row(index) | {"archives": []}
+    return fresh, settled_ms
+
+
+def _sort_out(
+    rows: Iterable[Row], view: CameraView, archives: Sequence[Archive]
+) -> tuple[list[Row], list[Missing]]:
+    """Return the recordings that can be had, and what became of the others."""
+    in_spool = {stored.record_seq for stored in view.stored()}
+    names = {archive.name for archive in archives}
+    there, missing = [], list[Missing]()
+    for row in rows:
+        kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
+        if row["record_seq"] in in_spool or names & set(kept):
+            there.append(row)
+            continue
+        removed_ms, reason = None, "it is in no archive yet"
+        if kept:
+            reason = f"the archive '{kept[0]}' is not configured here"
+        elif row["archives"]:
+            last = max(row["archives"], key=lambda a: a["removed_ms"])
+            removed_ms, reason = last["removed_ms"], last["removed_reason"] or ""
+        one = Missing(row["start_ms"], row["end_ms"], removed_ms, reason)
+        if missing and (missing[-1].end_ms, missing[-1].reason) == (one.start_ms, reason):
+            one = replace(one, start_ms=missing.pop().start_ms)
+        missing.append(one)
+    return there, missing
+
+
+def _buckets(rows: Iterable[Row]) -> dict[int, dict[str, str]]:
+    return {
+        row["record_seq"]: {
+            a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
+        }
+        for row in rows
+    }
+
+
+def _stretches(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the recordings of each file: one run without a hole, no more than a `sidx` holds."""
+    found: list[list[Row]] = []
+    segments = 0
+    for row in rows:
+        last = found[-1][-1] if found else None
+        follows = (
+            last is not None
+            and (last["epoch"], last["run_no"]) == (row["epoch"], row["run_no"])
+            and last["first_segment_no"] + last["segments"] == row["first_segment_no"]
+        )
+        segments += row["segments"]
+        if not follows or segments > MAX_REFERENCES:
+            found.append([])
+            segments = row["segments"]
+        found[-1].append(row)
+    return found
+
+
+def _distinct(files: Sequence[CopyPlan]) -> list[CopyPlan]:
+    """Give files of the same second names of their own."""
+    found: dict[str, CopyPlan] = {}
+    for file in files:
+        if file.file_name in found:
+            stem = file.file_name.removesuffix(".mp4")
+            file = replace(file, file_name=f"{stem}_{file.parts[0].record_seq}.mp4")
+        found[file.file_name] = file
+    return list(found.values())
+
+
+def _rest(told: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
+    """Yield what of [from_ms, to_ms) no stretch covers."""
+    for start_ms, end_ms in sorted(told):
+        if start_ms > from_ms and from_ms < to_ms:
+            yield from_ms, min(start_ms, to_ms)
+        from_ms = max(from_ms, end_ms)
+    if from_ms < to_ms:
+        yield from_ms, to_ms

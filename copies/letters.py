@@ -1,0 +1,103 @@
+"""Letters to a requester: their texts, and giving them to a mail server.
+
+Only the first has the link, as nobody knows it afterwards; those that follow are answers to it,
+so that mail programs show them together.
+"""
+
+from __future__ import annotations
+
+import re
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, localtime
+from typing import Any
+
+import aiosmtplib
+
+from config.copies import Mail
+from copies.payments import Translate
+from storage.orders import Order
+
+TIMEOUT_S = 30.0
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+
+class NotSent(RuntimeError):
+    """The server did not take a letter; `for_good`: it never will."""
+
+    def __init__(self, why: str, for_good: bool):
+        super().__init__(why)
+        self.for_good = for_good
+
+
+def address(text: str) -> str | None:
+    """Return an e-mail address as it is written to; None for what is none."""
+    text = text.strip()
+    return text if len(text) <= 254 and _ADDRESS.fullmatch(text) else None
+
+
+def write(
+    sender: str, order: Order, letter: dict[str, Any], about: str, translate: Translate
+) -> EmailMessage:
+    """Return a letter; `about` says of what the order is: station and stretch."""
+    _, number = translate, order.number
+    texts = {
+        "placed": _(
+            "Your order has been placed. Keep this link: it is the only key to your order. On its "
+            "page you see what to do now, pay, and download."
+        ),
+        "part": _(
+            "A part of the price has been paid. The page of your order says how much is missing."
+        ),
+        "paid": _("Your payment has been entered. The files can be downloaded now."),
+        "owed": _(
+            "A payment has been entered that is not needed for your order. It will be given back."
+        ),
+        "rejected": _("Your order has been rejected. The page of your order says why."),
+        "returned": _("A payment has been given back."),
+        "refunded": _("Your payment has been given back, and the order has ended."),
+    }
+    lines = [about, "", texts[letter["kind"]]]
+    if letter["link"]:
+        lines += ["", letter["link"]]
+    else:
+        lines += ["", _("The link to your order is in our first letter.")]
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = Address(addr_spec=letter["recipient"])
+    message["Subject"] = _("Kuager: order %(number)s", number=number)
+    message["Date"] = format_datetime(localtime())
+    domain = sender.rpartition("@")[2]
+    first = f"<order-{number}.{order.created_ms}@{domain}>"
+    if letter["kind"] == "placed":
+        message["Message-ID"] = first
+    else:
+        message["Message-ID"] = f"<order-{number}.letter-{letter['letter_no']}@{domain}>"
+        message["In-Reply-To"] = message["References"] = first
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content("\n".join(lines) + "\n")
+    return message
+
+
+async def send(mail: Mail, message: EmailMessage) -> None:
+    """Give a letter to the server; raises NotSent."""
+    try:
+        await aiosmtplib.send(
+            message,
+            hostname=mail.host,
+            port=mail.port,
+            use_tls=mail.tls == "tls",
+            start_tls=mail.tls == "starttls",
+            username=mail.user,
+            password=mail.password.get_secret_value() if mail.password else None,
+            timeout=TIMEOUT_S,
+        )
+    except aiosmtplib.SMTPRecipientsRefused as refused:
+        # its words quote the address
+        codes = [r.code for r in refused.recipients]
+        for_good = all(500 <= code < 600 for code in codes)
+        raise NotSent(f"the server refuses the recipient ({codes})", for_good) from None
+    except aiosmtplib.SMTPResponseException as answer:
+        raise NotSent(f"the server answers {answer.code}", False) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise NotSent(f"{type(error).__name__}: {error}", False) from None

@@ -1,0 +1,149 @@
+"""An invoice to be paid at a bank: a PDF with the bank's details, a reference, and a QR of them.
+
+An operator looks at the bank's statement and enters what came (`kuager orders confirm`). The QR
+holds the same details as lines of text: phones show it, and each line can be copied.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import fontpkg
+import segno
+from babel.numbers import format_currency
+from fpdf import FPDF
+
+from config.copies import Bank
+from config.money import decimals, plain
+from copies.payments import Translate
+from copies.words import in_language, moment
+from storage.orders import Order
+
+FONT = "PT Sans"  # has all letters of Kazakh
+LEFT, WIDTH, QR_MM = 20, 170, 45
+
+
+def money(minor: int, currency: str, language: str) -> str:
+    """Return an amount as people of a language write it."""
+    value = Decimal(minor).scaleb(-decimals(currency))
+    return format_currency(
+        value, currency, locale=language, currency_digits=False, format=_format(currency)
+    )
+
+
+def _format(currency: str) -> str:
+    places = decimals(currency)
+    return f"#,##0.{'0' * places} ¤¤" if places else "#,##0 ¤¤"
+
+
+def reference(order: Order) -> str:
+    """Return what the payer writes, by which the operator finds the order."""
+    return f"KUAGER-{order.number}"
+
+
+class Invoice:
+    """Payment by bank transfer."""
+
+    name = "invoice"
+
+    def __init__(self, bank: Bank, currency: str):
+        self.bank, self.currency = bank, currency
+
+    def details(self, order: Order, translate: Translate) -> list[tuple[str, str]]:
+        """Return what a payer writes: names and values."""
+        _, bank = translate, self.bank
+        return [
+            (_("Beneficiary"), bank.beneficiary),
+            (_("BIN"), bank.bin),
+            (_("IBAN"), bank.iban),
+            (_("Beneficiary code (Kbe)"), bank.beneficiary_code),
+            (_("Bank"), bank.bank),
+            (_("BIC"), bank.bic),
+            (_("Purpose code (KNP)"), bank.purpose_code),
+            (_("Amount"), f"{plain(order.total, order.currency)} {order.currency}"),
+            (_("Payment reference"), reference(order)),
+        ]
+
+    def document(self, order: Order, title: str, translate: Translate) -> bytes:
+        """Return the invoice as PDF."""
+        _, price = translate, order.quote["price"]
+        pdf = FPDF(format="A4")
+        pdf.set_title(f"{_('Invoice')} {reference(order)}")
+        pdf.set_creation_date(datetime.fromtimestamp((order.ordered_ms or 0) / 1000, UTC))
+        for style, weight in (("", 400), ("B", 700)):
+            pdf.add_font(FONT, style, fontpkg.path(FONT, weight=weight))
+        pdf.set_margins(LEFT, LEFT)
+        pdf.add_page()
+        pdf.set_font(FONT, "B", 20)
+        pdf.cell(WIDTH, 12, f"{_('Invoice')} {reference(order)}", new_x="LMARGIN", new_y="NEXT")
+        pdf.set_font(FONT, "", 11)
+        pdf.multi_cell(WIDTH, 6, title, new_x="LMARGIN", new_y="NEXT")
+        zone = order.quote["station"]["time_zone"]
+        for name, ms in ((_("Date"), order.ordered_ms), (_("To be paid until"), order.until_ms)):
+            _row(pdf, name, moment(ms or 0, zone))
+        pdf.ln(6)
+
+        def shown(minor: int) -> str:
+            return money(minor, order.currency, order.language)
+
+        titles = {
+            camera["id"]: in_language(camera["title"], order.language)
+            for camera in order.quote["cameras"]
+        }
+        for line in price["lines"]:
+            minutes = line["billed_ms"] / 60_000
+            text = _(
+                "%(camera)s: %(minutes)s min at %(price)s",
+                camera=titles[line["camera"]],
+                minutes=f"{minutes:.2f}",
+                price=shown(price["per_minute"]),
+            )
+            _row(pdf, text, shown(line["net"]), right=True)
+        if price["minimum"]:
+            _row(pdf, _("To the least price of an order"), shown(price["minimum"]), right=True)
+        if price["tax_basis"]:
+            tax = f"{price['tax_basis'] / 100:g} %"
+            _row(pdf, _("Tax, %(rate)s", rate=tax), shown(price["tax"]), right=True)
+        pdf.set_font(FONT, "B", 12)
+        _row(pdf, _("To be paid"), shown(order.total), right=True)
+        pdf.ln(8)
+        pdf.set_font(FONT, "", 11)
+        details = self.details(order, translate)
+        top = pdf.get_y()
+        for name, value in details:
+            _row(pdf, name, value, width=WIDTH - QR_MM - 5)
+        code = segno.make("\n".join(f"{n}: {v}" for n, v in details), error="m", micro=False)
+        _draw(pdf, [list(row) for row in code.matrix], LEFT + WIDTH - QR_MM, top, QR_MM)
+        pdf.set_y(max(pdf.get_y(), top + QR_MM) + 8)
+        pdf.multi_cell(
+            WIDTH,
+            6,
+            _(
+                "Write the payment reference exactly as it stands: by it your payment is found. "
+                "Your files can be downloaded once the payment is entered."
+            ),
+        )
+        return bytes(pdf.output())
+
+
+def _row(pdf: FPDF, name: str, value: str, *, width: float = WIDTH, right: bool = False) -> None:
+    split = width * (0.7 if right else 0.42)
+    top = pdf.get_y()
+    pdf.multi_cell(split, 6, name, align="L", new_x="LMARGIN", new_y="NEXT")
+    below = pdf.get_y()
+    pdf.set_xy(LEFT + split, top)
+    pdf.multi_cell(
+        width - split, 6, value, align="R" if right else "L", new_x="LMARGIN", new_y="NEXT"
+    )
+    pdf.set_y(max(below, pdf.get_y()))
+
+
+def _draw(pdf: FPDF, matrix: list[list[int]], x: float, y: float, size: float) -> None:
+    """Draw a QR as squares: sharp at every size."""
+    pdf.set_fill_color(0, 0, 0)
+    side = size / len(matrix)
+    for n, row in enumerate(matrix):
+        for m, dark in enumerate(row):
+            if dark:
+                pdf.rect(x + m * side, y + n * side, side, side, "F")

@@ -1,0 +1,79 @@
+"""What a copy costs: pure functions over whole milliseconds and the smallest unit of a currency.
+
+Only footage that exists, within the stretch asked for, is billed. Cameras are lines of the bill,
+in the order asked for; the free allowance is used up from the first on. Whatever does not come
+out even is rounded down, once per line and once for the tax: in favour of the requester.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from config.copies import Copies
+
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one camera costs: `exists_ms` of footage, of which `billed_ms` are billed."""
+
+    camera: str
+    exists_ms: int
+    billed_ms: int
+    net: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A bill. `minimum` is what was added to reach the least price of an order."""
+
+    currency: str
+    per_minute: int
+    lines: tuple[Line, ...]
+    minimum: int
+    net: int
+    tax_basis: int  # hundredths of a percent
+    tax: int
+    total: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def price(settings: Copies, footage: Sequence[tuple[str, int]]) -> Price:
+    """Return what cameras, each with its milliseconds of existing footage, cost."""
+    lines, left_ms = [], settings.free_minutes * MINUTE_MS
+    for camera, exists_ms in footage:
+        billed_ms = max(0, exists_ms - left_ms)
+        left_ms -= exists_ms - billed_ms
+        net = billed_ms * settings.price_per_minute // MINUTE_MS
+        lines.append(Line(camera, exists_ms, billed_ms, net))
+    net = sum(line.net for line in lines)
+    billed = any(line.billed_ms for line in lines)
+    minimum = max(0, settings.minimum - net) if billed else 0
+    tax = (net + minimum) * settings.tax // 100_00
+    return Price(
+        settings.currency,
+        settings.price_per_minute,
+        tuple(lines),
+        minimum,
+        net + minimum,
+        settings.tax,
+        tax,
+        net + minimum + tax,
+    )
+
+
+def covered_ms(pieces: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> int:
+    """Return how much of a stretch pieces cover; what two of them cover counts once."""
+    total, reached = 0, from_ms
+    for start, end in sorted(pieces):
+        start, end = max(start, reached), min(end, to_ms)
+        if start < end:
+            total += end - start
+            reached = end
+    return total

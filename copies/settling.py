@@ -1,0 +1,146 @@
+"""Between orders and providers: pages to pay on, what they brought, what goes back.
+
+Whatever comes from a provider is entered before anything else is done with the order, so that
+nothing that was paid is lost; and everything here may be done twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from config.copies import Copies
+from copies import orders as events
+from copies.orders import Refused
+from copies.payments import Online, PaymentAway, Provider
+from copies.states import TRANSITIONS, Event, State
+from storage.orders import Change, Order, Orders, Payment, PaymentTaken
+
+log = structlog.get_logger()
+
+
+def now_ms() -> int:
+    """Return UTC in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Till:
+    """The orders of a catalogue with the providers that they can be paid by."""
+
+    def __init__(self, orders: Orders, settings: Copies, providers: Mapping[str, Provider]):
+        self.orders, self.settings, self.providers = orders, settings, providers
+
+    async def page(self, order: Order, provider: Online, title: str, back: str) -> str:
+        """Return the address of the one page on which an order can be paid.
+
+        Raises Refused where nothing is to be paid, PaymentAway.
+        """
+        earlier = [
+            c
+            for c in await self.orders.checkouts_of(order.order_pk)
+            if c["provider"] == provider.name
+        ]
+        for one in earlier:
+            if one["closed_ms"] is None and await self.settle(one):
+                order = await self.orders.get(order.order_pk)
+                _refuse_unpayable(order)
+                return str(one["url"])
+        order = await self.orders.get(order.order_pk)
+        _refuse_unpayable(order)
+        rest = order.total - events.received(order)
+        made = await provider.open(order, rest, title, back, len(earlier))
+        await self.orders.open_checkout(
+            order.order_pk, provider.name, made.reference, made.url, now_ms()
+        )
+        return made.url
+
+    async def settle(self, checkout: Mapping[str, Any]) -> bool:
+        """Enter what a page brought; tells whether it can still bring money.
+
+        Raises PaymentAway.
+        """
+        name, reference = checkout["provider"], checkout["reference"]
+        provider = self.providers.get(name)
+        if not isinstance(provider, Online):
+            raise PaymentAway(f"'{name}' is no longer configured")
+        looked = await provider.look(reference)
+        if looked.payment:
+            await self.enter(checkout["order_pk"], looked.payment, name)
+        if not looked.open:
+            await self.orders.close_checkout(name, reference, now_ms())
+        return looked.open
+
+    async def enter(self, order_pk: int, payment: Payment, actor: str) -> Order:
+        """Enter money that came, once; raises Refused, PaymentTaken."""
+        change = events.pay(self.settings, payment, actor, now_ms())
+        try:
+            return await self.orders.change(order_pk, change)
+        except PaymentTaken:
+            log.error("A payment is entered for another order", reference=payment.reference)
+            raise
+
+    async def close_pages(self, order_pk: int) -> None:
+        """Have an order's pages bring no money any more, and enter what they brought.
+
+        Raises PaymentAway: then it is not known.
+        """
+        for one in await self.orders.checkouts_of(order_pk):
+            if one["closed_ms"] is None:
+                provider = self.providers.get(one["provider"])
+                if isinstance(provider, Online):
+                    await provider.close(one["reference"])
+                if await self.settle(one):
+                    raise PaymentAway("a payment is still on its way")
+
+    async def end(self, order_pk: int, decide: Callable[[Order], Change | None]) -> Order:
+        """Do what ends an order, after its pages were closed; raises Refused, PaymentAway."""
+        order = await self.orders.get(order_pk)
+        decide(order)  # what does not fit closes no page
+        await self.close_pages(order_pk)
+        return await self.orders.change(order_pk, decide)
+
+    async def give_back(self, order: Order, whole: bool, bank_reference: str | None) -> Order:
+        """Give back what is owed, or all that was paid, which ends the order.
+
+        What came by a bank is given back by hand, with the bank's reference for it. Raises
+        Refused, PaymentAway, PaymentTaken.
+        """
+        if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
+            raise Refused(events.WHY_NOT[State(order.state)])
+        back = events.to_return(order, whole)
+        if not back and not whole:
+            raise Refused("nothing is owed back")
+        paper = [p for p, _ in back if not isinstance(self.providers.get(p.provider), Online)]
+        if paper and bank_reference is None:
+            raise Refused("a part came by bank: transfer it back, then enter it with --reference")
+        if not paper and bank_reference is not None:
+            raise Refused("nothing that is to go back came by bank: leave out --reference")
+        for n, (payment, amount) in enumerate(back, 1):
+            provider = self.providers.get(payment.provider)
+            if isinstance(provider, Online):
+                earlier = sum(p.returns == payment.reference for p in order.payments)
+                key = f"{order.order_pk}-{payment.reference}-{earlier}"
+                reference = await provider.refund(payment, amount, key)
+            else:
+                reference = f"{bank_reference}" if len(paper) == 1 else f"{bank_reference}/{n}"
+            gone = Payment(
+                payment.provider,
+                reference,
+                -amount,
+                payment.currency,
+                now_ms(),
+                payment.reference,
+            )
+            last = whole and n == len(back)
+            order = await self.orders.change(order.order_pk, events.refund((gone,), last, now_ms()))
+        if whole and not back:
+            order = await self.orders.change(order.order_pk, events.refund((), True, now_ms()))
+        return order
+
+
+def _refuse_unpayable(order: Order) -> None:
+    if order.state != State.AWAITING_PAYMENT:
+        raise Refused(events.WHY_NOT[State(order.state)])

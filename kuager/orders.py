@@ -1,0 +1,255 @@
+"""`kuager orders`: what operators do with orders of copies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from config.model import Config
+from config.money import amount as parsed
+from config.money import currency as known_currency
+from config.money import plain
+from config.problems import Wrong
+from copies import orders as events
+from copies.orders import Refused, owed, received
+from copies.payments import Online, open_providers
+from copies.payments.invoice import reference as reference_of
+from copies.settling import Till, now_ms
+from copies.states import State
+from storage.catalogue import Catalogue
+from storage.orders import PAGE, Order, Payment, PaymentTaken
+
+BANK = "invoice"
+MOST_REFERENCE = 100
+NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
+
+out = Console()
+err = Console(stderr=True)
+
+
+def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) -> int:
+    """Print orders, newest first; returns the exit code."""
+    if state is not None and state not in list(State):
+        return _say(f"no state '{state}'; there are: {', '.join(State)}", 2)
+
+    async def work(till: Till) -> int:
+        found: list[Order] = []
+        before: int | None = None
+        while page := await till.orders.register(config.election.id, before):
+            before = page[-1].number
+            found += [o for o in page if state in (None, o.state) and (owed(o) or not owed_only)]
+            if len(page) < PAGE:
+                break
+        if as_json:
+            _json([_facts(o) for o in found])
+        elif not found:
+            out.print("There are no such orders.")
+        else:
+            out.print(_table(found))
+        return 0
+
+    return _with(config, work)
+
+
+def show_one(config: Config, number: int, as_json: bool) -> int:
+    """Print one order with its files, its money and its audit log; returns the exit code."""
+
+    async def work(till: Till) -> int:
+        order = await till.orders.with_number(number)
+        if order is None:
+            return _say(f"there is no order {number}", 1)
+        log = await till.orders.audit(order.order_pk)
+        files = await till.orders.files(order.order_pk)
+        if as_json:
+            _json(_facts(order) | {"files": files, "audit": log})
+            return 0
+        out.print(_table([order]))
+        for line in (
+            f"paid with the reference {reference_of(order)}",
+            f"price {_money(order, order.total)}, received {_money(order, received(order))}",
+            f"reason: {order.reason}" if order.reason else "",
+            f"asked for: {_at(order.from_ms)} to {_at(order.to_ms)}",
+            *(f"failed: file {f['file_no']}: {f['failed']}" for f in files if f["failed"]),
+            f"hashed: {sum(f['sha256'] is not None for f in files)} of {len(files)} files",
+        ):
+            if line:
+                out.print(line, markup=False, highlight=False)
+        table = Table(title="Audit log", title_justify="left")
+        for column in ("when", "who", "what", "then", "detail"):
+            table.add_column(column)
+        for row in log:
+            detail = ", ".join(f"{k} {v}" for k, v in row["detail"].items())
+            cells = (_at(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
+            table.add_row(*map(_cell, cells))
+        out.print(table)
+        return 0
+
+    return _with(config, work)
+
+
+def confirm(config: Config, number: int, amount: str, currency: str | None, reference: str) -> int:
+    """Enter a payment that the bank shows; returns the exit code."""
+    if not _is_reference(reference):
+        return _say(NO_REFERENCE, 2)
+
+    async def work(till: Till) -> int:
+        order = await till.orders.with_number(number)
+        if order is None:
+            return _say(f"there is no order {number}", 1)
+        try:
+            code = known_currency(currency or order.currency)
+            came = parsed(amount, code)
+        except Wrong as wrong:
+            return _say(f"--amount {amount}: {wrong.what}; {wrong.fix}", 2)
+        payment = Payment(BANK, reference.strip(), came, code, now_ms())
+        try:
+            after = await till.enter(order.order_pk, payment, "operator")
+        except Refused as refused:
+            return _say(f"order {number}: {refused}", 1)
+        except PaymentTaken:
+            return _say(f"reference {reference} is entered already, for another order", 1)
+        if len(after.payments) == len(order.payments):
+            return _say(f"reference {reference} was entered already; nothing was changed", 1)
+        out.print(f"Order {number}: {_words(after)}", highlight=False)
+        return 0
+
+    return _with(config, work)
+
+
+def reject(config: Config, number: int, reason: str) -> int:
+    """Refuse an order that is not paid; returns the exit code."""
+    reason = " ".join(reason.split())
+    if not reason or not reason.isprintable() or len(reason) > 1000:
+        return _say("write a reason of at most 1000 characters: the requester reads it", 2)
+
+    async def work(till: Till) -> int:
+        order = await till.orders.with_number(number)
+        if order is None:
+            return _say(f"there is no order {number}", 1)
+        try:
+            after = await till.end(order.order_pk, events.reject(reason, now_ms()))
+        except Refused as refused:
+            return _say(f"order {number}: {refused}", 1)
+        out.print(f"Order {number}: {_words(after)}", highlight=False)
+        return 0
+
+    return _with(config, work)
+
+
+def refund(config: Config, number: int, whole: bool, reference: str | None) -> int:
+    """Give back what is owed, or all of it; returns the exit code."""
+    if reference is not None and not _is_reference(reference):
+        return _say(NO_REFERENCE, 2)
+
+    async def work(till: Till) -> int:
+        order = await till.orders.with_number(number)
+        if order is None:
+            return _say(f"there is no order {number}", 1)
+        before = len(order.payments)
+        try:
+            after = await till.give_back(order, whole, reference and reference.strip())
+        except Refused as refused:
+            return _say(f"order {number}: {refused}", 1)
+        except PaymentTaken:
+            return _say(f"reference {reference} is entered already", 1)
+        for payment in after.payments[before:]:
+            text = f"{plain(-payment.amount, payment.currency)} {payment.currency}"
+            out.print(f"Gave back {text}: {payment.reference}", markup=False, highlight=False)
+        out.print(f"Order {number}: {_words(after)}", highlight=False)
+        return 0
+
+    return _with(config, work)
+
+
+def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
+    if config.copies is None:
+        return _say("copies are off: there is no 'copies' section in the configuration", 2)
+    settings = config.copies
+
+    async def run() -> int:
+        catalogue = await Catalogue.open(config.database_url)
+        till = Till(catalogue.orders, settings, open_providers(settings))
+        try:
+            return await work(till)
+        finally:
+            for provider in till.providers.values():
+                if isinstance(provider, Online):
+                    await provider.close_connections()
+            await catalogue.close()
+
+    return asyncio.run(run())
+
+
+def _is_reference(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable() and len(text) <= MOST_REFERENCE
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """Return what programs are told of an order; its address is not among it."""
+    names = ("number", "state", "election", "station", "from_ms", "to_ms", "currency", "total")
+    times = ("ordered_ms", "paid_ms", "ready_ms", "ended_ms", "until_ms", "reason")
+    return (
+        {name: getattr(order, name) for name in (*names, *times)}
+        | {"cameras": [c["id"] for c in order.quote["cameras"]]}
+        | {"received": received(order), "owed": owed(order), "reference": reference_of(order)}
+    )
+
+
+def _table(found: list[Order]) -> Table:
+    table = Table(title="Orders", title_justify="left")
+    for column in ("no", "state", "station", "cameras", "ordered", "until"):
+        table.add_column(column)
+    for column in ("price", "received", "owed back"):
+        table.add_column(column, justify="right")
+    for order in found:
+        back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
+        cells = (
+            str(order.number),
+            order.state,
+            order.station,
+            ", ".join(c["id"] for c in order.quote["cameras"]),
+            _at(order.ordered_ms),
+            _at(order.until_ms),
+            _money(order, order.total),
+            _money(order, received(order)),
+            back,
+        )
+        table.add_row(*map(_cell, cells))
+    return table
+
+
+def _cell(text: str) -> Text:
+    """Return text for a terminal: nothing in it is markup or moves the cursor."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _words(order: Order) -> str:
+    state = f"{order.state}, {_money(order, received(order))} of {_money(order, order.total)}"
+    back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
+    return state + (f"; owed back: {back} (kuager orders refund {order.number})" if back else "")
+
+
+def _money(order: Order, minor: int) -> str:
+    return f"{plain(minor, order.currency)} {order.currency}"
+
+
+def _at(ms: int | None) -> str:
+    return "" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}Z"
+
+
+def _json(value: object) -> None:
+    json.dump(value, sys.stdout, indent=1)
+    print()
+
+
+def _say(text: str, code: int) -> int:
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    return code

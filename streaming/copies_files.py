@@ -1,0 +1,108 @@
+"""What an order delivers: its files, all of them as one ZIP, and what they are as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from copies.bundle import Bundle, Item, manifest
+from copies.plan import CopyPlan
+from copies.settling import now_ms
+from copies.sources import Sources
+from copies.states import DOWNLOADS
+from copies.virtual import VirtualFile
+from storage.index import GapCause
+from storage.orders import Order
+from streaming.delivery import send
+from streaming.language import say, translate
+from streaming.shop import answered, catalogue, order_of
+from streaming.views import VIEWS
+from streaming.words import CAUSES
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/copies/{secret}/files/{file:[0-9]{1,6}}/{name}")
+async def file(request: web.Request) -> web.StreamResponse:
+    """Send a file of an order."""
+    order = await _downloadable(request)
+    number = int(request.match_info["file"])
+    found = await answered(catalogue(request).orders.plans(order.order_pk, number))
+    plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
+    if plan is None or plan.file_name != request.match_info["name"]:
+        raise web.HTTPNotFound(text=say(request, "The order has no such file."))
+    return await send(
+        request, VirtualFile(plan, sources(request), found[0]["head"]), plan.file_name
+    )
+
+
+@routes.get("/copies/{secret}/everything.zip")
+async def everything(request: web.Request) -> web.StreamResponse:
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    order = await _downloadable(request)
+    items = await _items(request, order)
+    zone = order.quote["station"]["time_zone"]
+    bundle = Bundle(_about(order), items, order.language, zone)
+    return await send(request, bundle, f"kuager-{order.number}.zip")
+
+
+@routes.get("/copies/{secret}/manifest.json")
+async def manifest_json(request: web.Request) -> web.StreamResponse:
+    """Tell programs what is in the copy and what is missing, as in the ZIP."""
+    order = await _downloadable(request)
+    body = manifest(_about(order), await _items(request, order))
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+async def _items(request: web.Request, order: Order) -> list[Item]:
+    found = await answered(catalogue(request).orders.plans(order.order_pk))
+    places = sources(request)
+    return [
+        Item(
+            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            row["sha256"],
+            row["crc32"],
+        )
+        for row in found
+    ]
+
+
+def _about(order: Order) -> dict[str, Any]:
+    """Return what a manifest says of an order beside its files; nothing of who ordered it."""
+    return {
+        "order": order.number,
+        "election": order.election,
+        "station": order.station,
+        "from_ms": order.from_ms,
+        "to_ms": order.to_ms,
+        "cameras": [
+            {
+                "camera": camera["id"],
+                "gaps": [gap | {"words": _words(order, gap["cause"])} for gap in camera["gaps"]],
+                "removed": camera["removed"],
+                "unscheduled": camera["unscheduled"],
+            }
+            for camera in order.quote["cameras"]
+        ],
+    }
+
+
+def _words(order: Order, cause: str) -> str:
+    return translate(order.language, CAUSES[GapCause(cause)])
+
+
+async def _downloadable(request: web.Request) -> Order:
+    """Return an order whose files may be fetched; raises 403 and 410 with words."""
+    order = await order_of(request)
+    if order.state in DOWNLOADS and (order.until_ms or 0) > now_ms():
+        return order
+    if order.paid_ms is None:
+        raise web.HTTPForbidden(text=say(request, "The order is not paid yet."))
+    raise web.HTTPGone(text=say(request, "The time to download these files is over."))
+
+
+def sources(request: web.Request) -> Sources:
+    """Return where the bytes of recordings are."""
+    views = request.app[VIEWS]
+    return Sources(views.config.spool, views.archives, views.catalogue)

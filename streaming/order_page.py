@@ -1,0 +1,103 @@
+"""What the page of an order shows, and what everyone may know of one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from copies.orders import owed, received
+from copies.payments import Online, OnPaper
+from copies.payments.invoice import money
+from copies.settling import now_ms
+from copies.states import DOWNLOADS, State
+from copies.words import in_language, moment, stretch, title_of
+from storage.index import GapCause
+from storage.orders import Order
+from streaming.answers import base_url
+from streaming.language import language, say, translate
+from streaming.pages import page
+from streaming.shop import SHOP, STATE_WORDS, answered, catalogue
+from streaming.words import CAUSES
+
+
+async def order_page(
+    request: web.Request,
+    order: Order,
+    status: int = 200,
+    wrong: str | None = None,
+    email: str = "",
+) -> web.Response:
+    """Return the page of an order; `wrong` says why what was just asked for was not done."""
+    lang, shop = language(request), request.app[SHOP]
+    secret = request.match_info["secret"]
+    files = await answered(catalogue(request).orders.files(order.order_pk))
+    zone = order.quote["station"]["time_zone"]
+    online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
+    paper = any(isinstance(p, OnPaper) for p in shop.providers.values())
+    shown = partial(money, currency=order.currency, language=lang)
+    return page(
+        request,
+        "order.html",
+        status,
+        order=order,
+        secret=secret,
+        here=f"{base_url(request)}/copies/{secret}",
+        wrong=wrong,
+        email=email,
+        state=State(order.state),
+        words=state_words(request),
+        title=title_of(order, partial(translate, lang)),
+        text=partial(in_language, language=lang),
+        stretch=lambda a, b: stretch(a, b, zone),
+        when=lambda ms: moment(ms, zone),
+        money=shown,
+        price=order.quote["price"],
+        files={f["file_no"]: f for f in files},
+        hashed=sum(f["hashed"] for f in files),
+        bytes=sum(f["length"] for f in files),
+        downloads=order.state in DOWNLOADS and (order.until_ms or 0) > now_ms(),
+        missing=order.total - received(order),
+        owed=[money(a, c, lang) for c, a in owed(order).items()],
+        cause=lambda c: translate(lang, CAUSES[GapCause(c)]),
+        online=online,
+        paper=paper,
+        letters=shop.settings.mail is not None,
+        forget_days=shop.settings.forget_after // 86400,
+        size=size,
+        minutes=minutes,
+    )
+
+
+def public(request: web.Request, order: Order) -> dict[str, Any]:
+    """Return what everyone may know of an order."""
+    station, lang = order.quote["station"], language(request)
+    return {
+        "number": order.number,
+        "station": order.station,
+        "station_number": station["number"],
+        "station_name": in_language(station["name"], lang),
+        "stretch": stretch(order.from_ms, order.to_ms, station["time_zone"]),
+        "cameras": len(order.quote["cameras"]),
+        "state": order.state,
+        "times": [
+            moment(ms, station["time_zone"]) if ms else ""
+            for ms in (order.ordered_ms, order.paid_ms, order.ready_ms, order.ended_ms)
+        ],
+    }
+
+
+def state_words(request: web.Request) -> dict[str, str]:
+    """Return what each state is called."""
+    return {state: say(request, text) for state, text in STATE_WORDS.items()}
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def minutes(ms: int) -> str:
+    """Return a length of time in minutes and seconds: 59:30."""
+    return f"{ms // 60_000}:{ms // 1000 % 60:02}"

@@ -1,0 +1,178 @@
+"""What pages and API of copies share: who may do what, and the order behind a secret link."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from config.copies import Copies
+from copies import orders as events
+from copies.orders import Refused, key_of, new_secret
+from copies.payments import Online, Provider, open_providers
+from copies.quotes import Asked, ask, quote
+from copies.settling import Till, now_ms
+from copies.sources import Unreadable
+from copies.states import State
+from storage.catalogue import Catalogue, CatalogueError
+from storage.orders import Order
+from streaming.answers import base_url
+from streaming.language import language, mark, say
+from streaming.limits import Limit, client, too_many
+from streaming.views import VIEWS
+
+QUOTE_S = 60.0  # to look through a long stretch of several cameras
+
+STATE_WORDS = {
+    State.QUOTED: mark("Not ordered yet"),
+    State.AWAITING_PAYMENT: mark("Waiting for payment"),
+    State.PAID: mark("Paid"),
+    State.READY: mark("Paid and checked"),
+    State.EXPIRED: mark("Expired"),
+    State.REJECTED: mark("Rejected"),
+    State.REFUNDED: mark("Refunded"),
+}
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Shop:
+    """What a web process needs to sell copies."""
+
+    settings: Copies
+    providers: dict[str, Provider]
+    quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
+    guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
+
+    @classmethod
+    def open(cls, settings: Copies) -> Shop:
+        """Return the shop that is configured."""
+        return cls(settings, open_providers(settings))
+
+    async def close(self) -> None:
+        """End the providers' connections."""
+        for provider in self.providers.values():
+            if isinstance(provider, Online):
+                await provider.close_connections()
+
+
+SHOP = web.AppKey("shop", Shop)
+
+
+def till(request: web.Request) -> Till:
+    """Return the orders with their providers; raises 503 while the catalogue is away."""
+    shop = request.app[SHOP]
+    return Till(catalogue(request).orders, shop.settings, shop.providers)
+
+
+def catalogue(request: web.Request) -> Catalogue:
+    """Return the catalogue; raises 503 while it is away."""
+    found = request.app[VIEWS].catalogue
+    if found is None:
+        raise away()
+    return found
+
+
+def away() -> web.HTTPServiceUnavailable:
+    """Return the answer while orders cannot be looked at."""
+    return web.HTTPServiceUnavailable(
+        text="Orders cannot be looked at now; try again in a minute.\n",
+        headers={"Retry-After": "30"},
+    )
+
+
+async def answered(work: Awaitable[T]) -> T:
+    """Return what the catalogue answers; raises 503 where it or an archive does not."""
+    try:
+        return await work
+    except (CatalogueError, Unreadable, TimeoutError) as error:
+        log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
+        raise away() from None
+
+
+async def order_of(request: web.Request) -> Order:
+    """Return the order of the secret in the address.
+
+    Raises 404, and 429 for who asked for too many that do not exist.
+    """
+    guesses, who = request.app[SHOP].guesses, client(request)
+    if (wait_s := guesses.wait_s(who)) > 0:
+        raise too_many(wait_s)
+    guesses.take(who)  # before it is looked up, as many may be asked for at once
+    key = key_of(request.match_info["secret"])
+    order = await answered(catalogue(request).orders.with_key(key)) if key else None
+    if order is None:
+        raise web.HTTPNotFound(text=say(request, "There is no such order."))
+    guesses.give_back(who)
+    return order
+
+
+def refuse_foreign(request: web.Request) -> None:
+    """Raise 403 for what a page of another site has a browser send.
+
+    These pages send no Origin (their referrer policy), so an old browser without Sec-Fetch-Site
+    is let through unless it names another site; it would need the secret link as well.
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    origin = request.headers.get("Origin", "null")
+    if site not in ("same-origin", "none") or (
+        origin != "null" and urlsplit(origin).netloc != request.host
+    ):
+        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
+
+
+async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
+    """Make a quote; returns its secret. Raises Refused, 429, 503."""
+    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
+    if (wait_s := shop.quotes.wait_s(who)) > 0:
+        raise too_many(wait_s)
+    shop.quotes.take(who)
+    store = catalogue(request)
+    secret = new_secret()
+    key = key_of(secret)
+    assert key is not None
+    begun = time.monotonic()
+    work = quote(views.config, shop.settings, store, views.archives, asked, language(request))
+    row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
+    pk = await answered(store.orders.create(key, row, plans))
+    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
+    return secret, await answered(store.orders.get(pk))
+
+
+def asked_for(
+    request: web.Request, station: str, cameras: list[str], from_ms: int, to_ms: int
+) -> Asked:
+    """Return what can be quoted; raises Refused."""
+    shop = request.app[SHOP]
+    config = request.app[VIEWS].config
+    return ask(config, shop.settings, station, cameras, from_ms, to_ms, now_ms())
+
+
+async def place(request: web.Request, order: Order, email: str | None) -> Order:
+    """Order what was quoted, if all of it is still there; raises Refused, 503."""
+    shop, views = request.app[SHOP], request.app[VIEWS]
+    cameras = [camera["id"] for camera in order.quote["cameras"]]
+    if order.state == State.QUOTED:
+        asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
+        store, archives = catalogue(request), views.archives
+        work = quote(views.config, shop.settings, store, archives, asked, order.language)
+        row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
+        if not plans:
+            raise Refused("nothing of this exists")
+        if _etags(row["quote"]) != _etags(order.quote):
+            raise Refused("what was quoted is there no longer: ask for a new quote")
+    link = f"{base_url(request)}/copies/{request.match_info['secret']}"
+    decide = events.place(shop.settings, email, link, now_ms())
+    return await answered(till(request).orders.change(order.order_pk, decide))
+
+
+def _etags(quoted: dict[str, Any]) -> list[str]:
+    return [file["etag"] for camera in quoted["cameras"] for file in camera["files"]]

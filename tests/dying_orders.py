@@ -1,0 +1,139 @@
+"""The life of an order, in processes that kill themselves (SIGKILL) at a step of it.
+
+`python -m tests.dying_orders` reads lines `CONFIG SECRET STEP`, has a child live that life until
+the step kills it, and answers with the child's exit status. What runs is the real thing; only the
+step is watched. One process for all, as the imports take longer than the life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+import copies.desk
+import storage.orders
+from config.load import load
+from config.model import Config
+from copies import orders as events
+from copies.desk import Desk
+from copies.orders import Refused, key_of
+from copies.payments.stripe import Stripe
+from copies.quotes import ask, quote
+from copies.settling import now_ms
+from copies.states import ENDED, State
+from storage.catalogue import Catalogue
+from storage.orders import Order, Orders
+from streaming.language import translate
+
+# the step, and its how manieth call is the last thing that is done
+STEPS: dict[str, tuple[Any, str, int]] = {
+    "quote": (Orders, "create", 1),
+    "order, half-way": (storage.orders, "_log", 2),
+    "order": (Orders, "change", 1),
+    "first letter": (copies.desk, "send", 1),
+    "first letter noted": (Orders, "letter_sent", 1),
+    "page at Stripe": (Stripe, "open", 1),
+    "page": (Orders, "open_checkout", 1),
+    "paid at Stripe": (sys.modules[__name__], "pay", 1),
+    "payment, half-way": (storage.orders, "_log", 3),
+    "payment": (Orders, "change", 2),
+    "page closed": (Orders, "close_checkout", 1),
+    "first file hashed": (Orders, "hashed", 1),
+    "all files hashed": (Orders, "hashed", 2),
+    "finish": (Orders, "change", 3),
+    "refund at Stripe": (Stripe, "refund", 1),
+    "refund, half-way": (storage.orders, "_log", 5),
+    "refund": (Orders, "change", 4),
+    "files dropped": (Orders, "drop_files", 1),
+}
+
+
+def _trap(owner: Any, name: str, nth: int) -> None:
+    original, seen = getattr(owner, name), 0
+
+    @functools.wraps(original)
+    async def trapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal seen
+        result = await original(*args, **kwargs)
+        seen += 1
+        if seen == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, trapped)
+
+
+async def pay(url: str) -> None:
+    """Pay at Stripe; a page that was paid already refuses."""
+    async with aiohttp.ClientSession() as session:
+        await session.post(url, allow_redirects=False)
+
+
+async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
+    """Do whatever comes next, as requester, desk and operator would, until the order ends."""
+    assert config.copies is not None
+    catalogue = await Catalogue.open(config.database_url)
+    desk = Desk(config, catalogue, [], translate)
+    till, store = desk._till, catalogue.orders
+    stripe = till.providers["stripe"]
+    assert isinstance(stripe, Stripe)
+    key = key_of(secret)
+    assert key is not None
+    try:
+        while True:
+            order = await store.with_key(key)
+            if order is None:
+                asked = ask(config, config.copies, "s", ("c", "d"), *stretch, now_ms())
+                row, plans = await quote(config, config.copies, catalogue, [], asked, "kk")
+                await store.create(key, row, plans)
+            elif order.state == State.QUOTED:
+                link = f"http://k/copies/{secret}"
+                place = events.place(config.copies, "voter@example.kz", link, now_ms())
+                await store.change(order.order_pk, place)
+            elif order.state == State.AWAITING_PAYMENT:
+                await desk._post()
+                try:
+                    url = await till.page(order, stripe, "Station s", "http://k/copies/back")
+                    await pay(url)
+                except Refused:
+                    continue  # it was paid before
+                await till.close_pages(order.order_pk)
+            elif order.state == State.PAID:
+                await till.close_pages(order.order_pk)
+                await desk._hash()
+            elif order.state == State.READY:
+                await desk._post()
+                await till.give_back(order, True, None)
+            else:
+                await desk._post()
+                await store.drop_files(tuple(ENDED))
+                return order
+    finally:
+        await stripe.close_connections()
+        await catalogue.close()
+
+
+def main() -> None:
+    """Fork a child for every line."""
+    for line in sys.stdin:
+        path, secret, from_ms, to_ms, step = line.rstrip("\n").split(" ", 4)
+        child = os.fork()
+        if child == 0:
+            _trap(*STEPS[step])
+            asyncio.run(live(load(Path(path), {}), secret, (int(from_ms), int(to_ms))))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    # the steps name this module, which runs as __main__
+    STEPS["paid at Stripe"] = (sys.modules["__main__"], "pay", 1)
+    main()

@@ -1,0 +1,227 @@
+"""The role `orders`: letters, what is over, payments of which nobody told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+import copies.desk
+from config.model import Config
+from copies.desk import Desk
+from copies.settling import Till, now_ms
+from copies.states import State
+from storage.catalogue import Catalogue
+from storage.orders import Payment
+from streaming.language import translate
+from tests.mailbox import Mailbox, mailbox
+from tests.s3 import free_port
+from tests.stack import until
+from tests.stripe_server import KEY, WEBHOOK_SECRET, running
+from tests.test_payments import opened, pay, placed
+from tests.test_uploader import configure
+
+pytest_plugins = ["tests.postgres"]
+COPIES = """\
+copies:
+  price_per_minute: 20
+  bank: {{beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,
+         beneficiary_code: "17", purpose_code: "859"}}
+  stripe: {{secret_key: {key}, webhook_secret: {hook}, api_base: "{stripe}"}}
+  mail: {{host: 127.0.0.1, port: {port}, tls: none, from: copies@example.kz}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[str]:
+    with running(free_port()) as base:
+        yield base
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the desk look often."""
+    for name in ("LOOK_S", "DUE_S", "STATUS_S"):
+        monkeypatch.setattr(copies.desk, name, 0.05)
+    monkeypatch.setattr(copies.desk, "ASK_S", (0.1, 0.1))
+    monkeypatch.setattr(copies.desk, "RETRY_S", (0, 0, 0, 0, 0))
+
+
+def configured(folder: Path, url: str, stripe: str, port: int) -> Config:
+    said = COPIES.format(key=KEY, hook=WEBHOOK_SECRET, stripe=stripe, port=port)
+    config = configure(folder, url, "archives: [archive]\n" + said, "2h")
+    (config.spool / "_status").mkdir(parents=True)
+    return config
+
+
+@contextlib.asynccontextmanager
+async def working(config: Config) -> AsyncIterator[Till]:
+    """A desk that works; gives a till of its orders."""
+    catalogue = await Catalogue.open(config.database_url)
+    desk = Desk(config, catalogue, [], translate)
+    task = asyncio.create_task(desk.run())
+    assert config.copies is not None
+    try:
+        yield Till(catalogue.orders, config.copies, desk._till.providers)
+        assert not task.done()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await catalogue.close()
+
+
+async def eventually(what: Callable[[], Awaitable[object]]) -> None:
+    """Wait until something is true."""
+    async with asyncio.timeout(20):
+        while not await what():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def all_sent(till: Till) -> bool:
+    return await till.orders.letters_waiting() == 0
+
+
+async def failed(till: Till) -> bool:
+    return bool((await _letter(till, 1))["error"])
+
+
+async def state_of(till: Till, pk: int, state: State) -> None:
+    async def moved() -> bool:
+        return (await till.orders.get(pk)).state == state
+
+    await eventually(moved)
+
+
+async def came(box: Mailbox, count: int) -> None:
+    await until(lambda: len(box.letters) >= count, 20)
+
+
+async def test_letters(database_url: str, tmp_path: Path, stripe: str, brisk: None) -> None:
+    with mailbox() as box:
+        config = configured(tmp_path, database_url, stripe, box.port)
+        async with working(config) as till:
+            order = await placed(till, email="voter@example.kz")
+            await came(box, 1)
+            payment = Payment("invoice", f"r-{order.order_pk}", 58_000, "KZT", now_ms())
+            await till.enter(order.order_pk, payment, "operator")
+            await came(box, 2)
+            first, second = box.letters
+            assert box.recipients == ["voter@example.kz"] * 2
+            assert "http://k/copies/secret" in box.text(0)
+            assert "http://k/copies/secret" not in box.text(1)
+            assert second["In-Reply-To"] == first["Message-ID"]
+            assert first["Subject"] == "Kuager: 1-тапсырыс"
+            await eventually(partial(all_sent, till))
+            for n in (1, 2):  # neither address nor link is left where it waited
+                row = await _letter(till, n)
+                assert (row["recipient"], row["link"]) == (None, None) and row["sent_ms"]
+
+
+async def _letter(till: Till, n: int) -> dict[str, object]:
+    from sqlalchemy import select
+
+    from storage.schema import outbox
+
+    return (await till.orders._rows(select(outbox).where(outbox.c.letter_no == n)))[0]
+
+
+async def test_a_mail_server_that_is_away_loses_nothing(
+    tmp_path: Path, stripe: str, brisk: None
+) -> None:
+    port = free_port()
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, port)
+    async with working(config) as till:
+        order = await placed(till, email="voter@example.kz")
+        assert order.state == State.AWAITING_PAYMENT
+        await eventually(partial(failed, till))
+        with mailbox(port) as box:
+            await came(box, 1)
+            assert "http://k/copies/secret" in box.text(0)
+
+
+async def test_an_address_that_does_not_exist(tmp_path: Path, stripe: str, brisk: None) -> None:
+    with mailbox() as box:
+        box.refuse = "550 no such user"
+        config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, box.port)
+        async with working(config) as till:
+            order = await placed(till, email="nobody@example.kz")
+            await eventually(partial(all_sent, till))
+            row = await _letter(till, 1)
+            assert row["recipient"] is None and row["sent_ms"] is None
+            assert "nobody" not in str(row["error"])  # nor is it in what is kept of the failure
+            assert (await till.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
+
+
+async def test_a_webhook_that_never_came(
+    database_url: str, tmp_path: Path, stripe: str, brisk: None
+) -> None:
+    config = configured(tmp_path, database_url, stripe, free_port())
+    async with working(config) as till:
+        order = await placed(till)
+        await pay(await opened(till, order))
+        await state_of(till, order.order_pk, State.PAID)
+
+
+async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
+    database_url: str, tmp_path: Path, stripe: str, brisk: None
+) -> None:
+    config = configured(tmp_path, database_url, stripe, free_port())
+    assert config.copies is not None
+    short = config.copies.model_copy(update={"pay_within": 2, "download_for": 2})
+    late = config.model_copy(update={"copies": short})
+    catalogue = await Catalogue.open(config.database_url)
+    async with working(late) as till:
+        unpaid, paid = await placed(till, email="voter@example.kz"), await placed(till)
+        url = await opened(till, unpaid)
+        await pay(await opened(till, paid))
+        await state_of(till, unpaid.order_pk, State.EXPIRED)
+        ended = await till.orders.get(unpaid.order_pk)
+        assert (ended.email, ended.forget_ms) == (None, None)
+        async with aiohttp.ClientSession() as session, session.post(url) as answer:
+            assert answer.status == 400  # its page takes no money any more
+        await state_of(till, paid.order_pk, State.EXPIRED)
+        assert (await till.orders.get(paid.order_pk)).paid_ms
+        assert all(h["released_ms"] for h in await catalogue.holds("e"))
+        assert await till.orders.files(paid.order_pk) == []
+    await catalogue.close()
+
+
+async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, brisk: None) -> None:
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
+    async with working(config) as till:
+        order = await placed(till, email="voter@example.kz")
+        early = till.settings.model_copy(update={"forget_after": 0})
+        again = await placed(Till(till.orders, early, till.providers), email="other@example.kz")
+        await opened(till, again)
+
+        async def forgotten() -> bool:
+            return (await till.orders.get(again.order_pk)).email is None
+
+        await eventually(forgotten)
+        assert (await till.orders.get(order.order_pk)).email == "voter@example.kz"
+        assert (await till.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
+        assert len(await till.orders.checkouts()) == 1  # it can still be paid
+
+
+async def test_one_desk_at_a_time_that_says_what_it_does(
+    tmp_path: Path, stripe: str, brisk: None
+) -> None:
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
+    async with working(config) as till:
+        await placed(till)
+        async with working(config):  # waits
+            await asyncio.sleep(0.3)
+        path = config.spool / "_status/orders.json"
+        await until(lambda: path.exists() and json.loads(path.read_bytes())["states"] != {}, 20)
+        said = json.loads(path.read_bytes())
+        assert said["states"] == {"awaiting_payment": 1}
+        assert said["kuager"] == "orders/1" and said["unhashed_files"] == 1
+        assert abs(time.time() * 1000 - float(str(said["written_ms"]))) < 10_000

@@ -1,0 +1,120 @@
+"""A crash between any two steps of an order: nothing paid is lost, or charged twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from config.model import Config
+from copies.orders import new_secret, received
+from copies.states import State
+from storage.catalogue import Catalogue
+from tests.dying_orders import STEPS, live
+from tests.live_fixture import LiveCamera
+from tests.mailbox import Mailbox, mailbox
+from tests.s3 import free_port
+from tests.stripe_server import KEY, WEBHOOK_SECRET, running
+from tests.test_desk import COPIES
+from tests.test_uploader import configure
+
+pytest_plugins = ["tests.postgres"]
+# of a minute, so that each camera has one file
+BEGIN = (int(time.time()) // 60 - 5) * 60_000
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[str]:
+    with running(free_port()) as base:
+        yield base
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Mailbox]:
+    with mailbox() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spool")
+    for camera in ("c", "d"):
+        one = LiveCamera(folder, camera)
+        one.begin(BEGIN)
+        for _ in range(30):
+            one.append()
+        one.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[subprocess.Popen[str]]:
+    """Forks processes that die; see tests.dying_orders."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.dying_orders"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+
+
+def configured(folder: Path, url: str, spool: Path, stripe: str, port: int) -> Config:
+    said = COPIES.format(key=KEY, hook=WEBHOOK_SECRET, stripe=stripe, port=port)
+    (folder / "spool").symlink_to(spool)
+    return configure(folder, url, "archives: [archive]\n" + said, "2h")
+
+
+async def counted(stripe: str) -> Counter[str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{stripe}/_config/counts") as answer,
+    ):
+        return Counter(await answer.json())
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_crash_after(
+    database_url: str,
+    tmp_path: Path,
+    spool: Path,
+    stripe: str,
+    box: Mailbox,
+    mortals: subprocess.Popen[str],
+    step: str,
+) -> None:
+    config = configured(tmp_path, database_url, spool, stripe, box.port)
+    secret, stretch = new_secret(), (BEGIN, BEGIN + 30_000)
+    before, letters = await counted(stripe), len(box.letters)
+    assert mortals.stdin is not None and mortals.stdout is not None
+    mortals.stdin.write(f"{config.path} {secret} {stretch[0]} {stretch[1]} {step}\n")
+    mortals.stdin.flush()
+    assert int(mortals.stdout.readline()) == -9
+    order = await live(config, secret, stretch)
+    assert (order.state, order.number, received(order)) == (State.REFUNDED, 1, 0)
+    assert [p.amount > 0 for p in order.payments] == [True, False]
+    assert await counted(stripe) - before == Counter(paid=1, refunds=1)
+    catalogue = await Catalogue.open(database_url)
+    log = await catalogue.orders.audit(order.order_pk)
+    assert [row["event"] for row in log] == [
+        *("quote", "order", "payment", "pay", "finish", "returned", "refund")
+    ]
+    assert all(h["released_ms"] for h in await catalogue.holds("e"))
+    assert len(await catalogue.holds("e")) == 2
+    assert await catalogue.orders.checkouts() == []
+    assert await catalogue.orders.letters_waiting() == 0
+    assert await catalogue.orders.files(order.order_pk) == []
+    await catalogue.close()
+    # a letter may come twice, none is lost
+    came: Counter[Any] = Counter(m["Message-ID"] for m in box.letters[letters:])
+    assert len(came) == 3 and max(came.values()) <= 2 and sum(came.values()) <= 4

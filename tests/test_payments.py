@@ -1,0 +1,352 @@
+"""Payments against a real Stripe protocol (localstripe, its own process) and both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+import segno
+from pydantic import SecretStr
+from pypdf import PdfReader
+
+from config.copies import Bank, Copies
+from config.copies import Stripe as Keys
+from copies import orders as events
+from copies.orders import Refused, owed, received
+from copies.payments import Forged, PaymentAway, open_providers
+from copies.payments.invoice import Invoice
+from copies.payments.stripe import Stripe
+from copies.settling import Till, now_ms
+from copies.states import State
+from storage.catalogue import Catalogue
+from storage.orders import Order, Payment, PaymentTaken
+from streaming.language import translate
+from tests.s3 import free_port
+from tests.stripe_server import KEY, WEBHOOK_SECRET, running
+
+pytest_plugins = ["tests.postgres"]
+BANK = Bank.model_validate(
+    {
+        "beneficiary": "ТОО «Куәгер ӘҒҚҢӨҰҮҺІ әғқңөұүһі Ё»",
+        "bin": "123456789012",
+        "iban": "KZ86125KZT5004100100",
+        "bank": "Үлгі банк",
+        "bic": "KZKOKZKX",
+        "beneficiary_code": "16",
+        "purpose_code": "859",
+    }
+)
+PRICE = {
+    "currency": "KZT",
+    "per_minute": 2000,
+    "lines": [{"camera": "c", "exists_ms": 60_000, "billed_ms": 60_000, "net": 2000}],
+    "minimum": 48_000,
+    "net": 50_000,
+    "tax_basis": 1600,
+    "tax": 8_000,
+    "total": 58_000,
+}
+TITLE = {"kk": "Сайлау жәшігі", "ru": "Урна", "en": "Ballot box"}
+STATION = {
+    "number": "117",
+    "name": {"kk": "№ 12 мектеп", "ru": "Школа № 12", "en": "School 12"},
+    "address": {"kk": "Абай 5", "ru": None, "en": None},
+    "time_zone": "Asia/Almaty",
+}
+QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
+
+
+def settings(stripe: str | None = None, **more: Any) -> Copies:
+    keys = Keys(
+        secret_key=SecretStr(KEY),
+        webhook_secret=SecretStr(WEBHOOK_SECRET),
+        api_base=stripe or "http://127.0.0.1:1",
+    )
+    return Copies(price_per_minute="20", bank=BANK, stripe=keys if stripe else None, **more)
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[str]:
+    with running(free_port()) as base:
+        yield base
+
+
+@pytest.fixture
+async def till(database_url: str, stripe: str) -> AsyncIterator[Till]:
+    catalogue = await Catalogue.open(database_url)
+    one = Till(catalogue.orders, settings(stripe), open_providers(settings(stripe)))
+    yield one
+    provider = one.providers["stripe"]
+    assert isinstance(provider, Stripe)
+    await provider.close_connections()
+    await catalogue.close()
+
+
+async def placed(till: Till, n: int = 1, email: str | None = None) -> Order:
+    """Return an order that waits for its payment."""
+    row = {
+        "election": "e",
+        "station": "s",
+        "from_ms": 1,
+        "to_ms": 60_001,
+        "state": State.QUOTED,
+        "language": "kk",
+        "quote": QUOTE,
+        "currency": "KZT",
+        "total": PRICE["total"],
+        "created_ms": now_ms(),
+        "until_ms": now_ms() + 60_000,
+    }
+    key = events.key_of(events.new_secret())
+    assert key is not None
+    pk = await till.orders.create(key, row, [{"plan": {}, "length": 100}])
+    return await till.orders.change(
+        pk, events.place(till.settings, email, "http://k/copies/secret", now_ms())
+    )
+
+
+async def opened(till: Till, order: Order) -> str:
+    provider = till.providers["stripe"]
+    assert isinstance(provider, Stripe)
+    return await till.page(order, provider, "Station 117", "http://k/copies/back")
+
+
+async def pay(url: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, allow_redirects=False) as answer,
+    ):
+        assert answer.status == 303, await answer.text()
+
+
+async def test_paid_at_stripe_and_given_back(till: Till) -> None:
+    order = await placed(till)
+    url, again = await opened(till, order), await opened(till, order)
+    assert url == again  # one page at a time
+    assert len(await till.orders.checkouts()) == 1
+    await pay(url)
+    (checkout,) = await till.orders.checkouts()
+    for _ in range(2):  # a notification that comes twice
+        assert not await till.settle(checkout)
+    order = await till.orders.get(order.order_pk)
+    assert (order.state, received(order), owed(order)) == (State.PAID, 58_000, {})
+    assert await till.orders.checkouts() == []
+    with pytest.raises(Refused):
+        await opened(till, order)
+    with pytest.raises(Refused):
+        await till.give_back(order, False, None)
+    done = await till.give_back(order, True, None)
+    assert (done.state, received(done)) == (State.REFUNDED, 0)
+    with pytest.raises(Refused):
+        await till.give_back(done, True, None)
+    log = await till.orders.audit(order.order_pk)
+    assert [r["event"] for r in log] == [
+        "quote",
+        "order",
+        "payment",
+        "pay",
+        "returned",
+        "refund",
+    ]
+
+
+async def test_a_refund_after_a_crash_is_not_made_twice(till: Till) -> None:
+    order = await placed(till)
+    await pay(await opened(till, order))
+    await till.close_pages(order.order_pk)
+    order = await till.orders.get(order.order_pk)
+    provider = till.providers["stripe"]
+    assert isinstance(provider, Stripe)
+    (payment,) = order.payments
+    # what a process did before it died, and longer ago than Stripe remembers its keys
+    reference = await provider.refund(payment, 58_000, f"{order.order_pk}-{payment.reference}-0")
+    done = await till.give_back(order, True, None)
+    assert [p.reference for p in done.payments if p.returns] == [reference]
+
+
+async def test_paid_by_bank_and_at_stripe_at_once(till: Till) -> None:
+    order = await placed(till)
+    url = await opened(till, order)
+    bank = Payment("invoice", f"bank-{order.order_pk}", 58_000, "KZT", now_ms())
+
+    async def at_stripe() -> None:
+        await pay(url)
+        (checkout,) = await till.orders.checkouts()
+        await till.settle(checkout)
+
+    await asyncio.gather(
+        at_stripe(), *(till.enter(order.order_pk, bank, "operator") for _ in range(5))
+    )
+    order = await till.orders.get(order.order_pk)
+    assert order.state == State.PAID and owed(order) == {"KZT": 58_000}
+    assert len(order.payments) == 2
+    reference = None if order.payments[-1].provider == "stripe" else "back-1"
+    order = await till.give_back(order, False, reference)
+    assert order.state == State.PAID and owed(order) == {}
+    log = await till.orders.audit(order.order_pk)
+    assert sum(r["event"] == "pay" for r in log) == 1
+
+
+async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(till: Till) -> None:
+    first, second = await placed(till), await placed(till)
+    url = await opened(till, first)
+    first = await till.end(first.order_pk, events.cancel(now_ms()))
+    assert first.state == State.EXPIRED
+    async with aiohttp.ClientSession() as session, session.post(url) as answer:
+        assert answer.status == 400  # it brings no money any more
+    await pay(await opened(till, second))
+    with pytest.raises(Refused):  # it is paid; nothing is lost
+        await till.end(second.order_pk, events.cancel(now_ms()))
+    assert (await till.orders.get(second.order_pk)).state == State.PAID
+
+
+async def test_stripe_away(till: Till, stripe: str) -> None:
+    order = await placed(till)
+    url = await opened(till, order)
+    await pay(url)
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{stripe}/_config/away/1")
+        try:
+            for attempt in (
+                till.end(order.order_pk, events.cancel(now_ms())),
+                till.end(order.order_pk, events.reject("no", now_ms())),
+            ):
+                with pytest.raises(PaymentAway):  # perhaps it is paid: nothing is done
+                    await attempt
+        finally:
+            await session.post(f"{stripe}/_config/away/0")
+    assert (await till.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
+    await till.close_pages(order.order_pk)
+    assert (await till.orders.get(order.order_pk)).state == State.PAID
+
+
+async def test_one_reference_pays_one_order(till: Till) -> None:
+    first, second = await placed(till), await placed(till)
+    payment = Payment("invoice", f"ref-{first.order_pk}", 58_000, "KZT", now_ms())
+    await till.enter(first.order_pk, payment, "operator")
+    with pytest.raises(PaymentTaken):
+        await till.enter(second.order_pk, payment, "operator")
+    assert (await till.orders.get(second.order_pk)).state == State.AWAITING_PAYMENT
+
+
+async def test_orders_at_once_are_numbered_without_holes(till: Till) -> None:
+    made = await asyncio.gather(*(placed(till) for _ in range(8)))
+    assert sorted(o.number or 0 for o in made) == list(range(1, 9))
+    assert [o.number for o in await till.orders.register("e")] == list(range(8, 0, -1))
+    assert [o.number for o in await till.orders.register("e", 4, 2)] == [3, 2]
+
+
+async def test_what_is_ordered_is_held_until_it_ends(till: Till, database_url: str) -> None:
+    catalogue = await Catalogue.open(database_url)
+    order = await placed(till)
+    (hold,) = await catalogue.holds("e")
+    assert (hold["station"], hold["camera"], hold["released_ms"]) == ("s", "c", None)
+    await till.end(order.order_pk, events.cancel(now_ms()))
+    (hold,) = await catalogue.holds("e")
+    assert hold["released_ms"] is not None
+    await catalogue.close()
+
+
+async def test_audit_and_payments_are_only_appended_to(till: Till, database_url: str) -> None:
+    order = await placed(till)
+    await till.enter(order.order_pk, Payment("invoice", "r", 1, "KZT", 1), "operator")
+    catalogue = await Catalogue.open(database_url)
+    for table in ("audit", "payments"):
+        for statement in (f"UPDATE {table} SET order_pk = order_pk", f"DELETE FROM {table}"):
+            with pytest.raises(Exception, match="only appended to"):
+                async with catalogue._engine.begin() as connection:
+                    await connection.exec_driver_sql(statement)
+    await catalogue.close()
+
+
+@pytest.fixture
+async def signed() -> AsyncIterator[Stripe]:
+    provider = Stripe(Keys(secret_key=SecretStr(KEY), webhook_secret=SecretStr(WEBHOOK_SECRET)))
+    yield provider
+    await provider.close_connections()
+
+
+async def test_notifications_that_are_not_stripes(signed: Stripe) -> None:
+    import stripe as sdk
+
+    body = b'{"object":"event","type":"checkout.session.completed","id":"evt_1",'
+    body += b'"data":{"object":{"object":"checkout.session","id":"cs_1","amount_total":1}}}'
+
+    def header(secret: str = WEBHOOK_SECRET, at_s: float = 0, text: bytes = body) -> dict[str, str]:
+        made = sdk.WebhookSignature.generate_signature_header(
+            text.decode(), secret, timestamp=int(time.time() + at_s)
+        )
+        return {"Stripe-Signature": made}
+
+    assert signed.notified(body, header()) == "cs_1"
+    other = body.replace(b"checkout.session.completed", b"charge.succeeded")
+    assert signed.notified(other, header(text=other)) is None
+    for forged, headers in (
+        (body, {}),
+        (body, {"Stripe-Signature": "t=1,v1=00"}),
+        (body, {"Stripe-Signature": "é" * 3000}),
+        (body, header("whsec_other")),
+        (body, header(at_s=-301)),  # replayed
+        (body.replace(b'"amount_total":1', b'"amount_total":0'), header()),  # altered
+        (b"", header(text=b"")),
+        (b"[]", header(text=b"[]")),
+        (b"{", header(text=b"{")),
+        (b'{"object":"event"}', header(text=b'{"object":"event"}')),
+        (b"\xff\xfe", header()),
+    ):
+        with pytest.raises(Forged):
+            signed.notified(forged, headers)
+
+
+@pytest.mark.parametrize("language", ["kk", "ru", "en"])
+def test_invoice(language: str) -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, language, QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        until_ms=604_800_000,
+    )
+    invoice = Invoice(BANK, "KZT")
+    said = partial(translate, language)
+    text = (
+        PdfReader(io.BytesIO(invoice.document(order, "Станция 117", said))).pages[0].extract_text()
+    )
+    flat = " ".join(text.split())
+    for part in (
+        "KUAGER-17",
+        BANK.beneficiary,
+        BANK.iban,
+        BANK.bank,
+        "580.00 KZT",
+        "16",
+        "859",
+        f"{TITLE[language]}: 1.00",
+        "Станция 117",
+    ):
+        assert part in flat, part
+    assert "580,00 KZT" in flat.replace("\u00a0", " ") or language == "en"
+    details = "\n".join(f"{n}: {v}" for n, v in invoice.details(order, said))
+    picture = io.BytesIO()
+    segno.make(details, error="m", micro=False).save(picture, kind="png", scale=6, border=4)
+    image = cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    found, _, _ = cv2.QRCodeDetector().detectAndDecode(image)
+    assert found == details
+
+
+def test_invoice_is_drawn(tmp_path: Path) -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, "kk", QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        until_ms=604_800_000,
+    )
+    data = Invoice(BANK, "KZT").document(order, "117", partial(translate, "kk"))
+    assert data.startswith(b"%PDF") and len(data) < 200_000

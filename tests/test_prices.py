@@ -1,0 +1,100 @@
+"""Prices are whole numbers, never more than is right, and by less than a unit per line less."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.copies import Copies
+from config.money import amount, currency, decimals, plain
+from config.problems import Wrong
+from copies.prices import covered_ms, price
+
+FOOTAGE = st.lists(st.integers(0, 86_400_000 * 31), max_size=8)
+RATE = st.integers(0, 10**9)
+
+
+def settings(per_minute: int, minimum: int = 0, free: int = 0, tax: int = 0) -> Copies:
+    return Copies.model_construct(
+        currency="KZT", price_per_minute=per_minute, minimum=minimum, free_minutes=free, tax=tax
+    )
+
+
+def named(footage: list[int]) -> list[tuple[str, int]]:
+    return [(f"c{n}", ms) for n, ms in enumerate(footage)]
+
+
+@given(FOOTAGE, RATE, RATE, st.integers(0, 100), st.integers(0, 10_000))
+def test_sums(footage: list[int], per_minute: int, minimum: int, free: int, tax: int) -> None:
+    found = price(settings(per_minute, minimum, free, tax), named(footage))
+    billed = sum(line.billed_ms for line in found.lines)
+    assert billed == max(0, sum(footage) - free * 60_000)
+    exact = Fraction(billed * per_minute, 60_000)
+    net = sum(line.net for line in found.lines)
+    assert exact - max(1, len(footage)) < net <= exact
+    assert found.net == net + found.minimum
+    assert found.net == (max(net, minimum) if billed else 0)
+    assert Fraction(found.net * tax, 10_000) - 1 < found.tax <= Fraction(found.net * tax, 10_000)
+    assert found.total == found.net + found.tax
+    assert all(isinstance(n, int) for n in (found.net, found.tax, found.total))
+
+
+@given(FOOTAGE, RATE, st.integers(0, 7), st.integers(1, 10**7))
+def test_more_footage_never_costs_less(
+    footage: list[int], rate: int, at: int, more_ms: int
+) -> None:
+    longer = list(footage)
+    if longer:
+        longer[at % len(longer)] += more_ms
+    a, b = (price(settings(rate, tax=1600), named(f)).total for f in (footage, longer))
+    assert a <= b
+
+
+def test_nothing_costs_nothing() -> None:
+    assert price(settings(2000, minimum=50_000, tax=1600), [("c", 0)]).total == 0
+    assert price(settings(2000, minimum=50_000, free=5), [("c", 300_000)]).total == 0
+
+
+def test_an_example_of_the_docs() -> None:
+    found = price(settings(2000, 50_000, 5, 1600), [("a", 3_600_000), ("b", 1_830_500)])
+    assert [(line.billed_ms, line.net) for line in found.lines] == [
+        (3_300_000, 110_000),
+        (1_830_500, 61_016),
+    ]
+    assert (found.net, found.tax, found.total) == (171_016, 27_362, 198_378)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000))),
+    st.integers(0, 500),
+    st.integers(0, 1000),
+)
+def test_what_is_covered_twice_counts_once(
+    pieces: list[tuple[int, int]], from_ms: int, to_ms: int
+) -> None:
+    every = {ms for a, b in pieces for ms in range(a, b)}
+    assert covered_ms(pieces, from_ms, to_ms) == len(every & set(range(from_ms, to_ms)))
+
+
+@given(st.integers(0, 10**12 - 1), st.sampled_from(["KZT", "JPY", "KWD"]))
+def test_amounts_survive_being_written(minor: int, code: str) -> None:
+    assert amount(plain(minor, code), code) == minor
+
+
+def test_amounts() -> None:
+    assert amount("12,5", "KZT") == 1250 and amount("12", "JPY") == 12
+    assert amount("1.234", "KWD") == 1234 and decimals("KZT") == 2
+    for text, code in (
+        ("12.505", "KZT"),
+        ("1.5", "JPY"),
+        ("-1", "KZT"),
+        ("1e3", "KZT"),
+        ("", "KZT"),
+    ):
+        with pytest.raises(Wrong):
+            amount(text, code)
+    with pytest.raises(Wrong):
+        currency("KTZ")

@@ -1,0 +1,503 @@
+"""Pages and API of copies over real sockets: what is sold, to whom, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import re
+import time
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema_rs
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from stripe import WebhookSignature
+
+from config.copies import Stripe as Keys
+from config.model import Config
+from copies import orders as events
+from copies.orders import owed
+from copies.settling import Till
+from copies.states import State
+from storage.catalogue import Archived, Catalogue, CatalogueError
+from storage.index import GapCause
+from storage.orders import Payment
+from storage.view import CameraView
+from streaming import copies_api
+from streaming.app import create_app, make_runner
+from streaming.language import translate
+from tests.live_fixture import LiveCamera
+from tests.s3 import free_port
+from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
+from tests.test_payments import pay
+from tests.test_uploader import configure
+
+NOW = int(time.time() * 1000) // 1000 * 1000
+BEGIN = NOW - 600_000
+COPIES = """\
+copies:
+  price_per_minute: 60
+  tax: 16%
+  bank: {beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,
+         beneficiary_code: "17", purpose_code: "859"}
+"""
+
+
+def record(config: Config) -> None:
+    """Record 40 s, a gap of 20 s, 30 s, by two cameras."""
+    for camera in ("c", "d"):
+        one = LiveCamera(config.spool, camera)
+        one.begin(BEGIN)
+        for _ in range(40):
+            one.append()
+        one.end(GapCause.UNREACHABLE)
+        one.begin(BEGIN + 60_000, "blue")
+        for _ in range(30):
+            one.append()
+        one.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n" + COPIES, "2h")
+    record(made)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def selling(config: Config) -> AsyncIterator[tuple[str, Catalogue]]:
+    """A web process that sells copies; gives its address."""
+    catalogue = await Catalogue.open(config.database_url)
+    runner = make_runner(create_app(config, catalogue, []))
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}", catalogue
+    finally:
+        await runner.cleanup()
+        await catalogue.close()
+
+
+def wanted(**more: Any) -> dict[str, Any]:
+    return {"station": "s", "cameras": ["c"], "from": BEGIN, "to": BEGIN + 90_000} | more
+
+
+async def test_an_order_by_api(config: Config) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            assert answer.status == 201, await answer.text()
+            quote = await answer.json()
+            place = answer.headers["Location"]
+            assert answer.headers["Referrer-Policy"] in ("same-origin", "no-referrer")
+        (footage,) = quote["footage"]
+        assert footage["exists_ms"] == 70_000
+        assert [(g["start_ms"], g["end_ms"], g["cause"]) for g in footage["gaps"]] == [
+            (BEGIN + 40_000, BEGIN + 60_000, "unreachable")
+        ]
+        # 70 s at 60.00 a minute, and 16 %
+        assert (quote["price"]["net"], quote["price"]["total"]) == (7000, 8120)
+        assert quote["state"] == "quoted" and quote["number"] is None
+        async with http.get("/api/v1/copies/register") as answer:
+            assert (await answer.json())["orders"] == []
+        async with http.post(f"{place}/order", json={"email": "a@b.kz"}) as answer:
+            order = await answer.json()
+            assert (answer.status, order["state"], order["number"]) == (200, "awaiting_payment", 1)
+        async with http.get("/api/v1/copies/register") as answer:
+            listed = await answer.json()
+        async with http.get("/api/v1/openapi.json") as answer:
+            description = await answer.json()
+        for told, schema in ((quote, "Order"), (order, "Order"), (listed, "Register")):
+            parts = {"$ref": f"#/components/schemas/{schema}"}
+            jsonschema_rs.validate(parts | {"components": description["components"]}, told)
+        described = {path for path in description["paths"] if "/copies/" in path}
+        assert described == {route.path for route in copies_api.routes}  # type: ignore[attr-defined]
+        async with http.post(f"{place}/order") as answer:  # again
+            assert answer.status == 409
+            assert answer.content_type == "application/problem+json"
+        async with http.get(place) as answer:
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Cache-Control"] == "no-store"
+        async with http.get("/api/v1/copies/register") as answer:
+            text = await answer.text()
+            assert "a@b.kz" not in text and place.rpartition("/")[2] not in text
+        async with http.post(f"{place}/cancel") as answer:
+            assert (await answer.json())["state"] == "expired"
+        async with http.post(f"{place}/cancel") as answer:
+            assert answer.status == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (wanted(to=BEGIN), "'to' is not after 'from'"),
+        (wanted(to=BEGIN - 1), "'to' is not after 'from'"),
+        (wanted(to=BEGIN + 10 * 365 * 86_400_000), "longer than 24 hours"),
+        ({**wanted(), "from": NOW + 10**9, "to": NOW + 10**9 + 1000}, "nothing is recorded yet"),
+        (wanted(cameras=["e"]), "no such camera"),
+        (wanted(cameras=["c", "<script>"]), "no such camera"),
+        (wanted(cameras=[]), "at least one camera"),
+        (wanted(cameras=[1]), "list of ids"),
+        (wanted(cameras="c"), "list of ids"),
+        (wanted(station="other"), "no such station"),
+        (wanted(station=None), "'station' is an id"),
+        (wanted(to="2026-11-29T10:00:00"), "'to' is not a time"),
+        (wanted(to=True), "'to' is not a time"),
+        (wanted(to=10**20), "'to' is not a time"),
+        (wanted(to="9999-99-99T00:00:00Z"), "'to' is not a time"),
+        ([], "one JSON object"),
+        ("\x00", "one JSON object"),
+    ],
+)
+async def test_what_cannot_be_quoted(config: Config, body: Any, why: str) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes?lang=en", json=body) as answer:
+            problem = await answer.json()
+            assert (answer.status, answer.content_type) == (400, "application/problem+json")
+            assert why in problem["detail"]
+        assert await catalogue.orders.count() == {}
+
+
+async def test_an_order_by_pages_without_scripts(config: Config) -> None:
+    english = {"Accept-Language": "en"}
+    async with (
+        selling(config) as (base, catalogue),
+        aiohttp.ClientSession(base, headers=english) as http,
+    ):
+        for path in (
+            "/copies/",
+            "/copies/new",
+            "/copies/new?q=s",
+            "/copies/register",
+            "/copies/back",
+            "/copies/new?station=s&cameras=c&from=1&to=2",
+        ):
+            for lang in ("kk", "ru", "en"):
+                join = "&" if "?" in path else "?"
+                async with http.get(f"{path}{join}lang={lang}") as answer:
+                    assert answer.status == 200, await answer.text()
+        query = f"station=s&cameras=c&from={BEGIN}&to={BEGIN + 90_000}"
+        async with http.get(f"/copies/new?{query}") as answer:
+            text = await answer.text()
+        fields = dict(re.findall(r'name="(from|to)"[^>]*value="([^"]+)"', text))
+        form = aiohttp.FormData([("station", "s"), ("camera", "c"), *fields.items()])
+        async with http.post("/copies/quotes", data=form) as answer:
+            text = await answer.text()
+            assert answer.status == 200, text
+            page = str(answer.url)
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "1:10 of 1:30 minutes exist" in text and "the camera does not answer" in text
+        assert "KZT" in text and "81.20" in text
+        async with http.post(f"{page}/order", data={"email": "no address"}) as answer:
+            assert "not an e-mail address" in await answer.text()
+        async with http.post(f"{page}/order", data={"email": ""}) as answer:
+            text = await answer.text()
+            assert answer.status == 200 and "Waiting for payment" in text
+        async with http.get(f"{page}/invoice.pdf") as answer:
+            assert answer.status == 200 and (await answer.read()).startswith(b"%PDF")
+        async with http.post(f"{page}/pay/stripe") as answer:
+            assert answer.status == 404
+        async with http.post(f"{page}/cancel") as answer:
+            assert "Expired" in await answer.text()
+        async with http.get(f"{page}/invoice.pdf") as answer:
+            assert answer.status == 404
+        async with http.get("/copies/register") as answer:
+            assert "Expired" in await answer.text()
+        assert await catalogue.orders.count() == {State.EXPIRED: 1}
+        bad = aiohttp.FormData([("station", "s"), ("camera", "c"), ("from", "x"), ("to", "<b>")])
+        async with http.post("/copies/quotes", data=bad) as answer:
+            text = await answer.text()
+            assert answer.status == 400 and "write a day and a time" in text
+            assert "<b>" not in text and "&lt;b&gt;" in text
+
+
+async def test_other_sites_may_not_order(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+        ):
+            for path in (f"{place}/order", f"{place}/cancel", "/api/v1/copies/quotes"):
+                async with http.post(path, json=wanted(), headers=headers) as answer:
+                    assert answer.status == 403
+        async with http.post(
+            f"{place}/order", headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+        ) as answer:
+            assert answer.status == 200
+        assert await catalogue.orders.count() == {State.AWAITING_PAYMENT: 1}
+
+
+async def test_guesses_are_few(config: Config) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+
+        async def guess(n: int) -> int:
+            async with http.get(f"/copies/{n:032}") as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(guess(n) for n in range(100)))
+        assert statuses.count(404) == 30 and statuses.count(429) == 70
+        async with http.get(place) as answer:  # who guesses waits for his own, too
+            assert answer.status == 429 and int(answer.headers["Retry-After"]) <= 31
+        async with http.get(place, headers={"X-Forwarded-For": "9.9.9.9, 10.1.2.3"}) as answer:
+            assert answer.status == 200
+
+
+async def test_quotes_are_limited(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+
+        async def ask() -> int:
+            async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(ask() for _ in range(25)))
+        assert statuses.count(201) == 20 and statuses.count(429) == 5
+        assert await catalogue.orders.count() == {State.QUOTED: 20}
+
+
+async def test_no_copies_without_the_setting(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        for path in ("/copies/", "/copies/new", "/copies/register", "/api/v1/copies/register"):
+            async with http.get(path) as answer:
+                assert answer.status == 404
+
+
+async def test_a_database_that_is_away(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+
+        async def refuse(*_: object) -> None:
+            raise CatalogueError("connection refused")
+
+        monkeypatch.setattr(catalogue.orders, "with_key", refuse)
+        async with http.get(f"/copies/{'a' * 32}") as answer:
+            assert answer.status == 503 and "Retry-After" in answer.headers
+
+
+async def ordered(http: aiohttp.ClientSession, **more: Any) -> str:
+    """Order; returns the secret."""
+    async with http.post("/api/v1/copies/quotes", json=wanted(**more)) as answer:
+        place = answer.headers["Location"]
+    async with http.post(f"{place}/order") as answer:
+        assert answer.status == 200
+    return place.rpartition("/")[2]
+
+
+async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
+    """Have the operator enter the payment of an order."""
+    assert config.copies is not None
+    order = await catalogue.orders.with_number(number)
+    assert order is not None
+    payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
+    await Till(catalogue.orders, config.copies, {}).enter(order.order_pk, payment, "operator")
+
+
+async def test_downloads(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http, cameras=["c", "d"])
+        order = f"/api/v1/copies/orders/{secret}"
+        async with http.get(f"/copies/{secret}/everything.zip") as answer:
+            assert answer.status == 403
+        await paid(config, catalogue)
+        async with http.get(order) as answer:
+            told = await answer.json()
+        assert [len(camera["files"]) for camera in told["footage"]] == [2, 2]
+        for camera in told["footage"]:
+            for file in camera["files"]:
+                async with http.get(file["url"]) as answer:
+                    whole = await answer.read()
+                    assert answer.status == 200 and len(whole) == file["length"]
+                    assert answer.headers["ETag"] == file["etag"]
+                    assert answer.headers["Referrer-Policy"] == "no-referrer"
+                for asked in ({"Range": "bytes=1000-"}, {"Range": "bytes=-500"}):
+                    same = asked | {"If-Range": file["etag"]}
+                    async with http.get(file["url"], headers=same) as answer:
+                        start = int(asked["Range"].strip("bytes=").partition("-")[0] or -500)
+                        assert answer.status == 206 and await answer.read() == whole[start:]
+                other = {"Range": "bytes=1000-", "If-Range": '"other"'}
+                async with http.get(file["url"], headers=other) as answer:
+                    assert answer.status == 200 and await answer.read() == whole
+                async with http.get(file["url"].replace(file["name"], "x.mp4")) as answer:
+                    assert answer.status == 404
+        async with http.get(told["zip"]) as answer:
+            data = await answer.read()
+            assert len(data) == int(answer.headers["Content-Length"])
+        with zipfile.ZipFile(io.BytesIO(data)) as found:
+            assert found.testzip() is None
+            names = set(found.namelist())
+            sums = found.read("SHA256SUMS").decode()
+            text = found.read("README.txt").decode("utf-8-sig")
+            listed = json.loads(found.read("manifest.json"))
+            for line in sums.splitlines():
+                digest, name = line.split("  ")
+                assert hashlib.sha256(found.read(name)).hexdigest() == digest
+        assert {"README.txt", "manifest.json", "SHA256SUMS"} < names and len(names) == 7
+        assert translate("kk", "the camera does not answer") in text
+        async with http.get(told["manifest"]) as answer:
+            said = await answer.json()
+        assert said["cameras"][0]["gaps"] == listed["cameras"][0]["gaps"]
+        assert [g["cause"] for g in said["cameras"][0]["gaps"]] == ["unreachable"]
+        found_order = await catalogue.orders.with_number(1)
+        assert found_order is not None
+        end = events.lapse(found_order.until_ms or 0)
+        await catalogue.orders.change(found_order.order_pk, end)
+        async with http.get(told["zip"]) as answer:
+            assert answer.status == 410
+
+
+async def test_stripes_webhooks(config: Config) -> None:
+    with running(free_port()) as stripe:
+        keys = Keys(
+            secret_key=SecretStr(KEY), webhook_secret=SecretStr(WEBHOOK_SECRET), api_base=stripe
+        )
+        assert config.copies is not None
+        copies = config.copies.model_copy(update={"stripe": keys})
+        config = config.model_copy(update={"copies": copies})
+        async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+            hook = "/api/v1/copies/payments/stripe"
+            await tell(stripe, f"{base}{hook}")
+            secret, other = await ordered(http), await ordered(http)
+            page = f"/copies/{secret}"
+            async with http.post(f"{page}/pay/stripe?lang=en") as answer:
+                text = await answer.text()
+                assert answer.status == 200
+            url = re.findall(r'href="([^"]*/_config/pay/[^"]+)"', text)[0]
+            assert secret not in url
+            async with http.get(url) as answer:
+                at_stripe = await answer.text()
+            assert secret not in at_stripe and "8120 kzt" in at_stripe
+            async with http.post(f"/copies/{other}/pay/stripe") as answer:
+                assert answer.status == 200  # and is left open
+            await pay(url)
+
+            async def state() -> str:
+                async with http.get(f"/api/v1/copies/orders/{secret}") as answer:
+                    return str((await answer.json())["state"])
+
+            async with asyncio.timeout(20):
+                while await state() != "paid":  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            # what Stripe might send, in any order and again, and what others might
+            reference = url.rpartition("/")[2]
+            for kind, amount, status in (
+                ("completed", 8120, 200),
+                ("expired", 8120, 200),
+                ("async_payment_failed", 8120, 200),
+                ("completed", 1, 200),  # signed, and yet looked up
+            ):
+                body = event(kind, reference, amount)
+                for _ in range(2):
+                    async with http.post(hook, data=body, headers=sign(body)) as answer:
+                        assert answer.status == status
+            body = event("completed", "cs_of_another_shop", 1)
+            async with http.post(hook, data=body, headers=sign(body)) as answer:
+                assert await answer.json() == {"known": False}
+            for headers in ({}, sign(body, "whsec_guessed"), sign(body + b" ")):
+                async with http.post(hook, data=body, headers=headers) as answer:
+                    assert answer.status == 400
+            async with http.post("/api/v1/copies/payments/other", data=body) as answer:
+                assert answer.status == 404
+            assert await catalogue.orders.count() == {"paid": 1, "awaiting_payment": 1}
+            order = await catalogue.orders.with_number(1)
+            assert order is not None and len(order.payments) == 1 and not owed(order)
+            # a session that is said to be paid, and is not
+            (open_one,) = await catalogue.orders.checkouts()
+            body = event("completed", open_one["reference"], 8120)
+            async with http.post(hook, data=body, headers=sign(body)) as answer:
+                assert answer.status == 200
+            assert await catalogue.orders.count() == {"paid": 1, "awaiting_payment": 1}
+
+
+def event(kind: str, reference: str, amount: int) -> bytes:
+    session = {"object": "checkout.session", "id": reference, "amount_total": amount}
+    session |= {"payment_status": "paid", "currency": "usd", "status": "complete"}
+    said = {"object": "event", "id": "evt_1", "type": f"checkout.session.{kind}"}
+    return json.dumps(said | {"data": {"object": session}}).encode()
+
+
+def sign(body: bytes, secret: str = WEBHOOK_SECRET) -> dict[str, str]:
+    made = WebhookSignature.generate_signature_header(body.decode(), secret, int(time.time()))
+    return {"Stripe-Signature": made}
+
+
+async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
+    """One recording is gone from spool and archives, as its row says."""
+    catalogue = await Catalogue.open(config.database_url)
+    view = CameraView(config.spool, "s", "c")
+    view.refresh()
+    every = [index for _, index in view.recordings()]
+    await catalogue.put_recordings(every)
+    name = ("e", "s", "c")
+    for index in every:
+        if index.start_ms < BEGIN + 40_000:
+            seq = index.header.record_seq
+            await catalogue.mark_archived(index, Archived("archive", "", NOW, "read back"))
+            await catalogue.mark_removed(name, seq, index.start_ms, NOW)
+            at = (seq, index.start_ms, "archive", NOW)
+            await catalogue.mark_removed_from_archive(name, *at, "kept for 365 days")
+            for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
+                path.unlink()
+    await catalogue.close()
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            told = await answer.json()
+            assert answer.status == 201
+        (camera,) = told["footage"]
+        (removed,) = camera["removed"]
+        assert (removed["start_ms"], removed["end_ms"]) == (BEGIN, BEGIN + 40_000)
+        assert removed["reason"] == "kept for 365 days"
+        assert (camera["exists_ms"], told["price"]["net"]) == (30_000, 3000)
+        page = f"/copies/{told['link'].rpartition('/')[2]}?lang=en"
+        async with http.get(page) as answer:
+            assert "kept for 365 days" in await answer.text()
+
+
+async def test_what_is_being_recorded_is_not_sold_yet(config: Config) -> None:
+    one = LiveCamera(config.spool, "c")
+    one.begin(BEGIN + 100_000)
+    for _ in range(10):
+        one.append()  # its recording is not sealed
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        body = wanted(cameras=["c", "d"], to=BEGIN + 110_000)
+        async with http.post("/api/v1/copies/quotes", json=body) as answer:
+            told = await answer.json()
+        assert (told["to_ms"], told["asked_to_ms"]) == (BEGIN + 100_000, BEGIN + 110_000)
+        body = wanted() | {"from": BEGIN + 101_000, "to": BEGIN + 110_000}
+        async with http.post("/api/v1/copies/quotes?lang=en", json=body) as answer:
+            assert answer.status == 400
+            assert "being recorded now" in (await answer.json())["detail"]
+    one.close()
+
+
+async def test_what_went_since_the_quote_is_not_ordered(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+        newest = max((config.spool / "s/c").glob("*/*.mp4"), key=lambda p: p.stat().st_mtime)
+        newest.with_suffix(".jsonl").unlink()
+        newest.unlink()
+        async with http.post(f"{place}/order?lang=en") as answer:
+            assert answer.status == 409
+            assert "ask for a new quote" in (await answer.json())["detail"]
+        nothing = wanted() | {"from": BEGIN + 41_000, "to": BEGIN + 59_000}
+        async with http.post("/api/v1/copies/quotes", json=nothing) as answer:
+            assert (await answer.json())["price"]["total"] == 0
+            place = answer.headers["Location"]
+        async with http.post(f"{place}/order?lang=en") as answer:
+            assert answer.status == 409
+            assert "nothing of this exists" in (await answer.json())["detail"]
+        assert await catalogue.orders.count() == {State.QUOTED: 2}
+        assert await catalogue.holds("e") == []
