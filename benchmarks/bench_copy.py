@@ -20,6 +20,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -208,35 +209,40 @@ class Server:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one making cost: seconds to the first byte and in all, CPU seconds, peak MB."""
+    """What one making cost: seconds to the first byte, to the first byte of a segment and in all,
+    CPU seconds, peak MB."""
 
     first_s: float
+    media_s: float
     total_s: float
     cpu_s: float
     peak_mb: float
 
 
-def download(server: Server, n: int) -> Cost:
+def download(server: Server, n: int, head: int) -> Cost:
     """Download a copy and count."""
     before, _ = server.used()
-    begun, first = time.monotonic(), 0.0
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", f"/{n}")
-    answer, got, buffer = connection.getresponse(), 0, bytearray(1 << 20)
-    length = int(answer.headers["Content-Length"])
-    while (
-        count := answer.readinto1(buffer)
-        if hasattr(answer, "readinto1")
-        else answer.readinto(buffer)
-    ):
-        first = first or time.monotonic() - begun
-        got += count
+    begun, first, media = time.monotonic(), 0.0, 0.0
+    got, buffer = 0, bytearray(1 << 20)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"GET /{n} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += client.recv(1 << 16)
+        headers, _, rest = said.partition(b"\r\n\r\n")
+        length = int(headers.split(b"Content-Length: ")[1].split(b"\r")[0])
+        count = len(rest)
+        while True:
+            got += count
+            first = first or (time.monotonic() - begun if got else 0.0)
+            media = media or (time.monotonic() - begun if got > head else 0.0)
+            if not (count := client.recv_into(buffer)):
+                break
     total = time.monotonic() - begun
-    connection.close()
     if got != length:
         raise SystemExit(f"{got} of {length} bytes came")
     after, peak = server.used()
-    return Cost(first, total, after - before, peak)
+    return Cost(first, media, total, after - before, peak)
 
 
 def by_ffmpeg(ffmpeg: str, inputs: list[str], folder: Path) -> Cost:
@@ -258,12 +264,14 @@ def by_ffmpeg(ffmpeg: str, inputs: list[str], folder: Path) -> Cost:
     if child.returncode:
         raise SystemExit("ffmpeg failed")
     total = time.monotonic() - begun
-    return Cost(first, total, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Cost(first, first, total, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def middle(costs: list[Cost]) -> Cost:
     """Return the median of each."""
-    values = zip(*((c.first_s, c.total_s, c.cpu_s, c.peak_mb) for c in costs), strict=True)
+    values = zip(
+        *((c.first_s, c.media_s, c.total_s, c.cpu_s, c.peak_mb) for c in costs), strict=True
+    )
     return Cost(*map(statistics.median, values))
 
 
@@ -332,20 +340,21 @@ def compare(rounds: int, hours: int, clients: int) -> None:
                 for k in keys[:hour]
             ]
             files = [f"{directory}/{k}.mp4" for k in keys[:hour]]
-            print("| from | maker | first byte | total | CPU | peak memory |")
-            print("|---|---|---|---|---|---|")
+            print("| from | maker | first byte | first segment | total | CPU | peak memory |")
+            print("|---|---|---|---|---|---|---|")
             for where, place, inputs in (
                 ("directory", str(directory), files),
                 ("bucket", str(port), signed),
             ):
-                measure(where, place, inputs, plans, ffmpeg, folder, rounds)
+                measure(where, place, inputs, plans, ffmpeg, folder, rounds, found[1].head_length)
             print()
             for where, place in (("directory", str(directory)), ("bucket", str(port))):
                 for n, m in enumerate(minutes):
                     with Server(place, plans) as server:
-                        cost = download(server, n)
+                        cost = download(server, n, found[n].head_length)
                     print(
-                        f"{where}, {m} min: first byte {cost.first_s * 1000:.0f} ms, peak memory "
+                        f"{where}, {m} min: first byte {cost.first_s * 1000:.0f} ms, first segment "
+                        f"{cost.media_s * 1000:.0f} ms, peak memory "
                         f"{cost.peak_mb:.0f} MB",
                         flush=True,
                     )
@@ -358,15 +367,22 @@ def compare(rounds: int, hours: int, clients: int) -> None:
 
 
 def measure(
-    where: str, place: str, inputs: list[str], plans: Path, ffmpeg: str, folder: Path, rounds: int
+    where: str,
+    place: str,
+    inputs: list[str],
+    plans: Path,
+    ffmpeg: str,
+    folder: Path,
+    rounds: int,
+    head: int,
 ) -> None:
     """Print the rows of the table for one place."""
     ours, known, theirs = list[Cost](), list[Cost](), list[Cost]()
     for _ in range(rounds):
         with Server(place, plans) as server:
-            ours.append(download(server, 1))
+            ours.append(download(server, 1, head))
             server.get("/digest/1")
-            known.append(download(server, 1))
+            known.append(download(server, 1, head))
         theirs.append(by_ffmpeg(ffmpeg, inputs, folder))
     peer = middle(theirs)
     for name, cost in (
@@ -375,7 +391,8 @@ def measure(
         ("ffmpeg", peer),
     ):
         print(
-            f"| {where} | {name} | {cost.first_s * 1000:.0f} ms | {cost.total_s:.2f} s "
+            f"| {where} | {name} | {cost.first_s * 1000:.0f} ms | {cost.media_s * 1000:.0f} ms "
+            f"| {cost.total_s:.2f} s "
             f"({cost.total_s / peer.total_s:.2f}) | {cost.cpu_s:.2f} s "
             f"({cost.cpu_s / peer.cpu_s:.2f}) | {cost.peak_mb:.0f} MB |",
             flush=True,

@@ -21,8 +21,8 @@ from copies.plan import CopyPlan, Part
 from copies.sources import Reader, Sources
 from storage.index import FormatError, Index
 
-BLOCK_BYTES = 2 << 20  # read at once: whole segments, at least one
-AHEAD = 3  # blocks that are read while one is sent
+BLOCK_BYTES = 4 << 20  # read at once, whole segments; buckets answer few large requests faster
+AHEAD = 2  # blocks that are read while one is sent
 INDEXES_AT_ONCE = 16
 
 Bytes = bytes | memoryview
