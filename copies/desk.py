@@ -96,17 +96,18 @@ class Desk:
         """Work until cancelled; what goes wrong is told once and tried again."""
         with await self._alone():
             log.info("Desk of orders started")
+            parts = (
+                (self._hash, LOOK_S),
+                (self._post, LOOK_S),
+                (self._end_what_is_over, DUE_S),
+                (self._ask_providers, DUE_S),
+                (self._say, STATUS_S),
+            )
+            tasks = [asyncio.create_task(self._again_and_again(*part)) for part in parts]
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    for part, every_s in (
-                        (self._hash, LOOK_S),
-                        (self._post, LOOK_S),
-                        (self._end_what_is_over, DUE_S),
-                        (self._ask_providers, DUE_S),
-                        (self._say, STATUS_S),
-                    ):
-                        tasks.create_task(self._again_and_again(part, every_s))
+                await asyncio.gather(*tasks)
             finally:
+                await _ended(*tasks)
                 for provider in self._till.providers.values():
                     if isinstance(provider, Online):
                         await provider.close_connections()
@@ -273,6 +274,9 @@ class Desk:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel until all have ended: what waits with a timeout may miss it once (Python 3.11)."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)

@@ -120,7 +120,7 @@ class Demo:
                     "endpoint": f"http://127.0.0.1:{self._s3}",
                     "region": "us-east-1",
                     "access_key_id": self._key,
-                    "secret_access_key": "${KUAGER_DEMO_SECRET}",
+                    "secret_access_key_file": "s3.secret",
                 }
             ],
             "web": {"listen": f"127.0.0.1:{self._port}", "processes": 2},
@@ -135,8 +135,9 @@ class Demo:
         )
         simulated = [c for s in STATIONS for _, c in self._cameras(s)]
         (self._data / "simulator.json").write_text(json.dumps({"cameras": simulated}))
-        for name in ("stations.yaml", "simulator.json"):
-            (self._data / name).chmod(0o600)  # they hold the simulated cameras' passwords
+        (self._data / "s3.secret").write_text(self._secret)  # for commands beside the demo, too
+        for name in ("stations.yaml", "simulator.json", "s3.secret"):
+            (self._data / name).chmod(0o600)  # they hold passwords
         (self._data / "control.json").write_text(json.dumps({"port": self._control}))
         return path
 
@@ -176,7 +177,6 @@ class Demo:
         console.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
         environment = os.environ | {
             "RCLONE_AUTH_KEY": f'"{self._key},{self._secret}"',
-            "KUAGER_DEMO_SECRET": self._secret,
             "RCLONE_CONFIG": "/dev/null",
         }
         rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"

@@ -225,3 +225,21 @@ async def test_one_desk_at_a_time_that_says_what_it_does(
         assert said["states"] == {"awaiting_payment": 1}
         assert said["kuager"] == "orders/1" and said["unhashed_files"] == 1
         assert abs(time.time() * 1000 - float(str(said["written_ms"]))) < 10_000
+
+
+async def test_it_stops_although_a_part_misses_that_it_is_to(
+    tmp_path: Path, stripe: str, brisk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `asyncio.wait_for` of Python 3.11 does, when its answer comes at the same moment."""
+    begun = asyncio.Event()
+
+    async def deaf(_: Desk) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+
+    monkeypatch.setattr(Desk, "_post", deaf)
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
+    async with asyncio.timeout(30):
+        async with working(config):
+            await begun.wait()

@@ -40,7 +40,7 @@ from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_payments import pay
 from tests.test_uploader import configure
 
-NOW = int(time.time() * 1000) // 1000 * 1000
+NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000
 COPIES = """\
 copies:
