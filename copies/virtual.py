@@ -22,6 +22,7 @@ from copies.sources import Reader, Sources
 from storage.index import FormatError, Index
 
 BLOCK_BYTES = 4 << 20  # read at once, whole segments; buckets answer few large requests faster
+ALL_BYTES = 128 << 20  # that all copies read at once, until each reads single segments
 AHEAD = 2  # blocks that are read while one is sent
 INDEXES_AT_ONCE = 16
 
@@ -57,6 +58,7 @@ class VirtualFile:
     """The file of a plan. `head`, where it is given, is what `head()` returned before."""
 
     content_type, resumable = "video/mp4", True
+    _reading = 0  # how many are read now
 
     def __init__(self, plan: CopyPlan, sources: Sources, head: bytes | None = None):
         if head is not None and len(head) != plan.head_length:
@@ -120,12 +122,16 @@ class VirtualFile:
             yield make_proof_room(plan.proof_length)[max(start - end, 0) : stop - end]
 
     async def _body(self, start: int, stop: int) -> AsyncGenerator[Bytes, None]:
-        async with aclosing(_ahead(self._reads(start, stop), AHEAD)) as blocks:
-            async for at, pieces in blocks:
-                for piece in pieces:
-                    if at < stop and at + len(piece) > start:
-                        yield piece[max(0, start - at) : stop - at]
-                    at += len(piece)
+        VirtualFile._reading += 1
+        try:
+            async with aclosing(_ahead(self._reads(start, stop), AHEAD)) as blocks:
+                async for at, pieces in blocks:
+                    for piece in pieces:
+                        if at < stop and at + len(piece) > start:
+                            yield piece[max(0, start - at) : stop - at]
+                        at += len(piece)
+        finally:
+            VirtualFile._reading -= 1
 
     async def _reads(
         self, start: int, stop: int
@@ -142,7 +148,8 @@ class VirtualFile:
 
         async with aclosing(_ahead(coming(), 1)) as found:
             for part, at in touched:
-                for block in _blocks(part, await anext(found), at):
+                most = min(BLOCK_BYTES, ALL_BYTES // VirtualFile._reading // (AHEAD + 1))
+                for block in _blocks(part, await anext(found), at, most):
                     if block.at < stop and block.at + block.length > start:
                         yield self._read_block(block)
 
@@ -197,11 +204,11 @@ def _lines(part: Part, index: Index) -> Lines:
     )
 
 
-def _blocks(part: Part, lines: Lines, at: int) -> Iterator[Block]:
-    """Cut a part that begins at `at` of the copy into blocks."""
+def _blocks(part: Part, lines: Lines, at: int, most: int) -> Iterator[Block]:
+    """Cut a part that begins at `at` of the copy into blocks of `most` bytes, or of a segment."""
     offset, first, length = part.offset, 0, 0
     for n, more in enumerate(lines.lengths):
-        if length and length + more > BLOCK_BYTES:
+        if length and length + more > most:
             yield Block(part, lines, first, n, offset, at, length)
             offset, at, first, length = offset + length, at + length, n, 0
         length += more

@@ -89,7 +89,7 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
             async for piece in pieces:
                 await response.write(piece)
         await response.write_eof()
-    except ConnectionResetError:
+    except ConnectionError:
         pass  # the client has gone, and may resume
     except Unreadable as error:
         log.error("A copy could not be sent to its end", file=filename, why=str(error))

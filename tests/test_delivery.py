@@ -140,7 +140,7 @@ async def test_bytes_that_cannot_be_had_end_the_connection_short(tmp_path: Path)
 
 
 async def test_a_client_that_goes_or_is_slow_holds_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(virtual, "BLOCK_BYTES", 100_000)
     plan, sources = await made(tmp_path, segments=300, size=40_000)
@@ -178,3 +178,4 @@ async def test_a_client_that_goes_or_is_slow_holds_little(
             assert open_[0] == 1
             assert read[0] < 20_000_000, "read far ahead of a client that reads nothing"
         await until(lambda: open_[0] == 0, 10)  # it went, and the reading stopped
+    assert not caplog.records, "a client that goes is no error"
