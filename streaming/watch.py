@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
+from babel.dates import get_month_names
 
 from config.model import Camera, Station
 from config.schedule import next_change, windows
@@ -157,6 +158,7 @@ def _told(
         "zone": found.time_zone,
         "lang": lang,
         "chosen": "lang" in request.query,
+        "months": list(get_month_names("wide", locale=lang).values()),
         "now_ms": int(time.time() * 1000),
         "rewind_ms": views.config.rewind_s * 1000,
         "windows": sorted({(w.start_ms, w.end_ms) for s in schedules for w in s}),

@@ -7,7 +7,6 @@ const two = { hour: "2-digit", minute: "2-digit" };
 const formats = {
   clock: new Intl.DateTimeFormat(locale, { ...zone, ...two, second: "2-digit" }),
   minute: new Intl.DateTimeFormat(locale, { ...zone, ...two }),
-  day: new Intl.DateTimeFormat(locale, { ...zone, day: "numeric", month: "long" }),
   offset: new Intl.DateTimeFormat("en", { ...zone, timeZoneName: "shortOffset" }),
   parts: new Intl.DateTimeFormat("en", {
     ...zone, ...two, second: "2-digit", year: "numeric", month: "2-digit", day: "2-digit",
@@ -20,7 +19,12 @@ export function say(key, values = {}) {
 
 export const clock = (ms) => formats.clock.format(ms);
 export const minute = (ms) => formats.minute.format(ms);
-export const day = (ms) => formats.day.format(ms);
+
+// Not every browser knows the months in Kazakh.
+export function day(ms) {
+  const [, month, number] = local(ms).day.split("-").map(Number);
+  return `${number} ${told.months[month - 1]}`;
+}
 
 // Returns UTC+5.
 export function offset(ms) {

@@ -3,6 +3,7 @@ import * as text from "./text.mjs";
 
 const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600].map((s) => s * 1000);
 const LEAST_MS = 60_000; // in view
+const LEAST_DAY_MS = 600_000; // of a day that has only begun
 const TICK_PX = 76;
 const KEYS = {
   ArrowLeft: -5000, ArrowRight: 5000, ArrowDown: -5000, ArrowUp: 5000, PageUp: -3_600_000, PageDown: 3_600_000,
@@ -29,9 +30,9 @@ export class Timeline {
   get range() {
     const [from, to] = this.bounds();
     if (!this.view) {
-      const begin = Math.max(from, Math.min(this.record.first ?? from, this.moment));
-      const end = Math.max(to, begin + 600_000);
-      return [begin, end + (end - begin) * 0.03];
+      const first = Math.max(from, Math.min(this.record.first ?? from, this.moment));
+      const begin = Math.min(first, to - LEAST_DAY_MS);
+      return [begin, to + (to - begin) * 0.03];
     }
     return this.view;
   }
@@ -129,7 +130,7 @@ export class Timeline {
     const [from, to] = this.range;
     const [first, last] = this.bounds();
     const width = Math.max(LEAST_MS, (to - from) * factor);
-    if (width >= (last - first) * 1.05 && width >= 660_000) this.view = null;
+    if (width >= (last - first) * 1.05 && width >= LEAST_DAY_MS * 1.05) this.view = null;
     else this.view = [around - (around - from) * (width / (to - from)), around + (to - around) * (width / (to - from))];
     this.show(this.moment);
   }
