@@ -84,7 +84,7 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
                 out.print(line, markup=False, highlight=False)
         table = Table(title="Audit log", title_justify="left")
         for column in ("when", "who", "what", "then", "detail"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for row in log:
             detail = ", ".join(f"{k} {v}" for k, v in row["detail"].items())
             cells = (_at(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
@@ -206,9 +206,9 @@ def _facts(order: Order) -> dict[str, Any]:
 def _table(found: list[Order]) -> Table:
     table = Table(title="Orders", title_justify="left")
     for column in ("no", "state", "station", "cameras", "ordered", "until"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("price", "received", "owed back"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for order in found:
         back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
         cells = (
