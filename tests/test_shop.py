@@ -237,6 +237,13 @@ async def test_other_sites_may_not_order(config: Config) -> None:
         ) as answer:
             assert answer.status == 200
         assert await catalogue.orders.count() == {State.AWAITING_PAYMENT: 1}
+    # a proxy in front, which asks for us by the name of this machine
+    named = config.web.model_copy(update={"public_url": "https://live.example.kz"})
+    config = config.model_copy(update={"web": named})
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        headers = {"Sec-Fetch-Site": "same-origin", "Origin": "https://live.example.kz"}
+        async with http.post("/api/v1/copies/quotes", json=wanted(), headers=headers) as answer:
+            assert answer.status == 201
 
 
 async def test_guesses_are_few(config: Config) -> None:
