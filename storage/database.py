@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from storage.schema import DAY_MS, PARTITIONED
 
-BUSY_MS = 10_000
+BUSY_MS, MIGRATING_MS = 10_000, 120_000
 CONNECT_S = 5.0
 COMMAND_S = 5.0  # each statement, and as long again for the server to say that it was cancelled
 LOCK_MS = 2_000  # the longest that others wait behind a migration that waits for a lock
@@ -97,10 +97,10 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     # FULL: a row that says 'archived' may cost the only copy in the spool
     for pragma in (
+        f"busy_timeout={BUSY_MS}",  # first: the next may have to wait
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        f"busy_timeout={BUSY_MS}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -163,7 +163,9 @@ async def _migrate(url: str) -> None:
 
 def _upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
-        # the write lock now, so that two processes that start do not both create the tables
+        # the write lock now, so that two processes that start do not both create the tables; a
+        # slow disk may take long over those of the first
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATING_MS}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         # of the session, as a migration may need several transactions

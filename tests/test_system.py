@@ -284,9 +284,8 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
             await page.click("text=cameras live >> xpath=../a")
             await moving(page, 2, 20)
             running.simulator.fault("a", "drop", 9)
-            await asyncio.sleep(8)
-            words = await page.inner_text("figure[data-camera=a] .words")
-            assert re.search("camera", words), words
+            slate = page.locator("figure[data-camera=a] .slate", has_text="camera")
+            await slate.wait_for(timeout=30_000)
             web = running.processes()["web 1/2"]
             os.kill(web, signal.SIGKILL)
             await asyncio.sleep(8)

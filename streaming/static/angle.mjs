@@ -37,13 +37,18 @@ export class Angle {
     this.late = false; // it waits for the camera, not for the network
   }
 
-  // Learns how far pictures are apart.
+  // Learns how far pictures are apart: a busy browser, or a fast one, leaves some out.
   watchPictures() {
     const { video } = this;
+    const steps = [];
     let last = 0;
     const next = (_now, { mediaTime }) => {
       const apart = Math.round((mediaTime - last) * 1000);
-      if (apart > 5 && apart < 500 && !video.seeking) this.pictureMs = apart;
+      if (apart > 5 && apart < 500 && !video.seeking && video.playbackRate < 1.2) {
+        steps.push(apart);
+        if (steps.length > 25) steps.shift();
+        this.pictureMs = Math.min(...steps);
+      }
       last = mediaTime;
       video.requestVideoFrameCallback(next);
     };

@@ -70,7 +70,7 @@ export class Player {
   }
 
   play() {
-    if (this.refused) this.goLive();
+    if (this.refused || !this.settled) this.goLive();
     this.refused = false;
     this.paused = false;
   }
