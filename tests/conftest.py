@@ -20,7 +20,6 @@ CI = os.environ.get("KUAGER_CI") == "1"
 # at times with several cameras, what is kept, and all others.
 LANES = {
     "test_archive": "kept",
-    "test_copy_bytes": "cameras",
     "test_bad_bucket": "kept",
     "test_crashes": "kept",
     "test_copy_bytes": "cameras",
