@@ -40,8 +40,9 @@ RESUMED = """async (url) => {
   let have = 0;
   while (have < 50000) {
     const { value } = await reader.read();
-    pieces.push(value);
-    have += value.length;
+    const part = value.subarray(0, 50000 - have);
+    pieces.push(part);
+    have += part.length;
   }
   gone.abort();
   const headers = { Range: `bytes=${have}-`, "If-Range": etag };
