@@ -88,7 +88,8 @@ async def test_angles_are_in_step_after_all_that_happens(
         await asyncio.sleep(0.7)
         _, after_step = await burned(page)
         assert before_step[0] and after_step[0]
-        assert 20 <= after_step[0] - before_step[0] <= 200, "a step is not a picture"
+        # pictures are 67 ms apart; the camera of a busy machine leaves some out
+        assert 20 <= after_step[0] - before_step[0] <= 500, "a step is not a picture"
         await page.keyboard.press("l")
         await in_step(page, 2, 20, "live again")
         assert errors == []
