@@ -34,6 +34,7 @@ export class Angle {
     this.blocked = 0; // no new beginning before this
     this.watchPictures();
     this.pictureMs = 40; // from one picture to the next
+    this.shown = null; // where on the video's time line the picture on the screen begins
     this.late = false; // it waits for the camera, not for the network
   }
 
@@ -41,15 +42,14 @@ export class Angle {
   watchPictures() {
     const { video } = this;
     const steps = [];
-    let last = 0;
     const next = (_now, { mediaTime }) => {
-      const apart = Math.round((mediaTime - last) * 1000);
+      const apart = Math.round((mediaTime - this.shown) * 1000);
       if (apart > 5 && apart < 500 && !video.seeking && video.playbackRate < 1.2) {
         steps.push(apart);
         if (steps.length > 25) steps.shift();
         this.pictureMs = Math.min(...steps);
       }
-      last = mediaTime;
+      this.shown = mediaTime;
       video.requestVideoFrameCallback(next);
     };
     video.requestVideoFrameCallback?.(next);
@@ -140,7 +140,7 @@ export class Angle {
     if (Math.abs(error) > SEEK_S * Math.max(1, rate / 2)) {
       video.currentTime = position + (video.paused ? 0 : 0.1 * rate);
     } else {
-      const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 0.6 / rate));
+      const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 1.2 / rate));
       const wanted = rate * (1 + Math.round(slew * 200) / 200);
       if (video.playbackRate !== wanted) video.playbackRate = wanted;
     }
@@ -183,6 +183,15 @@ export class Angle {
     const one = fragments[segment.place - fragments[0].sn];
     if (!one || one.sn !== segment.place) return null;
     return one.start + Math.min(Math.max(0, (moment - segment.at) / 1000), one.duration);
+  }
+
+  // Returns how many ms a moment is after the beginning of the picture on the screen; half a
+  // picture where that is not known, as while it jumps.
+  into(moment) {
+    const segment = this.listing?.at(moment);
+    const position = segment ? this.position(segment, moment) : null;
+    const into = position === null || this.shown === null ? NaN : (position - this.shown) * 1000;
+    return Math.abs(into) < 2000 ? into : this.pictureMs / 2;
   }
 
   start() {

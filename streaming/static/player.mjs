@@ -85,14 +85,17 @@ export class Player {
     if (rate !== 1) this.live = false;
   }
 
-  // One picture on or back, while the clock stands.
-  step(pictures) {
+  // One picture on (1) or back (-1), while the clock stands: into the middle of that picture of the
+  // main angle, or half a picture further where the camera left out the one expected there.
+  step(way) {
     this.paused = true;
     this.live = false;
     this.held = true; // until the angles are there
     this.clock.run(false, this.rate);
-    const next = this.now + pictures * this.main.pictureMs;
-    this.clock.set(Math.min(next, this.server.now()));
+    const { main: { pictureMs }, now } = this;
+    const into = this.main.into(now);
+    const apart = Math.max(pictureMs / 2, way > 0 ? 1.5 * pictureMs - into : into + pictureMs / 2);
+    this.clock.set(Math.min(now + way * apart, this.server.now()));
     this.tick();
   }
 

@@ -333,11 +333,18 @@ function keys() {
     l: live,
     "?": () => $("keys").showModal(),
   };
+  // Who clicked a button and then presses the space bar means to pause, not to click once more.
+  let clicked = null;
+  document.addEventListener("click", (event) => { clicked = event.detail ? event.target.closest("button") : null; });
+  document.addEventListener("focusout", () => { clicked = null; });
+  document.addEventListener("keyup", (event) => {
+    if (event.key === " " && event.target === clicked) event.preventDefault(); // Firefox clicks here
+  });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
     const inside = event.target.closest("input, select, textarea, a, button, summary");
     const typing = inside?.matches("input, select, textarea");
-    if (typing || (inside && (event.key === " " || event.key === "Enter"))) return;
+    if (typing || (inside && inside !== clicked && event.key === " ")) return;
     const one = told.cameras[Number(event.key) - 1];
     const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (act) act(event);
