@@ -226,12 +226,15 @@ async def test_from_camera_to_bucket(tmp_path: Path, ffmpeg: str) -> None:
         await until(lambda: len(list(bucket.glob("e/s/*/*/*.json"))) >= 2, 80, every=0.5)
         for document in bucket.glob("e/s/*/*/*.json"):
             index = parse_archive_document(document.read_bytes())
-            found = pictures(document.with_suffix(".mp4"), ffmpeg)
+            # in a thread: the cameras live in this one
+            found = await asyncio.to_thread(pictures, document.with_suffix(".mp4"), ffmpeg)
             assert len(found) > 14 and all(p.burned_ms for p in found)
             assert index.seal is not None
     # after the stop everything is sealed
     assert all(r.index.seal for n in ("a", "b") for r in recordings(running.spool, n))
-    assert gaps(running.spool, "a")[-1].cause is GapCause.RECORDER_STOPPED
+    last = gaps(running.spool, "a")[-1]
+    said = (running.spool / "s/a/gaps.jsonl").read_text() + running.log.read_text()[-4000:]
+    assert last.cause is GapCause.RECORDER_STOPPED, said
 
 
 def every_argument() -> bytes:
