@@ -17,7 +17,8 @@ from typing import TypeVar
 import structlog
 
 from storage.archive import Archive, ArchiveError
-from storage.catalogue import Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.index import FormatError, Index, parse_archive_document, parse_index
 from storage.spool import recording_name
 

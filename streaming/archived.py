@@ -16,7 +16,8 @@ import structlog
 from aiohttp import web
 
 from storage.archive import Archive, ArchiveError
-from storage.catalogue import CatalogueError, Name
+from storage.cameras import Name
+from storage.database import CatalogueError
 from storage.index import FormatError, Index, parse_archive_document
 from storage.spool import recording_name
 from streaming.views import VIEWS

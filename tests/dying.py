@@ -26,6 +26,7 @@ from storage.index import ClockState
 from storage.s3 import S3Archive
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
+from storage.writing import Writer
 from tests.s3 import SECRET
 from tests.spools import TRACKS, UTC0
 
@@ -94,14 +95,14 @@ def _line_with(key: bytes) -> Callable[..., bool]:
 BRISK = ((storage.uploader, "REMOVE_S"), (storage.uploader, "LOOK_S"), (storage.keeper, "LOOK_S"))
 ARCHIVES = (DirectoryArchive, S3Archive)
 UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
-    "row": [(Catalogue, "put_recordings", _always)],
+    "row": [(Writer, "put_recordings", _always)],
     "put": [(a, "put", _ends(".mp4")) for a in ARCHIVES],
     "commit": [(a, "put", _ends(".json")) for a in ARCHIVES],
     "verify": [(a, "sha256", _ends(".json")) for a in ARCHIVES],
-    "archived_row": [(Catalogue, "mark_archived", _always)],
+    "archived_row": [(Writer, "mark_archived", _always)],
     "removal_of_bytes": [(Path, "unlink", _in_spool(".mp4"))],
     "removal_of_index": [(Path, "unlink", _in_spool(".jsonl"))],
-    "removed_row": [(Catalogue, "mark_removed", _always)],
+    "removed_row": [(Writer, "mark_removed", _always)],
 }
 WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "numbers": (storage.spool, "replace_file", _always),

@@ -23,8 +23,9 @@ from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from storage import spool as spool_module
 from storage.archive import Archive, DirectoryArchive, open_archive
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.fmp4 import boxes, parse_init
+from storage.writing import Archived
 from tests.conftest import need
 from tests.footage import whole
 from tests.s3 import s3_server
@@ -80,9 +81,9 @@ async def kept(
                 put = await archive.put(f"{key}.mp4", r.path.read_bytes(), r.index.seal.sha256)
                 digest = hashlib.sha256(document).hexdigest()
                 await archive.put(f"{key}.json", document, digest)
-                await catalogue.put_recordings([r.index])
+                await catalogue.writer.put_recordings([r.index])
                 there = Archived("archive", put.bucket, 1, "read back")
-                assert await catalogue.mark_archived(r.index, there)
+                assert await catalogue.writer.mark_archived(r.index, there)
         yield folder / "no spool", catalogue, [archive]
         await archive.close()
         await catalogue.close()

@@ -93,9 +93,9 @@ async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
     for path in config.spool.rglob("*"):
         if path.is_file():
             path.unlink()
-    for name in await catalogue.names("e"):
+    for name in await catalogue.cameras.names("e"):
         for row in await catalogue.recordings_of(name):
-            await catalogue.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
+            await catalogue.writer.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
 
 
 async def test_everything_sealed_is_archived_and_verified(
