@@ -30,7 +30,7 @@ from storage.index import (
     parse_archive_document,
 )
 from storage.keeper import Keeper, Unkeepable, read_sealed
-from storage.spool import recording_name
+from storage.recording import recording_name
 from storage.view import CameraView, Stored
 from storage.writing import Archived
 

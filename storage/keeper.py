@@ -23,8 +23,8 @@ from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.disk import MARKER
 from storage.index import FormatError, Index, parse_archive_document, parse_index
+from storage.recording import recording_name
 from storage.schema import DAY_MS
-from storage.spool import recording_name
 from storage.trouble import Trouble
 from storage.view import Stored
 from storage.writing import Archived

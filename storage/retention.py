@@ -18,7 +18,7 @@ from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import Gap
 from storage.keeper import digest_of
-from storage.spool import recording_name
+from storage.recording import recording_name
 
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import storage.keeper
+import storage.recording
 import storage.spool
 import storage.uploader
 from config.load import load
@@ -106,10 +107,10 @@ UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
 }
 WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "numbers": (storage.spool, "replace_file", _always),
-    "segment_bytes": (storage.spool, "write_all", lambda fd, data: data[4:8] == b"moof"),
-    "index_line": (storage.spool, "write_all", _line_with(b'"segment_no"')),
-    "seal_line": (storage.spool, "write_all", _line_with(b'"sealed_ms"')),
-    "flush_of_the_directory": (storage.spool, "fsync_directory", _always),
+    "segment_bytes": (storage.recording, "write_all", lambda fd, data: data[4:8] == b"moof"),
+    "index_line": (storage.recording, "write_all", _line_with(b'"segment_no"')),
+    "seal_line": (storage.recording, "write_all", _line_with(b'"sealed_ms"')),
+    "flush_of_the_directory": (storage.recording, "fsync_directory", _always),
 }
 
 

@@ -21,7 +21,6 @@ from copies.sources import Sources
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
-from storage import spool as spool_module
 from storage.archive import Archive, DirectoryArchive, open_archive
 from storage.catalogue import Catalogue
 from storage.fmp4 import boxes, parse_init
@@ -41,7 +40,7 @@ async def record_cameras(root: Path, seconds: float) -> None:
     """Record three cameras into a spool, in recordings of some seconds."""
     ffmpeg = find_ffmpeg(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool_module, "ROTATE_MS", 5_000)
+        patch.setattr("storage.recording.ROTATE_MS", 5_000)
         async with (
             Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator,
             recording(root, simulator, ffmpeg) as worker,

@@ -20,7 +20,8 @@ from storage.catalogue import Catalogue
 from storage.disk import Room
 from storage.index import ClockState, GapCause, parse_archive_document
 from storage.keeper import KeeperStatus, digest_of
-from storage.spool import Run, recording_name
+from storage.recording import recording_name
+from storage.spool import Run
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 from tests.spools import TRACKS, fill
