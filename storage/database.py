@@ -112,6 +112,12 @@ def _engine(url: str, command_s: float) -> AsyncEngine:
     if parsed.get_backend_name() == "sqlite":
         engine = create_async_engine(parsed, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        # A connection whose task is cancelled is closed like any other. SQLAlchemy would close it
+        # behind the task's back and stop its thread meanwhile; with aiosqlite 0.22 the close then
+        # waits for ever for an answer of that thread, and so does a process that is to stop.
+        dialect = engine.sync_engine.dialect
+        dialect.has_terminate = False
+        dialect.do_terminate = dialect.do_close  # type: ignore[method-assign]
         return engine
     settings = {
         "statement_timeout": str(int(command_s * 1000)),

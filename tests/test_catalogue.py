@@ -176,3 +176,29 @@ async def test_an_unreachable_database_is_named_without_its_password() -> None:
     assert "127.0.0.1" in str(error.value) and "secret" not in str(error.value)
     with pytest.raises(CatalogueError):
         await Catalogue.open("sqlite:////no/such/place/kuager.db")
+
+
+async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
+    """Whatever a stop leaves in the event loop ends when it is cancelled, as a process that ends
+    does, else the process hangs."""
+    catalogue = await Catalogue.open(database_url)
+    here = asyncio.current_task()
+
+    async def ask() -> None:
+        while True:
+            await catalogue.names("e")
+
+    for turns in range(40):
+        asking = [asyncio.create_task(ask()) for _ in range(3)]
+        await asyncio.sleep(turns / 4000)
+        for task in asking:
+            task.cancel()
+        for _ in range(turns % 12):  # of the loop
+            await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {here}
+        for task in left:
+            task.cancel()
+        if left:
+            _, hang = await asyncio.wait(left, timeout=10)
+            assert not hang
+    await catalogue.close()
