@@ -186,7 +186,7 @@ async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
 
     async def ask() -> None:
         while True:
-            await catalogue.names("e")
+            await catalogue.cameras.names("e")
 
     for turns in range(40):
         asking = [asyncio.create_task(ask()) for _ in range(3)]
