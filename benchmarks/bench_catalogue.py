@@ -40,9 +40,10 @@ from benchmarks.election_day import (
     rows,
 )
 from config.model import Config
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.index import Index
 from storage.schema import DAY_MS
+from storage.writing import Archived
 from tests.postgres_server import Server
 
 SETTINGS = {
@@ -98,10 +99,10 @@ async def load_postgres(url: str, each: int) -> None:
     """Make the schema, sync the stations and copy the day."""
     catalogue = await Catalogue.open(url)
     begun = time.monotonic()
-    await catalogue.sync_stations(country())
+    await catalogue.cameras.sync(country())
     console.print(f"sync_stations: {CAMERAS:,} cameras in {time.monotonic() - begun:.1f} s")
     day = await known_day(url, each)
-    await catalogue.put_recordings([day.index(0, 0)])  # makes the partitions
+    await catalogue.writer.put_recordings([day.index(0, 0)])  # makes the partitions
     await catalogue.close()
     begun = time.monotonic()
 
@@ -146,7 +147,7 @@ def shown(table: str, found: Iterator[dict[str, Any]], each: int) -> Iterator[di
 async def load_sqlite(path: Path, url: str, each: int, config: Config) -> Day:
     """Make the schema, sync the stations and insert the day."""
     catalogue = await Catalogue.open(url)
-    await catalogue.sync_stations(config)
+    await catalogue.cameras.sync(config)
     await catalogue.close()
     with sqlite3.connect(path) as base:
         query = "SELECT camera_pk FROM cameras ORDER BY station, camera"
@@ -177,14 +178,14 @@ async def writing(bench: Bench, callers: int, cost: Callable[[], float]) -> None
 
     async def put_next() -> None:
         found = bench.batch(next(queue))
-        await bench.catalogue.put_recordings(found)
+        await bench.catalogue.writer.put_recordings(found)
         put.extend(found)
 
     await measured(bench, f"put_recordings, {BATCH} at once", put_next, callers, cost, BATCH)
     singles = (index for first in queue for index in bench.batch(first))
 
     async def put_one() -> None:
-        await bench.catalogue.put_recordings([next(singles)])
+        await bench.catalogue.writer.put_recordings([next(singles)])
 
     await measured(bench, "put_recordings, 1 at once", put_one, callers, cost)
     waiting = iter(put)
@@ -192,7 +193,7 @@ async def writing(bench: Bench, callers: int, cost: Callable[[], float]) -> None
     async def mark_next() -> None:
         index = next(waiting)
         kept = Archived("far", "election-2026-1", index.end_ms, "SHA-256 by the server", "ab" * 16)
-        assert await bench.catalogue.mark_archived(index, kept)
+        assert await bench.catalogue.writer.mark_archived(index, kept)
 
     await measured(bench, "mark_archived", mark_next, callers, cost)
     leaving = iter(put)
@@ -201,7 +202,7 @@ async def writing(bench: Bench, callers: int, cost: Callable[[], float]) -> None
         index = next(leaving)
         h = index.header
         where = (h.election, h.station, h.camera)
-        await bench.catalogue.mark_removed(where, h.record_seq, index.start_ms, index.end_ms)
+        await bench.catalogue.writer.mark_removed(where, h.record_seq, index.start_ms, index.end_ms)
 
     await measured(bench, "mark_removed", remove_next, callers, cost)
 
@@ -283,9 +284,9 @@ def questions(bench: Bench) -> dict[str, Callable[[], Awaitable[Any]]]:
         "gaps_between, 24 h": lambda: c.gaps_between(camera(), BEGIN_MS, BEGIN_MS + DAY_MS),
         "recording_with_segment": segment,
         "recording_of_run": run,
-        f"names (all {CAMERAS:,} cameras)": lambda: c.names(ELECTION),
+        f"names (all {CAMERAS:,} cameras)": lambda: c.cameras.names(ELECTION),
         "in_spool (a camera)": lambda: c.in_spool(camera()),
-        "due (a camera)": lambda: c.due(camera(), "far", before_ms, before_ms * 2),
+        "due (a camera)": lambda: c.holds.due(camera(), "far", before_ms, before_ms * 2),
     }
 
 
@@ -309,7 +310,7 @@ async def explained(bench: Bench, url: str) -> None:
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.setdefault(statement, parameters)
 
-    engine = bench.catalogue._engine.sync_engine
+    engine = bench.catalogue.pool.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     for ask in questions(bench).values():
         await ask()
@@ -394,7 +395,7 @@ async def measure(url: str, day: Day, cost: Callable[[], float], callers: tuple[
     bench = Bench(catalogue, url, day, newest - SEQ0)
     try:
         for camera in range(CAMERAS):  # an uploader and a web process know their cameras' numbers
-            bench.catalogue._pks[name(camera)] = int(day.pks[camera])
+            bench.catalogue.cameras._pks[name(camera)] = int(day.pks[camera])
         if url.startswith("postgresql"):
             await sizes(bench, url, day.each * CAMERAS)
         await reading(bench)

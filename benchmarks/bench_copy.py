@@ -31,10 +31,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import orjson
 from aiohttp import web
-from botocore.config import Config as BotoConfig
 
 from copies.digest import digest
 from copies.footage import find
@@ -48,7 +46,7 @@ from storage.fmp4 import Sample, TrackRun, boxes, parse_init, parse_moof, write_
 from storage.index import ClockState, GapCause, Track, parse_index
 from storage.spool import CameraSpool, Numbers, Run
 from streaming.delivery import send
-from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone, settings
+from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
 
 NAME = ("bench", "s", "c")
 UTC0 = 1_764_392_400_000
@@ -325,14 +323,7 @@ def compare(rounds: int, hours: int, clients: int) -> None:
         print(f"An hour: {found[1].length / 1e6:.0f} MB in {hour} recordings\n", flush=True)
         port = free_port()
         with rclone(folder / "s3", port):
-            client = boto3.client(
-                "s3",
-                endpoint_url=f"http://127.0.0.1:{port}",
-                region_name="us-east-1",
-                aws_access_key_id=KEY,
-                aws_secret_access_key=SECRET,
-                config=BotoConfig(signature_version="s3v4", s3={"addressing_style": "path"}),
-            )
+            client = client_of(f"http://127.0.0.1:{port}", KEY, SECRET)
             signed = [
                 client.generate_presigned_url(
                     "get_object", Params={"Bucket": BUCKET, "Key": f"{PREFIX}/{k}.mp4"}

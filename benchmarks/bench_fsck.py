@@ -19,10 +19,11 @@ import sqlalchemy as sa
 
 from config.load import load
 from config.model import Config
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.index import ClockState, Gap, GapCause, Header, Index, Seal, Segment, Track
 from storage.keeper import archive_key
 from storage.schema import archived, cameras, gaps, recordings, runs
+from storage.writing import Archived
 
 PER_CAMERA = 1000  # recordings of a minute: 17 hours
 BEGIN_MS = 1_764_392_400_000
@@ -81,10 +82,10 @@ async def fill(config: Config, count: int) -> None:
                 file.write_bytes(data)
                 os.utime(file, (BEGIN_MS / 1000, BEGIN_MS / 1000))  # not on its way any more
             batch.append(index)
-        await catalogue.put_recordings(batch)
+        await catalogue.writer.put_recordings(batch)
         there = Archived("archive", "", BEGIN_MS, "read back")
-        await catalogue.put_archived(("e", "s", f"c{camera}"), [(i, there) for i in batch])
-    async with catalogue._engine.begin() as connection:  # all are off the spool
+        await catalogue.writer.put_archived(("e", "s", f"c{camera}"), [(i, there) for i in batch])
+    async with catalogue.pool.work() as connection:  # all are off the spool
         await connection.execute(sa.update(recordings).values(removed_ms=BEGIN_MS))
     await catalogue.close()
 
@@ -94,7 +95,7 @@ async def dump(url: str) -> dict[str, int]:
     catalogue, out = await Catalogue.open(url), {}
     for table in (recordings, runs, gaps, archived):
         columns: list[Any] = [c for c in table.c if c.name not in OWN]
-        rows = await catalogue._rows(
+        rows = await catalogue.pool.rows(
             sa.select(cameras.c.station, cameras.c.camera, *columns).join(
                 cameras, cameras.c.camera_pk == table.c.camera_pk
             )

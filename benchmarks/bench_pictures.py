@@ -9,13 +9,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench_record import cpu_s, descendants, kuager_config, listening, memory_mb, process
+from benchmarks.bench_record import (
+    cpu_s,
+    descendants,
+    kuager_config,
+    listening,
+    memory_mb,
+    process,
+    simulated,
+)
+from tests.s3 import free_port
 
 WARM_S = 20.0
 
@@ -23,20 +31,14 @@ WARM_S = 20.0
 async def run(cameras: int, seconds: float) -> None:
     """Serve the cameras, record them, make their pictures, and measure both."""
     names = [f"cam{n}" for n in range(cameras)]
-    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text, socket.socket() as probe:
-        folder = Path(text)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        film = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
-        listed = [{"name": n, "shared": "cam0"} for n in names[1:]]
-        served = json.dumps({"cameras": [{"name": "cam0"} | film, *listed]})
-        (folder / "simulator.json").write_text(served)
+    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
+        folder, port = Path(text), free_port()
+        served = simulated(folder, names)
         kuager_config(folder, port, names)
         config = str(folder / "kuager.yaml")
         serve = (sys.executable, "-m", "kuager.simulator", "--port", str(port), "--config")
         role = (sys.executable, "-m", "kuager", "run", "--config", config, "--role")
-        async with process(*serve, str(folder / "simulator.json")):
+        async with process(*serve, served):
             await listening(port)
             async with process(*role, "recorder") as recorder, process(*role, "pictures") as made:
                 await asyncio.sleep(WARM_S)

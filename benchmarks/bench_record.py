@@ -23,6 +23,7 @@ from pathlib import Path
 
 from recorder.ffmpeg import find_ffmpeg
 from storage.index import parse_index
+from tests.s3 import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -113,21 +114,24 @@ def raw_tcp(port: int, names: list[str], folder: Path) -> None:
             key.data.write(key.fileobj.recv(1 << 18))  # type: ignore[union-attr]
 
 
+def simulated(folder: Path, names: list[str]) -> str:
+    """Write a configuration by which the simulator shows one film as all cameras; its path."""
+    film = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
+    listed = [{"name": n, "shared": names[0]} for n in names[1:]]
+    path = folder / "simulator.json"
+    path.write_text(json.dumps({"cameras": [{"name": names[0]} | film, *listed]}))
+    return str(path)
+
+
 async def run(cameras: int, seconds: float) -> None:
     """Serve the cameras and measure each recorder in turn."""
     ffmpeg = find_ffmpeg(None)
     names, peers_s = [f"cam{n}" for n in range(cameras)], min(seconds, 120.0)
-    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text, socket.socket() as probe:
-        folder = Path(text)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        film = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
-        listed = [{"name": n, "shared": "cam0"} for n in names[1:]]
-        served = json.dumps({"cameras": [{"name": "cam0"} | film, *listed]})
-        (folder / "simulator.json").write_text(served)
+    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
+        folder, port = Path(text), free_port()
+        served = simulated(folder, names)
         serve = (sys.executable, "-m", "kuager.simulator", "--config")
-        async with process(*serve, str(folder / "simulator.json"), "--port", str(port)):
+        async with process(*serve, served, "--port", str(port)):
             await listening(port)
             took = f"{seconds:.0f} s of Kuager, {peers_s:.0f} s of the others"
             print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {took}\n")

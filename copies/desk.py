@@ -82,10 +82,11 @@ class Desk:
         """`translate` takes a language, a text in English, and its values by name."""
         assert config.copies is not None
         self._config, self._settings = config, config.copies
-        self._orders = catalogue.orders
+        self._catalogue = catalogue
+        self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
         self._translate = translate
-        self._till = Till(catalogue.orders, config.copies, open_providers(config.copies))
+        self._till = Till(catalogue, config.copies, open_providers(config.copies))
         self._troubles: defaultdict[str, Trouble] = defaultdict(
             lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
         )
@@ -147,16 +148,16 @@ class Desk:
     async def _hash(self) -> None:
         """Make the pass over the next file without a SHA-256, of paid orders first."""
         now = time.monotonic()
-        for row in await self._orders.unhashed((State.PAID, State.AWAITING_PAYMENT)):
+        for row in await self._files.unhashed((State.PAID, State.AWAITING_PAYMENT)):
             key = row["order_pk"], row["file_no"]
             if self._again.get(key, now) <= now:
                 await self._pass_over(*key)
                 break
-        for pk in await self._orders.all_hashed(State.PAID):
+        for pk in await self._files.all_hashed(State.PAID):
             await self._orders.change(pk, events.finish(now_ms()))
 
     async def _pass_over(self, pk: int, file_no: int) -> None:
-        found = await self._orders.plans(pk, file_no)
+        found = await self._files.plans(pk, file_no)
         if not found:
             return  # the order has ended meanwhile
         plan = CopyPlan.from_dict(found[0]["plan"])
@@ -170,7 +171,7 @@ class Desk:
         async def tell() -> None:
             while True:
                 await asyncio.sleep(STATUS_S)
-                await self._orders.progress(pk, file_no, reached)
+                await self._files.progress(pk, file_no, reached)
 
         telling = asyncio.create_task(tell())
         try:
@@ -180,12 +181,12 @@ class Desk:
             self._again[pk, file_no] = time.monotonic() + AGAIN_S
             log.error("A file of an order could not be read", file=plan.file_name, why=str(error))
             await _ended(telling)
-            await self._orders.progress(pk, file_no, 0, str(error))
+            await self._files.progress(pk, file_no, 0, str(error))
             return
         finally:
             await _ended(telling)
         self._again.pop((pk, file_no), None)
-        await self._orders.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
+        await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     # -- what is over --------------------------------------------------------------------
 
@@ -201,7 +202,7 @@ class Desk:
                 await self._orders.change(pk, events.lapse(now_ms()))
             except PaymentAway as error:
                 away = error  # it ends once that is known
-        await self._orders.drop_files(tuple(ENDED))
+        await self._files.drop(tuple(ENDED))
         if away:
             raise away
 
@@ -210,7 +211,7 @@ class Desk:
     async def _ask_providers(self) -> None:
         """Look at pages that may have brought money of which nobody told us."""
         away: Exception | None = None
-        for one in await self._orders.checkouts():
+        for one in await self._catalogue.checkouts.all_open():
             now = now_ms()
             every_s = ASK_S[now - one["opened_ms"] > YOUNG_MS]
             if now - (one["looked_ms"] or one["opened_ms"]) < every_s * 1000:
@@ -220,7 +221,7 @@ class Desk:
             except (PaymentAway, Refused) as error:
                 self.status.provider_failures_total += 1
                 away = error
-            await self._orders.looked(one["provider"], one["reference"], now)
+            await self._catalogue.checkouts.looked(one["provider"], one["reference"], now)
         if away:
             raise away
 
@@ -230,7 +231,7 @@ class Desk:
         """Send the letters that wait; one that fails waits longer each time."""
         if self._settings.mail is None:
             return
-        for letter in await self._orders.letters(now_ms()):
+        for letter in await self._catalogue.outbox.due(now_ms()):
             order = await self._orders.get(letter["order_pk"])
             translate = partial(self._translate, order.language)
             about = title_of(order, translate)
@@ -242,7 +243,7 @@ class Desk:
                 if not failed.for_good:
                     raise  # the next letter would fare no better
                 continue
-            await self._orders.letter_sent(letter["letter_no"], now_ms())
+            await self._catalogue.outbox.sent(letter["letter_no"], now_ms())
             self.status.letters_sent_total += 1
 
     async def _not_sent(self, letter: Mapping[str, Any], failed: NotSent) -> None:
@@ -253,19 +254,19 @@ class Desk:
             again_ms = now_ms() + RETRY_S[tries] * 1000
         else:
             log.error("A letter is given up", letter=letter["letter_no"], why=str(failed))
-        await self._orders.letter_failed(letter["letter_no"], str(failed), again_ms)
+        await self._catalogue.outbox.failed(letter["letter_no"], str(failed), again_ms)
 
     # -- status --------------------------------------------------------------------------
 
     async def _say(self) -> None:
-        said, store = self.status, self._orders
-        said.states = await store.count()
-        files = await store.unhashed((State.PAID, State.AWAITING_PAYMENT))
+        said, store = self.status, self._catalogue
+        said.states = await store.orders.count()
+        files = await store.order_files.unhashed((State.PAID, State.AWAITING_PAYMENT))
         said.unhashed_files = len(files)
         said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
-        said.letters_waiting = await store.letters_waiting()
-        said.refunds_due = sum(bool(events.owed(o)) for o in await store.with_payments())
-        said.checkouts_open = len(await store.checkouts())
+        said.letters_waiting = await store.outbox.waiting()
+        said.refunds_due = sum(bool(events.owed(o)) for o in await store.orders.with_payments())
+        said.checkouts_open = len(await store.checkouts.all_open())
         said.written_ms = now_ms()
         path: Path = self._config.spool / "_status" / "orders.json"
         try:

@@ -19,9 +19,11 @@ from copies.plan import CopyPlan
 from copies.planning import plan_file
 from copies.sources import Reader, Sources
 from storage.archive import Archive
-from storage.catalogue import Catalogue, Name, recording_row
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.index import LONGEST_MS, Gap
 from storage.view import CameraView
+from storage.writing import recording_row
 
 AT_ONCE = 8  # files that are planned side by side
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from copies.mp4 import sidx_length
-from storage.catalogue import Name
+from storage.cameras import Name
 
 PLAN_FORMAT = "copy-plan/1"
 PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for each recording

@@ -16,7 +16,7 @@ from typing import Any
 from copies.mp4 import Told, common_bases, make_init, timescales
 from copies.plan import CopyPlan, Part, file_name
 from copies.sources import Reader
-from storage.catalogue import Name
+from storage.cameras import Name
 from storage.fmp4 import Mp4Error, box_at, parse_moof
 from storage.index import FormatError, Header, Index, Segment
 

@@ -17,7 +17,8 @@ from copies import orders as events
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, Provider
 from copies.states import TRANSITIONS, Event, State
-from storage.orders import Change, Order, Orders, Payment, PaymentTaken
+from storage.catalogue import Catalogue
+from storage.orders import Change, Order, Payment, PaymentTaken
 
 log = structlog.get_logger()
 
@@ -30,8 +31,9 @@ def now_ms() -> int:
 class Till:
     """The orders of a catalogue with the providers that they can be paid by."""
 
-    def __init__(self, orders: Orders, settings: Copies, providers: Mapping[str, Provider]):
-        self.orders, self.settings, self.providers = orders, settings, providers
+    def __init__(self, catalogue: Catalogue, settings: Copies, providers: Mapping[str, Provider]):
+        self.catalogue, self.orders = catalogue, catalogue.orders
+        self.settings, self.providers = settings, providers
 
     async def page(self, order: Order, provider: Online, title: str, back: str) -> str:
         """Return the address of the one page on which an order can be paid.
@@ -40,7 +42,7 @@ class Till:
         """
         earlier = [
             c
-            for c in await self.orders.checkouts_of(order.order_pk)
+            for c in await self.catalogue.checkouts.of(order.order_pk)
             if c["provider"] == provider.name
         ]
         for one in earlier:
@@ -52,7 +54,7 @@ class Till:
         _refuse_unpayable(order)
         rest = order.total - events.received(order)
         made = await provider.open(order, rest, title, back, len(earlier))
-        await self.orders.open_checkout(
+        await self.catalogue.checkouts.open(
             order.order_pk, provider.name, made.reference, made.url, now_ms()
         )
         return made.url
@@ -70,7 +72,7 @@ class Till:
         if looked.payment:
             await self.enter(checkout["order_pk"], looked.payment, name)
         if not looked.open:
-            await self.orders.close_checkout(name, reference, now_ms())
+            await self.catalogue.checkouts.close(name, reference, now_ms())
         return looked.open
 
     async def enter(self, order_pk: int, payment: Payment, actor: str) -> Order:
@@ -87,7 +89,7 @@ class Till:
 
         Raises PaymentAway: then it is not known.
         """
-        for one in await self.orders.checkouts_of(order_pk):
+        for one in await self.catalogue.checkouts.of(order_pk):
             if one["closed_ms"] is None:
                 provider = self.providers.get(one["provider"])
                 if isinstance(provider, Online):

@@ -17,9 +17,10 @@ from typing import TypeVar
 import structlog
 
 from storage.archive import Archive, ArchiveError
-from storage.catalogue import Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.index import FormatError, Index, parse_archive_document, parse_index
-from storage.spool import recording_name
+from storage.recording import recording_name
 
 READ_S = 30.0
 ASK_S = 5.0

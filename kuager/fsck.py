@@ -15,7 +15,8 @@ from rich.table import Table
 
 from config.model import Config
 from storage.archive import ArchiveError, open_archive
-from storage.catalogue import Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.files import replace_file
 from storage.fsck import Finding, Fsck, Position
@@ -48,7 +49,7 @@ async def _fsck(
     archives = [open_archive(a) for a in config.archives]
     try:
         if repair:
-            await catalogue.sync_stations(config)
+            await catalogue.cameras.sync(config)
         fsck = Fsck(config, catalogue, archives, repair=repair, deep=deep, after=after)
         names = [n for n in await fsck.cameras() if not cameras or "/".join(n[1:]) in cameras]
         if unknown := set(cameras) - {"/".join(n[1:]) for n in names}:

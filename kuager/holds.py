@@ -46,7 +46,7 @@ def add(
         raise ValueError(f"{camera}: no such station or camera is configured")
     return _with(
         config,
-        lambda catalogue: catalogue.hold(
+        lambda catalogue: catalogue.holds.add(
             config.election.id,
             reason,
             _now_ms(),
@@ -61,12 +61,12 @@ def add(
 
 def release(config: Config, number: int) -> bool:
     """End a hold; False when none lasts under this number."""
-    return _with(config, lambda catalogue: catalogue.release(number, _now_ms()))
+    return _with(config, lambda catalogue: catalogue.holds.release(number, _now_ms()))
 
 
 def show(config: Config) -> None:
     """Print all holds, also those that ended."""
-    rows = _with(config, lambda catalogue: catalogue.holds(config.election.id))
+    rows = _with(config, lambda catalogue: catalogue.holds.of(config.election.id))
     if not rows:
         out.print("There are no holds.")
         return

@@ -67,7 +67,7 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
         if order is None:
             return _say(f"there is no order {number}", 1)
         log = await till.orders.audit(order.order_pk)
-        files = await till.orders.files(order.order_pk)
+        files = await till.catalogue.order_files.of(order.order_pk)
         if as_json:
             _json(_facts(order) | {"files": files, "audit": log})
             return 0
@@ -176,7 +176,7 @@ def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
 
     async def run() -> int:
         catalogue = await Catalogue.open(config.database_url)
-        till = Till(catalogue.orders, settings, open_providers(settings))
+        till = Till(catalogue, settings, open_providers(settings))
         try:
             return await work(till)
         finally:

@@ -20,7 +20,8 @@ import orjson
 from config.model import Config
 from config.schedule import Window, clip, windows
 from storage.archive import Archive, ArchiveError, Entry
-from storage.catalogue import Archived, Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.index import (
     LONGEST_MS,
     FormatError,
@@ -29,8 +30,9 @@ from storage.index import (
     parse_archive_document,
 )
 from storage.keeper import Keeper, Unkeepable, read_sealed
-from storage.spool import recording_name
+from storage.recording import recording_name
 from storage.view import CameraView, Stored
+from storage.writing import Archived
 
 Position = tuple[str, str, int, int]  # station, camera, number of the archive, record_seq
 
@@ -109,7 +111,7 @@ class Fsck:
     async def cameras(self) -> list[Name]:
         """Return all cameras that configuration, catalogue, spool or an archive know, sorted."""
         election = self._config.election.id
-        found = set(await self._catalogue.names(election))
+        found = set(await self._catalogue.cameras.names(election))
         found |= {(election, s.id, c.id) for s in self._config.stations for c in s.cameras}
         for path in self._config.spool.glob("[a-z0-9]*/*/camera.json"):
             found.add((election, path.parent.parent.name, path.parent.name))
@@ -127,8 +129,8 @@ class Fsck:
 class _Camera:
     def __init__(self, fsck: Fsck, name: Name):
         self._fsck, self._name = fsck, name
-        self._config, self._catalogue = fsck._config, fsck._catalogue
-        self._repair = fsck._repair
+        self._config, self._repair = fsck._config, fsck._repair
+        self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
         self._now_ms = time.time_ns() // 1_000_000
         self._view = CameraView(self._config.spool, name[1], name[2])
 
@@ -199,8 +201,8 @@ class _Camera:
                 if isinstance(index, Index)
             ]
             if self._repair and good:
-                await self._catalogue.put_recordings([index for index, _ in good])
-                await self._catalogue.put_archived(self._name, good)
+                await self._writer.put_recordings([index for index, _ in good])
+                await self._writer.put_archived(self._name, good)
             for (seq, _), index in zip(whole, indexes, strict=True):
                 if isinstance(index, str):
                     yield self._finding(archive, "different", index, seq)
@@ -216,7 +218,7 @@ class _Camera:
                         facts = orjson.loads(
                             await there.archive.get(trace.key, bucket=trace.bucket)
                         )
-                        await self._catalogue.put_removed(self._name, archive, trace.bucket, facts)
+                        await self._writer.put_removed(self._name, archive, trace.bucket, facts)
                         done = "row written"
                     yield self._finding(
                         "catalogue", "missing", "recording that was removed", seq, done
@@ -237,7 +239,7 @@ class _Camera:
             done = ""
             if self._repair:
                 data = await there.archive.get(entry.key, bucket=entry.bucket)
-                await self._catalogue.put_gaps(self._name, [Gap.from_dict(orjson.loads(data))])
+                await self._writer.put_gaps(self._name, [Gap.from_dict(orjson.loads(data))])
                 done = "row written"
             yield self._finding("catalogue", "missing", "gap that an archive has", gap_no, done)
 
@@ -295,7 +297,7 @@ class _Camera:
                 index, done = await self._document(there, found), ""
                 if self._repair and isinstance(index, Index):
                     told = self._archived(there, found, index)
-                    done = "row written" * await self._catalogue.mark_archived(index, told)
+                    done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
         elif said is None and seq not in self._spool and was_there:
@@ -318,7 +320,7 @@ class _Camera:
                 index, media = await self._bytes(seq, source)
                 if index.seal is None or index.seal.sha256 != row["sha256"]:
                     continue
-                await self._catalogue.forget_archived(
+                await self._writer.forget_archived(
                     self._name, seq, row["start_ms"], there.archive.name
                 )
                 await keeper.keep(index, media)
@@ -346,7 +348,7 @@ class _Camera:
         if row["removed_ms"] is None and seq not in self._spool:
             done = ""
             if self._repair and any(t.objects[seq].whole for t in self._there if seq in t.objects):
-                await self._catalogue.mark_removed(self._name, seq, row["start_ms"], self._now_ms)
+                await self._writer.mark_removed(self._name, seq, row["start_ms"], self._now_ms)
                 done = "row written"
             yield self._finding("spool", "missing", "recording that was not removed", seq, done)
 

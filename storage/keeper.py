@@ -19,13 +19,15 @@ import structlog
 
 from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
-from storage.catalogue import Archived, Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.disk import MARKER
 from storage.index import FormatError, Index, parse_archive_document, parse_index
+from storage.recording import recording_name
 from storage.schema import DAY_MS
-from storage.spool import recording_name
 from storage.trouble import Trouble
 from storage.view import Stored
+from storage.writing import Archived
 
 PARALLEL = 4
 LOOK_S = 1.0
@@ -217,7 +219,7 @@ class Keeper:
         there = Archived(
             self.name, put.bucket, _now_ms(), verified, etags, put.version_id, locked_until_ms
         )
-        if not await self._catalogue.mark_archived(index, there):
+        if not await self._catalogue.writer.mark_archived(index, there):
             raise Unkeepable(f"the catalogue has no row, or another recording's, for {key}")
         return there
 

@@ -8,16 +8,15 @@ the smallest unit of its currency.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import CatalogueError, words
-from storage.schema import audit, checkouts, holds, order_files, orders, outbox, payments
+from storage.pool import Pool
+from storage.schema import audit, holds, order_files, orders, outbox, payments
 
 PAGE = 100
 NUMBERING = 10  # tries: two orders that are placed at the same moment want the same number
@@ -109,9 +108,8 @@ _SHOWN = [orders.c[f.name] for f in fields(Order) if f.name != "payments"]
 class Orders:
     """The orders of a catalogue."""
 
-    def __init__(self, engine: AsyncEngine):
-        self._engine = engine
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+    def __init__(self, pool: Pool):
+        self._pool = pool
 
     # -- changes -------------------------------------------------------------------------
 
@@ -122,7 +120,7 @@ class Orders:
 
         `row` has the fields of Order, each plan its `plan` and `length`.
         """
-        async with self._work() as connection:
+        async with self._pool.work() as connection:
             done = await connection.execute(
                 sa.insert(orders).values(key_sha256=key_sha256, **row).returning(orders.c.order_pk)
             )
@@ -150,7 +148,7 @@ class Orders:
 
     async def _change(self, order_pk: int, decide: Decide) -> Order:
         o = orders.c
-        async with self._work() as connection:
+        async with self._pool.work() as connection:
             if connection.dialect.name == "sqlite":  # else two readers could both become writers
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             locked = sa.select(*_SHOWN).where(o.order_pk == order_pk).with_for_update()
@@ -204,233 +202,42 @@ class Orders:
         asked = sa.select(*_SHOWN).where(o.election == election, o.number.is_not(None))
         if before is not None:
             asked = asked.where(o.number < before)
-        async with self._look() as connection:
+        async with self._pool.single() as connection:
             return await _orders(connection, asked.order_by(o.number.desc()).limit(limit))
 
     async def due(self, now_ms: int) -> list[int]:
         """Return the order_pk of orders whose time is over, or whose address is to go."""
         o = orders.c
         over = sa.or_(o.until_ms <= now_ms, o.forget_ms <= now_ms)
-        return await self._column(sa.select(o.order_pk).where(over).order_by(o.order_pk))
+        return await self._pool.column(sa.select(o.order_pk).where(over).order_by(o.order_pk))
 
     async def with_payments(self) -> list[Order]:
         """Return the orders for which money came, oldest first."""
         o = orders.c
         paid = sa.exists().where(payments.c.order_pk == o.order_pk)
-        async with self._look() as connection:
+        async with self._pool.single() as connection:
             return await _orders(connection, sa.select(*_SHOWN).where(paid).order_by(o.order_pk))
 
     async def count(self) -> dict[str, int]:
         """Return how many orders are in each state."""
         o = orders.c
-        rows = await self._rows(sa.select(o.state, sa.func.count().label("n")).group_by(o.state))
+        asked = sa.select(o.state, sa.func.count().label("n")).group_by(o.state)
+        rows = await self._pool.rows(asked)
         return {row["state"]: row["n"] for row in rows}
 
     async def audit(self, order_pk: int) -> list[dict[str, Any]]:
         """Return the audit log of an order, oldest first."""
         a = audit.c
-        return await self._rows(
+        return await self._pool.rows(
             sa.select(a.at_ms, a.actor, a.event, a.state, a.detail)
             .where(a.order_pk == order_pk)
             .order_by(a.audit_no)
         )
 
-    # -- files ---------------------------------------------------------------------------
-
-    async def files(self, order_pk: int) -> list[dict[str, Any]]:
-        """Return what is known of an order's files, without their plans and heads."""
-        f = order_files.c
-        return await self._rows(
-            sa.select(f.file_no, f.length, f.hashed, f.sha256, f.crc32, f.failed)
-            .where(f.order_pk == order_pk)
-            .order_by(f.file_no)
-        )
-
-    async def plans(self, order_pk: int, file_no: int | None = None) -> list[dict[str, Any]]:
-        """Return an order's files with all that is known of them, or one of them."""
-        f = order_files.c
-        asked = sa.select(order_files).where(f.order_pk == order_pk)
-        if file_no is not None:
-            asked = asked.where(f.file_no == file_no)
-        return await self._rows(asked.order_by(f.file_no))
-
-    async def progress(
-        self, order_pk: int, file_no: int, hashed: int, failed: str | None = None
-    ) -> None:
-        """Note how far the pass over a file is, or why it ended."""
-        await self._set_file(order_pk, file_no, {"hashed": hashed, "failed": failed})
-
-    async def hashed(
-        self, order_pk: int, file_no: int, sha256: str, crc32: int, head: bytes, length: int
-    ) -> None:
-        """Note what the pass over a file found."""
-        found = {"sha256": sha256, "crc32": crc32, "head": head, "hashed": length, "failed": None}
-        await self._set_file(order_pk, file_no, found)
-
-    async def _set_file(self, order_pk: int, file_no: int, values: dict[str, Any]) -> None:
-        f = order_files.c
-        async with self._work() as connection:
-            await connection.execute(
-                sa.update(order_files)
-                .where(f.order_pk == order_pk, f.file_no == file_no)
-                .values(values)
-            )
-
-    async def unhashed(self, states: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the files without a SHA-256 of orders in these states, in that order."""
-        o, f = orders.c, order_files.c
-        rank = sa.case({state: n for n, state in enumerate(states)}, value=o.state)
-        return await self._rows(
-            sa.select(f.order_pk, f.file_no, f.length, f.hashed, f.failed)
-            .join(orders, o.order_pk == f.order_pk)
-            .where(o.state.in_(states), f.sha256.is_(None))
-            .order_by(rank, f.order_pk, f.file_no)
-        )
-
-    async def all_hashed(self, state: str) -> list[int]:
-        """Return the order_pk of orders in a state whose files all have their SHA-256."""
-        o, f = orders.c, order_files.c
-        left = sa.exists().where(f.order_pk == o.order_pk, f.sha256.is_(None))
-        return await self._column(sa.select(o.order_pk).where(o.state == state, ~left))
-
-    async def drop_files(self, states: Sequence[str]) -> None:
-        """Forget the plans of orders that have ended; what they were is in their quotes."""
-        o, f = orders.c, order_files.c
-        ended = sa.select(o.order_pk).where(o.state.in_(states))
-        async with self._work() as connection:
-            await connection.execute(sa.delete(order_files).where(f.order_pk.in_(ended)))
-
-    # -- checkouts -----------------------------------------------------------------------
-
-    async def open_checkout(
-        self, order_pk: int, provider: str, reference: str, url: str, now_ms: int
-    ) -> None:
-        """Note a page on which an order can be paid; again is the same as once."""
-        row = {
-            "provider": provider,
-            "reference": reference,
-            "order_pk": order_pk,
-            "url": url,
-            "opened_ms": now_ms,
-        }
-        try:
-            async with self._work() as connection:
-                await connection.execute(sa.insert(checkouts).values(row))
-        except sa.exc.IntegrityError:
-            pass
-
-    async def close_checkout(self, provider: str, reference: str, now_ms: int) -> None:
-        """Note that a page can be paid no longer, and that what came is entered."""
-        await self._set_checkout(provider, reference, {"closed_ms": now_ms})
-
-    async def looked(self, provider: str, reference: str, now_ms: int) -> None:
-        """Note when the provider was last asked about a page."""
-        await self._set_checkout(provider, reference, {"looked_ms": now_ms})
-
-    async def _set_checkout(self, provider: str, reference: str, values: dict[str, Any]) -> None:
-        c = checkouts.c
-        async with self._work() as connection:
-            await connection.execute(
-                sa.update(checkouts)
-                .where(c.provider == provider, c.reference == reference, c.closed_ms.is_(None))
-                .values(values)
-            )
-
-    async def checkouts(self) -> list[dict[str, Any]]:
-        """Return all pages that are not closed, oldest first."""
-        c = checkouts.c
-        asked = sa.select(checkouts).where(c.closed_ms.is_(None)).order_by(c.opened_ms)
-        return await self._rows(asked)
-
-    async def checkouts_of(self, order_pk: int) -> list[dict[str, Any]]:
-        """Return all pages of an order, also the closed ones, oldest first."""
-        c = checkouts.c
-        asked = sa.select(checkouts).where(c.order_pk == order_pk).order_by(c.opened_ms)
-        return await self._rows(asked)
-
-    async def checkout(self, provider: str, reference: str) -> dict[str, Any] | None:
-        """Return a page, closed or not."""
-        c = checkouts.c
-        asked = sa.select(checkouts).where(c.provider == provider, c.reference == reference)
-        found = await self._rows(asked)
-        return found[0] if found else None
-
-    # -- letters -------------------------------------------------------------------------
-
-    async def letters(self, now_ms: int, limit: int = 20) -> list[dict[str, Any]]:
-        """Return letters that are to be sent now, oldest first."""
-        b = outbox.c
-        return await self._rows(
-            sa.select(outbox).where(b.next_ms <= now_ms).order_by(b.letter_no).limit(limit)
-        )
-
-    async def letters_waiting(self) -> int:
-        """Return how many letters are neither sent nor given up."""
-        (row,) = await self._rows(
-            sa.select(sa.func.count().label("n")).where(outbox.c.next_ms.is_not(None))
-        )
-        return int(row["n"])
-
-    async def letter_sent(self, letter_no: int, now_ms: int) -> None:
-        """Note that a letter was taken by the mail server; its address and link are removed."""
-        gone = {"next_ms": None, "recipient": None, "link": None}
-        await self._set_letter(letter_no, gone | {"sent_ms": now_ms, "error": None})
-
-    async def letter_failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
-        """Note why a letter was not sent; without a next time its address and link are removed."""
-        values: dict[str, Any] = {
-            "tries": outbox.c.tries + 1,
-            "error": error[:300],
-            "next_ms": next_ms,
-        }
-        if next_ms is None:
-            values |= {"recipient": None, "link": None}
-        await self._set_letter(letter_no, values)
-
-    async def _set_letter(self, letter_no: int, values: dict[str, Any]) -> None:
-        async with self._work() as connection:
-            await connection.execute(
-                sa.update(outbox).where(outbox.c.letter_no == letter_no).values(values)
-            )
-
-    # -- helpers -------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _work(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction; raises CatalogueError where the database refuses or is away."""
-        with _said():
-            async with self._engine.begin() as connection:
-                yield connection
-
-    @contextlib.asynccontextmanager
-    async def _look(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with, each statement for itself; raises CatalogueError."""
-        with _said():
-            async with self._single.connect() as connection:
-                yield connection
-
     async def _one(self, where: sa.ColumnElement[bool]) -> Order | None:
-        async with self._look() as connection:
+        async with self._pool.single() as connection:
             found = await _orders(connection, sa.select(*_SHOWN).where(where))
         return found[0] if found else None
-
-    async def _rows(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
-        async with self._look() as connection:
-            return [dict(row) for row in (await connection.execute(statement)).mappings()]
-
-    async def _column(self, statement: sa.Select[Any]) -> list[int]:
-        async with self._look() as connection:
-            return list((await connection.execute(statement)).scalars())
-
-
-@contextlib.contextmanager
-def _said() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.IntegrityError:  # what it means is known where it happens
-        raise
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise CatalogueError(words(error)) from None
 
 
 async def _orders(connection: AsyncConnection, asked: sa.Select[Any]) -> list[Order]:

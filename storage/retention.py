@@ -14,10 +14,11 @@ import orjson
 import structlog
 
 from storage.archive import Archive, ArchiveConflict
-from storage.catalogue import Catalogue, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.index import Gap
 from storage.keeper import digest_of
-from storage.spool import recording_name
+from storage.recording import recording_name
 
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
@@ -53,7 +54,7 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
     then its description, then the row: after a crash the same is done again.
     """
     now_ms, removed = time.time_ns() // 1_000_000, 0
-    while due := await catalogue.due(name, archive.name, now_ms - keep_s * 1000, now_ms):
+    while due := await catalogue.holds.due(name, archive.name, now_ms - keep_s * 1000, now_ms):
         for row in due:
             seq, start_ms = row["record_seq"], row["start_ms"]
             key = "/".join((*name, recording_name(start_ms, seq)))
@@ -72,7 +73,7 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
                 at = orjson.loads(await archive.get(key + ".removed.json", bucket=bucket))
             await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
             await archive.remove(key + ".json", bucket=bucket)
-            await catalogue.mark_removed_from_archive(
+            await catalogue.writer.mark_removed_from_archive(
                 name, seq, start_ms, archive.name, at["removed_ms"], at["reason"]
             )
             removed += 1

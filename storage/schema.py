@@ -214,3 +214,6 @@ outbox = sa.Table(  # letters; the address goes when they are sent or given up
     sa.Index("outbox_by_time", "next_ms"),
 )
 PARTITIONED = (recordings, archived)
+SAME_RECORDING = sa.and_(  # joins `archived` to `recordings`
+    *(archived.c[key] == recordings.c[key] for key in ("camera_pk", "record_seq", "day"))
+)

@@ -6,23 +6,19 @@ blocks on the disk: a recorder calls them from a thread, one at a time per camer
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
 import os
-import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
-from storage.files import boot_id, fsync_directory, replace_file, write_all
+from storage.files import boot_id, replace_file
 from storage.gaps import GapJournal
 from storage.index import (
     ClockState,
@@ -31,15 +27,14 @@ from storage.index import (
     GapCause,
     Header,
     Index,
-    Seal,
     Segment,
     Track,
     parse_index,
 )
+from storage.recording import Recording, recording_name
 from storage.repair import finish, had_lines
 
 CAMERA_FORMAT = "camera/1"
-ROTATE_MS = 60_000
 # Numbers left out after a loss of power: segments may have been seen live whose lines are lost.
 UNSEEN_SEGMENTS = 1_000
 CLOCK_2020_S = 1_577_836_800
@@ -104,74 +99,6 @@ def spool_problem(path: Path, mount: Path | None = None) -> str | None:
     )
 
 
-def recording_name(start_ms: int, record_seq: int) -> str:
-    """Return day and name without ending, as in the spool and in archive keys."""
-    at = datetime.fromtimestamp(start_ms // 1000, UTC)
-    return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
-
-
-class _Recording:
-    """The recording in the making: two open files and a running hash."""
-
-    def __init__(self, base: Path, header: Header, init: bytes, start_ms: int, camera_id: str):
-        self.header = header
-        self.segments = 0
-        self.end_ms = start_ms
-        phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
-        self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
-        base.parent.mkdir(exist_ok=True)  # not its parents: a disk that is gone is not made up
-        self.directory = base.parent
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.base = base
-        self.digest = hashlib.sha256(init)
-        self.length = len(init)
-        with contextlib.ExitStack() as undo:  # a disk that refuses leaves no half recording
-            for ending, data in ((".mp4", init), (".jsonl", header.to_line())):
-                path = base.with_name(base.name + ending)
-                fd = os.open(path, flags, 0o644)
-                undo.callback(path.unlink, missing_ok=True)
-                undo.callback(os.close, fd)
-                write_all(fd, data)
-                if ending == ".mp4":
-                    self.media = fd
-                else:
-                    self.index = fd
-            undo.pop_all()
-
-    def append(self, data: bytes, segment: Segment, end_ms: int) -> None:
-        write_all(self.media, data)
-        write_all(self.index, segment.to_line())
-        self.digest.update(data)
-        self.length += len(data)
-        self.segments += 1
-        self.end_ms = end_ms
-
-    def seal(self, reason: GapCause | None) -> None:
-        try:
-            os.fsync(self.media)
-            seal = Seal(
-                sealed_ms=time.time_ns() // 1_000_000,
-                segments=self.segments,
-                length=self.length,
-                sha256=self.digest.hexdigest(),
-                end_ms=self.end_ms,
-                end_reason=reason,
-            )
-            write_all(self.index, seal.to_line())
-            os.fsync(self.index)
-        finally:
-            self.close()
-        fsync_directory(self.directory)
-
-    def close(self) -> None:
-        """Close both files, once: their numbers may be another camera's a moment later."""
-        files, self.media, self.index = (self.media, self.index), -1, -1
-        for fd in files:
-            if fd >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-
-
 class CameraSpool:
     """The one owner of a camera's directory in the spool.
 
@@ -186,7 +113,7 @@ class CameraSpool:
         self.election, self.station, self.camera = election, station, camera
         self.directory = spool / station / camera
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._recording: _Recording | None = None
+        self._recording: Recording | None = None
         self._run: Run | None = None
         self._abandoned: dict[Path, GapCause] = {}  # recordings that the disk refused, and why
         self._told: set[Path] = set()
@@ -396,7 +323,7 @@ class CameraSpool:
         # camera.json first: a recorder that dies here leaves a name without a file, which the
         # next one sees; the other way round a file would go unnoticed.
         replace_file(self.directory / "camera.json", orjson.dumps(state), durable=True)
-        self._recording = _Recording(
+        self._recording = Recording(
             self.directory / name, header, run.init, start_ms, f"{self.station}/{self.camera}"
         )
         self._run = run

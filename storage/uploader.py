@@ -23,7 +23,8 @@ import structlog
 
 from config.model import Config
 from storage.archive import Archive, ArchiveError
-from storage.catalogue import Catalogue, InSpool, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue, InSpool
 from storage.database import words
 from storage.disk import room
 from storage.files import replace_file, try_lock
@@ -119,7 +120,7 @@ class Uploader:
         while True:
             try:
                 if not synced:
-                    await self._catalogue.sync_stations(self._config)
+                    await self._catalogue.cameras.sync(self._config)
                     synced = True
                 await self._look()
                 if time.monotonic() - self._removed > REMOVE_S:
@@ -180,7 +181,7 @@ class Uploader:
                 self._keep(stored, camera.known[stored.record_seq].archives)
         for n in range(0, len(new), BATCH):
             batch = new[n : n + BATCH]
-            await self._catalogue.put_recordings([index for index, _ in batch])
+            await self._catalogue.writer.put_recordings([index for index, _ in batch])
             for index, stored in batch:
                 row = camera.known[stored.record_seq] = InSpool(index.start_ms, {})
                 self._keep(stored, row.archives)
@@ -203,7 +204,7 @@ class Uploader:
         for seq in [seq for seq in known if seq not in there]:
             row = known.pop(seq)
             if self._may_go(row):
-                await self._catalogue.mark_removed(name, seq, row.start_ms, _now_ms())
+                await self._catalogue.writer.mark_removed(name, seq, row.start_ms, _now_ms())
             else:
                 log.error(
                     "A recording is gone from the spool and was not archived; `kuager fsck` "
@@ -215,7 +216,7 @@ class Uploader:
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
             begin = 0 if not camera.gaps_seen else max(0, len(gaps) - 50)
-            await self._catalogue.put_gaps(camera.name, gaps[begin:])
+            await self._catalogue.writer.put_gaps(camera.name, gaps[begin:])
             camera.gaps_seen = state
 
     def _keep_gaps(self) -> None:
@@ -262,7 +263,7 @@ class Uploader:
             with contextlib.suppress(OSError):
                 stored.base.parent.rmdir()  # the day's last
             camera.view.forget(stored.record_seq)
-            await self._catalogue.mark_removed(
+            await self._catalogue.writer.mark_removed(
                 camera.name, stored.record_seq, row.start_ms, _now_ms()
             )
             del camera.known[stored.record_seq]
@@ -283,7 +284,7 @@ class Uploader:
                 return False
             del row.archives[keeper.name]
             name, seq = camera.name, stored.record_seq
-            await self._catalogue.forget_archived(name, seq, row.start_ms, keeper.name)
+            await self._catalogue.writer.forget_archived(name, seq, row.start_ms, keeper.name)
             self._keep(stored, row.archives)
         return self._may_go(row)
 
@@ -306,7 +307,7 @@ class Uploader:
         """Remove from archives what is older than they keep it."""
         for keeper in self.keepers:
             if keeper.settings.keep is not None:
-                for name in await self._catalogue.names(self._config.election.id):
+                for name in await self._catalogue.cameras.names(self._config.election.id):
                     self.status.retired_total += await retire(
                         self._catalogue, keeper.archive, name, keeper.settings.keep
                     )

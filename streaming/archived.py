@@ -16,9 +16,10 @@ import structlog
 from aiohttp import web
 
 from storage.archive import Archive, ArchiveError
-from storage.catalogue import CatalogueError, Name
+from storage.cameras import Name
+from storage.database import CatalogueError
 from storage.index import FormatError, Index, parse_archive_document
-from storage.spool import recording_name
+from storage.recording import recording_name
 from streaming.views import VIEWS
 
 KEPT = 256  # indexes of archived recordings, in memory

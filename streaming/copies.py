@@ -233,7 +233,7 @@ async def notified(request: web.Request) -> web.StreamResponse:
     desk = till(request)
     known = None
     if reference is not None:
-        known = await answered(desk.orders.checkout(provider.name, reference))
+        known = await answered(desk.catalogue.checkouts.get(provider.name, reference))
     if known:
         try:
             await answered(desk.settle(known))

@@ -136,7 +136,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     """Return all of an order that its requester may know."""
     home = f"{base_url(request)}/copies/{secret}"
     files = {
-        f["file_no"]: f for f in await answered(catalogue(request).orders.files(order.order_pk))
+        f["file_no"]: f for f in await answered(catalogue(request).order_files.of(order.order_pk))
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > now_ms()
     title = partial(in_language, language=language(request))

@@ -28,7 +28,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     """Send a file of an order."""
     order = await _downloadable(request)
     number = int(request.match_info["file"])
-    found = await answered(catalogue(request).orders.plans(order.order_pk, number))
+    found = await answered(catalogue(request).order_files.plans(order.order_pk, number))
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=say(request, "The order has no such file."))
@@ -56,7 +56,7 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 
 
 async def _items(request: web.Request, order: Order) -> list[Item]:
-    found = await answered(catalogue(request).orders.plans(order.order_pk))
+    found = await answered(catalogue(request).order_files.plans(order.order_pk))
     places = sources(request)
     return [
         Item(

@@ -32,7 +32,7 @@ async def order_page(
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
     lang, shop = language(request), request.app[SHOP]
     secret = request.match_info["secret"]
-    files = await answered(catalogue(request).orders.files(order.order_pk))
+    files = await answered(catalogue(request).order_files.of(order.order_pk))
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
     paper = any(isinstance(p, OnPaper) for p in shop.providers.values())

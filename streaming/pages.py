@@ -90,11 +90,7 @@ def cameras_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many cameras are live, as a sentence."""
     values = {"live": number(lang, live), "of": number(lang, count)}
     return plural(
-        lang,
-        "%(live)s of %(of)s camera live",
-        "%(live)s of %(of)s cameras live",
-        count,
-        **values,
+        lang, "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, **values
     )
 
 
@@ -108,9 +104,5 @@ def stations_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many stations are live, as a sentence."""
     values = {"live": number(lang, live), "of": number(lang, count)}
     return plural(
-        lang,
-        "%(live)s of %(of)s station live",
-        "%(live)s of %(of)s stations live",
-        count,
-        **values,
+        lang, "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, **values
     )

@@ -20,7 +20,8 @@ from copies.quotes import Asked, ask, quote
 from copies.settling import Till, now_ms
 from copies.sources import Unreadable
 from copies.states import State
-from storage.catalogue import Catalogue, CatalogueError
+from storage.catalogue import Catalogue
+from storage.database import CatalogueError
 from storage.orders import Order
 from streaming.answers import base_url
 from streaming.language import language, mark, say
@@ -70,7 +71,7 @@ SHOP = web.AppKey("shop", Shop)
 def till(request: web.Request) -> Till:
     """Return the orders with their providers; raises 503 while the catalogue is away."""
     shop = request.app[SHOP]
-    return Till(catalogue(request).orders, shop.settings, shop.providers)
+    return Till(catalogue(request), shop.settings, shop.providers)
 
 
 def catalogue(request: web.Request) -> Catalogue:

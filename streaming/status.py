@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config.model import Camera, Station
-from storage.catalogue import CatalogueError
+from storage.database import CatalogueError
 from storage.disk import examine, seconds_left
 from streaming.views import VIEWS, Views
 

@@ -8,7 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from config.model import Camera, Station
-from storage.catalogue import CatalogueError, Name
+from storage.cameras import Name
+from storage.database import CatalogueError
 from storage.index import Gap
 from streaming.answers import answer
 from streaming.api import camera_dict

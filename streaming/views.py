@@ -14,7 +14,9 @@ from aiohttp import web
 
 from config.model import Camera, Config, Station
 from storage.archive import Archive
-from storage.catalogue import Catalogue, CatalogueError, Name
+from storage.cameras import Name
+from storage.catalogue import Catalogue
+from storage.database import CatalogueError
 from storage.status import SpoolStatus
 from storage.view import CameraView
 from streaming.language import say

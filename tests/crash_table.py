@@ -41,7 +41,7 @@ async def state(config: Config) -> str:
         sa.select(sa.func.count()).select_from(archived),
         sa.select(sa.func.count()).where(recordings.c.removed_ms.is_not(None)),
     )
-    rows = [next(iter((await catalogue._rows(a))[0].values())) for a in asked]
+    rows = [next(iter((await catalogue.pool.rows(a))[0].values())) for a in asked]
     await catalogue.close()
     return (
         f"spool {counts[0]}+{counts[1]}, rows {rows[0]}, archive {counts[2]}+{counts[3]},"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import storage.keeper
+import storage.recording
 import storage.spool
 import storage.uploader
 from config.load import load
@@ -26,6 +27,7 @@ from storage.index import ClockState
 from storage.s3 import S3Archive
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
+from storage.writing import Writer
 from tests.s3 import SECRET
 from tests.spools import TRACKS, UTC0
 
@@ -94,21 +96,21 @@ def _line_with(key: bytes) -> Callable[..., bool]:
 BRISK = ((storage.uploader, "REMOVE_S"), (storage.uploader, "LOOK_S"), (storage.keeper, "LOOK_S"))
 ARCHIVES = (DirectoryArchive, S3Archive)
 UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
-    "row": [(Catalogue, "put_recordings", _always)],
+    "row": [(Writer, "put_recordings", _always)],
     "put": [(a, "put", _ends(".mp4")) for a in ARCHIVES],
     "commit": [(a, "put", _ends(".json")) for a in ARCHIVES],
     "verify": [(a, "sha256", _ends(".json")) for a in ARCHIVES],
-    "archived_row": [(Catalogue, "mark_archived", _always)],
+    "archived_row": [(Writer, "mark_archived", _always)],
     "removal_of_bytes": [(Path, "unlink", _in_spool(".mp4"))],
     "removal_of_index": [(Path, "unlink", _in_spool(".jsonl"))],
-    "removed_row": [(Catalogue, "mark_removed", _always)],
+    "removed_row": [(Writer, "mark_removed", _always)],
 }
 WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "numbers": (storage.spool, "replace_file", _always),
-    "segment_bytes": (storage.spool, "write_all", lambda fd, data: data[4:8] == b"moof"),
-    "index_line": (storage.spool, "write_all", _line_with(b'"segment_no"')),
-    "seal_line": (storage.spool, "write_all", _line_with(b'"sealed_ms"')),
-    "flush_of_the_directory": (storage.spool, "fsync_directory", _always),
+    "segment_bytes": (storage.recording, "write_all", lambda fd, data: data[4:8] == b"moof"),
+    "index_line": (storage.recording, "write_all", _line_with(b'"segment_no"')),
+    "seal_line": (storage.recording, "write_all", _line_with(b'"sealed_ms"')),
+    "flush_of_the_directory": (storage.recording, "fsync_directory", _always),
 }
 
 

@@ -29,7 +29,10 @@ from copies.quotes import ask, quote
 from copies.settling import now_ms
 from copies.states import ENDED, State
 from storage.catalogue import Catalogue
+from storage.checkouts import Checkouts
+from storage.order_files import OrderFiles
 from storage.orders import Order, Orders
+from storage.outbox import Outbox
 from streaming.language import translate
 
 # the step, and its how manieth call is the last thing that is done
@@ -38,20 +41,20 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "order, half-way": (storage.orders, "_log", 2),
     "order": (Orders, "change", 1),
     "first letter": (copies.desk, "send", 1),
-    "first letter noted": (Orders, "letter_sent", 1),
+    "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
-    "page": (Orders, "open_checkout", 1),
+    "page": (Checkouts, "open", 1),
     "paid at Stripe": (sys.modules[__name__], "pay", 1),
     "payment, half-way": (storage.orders, "_log", 3),
     "payment": (Orders, "change", 2),
-    "page closed": (Orders, "close_checkout", 1),
-    "first file hashed": (Orders, "hashed", 1),
-    "all files hashed": (Orders, "hashed", 2),
+    "page closed": (Checkouts, "close", 1),
+    "first file hashed": (OrderFiles, "hashed", 1),
+    "all files hashed": (OrderFiles, "hashed", 2),
     "finish": (Orders, "change", 3),
     "refund at Stripe": (Stripe, "refund", 1),
     "refund, half-way": (storage.orders, "_log", 5),
     "refund": (Orders, "change", 4),
-    "files dropped": (Orders, "drop_files", 1),
+    "files dropped": (OrderFiles, "drop", 1),
 }
 
 
@@ -113,7 +116,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                 await till.give_back(order, True, None)
             else:
                 await desk._post()
-                await store.drop_files(tuple(ENDED))
+                await catalogue.order_files.drop(tuple(ENDED))
                 return order
     finally:
         await stripe.close_connections()

@@ -10,11 +10,12 @@ from copies.plan import CopyPlan
 from copies.sources import Sources
 from copies.virtual import VirtualFile
 from storage.archive import Archive
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.disk import claim
 from storage.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
 from storage.index import ClockState, GapCause, Index, Track, parse_index
 from storage.spool import CameraSpool, Numbers, Run
+from storage.writing import Archived
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty
 AVC1 = make_box(b"avc1", bytes(24) + b"\x03\x56\x01\xe0" + bytes(50), make_box(b"avcC", bytes(4)))
@@ -103,18 +104,18 @@ class Camera:
         for path, index in self.indexes():
             if index.seal is None:
                 continue
-            await catalogue.put_recordings([index])
+            await catalogue.writer.put_recordings([index])
             key = "/".join((*NAME, path.parent.name, path.stem))
             for archive in archives:
                 put = await archive.put(f"{key}.mp4", path.read_bytes(), index.seal.sha256)
                 await archive.put(f"{key}.json", index.archive_document(), "")
                 there = Archived(archive.name, put.bucket, at_ms, "read back")
-                assert await catalogue.mark_archived(index, there)
+                assert await catalogue.writer.mark_archived(index, there)
             if not keep:
                 path.unlink()
                 path.with_suffix(".jsonl").unlink()
                 seq, start_ms = index.header.record_seq, index.start_ms
-                await catalogue.mark_removed(NAME, seq, start_ms, at_ms)
+                await catalogue.writer.mark_removed(NAME, seq, start_ms, at_ms)
 
 
 async def whole(plan: CopyPlan, sources: Sources, head: bytes | None = None) -> bytes:

@@ -20,6 +20,14 @@ LENGTH_S = 60
 SIZE = (320, 180)
 
 
+def fragments(made: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Cut a fragmented MP4 into its init and its segments of a fragment each."""
+    found = list(boxes(made, 0, len(made)))
+    moofs = [n for n, box in enumerate(found) if box.type == b"moof"]
+    segments = tuple(made[found[n].start : found[n + 1].end] for n in moofs)
+    return made[: found[moofs[0]].start], segments
+
+
 @cache
 def clip(colour: str, codec: str = "h264") -> tuple[bytes, tuple[bytes, ...]]:
     """Return an init and its segments of 1 s each, of 25 pictures; `colour` tells runs apart."""
@@ -40,11 +48,9 @@ def clip(colour: str, codec: str = "h264") -> tuple[bytes, tuple[bytes, ...]]:
         check=True,
         timeout=90,
     ).stdout
-    found = list(boxes(made, 0, len(made)))
-    moofs = [n for n, box in enumerate(found) if box.type == b"moof"]
-    segments = tuple(made[found[n].start : found[n + 1].end] for n in moofs)
+    init, segments = fragments(made)
     assert len(segments) == LENGTH_S
-    return made[: found[moofs[0]].start], segments
+    return init, segments
 
 
 class LiveCamera:

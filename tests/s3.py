@@ -77,19 +77,24 @@ def rclone(folder: Path, port: int) -> Iterator[None]:
         yield
 
 
+def client_of(endpoint: str, key: str | None, secret: str | None) -> Any:
+    """Return a client of an S3 server, which asks for buckets by path."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=BotoConfig(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+
+
 @contextlib.contextmanager
 def moto(port: int) -> Iterator[None]:
     """moto's server, with a bucket."""
     with server([str(BIN / "moto_server"), "-p", str(port)], port, {}):
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-        )
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
+        with contextlib.closing(client_of(f"http://127.0.0.1:{port}", KEY, SECRET)) as client:
+            client.create_bucket(Bucket=BUCKET)
         yield
 
 
@@ -132,14 +137,7 @@ class Server:
     @cached_property
     def client(self) -> Any:
         """A client of boto3, to look behind Kuager."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-            aws_access_key_id=self.key,
-            aws_secret_access_key=self.secret,
-            config=BotoConfig(s3={"addressing_style": "path"}),
-        )
+        return client_of(self.endpoint, self.key, self.secret)
 
     def bucket(self, *, lock: bool = False) -> str:
         """Make a bucket."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import Gap, GapCause
 from storage.view import CameraView
+from storage.writing import Archived
 from tests.spools import UTC0, fill
 
 pytest_plugins = ["tests.postgres"]
@@ -24,9 +25,9 @@ async def filled(url: str, spool: Path) -> Catalogue:
     view = CameraView(spool, "s", "c")
     view.refresh()
     found = [index for _, index in view.recordings()]
-    await catalogue.put_recordings(found)
-    await catalogue.put_recordings(found)  # a crash repeats the step
-    await catalogue.put_gaps(NAME, view.all_gaps())
+    await catalogue.writer.put_recordings(found)
+    await catalogue.writer.put_recordings(found)  # a crash repeats the step
+    await catalogue.writer.put_gaps(NAME, view.all_gaps())
     return catalogue
 
 
@@ -68,18 +69,19 @@ async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
         known = await catalogue.in_spool(NAME)
         assert known[1].archives == {} and len(known) >= 4
         for name in ("near", "far", "far"):  # a crash repeats the step
-            assert await catalogue.mark_archived(first, Archived(name, "", 5, "read back"))
+            assert await catalogue.writer.mark_archived(first, Archived(name, "", 5, "read back"))
         assert (await catalogue.in_spool(NAME))[1].archives.keys() == {"near", "far"}
         assert first.seal is not None and second.seal is not None
         others = replace(first, seal=replace(first.seal, sha256=second.seal.sha256))
-        assert not await catalogue.mark_archived(others, Archived("near", "", 6, "read back"))
+        later = Archived("near", "", 6, "read back")
+        assert not await catalogue.writer.mark_archived(others, later)
         unknown = replace(first, header=replace(first.header, record_seq=99))
-        assert not await catalogue.mark_archived(unknown, Archived("near", "", 6, "read back"))
-        await catalogue.mark_removed(NAME, 1, first.start_ms, 9)
+        assert not await catalogue.writer.mark_archived(unknown, later)
+        await catalogue.writer.mark_removed(NAME, 1, first.start_ms, 9)
         assert 1 not in await catalogue.in_spool(NAME)
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
         assert [a["archive"] for a in row["archives"]] == ["far", "near"]
-        await catalogue.forget_archived(NAME, 1, first.start_ms, "far")
+        await catalogue.writer.forget_archived(NAME, 1, first.start_ms, "far")
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
         assert [a["archive"] for a in row["archives"]] == ["near"]
     finally:
@@ -94,35 +96,36 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
     now = UTC0 + 10**9
 
     async def due(before_ms: int = now) -> list[int]:
-        return [r["record_seq"] for r in await catalogue.due(NAME, "near", before_ms, now)]
+        return [r["record_seq"] for r in await catalogue.holds.due(NAME, "near", before_ms, now)]
 
     try:
         for index in every:
             locked = now + 1 if index is every[-1] else None
             kept = Archived("near", "", 5, "read back", locked_until_ms=locked)
-            assert await catalogue.mark_archived(index, kept)
+            assert await catalogue.writer.mark_archived(index, kept)
         free = [i.header.record_seq for i in every[:-1]]
         assert await due() == free
         assert await due(every[1].end_ms) == [1]
-        assert await catalogue.due(NAME, "far", now, now) == []
+        assert await catalogue.holds.due(NAME, "far", now, now) == []
         for where in (
             {},
             {"station": "s"},
             {"station": "s", "camera": "c", "until_ms": now + 1},
             {"from_ms": UTC0, "to_ms": now},
         ):
-            number = await catalogue.hold("e", "a court asks", 1, **where)
+            number = await catalogue.holds.add("e", "a court asks", 1, **where)
             assert await due() == []
-            assert await catalogue.release(number, 2) and not await catalogue.release(number, 3)
+            assert await catalogue.holds.release(number, 2)
+            assert not await catalogue.holds.release(number, 3)
         second = every[1]
-        await catalogue.hold("e", "an order", 1, from_ms=second.start_ms, to_ms=second.end_ms)
+        await catalogue.holds.add("e", "an order", 1, from_ms=second.start_ms, to_ms=second.end_ms)
         for elsewhere in ({"station": "t"}, {"camera": "d"}, {"until_ms": now}):
-            await catalogue.hold("e", "another's", 1, **elsewhere)
-        await catalogue.hold("other", "another's", 1)
+            await catalogue.holds.add("e", "another's", 1, **elsewhere)
+        await catalogue.holds.add("other", "another's", 1)
         assert await due() == [n for n in free if n != 2]
-        assert len(await catalogue.holds("e")) == 8
+        assert len(await catalogue.holds.of("e")) == 8
         for n in free[:1]:
-            await catalogue.mark_removed_from_archive(
+            await catalogue.writer.mark_removed_from_archive(
                 NAME, n, every[0].start_ms, "near", 7, "its time has come"
             )
         assert await due() == [n for n in free if n not in (1, 2)]
@@ -140,12 +143,12 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
 async def test_a_gap_ends_and_an_empty_one_goes(database_url: str) -> None:
     catalogue = await Catalogue.open(database_url)
     try:
-        await catalogue.put_gaps(NAME, [Gap(1, 100, None, GapCause.NO_DATA)])
+        await catalogue.writer.put_gaps(NAME, [Gap(1, 100, None, GapCause.NO_DATA)])
         assert (await catalogue.gaps_between(NAME, 0, 10**6))[0]["end_ms"] is None
-        await catalogue.put_gaps(NAME, [Gap(1, 100, 200, GapCause.NO_DATA)])
+        await catalogue.writer.put_gaps(NAME, [Gap(1, 100, 200, GapCause.NO_DATA)])
         assert (await catalogue.gaps_between(NAME, 0, 10**6))[0]["end_ms"] == 200
         assert await catalogue.gaps_between(NAME, 200, 300) == []
-        await catalogue.put_gaps(NAME, [Gap(1, 100, 100, GapCause.NO_DATA)])
+        await catalogue.writer.put_gaps(NAME, [Gap(1, 100, 100, GapCause.NO_DATA)])
         assert await catalogue.gaps_between(NAME, 0, 10**6) == []
     finally:
         await catalogue.close()
@@ -156,7 +159,7 @@ async def test_several_processes_open_at_once(database_url: str) -> None:
     try:
         await asyncio.gather(
             *(
-                c.put_gaps(("e", "s", f"c{n}"), [Gap(1, 1, 2, GapCause.NO_DATA)])
+                c.writer.put_gaps(("e", "s", f"c{n}"), [Gap(1, 1, 2, GapCause.NO_DATA)])
                 for n, c in enumerate(opened)
             )
         )
@@ -183,7 +186,7 @@ async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
 
     async def ask() -> None:
         while True:
-            await catalogue.names("e")
+            await catalogue.cameras.names("e")
 
     for turns in range(40):
         asking = [asyncio.create_task(ask()) for _ in range(3)]

@@ -21,10 +21,10 @@ from copies.sources import Sources
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
-from storage import spool as spool_module
 from storage.archive import Archive, DirectoryArchive, open_archive
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Catalogue
 from storage.fmp4 import boxes, parse_init
+from storage.writing import Archived
 from tests.conftest import need
 from tests.footage import whole
 from tests.s3 import s3_server
@@ -40,7 +40,7 @@ async def record_cameras(root: Path, seconds: float) -> None:
     """Record three cameras into a spool, in recordings of some seconds."""
     ffmpeg = find_ffmpeg(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool_module, "ROTATE_MS", 5_000)
+        patch.setattr("storage.recording.ROTATE_MS", 5_000)
         async with (
             Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator,
             recording(root, simulator, ffmpeg) as worker,
@@ -80,9 +80,9 @@ async def kept(
                 put = await archive.put(f"{key}.mp4", r.path.read_bytes(), r.index.seal.sha256)
                 digest = hashlib.sha256(document).hexdigest()
                 await archive.put(f"{key}.json", document, digest)
-                await catalogue.put_recordings([r.index])
+                await catalogue.writer.put_recordings([r.index])
                 there = Archived("archive", put.bucket, 1, "read back")
-                assert await catalogue.mark_archived(r.index, there)
+                assert await catalogue.writer.mark_archived(r.index, there)
         yield folder / "no spool", catalogue, [archive]
         await archive.close()
         await catalogue.close()

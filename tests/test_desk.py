@@ -69,7 +69,7 @@ async def working(config: Config) -> AsyncIterator[Till]:
     task = asyncio.create_task(desk.run())
     assert config.copies is not None
     try:
-        yield Till(catalogue.orders, config.copies, desk._till.providers)
+        yield Till(catalogue, config.copies, desk._till.providers)
         assert not task.done()
     finally:
         task.cancel()
@@ -86,7 +86,7 @@ async def eventually(what: Callable[[], Awaitable[object]]) -> None:
 
 
 async def all_sent(till: Till) -> bool:
-    return await till.orders.letters_waiting() == 0
+    return await till.catalogue.outbox.waiting() == 0
 
 
 async def failed(till: Till) -> bool:
@@ -130,7 +130,7 @@ async def _letter(till: Till, n: int) -> dict[str, object]:
 
     from storage.schema import outbox
 
-    return (await till.orders._rows(select(outbox).where(outbox.c.letter_no == n)))[0]
+    return (await till.catalogue.pool.rows(select(outbox).where(outbox.c.letter_no == n)))[0]
 
 
 async def test_a_mail_server_that_is_away_loses_nothing(
@@ -189,8 +189,8 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
             assert answer.status == 400  # its page takes no money any more
         await state_of(till, paid.order_pk, State.EXPIRED)
         assert (await till.orders.get(paid.order_pk)).paid_ms
-        assert all(h["released_ms"] for h in await catalogue.holds("e"))
-        assert await till.orders.files(paid.order_pk) == []
+        assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
+        assert await till.catalogue.order_files.of(paid.order_pk) == []
     await catalogue.close()
 
 
@@ -199,7 +199,7 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, bris
     async with working(config) as till:
         order = await placed(till, email="voter@example.kz")
         early = till.settings.model_copy(update={"forget_after": 0})
-        again = await placed(Till(till.orders, early, till.providers), email="other@example.kz")
+        again = await placed(Till(till.catalogue, early, till.providers), email="other@example.kz")
         await opened(till, again)
 
         async def forgotten() -> bool:
@@ -208,7 +208,7 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, bris
         await eventually(forgotten)
         assert (await till.orders.get(order.order_pk)).email == "voter@example.kz"
         assert (await till.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
-        assert len(await till.orders.checkouts()) == 1  # it can still be paid
+        assert len(await till.catalogue.checkouts.all_open()) == 1  # it can still be paid
 
 
 async def test_one_desk_at_a_time_that_says_what_it_does(

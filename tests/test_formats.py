@@ -18,7 +18,7 @@ from storage.index import (
     parse_archive_document,
     parse_index,
 )
-from storage.spool import recording_name
+from storage.recording import recording_name
 from tests.spools import fill
 
 DOCS = (Path(__file__).parent.parent / "docs/formats.md").read_text()

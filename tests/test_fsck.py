@@ -57,7 +57,7 @@ async def dump(catalogue: Catalogue) -> dict[str, list[tuple[Any, ...]]]:
     out = {}
     for table in (recordings, runs, gaps, archived):
         columns = [c for c in table.c if c.name not in own]
-        rows = await catalogue._rows(
+        rows = await catalogue.pool.rows(
             sa.select(cameras.c.station, cameras.c.camera, *columns).join(
                 cameras, cameras.c.camera_pk == table.c.camera_pk
             )
@@ -83,7 +83,7 @@ async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_pat
     async with uploading(config) as (uploader, catalogue, archives):
         await until(lambda: kept(uploader).archived_total == count, 30)
         late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
-        await catalogue.put_gaps(C, [late])
+        await catalogue.writer.put_gaps(C, [late])
         key, data = gap_object(C, late)
         uploader.keepers[0].add_document(key, data)
         await until(lambda: (tmp_path / "archive" / key).exists(), 10)
@@ -153,7 +153,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
     await archive_all(config, count)
     async with opened(config) as (catalogue, archives):
         await forget_the_spool(config, catalogue)
-        hold = await catalogue.hold("e", "a court asks", NOW, camera="d")
+        hold = await catalogue.holds.add("e", "a court asks", NOW, camera="d")
         assert await retire(catalogue, archives[0], C, 60) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
@@ -161,7 +161,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
         left = {p.name.partition(".")[2] for p in (tmp_path / "archive/e/s/c").glob("*/*")}
         assert left == {"removed.json"}
         assert await look(config, catalogue, archives) == []
-        await catalogue.release(hold, NOW)
+        await catalogue.holds.release(hold, NOW)
         before = await dump(catalogue)
     other = configure(tmp_path, f"sqlite:///{tmp_path}/new.db", "archives: [archive]\n", "60s")
     async with opened(other) as (catalogue, archives):

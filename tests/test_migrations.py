@@ -79,12 +79,13 @@ async def long_reader(url: str) -> AsyncIterator[None]:
 async def test_a_new_day_does_not_wait_for_a_long_reader(postgres_url: str, tmp_path: Path) -> None:
     catalogue, other = await Catalogue.open(postgres_url), await Catalogue.open(postgres_url)
     try:
-        await catalogue.put_recordings(recorded(tmp_path / "first", 0))
+        await catalogue.writer.put_recordings(recorded(tmp_path / "first", 0))
         async with long_reader(postgres_url):
             second, third = (recorded(tmp_path / str(n), n) for n in (1, 2))
             # two processes find the same new day at once, and one goes on to a third
-            await asyncio.gather(catalogue.put_recordings(second), other.put_recordings(second))
-            await other.put_recordings(third)
+            both = catalogue.writer, other.writer
+            await asyncio.gather(*(writer.put_recordings(second) for writer in both))
+            await other.writer.put_recordings(third)
             rows = await catalogue.recordings_between(NAME, UTC0 + DAY_MS, UTC0 + 3 * DAY_MS)
             assert len(rows) == len(second) + len(third)
     finally:
@@ -102,12 +103,12 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
     async def write() -> None:
         nonlocal rounds
         while True:  # ends with an error when the database refuses or does not answer in time
-            await catalogue.put_recordings(every)
+            await catalogue.writer.put_recordings(every)
             rounds += 1
             await asyncio.sleep(0.05)
 
     try:
-        await catalogue.put_recordings(every)
+        await catalogue.writer.put_recordings(every)
         changed = tmp_path / "migrations"
         shutil.copytree(database.MIGRATIONS, changed)
         head = max(p.stem[:4] for p in (changed / "versions").glob("0*.py"))
@@ -137,6 +138,6 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         assert [row[0] for row in found] == [True, True]  # of the table and of its one day
         await connection.close()
         assert len(await catalogue.recordings_between(NAME, UTC0, UTC0 + DAY_MS)) == len(every)
-        await catalogue.put_recordings(recorded(tmp_path / "next", 1))
+        await catalogue.writer.put_recordings(recorded(tmp_path / "next", 1))
     finally:
         await catalogue.close()

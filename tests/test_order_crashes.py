@@ -109,11 +109,11 @@ async def test_crash_after(
     assert [row["event"] for row in log] == [
         *("quote", "order", "payment", "pay", "finish", "returned", "refund")
     ]
-    assert all(h["released_ms"] for h in await catalogue.holds("e"))
-    assert len(await catalogue.holds("e")) == 2
-    assert await catalogue.orders.checkouts() == []
-    assert await catalogue.orders.letters_waiting() == 0
-    assert await catalogue.orders.files(order.order_pk) == []
+    assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
+    assert len(await catalogue.holds.of("e")) == 2
+    assert await catalogue.checkouts.all_open() == []
+    assert await catalogue.outbox.waiting() == 0
+    assert await catalogue.order_files.of(order.order_pk) == []
     await catalogue.close()
     # a letter may come twice, none is lost
     came: Counter[Any] = Counter(m["Message-ID"] for m in box.letters[letters:])

@@ -32,7 +32,7 @@ class Operator:
         catalogue = await Catalogue.open(self.config.database_url)
         assert self.config.copies is not None
         for _ in range(orders):
-            await placed(Till(catalogue.orders, self.config.copies, {}), email="voter@example.kz")
+            await placed(Till(catalogue, self.config.copies, {}), email="voter@example.kz")
         await catalogue.close()
 
     def types(self, *words: str) -> tuple[int, str]:

@@ -83,7 +83,7 @@ def stripe() -> Iterator[str]:
 @pytest.fixture
 async def till(database_url: str, stripe: str) -> AsyncIterator[Till]:
     catalogue = await Catalogue.open(database_url)
-    one = Till(catalogue.orders, settings(stripe), open_providers(settings(stripe)))
+    one = Till(catalogue, settings(stripe), open_providers(settings(stripe)))
     yield one
     provider = one.providers["stripe"]
     assert isinstance(provider, Stripe)
@@ -132,14 +132,14 @@ async def test_paid_at_stripe_and_given_back(till: Till) -> None:
     order = await placed(till)
     url, again = await opened(till, order), await opened(till, order)
     assert url == again  # one page at a time
-    assert len(await till.orders.checkouts()) == 1
+    assert len(await till.catalogue.checkouts.all_open()) == 1
     await pay(url)
-    (checkout,) = await till.orders.checkouts()
+    (checkout,) = await till.catalogue.checkouts.all_open()
     for _ in range(2):  # a notification that comes twice
         assert not await till.settle(checkout)
     order = await till.orders.get(order.order_pk)
     assert (order.state, received(order), owed(order)) == (State.PAID, 58_000, {})
-    assert await till.orders.checkouts() == []
+    assert await till.catalogue.checkouts.all_open() == []
     with pytest.raises(Refused):
         await opened(till, order)
     with pytest.raises(Refused):
@@ -180,7 +180,7 @@ async def test_paid_by_bank_and_at_stripe_at_once(till: Till) -> None:
 
     async def at_stripe() -> None:
         await pay(url)
-        (checkout,) = await till.orders.checkouts()
+        (checkout,) = await till.catalogue.checkouts.all_open()
         await till.settle(checkout)
 
     await asyncio.gather(
@@ -248,10 +248,10 @@ async def test_orders_at_once_are_numbered_without_holes(till: Till) -> None:
 async def test_what_is_ordered_is_held_until_it_ends(till: Till, database_url: str) -> None:
     catalogue = await Catalogue.open(database_url)
     order = await placed(till)
-    (hold,) = await catalogue.holds("e")
+    (hold,) = await catalogue.holds.of("e")
     assert (hold["station"], hold["camera"], hold["released_ms"]) == ("s", "c", None)
     await till.end(order.order_pk, events.cancel(now_ms()))
-    (hold,) = await catalogue.holds("e")
+    (hold,) = await catalogue.holds.of("e")
     assert hold["released_ms"] is not None
     await catalogue.close()
 
@@ -263,7 +263,7 @@ async def test_audit_and_payments_are_only_appended_to(till: Till, database_url:
     for table in ("audit", "payments"):
         for statement in (f"UPDATE {table} SET order_pk = order_pk", f"DELETE FROM {table}"):
             with pytest.raises(Exception, match="only appended to"):
-                async with catalogue._engine.begin() as connection:
+                async with catalogue.pool.work() as connection:
                     await connection.exec_driver_sql(statement)
     await catalogue.close()
 

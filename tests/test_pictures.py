@@ -37,6 +37,7 @@ from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import pictures
+from tests.live_fixture import fragments
 from tests.spools import fill
 from tests.stack import until
 from tests.test_api import ask, say
@@ -89,10 +90,7 @@ def film(name: str) -> tuple[bytes, tuple[bytes, ...]]:
         check=True,
         timeout=60,
     ).stdout
-    found = list(boxes(made, 0, len(made)))
-    moofs = [n for n, box in enumerate(found) if box.type == b"moof"]
-    segments = tuple(made[found[n].start : found[n + 1].end] for n in moofs)
-    return made[: found[moofs[0]].start], segments
+    return fragments(made)
 
 
 class Recorded:

@@ -257,20 +257,21 @@ async def test_no_call_and_no_end_waits_for_a_server_that_hangs(
     gap = [Gap(1, 1, 2, GapCause.NO_DATA)]
     with postgres(folder) as server:
         catalogue = await Catalogue.open(server.url())
-        await catalogue.put_gaps(NAME, gap)
+        await catalogue.writer.put_gaps(NAME, gap)
         server.freeze()
         try:
             async with asyncio.timeout(20):  # each of these would hang for ever
-                with pytest.raises(TimeoutError):
-                    await catalogue.gaps_between(NAME, 0, 9)
-                with pytest.raises(TimeoutError):
-                    await catalogue.put_gaps(NAME, gap)
-                with pytest.raises(database.CatalogueError, match="no answer within 1 s"):
-                    await Catalogue.open(server.url())
+                for call in (
+                    lambda: catalogue.gaps_between(NAME, 0, 9),
+                    lambda: catalogue.writer.put_gaps(NAME, gap),
+                    lambda: Catalogue.open(server.url()),
+                ):
+                    with pytest.raises(database.CatalogueError, match="no answer within 1 s"):
+                        await call()
         finally:
             server.thaw()
         assert len(await catalogue.gaps_between(NAME, 0, 9)) == 1
-        await catalogue.put_gaps(NAME, gap)
+        await catalogue.writer.put_gaps(NAME, gap)
         server.freeze()
         async with asyncio.timeout(20):
             await catalogue.close()

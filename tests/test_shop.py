@@ -27,10 +27,12 @@ from copies import orders as events
 from copies.orders import owed
 from copies.settling import Till
 from copies.states import State
-from storage.catalogue import Archived, Catalogue, CatalogueError
+from storage.catalogue import Catalogue
+from storage.database import CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
 from storage.view import CameraView
+from storage.writing import Archived
 from streaming import copies_api
 from streaming.app import create_app, make_runner
 from streaming.language import translate
@@ -309,7 +311,7 @@ async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     order = await catalogue.orders.with_number(number)
     assert order is not None
     payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
-    await Till(catalogue.orders, config.copies, {}).enter(order.order_pk, payment, "operator")
+    await Till(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
 
 
 async def test_downloads(config: Config) -> None:
@@ -421,7 +423,7 @@ async def test_stripes_webhooks(config: Config) -> None:
             order = await catalogue.orders.with_number(1)
             assert order is not None and len(order.payments) == 1 and not owed(order)
             # a session that is said to be paid, and is not
-            (open_one,) = await catalogue.orders.checkouts()
+            (open_one,) = await catalogue.checkouts.all_open()
             body = event("completed", open_one["reference"], 8120)
             async with http.post(hook, data=body, headers=sign(body)) as answer:
                 assert answer.status == 200
@@ -446,15 +448,15 @@ async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
     view = CameraView(config.spool, "s", "c")
     view.refresh()
     every = [index for _, index in view.recordings()]
-    await catalogue.put_recordings(every)
+    await catalogue.writer.put_recordings(every)
     name = ("e", "s", "c")
     for index in every:
         if index.start_ms < BEGIN + 40_000:
             seq = index.header.record_seq
-            await catalogue.mark_archived(index, Archived("archive", "", NOW, "read back"))
-            await catalogue.mark_removed(name, seq, index.start_ms, NOW)
+            await catalogue.writer.mark_archived(index, Archived("archive", "", NOW, "read back"))
+            await catalogue.writer.mark_removed(name, seq, index.start_ms, NOW)
             at = (seq, index.start_ms, "archive", NOW)
-            await catalogue.mark_removed_from_archive(name, *at, "kept for 365 days")
+            await catalogue.writer.mark_removed_from_archive(name, *at, "kept for 365 days")
             for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
                 path.unlink()
     await catalogue.close()
@@ -507,4 +509,4 @@ async def test_what_went_since_the_quote_is_not_ordered(config: Config) -> None:
             assert answer.status == 409
             assert "nothing of this exists" in (await answer.json())["detail"]
         assert await catalogue.orders.count() == {State.QUOTED: 2}
-        assert await catalogue.holds("e") == []
+        assert await catalogue.holds.of("e") == []

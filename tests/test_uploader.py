@@ -20,7 +20,8 @@ from storage.catalogue import Catalogue
 from storage.disk import Room
 from storage.index import ClockState, GapCause, parse_archive_document
 from storage.keeper import KeeperStatus, digest_of
-from storage.spool import Run, recording_name
+from storage.recording import recording_name
+from storage.spool import Run
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 from tests.spools import TRACKS, fill
@@ -93,9 +94,9 @@ async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
     for path in config.spool.rglob("*"):
         if path.is_file():
             path.unlink()
-    for name in await catalogue.names("e"):
+    for name in await catalogue.cameras.names("e"):
         for row in await catalogue.recordings_of(name):
-            await catalogue.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
+            await catalogue.writer.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
 
 
 async def test_everything_sealed_is_archived_and_verified(

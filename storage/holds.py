@@ -1,0 +1,97 @@
+"""Holds in SQL: what is kept beyond its date, and what is due to be removed because nothing is.
+
+All times are UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.cameras import Cameras, Name
+from storage.pool import Pool
+from storage.schema import SAME_RECORDING, archived, holds, recordings
+
+AT_ONCE = 500
+
+
+class Holds:
+    """The holds of a catalogue."""
+
+    def __init__(self, pool: Pool, cameras: Cameras):
+        self._pool, self._cameras = pool, cameras
+
+    async def add(
+        self,
+        election: str,
+        reason: str,
+        now_ms: int,
+        *,
+        station: str | None = None,
+        camera: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> int:
+        """Keep recordings beyond their date, all or those of a station, camera or stretch.
+
+        Returns the number of the hold, which lasts until `until_ms` or until it is released.
+        """
+        async with self._pool.work() as connection:
+            done = await connection.execute(
+                sa.insert(holds)
+                .values(
+                    election=election,
+                    station=station,
+                    camera=camera,
+                    from_ms=from_ms,
+                    to_ms=to_ms,
+                    until_ms=until_ms,
+                    reason=reason,
+                    created_ms=now_ms,
+                )
+                .returning(holds.c.hold_no)
+            )
+            return int(done.scalar_one())
+
+    async def release(self, hold_no: int, now_ms: int) -> bool:
+        """End a hold; False when there is none that lasts under this number."""
+        h = holds.c
+        changed = await self._pool.execute(
+            sa.update(holds)
+            .where(h.hold_no == hold_no, h.released_ms.is_(None))
+            .values(released_ms=now_ms)
+        )
+        return changed == 1
+
+    async def of(self, election: str) -> list[dict[str, Any]]:
+        """Return all holds of an election, also those that ended, oldest first."""
+        return await self._pool.rows(
+            sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
+        )
+
+    async def due(
+        self, name: Name, archive: str, before_ms: int, now_ms: int
+    ) -> list[dict[str, Any]]:
+        """Return what an archive has of a camera that ended before a time and no hold keeps."""
+        pk, r, a, h = await self._cameras.pk(name), recordings.c, archived.c, holds.c
+        held = (
+            sa.select(h.hold_no)
+            .where(h.election == name[0], h.released_ms.is_(None))
+            .where(sa.or_(h.station.is_(None), h.station == name[1]))
+            .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
+            .where(sa.or_(h.from_ms.is_(None), h.from_ms < r.end_ms))
+            .where(sa.or_(h.to_ms.is_(None), h.to_ms > r.start_ms))
+            .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+        )
+        return await self._pool.rows(
+            sa.select(recordings, a.bucket, a.version_id, a.locked_until_ms)
+            .join(archived, SAME_RECORDING)
+            .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
+            .where(a.archive == archive, a.removed_ms.is_(None))
+            .where(sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms))
+            .where(~held.exists())
+            .order_by(r.record_seq)
+            .limit(AT_ONCE)
+        )

@@ -1,0 +1,56 @@
+"""Letters in SQL: what waits to be sent to requesters, and what became of it.
+
+A letter is written with the change of an order that it tells of (storage/orders.py). All times are
+UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.pool import Pool
+from storage.schema import outbox
+
+AT_ONCE = 20
+
+
+class Outbox:
+    """The letters of a catalogue."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    async def due(self, now_ms: int) -> list[dict[str, Any]]:
+        """Return letters that are to be sent now, oldest first."""
+        b = outbox.c
+        return await self._pool.rows(
+            sa.select(outbox).where(b.next_ms <= now_ms).order_by(b.letter_no).limit(AT_ONCE)
+        )
+
+    async def waiting(self) -> int:
+        """Return how many letters are neither sent nor given up."""
+        asked = sa.select(sa.func.count()).where(outbox.c.next_ms.is_not(None))
+        return (await self._pool.column(asked))[0]
+
+    async def sent(self, letter_no: int, now_ms: int) -> None:
+        """Note that a letter was taken by the mail server; its address and link are removed."""
+        gone = {"next_ms": None, "recipient": None, "link": None}
+        await self._set(letter_no, gone | {"sent_ms": now_ms, "error": None})
+
+    async def failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
+        """Note why a letter was not sent; without a next time its address and link are removed."""
+        values: dict[str, Any] = {
+            "tries": outbox.c.tries + 1,
+            "error": error[:300],
+            "next_ms": next_ms,
+        }
+        if next_ms is None:
+            values |= {"recipient": None, "link": None}
+        await self._set(letter_no, values)
+
+    async def _set(self, letter_no: int, values: dict[str, Any]) -> None:
+        await self._pool.execute(
+            sa.update(outbox).where(outbox.c.letter_no == letter_no).values(values)
+        )
