@@ -2,14 +2,15 @@
 import Hls from "./hls.mjs";
 import { Listing, loaderFor } from "./playlist.mjs";
 
-const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
+export const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
 const CLOSE_S = 0.012;
 const MOST = 0.1; // of the rate, to run there
 const NEEDED_S = 0.15; // in the buffer before it plays, at normal speed
 const BUFFER_S = 20;
+const START_MS = 2400; // behind the newest segment's end, to begin with in live
 const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
 const RETRY_MS = [1000, 2000, 4000, 8000];
-const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
+export const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
 
 // What an angle does: it plays, waits for data, is in a gap, or the browser cannot show it.
 export const PLAYS = "plays";
@@ -85,6 +86,9 @@ export class Angle {
     this.since = performance.now();
   }
 
+  // Returns how far behind the newest segment's end live begins, in ms.
+  get behindMs() { return START_MS; }
+
   get waited() { return this.state === WAITS ? performance.now() - this.since : 0; }
 
   // Makes the video show a moment; says what it does. Called several times a second.
@@ -144,10 +148,13 @@ export class Angle {
       const wanted = rate * (1 + Math.round(slew * 200) / 200);
       if (video.playbackRate !== wanted) video.playbackRate = wanted;
     }
-    if (video.paused) {
-      video.play().catch((error_) => { if (error_.name === "NotAllowedError") this.onRefused(); });
-    }
+    this.go();
     return video.readyState >= 2;
+  }
+
+  go() {
+    if (!this.video.paused) return;
+    this.video.play().catch((error) => { if (error.name === "NotAllowedError") this.onRefused(); });
   }
 
   stand() {
@@ -226,12 +233,17 @@ export class Angle {
       this.active = true;
       this.become(CANNOT);
     } else if (data.fatal) {
-      const now = performance.now();
-      this.failures = now - this.failed > WELL_MS ? 1 : this.failures + 1;
-      this.failed = now;
-      this.blocked = now + RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
-      this.drop(); // and begun anew where the clock is
+      this.fail();
     }
+  }
+
+  // Begins anew where the clock is, after a pause that is longer the more often it fails.
+  fail() {
+    const now = performance.now();
+    this.failures = now - this.failed > WELL_MS ? 1 : this.failures + 1;
+    this.failed = now;
+    this.blocked = now + RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
+    this.drop();
   }
 }
 
