@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -95,6 +95,9 @@ native: setup ## what WebKitGTK makes of the station's page without Media Source
 
 bench-upload: setup ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload
+
+walk: setup ## the demo used at three widths, by keyboard, without JavaScript (SHOTS=folder)
+	@$(PY) -m tests.walk $(if $(SHOTS),--shots $(SHOTS))
 
 bench-player: setup ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'

@@ -14,6 +14,7 @@ from aiohttp import web
 from config.model import Camera, Station
 from streaming.answers import MOST_PAGE, answer, whole_number
 from streaming.language import language, say, translate
+from streaming.pages import stations_live, tally_live
 from streaming.places import NO_NAME, Area, Places
 from streaming.views import VIEWS, Views
 from streaming.wall import MOST_WALL, WALL
@@ -38,6 +39,7 @@ async def election(request: web.Request) -> web.StreamResponse:
         "polling_hours": hours and {"from": f"{hours.start:%H:%M}", "to": f"{hours.end:%H:%M}"},
         "windows": [{"from_ms": w.start_ms, "to_ms": w.end_ms} for w in places.windows],
         **places.tally.as_dict(),
+        "words": tally_live(lang, places.tally),
         "regions": [area_dict(lang, area) for area in places.regions.values()],
     }
     return answer(request, data, now_ms=int(time.time() * 1000))
@@ -57,7 +59,8 @@ async def region(request: web.Request) -> web.StreamResponse:
 def area_dict(lang: str, area: Area) -> dict[str, Any]:
     """Return a region or a district as JSON, with its numbers."""
     name = translate(lang, "Without a name") if area.id == NO_NAME else area.name.in_(lang)
-    return {"id": area.id, "name": name, **area.tally.as_dict()}
+    words = stations_live(lang, area.tally.stations_live, area.tally.stations)
+    return {"id": area.id, "name": name, **area.tally.as_dict(), "words": words}
 
 
 @routes.get("/api/v1/stations")

@@ -13,7 +13,7 @@ from aiohttp import web
 from config.model import Election
 from streaming.api import area_dict, described, find_stations, picture_url
 from streaming.language import language, plural, translate
-from streaming.pages import cameras_live, link, number, page, stations_live
+from streaming.pages import link, number, page, tally_live
 from streaming.places import Area, Places
 from streaming.views import VIEWS
 from streaming.wall import WALL
@@ -37,7 +37,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         request,
         "home.html",
         **_today(lang, views.config.election, places),
-        words=_words(lang),
+        words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
         kept=[("lang", lang)] if "lang" in asked else [],
         results_only=bool(chosen),
@@ -63,7 +63,7 @@ async def home(request: web.Request) -> web.StreamResponse:
 
 def _today(lang: str, election: Election, places: Places) -> dict[str, Any]:
     """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
-    hours, tally = election.polling_hours, places.tally
+    hours = election.polling_hours
     noon = datetime(
         election.date.year, election.date.month, election.date.day, 12, tzinfo=ZoneInfo("UTC")
     )
@@ -71,12 +71,7 @@ def _today(lang: str, election: Election, places: Places) -> dict[str, Any]:
     return {
         "day": day_words(lang, election.date, "full"),
         "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
-        "recorded": ", ".join(
-            (
-                stations_live(lang, tally.stations_live, tally.stations),
-                cameras_live(lang, tally.cameras_live, tally.cameras),
-            )
-        ),
+        "recorded": tally_live(lang, places.tally),
         "state": _state(lang, election, places),
     }
 

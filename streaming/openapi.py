@@ -68,7 +68,8 @@ TALLY = {
     "cameras": _number("all cameras", minimum=0),
     "cameras_live": _number("cameras that are recorded now", minimum=0),
 }
-AREA = {"id": _text("stable; part of addresses"), "name": _text(), **TALLY}
+LIVE_WORDS = {"words": _text("how much of it is live, as a sentence")}
+AREA = {"id": _text("stable; part of addresses"), "name": _text(), **TALLY, **LIVE_WORDS}
 CAMERA = {"id": ID, "title": _text(), "state": _text("what its recorder does", enum=STATES)}
 WORDS = _text("why there is no picture now; empty when there is one")
 STATION = {
@@ -101,6 +102,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         windows=_list(_object(from_ms=MS, to_ms=MS), "when any camera is to be recorded"),
         **TALLY,
+        **LIVE_WORDS,
         regions=_list(_ref("Area")),
     ),
     "Area": _object(**AREA),

@@ -14,6 +14,7 @@ from babel.numbers import format_decimal
 from config.model import LANGUAGES
 from streaming.assets import address
 from streaming.language import best_language, plural, sentences
+from streaming.places import Tally
 from streaming.views import VIEWS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,7 +40,6 @@ def templates(lang: str) -> jinja2.Environment:
         "languages": [(code, NAMES[code]) for code in LANGUAGES],
         "static": address,
         "cameras_live": lambda live, count: cameras_live(lang, live, count),
-        "stations_live": lambda live, count: stations_live(lang, live, count),
     }
     return found
 
@@ -96,6 +96,12 @@ def cameras_live(lang: str, live: int, count: int) -> str:
         count,
         **values,
     )
+
+
+def tally_live(lang: str, tally: Tally) -> str:
+    """Return how much of all stations and cameras is live."""
+    stations = stations_live(lang, tally.stations_live, tally.stations)
+    return f"{stations}, {cameras_live(lang, tally.cameras_live, tally.cameras)}"
 
 
 def stations_live(lang: str, live: int, count: int) -> str:

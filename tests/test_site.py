@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from config.model import Config
+from storage.index import GapCause
 from streaming import assets
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import CHROMIUM, Site, opened, serving, station_yaml, write_config
@@ -87,13 +88,13 @@ async def test_every_page_is_clean_for_axe_in_both_themes_and_fits_every_width(
         try:
             for path, wait, themes in (
                 ("/?lang=en", "#regions", "light dark"),
-                ("/?lang=ru&q=117", "#results", "light"),
-                ("/?lang=kk&q=zzzzzzz", "#results", "dark"),
+                ("/?lang=ru&q=117", "#results", "light dark"),
+                ("/?lang=kk&q=zzzzzzz", "#results", "light dark"),
                 ("/stations/s?lang=en", '[data-state="plays"]', "light dark"),
                 ("/stations/s?lang=kk&t=2999-01-01T00:00:00Z", "#notice", "light dark"),
-                ("/stations/t?lang=ru", "#state", "light"),
-                ("/stations/118?lang=en", "main", "dark"),
-                ("/embed/s/c?lang=en", "video", "light"),
+                ("/stations/t?lang=ru", "#state", "light dark"),
+                ("/stations/118?lang=en", "main", "light dark"),
+                ("/embed/s/c?lang=en", "video", "light dark"),
                 ("/nothing?lang=kk", "main", "light dark"),
             ):
                 for theme in themes.split():
@@ -183,6 +184,29 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         task.cancel()
 
 
+@pytest.mark.browser
+async def test_counts_on_the_home_page_renew_by_themselves(
+    tmp_path: Path, chromium: str, cameras: list[LiveCamera]
+) -> None:
+    async with (
+        serving(configured(tmp_path)) as site,
+        opened(chromium, "about:blank") as (page, errors),
+    ):
+        await page.clock.install()
+        await page.goto(f"{site.base}/?lang=en")
+        assert await page.inner_text("#recorded") == "1 of 2 stations live, 2 of 3 cameras live"
+        for one in cameras:
+            one.end(GapCause.NO_DATA)
+        for _ in range(20):
+            await asyncio.sleep(0.5)  # the answer may be cached for 2 s
+            await page.clock.fast_forward(15_000)
+            if "0 of 2 stations" in await page.inner_text("#recorded"):
+                break
+        assert await page.inner_text("#recorded") == "0 of 2 stations live, 0 of 3 cameras live"
+        counts = await page.locator("[data-area]").all_inner_texts()
+        assert counts == ["0 of 1 station live"] * 2 and errors == []
+
+
 async def becomes(page: Page, expression: str) -> None:
     """Wait until an expression is true, in 10 s."""
     begun = time.monotonic()
@@ -214,6 +238,7 @@ async def test_a_slow_link_plays_one_angle_and_says_so(
         await page.wait_for_selector('[data-camera=d][data-state="off"]')
         assert await page.evaluate("document.querySelector('[data-camera=d] video').src") == ""
         await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": -1})
+        await page.click("#more")
         await page.click("#saving")  # all angles, as asked
         await page.wait_for_selector('[data-camera=d][data-state="plays"]', timeout=20_000)
         assert not await page.is_visible("#low") and errors == []

@@ -91,6 +91,29 @@ field.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// -- counts ------------------------------------------------------------------------------
+
+const RECOUNT_MS = 15_000;
+
+async function recount() {
+  if (document.hidden) return;
+  const query = `?lang=${words.lang}`;
+  const paths = [`/api/v1/election${query}`];
+  if (words.region) paths.push(`/api/v1/regions/${encodeURIComponent(words.region)}${query}`);
+  try {
+    const [all, region] = await Promise.all(paths.map(async (path) => (await fetch(path)).json()));
+    document.getElementById("recorded").textContent = all.words;
+    for (const area of region?.districts ?? all.regions) {
+      const one = document.querySelector(`[data-area="${CSS.escape(area.id)}"]`);
+      if (!one) continue;
+      one.textContent = area.words;
+      one.classList.toggle("some", area.stations_live < area.stations);
+    }
+  } catch { /* the ones there stay */ }
+}
+
+setInterval(recount, RECOUNT_MS);
+
 // -- pictures ------------------------------------------------------------------------------
 
 const wall = document.getElementById("wall");

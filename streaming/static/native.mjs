@@ -32,7 +32,7 @@ export class NativeAngle extends Angle {
     this.grows = this.dated && well && listing.live && segment.at > listing.end - GROWS_MS;
     const from = Math.floor(segment.at) + 1;
     const last = listing.segments.findLast((one) => one.at < from + STRETCH_MS);
-    const to = this.grows ? from + STRETCH_MS : Math.max(from + 1, Math.floor(last.end));
+    const to = this.grows ? from + STRETCH_MS : Math.max(from + 1, Math.floor(last.end) - 1);
     this.over = this.grows ? Infinity : last.end;
     video.src = `${this.base}index.m3u8?from=${from}&to=${to}`;
   }

@@ -273,6 +273,7 @@ function buttons() {
   on("sound", sound);
   on("full", full);
   on("layout", layout);
+  on("more", () => { $("more").ariaExpanded = String(watch.classList.toggle("has-more")); });
   on("saving", () => {
     unsaved = Boolean(low);
     save(low ? "" : "asked");
