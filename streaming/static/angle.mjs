@@ -130,7 +130,7 @@ export class Angle {
     const needed = moving ? NEEDED_S * rate : 0.02;
     const error = position - video.currentTime;
     if (this.buffered(position) < needed) {
-      if (Math.abs(error) > SEEK_S && !video.seeking) video.currentTime = position;
+      if (Math.abs(error) > SEEK_S && !video.seeking) this.jump(position);
       const left = this.buffered(video.currentTime);
       if (!moving || left < 0.05 || Math.abs(error) > SEEK_S) this.stand();
       return video.readyState >= 2 && !video.paused;
@@ -138,11 +138,11 @@ export class Angle {
     if (video.seeking) return video.readyState >= 2;
     if (!moving) {
       this.stand();
-      if (Math.abs(error) > 0.02) video.currentTime = position;
+      if (Math.abs(error) > 0.02) this.jump(position);
       return video.readyState >= 2;
     }
     if (Math.abs(error) > SEEK_S * Math.max(1, rate / 2)) {
-      video.currentTime = position + (video.paused ? 0 : 0.1 * rate);
+      this.jump(position + (video.paused ? 0 : 0.1 * rate));
     } else {
       const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 1.2 / rate));
       const wanted = rate * (1 + Math.round(slew * 200) / 200);
@@ -151,6 +151,8 @@ export class Angle {
     this.go();
     return video.readyState >= 2;
   }
+
+  jump(position) { this.video.currentTime = position; }
 
   go() {
     if (!this.video.paused) return;

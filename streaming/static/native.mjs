@@ -11,7 +11,8 @@ const BEHIND = 5; // target durations behind the end of what is recorded, in liv
 const GROWS_MS = 65_000; // what begins nearer to the end than this may grow
 const RUN_S = 4; // where it cannot jump, what is nearer to the clock than this runs there
 const RUN = 1.5; // times the rate
-const STUCK_MS = 6000; // so long it may stand still while it should play
+const STUCK_MS = 6000; // so long it may stand still while it should play, or jump
+const END_S = 0.1;
 const AGAIN_MS = 500; // between two beginnings
 const SPARE_MS = 2500; // what is recorded before a segment is listed, and the reserve of live
 
@@ -26,19 +27,17 @@ export class NativeAngle extends Angle {
     this.first = segment; // at 0 on the video's time line
     this.moved = [0, now]; // where the video was, and since when
     this.hls = { destroy: () => this.unload() };
-    video.onended = () => this.again(0); // the stretch is over
     video.onerror = () => this.fail();
     const well = this.failures < 2 || now > this.failed + WELL_MS;
     this.grows = this.dated && well && listing.live && segment.at > listing.end - GROWS_MS;
     const from = Math.floor(segment.at) + 1;
     const last = listing.segments.findLast((one) => one.at < from + STRETCH_MS);
     const to = this.grows ? from + STRETCH_MS : Math.max(from + 1, Math.floor(last.end) - 1);
-    this.over = this.grows ? Infinity : last.end;
+    this.over = this.grows ? to : last.end; // what begins later is not in it
     video.src = `${this.base}index.m3u8?from=${from}&to=${to}`;
   }
 
   unload() {
-    this.video.onended = null;
     this.video.onerror = null;
     this.video.removeAttribute("src");
     this.video.load();
@@ -51,7 +50,7 @@ export class NativeAngle extends Angle {
 
   // Gaps are left out of the video's time line: what counts is the footage since its beginning.
   position(segment, moment) {
-    if (segment.place < this.first.place || segment.at >= this.over) { // not every browser says that it ended
+    if (segment.place < this.first.place || segment.at >= this.over) {
       this.again(0);
       return null;
     }
@@ -66,6 +65,7 @@ export class NativeAngle extends Angle {
     const { video } = this;
     const error = position - video.currentTime;
     const near = Math.abs(error) < (moving ? SEEK_S * Math.max(1, rate / 2) : 0.02);
+    if (near && video.ended) return true; // played again, it would begin anew
     if (!this.stuck(moving)) {
       if (near || video.seeking || this.reaches(position)) return super.steer(position, moving, rate);
       if (this.grows && Math.abs(error) < RUN_S) {
@@ -80,6 +80,12 @@ export class NativeAngle extends Angle {
     return false;
   }
 
+  jump(position) { // never to the very end: Chromium would wait there for ever
+    const { video } = this;
+    const to = Math.min(position, video.duration - END_S);
+    if (Math.abs(to - video.currentTime) > 0.02) video.currentTime = to;
+  }
+
   reaches(position) {
     const { seekable } = this.video;
     for (let n = 0; n < seekable.length; n += 1) {
@@ -90,9 +96,10 @@ export class NativeAngle extends Angle {
 
   // Tells whether it stands still although nothing keeps it from playing.
   stuck(moving) {
-    const { currentTime, paused } = this.video;
+    const { currentTime, paused, seeking } = this.video;
     const now = performance.now();
-    if (currentTime !== this.moved[0] || !moving || paused || this.listing.away) this.moved = [currentTime, now];
+    const should = (seeking || (moving && !paused)) && !this.listing.away;
+    if (currentTime !== this.moved[0] || !should) this.moved = [currentTime, now];
     return now - this.moved[1] > STUCK_MS;
   }
 
