@@ -9,7 +9,7 @@ HLS := streaming/node_modules/.stamp
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -89,6 +89,9 @@ bench-copy: setup ## an hour as a copy, from directory and bucket, against ffmpe
 
 player-table: setup ## what players make of a copy: a table of docs/copies.md (needs the players)
 	@$(PY) -m benchmarks.player_table --write
+
+native: setup ## what WebKitGTK makes of the station's page without Media Source Extensions: a table of docs/site.md
+	@$(PY) -m tests.webkit_table 2>/dev/null | grep "^|"
 
 bench-upload: setup ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload

@@ -27,10 +27,11 @@ GRAB = """selector => [Date.now(), [...document.querySelectorAll(selector)].map(
 async def burned(page: Page, selector: str = "video") -> tuple[float, list[int | None]]:
     """Return the browser's UTC ms and the burned-in ms of each video; None where unreadable."""
     now_ms, shown = await page.evaluate(GRAB, selector)
-    return float(now_ms), [_read(*one) if one else None for one in shown]
+    return float(now_ms), [read_picture(*one) if one else None for one in shown]
 
 
-def _read(url: str, height: int) -> int | None:
+def read_picture(url: str, height: int) -> int | None:
+    """Return the burned-in ms of what GRAB returns for a video; None where it is unreadable."""
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     strip = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     if strip is None:

@@ -28,6 +28,7 @@ LANES = {
     "test_fsck": "kept",
     "test_foreign_cameras": "cameras",
     "test_postgres_faults": "kept",
+    "test_native": "cameras",
     "test_ordering": "cameras",
     "test_player": "cameras",
     "test_recording": "cameras",

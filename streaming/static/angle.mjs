@@ -2,14 +2,15 @@
 import Hls from "./hls.mjs";
 import { Listing, loaderFor } from "./playlist.mjs";
 
-const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
+export const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
 const CLOSE_S = 0.012;
 const MOST = 0.1; // of the rate, to run there
 const NEEDED_S = 0.15; // in the buffer before it plays, at normal speed
 const BUFFER_S = 20;
+const START_MS = 2400; // behind the newest segment's end, to begin with in live
 const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
 const RETRY_MS = [1000, 2000, 4000, 8000];
-const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
+export const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
 
 // What an angle does: it plays, waits for data, is in a gap, or the browser cannot show it.
 export const PLAYS = "plays";
@@ -85,6 +86,9 @@ export class Angle {
     this.since = performance.now();
   }
 
+  // Returns how far behind the newest segment's end live begins, in ms.
+  get behindMs() { return START_MS; }
+
   get waited() { return this.state === WAITS ? performance.now() - this.since : 0; }
 
   // Makes the video show a moment; says what it does. Called several times a second.
@@ -126,7 +130,7 @@ export class Angle {
     const needed = moving ? NEEDED_S * rate : 0.02;
     const error = position - video.currentTime;
     if (this.buffered(position) < needed) {
-      if (Math.abs(error) > SEEK_S && !video.seeking) video.currentTime = position;
+      if (Math.abs(error) > SEEK_S && !video.seeking) this.jump(position);
       const left = this.buffered(video.currentTime);
       if (!moving || left < 0.05 || Math.abs(error) > SEEK_S) this.stand();
       return video.readyState >= 2 && !video.paused;
@@ -134,20 +138,25 @@ export class Angle {
     if (video.seeking) return video.readyState >= 2;
     if (!moving) {
       this.stand();
-      if (Math.abs(error) > 0.02) video.currentTime = position;
+      if (Math.abs(error) > 0.02) this.jump(position);
       return video.readyState >= 2;
     }
     if (Math.abs(error) > SEEK_S * Math.max(1, rate / 2)) {
-      video.currentTime = position + (video.paused ? 0 : 0.1 * rate);
+      this.jump(position + (video.paused ? 0 : 0.1 * rate));
     } else {
       const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 1.2 / rate));
       const wanted = rate * (1 + Math.round(slew * 200) / 200);
       if (video.playbackRate !== wanted) video.playbackRate = wanted;
     }
-    if (video.paused) {
-      video.play().catch((error_) => { if (error_.name === "NotAllowedError") this.onRefused(); });
-    }
+    this.go();
     return video.readyState >= 2;
+  }
+
+  jump(position) { this.video.currentTime = position; }
+
+  go() {
+    if (!this.video.paused) return;
+    this.video.play().catch((error) => { if (error.name === "NotAllowedError") this.onRefused(); });
   }
 
   stand() {
@@ -226,12 +235,17 @@ export class Angle {
       this.active = true;
       this.become(CANNOT);
     } else if (data.fatal) {
-      const now = performance.now();
-      this.failures = now - this.failed > WELL_MS ? 1 : this.failures + 1;
-      this.failed = now;
-      this.blocked = now + RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
-      this.drop(); // and begun anew where the clock is
+      this.fail();
     }
+  }
+
+  // Begins anew where the clock is, after a pause that is longer the more often it fails.
+  fail() {
+    const now = performance.now();
+    this.failures = now - this.failed > WELL_MS ? 1 : this.failures + 1;
+    this.failed = now;
+    this.blocked = now + RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
+    this.drop();
   }
 }
 

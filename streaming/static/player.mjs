@@ -6,7 +6,6 @@ const TICK_MS = 50;
 const PATIENCE_MS = 4000; // so long the others wait for an angle that has to load
 const FIRST_MS = 1500; // for the playlists of all angles, before live begins with those there are
 const BEHIND_MS = 8000; // an angle further back than this is not waited for in live
-const START_MS = 2400; // behind the newest segment's end, to begin with
 const LOOK_MS = 6000; // how long the reserve is looked at
 const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
@@ -41,6 +40,8 @@ export class Player {
   }
 
   get now() { return this.clock.now(); }
+
+  get behindMs() { return Math.max(...this.angles.map((one) => one.behindMs)); }
 
   goLive() {
     this.live = true;
@@ -143,7 +144,7 @@ export class Player {
     const ends = ready.map((one) => one.listing.end).filter((end) => end > newest - BEHIND_MS);
     const now = this.server.now();
     const lives = newest > now - 20_000;
-    this.clock.set(lives ? Math.min(...ends) - START_MS : now - 5000);
+    this.clock.set(lives ? Math.min(...ends) - this.behindMs : now - 5000);
     this.settled = true;
     this.looks = [];
   }
@@ -173,7 +174,7 @@ export class Player {
   // Who catches up with what is being recorded now goes on live.
   meet(moment) {
     const newest = Math.max(0, ...this.angles.map((one) => (one.listing?.live ? one.listing.end : 0)));
-    if (newest && moment > newest - START_MS && newest > this.server.now() - 20_000) {
+    if (newest && moment > newest - this.behindMs && newest > this.server.now() - 20_000) {
       this.live = true;
       this.rate = 1;
       this.looks = [];
