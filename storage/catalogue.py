@@ -8,7 +8,7 @@ uploader and `kuager fsck` and read by everyone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from storage.database import CatalogueError as CatalogueError
 from storage.database import make_partitions, open_database, words
 from storage.index import LONGEST_MS, Gap, Index
 from storage.orders import Orders
-from storage.schema import DAY_MS, archived, cameras, gaps, holds, recordings, runs
+from storage.schema import DAY_MS, REMOVING, archived, cameras, gaps, holds, recordings, runs
 
 BATCH = 500
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)
@@ -53,6 +53,20 @@ class InSpool:
 
     start_ms: int
     archives: dict[str, tuple[str, str]]
+
+
+def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:
+    """Select the holds that keep a recording, whose start and end are numbers or columns."""
+    h = holds.c
+    return (
+        sa.select(h.hold_no)
+        .where(h.election == name[0], h.released_ms.is_(None))
+        .where(sa.or_(h.station.is_(None), h.station == name[1]))
+        .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
+        .where(sa.or_(h.from_ms.is_(None), h.from_ms < end_ms))
+        .where(sa.or_(h.to_ms.is_(None), h.to_ms > start_ms))
+        .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+    )
 
 
 def recording_row(index: Index) -> dict[str, Any]:
@@ -236,16 +250,32 @@ class Catalogue:
                 .values(removed_ms=removed_ms)
             )
 
-    async def mark_removed_from_archive(
-        self, name: Name, record_seq: int, start_ms: int, archive: str, at_ms: int, reason: str
-    ) -> None:
-        """Note that an archive no longer has a recording, and why."""
+    async def begin_removal(
+        self, name: Name, row: Mapping[str, Any], archive: str, at_ms: int, reason: str
+    ) -> bool:
+        """Note that an archive no longer has a recording, and why; its bytes may go from now on.
+
+        False where it was noted before, or a hold keeps it: whoever of a hold and this comes
+        second sees the first. `row` has `record_seq`, `start_ms` and `end_ms`.
+        """
+        where = await self._is(archived, name, row["record_seq"], row["start_ms"])
+        where += [archived.c.archive == archive, archived.c.removed_ms.is_(None)]
+        held = _held(name, row["start_ms"], row["end_ms"], at_ms)
+        gone = {"removed_ms": at_ms, "removed_reason": reason, "etags": REMOVING}
+        async with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":  # waits for holds that are being written
+                await connection.exec_driver_sql("LOCK TABLE holds IN SHARE MODE")
+            done = await connection.execute(
+                sa.update(archived).where(*where, ~held.exists()).values(gone)
+            )
+        return done.rowcount == 1
+
+    async def end_removal(self, name: Name, record_seq: int, start_ms: int, archive: str) -> None:
+        """Note that the bytes of what was removed from an archive are gone."""
         where = await self._is(archived, name, record_seq, start_ms)
         async with self._single.connect() as connection:
             await connection.execute(
-                sa.update(archived)
-                .where(*where, archived.c.archive == archive, archived.c.removed_ms.is_(None))
-                .values(removed_ms=at_ms, removed_reason=reason)
+                sa.update(archived).where(*where, archived.c.archive == archive).values(etags="")
             )
 
     async def put_removed(
@@ -332,25 +362,26 @@ class Catalogue:
     async def due(
         self, name: Name, archive: str, before_ms: int, now_ms: int
     ) -> list[dict[str, Any]]:
-        """Return what an archive has of a camera that ended before a time and no hold keeps."""
-        pk, r, a, h = await self._pk(*name), recordings.c, archived.c, holds.c
-        held = (
-            sa.select(h.hold_no)
-            .where(h.election == name[0], h.released_ms.is_(None))
-            .where(sa.or_(h.station.is_(None), h.station == name[1]))
-            .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
-            .where(sa.or_(h.from_ms.is_(None), h.from_ms < r.end_ms))
-            .where(sa.or_(h.to_ms.is_(None), h.to_ms > r.start_ms))
-            .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+        """Return what an archive has of a camera that ended before a time and no hold keeps.
+
+        What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
+        """
+        pk, r, a = await self._pk(*name), recordings.c, archived.c
+        free = sa.and_(
+            a.removed_ms.is_(None),
+            sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
+            ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
         )
+        begun = sa.and_(a.removed_ms.is_not(None), a.etags == REMOVING)
         same = sa.and_(a.camera_pk == r.camera_pk, a.record_seq == r.record_seq, a.day == r.day)
         return await self._rows(
-            sa.select(recordings, a.bucket, a.version_id, a.locked_until_ms)
+            sa.select(
+                *(recordings, a.bucket, a.version_id, a.locked_until_ms),
+                *(a.removed_ms.label("begun_ms"), a.removed_reason),
+            )
             .join(archived, same)
             .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
-            .where(a.archive == archive, a.removed_ms.is_(None))
-            .where(sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms))
-            .where(~held.exists())
+            .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(BATCH)
         )

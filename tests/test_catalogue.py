@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalogue import Archived, Catalogue
+from storage.catalogue import Archived, Catalogue, recording_row
 from storage.database import CatalogueError
 from storage.index import Gap, GapCause
 from storage.view import CameraView
@@ -122,9 +122,11 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         assert await due() == [n for n in free if n != 2]
         assert len(await catalogue.holds("e")) == 8
         for n in free[:1]:
-            await catalogue.mark_removed_from_archive(
-                NAME, n, every[0].start_ms, "near", 7, "its time has come"
-            )
+            row = recording_row(every[0])
+            assert await catalogue.begin_removal(NAME, row, "near", now, "its time has come")
+            assert not await catalogue.begin_removal(NAME, row, "near", now, "again")
+            assert await due() == free[:1] + free[2:]  # until its bytes are gone
+            await catalogue.end_removal(NAME, n, every[0].start_ms, "near")
         assert await due() == [n for n in free if n not in (1, 2)]
         (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
         assert row["archives"][0]["removed_reason"] == "its time has come"

@@ -141,8 +141,7 @@ async def test_what_was_removed_is_told_with_when_and_why(
     await camera.archive(catalogue, archive)
     rows = await catalogue.recordings_of(NAME)
     for row in rows[1:3]:
-        seq, start_ms = row["record_seq"], row["start_ms"]
-        await catalogue.mark_removed_from_archive(NAME, seq, start_ms, "archive", 5, "kept 1 day")
+        assert await catalogue.begin_removal(NAME, row, "archive", 5, "kept 1 day")
     found = await ask(camera, UTC0, UTC0 + 200_000, catalogue, archive)
     (gone,) = found.removed
     assert (gone.removed_ms, gone.reason) == (5, "kept 1 day")

@@ -63,6 +63,7 @@ STATION = {
     "time_zone": "Asia/Almaty",
 }
 QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
+PLAN = {"camera": "c", "parts": [[1, 1_000]]}
 
 
 def settings(stripe: str | None = None, **more: Any) -> Copies:
@@ -108,7 +109,7 @@ async def placed(till: Till, n: int = 1, email: str | None = None) -> Order:
     }
     key = events.key_of(events.new_secret())
     assert key is not None
-    pk = await till.orders.create(key, row, [{"plan": {}, "length": 100}])
+    pk = await till.orders.create(key, row, [{"plan": PLAN, "length": 100}])
     return await till.orders.change(
         pk, events.place(till.settings, email, "http://k/copies/secret", now_ms())
     )

@@ -27,7 +27,7 @@ from copies import orders as events
 from copies.orders import owed
 from copies.settling import Till
 from copies.states import State
-from storage.catalogue import Archived, Catalogue, CatalogueError
+from storage.catalogue import Archived, Catalogue, CatalogueError, recording_row
 from storage.index import GapCause
 from storage.orders import Payment
 from storage.view import CameraView
@@ -453,8 +453,8 @@ async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
             seq = index.header.record_seq
             await catalogue.mark_archived(index, Archived("archive", "", NOW, "read back"))
             await catalogue.mark_removed(name, seq, index.start_ms, NOW)
-            at = (seq, index.start_ms, "archive", NOW)
-            await catalogue.mark_removed_from_archive(name, *at, "kept for 365 days")
+            row = recording_row(index)
+            assert await catalogue.begin_removal(name, row, "archive", NOW, "kept for 365 days")
             for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
                 path.unlink()
     await catalogue.close()
