@@ -467,7 +467,7 @@ def test_limits_of_the_spool_that_cannot_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "yaml"])
 def test_what_is_equal_is_kept_once(tmp_path: Path, kind: str) -> None:
-    stations: dict[str, str | bytes] = {
+    stations = {
         "stations_csv": "station_id,region_kk,camera_id,title_kk,url\n"
         "1,Абай,a,Урна,rtsp://h/1a\n1,Абай,b,Урна,rtsp://h/1b\n2,Абай,a,Урна,rtsp://h/2a\n",
         "stations_yaml": "stations:\n"
@@ -476,7 +476,7 @@ def test_what_is_equal_is_kept_once(tmp_path: Path, kind: str) -> None:
         "- {id: 2, region: {kk: Абай}, cameras: [{id: a, title: {kk: Урна}, url: 'rtsp://h/2a'}]}\n",
     }
     key = f"stations_{kind}"
-    one, two = read(tmp_path, **{key: stations[key]}).stations
+    one, two = read(tmp_path, None, **{key: stations[key]}).stations
     assert one.region is two.region and one.region.kk == "Абай"
     assert len({id(c.title) for s in (one, two) for c in s.cameras}) == 1
     assert one.__pydantic_fields_set__ is two.__pydantic_fields_set__
