@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -364,3 +365,10 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     assert image is not None
     found, _, _ = cv2.QRCodeDetectorAruco().detectAndDecode(image)
     assert found == "\n".join(f"{n}: {v}" for n, v in invoice.details(order, said))
+
+
+def test_what_draws_invoices_is_loaded_with_the_first() -> None:
+    """It takes 40 MB, and there are several processes."""
+    loaded = "import sys, kuager.run, streaming.app; print('fpdf' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

@@ -9,17 +9,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import fontpkg
 import segno
 from babel.numbers import format_currency, format_decimal
-from fpdf import FPDF
 
 from config.copies import Bank
 from config.money import decimals, plain
 from copies.payments import Translate
 from copies.words import in_language, moment
 from storage.orders import Order
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
 
 FONT = "PT Sans"  # has all letters of Kazakh
 LEFT, WIDTH, QR_MM, DETAILS_MM = 20, 170, 58, 85
@@ -73,6 +76,8 @@ class Invoice:
 
     def document(self, order: Order, title: str, translate: Translate) -> bytes:
         """Return the invoice as PDF."""
+        from fpdf import FPDF  # 40 MB, for those who write invoices
+
         _, price = translate, order.quote["price"]
         pdf = FPDF(format="A4")
         heading = _("Invoice %(reference)s", reference=reference(order))
