@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import fontpkg
 import segno
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import format_currency
 
 from config.copies import Bank
 from config.money import decimals, plain
 from copies.payments import Translate
-from copies.words import in_language, moment
+from copies.words import in_language, minutes, moment
 from storage.orders import Order
 
 if TYPE_CHECKING:
@@ -34,11 +34,6 @@ def money(minor: int, currency: str, language: str) -> str:
     return format_currency(
         value, currency, locale=language, currency_digits=False, format=_format(currency)
     )
-
-
-def number(value: float, language: str) -> str:
-    """Return a number with two places as people of a language write it."""
-    return format_decimal(value, format="#,##0.00", locale=language)
 
 
 def _format(currency: str) -> str:
@@ -110,7 +105,7 @@ class Invoice:
             text = _(
                 "%(camera)s: %(minutes)s min at %(price)s",
                 camera=titles[line["camera"]],
-                minutes=number(line["billed_ms"] / 60_000, order.language),
+                minutes=minutes(line["billed_ms"]),
                 price=shown(price["per_minute"]),
             )
             _row(pdf, text, shown(line["net"]), right=True)
