@@ -211,7 +211,7 @@ def _table(found: list[Order]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("ordered", "until"):
         table.add_column(column, min_width=len("2026-11-29"))
-    for column in ("price", "received", "owed back"):
+    for column in ("price", "received", "owed"):
         table.add_column(column, justify="right", overflow="fold")
     for order in found:
         back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
