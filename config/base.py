@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from config.problems import Wrong
 from config.secrets import check_url
 
 SETTINGS: set[str] = set()  # every key that can be written; filled as the models are defined
+_WRITTEN: dict[frozenset[str], set[str]] = {}
 
 
 class Model(BaseModel):
@@ -27,6 +28,14 @@ class Model(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
         SETTINGS.update(keys(cls))
+
+    @model_validator(mode="after")
+    def _slim(self) -> Self:
+        """Share the set of the keys that were written: many thousands have one of a few."""
+        written = self.__pydantic_fields_set__
+        shared = _WRITTEN.setdefault(frozenset(written), written)
+        object.__setattr__(self, "__pydantic_fields_set__", shared)
+        return self
 
 
 def keys(model: type[BaseModel]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from config.model import LANGUAGES
@@ -198,7 +199,7 @@ class _Table:
         line = 1
         try:
             for row in reader:
-                cells = [cell.strip() for cell in row]
+                cells = [intern(cell.strip()) for cell in row]  # most come many times
                 if any(cells):
                     yield line, cells
                 line = reader.line_num + 1

@@ -57,10 +57,11 @@ class Document(Protocol):
 def validate(model: type[M], document: Document, problems: list[Problem], at: Loc = ()) -> M | None:
     """Return what stands at a place as a model; None, and all that is wrong, if it is not one."""
     data = document.data
+    shared: dict[BaseModel, BaseModel] = {}  # equal parts, to be kept once
     for step in at:
         data = data[step]
     try:
-        return model.model_validate(data, by_alias=True, by_name=False)
+        return model.model_validate(data, by_alias=True, by_name=False, context=shared)
     except ValidationError as error:
         problems += (
             _problem(model, document, at, found)

@@ -141,7 +141,8 @@ def _sort_out(
     there, missing = [], list[Missing]()
     for row in rows:
         kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
-        if row["record_seq"] in in_spool or names & set(kept):
+        waiting = not row["archives"] or kept  # to leave the spool, not to be kept no longer
+        if names & set(kept) or (waiting and row["record_seq"] in in_spool):
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"

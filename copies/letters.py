@@ -16,6 +16,9 @@ import aiosmtplib
 
 from config.copies import Mail
 from copies.payments import Translate
+from copies.payments.invoice import money
+from copies.states import DOWNLOADS, State
+from copies.words import moment
 from storage.orders import Order
 
 TIMEOUT_S = 30.0
@@ -49,15 +52,29 @@ def write(
         "part": _(
             "A part of the price has been paid. The page of your order says how much is missing."
         ),
-        "paid": _("Your payment has been entered. The files can be downloaded now."),
+        "paid": _("Your payment has been entered."),
         "owed": _(
             "A payment has been entered that is not needed for your order. It will be given back."
         ),
-        "rejected": _("Your order has been rejected. The page of your order says why."),
+        "rejected": _("Your order has been rejected."),
         "returned": _("A payment has been given back."),
         "refunded": _("Your payment has been given back, and the order has ended."),
     }
     lines = [about, "", texts[letter["kind"]]]
+    until = moment(order.until_ms or 0, order.quote["station"]["time_zone"])
+    if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
+        price = money(order.total, order.currency, order.language)
+        lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))
+    elif letter["kind"] == "paid" and order.state in DOWNLOADS:
+        lines.append(
+            _(
+                "The files can be downloaded until %(when)s, as often as you like; what was "
+                "interrupted goes on.",
+                when=until,
+            )
+        )
+    elif letter["kind"] == "rejected":
+        lines.append(_("Reason: %(reason)s", reason=order.reason))
     if letter["link"]:
         lines += ["", letter["link"]]
     else:

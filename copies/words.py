@@ -32,6 +32,11 @@ def stretch(from_ms: int, to_ms: int, zone: str) -> str:
     return f"{start:%Y-%m-%d %H:%M:%S}–{day}{end:%H:%M:%S} {offset_of(end)}"
 
 
+def minutes(ms: int) -> str:
+    """Return a length of time in minutes and seconds: 59:30."""
+    return f"{ms // 60_000}:{ms // 1000 % 60:02}"
+
+
 def moment(ms: int, zone: str) -> str:
     """Return a moment in local time: 2026-11-29 14:03 UTC+5."""
     at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))

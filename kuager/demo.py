@@ -237,19 +237,26 @@ class Demo:
     def _welcome(self) -> None:
         base = f"http://127.0.0.1:{self._port}"
         first = STATIONS[0]["id"]
-        out = Console()
+        kuager = os.path.relpath(Path(sys.executable).with_name("kuager"))
+        out = Console(soft_wrap=True)  # a command that is wrapped cannot be copied
         out.print(f"\n6 of 6 cameras play.  {base}/\n", highlight=False)
         out.print(f"  a station:     {base}/stations/{first}", highlight=False)
         out.print(f"  for VLC:       {base}/live/{first}/ballot-box/index.m3u8", highlight=False)
         out.print(f"  recordings:    {self._data / 's3' / BUCKET} (through S3)", highlight=False)
         out.print(
-            f"  spoil one:     kuager demo fault {first}-ballot-box drop 10   "
-            "(all faults: kuager demo faults)",
+            f"  spoil one:     {kuager} demo fault {first}-ballot-box drop 10   "
+            f"(all faults: {kuager} demo faults)",
             highlight=False,
         )
-        out.print(f"  order a copy:  {base}/copies/new?station={first}", highlight=False)
-        confirm = f"kuager orders confirm 1 --amount … --reference x -c {self._data}/kuager.yaml"
-        out.print(f"  it was paid: {confirm}", highlight=False)
+        out.print(
+            f"  order a copy:  {base}/copies/new?station={first}   (of what is a minute old)",
+            highlight=False,
+        )
+        out.print(
+            f"  say it is paid: {kuager} orders confirm 1 --amount 100.00 --reference test-1 "
+            f"--config {self._data}/kuager.yaml   (order and amount as on the invoice)",
+            highlight=False,
+        )
         out.print("  stop:          Ctrl-C\n", highlight=False)
         sys.stdout.flush()
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -77,6 +78,7 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
             f"price {_money(order, order.total)}, received {_money(order, received(order))}",
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {_at(order.from_ms)} to {_at(order.to_ms)}",
+            f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
             *(f"failed: file {f['file_no']}: {f['failed']}" for f in files if f["failed"]),
             f"hashed: {sum(f['sha256'] is not None for f in files)} of {len(files)} files",
         ):
@@ -204,10 +206,12 @@ def _facts(order: Order) -> dict[str, Any]:
 
 
 def _table(found: list[Order]) -> Table:
-    table = Table(title="Orders", title_justify="left")
-    for column in ("no", "state", "station", "cameras", "ordered", "until"):
+    table = Table(title="Orders", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("no", "state", "station", "cameras"):
         table.add_column(column, overflow="fold")
-    for column in ("price", "received", "owed back"):
+    for column in ("ordered", "until"):
+        table.add_column(column, min_width=len("2026-11-29"))
+    for column in ("price", "received", "owed"):
         table.add_column(column, justify="right", overflow="fold")
     for order in found:
         back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
@@ -215,7 +219,7 @@ def _table(found: list[Order]) -> Table:
             str(order.number),
             order.state,
             order.station,
-            ", ".join(c["id"] for c in order.quote["cameras"]),
+            str(len(order.quote["cameras"])),
             _at(order.ordered_ms),
             _at(order.until_ms),
             _money(order, order.total),

@@ -3,7 +3,8 @@
 A recorder knows nothing of it. It reads the spool as everyone does, decodes one keyframe alone per
 camera and interval, and writes `thumb.jpg` and `picture.jpg` beside the camera's recordings. When
 a bitstream kills the decoder, the process is started again, finds in its notes which camera it
-was, and leaves that one out for a while.
+was, and leaves that one out for a while: not for long, as whoever kills the process by hand spoils
+no camera, and longer with each further death in a row.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NOTES = "pictures.notes"
 TELL_S = 2.0
 LOOK_S = 2.0  # for a spool, and while no camera is recorded
 DECODE_S = 10  # of CPU, as the machine may be busy: a decoder that takes more hangs
-LEFT_OUT_S = 600
+LEFT_OUT_S, LONGEST_S = 10, 600
 NICE = 10
 
 log = structlog.get_logger()
@@ -60,21 +61,44 @@ class Notes:
         with contextlib.suppress(ValueError):
             said = orjson.loads(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
         said = said if isinstance(said, dict) else {}
-        kept = said.get("left_out")
-        kept = kept.items() if isinstance(kept, dict) else ()
-        self.left_out = {n: u for n, u in kept if isinstance(u, int | float)}
+        self.left_out = _numbers(said.get("left_out"))
+        self._deaths = _numbers(said.get("deaths"))
         killed_by = said.get("decoding")
-        self.killed_by = killed_by if isinstance(killed_by, str) else None
+        self._killed_by = killed_by if isinstance(killed_by, str) else None
 
     def decoding(self, name: str | None) -> None:
-        """Note which camera is decoded now, and which are left out until when."""
-        data = orjson.dumps({"decoding": name, "left_out": self.left_out})
+        """Note which camera is decoded now, if any."""
+        said = {"decoding": name, "left_out": self.left_out, "deaths": self._deaths}
+        data = orjson.dumps(said)
         os.pwrite(self._fd, data, 0)
         os.ftruncate(self._fd, len(data))
+
+    def decoded(self, name: str) -> None:
+        """A camera's picture was decoded: what came before counts no longer."""
+        self._deaths.pop(name, None)
+
+    def leave_out(self, now_s: float) -> tuple[str, float] | None:
+        """Leave out the camera whose picture killed the process before this, if one did.
+
+        Returns it, and for how many seconds.
+        """
+        if (name := self._killed_by) is None:
+            return None
+        before = min(self._deaths.get(name, 0), 30)
+        self._deaths[name] = before + 1
+        pause_s = min(LEFT_OUT_S * 2**before, LONGEST_S)
+        self.left_out[name] = now_s + pause_s
+        self.decoding(None)
+        return name, pause_s
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _numbers(said: object) -> dict[str, float]:
+    kept = said.items() if isinstance(said, dict) else ()
+    return {name: number for name, number in kept if isinstance(number, int | float)}
 
 
 class Pictures:
@@ -100,7 +124,12 @@ class Pictures:
         lock = await self._alone()
         notes = Notes(self._spool / "_status" / NOTES)
         try:
-            self._leave_out(notes)
+            if left_out := notes.leave_out(time.time()):
+                log.error(
+                    "A picture ended the process that decoded it; its camera gets none for a while",
+                    camera=left_out[0],
+                    seconds=left_out[1],
+                )
             log.info("Pictures are made", every_s=self._interval_s)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._make_for_ever(notes))
@@ -119,18 +148,6 @@ class Pictures:
                     return lock
             await asyncio.sleep(LOOK_S)
 
-    def _leave_out(self, notes: Notes) -> None:
-        """Leave out, for a while, the camera whose picture killed the process before this."""
-        if (name := notes.killed_by) is None:
-            return
-        notes.left_out[name] = time.time() + LEFT_OUT_S
-        notes.decoding(None)
-        log.error(
-            "A picture ended the process that decoded it; its camera gets none for a while",
-            camera=name,
-            minutes=LEFT_OUT_S // 60,
-        )
-
     async def _make_for_ever(self, notes: Notes) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -145,7 +162,7 @@ class Pictures:
         """Return the cameras that are recorded, while the disk has room and is not slow."""
         list(self._status.refresh())
         for name, until in list(notes.left_out.items()):
-            if until < time.time() or until > time.time() + LEFT_OUT_S:
+            if until < time.time() or until > time.time() + LONGEST_S:
                 del notes.left_out[name]
         live = {n for n in self._names if self._status.states.get(n) == "recording"}
         self._cameras = {n: c for n, c in self._cameras.items() if n in live}
@@ -187,6 +204,7 @@ class Pictures:
             signal.setitimer(signal.ITIMER_PROF, DECODE_S)  # nobody handles it: it ends us
             try:
                 thumb, picture = decode(data)
+                notes.decoded(name)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 notes.decoding(None)

@@ -1,17 +1,18 @@
-"""Holds in SQL: what is kept beyond its date, and what is due to be removed because nothing is.
+"""Holds in SQL: what is kept beyond its date, and what is removed because nothing keeps it.
 
 All times are UTC milliseconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from storage.cameras import Cameras, Name
 from storage.pool import Pool
-from storage.schema import SAME_RECORDING, archived, holds, recordings
+from storage.schema import DAY_MS, REMOVING, SAME_RECORDING, archived, holds, recordings
 
 AT_ONCE = 500
 
@@ -74,24 +75,71 @@ class Holds:
     async def due(
         self, name: Name, archive: str, before_ms: int, now_ms: int
     ) -> list[dict[str, Any]]:
-        """Return what an archive has of a camera that ended before a time and no hold keeps."""
-        pk, r, a, h = await self._cameras.pk(name), recordings.c, archived.c, holds.c
-        held = (
-            sa.select(h.hold_no)
-            .where(h.election == name[0], h.released_ms.is_(None))
-            .where(sa.or_(h.station.is_(None), h.station == name[1]))
-            .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
-            .where(sa.or_(h.from_ms.is_(None), h.from_ms < r.end_ms))
-            .where(sa.or_(h.to_ms.is_(None), h.to_ms > r.start_ms))
-            .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+        """Return what an archive has of a camera that ended before a time and no hold keeps.
+
+        What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
+        """
+        pk, r, a = await self._cameras.pk(name), recordings.c, archived.c
+        free = sa.and_(
+            a.removed_ms.is_(None),
+            sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
+            ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
         )
+        begun = sa.and_(a.removed_ms.is_not(None), a.etags == REMOVING)
         return await self._pool.rows(
-            sa.select(recordings, a.bucket, a.version_id, a.locked_until_ms)
+            sa.select(
+                *(recordings, a.bucket, a.version_id, a.locked_until_ms),
+                *(a.removed_ms.label("begun_ms"), a.removed_reason),
+            )
             .join(archived, SAME_RECORDING)
             .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
-            .where(a.archive == archive, a.removed_ms.is_(None))
-            .where(sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms))
-            .where(~held.exists())
+            .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )
+
+    async def begin_removal(
+        self, name: Name, row: Mapping[str, Any], archive: str, at_ms: int, reason: str
+    ) -> bool:
+        """Note that an archive no longer has a recording, and why; its bytes may go from now on.
+
+        False where it was noted before, or a hold keeps it: whoever of a hold and this comes
+        second sees the first. `row` has `record_seq`, `start_ms` and `end_ms`.
+        """
+        held = _held(name, row["start_ms"], row["end_ms"], at_ms)
+        begun = (
+            (await self._update(name, row, archive))
+            .where(archived.c.removed_ms.is_(None), ~held.exists())
+            .values(removed_ms=at_ms, removed_reason=reason, etags=REMOVING)
+        )
+        async with self._pool.work() as connection:
+            if connection.dialect.name == "postgresql":  # waits for holds that are being written
+                await connection.exec_driver_sql("LOCK TABLE holds IN SHARE MODE")
+            return (await connection.execute(begun)).rowcount == 1
+
+    async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
+        """Note that the bytes of what was removed from an archive are gone."""
+        await self._pool.execute((await self._update(name, row, archive)).values(etags=""))
+
+    async def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+        a = archived.c
+        return sa.update(archived).where(
+            a.camera_pk == await self._cameras.pk(name),
+            a.record_seq == row["record_seq"],
+            a.day == row["start_ms"] // DAY_MS,
+            a.archive == archive,
+        )
+
+
+def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:
+    """Select the holds that keep a recording, whose start and end are numbers or columns."""
+    h = holds.c
+    return (
+        sa.select(h.hold_no)
+        .where(h.election == name[0], h.released_ms.is_(None))
+        .where(sa.or_(h.station.is_(None), h.station == name[1]))
+        .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
+        .where(sa.or_(h.from_ms.is_(None), h.from_ms < end_ms))
+        .where(sa.or_(h.to_ms.is_(None), h.to_ms > start_ms))
+        .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+    )

@@ -16,10 +16,24 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.pool import Pool
-from storage.schema import audit, holds, order_files, orders, outbox, payments
+from storage.schema import (
+    DAY_MS,
+    archived,
+    audit,
+    cameras,
+    holds,
+    order_files,
+    orders,
+    outbox,
+    payments,
+)
 
 PAGE = 100
 NUMBERING = 10  # tries: two orders that are placed at the same moment want the same number
+
+
+class FootageGone(RuntimeError):
+    """What is ordered was removed a moment ago."""
 
 
 class PaymentTaken(RuntimeError):
@@ -136,7 +150,7 @@ class Orders:
         """Do what `decide` says to an order that nobody else changes meanwhile.
 
         Returns the order after it. What `decide` raises leaves everything as it was; it may be
-        called again. Raises PaymentTaken.
+        called again. Raises PaymentTaken, and FootageGone where what it would hold was removed.
         """
         for _ in range(NUMBERING):
             try:
@@ -280,3 +294,27 @@ async def _hold(connection: AsyncConnection, order: Order, keep: bool, at_ms: in
             for camera in order.quote["cameras"]
         ]
         await connection.execute(sa.insert(holds), rows)
+        await _refuse_gone(connection, order)
+
+
+async def _refuse_gone(connection: AsyncConnection, order: Order) -> None:
+    """Raise FootageGone where a recording of an order was removed from all archives that had it.
+
+    Its holds are written already: a removal that is not seen here sees them.
+    """
+    a, c, f = archived.c, cameras.c, order_files.c
+    planned = sa.select(f.plan).where(f.order_pk == order.order_pk)
+    for plan in (await connection.execute(planned)).scalars().all():
+        days = {part[1] // DAY_MS for part in plan["parts"]}
+        numbers = {part[0] for part in plan["parts"]}
+        gone = (
+            sa.select(a.record_seq)
+            .join(cameras, c.camera_pk == a.camera_pk)
+            .where(c.election == order.election, c.station == order.station)
+            .where(c.camera == plan["camera"], a.day.between(min(days), max(days)))
+            .where(a.record_seq.between(min(numbers), max(numbers)))
+            .group_by(a.record_seq)
+            .having(sa.func.count() == sa.func.count(a.removed_ms))
+        )
+        if numbers & set((await connection.execute(gone)).scalars()):
+            raise FootageGone

@@ -1,11 +1,14 @@
 """What is told of a recording beside itself: gaps that none carries, and that it was removed.
 
 Nothing is removed from an archive before its date, nor while a hold keeps it, and never without
-a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue.
+a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue. The row
+says so first, in one transaction with a last look at the holds: who orders it sees either that it
+is gone, or keeps it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -50,32 +53,32 @@ def gap_object(name: Name, gap: Gap) -> tuple[str, bytes]:
 async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int) -> int:
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
-    Returns how many recordings. In this order: what says that it was removed, then its bytes,
-    then its description, then the row: after a crash the same is done again.
+    Returns how many recordings. In this order: the row, unless a hold was set meanwhile, then
+    what says that it was removed, its bytes, its description, and that they are gone: after a
+    crash all but the first is done again.
     """
     now_ms, removed = time.time_ns() // 1_000_000, 0
+    reason = f"kept for {keep_s // 86400} days"
     while due := await catalogue.holds.due(name, archive.name, now_ms - keep_s * 1000, now_ms):
         for row in due:
+            if row["begun_ms"] is not None:
+                at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
+            elif await catalogue.holds.begin_removal(name, row, archive.name, now_ms, reason):
+                at = {"removed_ms": now_ms, "reason": reason}
+            else:
+                continue
             seq, start_ms = row["record_seq"], row["start_ms"]
             key = "/".join((*name, recording_name(start_ms, seq)))
-            at: dict[str, Any] = {
-                "removed_ms": now_ms,
-                "reason": f"kept for {keep_s // 86400} days",
-            }
             told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
             data = orjson.dumps(
                 {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
             )
             bucket = row["bucket"]
-            try:
+            with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
                 await archive.put(key + ".removed.json", data, digest_of(data))
-            except ArchiveConflict:  # written before a crash, with the moment of that time
-                at = orjson.loads(await archive.get(key + ".removed.json", bucket=bucket))
             await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
             await archive.remove(key + ".json", bucket=bucket)
-            await catalogue.writer.mark_removed_from_archive(
-                name, seq, start_ms, archive.name, at["removed_ms"], at["reason"]
-            )
+            await catalogue.holds.end_removal(name, row, archive.name)
             removed += 1
     if removed:
         day = datetime.fromtimestamp(now_ms / 1000 - keep_s, UTC).date()

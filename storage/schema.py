@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 DAY_MS = 86_400_000
+REMOVING = "removing"  # the etags of what is noted as removed while its bytes are not yet gone
 
 
 class Digest(sa.TypeDecorator[str]):
@@ -81,7 +82,7 @@ archived = sa.Table(  # a row once an archive has a recording, verified
     sa.Column("bucket", sa.Text, nullable=False),  # empty for a directory
     sa.Column("archived_ms", sa.BigInteger, nullable=False),
     sa.Column("verified", sa.String(32), nullable=False),  # how
-    sa.Column("etags", sa.Text, nullable=False),  # of .mp4 and .json, to be compared later
+    sa.Column("etags", sa.Text, nullable=False),  # of .mp4 and .json, to be compared; REMOVING
     sa.Column("version_id", sa.Text),  # of the .mp4, where the bucket keeps versions
     sa.Column("locked_until_ms", sa.BigInteger),  # by Object Lock
     sa.Column("removed_ms", sa.BigInteger),

@@ -140,17 +140,6 @@ class Writer:
             .values(removed_ms=removed_ms)
         )
 
-    async def mark_removed_from_archive(
-        self, name: Name, record_seq: int, start_ms: int, archive: str, at_ms: int, reason: str
-    ) -> None:
-        """Note that an archive no longer has a recording, and why."""
-        where = await self._is(archived, name, record_seq, start_ms)
-        await self._pool.execute(
-            sa.update(archived)
-            .where(*where, archived.c.archive == archive, archived.c.removed_ms.is_(None))
-            .values(removed_ms=at_ms, removed_reason=reason)
-        )
-
     async def put_removed(
         self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
     ) -> None:

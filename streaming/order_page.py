@@ -12,7 +12,7 @@ from copies.payments import Online, OnPaper
 from copies.payments.invoice import money
 from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
-from copies.words import in_language, moment, stretch, title_of
+from copies.words import in_language, minutes, moment, stretch, title_of
 from storage.index import GapCause
 from storage.orders import Order
 from streaming.answers import base_url
@@ -96,8 +96,3 @@ def state_words(request: web.Request) -> dict[str, str]:
 def size(count: int) -> str:
     """Return a number of bytes for people."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def minutes(ms: int) -> str:
-    """Return a length of time in minutes and seconds: 59:30."""
-    return f"{ms // 60_000}:{ms // 1000 % 60:02}"

@@ -22,12 +22,13 @@ from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError
-from storage.orders import Order
+from storage.orders import FootageGone, Order
 from streaming.answers import base_url
 from streaming.language import language, mark, say
 from streaming.limits import Limit, client, too_many
 from streaming.views import VIEWS
 
+GONE = mark("what was quoted is there no longer: ask for a new quote")
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
@@ -170,10 +171,13 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         if not plans:
             raise Refused("nothing of this exists")
         if _etags(row["quote"]) != _etags(order.quote):
-            raise Refused("what was quoted is there no longer: ask for a new quote")
+            raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
     decide = events.place(shop.settings, email, link, now_ms())
-    return await answered(till(request).orders.change(order.order_pk, decide))
+    try:
+        return await answered(till(request).orders.change(order.order_pk, decide))
+    except FootageGone:  # since it was looked for
+        raise Refused(GONE) from None
 
 
 def _etags(quoted: dict[str, Any]) -> list[str]:

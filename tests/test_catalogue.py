@@ -12,7 +12,7 @@ from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import Gap, GapCause
 from storage.view import CameraView
-from storage.writing import Archived
+from storage.writing import Archived, recording_row
 from tests.spools import UTC0, fill
 
 pytest_plugins = ["tests.postgres"]
@@ -124,10 +124,12 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         await catalogue.holds.add("other", "another's", 1)
         assert await due() == [n for n in free if n != 2]
         assert len(await catalogue.holds.of("e")) == 8
-        for n in free[:1]:
-            await catalogue.writer.mark_removed_from_archive(
-                NAME, n, every[0].start_ms, "near", 7, "its time has come"
-            )
+        row = recording_row(every[0])
+        told = NAME, row, "near"
+        assert await catalogue.holds.begin_removal(*told, now, "its time has come")
+        assert not await catalogue.holds.begin_removal(*told, now, "again")
+        assert await due() == free[:1] + free[2:]  # until its bytes are gone
+        await catalogue.holds.end_removal(*told)
         assert await due() == [n for n in free if n not in (1, 2)]
         (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
         assert row["archives"][0]["removed_reason"] == "its time has come"

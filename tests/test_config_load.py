@@ -244,3 +244,20 @@ def test_the_reserve_of_the_spool(tmp_path: Path, written: str, bytes_of_a_terab
     assert limits.reserve.of(10**12) == bytes_of_a_terabyte
     assert limits.warn_s == (86400, 7200, 90)
     assert limits.mount == tmp_path
+
+
+@pytest.mark.parametrize("kind", ["csv", "yaml"])
+def test_what_is_equal_is_kept_once(tmp_path: Path, kind: str) -> None:
+    stations = {
+        "stations_csv": "station_id,region_kk,camera_id,title_kk,url\n"
+        "1,Абай,a,Урна,rtsp://h/1a\n1,Абай,b,Урна,rtsp://h/1b\n2,Абай,a,Урна,rtsp://h/2a\n",
+        "stations_yaml": "stations:\n"
+        "- {id: 1, region: {kk: Абай}, cameras: [{id: a, title: {kk: Урна}, url: 'rtsp://h/1a'},"
+        " {id: b, title: {kk: Урна}, url: 'rtsp://h/1b'}]}\n"
+        "- {id: 2, region: {kk: Абай}, cameras: [{id: a, title: {kk: Урна}, url: 'rtsp://h/2a'}]}\n",
+    }
+    key = f"stations_{kind}"
+    one, two = read(tmp_path, None, **{key: stations[key]}).stations
+    assert one.region is two.region and one.region.kk == "Абай"
+    assert len({id(c.title) for s in (one, two) for c in s.cameras}) == 1
+    assert one.__pydantic_fields_set__ is two.__pydantic_fields_set__

@@ -141,8 +141,7 @@ async def test_what_was_removed_is_told_with_when_and_why(
     await camera.archive(catalogue, archive)
     rows = await catalogue.recordings_of(NAME)
     for row in rows[1:3]:
-        at = row["record_seq"], row["start_ms"], "archive", 5
-        await catalogue.writer.mark_removed_from_archive(NAME, *at, "kept 1 day")
+        assert await catalogue.holds.begin_removal(NAME, row, "archive", 5, "kept 1 day")
     found = await ask(camera, UTC0, UTC0 + 200_000, catalogue, archive)
     (gone,) = found.removed
     assert (gone.removed_ms, gone.reason) == (5, "kept 1 day")

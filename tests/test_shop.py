@@ -32,7 +32,7 @@ from storage.database import CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
 from storage.view import CameraView
-from storage.writing import Archived
+from storage.writing import Archived, recording_row
 from streaming import copies_api
 from streaming.app import create_app, make_runner
 from streaming.language import translate
@@ -455,8 +455,8 @@ async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
             seq = index.header.record_seq
             await catalogue.writer.mark_archived(index, Archived("archive", "", NOW, "read back"))
             await catalogue.writer.mark_removed(name, seq, index.start_ms, NOW)
-            at = (seq, index.start_ms, "archive", NOW)
-            await catalogue.writer.mark_removed_from_archive(name, *at, "kept for 365 days")
+            gone = (name, recording_row(index), "archive", NOW, "kept for 365 days")
+            assert await catalogue.holds.begin_removal(*gone)
             for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
                 path.unlink()
     await catalogue.close()

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import fontpkg
 import segno
 from babel.numbers import format_currency
-from fpdf import FPDF
 
 from config.copies import Bank
 from config.money import decimals, plain
 from copies.payments import Translate
-from copies.words import in_language, moment
+from copies.words import in_language, minutes, moment
 from storage.orders import Order
 
+if TYPE_CHECKING:
+    from fpdf import FPDF
+
 FONT = "PT Sans"  # has all letters of Kazakh
-LEFT, WIDTH, QR_MM = 20, 170, 45
+LEFT, WIDTH, QR_MM, DETAILS_MM = 20, 170, 58, 85
 
 
 def money(minor: int, currency: str, language: str) -> str:
@@ -51,7 +55,7 @@ class Invoice:
         self.bank, self.currency = bank, currency
 
     def details(self, order: Order, translate: Translate) -> list[tuple[str, str]]:
-        """Return what a payer writes: names and values."""
+        """Return what a payer writes: names and values, the amount as a bank's form takes it."""
         _, bank = translate, self.bank
         return [
             (_("Beneficiary"), bank.beneficiary),
@@ -67,21 +71,27 @@ class Invoice:
 
     def document(self, order: Order, title: str, translate: Translate) -> bytes:
         """Return the invoice as PDF."""
+        from fpdf import FPDF  # 40 MB, for those who write invoices
+
         _, price = translate, order.quote["price"]
         pdf = FPDF(format="A4")
-        pdf.set_title(f"{_('Invoice')} {reference(order)}")
+        heading = _("Invoice %(reference)s", reference=reference(order))
+        pdf.set_title(heading)
         pdf.set_creation_date(datetime.fromtimestamp((order.ordered_ms or 0) / 1000, UTC))
         for style, weight in (("", 400), ("B", 700)):
             pdf.add_font(FONT, style, fontpkg.path(FONT, weight=weight))
         pdf.set_margins(LEFT, LEFT)
         pdf.add_page()
         pdf.set_font(FONT, "B", 20)
-        pdf.cell(WIDTH, 12, f"{_('Invoice')} {reference(order)}", new_x="LMARGIN", new_y="NEXT")
+        pdf.cell(WIDTH, 12, heading, new_x="LMARGIN", new_y="NEXT")
         pdf.set_font(FONT, "", 11)
-        pdf.multi_cell(WIDTH, 6, title, new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(WIDTH, 6, title, align="L", new_x="LMARGIN", new_y="NEXT")
+        pdf.ln(4)
         zone = order.quote["station"]["time_zone"]
-        for name, ms in ((_("Date"), order.ordered_ms), (_("To be paid until"), order.until_ms)):
-            _row(pdf, name, moment(ms or 0, zone))
+        until = moment(order.until_ms or 0, zone)
+        details_width = WIDTH - QR_MM - 8
+        _row(pdf, _("Date"), moment(order.ordered_ms or 0, zone), width=details_width)
+        _row(pdf, _("To be paid until"), until, width=details_width, bold=True)
         pdf.ln(6)
 
         def shown(minor: int) -> str:
@@ -92,11 +102,10 @@ class Invoice:
             for camera in order.quote["cameras"]
         }
         for line in price["lines"]:
-            minutes = line["billed_ms"] / 60_000
             text = _(
                 "%(camera)s: %(minutes)s min at %(price)s",
                 camera=titles[line["camera"]],
-                minutes=f"{minutes:.2f}",
+                minutes=minutes(line["billed_ms"]),
                 price=shown(price["per_minute"]),
             )
             _row(pdf, text, shown(line["net"]), right=True)
@@ -105,29 +114,46 @@ class Invoice:
         if price["tax_basis"]:
             tax = f"{price['tax_basis'] / 100:g} %"
             _row(pdf, _("Tax, %(rate)s", rate=tax), shown(price["tax"]), right=True)
-        pdf.set_font(FONT, "B", 12)
-        _row(pdf, _("To be paid"), shown(order.total), right=True)
+        _row(pdf, _("To be paid"), shown(order.total), right=True, bold=True)
         pdf.ln(8)
-        pdf.set_font(FONT, "", 11)
+        if pdf.will_page_break(DETAILS_MM):  # what is paid by stays on one page
+            pdf.add_page()
         details = self.details(order, translate)
         top = pdf.get_y()
         for name, value in details:
-            _row(pdf, name, value, width=WIDTH - QR_MM - 5)
-        code = segno.make("\n".join(f"{n}: {v}" for n, v in details), error="m", micro=False)
+            said = shown(order.total) if name == _("Amount") else value
+            _row(pdf, name, said, width=details_width, bold=value == reference(order))
+        code = segno.make("\n".join(f"{n}: {v}" for n, v in details), error="l", micro=False)
         _draw(pdf, [list(row) for row in code.matrix], LEFT + WIDTH - QR_MM, top, QR_MM)
         pdf.set_y(max(pdf.get_y(), top + QR_MM) + 8)
-        pdf.multi_cell(
-            WIDTH,
-            6,
+        for text in (
             _(
                 "Write the payment reference exactly as it stands: by it your payment is found. "
                 "Your files can be downloaded once the payment is entered."
             ),
-        )
+            _("A bank transfer takes some working days. Pay only once."),
+            _(
+                "What does not come until %(when)s is too late: the order ends, and the payment is "
+                "given back.",
+                when=until,
+            ),
+            _("Your files are on the page of your order. Its link, the only key, is not on here."),
+        ):
+            pdf.multi_cell(WIDTH, 6, text, align="L", new_x="LMARGIN", new_y="NEXT")
+            pdf.ln(2)
         return bytes(pdf.output())
 
 
-def _row(pdf: FPDF, name: str, value: str, *, width: float = WIDTH, right: bool = False) -> None:
+def _row(
+    pdf: FPDF,
+    name: str,
+    value: str,
+    *,
+    width: float = WIDTH,
+    right: bool = False,
+    bold: bool = False,
+) -> None:
+    pdf.set_font(FONT, "B" if bold else "", 11)
     split = width * (0.7 if right else 0.42)
     top = pdf.get_y()
     pdf.multi_cell(split, 6, name, align="L", new_x="LMARGIN", new_y="NEXT")
@@ -137,13 +163,18 @@ def _row(pdf: FPDF, name: str, value: str, *, width: float = WIDTH, right: bool 
         width - split, 6, value, align="R" if right else "L", new_x="LMARGIN", new_y="NEXT"
     )
     pdf.set_y(max(below, pdf.get_y()))
+    pdf.set_font(FONT, "", 11)
 
 
 def _draw(pdf: FPDF, matrix: list[list[int]], x: float, y: float, size: float) -> None:
-    """Draw a QR as squares: sharp at every size."""
+    """Draw a QR as bars a little too large: sharp at every size, and no seams between them."""
     pdf.set_fill_color(0, 0, 0)
     side = size / len(matrix)
     for n, row in enumerate(matrix):
-        for m, dark in enumerate(row):
+        m = 0
+        for dark, run in groupby(row):
+            length = len(list(run))
             if dark:
-                pdf.rect(x + m * side, y + n * side, side, side, "F")
+                more = side / 20
+                pdf.rect(x + m * side, y + n * side, length * side + more, side + more, "F")
+            m += length
