@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from copies.mp4 import rebase
 from recorder.ffmpeg import find_ffmpeg
 from storage.fmp4 import boxes
 from storage.index import ClockState, GapCause, Segment, Track
@@ -94,6 +95,15 @@ class LiveCamera:
         ):
             self.append()
         self._say("recording" if self._run else "backoff")
+
+    def leave_out(self, n: int, ms: int) -> None:
+        """Have the pictures from the run's segment `n` on come later than they are listed."""
+
+        def later(segment: bytes) -> bytes:
+            moof = rebase(segment, {1: -90 * ms})
+            return moof + segment[len(moof) :]
+
+        self._segments = (*self._segments[:n], *map(later, self._segments[n:]))
 
     def end(self, cause: GapCause) -> None:
         """End the run with a gap."""

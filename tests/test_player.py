@@ -146,6 +146,32 @@ async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromiu
 
 
 @pytest.mark.browser
+async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: str) -> None:
+    with live_camera(tmp_path / "spool", "c") as c:
+        c.leave_out(16, 300)
+        begun = time.time() - 10
+        async with (
+            site(tmp_path, [c]) as at,
+            opened(chromium, f"{at.base}/stations/s") as (page, errors),
+        ):
+            await plays(page, "c", 25, "c does not begin")
+            await eventually(lambda: over(page, begun + 18), 25, "it stands at the hole")
+            assert await page.evaluate("document.querySelector('video').buffered.length") == 2
+            for _ in range(40):  # into the hole itself, and in front of it
+                await page.keyboard.press("ArrowLeft")
+                if await page.evaluate("document.querySelector('video').currentTime") < 16:
+                    break
+                await asyncio.sleep(0.3)
+            await eventually(lambda: over(page, begun + 20), 25, "it stands at the hole, back")
+            assert errors == []
+
+
+async def over(page: Page, moment_s: float) -> bool:
+    """Say whether a moment is past."""
+    return time.time() - await shown_s(page) > moment_s
+
+
+@pytest.mark.browser
 async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c", "h265") as c:
         async with (

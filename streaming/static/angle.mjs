@@ -5,6 +5,7 @@ import { Listing, loaderFor } from "./playlist.mjs";
 export const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
 const CLOSE_S = 0.012;
 const MOST = 0.1; // of the rate, to run there
+const HOLE_S = 0.5; // what is shorter, as where a microphone left out a moment, is jumped over
 const NEEDED_S = 0.15; // in the buffer before it plays, at normal speed
 const BUFFER_S = 20;
 const START_MS = 2400; // behind the newest segment's end, to begin with in live
@@ -125,8 +126,9 @@ export class Angle {
   }
 
   // Brings the video to a position; false while there is nothing to show there.
-  steer(position, moving, rate) {
+  steer(wanted, moving, rate) {
     const { video } = this;
+    const position = this.over(wanted);
     const needed = moving ? NEEDED_S * rate : 0.02;
     const error = position - video.currentTime;
     if (this.buffered(position) < needed) {
@@ -145,8 +147,8 @@ export class Angle {
       this.jump(position + (video.paused ? 0 : 0.1 * rate));
     } else {
       const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 1.2 / rate));
-      const wanted = rate * (1 + Math.round(slew * 200) / 200);
-      if (video.playbackRate !== wanted) video.playbackRate = wanted;
+      const speed = rate * (1 + Math.round(slew * 200) / 200);
+      if (video.playbackRate !== speed) video.playbackRate = speed;
     }
     this.go();
     return video.readyState >= 2;
@@ -161,6 +163,16 @@ export class Angle {
 
   stand() {
     if (!this.video.paused) this.video.pause();
+  }
+
+  // Returns a position, or where it goes on after a hole: what it lacks does not come.
+  over(position) {
+    const { buffered } = this.video;
+    for (let n = 1; n < buffered.length; n += 1) {
+      const [from, to] = [buffered.end(n - 1), buffered.start(n)];
+      if (position >= from - 0.02 && position < to && to - from < HOLE_S) return to + 0.01;
+    }
+    return position;
   }
 
   // Returns how many seconds are buffered from a position on.
