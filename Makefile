@@ -36,7 +36,7 @@ demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080
 	@exec $(PY) -m kuager demo
 
 test: setup ## all tests (about 8 minutes)
-	@$(PY) -m pytest -q -n 4 --dist loadgroup
+	@$(PY) -m pytest -q -n 4
 
 check: setup ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"

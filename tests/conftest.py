@@ -7,51 +7,60 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
 
 CI = os.environ.get("KUAGER_CI") == "1"
 
 
-# What runs side by side, each lane one test after another: five minutes of drift, tests that look
-# at times with several cameras, what is kept, and all others.
+# Tests that look at times, with cameras and browsers, are in lanes: of each lane one test after
+# another. All others are spread over what is left, and leave the cores to the lanes.
 LANES = {
-    "test_archive": "kept",
-    "test_bad_bucket": "kept",
-    "test_crashes": "kept",
-    "test_copy_bytes": "cameras",
-    "test_disk": "cameras",
-    "test_drift": "drift",
-    "test_fsck": "kept",
-    "test_foreign_cameras": "cameras",
-    "test_postgres_faults": "kept",
-    "test_native": "cameras",
-    "test_ordering": "cameras",
-    "test_player": "cameras",
-    "test_recording": "cameras",
-    "test_simulator": "cameras",
-    "test_simulator_faults": "cameras",
-    "test_site": "cameras",
-    "test_sync": "cameras",
-    "test_system": "cameras",
-    "test_uploader": "kept",
+    "test_copy_bytes": "recorder",
+    "test_disk": "recorder",
+    "test_drift": "drift",  # five minutes that mostly wait
+    "test_foreign_cameras": "browser",
+    "test_native": "browser",
+    "test_ordering": "browser",
+    "test_player": "browser",
+    "test_recording": "recorder",
+    "test_simulator": "recorder",
+    "test_simulator_faults": "recorder",
+    "test_site": "browser",
+    "test_sync": "browser",
+    "test_system": "browser",
 }
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave the cores to those that look at times, where lanes run side by side."""
-    lane = LANES.get(item.path.stem, "others")
-    if "PYTEST_XDIST_WORKER" in os.environ and lane in ("kept", "others") and os.nice(0) == 0:
+    """Leave the cores to those that look at times, where tests run side by side."""
+    niced = item.path.stem not in LANES
+    if "PYTEST_XDIST_WORKER" in os.environ and niced and os.nice(0) == 0:
         os.nice(10)
 
 
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests by lane, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return LANES.get(Path(nodeid.partition("::")[0]).stem, nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """Have pytest-xdist keep to the lanes (its own --dist loadgroup finds no group in pytest 9)."""
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put every test into its lane (pytest-xdist, --dist loadgroup)."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(LANES.get(item.path.stem, "others")))
+    """Begin with the lanes, the longest test first."""
+    first = ["drift", "browser", "recorder"]
+    items.sort(key=lambda item: [*first, None].index(LANES.get(item.path.stem)))
 
 
 @pytest.fixture(scope="session")
