@@ -128,7 +128,7 @@ export class Angle {
   // Brings the video to a position; false while there is nothing to show there.
   steer(wanted, moving, rate) {
     const { video } = this;
-    const position = this.over(wanted);
+    const position = this.afterHole(wanted);
     const needed = moving ? NEEDED_S * rate : 0.02;
     const error = position - video.currentTime;
     if (this.buffered(position) < needed) {
@@ -166,7 +166,7 @@ export class Angle {
   }
 
   // Returns a position, or where it goes on after a hole: what it lacks does not come.
-  over(position) {
+  afterHole(position) {
     const { buffered } = this.video;
     for (let n = 1; n < buffered.length; n += 1) {
       const [from, to] = [buffered.end(n - 1), buffered.start(n)];
