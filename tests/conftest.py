@@ -19,21 +19,22 @@ CI = os.environ.get("KUAGER_CI") == "1"
 
 
 # Tests that look at times, with cameras and browsers, are in lanes: of each lane one test after
-# another. All others are spread over what is left, and leave the cores to the lanes.
+# another, in this order, and what is hurt most by others when the other lanes have ended. All other
+# tests are spread over what is left, and leave the cores to the lanes.
 LANES = {
-    "test_copy_bytes": "recorder",
-    "test_disk": "recorder",
     "test_drift": "drift",  # five minutes that mostly wait
-    "test_foreign_cameras": "browser",
-    "test_native": "browser",
-    "test_ordering": "browser",
-    "test_player": "browser",
-    "test_recording": "recorder",
-    "test_simulator": "recorder",
-    "test_simulator_faults": "recorder",
-    "test_site": "browser",
-    "test_sync": "browser",
-    "test_system": "browser",
+    "test_foreign_cameras": "cameras",
+    "test_native": "cameras",
+    "test_system": "cameras",
+    "test_sync": "cameras",
+    "test_simulator_faults": "cameras",
+    "test_recording": "cameras",
+    "test_player": "pages",
+    "test_site": "pages",
+    "test_ordering": "pages",
+    "test_copy_bytes": "pages",
+    "test_disk": "pages",
+    "test_simulator": "pages",
 }
 
 
@@ -58,9 +59,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the lanes, the longest test first."""
-    first = ["drift", "browser", "recorder"]
-    items.sort(key=lambda item: [*first, None].index(LANES.get(item.path.stem)))
+    """Begin with the lanes."""
+    order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
+    items.sort(key=lambda item: order.index(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import resource
 import time
 from pathlib import Path
@@ -106,7 +107,10 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
         assert len({r.index.header.run_no for r in found}) == 1
         durations_s = [s.duration_90k / 90_000 for r in found for s in r.index.segments]
         target_s = found[0].index.header.target_duration_s  # 2, or two intervals
-        assert all(1.5 < d < target_s + 0.5 for d in durations_s[:-1]), (name, durations_s)
+        assert max(durations_s) < target_s + 0.5, (name, durations_s)
+        # only what follows one that was cut for its length, as no keyframe came, may be short
+        after = itertools.pairwise([2.0, *durations_s[:-1]])
+        assert all(d > 1.5 or before > target_s + 0.3 for before, d in after), (name, durations_s)
     clocks = {
         name: [
             s.camera_ms - s.arrival_ms if s.camera_ms else None
