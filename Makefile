@@ -35,7 +35,7 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
 
-test: setup ## all tests (about 8 minutes)
+test: setup ## all tests (about 11 minutes on 2 cores)
 	@$(PY) -m pytest -q -n 4
 
 check: setup ## style, types, walls between the packages, docs
