@@ -5,107 +5,124 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 HLS := streaming/node_modules/.stamp
+AXE := streaming/node_modules/.tools
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup demo test check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.stamp $(HLS) ## environment, locked dependencies, hls.js
+setup: $(VENV)/.stamp $(HLS) ## what Kuager needs: environment, locked dependencies, hls.js
 
-$(VENV)/.stamp: deploy/requirements.txt deploy/requirements-dev.txt
+# what tests and `make check` need besides
+tools: setup $(VENV)/.tools $(AXE)
+
+$(VENV)/.stamp: deploy/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or later is needed, and $(PYTHON) is not: apt-get install python3, or make PYTHON=python3.12 ..."; exit 2; }
-	@echo "[1/2] Python environment in $(VENV) (about a minute the first time) ..."
+	@echo "Python environment in $(VENV) (about a minute the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
-	@$(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes -r deploy/requirements-dev.txt
+	@$(PIP) -r deploy/requirements.txt
 	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
 	@printf '#!%s\nfrom kuager.cli import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
 	@touch $@
 
-$(HLS): streaming/package-lock.json $(VENV)/.stamp
-	@echo "[2/2] hls.js for the pages ..."
-	@if command -v npm >/dev/null; then cd streaming && npm ci --no-audit --no-fund --loglevel=error; \
-	 else cd streaming && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/npm ci --no-audit --no-fund --loglevel=error; fi
+$(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
+	@echo "Tools for tests (about a minute the first time) ..."
+	@$(PIP) -r deploy/requirements-dev.txt
 	@touch $@
+
+$(HLS): streaming/package-lock.json $(VENV)/.stamp
+	@echo "hls.js for the pages ..."
+	@deploy/fetch-pages.sh --omit=dev
+	@touch $@
+
+$(AXE): $(HLS) $(VENV)/.tools
+	@deploy/fetch-pages.sh
+	@touch $(HLS) $@
 
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
 
-test: setup ## all tests (about 11 minutes on 2 cores)
-	@$(PY) -m pytest -q -n 4
+test: tools ## all tests (ARGS: more arguments for pytest)
+	@$(PY) -m pytest -q -n 4 $(ARGS)
 
-check: setup ## style, types, walls between the packages, docs
+test-fast: tools ## tests without browser, cameras and waiting
+	@$(PY) -m pytest -q -n 4 -m "not slow" $(ARGS)
+
+check: tools ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(PY) -m pytest -q tests/test_docs.py
 
-bench-time: setup ## 30 minutes at +200 ppm: drift of placed against burned-in time
+bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30
 
-time-table: setup ## the table of docs/time.md
+time-table: tools ## the table of docs/time.md
 	@$(PY) -m benchmarks.bench_time --table
 
-fault-table: setup ## what operators see of each fault of a camera: the table of docs/operations.md
+fault-table: tools ## what operators see of each fault of a camera: the table of docs/operations.md
 	@$(PY) -m tests.faults
 
-crash-table: setup ## crashes at every step of the order of truth: the table of docs/crashes.md
+crash-table: tools ## crashes at every step of the order of truth: the table of docs/crashes.md
 	@$(PY) -m tests.crash_table 2>/dev/null | grep "^|"
 
-chaos: setup ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
+chaos: tools ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
 
-disk-table: setup ## what operators see of each fault of the spool's disk: a table of docs/operations.md
+disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.disks
 
-bucket-away: setup ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
+bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m tests.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
-bench-record: setup ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
+bench-record: tools ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record
 
-bench-pictures: setup ## 30 cameras: CPU of their pictures against that of recording them
+bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures
 
-bench-site: setup ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
+bench-site: tools ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
 	@$(PY) -m benchmarks.bench_site
 
-bench-catalogue: setup ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
+bench-catalogue: tools ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
 	@$(PY) -m benchmarks.bench_catalogue --rows $(or $(ROWS),38000000) $(if $(DIR),--data $(DIR))
 	@$(PY) -m benchmarks.bench_catalogue --rows 1000000 --sqlite
 
-bench-fsck: setup ## kuager fsck on an archive of 100,000 recordings
+bench-fsck: tools ## kuager fsck on an archive of 100,000 recordings
 	@$(PY) -m benchmarks.bench_fsck
 
-postgres-away: setup ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
+postgres-away: tools ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
 	@$(PY) -m tests.test_postgres_faults $(or $(MINUTES),5)
 
-bench-copy: setup ## an hour as a copy, from directory and bucket, against ffmpeg's concat (12 GB of disk)
+bench-copy: tools ## an hour as a copy, from directory and bucket, against ffmpeg's concat (12 GB of disk)
 	@$(PY) -m benchmarks.bench_copy
 
-player-table: setup ## what players make of a copy: a table of docs/copies.md (needs the players)
+player-table: tools ## what players make of a copy: a table of docs/copies.md (needs the players)
 	@$(PY) -m benchmarks.player_table --write
 
-native: setup ## what WebKitGTK makes of the station's page without Media Source Extensions: a table of docs/site.md
+native: tools ## what WebKitGTK makes of the station's page without Media Source Extensions: a table of docs/site.md
 	@$(PY) -m tests.webkit_table 2>/dev/null | grep "^|"
 
-bench-upload: setup ## throughput and CPU of taking recordings to a bucket, against rclone and aws
+bench-upload: tools ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload
 
-walk: setup ## the demo used at three widths, by keyboard, without JavaScript (SHOTS=folder)
+walk: tools ## the demo used at three widths, by keyboard, without JavaScript (SHOTS=folder)
 	@$(PY) -m tests.walk $(if $(SHOTS),--shots $(SHOTS))
 
-bench-player: setup ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
+bench-player: tools ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'
 
-screenshot: setup ## make docs/screenshot.png from a running demo (needs Chromium)
+screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
 
-messages: setup ## bring streaming/locales/*.po up to date with the sentences in code and templates
+messages: tools ## bring streaming/locales/*.po up to date with the sentences in code and templates
 	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
 	  -k plural:2,3 -k Refused --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
 	  -o locales/messages.pot . ../copies
@@ -113,9 +130,10 @@ messages: setup ## bring streaming/locales/*.po up to date with the sentences in
 	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
 	@rm streaming/locales/messages.pot
 
-lock: setup ## write the lock files anew
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/requirements.txt
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
+lock: tools ## write the lock files anew
+	@$(LOCK) pyproject.toml -o deploy/requirements.txt
+	@$(LOCK) pyproject.toml --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
+	@$(LOCK) --group pages -o deploy/requirements-pages.txt
 	@cd streaming && npm install --package-lock-only --no-audit --no-fund
 
 clean: ## remove what the targets made, not the demo's data

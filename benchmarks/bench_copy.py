@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import ffmpeg
 import orjson
 from aiohttp import web
 
@@ -54,21 +55,28 @@ CLIP_S, SEGMENT_S, FPS = 20, 2, 25
 PREFIX = "some/prefix"  # of tests.s3.settings
 
 
-def clip(ffmpeg: str) -> tuple[bytes, list[tuple[Sample, ...]], list[bytes]]:
+def clip(program: str) -> tuple[bytes, list[tuple[Sample, ...]], list[bytes]]:
     """Encode a clip; return its init and, by segment, samples and bytes."""
-    made = subprocess.run(
-        [
-            *(ffmpeg, "-v", "error", "-f", "lavfi"),
-            *("-i", f"testsrc2=size=1920x1080:rate={FPS}:duration={CLIP_S}"),
-            *("-c:v", "libx264", "-preset", "ultrafast", "-b:v", "2M", "-minrate", "2M"),
-            *("-maxrate", "2M", "-bufsize", "1M", "-x264-params", "nal-hrd=cbr", "-bf", "0"),
-            *("-pix_fmt", "yuv420p", "-g", str(FPS * SEGMENT_S), "-sc_threshold", "0"),
-            *("-video_track_timescale", "90000", "-f", "mp4", "-movflags"),
-            *("empty_moov+default_base_moof+frag_keyframe+skip_trailer", "pipe:1"),
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-    ).stdout
+    command = (
+        ffmpeg.input(f"testsrc2=size=1920x1080:rate={FPS}:duration={CLIP_S}", f="lavfi")
+        .output(
+            "pipe:1",
+            **{"c:v": "libx264", "b:v": "2M", "x264-params": "nal-hrd=cbr"},
+            preset="ultrafast",
+            minrate="2M",
+            maxrate="2M",
+            bufsize="1M",
+            bf=0,
+            pix_fmt="yuv420p",
+            g=FPS * SEGMENT_S,
+            sc_threshold=0,
+            video_track_timescale=90_000,
+            f="mp4",
+            movflags="empty_moov+default_base_moof+frag_keyframe+skip_trailer",
+        )
+        .compile(cmd=[program, "-v", "error"])
+    )
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     init, rows, parts = b"", list[tuple[Sample, ...]](), list[bytes]()
     for box in boxes(made, 0, len(made)):
         if box.type == b"moov":
@@ -81,10 +89,10 @@ def clip(ffmpeg: str) -> tuple[bytes, list[tuple[Sample, ...]], list[bytes]]:
     return init, rows, parts
 
 
-def record(root: Path, hours: float, ffmpeg: str) -> None:
+def record(root: Path, hours: float, program: str) -> None:
     """Write a run of so many hours into a spool."""
     claim(root)
-    init, rows, parts = clip(ffmpeg)
+    init, rows, parts = clip(program)
     spool = CameraSpool(root, *NAME, Numbers())
     run = Run(UTC0, init, (Track(1, "video", "h264", 90_000, 1920, 1080),), SEGMENT_S)
     for n in range(round(hours * 3600 / SEGMENT_S)):
@@ -243,13 +251,15 @@ def download(server: Server, n: int, head: int) -> Cost:
     return Cost(first, media, total, after - before, peak)
 
 
-def by_ffmpeg(ffmpeg: str, inputs: list[str], folder: Path) -> Cost:
+def by_ffmpeg(program: str, inputs: list[str], folder: Path) -> Cost:
     """Make the same with ffmpeg, into a pipe that somebody reads and counts."""
     listing = folder / "list.txt"
     listing.write_text("ffconcat version 1.0\n" + "".join(f"file '{i}'\n" for i in inputs))
-    command = [ffmpeg, "-v", "error", "-y", "-safe", "0", "-protocol_whitelist"]
-    command += ["file,http,tcp,pipe", "-f", "concat", "-i", str(listing), "-c", "copy"]
-    command += ["-movflags", "frag_keyframe+empty_moov+default_base_moof", "-f", "mp4", "pipe:1"]
+    command = (
+        ffmpeg.input(str(listing), f="concat", safe=0, protocol_whitelist="file,http,tcp,pipe")
+        .output("pipe:1", c="copy", f="mp4", movflags="frag_keyframe+empty_moov+default_base_moof")
+        .compile(cmd=[program, "-v", "error", "-y"])
+    )
     begun, first, got = time.monotonic(), 0.0, 0
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -302,11 +312,11 @@ def many(server: Server, n: int, length: int, sha256: str, clients: int) -> None
 
 def compare(rounds: int, hours: int, clients: int) -> None:
     """Make footage, measure, and print."""
-    ffmpeg = find_ffmpeg(None)
+    program = find_ffmpeg(None)
     with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
         folder = Path(text)
         print(f"Making {hours} h of footage ...", flush=True)
-        record(folder / "spool", hours, ffmpeg)
+        record(folder / "spool", hours, program)
         directory, bucket = folder / "archive", folder / "s3" / BUCKET / PREFIX
         keys = lay_out(folder / "spool", directory)
         shutil.copytree(directory, bucket, copy_function=os.link)
@@ -337,7 +347,7 @@ def compare(rounds: int, hours: int, clients: int) -> None:
                 ("directory", str(directory), files),
                 ("bucket", str(port), signed),
             ):
-                measure(where, place, inputs, plans, ffmpeg, folder, rounds, found[1].head_length)
+                measure(where, place, inputs, plans, program, folder, rounds, found[1].head_length)
             print()
             for where, place in (("directory", str(directory)), ("bucket", str(port))):
                 for n, m in enumerate(minutes):
@@ -362,7 +372,7 @@ def measure(
     place: str,
     inputs: list[str],
     plans: Path,
-    ffmpeg: str,
+    program: str,
     folder: Path,
     rounds: int,
     head: int,
@@ -374,7 +384,7 @@ def measure(
             ours.append(download(server, 1, head))
             server.get("/digest/1")
             known.append(download(server, 1, head))
-        theirs.append(by_ffmpeg(ffmpeg, inputs, folder))
+        theirs.append(by_ffmpeg(program, inputs, folder))
     peer = middle(theirs)
     for name, cost in (
         ("Kuager", middle(ours)),

@@ -21,6 +21,8 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import ffmpeg
+
 from recorder.ffmpeg import find_ffmpeg
 from storage.index import parse_index
 from tests.s3 import free_port
@@ -125,7 +127,7 @@ def simulated(folder: Path, names: list[str]) -> str:
 
 async def run(cameras: int, seconds: float) -> None:
     """Serve the cameras and measure each recorder in turn."""
-    ffmpeg = find_ffmpeg(None)
+    program = find_ffmpeg(None)
     names, peers_s = [f"cam{n}" for n in range(cameras)], min(seconds, 120.0)
     with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
         folder, port = Path(text), free_port()
@@ -143,13 +145,14 @@ async def run(cameras: int, seconds: float) -> None:
                 roots = []
                 for name in names:
                     url = f"rtsp://127.0.0.1:{port}/{name}"
-                    child = await stack.enter_async_context(
-                        process(
-                            *(ffmpeg, "-nostdin", "-v", "error", "-rtsp_transport", "tcp"),
-                            *("-i", url, "-c", "copy", "-f", "segment", "-segment_time", "60"),
-                            str(folder / f"{name}-%d.mp4"),
+                    copy = (
+                        ffmpeg.input(url, rtsp_transport="tcp")
+                        .output(
+                            str(folder / f"{name}-%d.mp4"), c="copy", f="segment", segment_time=60
                         )
+                        .compile(cmd=[program, "-nostdin", "-v", "error"])
                     )
+                    child = await stack.enter_async_context(process(*copy))
                     roots.append(child.pid)
                 floor = await measure("ffmpeg -c copy -f segment", roots, cameras, 10, peers_s)
             if mediamtx := os.environ.get("MEDIAMTX"):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import ffmpeg
 from aiohttp import web
 from playwright.async_api import async_playwright
 
@@ -137,13 +138,13 @@ def ffprobe(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
     return found(r"([\d.]+)", run([*command, str(copy.path)])), None
 
 
-def ffmpeg(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
+def ffplay(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
     said = run(["ffplay", "-hide_banner", "-autoexit", "-t", "1", str(copy.path)])
     shown = []
     for n, point in enumerate(POINTS):
         out = folder / f"ffmpeg{n}.png"
-        at = ["-v", "error", "-y", "-ss", str(point * copy.seconds), "-i", str(copy.path)]
-        run(["ffmpeg", *at, "-frames:v", "1", str(out)])
+        still = ffmpeg.input(str(copy.path), ss=point * copy.seconds)
+        run(still.output(str(out), **{"frames:v": 1}).compile(cmd=["ffmpeg", "-v", "error", "-y"]))
         shown.append(burned(out))
     return found(r"Duration: ([\d:.]+)", said), shown
 
@@ -286,7 +287,7 @@ PLAYERS: dict[str, tuple[str, Player]] = {
     "Chromium": ("chromium", chromium),
     "VLC": ("cvlc", vlc),
     "mpv": ("mpv", mpv),
-    "ffplay, ffmpeg": ("ffplay", ffmpeg),
+    "ffplay, ffmpeg": ("ffplay", ffplay),
     "ffprobe": ("ffprobe", ffprobe),
     "GStreamer": ("gst-discoverer-1.0", gstreamer),
 }

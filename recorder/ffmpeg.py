@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import ffmpeg
+
 from config.secrets import redact_text
 from recorder.demux import Demuxer
 from recorder.rtsp import Description
@@ -115,33 +117,40 @@ class FfmpegSource:
 
     def arguments(self) -> list[str]:
         """Return the argument list of the child; it holds no secret."""
-        out = [self._program, "-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin"]
-        out += [
-            "-safe",
-            "0",
-            "-protocol_whitelist",
-            "file,rtsp,rtsps,rtp,tcp,udp,tls,crypto,pipe,fd",
-        ]
-        out += ["-analyzeduration", "500000", "-fpsprobesize", "0"]
-        out += ["-f", "concat", "-i", "pipe:0", "-map", "0:v:0"]
+        camera = ffmpeg.input(
+            "pipe:0",
+            f="concat",
+            safe=0,
+            protocol_whitelist="file,rtsp,rtsps,rtp,tcp,udp,tls,crypto,pipe,fd",
+            analyzeduration=500_000,
+            fpsprobesize=0,
+        )
+        streams = [camera["v:0"]]
         if self._description.video in COPIED_VIDEO:
             tag = "hvc1" if self._description.video == "h265" else "avc1"
-            out += ["-c:v", "copy", "-tag:v", tag]
+            options: dict[str, object] = {"c:v": "copy", "tag:v": tag}
         else:
-            out += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"]
+            options = {"c:v": "libx264", "preset": "veryfast", "tune": "zerolatency"}
             # each picture once, at its own time: a frame rate here is a guess, often 90,000
-            out += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-level:v", "5.1"]
-            out += ["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced*2)"]
+            options |= {"fps_mode": "passthrough", "enc_time_base": "1/90000", "level:v": "5.1"}
+            options |= {"pix_fmt": "yuv420p", "force_key_frames": "expr:gte(t,n_forced*2)"}
         if self._audio:
+            streams.append(camera["a:0"])
             # encoded at 48 kHz: its frames are then short, and the picture waits for them
-            codec = ["copy"] if self._audio == "aac" else ["aac", "-ar", "48000", "-b:a", "64000"]
-            out += ["-map", "0:a:0", "-c:a", *codec]
-        # A track that falls silent may hold up the other for this long (microseconds); much
-        # less, and ffmpeg writes B-frames out of order and makes up times for them.
-        out += ["-max_interleave_delta", "2000000", "-video_track_timescale", "90000"]
-        out += ["-f", "mp4", "-write_prft", "wallclock", "-flush_packets", "1", "-movflags"]
-        out += ["empty_moov+default_base_moof+frag_every_frame+skip_trailer", "pipe:1"]
-        return out
+            encoded = {"c:a": "aac", "ar": 48_000, "b:a": 64_000}
+            options |= {"c:a": "copy"} if self._audio == "aac" else encoded
+        options |= {
+            # A track that falls silent may hold up the other for this long (microseconds); much
+            # less, and ffmpeg writes B-frames out of order and makes up times for them.
+            "max_interleave_delta": 2_000_000,
+            "video_track_timescale": 90_000,
+            "f": "mp4",
+            "write_prft": "wallclock",
+            "flush_packets": 1,
+            "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer",
+        }
+        program = [self._program, "-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin"]
+        return list(ffmpeg.output(*streams, "pipe:1", **options).compile(cmd=program))
 
     def _playlist(self) -> bytes:
         quoted = self._url.replace("'", "'\\''")

@@ -155,7 +155,7 @@ class Camera:
 
         def encoder(on_video: Callable[[bytes, float], None]) -> Encoder:
             return Encoder(
-                ffmpeg=self._ffmpeg,
+                program=self._ffmpeg,
                 room=Room(w.angle, w.title, *size),
                 size=size,
                 fps=taken,

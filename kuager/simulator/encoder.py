@@ -15,8 +15,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import ffmpeg
 
 from kuager.simulator.picture import Room, beep
 
@@ -44,10 +47,19 @@ class _Packets(asyncio.DatagramProtocol):
 
 
 class _Child:
-    """One ffmpeg with an RTP output; `take` gets its packets and their media time from 0."""
+    """One ffmpeg with an RTP output; `take` gets its packets and their media time from 0.
 
-    def __init__(self, command: Sequence[str], take: Callable[[bytes, int], None]):
-        self._command, self._take = command, take
+    `reads` says what is written to it, `encodes` what it makes of that, as options of ffmpeg.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        reads: dict[str, Any],
+        encodes: dict[str, Any],
+        take: Callable[[bytes, int], None],
+    ):
+        self._program, self._reads, self._encodes, self._take = program, reads, encodes, take
         self._folder = tempfile.TemporaryDirectory(prefix="kuager-sim-")
         self._sdp = Path(self._folder.name) / "sdp"
         self._transport: asyncio.DatagramTransport | None = None
@@ -61,13 +73,23 @@ class _Child:
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # keyframes come at once
         port = sock.getsockname()[1]
-        # no holding back: RTP of AAC otherwise waits until 0.7 s of it fill a packet;
-        # ffmpeg's own RTCP goes where nobody reads it: ours is made by the camera
-        output = ["-flush_packets", "1", "-max_delay", "0", "-sdp_file", str(self._sdp)]
-        output += ["-f", "rtp", f"rtp://127.0.0.1:{port}?pkt_size={PACKET}&rtcpport=9"]
+        command = (
+            ffmpeg.input("pipe:0", probesize=32, analyzeduration=0, **self._reads)
+            .output(
+                # ffmpeg's own RTCP goes where nobody reads it: ours is made by the camera
+                f"rtp://127.0.0.1:{port}?pkt_size={PACKET}&rtcpport=9",
+                f="rtp",
+                # no holding back: RTP of AAC otherwise waits until 0.7 s of it fill a packet
+                flush_packets=1,
+                max_delay=0,
+                sdp_file=str(self._sdp),
+                **self._encodes,
+            )
+            .compile(cmd=[self._program, "-hide_banner", "-loglevel", "error"])
+        )
         # a blocking pipe: the drawing thread writes to it
         self._process = subprocess.Popen(  # noqa: ASYNC220
-            [*self._command, *output], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # a whole picture at once, where the kernel allows it
@@ -117,7 +139,7 @@ class Encoder:
     def __init__(
         self,
         *,
-        ffmpeg: str,
+        program: str,
         room: Room,
         size: tuple[int, int],
         fps: float,
@@ -129,25 +151,27 @@ class Encoder:
         on_video: Callable[[bytes, float], None],
         on_audio: Callable[[bytes, float], None],
     ):
-        """`gop` is pictures from keyframe to keyframe, `bitrate` bit/s, `size` pixels."""
+        """`program` is an ffmpeg, `gop` pictures from keyframe to keyframe, `bitrate` bit/s,
+        `size` pixels."""
         self._room, self._fps, self._audio = room, fps, audio
         self._on_video, self._on_audio = on_video, on_audio
         self._drawn_ms = [0.0] * REMEMBERED
         self._sound_start_ms = 0.0
-        head = [ffmpeg, "-hide_banner", "-loglevel", "error"]
-        video = [*head, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{size[0]}x{size[1]}"]
-        video += ["-r", f"{fps:g}", "-probesize", "32", "-analyzeduration", "0", "-i", "pipe:0"]
-        video += _codec_options(codec, gop, bframes)
-        video += ["-b:v", str(bitrate), "-maxrate", str(bitrate), "-bufsize", str(bitrate)]
-        video += ["-fps_mode", "passthrough", "-flags", "+global_header"]
-        self._video = _Child(video, self._video_packet)
+        pictures = {"f": "rawvideo", "pix_fmt": "yuv420p", "s": f"{size[0]}x{size[1]}"}
+        encoded = _codec_options(codec, gop, bframes) | {
+            "b:v": bitrate,
+            "maxrate": bitrate,
+            "bufsize": bitrate,
+            "fps_mode": "passthrough",
+            "flags": "+global_header",
+        }
+        self._video = _Child(program, pictures | {"r": f"{fps:g}"}, encoded, self._video_packet)
         self._sound: _Child | None = None
         if audio:
-            sound = [*head, "-f", "s16le", "-ar", str(AUDIO_RATES[audio]), "-ac", "1"]
-            sound += ["-probesize", "32", "-analyzeduration", "0", "-i", "pipe:0"]
-            sound += ["-c:a", _AUDIO_CODECS[audio]]
-            sound += ["-flags", "+global_header"] if audio == "aac" else []
-            self._sound = _Child(sound, self._audio_packet)
+            samples = {"f": "s16le", "ar": AUDIO_RATES[audio], "ac": 1}
+            encoded = {"c:a": _AUDIO_CODECS[audio]}
+            encoded |= {"flags": "+global_header"} if audio == "aac" else {}
+            self._sound = _Child(program, samples, encoded, self._audio_packet)
         self._children = [c for c in (self._video, self._sound) if c is not None]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True, name="drawing")
@@ -200,17 +224,17 @@ class Encoder:
         self._on_audio(packet, self._sound_start_ms + sample * 1000 / AUDIO_RATES[self._audio])
 
 
-def _codec_options(codec: str, gop: int, bframes: int) -> list[str]:
+def _codec_options(codec: str, gop: int, bframes: int) -> dict[str, Any]:
     """Return ffmpeg's options for a cheap encoder that sends each picture at once."""
     params = f"repeat-headers=1:keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}"
     if codec == "h265":
-        name, flag = "libx265", "-x265-params"
+        name, own = "libx265", "x265-params"
         params += ":log-level=error:pools=1:frame-threads=1:open-gop=0"  # as cameras do
     else:
-        name, flag = "libx264", "-x264-params"
+        name, own = "libx264", "x264-params"
     if bframes:
         params += ":b-adapt=0:rc-lookahead="
         # x265 wants to look further than its B-frames reach
         params += "0:sync-lookahead=0:sliced-threads=1" if codec == "h264" else f"{bframes + 1}"
-    tune = [] if bframes else ["-tune", "zerolatency"]
-    return ["-c:v", name, "-preset", "ultrafast", *tune, "-threads", "1", flag, params]
+    options = {"c:v": name, "preset": "ultrafast", "threads": 1, own: params}
+    return options if bframes else options | {"tune": "zerolatency"}
