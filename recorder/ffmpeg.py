@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -24,11 +23,13 @@ import ffmpeg
 
 from config.secrets import redact_text
 from recorder.demux import Demuxer
+from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp import Description
 from recorder.source import Sink, SourceEnd
 from storage.index import GapCause
 
 PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
+MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept
 OLDEST = (5, 1)
 STOP_S = 2.0
 LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
@@ -106,6 +107,7 @@ class FfmpegSource:
         self._audio = description.audio if keep_audio else None
         self._clock_ms = clock_ms
         self._said: deque[str] = deque(maxlen=20)
+        self._unfinished = b""  # the beginning of a line
         self.transcoded = tuple(
             kind
             for kind, codec, copied in (
@@ -168,46 +170,41 @@ class FfmpegSource:
         """Yield into the sink until the stream ends; cancelling ends the child."""
         kinds = {"video", "audio"} if self._audio else {"video"}
         demuxer = Demuxer(sink, LATENCY_FRAMES, self.transcoded, kinds)
-        ended = asyncio.get_running_loop().create_future()
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # an unprivileged user may have used up his share
-            fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        try:
+        ended = asyncio.Event()
+
+        def feed(data: memoryview) -> None:
+            if demuxer.end is None:
+                demuxer.feed(data, self._clock_ms())
+                if demuxer.end is not None:
+                    ended.set()
+
+        with contextlib.ExitStack() as opened:
+            playlist = pipe_with(self._playlist())
+            opened.callback(os.close, playlist)
+            media = ReadPipe(feed, ended.set, PIPE_BYTES)
+            opened.callback(media.close)
+            words = ReadPipe(self._listen)
+            opened.callback(words.close)
             child = await asyncio.create_subprocess_exec(
-                *self.arguments(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=writing,
-                stderr=asyncio.subprocess.PIPE,
+                *self.arguments(), stdin=playlist, stdout=media.writing, stderr=words.writing
             )
-        except BaseException:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
-        words = asyncio.create_task(self._listen(child))
-        pipe: asyncio.ReadTransport | None = None
-        try:
-            assert child.stdin is not None
-            child.stdin.write(self._playlist())
-            child.stdin.close()
-            loop = asyncio.get_running_loop()
-            pipe, _ = await loop.connect_read_pipe(
-                lambda: _Reader(demuxer, ended, self._clock_ms), os.fdopen(reading, "rb", 0)
-            )
-            await ended
-            with contextlib.suppress(TimeoutError):  # it may have ended by itself: how?
-                await asyncio.wait_for(child.wait(), 0.2)
-            code = child.returncode
-        finally:
-            if pipe is not None:
-                pipe.close()
-            await _stop(child)
-            words.cancel()
+            media.child_has_it()
+            words.child_has_it()
+            try:
+                await ended.wait()
+                with contextlib.suppress(TimeoutError):  # it may have ended by itself: how?
+                    await asyncio.wait_for(child.wait(), 0.2)
+                code = child.returncode
+                words.drain()
+            finally:
+                media.close()
+                await _stop(child)
         return demuxer.end or self._verdict(code)
 
-    async def _listen(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stderr is not None
-        while line := await child.stderr.readline():
+    def _listen(self, data: memoryview) -> None:
+        *lines, rest = (self._unfinished + bytes(data)).split(b"\n")
+        self._unfinished = rest[:MAX_LINE]
+        for line in (line for line in lines if len(line) < MAX_LINE):
             text = redact_text(line.decode("utf-8", "replace").strip())
             if text and not _NOISE.search(text) and not _DECODER.match(text):
                 self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
@@ -228,28 +225,6 @@ class FfmpegSource:
             if re.search(pattern, said):
                 return SourceEnd(cause, text)
         return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} ended the stream")
-
-
-class _Reader(asyncio.Protocol):
-    """Reads the pipe; every read is stamped with the recorder's clock."""
-
-    def __init__(
-        self, demuxer: Demuxer, ended: asyncio.Future[None], clock_ms: Callable[[], float]
-    ):
-        self._demuxer, self._ended, self._clock_ms = demuxer, ended, clock_ms
-
-    def data_received(self, data: bytes) -> None:
-        if self._demuxer.end is None:
-            self._demuxer.feed(data, self._clock_ms())
-            if self._demuxer.end is not None:
-                self._done()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._done()
-
-    def _done(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:
