@@ -18,6 +18,8 @@ from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
 from tests.strip import Picture, pictures
 
+SEGMENT_S = 2.0  # of the simulator's cameras, unless they are told otherwise
+
 
 @dataclass
 class Recording:
@@ -97,15 +99,25 @@ async def recording(
             await task
 
 
+NEVER_S = 120.0  # what has not happened by then will not, on however busy a machine
+
+
 async def until(
-    what: Callable[[], object], seconds: float, every: float = 0.1, why: str = ""
-) -> float:
-    """Wait until something is true; return how long it took. Fails when it never is."""
-    begun = time.monotonic()
+    what: Callable[[], object], seconds: float = NEVER_S, every: float = 0.1, why: str = ""
+) -> None:
+    """Wait until something is true; fails when it never is."""
+    end = time.monotonic() + max(seconds, NEVER_S)
     while not what():
-        assert time.monotonic() - begun < seconds, why or "it did not happen in time"
+        assert time.monotonic() < end, why or "it did not happen in time"
         await asyncio.sleep(every)
-    return time.monotonic() - begun
+
+
+async def recorded(worker: Worker, seconds: float, *names: str) -> None:
+    """Wait until cameras, all or those named, have recorded so many seconds more of pictures."""
+    cameras = [c for c in worker.cameras if not names or c.target.camera in names]
+    await until(lambda: all(c.status.segment_no for c in cameras))
+    goal = {c: c.status.segment_no + max(1, round(seconds / SEGMENT_S)) for c in cameras}
+    await until(lambda: all(c.status.segment_no >= no for c, no in goal.items()), seconds * 3)
 
 
 def state_of(worker: Worker, name: str) -> str:

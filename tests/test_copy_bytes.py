@@ -115,6 +115,7 @@ def check_bytes(spool: Path, name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
 async def test_a_copy_is_what_was_recorded(spool: Path, place: str, tmp_path: Path) -> None:
     ffmpeg = find_ffmpeg(None)
     async with kept(place, spool, tmp_path) as (root, catalogue, archives):

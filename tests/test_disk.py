@@ -62,6 +62,7 @@ def suffered() -> dict[str, Any]:
         ("well", [], []),
     ],
 )
+@pytest.mark.slow
 def test_what_is_wrong_with_the_disk_is_said_once_for_all_cameras(
     suffered: dict[str, Any], fault: str, causes: list[str], said: list[str]
 ) -> None:
@@ -77,11 +78,13 @@ def test_what_is_wrong_with_the_disk_is_said_once_for_all_cameras(
     assert one["runs"] == {"a": 1 + bool(causes) - (fault == "absent")} | {"b": one["runs"]["a"]}
 
 
+@pytest.mark.slow
 def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, Any]) -> None:
     assert set(suffered["brim"]["causes"]["a"]) == {"disk_full"}
 
 
 @pytest.mark.parametrize("fault", ["stuck", "error"])
+@pytest.mark.slow
 def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
     suffered: dict[str, Any], fault: str
 ) -> None:

@@ -43,6 +43,7 @@ async def true(page: Page, seconds: float, within: float, why: str, cameras: str
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_live_and_rewind_play_and_the_clock_is_true(
     tmp_path: Path, chromium: str, ffmpeg: str
 ) -> None:

@@ -148,6 +148,7 @@ async def fetched(page: Page) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -185,6 +186,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (

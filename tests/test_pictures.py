@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import cv2
+import ffmpeg
 import numpy as np
 import pytest
 import yaml
@@ -30,14 +30,13 @@ from config.limits import Reserve, SpoolLimits
 from config.load import load
 from config.model import Config, Station
 from recorder.decoding import decode
-from recorder.ffmpeg import find_ffmpeg
 from recorder.pictures import Notes, Pictures
 from recorder.stills import newest_keyframe, still
 from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import pictures
-from tests.live_fixture import fragments
+from tests.live_fixture import encoded, fragments
 from tests.spools import fill
 from tests.stack import until
 from tests.test_api import ask, say
@@ -73,24 +72,16 @@ main()
 @cache
 def film(name: str) -> tuple[bytes, tuple[bytes, ...]]:
     """Return an init and two segments of a second, each with a keyframe, B-frames between."""
-    encoder = ["-c:v", "libx264", "-bf", "2"]
+    encoder: dict[str, object] = {"c:v": "libx264", "bf": 2}
     if name == "h265":
-        encoder = ["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"]
-    shape = "12/11" if name == "cif" else "1"
-    made = subprocess.run(
-        [
-            *(find_ffmpeg(None), "-hide_banner", "-loglevel", "error", "-f", "lavfi"),
-            *("-i", f"color=c=0x2060a0:size={SIZES[name][0]}:rate=10:duration=2"),
-            *("-vf", f"setsar={shape},drawbox=w=iw/2:h=ih/2:color=white:t=fill,format=yuv420p"),
-            *(*encoder, "-preset", "ultrafast", "-g", "10", "-keyint_min", "10"),
-            *("-video_track_timescale", "90000", "-f", "mp4"),
-            *("-movflags", "empty_moov+default_base_moof+frag_keyframe+skip_trailer", "pipe:1"),
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=60,
-    ).stdout
-    return fragments(made)
+        encoder = {"c:v": "libx265", "tag:v": "hvc1", "x265-params": "log-level=none"}
+    picture = (
+        ffmpeg.input(f"color=c=0x2060a0:size={SIZES[name][0]}:rate=10:duration=2", f="lavfi")
+        .filter("setsar", "12/11" if name == "cif" else "1")
+        .filter("drawbox", w="iw/2", h="ih/2", color="white", t="fill")
+        .filter("format", "yuv420p")
+    )
+    return fragments(encoded(picture, encoder | {"g": 10, "keyint_min": 10}))
 
 
 class Recorded:
@@ -181,6 +172,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+@pytest.mark.slow
 async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
     config: Config, recorded: dict[str, Recorded]
 ) -> None:
@@ -261,6 +253,7 @@ def _keep_saying(config: Config, *live: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("how", "code"), [("dies", -signal.SIGSEGV), ("hangs", -signal.SIGPROF)])
+@pytest.mark.slow
 async def test_a_picture_that_kills_costs_only_its_camera(
     config: Config, recorded: dict[str, Recorded], how: str, code: int
 ) -> None:

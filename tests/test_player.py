@@ -79,6 +79,7 @@ async def shown_s(page: Page) -> float:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
     tmp_path: Path, chromium: str
 ) -> None:
@@ -117,6 +118,7 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c") as c:
         async with (
@@ -146,6 +148,7 @@ async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromiu
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c") as c:
         c.leave_out(16, 300)
@@ -172,6 +175,7 @@ async def over(page: Page, moment_s: float) -> bool:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c", "h265") as c:
         async with (
@@ -206,6 +210,7 @@ async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize(("codec", "name"), [("h264", "h264"), ("h265", "hevc")])
+@pytest.mark.slow
 async def test_ffprobe_reads_every_picture_of_a_stretch_over_a_gap(
     tmp_path: Path, codec: str, name: str
 ) -> None:

@@ -79,6 +79,7 @@ async def look(browser: Browser, site: Site, path: str, theme: str, wait: str = 
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_every_page_is_clean_for_axe_in_both_themes_and_fits_every_width(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -123,6 +124,7 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -185,6 +187,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_counts_on_the_home_page_renew_by_themselves(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -220,6 +223,7 @@ def _seconds(text: str) -> float:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_slow_link_plays_one_angle_and_says_so(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:

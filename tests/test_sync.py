@@ -64,6 +64,7 @@ def burned_pictures(spool: Path, camera: str, ffmpeg: str) -> list[int]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_angles_are_in_step_after_all_that_happens(
     tmp_path: Path, chromium: str, ffmpeg: str
 ) -> None:

@@ -156,6 +156,7 @@ class Follower:
             self.newest = max(self.newest, numbers[0])
 
 
+@pytest.mark.slow
 async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
     """kill -9 of ffmpeg, a worker, the uploader, a web process and the supervisor."""
     async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
@@ -204,6 +205,7 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 async def test_from_camera_to_bucket(tmp_path: Path, ffmpeg: str) -> None:
     """Live by ffprobe and a parser, archived recordings decode, no secret in the process list."""
     ffprobe = need("ffprobe", "apt-get install ffmpeg")
@@ -246,6 +248,7 @@ def every_argument() -> bytes:
     return out
 
 
+@pytest.mark.slow
 async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: str) -> None:
     async with kuager(tmp_path, CAMERAS[:1], ffmpeg) as running:
         await playing(running, ["a"])
@@ -270,6 +273,7 @@ async def video_times(page: Page) -> list[float]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_browser_plays_and_goes_on_through_a_gap(
     tmp_path: Path, ffmpeg: str, chromium: str
 ) -> None:
@@ -379,6 +383,7 @@ def test_bad_input_is_a_clear_message(configured: Path, change: str, code: int, 
     assert words in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> None:
     cameras = [SimCamera("a", width=320, height=180)]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
