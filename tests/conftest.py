@@ -11,9 +11,14 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
+
+# No deadline for an example: a machine may be busy with other work.
+settings.register_profile("kuager", deadline=None)
+settings.load_profile("kuager")
 
 CI = os.environ.get("KUAGER_CI") == "1"
 
@@ -39,8 +44,9 @@ LANES = {
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave the cores to those that look at times, where tests run side by side."""
-    niced = item.path.stem not in LANES
+    """Leave the cores to those that look at times, where these run beside."""
+    others = any(LANES.get(one.path.stem) for one in item.session.items)
+    niced = others and item.path.stem not in LANES
     if "PYTEST_XDIST_WORKER" in os.environ and niced and os.nice(0) == 0:
         os.nice(10)
 

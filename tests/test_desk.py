@@ -21,12 +21,12 @@ from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Payment
 from streaming.language import translate
+from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
 from tests.stack import until
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running
 from tests.test_payments import opened, pay, placed
-from tests.test_uploader import configure
 
 pytest_plugins = ["tests.postgres"]
 COPIES = """\

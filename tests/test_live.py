@@ -23,10 +23,10 @@ from storage.index import Header, Segment, Track
 from streaming import assets
 from streaming.app import PortInUse, check_port, create_app, make_runner
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.stack import until
-from tests.test_uploader import configure, uploading
 
 NOW = int(time.time() * 1000)
 

@@ -20,6 +20,7 @@ from copies.desk import Desk
 from storage.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from streaming.language import translate
+from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
 from tests.site_stack import CHROMIUM
@@ -27,7 +28,6 @@ from tests.stack import until
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_desk import COPIES
 from tests.test_shop import BEGIN, record
-from tests.test_uploader import configure
 
 ROOT = Path(__file__).parent.parent
 # In the page: fetch a file, let go of it after some bytes, go on where it ended; play the whole.

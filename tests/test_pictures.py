@@ -37,13 +37,13 @@ from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import pictures
+from tests.archiving import uploading
 from tests.live_fixture import fragments
 from tests.spools import fill
 from tests.stack import until
 from tests.test_api import ask, say
 from tests.test_fsck import look
 from tests.test_live import get, serving
-from tests.test_uploader import uploading
 
 CAMERAS = ("wide", "h265", "cif", "kills")
 SIZES = {

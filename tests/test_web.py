@@ -25,12 +25,12 @@ from storage.spool import CameraSpool, Numbers, Run
 from streaming import live
 from streaming.app import PortInUse, check_port, serve
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
+from tests.archiving import configure, uploading
+from tests.archiving import kept as kept_by
 from tests.s3 import free_port
 from tests.spools import TRACKS, fill
 from tests.stack import until
 from tests.test_live import get, serving
-from tests.test_uploader import configure, uploading
-from tests.test_uploader import kept as kept_by
 
 NOW = int(time.time() * 1000)
 
