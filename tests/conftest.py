@@ -11,9 +11,14 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
+
+# No deadline for an example: a machine may be busy with other work.
+settings.register_profile("kuager", deadline=None)
+settings.load_profile("kuager")
 
 CI = os.environ.get("KUAGER_CI") == "1"
 

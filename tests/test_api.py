@@ -347,7 +347,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield schemathesis.openapi.from_url(f"{address}/api/v1/openapi.json")
 
 
-BOUNDED = settings(derandomize=True, max_examples=25, database=None, deadline=None)
+BOUNDED = settings(derandomize=True, max_examples=25, database=None)
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda m: m.value)

@@ -21,12 +21,12 @@ from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Payment
 from streaming.language import translate
+from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
-from tests.stack import until
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running
 from tests.test_payments import opened, pay, placed
-from tests.test_uploader import configure
+from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
 COPIES = """\
@@ -101,7 +101,7 @@ async def state_of(till: Till, pk: int, state: State) -> None:
 
 
 async def came(box: Mailbox, count: int) -> None:
-    await until(lambda: len(box.letters) >= count, 20)
+    await until(lambda: len(box.letters) >= count)
 
 
 async def test_letters(database_url: str, tmp_path: Path, stripe: str, brisk: None) -> None:
@@ -221,7 +221,7 @@ async def test_one_desk_at_a_time_that_says_what_it_does(
         async with working(config):  # waits
             await asyncio.sleep(0.3)
         path = config.spool / "_status/orders.json"
-        await until(lambda: path.exists() and json.loads(path.read_bytes())["states"] != {}, 20)
+        await until(lambda: path.exists() and json.loads(path.read_bytes())["states"] != {})
         said = json.loads(path.read_bytes())
         assert said["states"] == {"awaiting_payment": 1}
         assert said["kuager"] == "orders/1" and said["unhashed_files"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -51,6 +52,7 @@ def suffered() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "causes", "said"),
     [
@@ -83,6 +85,7 @@ def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, 
     assert set(suffered["brim"]["causes"]["a"]) == {"disk_full"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["stuck", "error"])
 @pytest.mark.slow
 def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
@@ -122,17 +125,15 @@ def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
     assert [marks.take(hours) for hours in left] == told
 
 
-async def test_an_operator_is_told_how_long_the_room_lasts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recorder.disk.RATE_KNOWN_S", 0)
+async def test_an_operator_is_told_how_long_the_room_lasts(tmp_path: Path) -> None:
     spool, written = tmp_path / "spool", iter(range(0, 10**9, 10**6))
     found = room(tmp_path)
     limits = SpoolLimits((10**12,), Reserve(0, None))  # a mark that any disk is below
-    disk = SpoolDisk(spool, limits, 0, lambda: next(written))
+    seconds = itertools.count()
+    disk = SpoolDisk(spool, limits, 0, lambda: next(written), lambda: float(next(seconds)))
     try:
         with capture_logs() as said:
-            for _ in range(4):
+            for _ in range(30):  # a second or more of its clock passes with each
                 await disk.look()
         assert [line["event"].partition(":")[0] for line in said] == ["The spool fills"]
         status = disk.status_dict()

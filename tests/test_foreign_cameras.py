@@ -19,8 +19,9 @@ from recorder.rtsp import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
-from tests.stack import recordings, until
+from tests.stack import recordings
 from tests.strip import beeps, presentation_times
+from tests.waiting import BOUND_S, until
 
 VIDEO = (
     "videotestsrc is-live=true pattern=ball flip=true ! "
@@ -74,7 +75,7 @@ async def server(*more: str) -> AsyncIterator[int]:
     )
     try:
         assert child.stdout is not None
-        assert await asyncio.wait_for(child.stdout.readline(), 30) == b"ready\n"
+        assert await asyncio.wait_for(child.stdout.readline(), BOUND_S) == b"ready\n"
         yield port
     finally:
         child.kill()
@@ -105,11 +106,11 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
             for name in MOUNTS:
                 await probed(f"http://127.0.0.1:{port}/live/s/{name}/index.m3u8", ffprobe, log)
             spool = tmp_path / "spool"
-            await until(lambda: all(_seconds(spool, name) > 10 for name in MOUNTS), 60)
+            await until(lambda: all(_seconds(spool, name) > 10 for name in MOUNTS))
         async with kuager_run(tmp_path, log, "--role", "uploader"):
             sealed = len(list((tmp_path / "spool/s").glob("*/*/*.mp4")))
             archive = tmp_path / "archive/e/s"
-            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed, 20)
+            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed)
     for name in MOUNTS:
         found = list(archive.glob(f"{name}/*/*.json"))
         longest = max(found, key=lambda p: p.with_suffix(".mp4").stat().st_size)
@@ -145,7 +146,7 @@ async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[No
         yield
     finally:
         child.terminate()
-        assert await asyncio.wait_for(child.wait(), 40) == 0
+        assert await asyncio.wait_for(child.wait(), BOUND_S) == 0
 
 
 async def probed(url: str, ffprobe: str, log: Path) -> None:
@@ -158,7 +159,7 @@ async def probed(url: str, ffprobe: str, log: Path) -> None:
         _, words = await child.communicate()
         if child.returncode == 0 and not words:
             return
-        assert time.monotonic() - begun < 40, f"{url}: {words.decode()}, see {log}"
+        assert time.monotonic() - begun < BOUND_S, f"{url}: {words.decode()}, see {log}"
         await asyncio.sleep(1)
 
 

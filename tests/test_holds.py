@@ -21,9 +21,9 @@ from storage.catalogue import Catalogue
 from storage.orders import FootageGone
 from storage.retention import retire
 from storage.schema import holds
+from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera
 from tests.test_shop import COPIES
-from tests.test_uploader import configure
 
 pytest_plugins = ["tests.postgres"]
 MINUTE = 60_000

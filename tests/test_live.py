@@ -23,10 +23,10 @@ from storage.index import Header, Segment, Track
 from streaming import assets
 from streaming.app import PortInUse, check_port, create_app, make_runner
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill
-from tests.stack import until
-from tests.test_uploader import configure, uploading
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 
@@ -108,7 +108,7 @@ async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> 
         for missing in ("/live/s/c/141.m4s", "/live/s/c/0.m4s", "/live/s/c/init-3.mp4"):
             assert (await get(session, missing))[0] == 404
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total >= 3, 30)
+        await until(lambda: uploader.status.removed_total >= 3)
         async with serving(config, catalogue, archive) as session:
             for path, (etag, body) in seen.items():
                 status, headers, again = await get(session, path)

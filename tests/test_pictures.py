@@ -36,13 +36,13 @@ from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import pictures
+from tests.archiving import uploading
 from tests.live_fixture import encoded, fragments
 from tests.spools import fill
-from tests.stack import until
 from tests.test_api import ask, say
 from tests.test_fsck import look
 from tests.test_live import get, serving
-from tests.test_uploader import uploading
+from tests.waiting import until
 
 CAMERAS = ("wide", "h265", "cif", "kills")
 SIZES = {
@@ -180,10 +180,10 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
     files = [config.spool / name / "thumb.jpg" for name in said]
     async with making(config) as process:
         with _keep_saying(config, *said):
-            await until(lambda: all(f.exists() for f in files), 20)
+            await until(lambda: all(f.exists() for f in files))
             before = [f.stat().st_mtime_ns for f in files]
             recorded["wide"].append()
-            await until(lambda: files[0].stat().st_mtime_ns != before[0], 20)
+            await until(lambda: files[0].stat().st_mtime_ns != before[0])
             # the others had no new segment: nothing was done
             assert [f.stat().st_mtime_ns for f in files[1:]] == before[1:]
             assert not (config.spool / "s/kills/thumb.jpg").exists()
@@ -267,11 +267,11 @@ async def test_a_picture_that_kills_costs_only_its_camera(
         assert process.code == code
         assert json.loads(notes.read_bytes())["decoding"] == "s/kills"
         async with making(config, how):
-            await until(lambda: all(f.exists() for f in others), 30)
+            await until(lambda: all(f.exists() for f in others))
             first = others[0].stat().st_mtime_ns
             recorded["wide"].append()
             recorded["kills"].append(_grown(segments[1]))
-            await until(lambda: others[0].stat().st_mtime_ns != first, 20)
+            await until(lambda: others[0].stat().st_mtime_ns != first)
             status = json.loads((config.spool / "_status/pictures.json").read_bytes())
             assert status["left_out"] == ["s/kills"]
         assert json.loads(notes.read_bytes())["decoding"] is None
@@ -338,12 +338,12 @@ async def test_a_full_or_refusing_disk_takes_no_pictures(
         return any(line["event"] == event for line in lines(config))
 
     async with making(config):
-        await until(lambda: told("No pictures are written to the spool"), 20)
+        await until(lambda: told("No pictures are written to the spool"))
         assert not thumb.exists()
         again = "Pictures are written to the spool again"
-        await until(lambda: told(again, slow_s=0) and thumb.exists(), 20)
+        await until(lambda: told(again, slow_s=0) and thumb.exists())
         failed = "No picture can be made of a camera"
-        await until(lambda: told(failed, slow_s=0), 20)
+        await until(lambda: told(failed, slow_s=0))
     assert not list((config.spool / "s/h265").glob("*.jpg"))
 
 
@@ -364,7 +364,7 @@ async def test_fsck_and_uploader_do_not_mind_pictures(config: Config) -> None:
     for name in ("thumb.jpg", "picture.jpg", "thumb.jpg.new"):
         (config.spool / "s/wide" / name).write_bytes(b"jpeg")
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total >= 2, 30)
+        await until(lambda: uploader.status.removed_total >= 2)
         assert await look(config, catalogue, [archive]) == []
     assert {p.name for p in (config.path.parent / "archive").rglob("*.jpg*")} == set()
     assert (config.spool / "s/wide/thumb.jpg").exists()

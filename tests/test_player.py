@@ -14,10 +14,10 @@ import pytest
 from playwright.async_api import Page
 
 from storage.index import GapCause
+from tests.archiving import configure
 from tests.conftest import need
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import Site, opened, serving
-from tests.test_uploader import configure
 
 
 @contextlib.asynccontextmanager

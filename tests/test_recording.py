@@ -18,8 +18,9 @@ from recorder.states import State
 from recorder.worker import Worker
 from storage.index import GapCause
 from tests.faults import suffer
-from tests.stack import check_tiling, gaps, recorded, recording, recordings, state_of, until
+from tests.stack import check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.strip import beeps
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ async def test_codecs_and_transports(tmp_path: Path, each_ffmpeg: str, ffmpeg: s
             start_ms=begin,
             transport=lambda name: "udp" if name == "udp" else "auto",
         ) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras), 15)
+            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
             await recorded(worker, 22)
     for camera in CAMERAS:
         found = recordings(tmp_path, camera.name)
@@ -82,7 +83,7 @@ async def test_jitter(tmp_path: Path, ffmpeg: str, jitter_ms: int) -> None:
         for name in simulator.cameras:
             simulator.fault(name, "delay", jitter_ms)
         async with recording(tmp_path, simulator, ffmpeg) as worker:
-            await until(lambda: state_of(worker, "b") == "recording", 15)
+            await until(lambda: state_of(worker, "b") == "recording")
             await recorded(worker, 25)
     for name in ("a", "b"):
         found = recordings(tmp_path, name)
@@ -99,7 +100,7 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
         simulator.fault("hour", "step-clock", 3600)
         simulator.fault("silent", "no-reports")
         async with recording(tmp_path, simulator, ffmpeg) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras), 15)
+            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
             await recorded(worker, 40)
     for name in names:
         found = recordings(tmp_path, name)
@@ -162,12 +163,12 @@ async def test_sound_that_never_comes_and_reports_that_step_under_sound(
         simulator.fault("deaf", "no-sound")
         begin = int(time.time() * 1000)
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
-            await until(lambda: state_of(worker, "step") == "recording", 15)
+            await until(lambda: state_of(worker, "step") == "recording")
             await recorded(worker, 4, "step")
             for change in (simulator.fault, simulator.clear):
                 change("step", "step-clock")
-                await until(lambda: state_of(worker, "step") != "recording", 10)
-                await until(lambda: state_of(worker, "step") == "recording", 15)
+                await until(lambda: state_of(worker, "step") != "recording")
+                await until(lambda: state_of(worker, "step") == "recording")
                 await recorded(worker, 4, "step")
             await recorded(worker, 10)
     for name in ("deaf", "step"):
@@ -199,7 +200,7 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
         try:
             await recorded(worker, 2, "silent")
             simulator.fault("silent", "silent")
-            await until(lambda: all(c.status.state is State.IDLE for c in worker.cameras), 15)
+            await until(lambda: all(c.status.state is State.IDLE for c in worker.cameras))
             await until(lambda: all(gaps(tmp_path, n)[-1].end_ms for n in ("silent", "away")))
         finally:
             task.cancel()
@@ -232,7 +233,7 @@ async def test_a_fault_of_ours_costs_one_camera_five_seconds(
 
         monkeypatch.setattr(CameraRecorder, "_until_scheduled", fail_once)
         async with recording(tmp_path, simulator, ffmpeg) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras), 15)
+            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
     assert failed and all(recordings(tmp_path, n) for n in ("a", "b"))
 
 
@@ -244,17 +245,17 @@ async def test_a_disk_that_is_full_costs_what_does_not_fit_and_says_so(
     async with Simulator([SimCamera("a")], ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000)
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
-            await until(lambda: state_of(worker, "a") == "recording", 15)
+            await until(lambda: state_of(worker, "a") == "recording")
             await recorded(worker, 4)
             resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
             camera = worker.cameras[0].status
             try:
                 for _ in range(3):  # a segment or two, then full again
-                    await until(lambda: camera.cause is GapCause.DISK_FULL, 15)
-                    await until(lambda: camera.cause is None, 15)
+                    await until(lambda: camera.cause is GapCause.DISK_FULL)
+                    await until(lambda: camera.cause is None)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            await until(lambda: state_of(worker, "a") == "recording", 10)
+            await until(lambda: state_of(worker, "a") == "recording")
             await recorded(worker, 4)
     check_tiling(tmp_path, "a", begin)
     causes = [g.cause for g in gaps(tmp_path, "a")]

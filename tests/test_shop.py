@@ -36,11 +36,11 @@ from storage.writing import Archived, recording_row
 from streaming import copies_api
 from streaming.app import create_app, make_runner
 from streaming.language import translate
+from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_payments import pay
-from tests.test_uploader import configure
 
 NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000

@@ -25,8 +25,8 @@ from kuager.simulator import SimCamera, Simulator
 from kuager.simulator.encoder import _Packets
 from kuager.simulator.picture import Room
 from kuager.simulator.scene import ANGLES
-from tests.stack import until
 from tests.strip import _pgms, av_offsets, pictures, read_strip
+from tests.waiting import until
 from tests.wire import Wire, play
 
 SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 300_000}
@@ -142,7 +142,7 @@ def elementary(wire: Wire) -> tuple[bytes, list[int]]:
 async def test_sender_reports_tell_when_a_picture_was_taken(ffmpeg: str) -> None:
     async with Simulator([SimCamera("a", audio="aac", gop_s=0.5, **SMALL)]) as simulator:
         wire = await play(simulator.url("a"))
-        await until(lambda: len(wire.pictures()) > 45, 20)
+        await until(lambda: len(wire.pictures()) > 45)
         await wire.close()
     report, sound = wire.reports(1)[-1], wire.reports(3)[-1]
     data, stamps = elementary(wire)
@@ -186,9 +186,9 @@ async def test_lazy_camera_sleeps_until_somebody_watches() -> None:
         assert camera._encoder is None
         for _ in range(2):
             wire = await play(simulator.url("a"))
-            await until(lambda wire=wire: len(wire.media()) > 3, 10)  # type: ignore[misc]
+            await until(lambda wire=wire: len(wire.media()) > 3)  # type: ignore[misc]
             await wire.close()
-            await until(lambda: camera._encoder is None, 10)
+            await until(lambda: camera._encoder is None)
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ async def test_film_feeds_many_and_runs_on_at_its_seam() -> None:
         simulator.fault("b", "silent")
         silent_s = time.time()
         heard = [wires[n] for n in (0, 2, 3)]
-        await until(lambda: all(len(wire.pictures()) > 45 for wire in heard), 20)
+        await until(lambda: all(len(wire.pictures()) > 45 for wire in heard))
         for wire in wires:
             await wire.close()
     assert not wires[1].media(after_s=silent_s + 0.2)
@@ -282,7 +282,7 @@ async def test_nonsense_on_the_port_harms_nobody() -> None:
                     assert not (await reader.read()).startswith(b"RTSP/1.0 2")
             writer.close()
         wire = await play(simulator.url("a"))
-        await until(wire.media, 10)
+        await until(wire.media)
         await wire.close()
 
 

@@ -126,9 +126,7 @@ async def test_any_range_is_that_range_of_the_whole(
             if start < stop:
                 assert await read(start, stop, head) == one.data[start:stop]
 
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
-    )
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
     @given(st.integers(0, size), st.integers(0, size + 10), st.booleans())
     def any_range(start: int, stop: int, with_head: bool) -> None:
         got = asyncio.run(read(start, stop, head if with_head else None))

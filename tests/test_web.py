@@ -25,12 +25,12 @@ from storage.spool import CameraSpool, Numbers, Run
 from streaming import live
 from streaming.app import PortInUse, check_port, serve
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
+from tests.archiving import configure, uploading
+from tests.archiving import kept as kept_by
 from tests.s3 import free_port
 from tests.spools import TRACKS, fill
-from tests.stack import until
 from tests.test_live import get, serving
-from tests.test_uploader import configure, uploading
-from tests.test_uploader import kept as kept_by
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 
@@ -85,7 +85,7 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
     media.unlink()
     media.with_suffix(".jsonl").unlink()
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: len(list(config.spool.glob("s/c/*/*.mp4"))) == 1, 30)
+        await until(lambda: len(list(config.spool.glob("s/c/*/*.mp4"))) == 1)
         assert kept_by(uploader).failures_total == 0
         kept = sorted(
             config.path.parent.glob("archive/e/s/c/*/*.mp4"),
