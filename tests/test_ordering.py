@@ -27,7 +27,7 @@ from tests.site_stack import CHROMIUM
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_desk import COPIES
 from tests.test_shop import BEGIN, record
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parent.parent
 # In the page: fetch a file, let go of it after some bytes, go on where it ended; play the whole.
@@ -174,7 +174,9 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             said, _ = await done.communicate()
             assert done.returncode == 0 and b"paid" in said
             # the page finds out by itself
-            await expect(page.locator("#state")).to_contain_text("Paid and checked", timeout=20_000)
+            await expect(page.locator("#state")).to_contain_text(
+                "Paid and checked", timeout=BOUND_S * 1000
+            )
             await fetched(page)
             async with page.expect_download() as everything:
                 await page.get_by_role("link", name="Everything as one ZIP").click()
@@ -202,7 +204,9 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert secret not in await page.content()
             await page.get_by_role("button", name="Pay").click()
             await page.wait_for_url(re.compile(secret))  # back, through a page without the secret
-            await expect(page.locator("#state")).to_contain_text("Paid and checked", timeout=20_000)
+            await expect(page.locator("#state")).to_contain_text(
+                "Paid and checked", timeout=BOUND_S * 1000
+            )
             await fetched(page)
             assert not any(secret in referer for referer in referers)
             assert errors == []

@@ -42,7 +42,7 @@ from tests.spools import fill
 from tests.test_api import ask, say
 from tests.test_fsck import look
 from tests.test_live import get, serving
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 CAMERAS = ("wide", "h265", "cif", "kills")
 SIZES = {
@@ -150,7 +150,7 @@ async def making(config: Config, how: str = "") -> AsyncIterator[Any]:
     finally:
         if process.returncode is None:
             process.terminate()
-        process.code = await asyncio.wait_for(process.wait(), 20)  # type: ignore[attr-defined]
+        process.code = await asyncio.wait_for(process.wait(), BOUND_S)  # type: ignore[attr-defined]
 
 
 def lines(config: Config) -> list[dict[str, Any]]:
@@ -263,7 +263,7 @@ async def test_a_picture_that_kills_costs_only_its_camera(
     notes = config.spool / "_status/pictures.notes"
     with _keep_saying(config, *names_of(config, *CAMERAS)):
         async with making(config, how) as process:
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), BOUND_S)
         assert process.code == code
         assert json.loads(notes.read_bytes())["decoding"] == "s/kills"
         async with making(config, how):

@@ -26,7 +26,7 @@ from kuager.simulator.encoder import _Packets
 from kuager.simulator.picture import Room
 from kuager.simulator.scene import ANGLES
 from tests.strip import _pgms, av_offsets, pictures, read_strip
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 from tests.wire import Wire, play
 
 SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 300_000}
@@ -278,7 +278,7 @@ async def test_nonsense_on_the_port_harms_nobody() -> None:
             writer.write(nonsense)
             writer.write_eof()
             with contextlib.suppress(ConnectionResetError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(BOUND_S):
                     assert not (await reader.read()).startswith(b"RTSP/1.0 2")
             writer.close()
         wire = await play(simulator.url("a"))
@@ -297,7 +297,7 @@ async def test_as_a_process(tmp_path: Path, how: str) -> None:
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None and child.stdin is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND_S):
         assert (await child.stdout.readline()).startswith(b"ready")
         if how == "SIGTERM":
             child.send_signal(signal.SIGTERM)
