@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+from base.hostclock import ClockWatch
 from config.model import Config
 from copies import orders as events
 from copies.digest import digest
@@ -78,8 +79,11 @@ class Desk:
         catalogue: Catalogue,
         archives: Sequence[Archive],
         translate: Callable[..., str],
+        watch: ClockWatch | None = None,
     ):
-        """`translate` takes a language, a text in English, and its values by name."""
+        """`translate` takes a language, a text in English, and its values by name; `watch` judges
+        the clock, by which orders end and letters are due."""
+        self._watch, self._archives = watch or ClockWatch(), archives
         assert config.copies is not None
         self._config, self._settings = config, config.copies
         self._catalogue = catalogue
@@ -188,10 +192,22 @@ class Desk:
         self._again.pop((pk, file_no), None)
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
+    def _judge_clock(self) -> None:
+        """Raise RuntimeError, which is told, where the clock is not to be acted on."""
+        self._watch.look()
+        for archive in self._archives:
+            if archive.told:
+                self._watch.heard(archive.name, *archive.told)
+        if why := self._watch.unlikely():
+            raise RuntimeError(why)
+
     # -- what is over --------------------------------------------------------------------
 
     async def _end_what_is_over(self) -> None:
         """End orders and quotes whose time is over, and remove addresses whose time has come."""
+        if (newest_ms := await self._orders.newest_ms()) is not None:
+            self._watch.past(newest_ms, "the newest order")
+        self._judge_clock()
         away: PaymentAway | None = None
         for pk in await self._orders.due(now_ms()):
             try:
@@ -231,6 +247,7 @@ class Desk:
         """Send the letters that wait; one that fails waits longer each time."""
         if self._settings.mail is None:
             return
+        self._judge_clock()
         for letter in await self._catalogue.outbox.due(now_ms()):
             order = await self._orders.get(letter["order_pk"])
             translate = partial(self._translate, order.language)

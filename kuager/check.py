@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.load import load
 from config.model import Camera, Config, Station
 from config.problems import ConfigError, Problem, UnreadableConfig
@@ -23,6 +24,7 @@ from recorder.rtsp import DescribeFailed, describe
 from recorder.source import Frame, SourceEnd
 from storage.fmp4 import TrackInit
 from storage.spool import spool_problem
+from storage.status import SpoolStatus
 
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
@@ -60,6 +62,8 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
+    for text in _clock(config.spool):
+        out.print(text, markup=False)
     wrong = [w for w in (spool_problem(config.spool, config.spool_limits.mount),) if w]
     for text in wrong:
         err.print(text, style="red", markup=False)
@@ -71,6 +75,17 @@ def check(path: Path, probe: bool) -> int:
     bad = sum(p.wrong is not None for p in found)
     out.print(f"{len(found) - bad} of {len(found)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
+
+
+def _clock(spool: Path) -> list[str]:
+    kernel = kernel_clock()
+    status = SpoolStatus(spool)
+    list(status.refresh())
+    warnings = status.clock_warnings()
+    if not kernel.synchronized:
+        warnings = [f"the clock: {UNSYNCHRONIZED}", *warnings]
+    error = f"Clock: synchronized, wrong by {kernel.error_ms} ms at most."
+    return [f"warning: {text}" for text in dict.fromkeys(warnings)] or [error]
 
 
 @dataclass(slots=True)

@@ -6,10 +6,12 @@ What the operator is told, the gaps and the states come from here; frames pass t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,12 @@ from storage.spool import CameraSpool, Numbers, SpoolBusy
 CONNECT_S = 10.0  # for an answer
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
+CONNECTING = "the camera was asked, and no picture had come yet"
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
+
+RECORDER_CAUSES = (GapCause.RECORDER_STOPPED, GapCause.RECORDER_CRASHED)
 
 log = structlog.get_logger()
 
@@ -82,7 +88,9 @@ class CameraRecorder:
         clock: Clock,
         pool: Executor,
         disk: SpoolDisk,
+        last_run_ms: int | None = None,
     ):
+        """`last_run_ms` is when a recorder before this one was last at work on this camera."""
         self.target, self.disk = target, disk
         self.status = Status(State.IDLE, int(clock.now_ms()))
         self._root, self._ffmpeg, self.clock, self._pool = spool, ffmpeg, clock, pool
@@ -93,6 +101,8 @@ class CameraRecorder:
         self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
+        self._last_run_ms = last_run_ms
+        self._clock_was_set = asyncio.Event()
         self._refused: Refusal | None = None  # by the disk, before it could be opened
         self._told = False  # why nothing is recorded, in a line of this camera's own
 
@@ -110,16 +120,18 @@ class CameraRecorder:
         try:
             await self._disk(self._account_for_absence)
             await asyncio.sleep(random.uniform(0, spread_s))
-            while (window := await self._until_scheduled()) is not None:
+            while True:
+                window = await self._until_scheduled()
                 self.move(Event.SCHEDULED)
+                self.status.cause = self.status.detail = None
                 while self.clock.now_ms() < window.end_ms:
                     end = await self._run_once(window)
                     if end is None:
                         break
                     await self._back_off(end, window)
                 self.move(Event.UNSCHEDULED)
+                self.status.cause = None
                 await self._disk(self._close_window, window)
-            await asyncio.Event().wait()  # nothing more is scheduled
         except asyncio.CancelledError:
             await asyncio.shield(self._stop())
             raise
@@ -147,14 +159,24 @@ class CameraRecorder:
                     self.log.warning("The spool cannot be used yet; trying again", why=told)
             await asyncio.sleep(1)
 
-    async def _until_scheduled(self) -> Window | None:
-        """Wait until shortly before the next window; None when there is none."""
+    async def _until_scheduled(self) -> Window:
+        """Wait until shortly before the next window, for ever where none is left; a clock that is
+        set is looked at at once."""
         while True:
+            self._clock_was_set.clear()
             now_ms = self.clock.now_ms()
             window = next((w for w in self.target.windows if w.end_ms > now_ms), None)
-            if window is None or window.start_ms - LEAD_MS <= now_ms:
+            wait_s = LOOK_S
+            if window is None:
+                self.status.detail = "no window is left by this clock; it is looked at again"
+            else:
+                wait_s = min(LOOK_S, (window.start_ms - LEAD_MS - now_ms) / 1000)
+                self.status.detail = f"nothing is scheduled before {_utc(window.start_ms)}"
+            if wait_s <= 0:
+                assert window is not None
                 return window
-            await asyncio.sleep(min(30.0, (window.start_ms - LEAD_MS - now_ms) / 1000))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clock_was_set.wait(), wait_s)
 
     async def _run_once(self, window: Window) -> SourceEnd | None:
         """Hold one session; None when the window closed. Any failure is an end with a cause."""
@@ -254,52 +276,69 @@ class CameraRecorder:
         # a window that opens before the first picture opens with a gap
         window = _window_at(self.target.windows, self.clock.now_ms())
         if window is not None and self._spool.open_gap is None and not self._covered(window):
-            cause = self.status.cause or GapCause.RECORDER_STOPPED
-            end = SourceEnd(cause, self.status.detail or "no picture yet")
+            cause = self.status.cause or GapCause.CONNECTING
+            end = SourceEnd(cause, self.status.detail or CONNECTING)
             self._gap_task = asyncio.ensure_future(self._disk(self._open_with_gap, end, window))
 
     def clock_jumped(self, by_ms: float) -> None:
-        """End the run: what comes is placed by another clock."""
+        """End the run: what comes is placed by another clock. Look at the schedule again."""
+        self._clock_was_set.set()
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
             self._session.end(SourceEnd(GapCause.CLOCK_JUMP, text))
+        if by_ms < 0 and self._spool is not None:
+            self._gap_task = asyncio.ensure_future(self._disk(self._cut_gaps))
 
     # -- gaps (in a thread) --------------------------------------------------------------
 
     def _covered(self, window: Window) -> bool:
-        assert self._spool is not None
-        until = self._spool.covered_until_ms
+        until = self._covered_until_ms()
         return until is not None and until >= window.start_ms
 
+    def _covered_until_ms(self) -> int | None:
+        assert self._spool is not None
+        return self._spool.covered_until_ms(self.clock.now_ms())
+
+    def _cut_gaps(self) -> None:
+        assert self._spool is not None
+        self._spool.look_back(self.clock.now_ms())
+        self._spool.cut_future_gaps(int(self.clock.now_ms()))
+
     def _account_for_absence(self) -> None:
-        """Make gaps of the scheduled time since anyone last wrote something down."""
+        """Make gaps of the scheduled time since a recorder was last at work on this camera.
+
+        What a gap says that was open then is true until then: nobody tried after it.
+        """
         spool = self._spool
         assert spool is not None
+        self._cut_gaps()
         now_ms = int(self.clock.now_ms())
-        covered = spool.covered_until_ms
+        gap, windows = spool.open_gap, self.target.windows
+        is_of_recorder = gap is not None and gap.cause in RECORDER_CAUSES
+        if gap is not None:
+            known_ms = now_ms if is_of_recorder or self._last_run_ms is None else self._last_run_ms
+            window = _window_at(windows, gap.start_ms)
+            spool.end_gap(min(known_ms, now_ms, window.end_ms if window else now_ms))
+        covered = spool.covered_until_ms(now_ms)
         if self._refused is not None:
             cause, detail = self._refused.cause, self._refused.detail
-        elif spool.last_end_reason in (None, GapCause.RECORDER_CRASHED) and covered is not None:
+        elif (gap is not None and not is_of_recorder) or (
+            covered is not None and spool.last_end_reason in (None, GapCause.RECORDER_CRASHED)
+        ):
             cause, detail = GapCause.RECORDER_CRASHED, "the recorder ended without a word"
         else:
-            cause = spool.last_end_reason or GapCause.RECORDER_STOPPED
-            detail = "the recorder was not running"
-        if (gap := spool.open_gap) is not None:
-            window = _window_at(self.target.windows, gap.start_ms)
-            if window is None or window.end_ms > now_ms:
-                return
-            spool.end_gap(window.end_ms)
-            covered = window.end_ms
-        for piece in clip(self.target.windows, covered or 0, now_ms):
+            cause, detail = GapCause.RECORDER_STOPPED, "the recorder was not running"
+        for piece in clip(windows, covered or 0, now_ms):
             spool.begin_gap(piece.start_ms, cause, detail)
-            if _window_at(self.target.windows, now_ms) is None or piece.end_ms < now_ms:
-                spool.end_gap(piece.end_ms)
+            spool.end_gap(piece.end_ms)
+        if _window_at(windows, now_ms) is not None:
+            spool.begin_gap(now_ms, GapCause.CONNECTING, CONNECTING)
 
     def _close_window(self, window: Window) -> None:
         """Have a gap from where recordings and gaps end to the window's end."""
         spool = self._spool
         assert spool is not None
-        start_ms = max(window.start_ms, spool.covered_until_ms or 0)
+        start_ms = max(window.start_ms, self._covered_until_ms() or 0)
         if spool.open_gap is None and start_ms < window.end_ms:
             spool.begin_gap(start_ms, GapCause.NO_DATA, "the picture ended before the window")
         spool.end_gap(window.end_ms)
@@ -321,7 +360,7 @@ class CameraRecorder:
             return
         if gap is not None:
             spool.end_gap(now_ms)
-        start_ms = max(window.start_ms, spool.covered_until_ms or 0)
+        start_ms = max(window.start_ms, self._covered_until_ms() or 0)
         if start_ms < window.end_ms:
             spool.begin_gap(start_ms, end.cause, redact_text(end.detail))
 
@@ -355,6 +394,10 @@ class CameraRecorder:
     def status_dict(self) -> dict[str, Any]:
         """Return the camera's entry in `_status/`."""
         return asdict(self.status)
+
+
+def _utc(ms: float) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _window_at(windows: Sequence[Window], ms: float) -> Window | None:

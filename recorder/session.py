@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from config.schedule import Window
 from recorder import disk
-from recorder.clock import clock_state
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
 from recorder.source import Frame, Source, SourceEnd
 from recorder.states import Event, State
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 FIRST_S = 15.0  # then for the first picture: a keyframe, for which some cameras take long
 STALLED_S = 2.0  # without a picture: said so
 SILENCE_S = 5.0  # without a picture: the session is ended
+FROZEN_S = 0.5  # of media time within SILENCE_S of pictures: less is a camera that is frozen
 SOUND_S = 10.0  # without sound where it was promised
 DEAF_MS = 600_000  # until it is asked for again
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
@@ -45,6 +45,8 @@ class Session:
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
         self._pictures = 0
+        # (loop time, media time in seconds) of a picture some seconds ago, and of the last one
+        self._media_marks = ((0.0, 0.0), (0.0, 0.0))
         self._hearing_since: float | None = None  # where the stream has sound
         self._loop = loop
 
@@ -109,6 +111,9 @@ class Session:
                 self.end(SourceEnd(GapCause.NO_DATA, text))
         elif waited_s > SILENCE_S:
             self.end(SourceEnd(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
+        elif self._is_frozen():
+            text = f"pictures come, but their time has stood still for {SILENCE_S:.0f} s"
+            self.end(SourceEnd(GapCause.NO_DATA, text))
         elif self._hearing_since and self._loop.time() - self._hearing_since > SOUND_S:
             # ffmpeg holds every picture back for a track that does not come
             self._camera.deaf_until_ms = self._clock.now_ms() + DEAF_MS
@@ -117,12 +122,23 @@ class Session:
         elif waited_s > STALLED_S and self._camera.status.state is State.RECORDING:
             self._camera.move(Event.SILENCE)
 
+    def _is_frozen(self) -> bool:
+        """Say whether pictures came whose media time did not go on: nothing can be made of them,
+        and the camera says nothing of it."""
+        (since, first_s), (now, last_s) = self._media_marks
+        if now - since <= SILENCE_S:
+            return False
+        self._media_marks = (now, last_s), (now, last_s)
+        return last_s - first_s < FROZEN_S
+
     # -- the sink ------------------------------------------------------------------------
 
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
         """Take the codec configuration."""
         self._tracks, self._transcoded = output_tracks(tracks), transcoded
-        self._video_id = next(t.id for t in tracks if t.kind == "video")
+        self._video_id, self._timescale = next(
+            (t.id, t.timescale) for t in tracks if t.kind == "video"
+        )
         self._cutter = Cutter(tracks, self._spool.numbers.target_duration_s)
         if len(self._tracks) > 1:
             self._hearing_since = self._loop.time()
@@ -141,6 +157,8 @@ class Session:
             self._hearing_since = self._loop.time()
         else:
             self._waiting_since = self._loop.time()
+            mark = self._loop.time(), frame.pts / self._timescale
+            self._media_marks = self._media_marks[0] if self._pictures else mark, mark
             self._pictures += 1
             status = self._camera.status
             status.frames += 1
@@ -215,5 +233,5 @@ class Session:
             starts_with_key=cut.starts_with_key,
             arrival_ms=cut.arrival_ms,
             camera_ms=cut.camera_ms,
-            clock=clock_state(),
+            clock=self._clock.state(),
         )

@@ -58,6 +58,12 @@ class Archive(Protocol):
 
     name: str
 
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
+        `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""
+        ...
+
     async def put(
         self,
         key: str,
@@ -129,6 +135,11 @@ class DirectoryArchive(Threads):
     def __init__(self, name: str, root: Path):
         super().__init__()
         self.name, self._root = name, root
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """See Archive: a directory has the clock of this machine."""
+        return None
 
     async def put(
         self,

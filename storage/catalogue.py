@@ -186,6 +186,12 @@ class Catalogue:
         asked = sa.select(recordings).where(r.camera_pk == pk).order_by(r.record_seq)
         return await self._with_archives(await self.pool.rows(asked))
 
+    async def newest_ms(self, name: Name) -> int | None:
+        """Return when the newest recording of a camera ended; None without any."""
+        pk, r = await self.cameras.pk(name), recordings.c
+        asked = sa.select(r.end_ms).where(r.camera_pk == pk).order_by(r.start_ms.desc()).limit(1)
+        return next(iter(await self.pool.column(asked)), None)
+
     async def _with_archives(self, rows: Rows) -> Rows:
         """Add what the archives have of one camera's recordings, which are in order."""
         if not rows:

@@ -280,17 +280,18 @@ class _Camera:
         said = next((a for a in row["archives"] if a["archive"] == archive), None)
         if said is not None and said["removed_ms"] is not None:
             if "mp4" in found.entries:
-                done = ""
-                if self._repair:
-                    for kind in ("mp4", "json"):
-                        if entry := found.entries.get(kind):
-                            await there.archive.remove(entry.key, bucket=entry.bucket)
-                    done = "removed"
+                done = await self._finish_removal(seq, row, there) if self._repair else ""
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:
             if found.entries["mp4"].size != row["bytes"]:
                 done = await self._restore(seq, row, there)
                 yield self._finding(archive, "different", "recording of another length", seq, done)
+            trace = found.entries.get("removed.json")
+            if trace and trace.stored_ms < self._now_ms - IN_FLIGHT_MS:
+                if self._repair:
+                    await there.archive.remove(trace.key, bucket=trace.bucket)
+                done, what = "removed" * self._repair, "trace of a removal that did not happen"
+                yield self._finding(archive, "extra", what, seq, done)
         elif said is not None and was_there:
             done = await self._restore(seq, row, there)
             yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
@@ -305,6 +306,29 @@ class _Camera:
         elif said is None and seq not in self._spool and was_there:
             done = await self._restore(seq, row, there)
             yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
+
+    async def _finish_removal(self, seq: int, row: dict[str, Any], there: _There) -> str:
+        """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
+        have the row say that the archive has it, if it is whole. Returns what was done."""
+        found, name, archive = there.objects[seq], self._name, there.archive
+        trace, whole = found.entries.get("removed.json"), found.whole
+        held = await self._catalogue.holds.keep(name, row["start_ms"], row["end_ms"], self._now_ms)
+        if trace and not (whole and held):
+            for kind in ("mp4", "json"):
+                if entry := found.entries.get(kind):
+                    await archive.remove(entry.key, bucket=entry.bucket)
+            return "removed"
+        index = await self._document(there, found) if whole else ""
+        if not isinstance(index, Index) or index.seal is None or index.seal.sha256 != row["sha256"]:
+            return ""
+        await self._writer.forget_archived(name, seq, row["start_ms"], archive.name)
+        if not await self._writer.mark_archived(index, self._archived(there, found, index)):
+            return ""
+        if trace:
+            await archive.remove(trace.key, bucket=trace.bucket)
+        return "kept, row written: " + (
+            "a hold keeps it" if held else "nothing told of its removal"
+        )
 
     def _lost(self, seq: int, done: str) -> str:
         others = seq in self._spool or any(

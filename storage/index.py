@@ -20,6 +20,7 @@ LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than th
 class GapCause(StrEnum):
     """Why scheduled time has no recording. The list is closed: docs/formats.md."""
 
+    CONNECTING = "connecting"
     UNREACHABLE = "unreachable"
     REFUSED_PASSWORD = "refused_password"
     NO_SUCH_STREAM = "no_such_stream"

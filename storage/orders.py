@@ -225,6 +225,11 @@ class Orders:
         over = sa.or_(o.until_ms <= now_ms, o.forget_ms <= now_ms)
         return await self._pool.column(sa.select(o.order_pk).where(over).order_by(o.order_pk))
 
+    async def newest_ms(self) -> int | None:
+        """Return when the newest order or quote was made; None without any."""
+        asked = sa.select(orders.c.created_ms).order_by(orders.c.created_ms.desc()).limit(1)
+        return next(iter(await self._pool.column(asked)), None)
+
     async def with_payments(self) -> list[Order]:
         """Return the orders for which money came, oldest first."""
         o = orders.c

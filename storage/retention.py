@@ -1,21 +1,23 @@
 """What is told of a recording beside itself: gaps that none carries, and that it was removed.
 
 Nothing is removed from an archive before its date, nor while a hold keeps it, and never without
-a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue. The row
-says so first, in one transaction with a last look at the holds: who orders it sees either that it
-is gone, or keeps it.
+a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue. The trace
+is stored first. Then the row says so, in one transaction with a last look at the holds: who
+orders it sees either that it is gone, or keeps it. Only then its bytes go. Whether the clock may
+be believed is for the caller to know (base/hostclock.py).
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
-from base.clock import now_ms
+from base.clock import Clock, now_ms
 from storage.archive import Archive, ArchiveConflict
 from storage.cameras import Name
 from storage.catalogue import Catalogue
@@ -23,6 +25,8 @@ from storage.index import Gap
 from storage.keeper import digest_of
 from storage.recording import recording_name
 
+SHARE = 0.1  # of a camera's recordings that one pass removes at most
+TRACE = ".removed.json"
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
 FACTS = (
@@ -50,35 +54,27 @@ def gap_object(name: Name, gap: Gap) -> tuple[str, bytes]:
     return "/".join((*name, day, f"{at}-gap-{number}.json")), orjson.dumps(document | gap.to_dict())
 
 
-async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int) -> int:
+async def retire(
+    catalogue: Catalogue,
+    archive: Archive,
+    name: Name,
+    keep_s: int,
+    *,
+    share: float = SHARE,
+    clock: Clock = now_ms,
+) -> int:
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
-    Returns how many recordings. In this order: the row, unless a hold was set meanwhile, then
-    what says that it was removed, its bytes, its description, and that they are gone: after a
-    crash all but the first is done again.
+    At most a `share` of all recordings that the camera ever had are removed, the oldest first;
+    the rest is for the next pass. Returns how many. Raises ArchiveError and what a database
+    raises. After a crash at any step the next pass goes on: see docs/crashes.md.
     """
-    at_ms, removed = now_ms(), 0
+    at_ms, removed = clock(), 0
     reason = f"kept for {keep_s // 86400} days"
-    while due := await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms):
-        for row in due:
-            if row["begun_ms"] is not None:
-                at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
-            elif await catalogue.holds.begin_removal(name, row, archive.name, at_ms, reason):
-                at = {"removed_ms": at_ms, "reason": reason}
-            else:
-                continue
-            seq, start_ms = row["record_seq"], row["start_ms"]
-            key = "/".join((*name, recording_name(start_ms, seq)))
-            told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
-            data = orjson.dumps(
-                {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
-            )
-            bucket = row["bucket"]
-            with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
-                await archive.put(key + ".removed.json", data, digest_of(data))
-            await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
-            await archive.remove(key + ".json", bucket=bucket)
-            await catalogue.holds.end_removal(name, row, archive.name)
+    at_most = math.ceil(await catalogue.holds.recordings(name) * share)
+    due = await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms, at_most)
+    for row in due:
+        if await _remove(catalogue, archive, name, row, at_ms, reason):
             removed += 1
     if removed:
         day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
@@ -90,3 +86,37 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
             before=str(day),
         )
     return removed
+
+
+async def _remove(
+    catalogue: Catalogue,
+    archive: Archive,
+    name: Name,
+    row: Mapping[str, Any],
+    at_ms: int,
+    reason: str,
+) -> bool:
+    """Remove one recording, in this order: what tells of it, its row, its bytes, its description,
+    and that they are gone. False where a hold was set meanwhile: then nothing tells of it."""
+    key, bucket = (
+        "/".join((*name, recording_name(row["start_ms"], row["record_seq"]))),
+        row["bucket"],
+    )
+    if row["begun_ms"] is not None:
+        at_ms, reason = row["begun_ms"], row["removed_reason"]
+    told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
+    told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
+    data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
+    try:
+        await archive.put(key + TRACE, data, digest_of(data))
+    except ArchiveConflict:  # whoever began with it died; what was told first stays
+        told = orjson.loads(await archive.get(key + TRACE))
+    if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
+        name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
+    ):
+        await archive.remove(key + TRACE)
+        return False
+    await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
+    await archive.remove(key + ".json", bucket=bucket)
+    await catalogue.holds.end_removal(name, row, archive.name)
+    return True

@@ -49,6 +49,11 @@ class S3Archive(Threads):
         # grow where the link is so slow that nothing arrives in time
         self._factors = {"put": 1.0, "get": 1.0}
 
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """See Archive."""
+        return self._server.told
+
     # -- putting -------------------------------------------------------------------------
 
     async def put(

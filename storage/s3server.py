@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import socket
 import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -29,6 +31,8 @@ from botocore.exceptions import (
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
+from base.clock import now_ms
+from base.hostclock import LEAP_MS, elapsed_ms, span
 from config.model import Archive as Settings
 from storage.archive import THREADS, ArchiveError
 
@@ -93,6 +97,7 @@ class Server:
 
     def __init__(self, settings: Settings):
         self._settings, self.sends_sha256 = settings, True
+        self.told: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
         secret, core = settings.secret_access_key, botocore.session.Session()
@@ -135,9 +140,17 @@ class Server:
         )
 
         def send(request: AWSPreparedRequest, **_: object) -> Any:
-            return http.send(request)
+            answer = http.send(request)
+            self._take_time(answer.headers.get("Date"))
+            return answer
 
         self._client.meta.events.register("before-send.s3", send)
+
+    def _take_time(self, date: str | None) -> None:
+        """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
+        with contextlib.suppress(ValueError, TypeError):
+            at = parsedate_to_datetime(date or "")
+            self.told = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(
         self,
@@ -178,7 +191,7 @@ class Server:
                 raise FileExistsError(key) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
-            raise kind(f"{self.where}: {_advice(code, status, said)}") from None
+            raise kind(f"{self.where}: {_advice(code, status, said, self.told)}") from None
         except (BotoCoreError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
                 raise Late from None
@@ -209,7 +222,14 @@ def why(error: BaseException) -> str:
     return f"cannot be reached ({type(error).__name__})"
 
 
-def _advice(code: str, status: int, said: str) -> str:
+def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> str:
+    if code == "RequestTimeTooSkewed" and told is not None:
+        off_ms = now_ms() - told[0] - (elapsed_ms() - told[1])
+        if abs(off_ms) > LEAP_MS:
+            return (
+                f"the clock of this machine is off by {span(off_ms)} against the server: "
+                f"set both by NTP ({code})"
+            )
     for codes, text in (
         (
             ("InvalidAccessKeyId", "SignatureDoesNotMatch"),

@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from storage.files import boot_id, replace_file
-from storage.gaps import GapJournal
+from storage.gaps import Coverage, GapJournal
 from storage.index import (
     ClockState,
     FormatError,
@@ -149,6 +149,7 @@ class CameraSpool:
     def _recover(self, floor: Numbers) -> None:
         self.last_end_ms: int | None = None  # end of the last recording
         self.last_end_reason: GapCause | None = None
+        self._covered = Coverage()  # by recordings and carried gaps, as far as it is known
         self._gaps = GapJournal(self.directory / "gaps.jsonl")
         state = _read_json(self.directory / "camera.json")
         if state is None:
@@ -190,6 +191,7 @@ class CameraSpool:
         if index is not None and index.seal is not None:
             self.last_end_ms = index.seal.end_ms
             self.last_end_reason = index.seal.end_reason
+            self._covered.add(index.start_ms, index.seal.end_ms)
 
     def _recover_without_state(self, floor: Numbers) -> None:
         """Go on above `floor` and every number that the spool knows, as a new owner."""
@@ -208,6 +210,7 @@ class CameraSpool:
             )
             assert index.seal is not None
             self.last_end_ms, self.last_end_reason = index.seal.end_ms, index.seal.end_reason
+            self._covered.add(index.start_ms, index.seal.end_ms)
         if found:
             self.numbers = replace(self.numbers, epoch=self.numbers.epoch + 1)
             log.warning(
@@ -280,9 +283,12 @@ class CameraSpool:
         self.numbers = replace(self.numbers, segment_no=segment.segment_no)
         if recording.segments == 1:  # now its header counts, and carries these gaps for good
             carried = max([self.numbers.gap_no, *(g.gap_no for g in self._gaps.ended)])
+            for gap in self._gaps.ended:
+                self._covered.add(gap.start_ms, gap.end_ms or gap.start_ms)
             self.numbers = replace(self.numbers, gap_no=carried)
             self._gaps.carried_to(carried)
         self.last_end_ms, self.last_end_reason = end_ms, None
+        self._covered.add(start_ms, end_ms)
         return segment
 
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
@@ -372,11 +378,27 @@ class CameraSpool:
         """The gap that lasts."""
         return self._gaps.open
 
-    @property
-    def covered_until_ms(self) -> int | None:
-        """End of the last recording or ended gap; None when nothing is known of the camera."""
-        ends = [g.end_ms for g in self._gaps.ended if g.end_ms is not None]
-        return max([*ends, *([] if self.last_end_ms is None else [self.last_end_ms])], default=None)
+    def covered_until_ms(self, now_ms: float) -> int | None:
+        """Return the end of what recordings and ended gaps account for by now (UTC); None when
+        nothing is known of the camera. What lies in the future does not count."""
+        ends = [g.end_ms for g in self._gaps.ended if g.end_ms is not None and g.end_ms <= now_ms]
+        covered = self._covered.until_ms(now_ms)
+        return max([*ends, *([] if covered is None else [covered])], default=None)
+
+    def look_back(self, now_ms: float) -> None:
+        """Find the newest recording that began by now, where those that are known begin later:
+        a clock was ahead. Reads the spool."""
+        if self.last_end_ms is None or self._covered.until_ms(now_ms) is not None:
+            return
+        at = recording_name(int(now_ms), 0).rpartition("-")[0]
+        earlier = [b for b in self._bases() if f"{b.parent.name}/{b.name}".rpartition("-")[0] <= at]
+        newest = max(earlier, key=_seq_of, default=None)
+        if newest is not None and (index := finish(newest)) is not None and index.segments:
+            self._covered.add(index.start_ms, index.end_ms)
+
+    def cut_future_gaps(self, now_ms: int) -> None:
+        """Journal that no gap has lasted beyond now: the clock was ahead when it was written."""
+        self._gaps.cut_future(now_ms)
 
     def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> None:
         """Journal that scheduled time goes without a recording from `start_ms` on."""

@@ -11,8 +11,22 @@ from typing import Any
 
 import orjson
 
+from base.hostclock import UNSYNCHRONIZED, elapsed_ms
+
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
+
+
+def last_runs_ms(spool: Path) -> dict[str, int]:
+    """Return when a recorder was last at work on each camera ("station/camera"), in UTC."""
+    found: dict[str, int] = {}
+    for path in (spool / "_status").glob("recorder-*.json"):
+        try:
+            said = orjson.loads(path.read_bytes())
+            found |= {n: max(found.get(n, 0), int(said["written_ms"])) for n in said["cameras"]}
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return found
 
 
 @dataclass(slots=True)
@@ -20,12 +34,16 @@ class _File:
     """What is kept of a status file: of cameras only their state, which is asked for often."""
 
     seen: tuple[int, int]  # inode and mtime of what was read
+    replaced_ms: float | None  # when, in `elapsed_ms`; None where nobody saw it
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
-        """Whether who wrote it is there; a clock that was set back leaves a time to come."""
+        """Whether who wrote it is there: by the time that it gives, or because it was replaced
+        a moment ago, whatever the clocks of the two say."""
+        if self.replaced_ms is not None and elapsed_ms() - self.replaced_ms <= STATUS_OLD_MS:
+            return True
         written_ms = self.said.get("written_ms")
         return (
             isinstance(written_ms, int | float)
@@ -60,7 +78,7 @@ class SpoolStatus:
             seen = (stat.st_ino, stat.st_mtime_ns)
             if known and known.seen == seen:
                 return known
-            file = _File(seen, orjson.loads(path.read_bytes()))
+            file = _File(seen, elapsed_ms() if known else None, orjson.loads(path.read_bytes()))
             cameras = file.said.pop("cameras", {}).items()
             file.states = {
                 sys.intern(name): sys.intern(one["state"])
@@ -89,6 +107,25 @@ class SpoolStatus:
             and file.alive
             and isinstance(file.said.get("spool"), dict)
         }
+
+    def clocks(self) -> list[dict[str, Any]]:
+        """Return what the living recorders say of their clock: `synchronized` and `doubt`."""
+        return [
+            file.said["clock"]
+            for name, file in self._files.items()
+            if name.startswith("recorder-")
+            and file.alive
+            and isinstance(file.said.get("clock"), dict)
+        ]
+
+    def clock_warnings(self) -> list[str]:
+        """Return what is wrong with the clocks of recorders and uploader, in sentences."""
+        said = [UNSYNCHRONIZED for c in self.clocks() if not c.get("synchronized")]
+        said += [str(c["doubt"]) for c in self.clocks() if c.get("doubt")]
+        uploader = self.uploader() or {}
+        if uploader.get("clock_doubt"):
+            said.append(f"nothing is removed from archives: {uploader['clock_doubt']}")
+        return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""

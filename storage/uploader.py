@@ -22,6 +22,7 @@ import orjson
 import structlog
 
 from base.clock import now_ms
+from base.hostclock import ClockWatch
 from config.model import Config
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
@@ -39,6 +40,8 @@ BATCH = 200
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
 
+AGAIN_S = 600.0  # until what is not removed now is tried again
+
 log = structlog.get_logger()
 
 
@@ -53,6 +56,8 @@ class UploaderStatus:
     retired_total: int = 0
     catalogue_ok: bool = True
     catalogue_error: str | None = None
+    clock_synchronized: bool = True
+    clock_doubt: str | None = None
     archives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -63,6 +68,7 @@ class _Camera:
     known: dict[int, InSpool]  # by record_seq: has a row
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
+    ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
     gap_no: int = 0  # the last whose object was given to the keepers
 
 
@@ -77,8 +83,19 @@ class Uploader:
         *,
         pauses: Pauses = Pauses(),
         room: Callable[[Path], Room] = room,
+        watch: ClockWatch | None = None,
     ):
-        """`archives` are those of the configuration, in its order; `room` measures a disk."""
+        """`archives` are those of the configuration, in its order; `room` measures a disk,
+        `watch` judges the clock."""
+        self._watch = watch or ClockWatch()
+        self._doubt = Trouble(
+            "The clock of this machine is not believed: nothing is removed on its word",
+            "The clock of this machine is believed again",
+        )
+        self._retiring = Trouble(
+            "Recordings whose time has come are not removed from archives now",
+            "Recordings whose time has come are removed from archives again",
+        )
         self._config, self._catalogue = config, catalogue
         self._pauses, self._room = pauses, room
         self._spool = config.spool
@@ -94,7 +111,7 @@ class Uploader:
             Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses)
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
-        self._removed = self._retired = float("-inf")  # when it was last looked for
+        self._removed = self._retire_at = float("-inf")  # when it was, and is next, looked for
         self.status = UploaderStatus(pid=os.getpid())
 
     async def run(self) -> None:
@@ -130,14 +147,16 @@ class Uploader:
                 if not synced:
                     await self._catalogue.cameras.sync(self._config)
                     synced = True
+                self._judge_clock()
                 await self._look()
                 if time.monotonic() - self._removed > self._pauses.remove_s:
                     self._removed = time.monotonic()
                     self._keep_gaps()
                     await self._remove()
-                if time.monotonic() - self._retired > self._pauses.retire_s:
-                    self._retired = time.monotonic()
-                    await self._retire()
+                # a day after the start, and after a clock that was set
+                steady = self._watch.steady_s() >= self._pauses.retire_s
+                if steady and time.monotonic() >= self._retire_at:
+                    self._retire_at = time.monotonic() + await self._retire()
                 self._trouble.end()
                 failures = 0
             except Exception as error:  # a database has many ways to say no
@@ -176,6 +195,8 @@ class Uploader:
         view = camera.view
         view.refresh()
         newest = view.newest()
+        if newest and newest.segments:
+            self._watch.past(newest.end_ms, f"a recording of {station}/{directory.name}")
         seen = (
             *(_stamp(directory / f) for f in ("camera.json", "gaps.jsonl")),
             *((newest.header.record_seq, newest.size) if newest else ()),
@@ -232,12 +253,15 @@ class Uploader:
 
     def _keep_gaps(self) -> None:
         """Have archives keep gaps that ended and that no recording carries to them."""
-        before_ms = now_ms() - GAP_AGE_MS
+        now = self._watch.elapsed()
         for camera in self._cameras.values():
             carried = camera.view.carried_gap_no
             for gap in camera.view.all_gaps():
-                ended = gap.end_ms is not None and gap.start_ms < gap.end_ms < before_ms
-                if ended and gap.gap_no > max(carried, camera.gap_no):
+                if gap.end_ms is None or gap.gap_no <= max(carried, camera.gap_no):
+                    continue
+                # whatever the clocks say: it may end earlier when a recording follows
+                since = camera.ended.setdefault((gap.gap_no, gap.end_ms), now)
+                if gap.start_ms < gap.end_ms and now - since >= GAP_AGE_MS:
                     camera.gap_no = gap.gap_no
                     for keeper in self.keepers:
                         keeper.add_document(*gap_object(camera.name, gap))
@@ -256,6 +280,8 @@ class Uploader:
         segments then come from the archive.
         """
         before_ms = now_ms() - self._config.rewind_s * 1000 - LONGEST_MS
+        if self._watch.unlikely():
+            before_ms = 0
         pressed = self._is_pressed()
         found = [
             (stored, row, camera)
@@ -314,14 +340,43 @@ class Uploader:
             self._pressure.end()
         return pressed
 
-    async def _retire(self) -> None:
-        """Remove from archives what is older than they keep it."""
+    def _judge_clock(self) -> None:
+        """Notice that the clock was set, hear what the archives' servers say, and tell it."""
+        self._watch.look()
         for keeper in self.keepers:
-            if keeper.settings.keep is not None:
-                for name in await self._catalogue.cameras.names(self._config.election.id):
+            if told := keeper.archive.told:
+                self._watch.heard(keeper.name, *told)
+        if (why := self._watch.wrong()) is None:
+            self._doubt.end()
+        elif self._doubt.why is None:
+            self._doubt.begin(why)
+
+    async def _retire(self) -> float:
+        """Remove from archives what is older than they keep it, unless the clock is in doubt;
+        return in how many seconds to do so again."""
+        keepers = [(k, k.settings.keep) for k in self.keepers if k.settings.keep is not None]
+        names = await self._catalogue.cameras.names(self._config.election.id) if keepers else []
+        for name in names:
+            if newest_ms := await self._catalogue.newest_ms(name):
+                self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
+        try:
+            for keeper, keep_s in keepers:
+                await keeper.archive.etag(f"{names[0][0]}/clock" if names else "clock")
+                for name in names:
+                    self._judge_clock()
+                    if (
+                        why := self._watch.doubt()
+                    ) or self._watch.steady_s() < self._pauses.retire_s:
+                        self._retiring.begin(why or "the clock was set")
+                        return min(self._pauses.retire_s, AGAIN_S)
                     self.status.retired_total += await retire(
-                        self._catalogue, keeper.archive, name, keeper.settings.keep
+                        self._catalogue, keeper.archive, name, keep_s
                     )
+        except ArchiveError as error:
+            self._retiring.begin(str(error))
+            return min(self._pauses.retire_s, AGAIN_S)
+        self._retiring.end()
+        return self._pauses.retire_s
 
     # -- telling -------------------------------------------------------------------------
 
@@ -330,7 +385,13 @@ class Uploader:
         status.written_ms = now_ms()
         status.catalogue_ok = self._trouble.why is None
         status.catalogue_error = self._trouble.why
-        status.archives = {keeper.name: asdict(keeper.status) for keeper in self.keepers}
+        status.clock_synchronized = self._watch.synchronized
+        status.clock_doubt = self._watch.doubt()
+        status.archives = {
+            keeper.name: asdict(keeper.status)
+            | {"clock_offset_ms": self._watch.offset_ms(keeper.name)}
+            for keeper in self.keepers
+        }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
 

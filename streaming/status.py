@@ -48,6 +48,7 @@ UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
     ("catalogue_ok", "1 while the catalogue takes rows"),
+    ("clock_ok", "1 while its clock is believed, so that archives may be cleared"),
 )
 PICTURE_NUMBERS = (
     ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
@@ -72,6 +73,7 @@ ARCHIVE_NUMBERS = (
     ("archived_bytes_total", "Their bytes"),
     ("failures_total", "Failures since the uploader started"),
     ("verification_failures_total", "Objects that were not there, or others, when verified"),
+    ("clock_offset_seconds", "How far this machine's clock is ahead of the archive's"),
 )
 ORDERS_NUMBERS = (
     ("unhashed_files", "Files of orders whose SHA-256 is not known yet"),
@@ -94,6 +96,7 @@ class StatusCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of spool, uploader and archives."""
+        yield from self._clock()
         yield from self._spool()
         yield from self._pictures()
         yield from self._orders()
@@ -102,6 +105,7 @@ class StatusCollector(Collector):
         up.add_metric([], float(uploader is not None))
         yield up
         if uploader is not None:
+            uploader = uploader | {"clock_ok": uploader.get("clock_doubt") is None}
             for key, text in UPLOADER_NUMBERS:
                 number = _family(f"kuager_uploader_{key}", text, [])
                 _add(number, [], uploader.get(key))
@@ -111,7 +115,11 @@ class StatusCollector(Collector):
                 number = _family(f"kuager_archive_{key}", text, ["archive"])
                 for name, said in archives.items():
                     oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
-                    _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
+                    more = {
+                        "oldest_unarchived_seconds": oldest,
+                        "clock_offset_seconds": _seconds(said.get("clock_offset_ms")),
+                    }
+                    _add(number, [name], (said | more).get(key))
                 yield number
 
     def _orders(self) -> Iterator[Metric]:
@@ -131,6 +139,26 @@ class StatusCollector(Collector):
                 number = _family(f"kuager_orders_{key}", text, [])
                 _add(number, [], said.get(key))
                 yield number
+
+    def _clock(self) -> Iterator[Metric]:
+        """Yield what the recorders say of their clock; nothing where none runs."""
+        said = self._views.status.clocks()
+        for key, text, values in (
+            (
+                "synchronized",
+                "1 while the kernel says that the clock is synchronized",
+                [c.get("synchronized") for c in said],
+            ),
+            (
+                "believed",
+                "1 while recorders follow the clock; 0 after it was set, until it is believed",
+                [not c.get("doubt") for c in said],
+            ),
+        ):
+            number = GaugeMetricFamily(f"kuager_clock_{key}", text)
+            if said:
+                number.add_metric([], float(all(values)))
+            yield number
 
     def _pictures(self) -> Iterator[Metric]:
         said = self._views.status.pictures()
@@ -181,6 +209,10 @@ def _add(family: Any, labels: list[str], value: object) -> None:
 
 def _age_s(at_ms: object) -> float | None:
     return max(0.0, time.time() - at_ms / 1000) if isinstance(at_ms, int | float) else None
+
+
+def _seconds(ms: object) -> float | None:
+    return ms / 1000 if isinstance(ms, int | float) else None
 
 
 def make_registry(views: Views) -> CollectorRegistry:
@@ -267,7 +299,8 @@ async def healthz(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/readyz")
 async def readyz(request: web.Request) -> web.StreamResponse:
-    """Spool and catalogue can be read; 503 with words where not."""
+    """Spool and catalogue can be read; 503 with words where not. What is wrong with the clock is
+    said, too, and is no reason to send people elsewhere."""
     views = request.app[VIEWS]
     wrong = []
     try:
@@ -278,7 +311,9 @@ async def readyz(request: web.Request) -> web.StreamResponse:
         await views.ask(lambda catalogue: catalogue.ping())
     except CatalogueError:  # why is in the log, not for everyone
         wrong.append("the catalogue does not answer")
-    return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
+    await views.fresh()
+    told = [*(wrong or ["ready"]), *views.status.clock_warnings()]
+    return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
 
 
 @routes.get("/metrics")

@@ -15,6 +15,7 @@ from streaming.language import mark, translate
 from streaming.views import Views
 
 CAUSES = {
+    GapCause.CONNECTING: mark("the camera was asked, and no picture had come yet"),
     GapCause.UNREACHABLE: mark("the camera does not answer"),
     GapCause.REFUSED_PASSWORD: mark("the camera refuses the password"),
     GapCause.NO_SUCH_STREAM: mark("the camera has no such stream"),

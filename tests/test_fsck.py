@@ -149,7 +149,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
     async with opened(config) as (catalogue, archives):
         await forget_the_spool(config, catalogue)
         hold = await catalogue.holds.add("e", "a court asks", NOW, camera="d")
-        assert await retire(catalogue, archives[0], C, 60) > 0
+        assert await retire(catalogue, archives[0], C, 60, share=1) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
         assert all(r["archives"][0]["removed_reason"] for r in rows)

@@ -109,7 +109,7 @@ async def test_an_order_after_the_list_of_what_is_to_go_was_made(
                 taken[pk] = await order(config, catalogue, pk)
 
     archive.before_removal = meanwhile
-    assert await retire(catalogue, archive, NAME, 60) > 5
+    assert await retire(catalogue, archive, NAME, 60, share=1) > 5
     assert taken == {first: False, eighth: True}
     assert not await there(config, catalogue, archive, 0)
     assert await there(config, catalogue, archive, 8)
@@ -144,7 +144,7 @@ async def test_orders_and_removals_at_once(
         await asyncio.sleep(chance.uniform(0, 0.2))
         return await order(config, catalogue, pks[minute])
 
-    removing = asyncio.create_task(retire(catalogue, archive, NAME, 60))
+    removing = asyncio.create_task(retire(catalogue, archive, NAME, 60, share=1))
     taken = await asyncio.gather(*map(later, pks))
     await removing
     for minute, was_taken in enumerate(taken):
@@ -161,11 +161,11 @@ async def test_what_was_begun_to_be_removed_is_finished(
 
     archive.before_removal = refuse
     with pytest.raises(ArchiveError):
-        await retire(catalogue, archive, NAME, 60)
+        await retire(catalogue, archive, NAME, 60, share=1)
     assert not await there(config, catalogue, archive, 0)
     archive.before_removal = None
     await catalogue.holds.add("e", "too late for the first", 1)
-    assert await retire(catalogue, archive, NAME, 60) == 1
+    assert await retire(catalogue, archive, NAME, 60, share=1) == 1
     rows = await catalogue.recordings_of(NAME)
     left = {p.name.partition(".")[2] for p in archive._root.rglob("*-1.*")}
     assert left == {"removed.json"}

@@ -68,8 +68,16 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIterator[Running]:
-    """Start rclone, the simulator and `kuager run`; stop all at the end."""
+async def kuager(
+    folder: Path,
+    cameras: list[SimCamera],
+    ffmpeg: str,
+    *,
+    until_s: int = 2_000_000_000,
+    archive: str = "",
+) -> AsyncIterator[Running]:
+    """Start rclone, the simulator and `kuager run`; stop all at the end. The window ends
+    `until_s` seconds from now; `archive` is more of the archive's settings."""
     port, s3 = free_port(), free_port()
     begin = int(time.time())
     with rclone(folder / "s3", s3):
@@ -78,14 +86,17 @@ async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIt
                 f'      - {{id: {c.name}, url: "{simulator.url(c.name)}"}}\n' for c in cameras
             )
             (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + stations)
-            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begin))
+            opens, closes = [
+                time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+                for at in (begin, begin + until_s)
+            ]
             (folder / "kuager.yaml").write_text(
                 "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
-                f" windows: [{{from: {moment}, to: 2090-01-01T00:00}}]}}\n"
+                f" windows: [{{from: {opens}, to: {closes}}}]}}\n"
                 f"stations: stations.yaml\nspool: spool\nworkers: 2\n"
                 f"archives:\n- url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
                 f"  region: us-east-1\n  access_key_id: {KEY}\n"
-                f"  secret_access_key: ${{TEST_SECRET}}\n"
+                f"  secret_access_key: ${{TEST_SECRET}}\n{archive}"
                 f'web: {{listen: "127.0.0.1:{port}", processes: 2}}\n'
             )
             log = folder / "kuager.log"
@@ -196,6 +207,7 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
         for uri in follower.seen:  # what anybody could see is there
             assert int(uri.removesuffix(".m4s")) in kept
     assert causes == {
+        GapCause.CONNECTING,
         GapCause.STREAM_BROKEN,
         GapCause.RECORDER_CRASHED,
         GapCause.RECORDER_STOPPED,
