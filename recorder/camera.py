@@ -273,9 +273,9 @@ class CameraRecorder:
             self._session.tick()
         if self._spool is None or self.status.state in (State.IDLE, State.RECORDING, State.STALLED):
             return
-        # a window that opens before the first picture opens with a gap
+        # a window that opens before the first picture opens with a gap; so does a clock's new time
         window = _window_at(self.target.windows, self.clock.now_ms())
-        if window is not None and self._spool.open_gap is None and not self._covered(window):
+        if window is not None and self._spool.open_gap is None and not self._spool.is_recording:
             cause = self.status.cause or GapCause.CONNECTING
             end = SourceEnd(cause, self.status.detail or CONNECTING)
             self._gap_task = asyncio.ensure_future(self._disk(self._open_with_gap, end, window))
@@ -290,10 +290,6 @@ class CameraRecorder:
             self._gap_task = asyncio.ensure_future(self._disk(self._cut_gaps))
 
     # -- gaps (in a thread) --------------------------------------------------------------
-
-    def _covered(self, window: Window) -> bool:
-        until = self._covered_until_ms()
-        return until is not None and until >= window.start_ms
 
     def _covered_until_ms(self) -> int | None:
         assert self._spool is not None
@@ -344,7 +340,8 @@ class CameraRecorder:
         spool.end_gap(window.end_ms)
 
     def _open_with_gap(self, end: SourceEnd, window: Window) -> None:
-        if not self._covered(window):  # the first segment may have come meanwhile
+        assert self._spool is not None
+        if not self._spool.is_recording:  # the first segment may have come meanwhile
             self._note_gap(end, window)
 
     def _note_gap(self, end: SourceEnd, window: Window) -> None:

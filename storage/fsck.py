@@ -279,7 +279,7 @@ class _Camera:
         archive, found = there.archive.name, there.objects.get(seq, _Object())
         said = next((a for a in row["archives"] if a["archive"] == archive), None)
         if said is not None and said["removed_ms"] is not None:
-            if "mp4" in found.entries:
+            if found.entries.keys() - {"removed.json"}:
                 done = await self._finish_removal(seq, row, there) if self._repair else ""
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:

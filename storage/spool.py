@@ -374,6 +374,11 @@ class CameraSpool:
     # -- gaps ----------------------------------------------------------------------------
 
     @property
+    def is_recording(self) -> bool:
+        """Whether a run goes on."""
+        return self._run is not None
+
+    @property
     def open_gap(self) -> Gap | None:
         """The gap that lasts."""
         return self._gaps.open

@@ -124,7 +124,7 @@ class SpoolStatus:
         said += [str(c["doubt"]) for c in self.clocks() if c.get("doubt")]
         uploader = self.uploader() or {}
         if uploader.get("clock_doubt"):
-            said.append(f"nothing is removed from archives: {uploader['clock_doubt']}")
+            said.append(f"nothing is removed on its word: {uploader['clock_doubt']}")
         return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
     def uploader(self) -> dict[str, Any] | None:

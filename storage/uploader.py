@@ -361,7 +361,8 @@ class Uploader:
                 self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
         try:
             for keeper, keep_s in keepers:
-                await keeper.archive.etag(f"{names[0][0]}/clock" if names else "clock")
+                with contextlib.suppress(ArchiveError):  # also who refuses tells the time
+                    await keeper.archive.etag("_kuager/clock")
                 for name in names:
                     self._judge_clock()
                     if (
@@ -386,7 +387,8 @@ class Uploader:
         status.catalogue_ok = self._trouble.why is None
         status.catalogue_error = self._trouble.why
         status.clock_synchronized = self._watch.synchronized
-        status.clock_doubt = self._watch.doubt()
+        removes = any(keeper.settings.keep is not None for keeper in self.keepers)
+        status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
         status.archives = {
             keeper.name: asdict(keeper.status)
             | {"clock_offset_ms": self._watch.offset_ms(keeper.name)}

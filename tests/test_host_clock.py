@@ -81,7 +81,7 @@ class HostClock:
         assert compiler is not None
         (folder / "clock.c").write_text(SOURCE)
         library, self._path = folder / "clock.so", folder / "clock"
-        command = [compiler, "-shared", "-fPIC", "-o", library, folder / "clock.c", "-ldl"]
+        command = [compiler, "-shared", "-fPIC", "-o", str(library), f"{folder}/clock.c", "-ldl"]
         subprocess.run(command, check=True)
         self.set(0)
         monkeypatch.setenv("LD_PRELOAD", str(library))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
@@ -216,6 +217,19 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
     assert gaps(tmp_path, "well") == []
     assert [g.cause for g in gaps(tmp_path, "silent")] == [GapCause.NO_DATA]
     assert [g.cause for g in gaps(tmp_path, "away")] == [GapCause.UNREACHABLE]
+
+
+async def test_a_camera_whose_time_stands_still_is_told(tmp_path: Path, ffmpeg: str) -> None:
+    """Pictures come, but nothing can be made of them: that is a stall of the camera."""
+    async with Simulator([SimCamera("a")], ffmpeg=ffmpeg) as simulator:
+        with capture_logs() as said:
+            async with recording(tmp_path, simulator, ffmpeg) as worker:
+                await recorded(worker, 4)
+                simulator.fault("a", "ppm", -1_000_000)
+                await until(lambda: any("stood still" in str(line.get("why")) for line in said))
+                simulator.clear("a")
+                await recorded(worker, 4)
+    assert GapCause.NO_DATA in {g.cause for g in gaps(tmp_path, "a")}
 
 
 async def test_a_fault_of_ours_costs_one_camera_five_seconds(

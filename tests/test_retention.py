@@ -30,7 +30,7 @@ from tests.spools import fill
 from tests.waiting import until
 
 DAY = 86_400_000
-KEEP = "archives: [{directory: archive, keep: 1d}]\n"
+KEEP = "archives: [{url: archive, keep: 1d}]\n"
 # a day of the clock that nobody sets is over at once
 SOON = Pauses(look_s=0.05, remove_s=0.05, retire_s=86_400)
 
