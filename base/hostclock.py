@@ -150,11 +150,17 @@ class ClockWatch:
             return f"{self._newest} is dated {span(ahead_ms)} after what the clock says now"
         return None
 
+    def _agrees(self) -> bool:
+        """Say whether a server has told the time lately; where `wrong` is None, it agrees."""
+        return any(self.offset_ms(server) is not None for server in self._heard)
+
     def unlikely(self) -> str | None:
         """Say why the clock may be ahead: it is wrong, or this process has just started, and by
         this clock nothing that `past` tells of happened for a day. None after an hour of that."""
         if (wrong := self.wrong()) is not None:
             return wrong
+        if self._agrees():
+            return None
         silent_ms = self._clock() - self._newest_ms if self._newest_ms else 0
         if silent_ms > SILENT_MS and self.steady_s() < YOUNG_S:
             return (
@@ -167,6 +173,6 @@ class ClockWatch:
         the kernel or a server speaks for it."""
         if (wrong := self.wrong()) is not None:
             return wrong
-        if self.synchronized or any(self.offset_ms(s) is not None for s in self._heard):
+        if self.synchronized or self._agrees():
             return None
         return f"{UNSYNCHRONIZED}; no archive server has told the time in the last hour either"

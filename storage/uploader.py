@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from base.clock import now_ms
-from base.hostclock import ClockWatch
+from base.hostclock import HEARD_MS, ClockWatch
 from config.model import Config
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
@@ -121,6 +121,7 @@ class Uploader:
             async with asyncio.TaskGroup() as tasks:
                 for keeper in self.keepers:
                     tasks.create_task(keeper.run())
+                tasks.create_task(self._ask_time())
                 tasks.create_task(self._find())
 
     async def _alone(self) -> BinaryIO:
@@ -346,10 +347,23 @@ class Uploader:
         for keeper in self.keepers:
             if told := keeper.archive.told:
                 self._watch.heard(keeper.name, *told)
-        if (why := self._watch.wrong()) is None:
+        if (why := self._watch.unlikely()) is None:
             self._doubt.end()
         elif self._doubt.why is None:
             self._doubt.begin(why)
+
+    async def _ask_time(self) -> None:
+        """Have every server tell the time that has not done so for half an hour, for ever."""
+        asked_ms = dict.fromkeys(self.keepers, float("-inf"))
+        while True:
+            for keeper in self.keepers:
+                told, now_ms = keeper.archive.told, self._watch.elapsed()
+                last_ms = max(asked_ms[keeper], told[1] if told else float("-inf"))
+                if now_ms - last_ms > HEARD_MS / 2:
+                    asked_ms[keeper] = now_ms
+                    with contextlib.suppress(ArchiveError):  # also who refuses tells the time
+                        await keeper.archive.etag("_kuager/clock")
+            await asyncio.sleep(self._pauses.look_s)
 
     async def _retire(self) -> float:
         """Remove from archives what is older than they keep it, unless the clock is in doubt;
@@ -361,8 +375,6 @@ class Uploader:
                 self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
         try:
             for keeper, keep_s in keepers:
-                with contextlib.suppress(ArchiveError):  # also who refuses tells the time
-                    await keeper.archive.etag("_kuager/clock")
                 for name in names:
                     self._judge_clock()
                     if (
