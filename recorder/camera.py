@@ -168,7 +168,7 @@ class CameraRecorder:
             window = next((w for w in self.target.windows if w.end_ms > now_ms), None)
             wait_s = LOOK_S
             if window is None:
-                self.status.detail = "no window is left by this clock; it is looked at again"
+                self.status.detail = "no window is left by this clock; it is looked at every 30 s"
             else:
                 wait_s = min(LOOK_S, (window.start_ms - LEAD_MS - now_ms) / 1000)
                 self.status.detail = f"nothing is scheduled before {_utc(window.start_ms)}"

@@ -39,7 +39,6 @@ from storage.view import CameraView, Stored
 BATCH = 200
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
-
 AGAIN_S = 600.0  # until what is not removed now is tried again
 
 log = structlog.get_logger()
@@ -256,16 +255,21 @@ class Uploader:
         """Have archives keep gaps that ended and that no recording carries to them."""
         now = self._watch.elapsed()
         for camera in self._cameras.values():
-            carried = camera.view.carried_gap_no
+            done = max(camera.view.carried_gap_no, camera.gap_no)
+            ended = camera.ended
+            camera.ended, waits = {}, False
             for gap in camera.view.all_gaps():
-                if gap.end_ms is None or gap.gap_no <= max(carried, camera.gap_no):
+                if gap.gap_no <= done or gap.end_ms in (None, gap.start_ms):
                     continue
                 # whatever the clocks say: it may end earlier when a recording follows
-                since = camera.ended.setdefault((gap.gap_no, gap.end_ms), now)
-                if gap.start_ms < gap.end_ms and now - since >= GAP_AGE_MS:
-                    camera.gap_no = gap.gap_no
-                    for keeper in self.keepers:
-                        keeper.add_document(*gap_object(camera.name, gap))
+                seen = (gap.gap_no, gap.end_ms or 0)
+                camera.ended[seen] = ended.get(seen, now)
+                waits = waits or now - camera.ended[seen] < GAP_AGE_MS
+                if waits:
+                    continue
+                camera.gap_no = gap.gap_no
+                for keeper in self.keepers:
+                    keeper.add_document(*gap_object(camera.name, gap))
 
     # -- removing ------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ LANES = {
     "test_foreign_cameras": "cameras",
     "test_native": "cameras",
     "test_system": "cameras",
+    "test_host_clock": "cameras",
     "test_sync": "cameras",
     "test_simulator_faults": "cameras",
     "test_recording": "cameras",

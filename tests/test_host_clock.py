@@ -168,6 +168,7 @@ async def test_an_uploader_that_starts_400_days_ahead(
         await until(lambda: said in running.log.read_text())
         await until(lambda: ready_says(running, "off by +400.0 days"))
         await goes_on(running)
+        await until(lambda: "off by +400.0 days against the server" in running.log.read_text())
         clock.set(0)
         await until(lambda: len(list(bucket.glob("e/s/*/*/*.json"))) >= 2, every=0.5)
         after = {*bucket.glob("e/s/*/*/*"), *running.spool.glob("s/*/*/*.mp4")}

@@ -13,6 +13,7 @@ from base.hostclock import ClockWatch, KernelClock
 from storage.archive import Archive, DirectoryArchive
 from storage.catalogue import Catalogue
 from storage.fsck import Fsck
+from storage.index import GapCause
 from storage.keeper import Pauses
 from storage.retention import retire
 from storage.uploader import Uploader
@@ -193,3 +194,27 @@ async def test_a_hold_that_comes_after_the_trace_takes_it_back(tmp_path: Path) -
         assert await retire(catalogue, archive, C, 60, share=1) == 0  # type: ignore[arg-type]
         assert list((tmp_path / "archive").rglob("*.removed.json")) == []
         assert await removed(catalogue) == 0
+
+
+async def test_an_archive_is_told_of_a_gap_when_it_has_stood_for_three_minutes(
+    tmp_path: Path,
+) -> None:
+    """By the clock that nobody sets: a wrong one may say that a gap to come has long ended."""
+    machine = Machine(synchronized=True, ahead_ms=3 * DAY)
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "30d")
+    spool = fill(config.spool, camera="c", start_ms=NOW - DAY)
+    for n in (1, 2):
+        spool.begin_gap(NOW + n * DAY, GapCause.RECORDER_STOPPED, "by a clock that was ahead")
+        spool.end_gap(NOW + n * DAY + 1000)
+    spool.close()
+    async with opened(config) as (catalogue, archives):
+        uploader = Uploader(config, catalogue, archives, pauses=SOON, watch=machine.watch())
+        task = asyncio.create_task(uploader.run())
+        await until(lambda: kept(uploader).archived_total >= 2)
+        machine.up_ms += 100_000
+        await some_looks(uploader)
+        assert list((tmp_path / "archive").rglob("*-gap-*")) == []
+        machine.up_ms += 100_000
+        await until(lambda: len(list((tmp_path / "archive").rglob("*-gap-*"))) == 2)
+        task.cancel()
+        await asyncio.wait({task})
