@@ -34,21 +34,29 @@ class _File:
     """What is kept of a status file: of cameras only their state, which is asked for often."""
 
     seen: tuple[int, int]  # inode and mtime of what was read
-    replaced_ms: float | None  # when, in `elapsed_ms`; None where nobody saw it
+    seen_ms: float  # when it was read, in `elapsed_ms`
+    goes_on: bool  # whether its writer's time went on since the one before as ours did
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
         """Whether who wrote it is there: by the time that it gives, or because it was replaced
-        a moment ago, whatever the clocks of the two say."""
-        if self.replaced_ms is not None and elapsed_ms() - self.replaced_ms <= STATUS_OLD_MS:
+        a moment ago, where the clocks of the two differ and one of them is wrong."""
+        if self.goes_on and elapsed_ms() - self.seen_ms <= STATUS_OLD_MS:
             return True
         written_ms = self.said.get("written_ms")
         return (
             isinstance(written_ms, int | float)
             and abs(time.time() * 1000 - written_ms) <= STATUS_OLD_MS
         )
+
+
+def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
+    if known is None:
+        return False
+    passed_ms = float(said["written_ms"]) - float(known.said["written_ms"])
+    return passed_ms > 0 and abs(passed_ms - (now_ms - known.seen_ms)) <= STATUS_OLD_MS
 
 
 class SpoolStatus:
@@ -78,7 +86,8 @@ class SpoolStatus:
             seen = (stat.st_ino, stat.st_mtime_ns)
             if known and known.seen == seen:
                 return known
-            file = _File(seen, elapsed_ms() if known else None, orjson.loads(path.read_bytes()))
+            said, now_ms = orjson.loads(path.read_bytes()), elapsed_ms()
+            file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
             cameras = file.said.pop("cameras", {}).items()
             file.states = {
                 sys.intern(name): sys.intern(one["state"])

@@ -8,15 +8,17 @@ from pathlib import Path
 import orjson
 import pytest
 
+from base.clock import now_ms
 from config.limits import SpoolLimits
 from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
+from storage.files import replace_file
 from storage.gaps import read_gaps
 from storage.index import Gap, GapCause
 from storage.spool import CameraSpool, Numbers
-from storage.status import last_runs_ms
+from storage.status import SpoolStatus, last_runs_ms
 from tests.spools import UTC0, fill
 from tests.stack import gaps
 
@@ -56,6 +58,16 @@ def test_power_was_lost_while_a_camera_did_not_answer(tmp_path: Path) -> None:
         ("unreachable", END, lost),
         ("recorder_crashed", lost, back),
         ("connecting", back, None),
+    ]
+
+
+def test_a_gap_that_began_after_the_last_heartbeat(tmp_path: Path) -> None:
+    spool = fill(tmp_path)
+    spool.begin_gap(END, GapCause.STREAM_BROKEN, "ffmpeg was ended by signal 9")
+    spool.close()
+    assert told(start(tmp_path, END + HOUR, END - 500))[:2] == [
+        ("stream_broken", END, END + 2_000),
+        ("recorder_crashed", END + 2_000, END + HOUR),
     ]
 
 
@@ -128,3 +140,20 @@ def test_the_status_files_tell_when_a_recorder_last_ran(tmp_path: Path) -> None:
     (status / "recorder-2.json").write_bytes(b"{")
     assert last_runs_ms(tmp_path) == {"s/a": UTC0, "s/b": UTC0 + 5}
     assert last_runs_ms(tmp_path / "none") == {}
+
+
+def test_who_writes_on_is_alive_whatever_the_clocks_say(tmp_path: Path) -> None:
+    """A recorder that does not follow a leap gives other times than the reader's clock."""
+    path = tmp_path / "_status/recorder-0.json"
+    path.parent.mkdir()
+    status, behind_ms = SpoolStatus(tmp_path), now_ms() - DAY
+
+    def write(written_ms: int) -> dict[str, str]:
+        cameras = {"s/c": {"state": "recording"}}
+        replace_file(path, orjson.dumps({"written_ms": written_ms, "cameras": cameras}))
+        list(status.refresh())
+        return status.states
+
+    assert write(behind_ms) == {}  # nobody knows whether it is old
+    assert write(behind_ms + 2_000) == {"s/c": "recording"}
+    assert write(behind_ms - 60_000) == {}  # time does not go back
