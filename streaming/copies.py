@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from base.clock import now_ms
 from config.model import Station
 from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused
 from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
-from copies.settling import now_ms
 from copies.states import State
 from copies.words import title_of
 from storage.orders import Order

@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from base.clock import now_ms
 from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused, owed, received
 from copies.payments import Online, OnPaper, PaymentAway
-from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
 from copies.words import in_language
 from storage.orders import Order

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
+from base.clock import now_ms
 from copies.bundle import Bundle, Item, manifest
 from copies.plan import CopyPlan
-from copies.settling import now_ms
 from copies.sources import Sources
 from copies.states import DOWNLOADS
 from copies.virtual import VirtualFile

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
+from base.clock import now_ms
 from copies.orders import owed, received
 from copies.payments import Online, OnPaper
 from copies.payments.invoice import money
-from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
 from copies.words import in_language, minutes, moment, stretch, title_of
 from storage.index import GapCause

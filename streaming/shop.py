@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from base.clock import now_ms
 from config.copies import Copies
 from copies import orders as events
 from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
 from copies.quotes import Asked, ask, quote
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue

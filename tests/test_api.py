@@ -33,6 +33,7 @@ from streaming.views import Views
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.test_live import get, serving
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 KUAGER = {
@@ -111,12 +112,12 @@ async def test_what_is_live_is_counted_by_region_and_district(tmp_path: Path) ->
         for path in ("regions/nowhere", "stations?region=nowhere", "stations?district=nowhere"):
             await ask(session, f"/api/v1/{path}", 404)
         say(config, age_ms=60_000)  # who wrote it is gone
-        for _ in range(100):
+
+        async def nobody_is_live() -> bool:
             told = await ask(session, "/api/v1/election")
-            if told["cameras_live"] == 0:
-                break
-            await asyncio.sleep(0.1)
-        assert (told["stations_live"], told["cameras_live"]) == (0, 0)
+            return bool((told["stations_live"], told["cameras_live"]) == (0, 0))
+
+        await until(nobody_is_live)
         station = await ask(session, "/api/v1/stations/s1")
         assert station["cameras"][0]["state"] == "unknown" and station["picture"] is None
 

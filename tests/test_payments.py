@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 from pypdf import PdfReader
 
+from base.clock import now_ms
 from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
 from copies import orders as events
@@ -25,7 +26,7 @@ from copies.orders import Refused, owed, received
 from copies.payments import Forged, PaymentAway, open_providers
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Order, Payment, PaymentTaken

@@ -29,8 +29,8 @@ from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
 from tests.s3 import free_port
 from tests.spools import TRACKS, fill
-from tests.stack import until
 from tests.test_live import get, serving
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 
@@ -85,7 +85,7 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
     media.unlink()
     media.with_suffix(".jsonl").unlink()
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: len(list(config.spool.glob("s/c/*/*.mp4"))) == 1, 30)
+        await until(lambda: len(list(config.spool.glob("s/c/*/*.mp4"))) == 1)
         assert kept_by(uploader).failures_total == 0
         kept = sorted(
             config.path.parent.glob("archive/e/s/c/*/*.mp4"),
@@ -251,10 +251,11 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
             with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is in use by another"):
                 check_port("127.0.0.1", port)
             other.mkdir()
-            for _ in range(100):
-                if (await get(session, "/readyz"))[0] == 200:
-                    break
-                await asyncio.sleep(0.1)
+
+            async def is_ready() -> bool:
+                return bool((await get(session, "/readyz"))[0] == 200)
+
+            await until(is_ready)
             assert (await get(session, "/live/s/c/999.m4s"))[0] == 404
     finally:
         for task in tasks:
@@ -264,13 +265,13 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
 
 
 async def _answers(session: aiohttp.ClientSession) -> None:
-    for _ in range(100):
+    async def is_there() -> bool:
         try:
-            await get(session, "/healthz")
-            return
+            return bool(await get(session, "/healthz"))
         except aiohttp.ClientError:
-            await asyncio.sleep(0.1)
-    pytest.fail("the process does not answer")
+            return False
+
+    await until(is_there)
 
 
 async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
@@ -295,11 +296,17 @@ async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
         async with session.get("/live/s/c/1.m4s") as answer:
             body = await answer.content.readexactly(1 << 20)
             task.cancel()
-            await asyncio.sleep(0.5)
+
+            async def is_closed() -> bool:
+                try:
+                    async with aiohttp.ClientSession() as late:
+                        await late.get(f"http://127.0.0.1:{port}/healthz")
+                except aiohttp.ClientError:
+                    return True
+                return False
+
+            await until(is_closed)  # to others
             assert not task.done()
-            with pytest.raises(aiohttp.ClientError):
-                async with aiohttp.ClientSession() as late:
-                    await late.get(f"http://127.0.0.1:{port}/healthz")
             body += await answer.content.read()
     assert body == data
     with pytest.raises(asyncio.CancelledError):
