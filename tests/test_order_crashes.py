@@ -26,6 +26,7 @@ from tests.stripe_server import KEY, WEBHOOK_SECRET, running
 from tests.test_desk import COPIES
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow  # processes that die, and Stripe
 # of a minute, so that each camera has one file
 BEGIN = (int(time.time()) // 60 - 5) * 60_000
 
