@@ -27,13 +27,13 @@ CI = os.environ.get("KUAGER_CI") == "1"
 # another, in this order, and what is hurt most by others when the other lanes have ended. All other
 # tests are spread over what is left, and leave the cores to the lanes.
 LANES = {
-    "test_drift": "drift",  # five minutes that mostly wait
-    "test_foreign_cameras": "cameras",
-    "test_native": "cameras",
-    "test_system": "cameras",
-    "test_sync": "cameras",
-    "test_simulator_faults": "cameras",
     "test_recording": "cameras",
+    "test_simulator_faults": "cameras",
+    "test_drift": "cameras",
+    "test_foreign_cameras": "system",
+    "test_native": "system",
+    "test_system": "system",
+    "test_sync": "system",
     "test_player": "pages",
     "test_site": "pages",
     "test_ordering": "pages",
