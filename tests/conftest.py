@@ -45,7 +45,7 @@ LANES = {
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave the cores to those that look at times, where these run beside."""
-    others = any(LANES.get(one.path.stem) for one in item.session.items)
+    others = any(LANES.get(one.path.stem) in ("drift", "cameras") for one in item.session.items)
     niced = others and item.path.stem not in LANES
     if "PYTEST_XDIST_WORKER" in os.environ and niced and os.nice(0) == 0:
         os.nice(10)
@@ -64,8 +64,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     return Lanes(config, log)
 
 
+# Fixtures that start another program, or cameras: what asks for one of them takes its time.
+SLOW = {"stripe", "chromium", "suffered", "upstream", "postgres", "postgres_url"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the lanes."""
+    """Mark what is slow by what it needs, and begin with the lanes."""
+    for item in items:
+        if SLOW.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
     items.sort(key=lambda item: order.index(item.path.stem))
 

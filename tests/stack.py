@@ -17,6 +17,7 @@ from recorder.worker import Worker
 from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
 from tests.strip import Picture, pictures
+from tests.waiting import until as until  # for the tests with cameras
 
 
 @dataclass
@@ -95,17 +96,6 @@ async def recording(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def until(
-    what: Callable[[], object], seconds: float, every: float = 0.1, why: str = ""
-) -> float:
-    """Wait until something is true; return how long it took. Fails when it never is."""
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() - begun < seconds, why or "it did not happen in time"
-        await asyncio.sleep(every)
-    return time.monotonic() - begun
 
 
 def state_of(worker: Worker, name: str) -> str:

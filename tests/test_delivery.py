@@ -169,7 +169,8 @@ async def test_a_client_that_goes_or_is_slow_holds_little(
         port = session._base_url.port  # type: ignore[union-attr]
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"GET /copy HTTP/1.1\r\nHost: x\r\n\r\n")
-            before = -1
+            await until(lambda: read[0])
+            before = 0
             while before != read[0]:  # until nothing more fits between them
                 before = read[0]
                 await asyncio.sleep(0.3)

@@ -167,11 +167,11 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
 
 
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
-    config = read(tmp_path)
+    config, now_ms = read(tmp_path), int(time.time() * 1000)
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        views = Views(config, None, [])
+        views = Views(config, None, [], lambda: now_ms)
         list(views.look())
         text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
@@ -181,7 +181,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     claim(config.spool)
     for n in range(2):
         spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
-        status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": spool}
+        status = {"written_ms": now_ms, "cameras": {}, "spool": spool}
         (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
     found = told()
     reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)

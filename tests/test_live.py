@@ -16,6 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.clock import Clock, now_ms
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
@@ -26,16 +27,16 @@ from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill
-from tests.stack import until
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Config, catalogue: Catalogue | None = None, *archives: Archive
+    config: Config, catalogue: Catalogue | None = None, *archives: Archive, clock: Clock = now_ms
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = make_runner(create_app(config, catalogue, archives))
+    runner = make_runner(create_app(config, catalogue, archives, clock))
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -368,6 +368,7 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     assert found == "\n".join(f"{n}: {v}" for n, v in invoice.details(order, said))
 
 
+@pytest.mark.slow
 def test_what_draws_invoices_is_loaded_with_the_first() -> None:
     """It takes 40 MB, and there are several processes."""
     loaded = "import sys, kuager.run, streaming.app; print('fpdf' in sys.modules)"

@@ -30,7 +30,7 @@ from tests.archiving import kept as kept_by
 from tests.s3 import free_port
 from tests.spools import TRACKS, fill
 from tests.test_live import get, serving
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 NOW = int(time.time() * 1000)
 
@@ -105,9 +105,9 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
 async def test_a_stretch_grows_ends_and_never_changes(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = int(time.time() * 1000)  # of this moment: the test is about a minute
+    now = NOW
     spool = fill(config.spool, start_ms=now - 120_000, runs=1, segments=59, sealed=False)
-    async with serving(config) as session:
+    async with serving(config, clock=lambda: now) as session:
 
         async def kind(from_ms: int, to_ms: int | None) -> tuple[str | None, bool]:
             to = "" if to_ms is None else f"&to={to_ms}"
@@ -290,7 +290,7 @@ async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
         camera_ms=None,
         clock=ClockState(True, 1),
     )
-    task = asyncio.create_task(serve(config))
+    task = asyncio.create_task(serve(config, stop_s=BOUND_S))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         await _answers(session)
         async with session.get("/live/s/c/1.m4s") as answer:
