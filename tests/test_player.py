@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.archiving import configure
 from tests.conftest import need
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import Site, opened, serving
+from tests.waiting import until
 
 
 @contextlib.asynccontextmanager
@@ -51,24 +52,20 @@ async def words(page: Page, camera: str) -> str:
     return str(await page.text_content(f"[data-camera={camera}] .slate"))
 
 
-async def eventually(what: Callable[[], object], seconds: float, why: str) -> None:
-    begun = time.monotonic()
-    while not await what():  # type: ignore[misc]
-        assert time.monotonic() - begun < seconds, why
-        await asyncio.sleep(0.3)
-
-
-async def plays(page: Page, camera: str, seconds: float, why: str) -> None:
+async def plays(page: Page, camera: str, why: str) -> None:
     """Wait until the picture of a camera moves on, twice in a row."""
+    for _ in range(2):
+        begun_s = await at_s(page, camera)
 
-    async def moved() -> bool:
-        a = await at_s(page, camera)
-        await asyncio.sleep(1)
-        b = await at_s(page, camera)
-        await asyncio.sleep(1)
-        return b - a > 0.3 and await at_s(page, camera) - b > 0.3
+        async def moved(begun_s: float = begun_s) -> bool:
+            return await at_s(page, camera) > begun_s + 0.3
 
-    await eventually(moved, seconds, why)
+        await until(moved, why=why)
+
+
+async def is_near(page: Page) -> bool:
+    """Say whether what is shown is what happens now, but for a player's delay."""
+    return await shown_s(page) < 20
 
 
 async def shown_s(page: Page) -> float:
@@ -87,9 +84,10 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
             site(tmp_path, [c, d]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
-            await plays(page, "d", 25, "d does not begin")
-            assert await words(page, "c") == "" and await shown_s(page) < 20
+            await plays(page, "c", "c does not begin")
+            await plays(page, "d", "d does not begin")
+            assert await words(page, "c") == ""
+            await until(lambda: is_near(page), why="far behind what happens")
             c.end(GapCause.UNREACHABLE)
 
             async def said() -> bool:
@@ -100,17 +98,18 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
                     )
                 )
 
-            await eventually(said, 12, "the page does not say why")
-            await asyncio.sleep(12)  # longer than what the playlist holds
+            await until(said, why="the page does not say why")
+            written = d.written  # for longer than what the playlist holds
+            await until(lambda: d.written >= written + 12)
             before = await at_s(page, "d")
             c.begin(int(time.time() * 1000), "blue")
-            await plays(page, "c", 30, "c does not go on after the gap")
+            await plays(page, "c", "c does not go on after the gap")
 
             async def silent() -> bool:
                 return await words(page, "c") == ""
 
-            await eventually(silent, 12, "the words stay although there is a picture")
-            assert await shown_s(page) < 20
+            await until(silent, why="the words stay although there is a picture")
+            await until(lambda: is_near(page), why="far behind what happens")
             assert await at_s(page, "d") > before, "another angle suffered"
             assert errors == []
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -123,25 +122,25 @@ async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromiu
             site(tmp_path, [c]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
+            await plays(page, "c", "c does not begin")
             await at.stop()
 
             async def away() -> bool:
                 return "server does not answer" in await words(page, "c")
 
-            await eventually(away, 12, "the page does not say that the server is away")
+            await until(away, why="the page does not say that the server is away")
             await asyncio.sleep(6)
             await at.start()
-            await plays(page, "c", 40, "c does not go on")
-            assert await shown_s(page) < 25
+            await plays(page, "c", "c does not go on")
+            await until(lambda: is_near(page), why="far behind what happens")
             # a camera that was never recorded begins to play without a reload
             with live_camera(tmp_path / "spool", "d") as d:
-                for _ in range(100):
+
+                async def begins() -> bool:
                     d.keep_up()
-                    if await at_s(page, "d") > 1:
-                        break
-                    await asyncio.sleep(0.3)
-                assert await at_s(page, "d") > 1, "d does not begin"
+                    return await at_s(page, "d") > 1
+
+                await until(begins, why="d does not begin")
             assert errors == []
 
 
@@ -154,15 +153,16 @@ async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: s
             site(tmp_path, [c]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
-            await eventually(lambda: over(page, begun + 18), 25, "it stands at the hole")
+            await plays(page, "c", "c does not begin")
+            await until(lambda: over(page, begun + 18), why="it stands at the hole")
             assert await page.evaluate("document.querySelector('video').buffered.length") == 2
-            for _ in range(40):  # into the hole itself, and in front of it
+
+            async def is_in_front() -> bool:  # of the hole, after some steps into it
                 await page.keyboard.press("ArrowLeft")
-                if await page.evaluate("document.querySelector('video').currentTime") < 16:
-                    break
-                await asyncio.sleep(0.3)
-            await eventually(lambda: over(page, begun + 20), 25, "it stands at the hole, back")
+                return bool(await page.evaluate("document.querySelector('video').currentTime") < 16)
+
+            await until(is_in_front, every=0.3)
+            await until(lambda: over(page, begun + 20), why="it stands at the hole, back")
             assert errors == []
 
 
@@ -182,13 +182,13 @@ async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium:
                 "MediaSource.isTypeSupported('video/mp4; codecs=\"hvc1.1.6.L60.90\"')"
             )
             if able:
-                await plays(page, "c", 25, "c does not begin")
+                await plays(page, "c", "c does not begin")
                 return
 
             async def said() -> bool:
                 return "cannot show" in await words(page, "c")
 
-            await eventually(said, 20, "black, with no word why")
+            await until(said, why="black, with no word why")
 
 
 async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
@@ -199,7 +199,7 @@ async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(done.communicate(), 60)
+    out, err = await done.communicate()
     assert done.returncode == 0 and err == b"", err.decode()
     (stream,) = json.loads(out)["streams"]
     return stream["codec_name"], int(stream[f"nb_read_{count}"])
