@@ -13,7 +13,7 @@ import pytest
 
 from recorder.ffmpeg import FfmpegSource
 from recorder.pipe import ReadPipe, pipe_with
-from recorder.rtsp import Description
+from recorder.rtsp.description import Description
 from recorder.source import Frame
 from storage.index import GapCause
 from tests.conftest import need
