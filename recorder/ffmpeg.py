@@ -118,6 +118,7 @@ class FfmpegSource:
         self._clock_ms = clock_ms
         self._said: deque[str] = deque(maxlen=20)
         self._unfinished = b""  # the beginning of a line
+        self._played = False  # something of the stream came
         self.transcoded = tuple(
             kind
             for kind, codec, copied in (
@@ -192,6 +193,7 @@ class FfmpegSource:
         ended = asyncio.Event()
 
         def feed(data: memoryview) -> None:
+            self._played = True
             if demuxer.end is None:
                 demuxer.feed(data, self._clock_ms())
                 if demuxer.end is not None:
@@ -243,7 +245,9 @@ class FfmpegSource:
         if found := re.search(r"Connection refused|No route to host|unreachable|timed out", said):
             return SourceEnd(GapCause.UNREACHABLE, f"{where}: {found[0].lower()}")
         if re.search(r"Invalid data|Error opening|error|Unsupported", said):
-            return SourceEnd(GapCause.STREAM_BROKEN, f"{where}: ffmpeg says: {self._said[-1]}")
+            what = "broke" if self._played else "was described, but ffmpeg cannot take it"
+            text = f"the stream of {where} {what}: {_reason(self._said[-1])}"
+            return SourceEnd(GapCause.STREAM_BROKEN, text)
         return SourceEnd(
             GapCause.CLOSED_BY_CAMERA, f"the stream of {where} ended, no reason was given"
         )
@@ -271,6 +275,11 @@ class FfmpegSource:
     def refused_setup(self) -> bool:
         """Whether the camera described a track and then refused to set it up."""
         return any("method SETUP failed" in line for line in self._said)
+
+
+def _reason(line: str) -> str:
+    """Return what is left of ffmpeg's last words without the names of its parts."""
+    return re.sub(r"^(?:pipe:0|Error opening input files?[^:]*): ", "", line)
 
 
 def _environment() -> dict[str, str]:

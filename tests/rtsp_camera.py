@@ -40,19 +40,17 @@ class Dialogue:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     tracks: dict[int, int] = field(default_factory=dict)  # by track the RTP channel
-    asked: int = 0  # requests with this method so far are in camera.requests; all of them here
+    end: str = "\r\n"  # of lines
     sender: asyncio.Task[None] | None = None
 
     def send(self, data: bytes | str) -> None:
         self.writer.write(data.encode() if isinstance(data, str) else data)
 
-    def answer(
-        self, request: Request, status: str, *headers: str, body: str = "", end: str = "\r\n"
-    ) -> None:
+    def answer(self, request: Request, status: str, *headers: str, body: str = "") -> None:
         lines = [f"RTSP/1.0 {status}", f"CSeq: {request.headers.get('cseq', '0')}", *headers]
         if body:
             lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
-        self.send(end.join([*lines, "", ""]) + body)
+        self.send(self.end.join([*lines, "", ""]) + body)
 
     def close(self) -> None:
         self.writer.close()
@@ -71,11 +69,13 @@ class Camera:
 
     sdp: str = ""
     script: Script = usual
-    pictures: Sequence[Sequence[bytes]] = ()  # NAL units of each access unit
-    sound: bool = False  # 20 ms of silence in G.711 on track 1
+    films: Sequence[Sequence[Sequence[bytes]]] = ()  # by track; NAL units of each access unit
+    sound: bool = False  # silence in G.711 on the tracks after the films
+    takes: Callable[[Camera], bool] = lambda camera: True  # a connection now, or closes it
     requests: list[Request] = field(default_factory=list)
     connections: list[float] = field(default_factory=list)  # when, by the loop's clock
-    open: set[Dialogue] = field(default_factory=set)
+    open: int = 0  # connections now
+    left_at: float = float("-inf")  # when the last one ended
     port: int = 0
 
     def url(self, path: str = "stream", login: str = "") -> str:
@@ -86,8 +86,12 @@ class Camera:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
+        if not self.takes(self):
+            writer.close()
+            return
         dialogue = Dialogue(self, len(self.connections), reader, writer)
         self.connections.append(loop.time())
+        self.open += 1
         try:
             while True:
                 request = await _request(reader)
@@ -100,6 +104,8 @@ class Camera:
         finally:
             if dialogue.sender is not None:
                 dialogue.sender.cancel()
+            self.open -= 1
+            self.left_at = loop.time()
             writer.close()
 
     def _usual(self, dialogue: Dialogue, request: Request) -> None:
@@ -133,15 +139,14 @@ class Camera:
                 await asyncio.sleep(max(0.0, begun + number / FPS - loop.time()))
                 for track, channel in dialogue.tracks.items():
                     packets: list[tuple[int, bool, int, bytes]] = []
-                    if track != 0 and self.sound:
-                        packets = [
-                            (0, False, (2 * number + n) * 160, b"\xff" * 160) for n in range(2)
-                        ]
-                    elif track == 0 and self.pictures:
-                        unit = self.pictures[number % len(self.pictures)]
+                    if track < len(self.films):
+                        unit = self.films[track][number % len(self.films[track])]
                         parts = [part for nal in unit for part in _payloads(nal)]
-                        stamp = number * 90_000 // FPS
-                        packets = [(96, n == len(parts) - 1, stamp, p) for n, p in enumerate(parts)]
+                        stamp, last = number * 90_000 // FPS, len(parts) - 1
+                        packets = [(96, n == last, stamp, part) for n, part in enumerate(parts)]
+                    elif self.sound:
+                        stamps = [(2 * number + n) * 160 for n in range(2)]
+                        packets = [(0, False, stamp, b"\xff" * 160) for stamp in stamps]
                     for kind, marker, stamp, payload in packets:
                         head = bytes([0x80, kind | marker << 7])
                         head += (sequence[track] & 0xFFFF).to_bytes(2, "big")

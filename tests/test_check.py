@@ -104,7 +104,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
         }
         listed = "".join(f"      - {{id: {n}, url: '{url}'}}\n" for n, url in urls.items())
         path = write(tmp_path, stations_yaml="stations:\n  - id: s1\n    cameras:\n" + listed)
-        code, out, err = await asyncio.to_thread(check, path, "--probe")
+        code, out, err = await asyncio.to_thread(check, path, "--probe", COLUMNS="80")
     assert code == 1 and "Traceback" not in err
     assert "s3cret-word" not in out + err and "other-word" not in out + err
     rows: dict[str, str] = {}

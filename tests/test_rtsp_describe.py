@@ -157,8 +157,9 @@ async def test_what_else_401_means(lines: list[str], login: str, words: str) -> 
 async def test_odd_bytes_and_line_ends(before: bytes, end: str) -> None:
     async def script(dialogue: Dialogue, request: Request) -> bool:
         dialogue.send(before)
+        dialogue.end = end
         base = f"Content-Base: {request.uri}/"
-        dialogue.answer(request, "200 OK", base, body=dialogue.camera.sdp, end=end)
+        dialogue.answer(request, "200 OK", base, body=dialogue.camera.sdp)
         return True
 
     offer = await ask(Camera(script=script))
