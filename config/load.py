@@ -218,6 +218,7 @@ def _config(
         rewind_s=file.rewind,
         pictures_s=file.pictures,
         ffmpeg=ffmpeg,
+        user_agent=file.user_agent,
         workers=file.workers,
         copies=file.copies,
         path=path,

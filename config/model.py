@@ -219,6 +219,7 @@ class Camera(Model):
     url: SecretUrl
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
+    video_track: int | None = Field(default=None, ge=1, le=32)
     first_day: Day | None = None
     last_day: Day | None = None
 
@@ -354,6 +355,7 @@ class Config(Model):
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
     ffmpeg: Path | None = None
+    user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)
     copies: Copies | None = None
     path: Path
@@ -363,6 +365,15 @@ class Config(Model):
     def database_shown(self) -> str:
         """The database's address as people may see it."""
         return redact(self.database_url)
+
+
+def _agent(text: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]{1,200}", text):
+        raise Wrong("not a name of a program", "write printable ASCII, as in Kuager/1.0")
+    return text
+
+
+UserAgent = Annotated[str, AfterValidator(_agent)]
 
 
 def check_path(text: str) -> str:

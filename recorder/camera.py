@@ -17,10 +17,12 @@ import structlog
 
 from config.schedule import Window, clip
 from config.secrets import redact_text
+from recorder.approach import Approach
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
-from recorder.ffmpeg import FfmpegSource
-from recorder.rtsp import DescribeFailed, describe
+from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource
+from recorder.rtsp.connection import DEFAULT_USER_AGENT, Resolver
+from recorder.rtsp.describe import DescribeFailed, Offer, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
@@ -28,7 +30,6 @@ from storage.disk import Refusal
 from storage.index import GapCause
 from storage.spool import CameraSpool, Numbers, SpoolBusy
 
-CONNECT_S = 10.0  # for an answer
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
@@ -48,6 +49,8 @@ class Target:
     transport: str = "auto"
     keep_audio: bool = True
     windows: tuple[Window, ...] = ()
+    video_track: int | None = None  # counted from 1; None for the largest picture
+    user_agent: str = DEFAULT_USER_AGENT
 
     @property
     def name(self) -> str:
@@ -82,15 +85,17 @@ class CameraRecorder:
         clock: Clock,
         pool: Executor,
         disk: SpoolDisk,
+        resolver: Resolver,
     ):
         self.target, self.disk = target, disk
         self.status = Status(State.IDLE, int(clock.now_ms()))
         self._root, self._ffmpeg, self.clock, self._pool = spool, ffmpeg, clock, pool
         self.log = log.bind(camera=target.name)
+        self.approach, self._resolver = Approach(), resolver
+        self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
         self._rung = 0
-        self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
         self._refused: Refusal | None = None  # by the disk, before it could be opened
@@ -162,26 +167,65 @@ class CameraRecorder:
         if (refusal := self.disk.refusal) is not None:
             return SourceEnd(refusal.cause, refusal.detail)
         try:
-            description = await describe(self.target.url, CONNECT_S)
-            if description.video == "mjpeg":
-                self.log.info("The camera sends MJPEG; it is recorded as H.264")
+            offer = self.approach.remembered() or await self._describe()
             source = FfmpegSource(
                 self._ffmpeg,
-                self.target.url,
-                description,
+                offer.address.url,
+                offer.description,
                 transport=self.target.transport,
-                keep_audio=self.target.keep_audio and self.clock.now_ms() > self.deaf_until_ms,
+                keep_audio=self.target.keep_audio
+                and self.approach.takes_sound(self.clock.now_ms()),
                 clock_ms=self.clock.now_ms,
+                user_agent=self.target.user_agent,
+                proof=offer.proof,
             )
+            before = self.status.frames
             self._session = Session(self, source, self._spool, window)
-            return await self._session.hold()
+            end = await self._session.hold()
+            if end is not None:
+                self._learn(end, source.refused_setup, self.status.frames - before)
+            return end
         except DescribeFailed as failed:
-            return SourceEnd(failed.cause, failed.detail)
+            return SourceEnd(failed.cause, failed.detail, failed.remedy)
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self.log.exception("A session ended by a fault of the recorder")
             return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
         finally:
             self._session = None
+
+    async def _describe(self) -> Offer:
+        offer = await describe(
+            self.target.url,
+            self._resolver,
+            user_agent=self.target.user_agent,
+            video_track=self.target.video_track,
+            on_waking=self._waking,
+        )
+        remarks = offer.description.remarks
+        if offer.description.video not in COPIED_VIDEO:
+            codec = offer.description.video
+            remarks += (f"the camera sends {codec}; it is encoded again, as H.264, at a cost",)
+        for text in remarks:
+            if text not in self._remarks:
+                self.log.info("What the camera offers", what=text)
+        self._remarks = remarks
+        await asyncio.sleep(self.approach.described(offer))
+        return offer
+
+    def _waking(self, text: str) -> None:
+        """Say that an answer is waited for; a cause of before stays until there is another."""
+        self.status.detail = text
+        self.log.info("Waiting for the camera", why=text)
+
+    def _learn(self, end: SourceEnd, refused_setup: bool, pictures: int) -> None:
+        """Take note of how a session ended: the next one may have to be another."""
+        if refused_setup and not pictures and self._leave_out_sound():
+            self.log.warning("Trying without sound", why=end.detail)
+        else:
+            self.approach.ended(end, pictures)
+
+    def _leave_out_sound(self) -> bool:
+        return self.target.keep_audio and self.approach.leave_out_sound(self.clock.now_ms())
 
     async def _back_off(self, end: SourceEnd, window: Window) -> None:
         status = self.status
@@ -191,10 +235,10 @@ class CameraRecorder:
         if self._refused_for(end.cause):
             await self._pause(end.cause, window)
         pause_s = min(LADDER_S[-1], LADDER_S[self._rung] * random.uniform(0.7, 1.3))
+        pause_s = max(pause_s, self.approach.pause_s())
         self._rung = min(self._rung + 1, len(LADDER_S) - 1)
         status.retries += 1
         await asyncio.sleep(pause_s)
-        self.move(Event.RETRY)
 
     async def _pause(self, cause: GapCause, window: Window) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
@@ -211,7 +255,8 @@ class CameraRecorder:
         if end.cause != status.cause:
             self._told = refusal is None or refusal.detail != end.detail
             if self._told:
-                self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
+                to_do = {"to_do": end.remedy} if end.remedy else {}
+                self.log.warning("Not recording", cause=end.cause.value, why=end.detail, **to_do)
         status.cause, status.detail = end.cause, end.detail
 
     def refused(self, what: str, error: OSError) -> None:
@@ -225,7 +270,7 @@ class CameraRecorder:
     def recorded(self, segment_no: int, size: int, healthy_s: float) -> None:
         """Take note of a written segment; `healthy_s` is how long its session has recorded."""
         status = self.status
-        if status.state is State.CONNECTING:
+        if status.state in (State.CONNECTING, State.BACKOFF):
             self.move(Event.SEGMENT)
             status.runs += 1
             if status.cause is not None and self._told:
@@ -254,7 +299,7 @@ class CameraRecorder:
         # a window that opens before the first picture opens with a gap
         window = _window_at(self.target.windows, self.clock.now_ms())
         if window is not None and self._spool.open_gap is None and not self._covered(window):
-            cause = self.status.cause or GapCause.RECORDER_STOPPED
+            cause = self.status.cause or GapCause.NO_DATA
             end = SourceEnd(cause, self.status.detail or "no picture yet")
             self._gap_task = asyncio.ensure_future(self._disk(self._open_with_gap, end, window))
 

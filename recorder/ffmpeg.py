@@ -24,7 +24,8 @@ import ffmpeg
 from config.secrets import redact_text
 from recorder.demux import Demuxer
 from recorder.pipe import ReadPipe, pipe_with
-from recorder.rtsp import Description
+from recorder.rtsp.connection import DEFAULT_USER_AGENT
+from recorder.rtsp.description import Description
 from recorder.source import Sink, SourceEnd
 from storage.index import GapCause
 
@@ -32,6 +33,9 @@ PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept
 OLDEST = (5, 1)
 STOP_S = 2.0
+SOCKET_TIMEOUT_US = 30_000_000  # a camera may sleep until it is asked; our deadlines are shorter
+# nothing else of ours is a child's business: secrets of the configuration are in the environment
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR")
 LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
 COPIED_VIDEO = {"h264", "h265"}
 _DECODER = re.compile(r"\[(h264|hevc|mjpeg|aac|pcm_\w+) @")  # of its probing: never the reason
@@ -100,14 +104,21 @@ class FfmpegSource:
         transport: str = "auto",
         keep_audio: bool = True,
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+        user_agent: str = DEFAULT_USER_AGENT,
+        proof: str | None = None,
     ):
-        """`url` may hold a password; it is passed on by a pipe and never logged."""
+        """`url` may hold a password; it is passed on by a pipe and never logged.
+
+        `proof` is how the camera wants the password proved (recorder.rtsp.describe.Offer).
+        """
+        self._user_agent, self._proof = user_agent, proof
         self._program, self._url, self._transport = program, url, transport
         self._description = description
         self._audio = description.audio if keep_audio else None
         self._clock_ms = clock_ms
         self._said: deque[str] = deque(maxlen=20)
         self._unfinished = b""  # the beginning of a line
+        self._played = False  # something of the stream came
         self.transcoded = tuple(
             kind
             for kind, codec, copied in (
@@ -127,7 +138,7 @@ class FfmpegSource:
             analyzeduration=500_000,
             fpsprobesize=0,
         )
-        streams = [camera["v:0"]]
+        streams = [camera[f"v:{self._description.video_index}"]]
         if self._description.video in COPIED_VIDEO:
             tag = "hvc1" if self._description.video == "h265" else "avc1"
             options: dict[str, object] = {"c:v": "copy", "tag:v": tag}
@@ -137,7 +148,7 @@ class FfmpegSource:
             options |= {"fps_mode": "passthrough", "enc_time_base": "1/90000", "level:v": "5.1"}
             options |= {"pix_fmt": "yuv420p", "force_key_frames": "expr:gte(t,n_forced*2)"}
         if self._audio:
-            streams.append(camera["a:0"])
+            streams.append(camera[f"a:{self._description.audio_index}"])
             # encoded at 48 kHz: its frames are then short, and the picture waits for them
             encoded = {"c:a": "aac", "ar": 48_000, "b:a": 64_000}
             options |= {"c:a": "copy"} if self._audio == "aac" else encoded
@@ -161,10 +172,19 @@ class FfmpegSource:
             lines += ["option rtsp_transport tcp+udp", "option rtsp_flags prefer_tcp"]
         else:
             lines += [f"option rtsp_transport {self._transport}"]
+        # what is not recorded is not asked for: a camera may refuse it, or stay silent
+        kinds = "video+audio" if self._audio else "video"
+        lines += [
+            f"option allowed_media_types {kinds}",
+            f"option user_agent {self._quoted_agent()}",
+        ]
         # short probes: the codecs are known; what they guess of frame rates is not used
-        lines += ["option timeout 10000000", "option analyzeduration 1000000"]
+        lines += [f"option timeout {SOCKET_TIMEOUT_US}", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]
         return ("\n".join(lines) + "\n").encode()
+
+    def _quoted_agent(self) -> str:
+        return "'" + self._user_agent.replace("'", "'\\''") + "'"
 
     async def run(self, sink: Sink) -> SourceEnd:
         """Yield into the sink until the stream ends; cancelling ends the child."""
@@ -173,6 +193,7 @@ class FfmpegSource:
         ended = asyncio.Event()
 
         def feed(data: memoryview) -> None:
+            self._played = True
             if demuxer.end is None:
                 demuxer.feed(data, self._clock_ms())
                 if demuxer.end is not None:
@@ -186,7 +207,11 @@ class FfmpegSource:
             words = ReadPipe(self._listen)
             opened.callback(words.close)
             child = await asyncio.create_subprocess_exec(
-                *self.arguments(), stdin=playlist, stdout=media.writing, stderr=words.writing
+                *self.arguments(),
+                stdin=playlist,
+                stdout=media.writing,
+                stderr=words.writing,
+                env=_environment(),
             )
             media.child_has_it()
             words.child_has_it()
@@ -214,17 +239,51 @@ class FfmpegSource:
         if code is not None and code < 0:
             return SourceEnd(GapCause.STREAM_BROKEN, f"ffmpeg was ended by signal {-code}")
         said = " ".join(self._said)
-        last = self._said[-1] if self._said else ""
         where = urlsplit(self._url).hostname
-        for pattern, cause, text in (
-            (r"40[13] ", GapCause.REFUSED_PASSWORD, "the camera refuses user name or password"),
-            (r"404 ", GapCause.NO_SUCH_STREAM, "the camera has no such stream"),
-            (r"Connection refused|No route|unreachable|timed out", GapCause.UNREACHABLE, last),
-            (r"Invalid data|Error opening|error|Unsupported", GapCause.STREAM_BROKEN, last),
-        ):
-            if re.search(pattern, said):
-                return SourceEnd(cause, text)
-        return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} ended the stream")
+        if status := re.search(r"(?:method (\w+) failed: |\b)([45]\d\d) ", said):
+            return self._refusal(status[1], int(status[2]))
+        if found := re.search(r"Connection refused|No route to host|unreachable|timed out", said):
+            return SourceEnd(GapCause.UNREACHABLE, f"{where}: {found[0].lower()}")
+        if re.search(r"Invalid data|Error opening|error|Unsupported", said):
+            what = "broke" if self._played else "was described, but ffmpeg cannot take it"
+            text = f"the stream of {where} {what}: {_reason(self._said[-1])}"
+            return SourceEnd(GapCause.STREAM_BROKEN, text)
+        return SourceEnd(
+            GapCause.CLOSED_BY_CAMERA, f"the stream of {where} ended, no reason was given"
+        )
+
+    def _refusal(self, method: str | None, status: int) -> SourceEnd:
+        """Say what it means that the camera refuses to ffmpeg what it has described to us."""
+        where = urlsplit(self._url).hostname
+        if status == 401 and self._proof not in (None, "Basic", "Digest MD5"):
+            return SourceEnd(
+                GapCause.STREAM_BROKEN,
+                f"{where} wants the password proved by {self._proof}, which ffmpeg cannot (401)",
+                "let the camera take MD5 digests too",
+            )
+        if status == 401:
+            text = f"{where} refuses user name or password to ffmpeg, after it described its stream"
+            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{text} (401)")
+        if status == 403:
+            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{where} forbids the stream (403)")
+        if status == 404:
+            return SourceEnd(GapCause.NO_SUCH_STREAM, f"{where} has no such stream (404)")
+        asked = f" to {method}" if method else ""
+        return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status}{asked}")
+
+    @property
+    def refused_setup(self) -> bool:
+        """Whether the camera described a track and then refused to set it up."""
+        return any("method SETUP failed" in line for line in self._said)
+
+
+def _reason(line: str) -> str:
+    """Return what is left of ffmpeg's last words without the names of its parts."""
+    return re.sub(r"^(?:pipe:0|Error opening input files?[^:]*): ", "", line)
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

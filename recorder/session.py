@@ -23,7 +23,6 @@ FIRST_S = 15.0  # then for the first picture: a keyframe, for which some cameras
 STALLED_S = 2.0  # without a picture: said so
 SILENCE_S = 5.0  # without a picture: the session is ended
 SOUND_S = 10.0  # without sound where it was promised
-DEAF_MS = 600_000  # until it is asked for again
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
 
@@ -111,7 +110,7 @@ class Session:
             self.end(SourceEnd(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
         elif self._hearing_since and self._loop.time() - self._hearing_since > SOUND_S:
             # ffmpeg holds every picture back for a track that does not come
-            self._camera.deaf_until_ms = self._clock.now_ms() + DEAF_MS
+            self._camera.approach.leave_out_sound(self._clock.now_ms())
             text = "the camera promises sound and sends none; recording goes on without it"
             self.end(SourceEnd(GapCause.STREAM_BROKEN, text))
         elif waited_s > STALLED_S and self._camera.status.state is State.RECORDING:

@@ -27,10 +27,14 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceEnd:
-    """Why a source ended: a cause from the closed list and a sentence without secrets."""
+    """Why a source ended: a cause from the closed list and a sentence without secrets.
+
+    `remedy` is what an operator can do, where that is known.
+    """
 
     cause: GapCause
     detail: str
+    remedy: str = ""
 
 
 class Sink(Protocol):

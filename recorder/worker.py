@@ -19,6 +19,7 @@ from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
+from recorder.rtsp.connection import Resolver
 from storage.files import replace_file
 from storage.index import GapCause
 
@@ -43,6 +44,8 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
             url=camera.url.reveal(),
             transport=camera.transport,
             keep_audio=camera.audio == "keep",
+            video_track=camera.video_track,
+            user_agent=config.user_agent,
             windows=tuple(windows(config.election, station, camera)),
         )
         for station in config.stations
@@ -64,13 +67,21 @@ class Worker:
     ):
         self._clock = Clock()
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
-        self._spool, self._ffmpeg = spool, ffmpeg
+        self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
         self.cameras = [self._camera(t) for t in cameras]
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     def _camera(self, target: Target) -> CameraRecorder:
-        return CameraRecorder(target, self._spool, self._ffmpeg, self._clock, self._pool, self.disk)
+        return CameraRecorder(
+            target,
+            self._spool,
+            self._ffmpeg,
+            self._clock,
+            self._pool,
+            self.disk,
+            self._resolver,
+        )
 
     def _written_bytes(self) -> int:
         return sum(c.status.bytes for c in self.cameras)
@@ -92,6 +103,7 @@ class Worker:
             if lives:
                 await asyncio.wait(lives)
             self._pool.shutdown()
+            self._resolver.close()
             self._write_status()
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")

@@ -198,9 +198,11 @@ def camera_lines(views: Views) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers. Ids need no escaping in labels."""
     said: dict[str, tuple[object, ...]] = {}
+    causes: dict[str, object] = {}
     for cameras in views.status.cameras():
         for name, one in cameras.items():
             silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
+            causes[name] = one.get("cause")
             said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
         yield b""
     stations = views.config.stations
@@ -213,6 +215,14 @@ def camera_lines(views: Views) -> Iterator[bytes]:
             for c in s.cameras
             for now in (views.state(s, c),)
             for state in STATES
+        ).encode()
+    yield _head("kuager_camera_cause", "1 for why it is not recorded; none while it is")
+    for group in groups:
+        yield "".join(
+            f'kuager_camera_cause{{{_labels(s, c)},cause="{cause}"}} 1\n'
+            for s in group
+            for c in s.cameras
+            if (cause := causes.get(f"{s.id}/{c.id}")) is not None
         ).encode()
     for n, (_, key, text) in enumerate(CAMERA_NUMBERS):
         yield _head(f"kuager_camera_{key}", text)

@@ -15,7 +15,8 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 import pytest
 
-from recorder.rtsp import DescribeFailed, describe
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
@@ -196,6 +197,6 @@ async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
             ("rtsp://viewer:right@127.0.0.1:1/x", GapCause.UNREACHABLE),
         ):
             with pytest.raises(DescribeFailed) as failed:
-                await describe(url, 10)
+                await describe(url, Resolver())
             assert failed.value.cause is cause
             assert "right" not in failed.value.detail and "wrong" not in failed.value.detail

@@ -142,7 +142,7 @@ async def test_every_fault(tmp_path: Path, ffmpeg: str) -> None:
     for name in ("step-clock", "no-reports", "delay", "no-keyframe"):
         assert found[name].runs == 1 and found[name].gaps == [], found[name]
     for name, first, last in (
-        ("drop", GapCause.CLOSED_BY_CAMERA, GapCause.UNREACHABLE),
+        ("drop", GapCause.CLOSED_BY_CAMERA, GapCause.CLOSED_BY_CAMERA),
         ("silent", GapCause.NO_DATA, GapCause.NO_DATA),
         ("refuse-password", GapCause.CLOSED_BY_CAMERA, GapCause.REFUSED_PASSWORD),
         ("no-such-stream", GapCause.CLOSED_BY_CAMERA, GapCause.NO_SUCH_STREAM),

@@ -31,7 +31,8 @@ from kuager.cli import app
 from kuager.run import FILES_A_CAMERA, FILES_BESIDE, STOP_S, Supervisor, check_file_limit
 from kuager.signals import GRACE_S, Asked
 from tests.s3 import free_port
-from tests.stack import recordings, until
+from tests.stack import recordings
+from tests.waiting import until
 
 BOUND_S = 60.0
 PYTHON = (sys.executable, "-X", "dev", "-m", "kuager")
