@@ -100,9 +100,10 @@ def chromium() -> str:
     return need("chromium", "apt-get install chromium")
 
 
-def need(program: str, how: str) -> str:
-    """Return the path of a program; without it the test is skipped, in CI it fails."""
-    found = shutil.which(program)
+def need(program: str, how: str, path: str | None = None) -> str:
+    """Return the path of a program, from `path` or PATH; without it the test is skipped, in CI it
+    fails."""
+    found = shutil.which(program, path=path)
     if found is None:
         missing(f"{program} is missing: {how}")
     assert found is not None

@@ -179,6 +179,7 @@ async def test_cameras_spread_over_buckets(server: Server) -> None:
         assert await archive.sha256(keys[0], bucket=where[keys[0]]) is None
 
 
+@pytest.mark.slow
 async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
     port = free_port()
     away = open_archive(settings(port))

@@ -189,7 +189,11 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
         await state_of(till, paid.order_pk, State.EXPIRED)
         assert (await till.orders.get(paid.order_pk)).paid_ms
         assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
-        assert await till.catalogue.order_files.of(paid.order_pk) == []
+
+        async def files_are_dropped() -> bool:  # a step later
+            return await till.catalogue.order_files.of(paid.order_pk) == []
+
+        await until(files_are_dropped)
     await catalogue.close()
 
 
