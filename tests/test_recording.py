@@ -21,6 +21,7 @@ from tests.faults import suffer
 from tests.stack import check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.strip import beeps
 from tests.waiting import until
+from tests.wire import play
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +100,10 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
         simulator.fault("fast", "ppm", 2000)
         simulator.fault("hour", "step-clock", 3600)
         simulator.fault("silent", "no-reports")
+        for name in names:  # the encoders that these faults start anew have begun
+            wire = await play(simulator.url(name))
+            await until(lambda wire=wire: len(wire.pictures()) > 20)  # type: ignore[misc]
+            await wire.close()
         async with recording(tmp_path, simulator, ffmpeg) as worker:
             await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
             await recorded(worker, 40)
