@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+import uvloop
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -75,6 +77,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
     items.sort(key=lambda item: order.index(item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The event loop that Kuager's processes have."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture(scope="session")
