@@ -137,12 +137,13 @@ def _seconds(spool: Path, name: str) -> float:
 @contextlib.asynccontextmanager
 async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[None]:
     """Run `kuager run` while the block runs."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
-        *options,
-        stderr=log.open("ab"),
-        stdin=asyncio.subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+            *options,
+            stderr=file,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
     try:
         yield
     finally:
