@@ -178,6 +178,8 @@ class FfmpegSource:
             f"option allowed_media_types {kinds}",
             f"option user_agent {self._quoted_agent()}",
         ]
+        if self._url.startswith("rtsps:"):  # nobody vouches for the certificates of cameras
+            lines += ["option tls_verify 0"]
         # short probes: the codecs are known; what they guess of frame rates is not used
         lines += [f"option timeout {SOCKET_TIMEOUT_US}", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]

@@ -201,8 +201,8 @@ def camera_lines(views: Views) -> Iterator[bytes]:
     causes: dict[str, object] = {}
     for cameras in views.status.cameras():
         for name, one in cameras.items():
-            silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
             causes[name] = one.get("cause")
+            silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
             said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
         yield b""
     stations = views.config.stations

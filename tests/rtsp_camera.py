@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 import subprocess
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -77,9 +78,11 @@ class Camera:
     open: int = 0  # connections now
     left_at: float = float("-inf")  # when the last one ended
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     def url(self, path: str = "stream", login: str = "") -> str:
-        return f"rtsp://{login}{'@' if login else ''}127.0.0.1:{self.port}/{path}"
+        scheme = "rtsps" if self.tls else "rtsp"
+        return f"{scheme}://{login}{'@' if login else ''}127.0.0.1:{self.port}/{path}"
 
     def methods(self) -> list[str]:
         return [request.method for request in self.requests]
@@ -184,7 +187,7 @@ async def serving(*cameras: Camera) -> AsyncIterator[None]:
     """Have cameras listen, each on a port of its own."""
     servers = []
     for camera in cameras:
-        server = await asyncio.start_server(camera.serve, "127.0.0.1", camera.port)
+        server = await asyncio.start_server(camera.serve, "127.0.0.1", 0, ssl=camera.tls)
         camera.port = server.sockets[0].getsockname()[1]
         servers.append(server)
     try:
