@@ -7,7 +7,7 @@ import time
 
 from storage.index import ClockState
 
-JUMP_MS = 500.0  # NTP slews what is less; more has been set by somebody
+JUMP_MS = 150.0  # in half a second; what NTP slews is less, more has been set by somebody
 _STA_UNSYNC = 0x0040  # adjtimex(2)
 _TIME_ERROR = 5
 

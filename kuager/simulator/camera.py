@@ -18,6 +18,7 @@ from kuager.simulator.track import Track
 REPORT_S = 2.0
 WRONG_RATE = (21, 25)  # pictures a second: taken, declared
 RESIZED = (640, 360)
+WILD_EVERY = 40  # pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,11 @@ class Camera:
             for track in self.tracks:
                 track.change(jump_s=amount)
             return
+        if name == "wild":
+            self.tracks[0].wild(amount, 1)
+            return
+        if name == "stall":
+            self.tracks[0].change(jump_s=-amount)
         self.faults[name] = amount
         if timer := self._ends.pop(name, None):
             timer.cancel()
@@ -226,9 +232,16 @@ class Camera:
         if name == "ppm":
             for track in self.tracks[1:]:
                 track.change(rate=rate)
-        if name in ("ppm", "wrong-rate"):  # the sound of such a camera is right
+        if name in ("ppm", "wrong-rate", "rate"):  # the sound of such a camera is right
             taken, declared = WRONG_RATE if "wrong-rate" in self.faults else (1, 1)
+            rate *= self.faults.get("rate", 1.0)
             self.tracks[0].change(rate=rate * taken / declared)
+        if name == "wild-often":
+            self.tracks[0].wild(
+                self.faults.get(name, 0.0), WILD_EVERY if name in self.faults else 0
+            )
+        if name == "same-time":
+            self.tracks[0].same_time(self.faults.get(name))
         if name in ENCODER_FAULTS:
             self._spawn(self._change())
 
