@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
 
 from storage.index import ClockState
 
@@ -41,15 +42,18 @@ def clock_state() -> ClockState:
     return ClockState(True, max(1, round(timex.maxerror / 1000)))
 
 
+def system_offset_ms() -> float:
+    """Return the system's UTC less its monotonic time, in ms."""
+    return (time.time_ns() - time.monotonic_ns()) / 1e6
+
+
 class Clock:
     """UTC in milliseconds that cannot jump unnoticed: monotonic time plus a followed offset."""
 
-    def __init__(self) -> None:
-        self._offset_ms = self._read()
-
-    @staticmethod
-    def _read() -> float:
-        return (time.time_ns() - time.monotonic_ns()) / 1e6
+    def __init__(self, offset_ms: Callable[[], float] = system_offset_ms):
+        """`offset_ms` gives UTC less monotonic time, as the system has it now."""
+        self._read = offset_ms
+        self._offset_ms = offset_ms()
 
     def now_ms(self) -> float:
         """Return UTC now."""

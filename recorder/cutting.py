@@ -306,7 +306,7 @@ class Cutter:
             runs += [sound] if sound else []
         self._start, self._tfdt = end, stop
         first = pictures[0].frame
-        moved_ms = max((p.moved_ms for p in pictures), key=abs)
+        moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
         return Cut(
             tfdt_90k=tfdt,
             duration_90k=stop - tfdt,
