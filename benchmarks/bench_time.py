@@ -1,6 +1,6 @@
 """How well recordings are placed in time, against the clock burned into the picture.
 
-python -m benchmarks.bench_time --table [--seconds 60] [--only PATTERN]     the table of docs/time.md
+python -m benchmarks.bench_time --table [--seconds 60] [--only PATTERN]   docs/time.md's
 python -m benchmarks.bench_time --minutes 30               drift at +200 ppm
 """
 
@@ -145,10 +145,8 @@ async def _measure(part: list[Scene], seconds: float, ffmpeg: str) -> None:
             runs = len({r.index.header.run_no for r in found})
             middle = errors[len(errors) // 2]
             marked = sum(m for _, _, m in timed)
-            print(
-                f"| {title} | {len(errors)} | {middle:+.0f} ms | {p99:.0f} ms | {marked} | {runs} |",
-                flush=True,
-            )
+            row = f"{title} | {len(errors)} | {middle:+.0f} ms | {p99:.0f} ms | {marked} | {runs}"
+            print(f"| {row} |", flush=True)
 
 
 async def _later(seconds: float, what: Coroutine[None, None, None]) -> None:

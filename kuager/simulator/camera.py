@@ -9,7 +9,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from kuager.simulator.encoder import AUDIO_RATES, VIDEO_RATE, Encoder
-from kuager.simulator.faults import ENCODER_FAULTS, MEDIA_FAULTS, TIMED, Line, Send, fault_value
+from kuager.simulator.faults import (
+    ENCODER_FAULTS,
+    MEDIA_FAULTS,
+    ONCE,
+    TIMED,
+    Line,
+    Send,
+    fault_value,
+)
 from kuager.simulator.film import Film
 from kuager.simulator.picture import Room
 from kuager.simulator.scene import ANGLES
@@ -198,17 +206,11 @@ class Camera:
         amount = fault_value(name, value)
         if self.source is not self and name in MEDIA_FAULTS | ENCODER_FAULTS:
             raise ValueError(f"{name}: {self.what.name} sends the packets of another camera")
-        if self.what.film_s and name in ENCODER_FAULTS:
+        if self.what.film_s and name in ENCODER_FAULTS | {"stall"}:
             raise ValueError(f"{name}: {self.what.name} shows a film")
-        if name == "jump":
-            for track in self.tracks:
-                track.change(jump_s=amount)
+        if name in ONCE:
+            self._once(name, amount)
             return
-        if name == "wild":
-            self.tracks[0].wild(amount, 1)
-            return
-        if name == "stall":
-            self.tracks[0].change(jump_s=-amount)
         self.faults[name] = amount
         if timer := self._ends.pop(name, None):
             timer.cancel()
@@ -218,6 +220,18 @@ class Camera:
         if name in ("drop", "refuse-password", "no-such-stream"):
             self.close_viewers()
         self._apply(name)
+
+    def _once(self, name: str, amount: float) -> None:
+        if name == "wild":
+            self.tracks[0].wild(amount, 1)
+        elif name == "jump":
+            for track in self.tracks:
+                track.change(jump_s=amount)
+        elif isinstance(self._encoder, Encoder):
+            self._encoder.stall(amount)
+            # while no picture is on its way
+            loop = asyncio.get_running_loop()
+            loop.call_later(amount / 2, lambda: self.tracks[0].change(jump_s=-amount))
 
     def clear(self, name: str | None = None) -> None:
         """End one fault, or all."""

@@ -64,9 +64,10 @@ MEDIA_FAULTS = {
     "wild-often",
     "same-time",
 }  # of the packets' timestamps
+ONCE = {"jump", "stall", "wild"}  # there is nothing to clear
 ENCODER_FAULTS = {"resize", "wrong-rate", "no-keyframe", "b-frames"}
 SIGNED = {"ppm", "step-clock", "jump", "wild", "wild-often"}
-TIMED = {"drop", "no-keyframe", "stall"}  # these end by themselves after their value in seconds
+TIMED = {"drop", "no-keyframe"}  # these end by themselves after their value in seconds
 
 Send = Callable[[int, bool, bytes], None]  # number of the track, is it RTCP, packet
 
@@ -108,8 +109,6 @@ class Line:
             self._send(number, is_rtcp, packet)
             return
         if number == 1 and "no-sound" in faults:
-            return
-        if number == 0 and "stall" in faults and not is_rtcp:
             return
         if "silent" in faults or random.random() * 100 < faults.get("lose", 0.0):
             return
