@@ -285,7 +285,7 @@ class CameraRecorder:
         """End the run: what comes is placed by another clock."""
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
-            self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text))
+            self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text), by_ms)
 
     # -- gaps (in a thread) --------------------------------------------------------------
 

@@ -24,6 +24,7 @@ FIRST_S = 20.0  # for the first picture; some cameras begin long after PLAY
 STALLED_S = 2.0  # without a picture, or three times what the camera usually takes: said so
 SILENCE_S = 16.0  # without a picture: the session is ended. A still scene may send none for long
 SOUND_S = 10.0  # without sound where it was promised: said so
+KEY_WITHIN_S = 3.0  # after the recorder's clock was set, a new run begins all the same
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
 
@@ -59,6 +60,7 @@ class Session:
         self._queue: asyncio.Queue[tuple[_Part, Cut | SourceEnd]] = asyncio.Queue()
         self._unwritten = 0
         self._part: _Part | None = None
+        self._clock_set: tuple[SourceEnd, float, float] | None = None  # by how much, until when
         self._usual_s = 0.0  # between pictures, at most, lately
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
@@ -166,16 +168,32 @@ class Session:
         cutter = Cutter(tracks, before.cutter.target_duration_s, needs_key)
         self._part = _Part(cutter, output_tracks(tracks), before.transcoded)
 
-    def clock_was_set(self, why: SourceEnd) -> None:
-        """Begin a new run, which is placed by the clock as it is now."""
+    def clock_was_set(self, why: SourceEnd, by_ms: float) -> None:
+        """Begin a new run, placed by the clock as it is now, with the next keyframe.
+
+        What comes until then belongs to the run before, and is placed by the clock as it was.
+        """
         if self._part is not None and not self._ended.done():
+            before_ms = self._clock_set[1] if self._clock_set else 0.0
+            self._clock_set = why, before_ms + by_ms, self._loop.time() + KEY_WITHIN_S
+
+    def _by_the_old_clock(self, frame: Frame) -> Frame:
+        assert self._clock_set is not None
+        why, by_ms, until = self._clock_set
+        begins = frame.track_id == PICTURE_ID and not frame.continues
+        if begins and (frame.key or self._loop.time() > until):
+            self._clock_set = None
             self._begin_anew(why, self._source_tracks)
+            return frame
+        return frame._replace(arrival_ms=frame.arrival_ms - by_ms)
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame; cut, and hand what is cut to the writer."""
         assert self._part is not None
         if self._ended.done():
             return
+        if self._clock_set is not None:
+            frame = self._by_the_old_clock(frame)
         try:
             cuts = self._part.cutter.push(frame)
         except Broken as broken:
