@@ -228,10 +228,11 @@ class Camera:
             for track in self.tracks:
                 track.change(jump_s=amount)
         elif isinstance(self._encoder, Encoder):
-            self._encoder.stall(amount)
+            stall_s = int(amount * self.what.fps + 0.001) / self.what.fps  # whole pictures
+            self._encoder.stall(stall_s)
             # while no picture is on its way
             loop = asyncio.get_running_loop()
-            loop.call_later(amount / 2, lambda: self.tracks[0].change(jump_s=-amount))
+            loop.call_later(stall_s / 2, lambda: self.tracks[0].change(jump_s=-stall_s))
 
     def clear(self, name: str | None = None) -> None:
         """End one fault, or all."""

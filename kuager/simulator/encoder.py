@@ -209,8 +209,8 @@ class Encoder:
                 stall_s, self._stall_s = self._stall_s, 0.0
                 if self._stopping.wait(max(0.0, -late_s) + stall_s):
                     return
-                late_s += stall_s
-                due_no += max(0, int(late_s * self._fps))  # a busy machine skips, queues nothing
+                late_s = max(0.0, late_s) + stall_s
+                due_no += int(late_s * self._fps + 0.001)  # a busy machine skips, queues nothing
                 now_ms = (begun + due_no / self._fps) * 1000  # cameras take pictures regularly
                 self._drawn_ms[drawn % REMEMBERED] = now_ms
                 self._video.write(self._room.draw(int(now_ms)).data)
