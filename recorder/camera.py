@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,8 @@ LEAD_MS = 15_000  # connect this long before a window opens, so that it opens wi
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
+
+TOLD_AGAIN_S = 60.0  # a new run for the same cause
 
 log = structlog.get_logger()
 
@@ -96,6 +99,8 @@ class CameraRecorder:
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
         self._rung = 0
+        self._hears = True  # the sound that the camera promises
+        self._cut_told: tuple[GapCause, float] | None = None  # and when
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
         self._refused: Refusal | None = None  # by the disk, before it could be opened
@@ -168,19 +173,20 @@ class CameraRecorder:
             return SourceEnd(refusal.cause, refusal.detail)
         try:
             offer = self.approach.remembered() or await self._describe()
+            keep_audio = self.target.keep_audio and self.approach.takes_sound(self.clock.now_ms())
             source = FfmpegSource(
                 self._ffmpeg,
                 offer.address.url,
                 offer.description,
                 transport=self.target.transport,
-                keep_audio=self.target.keep_audio
-                and self.approach.takes_sound(self.clock.now_ms()),
+                keep_audio=keep_audio,
                 clock_ms=self.clock.now_ms,
                 user_agent=self.target.user_agent,
                 proof=offer.proof,
             )
             before = self.status.frames
-            self._session = Session(self, source, self._spool, window)
+            sound = keep_audio and offer.description.audio is not None
+            self._session = Session(self, source, self._spool, window, sound)
             end = await self._session.hold()
             if end is not None:
                 self._learn(end, source.refused_setup, self.status.frames - before)
@@ -259,6 +265,24 @@ class CameraRecorder:
                 self.log.warning("Not recording", cause=end.cause.value, why=end.detail, **to_do)
         status.cause, status.detail = end.cause, end.detail
 
+    def hears(self, heard: bool) -> None:
+        """Say once when the sound that the camera promises does not come, and when it does."""
+        if heard is not self._hears:
+            self._hears = heard
+            if heard:
+                self.log.info("The camera sends sound again; it is recorded with it")
+            else:
+                self.log.warning("The camera promises sound and sends none; it is recorded without")
+
+    def run_ended(self, why: SourceEnd, window: Window) -> None:
+        """Take note, in a thread, that a run ended and the session goes on with another."""
+        now = time.monotonic()
+        before = self._cut_told
+        if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
+            self._cut_told = why.cause, now
+            self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
+        self._note_gap(why, window)
+
     def refused(self, what: str, error: OSError) -> None:
         """Say what the disk refused, where that is not told of all of the disk."""
         if self.disk.refusal is None:
@@ -300,14 +324,14 @@ class CameraRecorder:
         window = _window_at(self.target.windows, self.clock.now_ms())
         if window is not None and self._spool.open_gap is None and not self._covered(window):
             cause = self.status.cause or GapCause.NO_DATA
-            end = SourceEnd(cause, self.status.detail or "no picture yet")
+            end = SourceEnd(cause, self.status.detail or "connecting, no picture yet")
             self._gap_task = asyncio.ensure_future(self._disk(self._open_with_gap, end, window))
 
     def clock_jumped(self, by_ms: float) -> None:
         """End the run: what comes is placed by another clock."""
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
-            self._session.end(SourceEnd(GapCause.CLOCK_JUMP, text))
+            self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text), by_ms)
 
     # -- gaps (in a thread) --------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import ffmpeg
 
 from config.secrets import redact_text
-from recorder.demux import Demuxer
+from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
@@ -36,7 +36,15 @@ STOP_S = 2.0
 SOCKET_TIMEOUT_US = 30_000_000  # a camera may sleep until it is asked; our deadlines are shorter
 # nothing else of ours is a child's business: secrets of the configuration are in the environment
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR")
-LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
+LATENCY_FRAMES = 3  # by which a picture shows after it arrived, measured (docs/time.md)
+REFERENCE_RIGHT = (6, 0)  # before it, `prft` is of the next picture (docs/time.md)
+# Timestamps as they came. ffmpeg would make up others where time does not run forward, so decode
+# times are made here that always do, and presentation times lie far after them (recorder/demux.py).
+# Decode times follow one wild timestamp by 5 s at most.
+_TIMESTAMPS = (
+    f"setts=pts=max(PTS\\,-{PTS_SHIFT})+{PTS_SHIFT}"
+    ":dts=if(N\\,max(PREV_OUTDTS+1\\,min(PTS\\,PREV_OUTDTS+5/TB))\\,max(PTS\\,0))"
+)
 COPIED_VIDEO = {"h264", "h265"}
 _DECODER = re.compile(r"\[(h264|hevc|mjpeg|aac|pcm_\w+) @")  # of its probing: never the reason
 _NOISE = re.compile(
@@ -128,8 +136,12 @@ class FfmpegSource:
             if codec and not copied
         )
 
-    def arguments(self) -> list[str]:
-        """Return the argument list of the child; it holds no secret."""
+    def arguments(self, sound: int) -> list[str]:
+        """Return the argument list of the child; it holds no secret.
+
+        The picture goes to its standard output, sound to the descriptor `sound`: on one pipe the
+        picture would wait for the sound.
+        """
         camera = ffmpeg.input(
             "pipe:0",
             f="concat",
@@ -138,32 +150,38 @@ class FfmpegSource:
             analyzeduration=500_000,
             fpsprobesize=0,
         )
-        streams = [camera[f"v:{self._description.video_index}"]]
+        fragments: dict[str, object] = {
+            "f": "mp4",
+            "flush_packets": 1,
+            "avoid_negative_ts": "disabled",
+            "use_editlist": 0,
+            # frag_discont: the first fragment says its time too
+            "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer+frag_discont",
+        }
         if self._description.video in COPIED_VIDEO:
             tag = "hvc1" if self._description.video == "h265" else "avc1"
-            options: dict[str, object] = {"c:v": "copy", "tag:v": tag}
+            # what comes before the first keyframe shows that the camera sends
+            options: dict[str, object] = {"c:v": "copy", "tag:v": tag, "copyinkf:v": None}
         else:
             options = {"c:v": "libx264", "preset": "veryfast", "tune": "zerolatency"}
             # each picture once, at its own time: a frame rate here is a guess, often 90,000
             options |= {"fps_mode": "passthrough", "enc_time_base": "1/90000", "level:v": "5.1"}
             options |= {"pix_fmt": "yuv420p", "force_key_frames": "expr:gte(t,n_forced*2)"}
+        options |= {"bsf:v": _TIMESTAMPS, "video_track_timescale": 90_000}
+        options |= {"write_prft": "wallclock", **fragments}
+        seen = camera[f"v:{self._description.video_index}"]
+        outputs = [ffmpeg.output(seen, "pipe:1", **options)]
         if self._audio:
-            streams.append(camera[f"a:{self._description.audio_index}"])
-            # encoded at 48 kHz: its frames are then short, and the picture waits for them
             encoded = {"c:a": "aac", "ar": 48_000, "b:a": 64_000}
-            options |= {"c:a": "copy"} if self._audio == "aac" else encoded
-        options |= {
-            # A track that falls silent may hold up the other for this long (microseconds); much
-            # less, and ffmpeg writes B-frames out of order and makes up times for them.
-            "max_interleave_delta": 2_000_000,
-            "video_track_timescale": 90_000,
-            "f": "mp4",
-            "write_prft": "wallclock",
-            "flush_packets": 1,
-            "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer",
-        }
+            options = {"c:a": "copy"} if self._audio == "aac" else dict(encoded)
+            options |= {"bsf:a": _TIMESTAMPS, **fragments}
+            outputs.append(
+                ffmpeg.output(
+                    camera[f"a:{self._description.audio_index}"], f"pipe:{sound}", **options
+                )
+            )
         program = [self._program, "-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin"]
-        return list(ffmpeg.output(*streams, "pipe:1", **options).compile(cmd=program))
+        return list(ffmpeg.merge_outputs(*outputs).compile(cmd=program))
 
     def _playlist(self) -> bytes:
         quoted = self._url.replace("'", "'\\''")
@@ -190,32 +208,38 @@ class FfmpegSource:
 
     async def run(self, sink: Sink) -> SourceEnd:
         """Yield into the sink until the stream ends; cancelling ends the child."""
-        kinds = {"video", "audio"} if self._audio else {"video"}
-        demuxer = Demuxer(sink, LATENCY_FRAMES, self.transcoded, kinds)
+        ahead = int(ffmpeg_version(self._program) < REFERENCE_RIGHT)
+        demuxer = Demuxer(sink, LATENCY_FRAMES, ahead, self.transcoded)
         ended = asyncio.Event()
 
         def feed(data: memoryview) -> None:
             self._played = True
-            if demuxer.end is None:
-                demuxer.feed(data, self._clock_ms())
-                if demuxer.end is not None:
-                    ended.set()
+            demuxer.feed(data, self._clock_ms(), time.monotonic() * 1000)
+            if demuxer.end is not None:
+                ended.set()
+
+        def feed_sound(data: memoryview) -> None:
+            demuxer.feed_sound(data, self._clock_ms(), time.monotonic() * 1000)
 
         with contextlib.ExitStack() as opened:
             playlist = pipe_with(self._playlist())
             opened.callback(os.close, playlist)
             media = ReadPipe(feed, ended.set, PIPE_BYTES)
             opened.callback(media.close)
+            sound = ReadPipe(feed_sound)
+            opened.callback(sound.close)
             words = ReadPipe(self._listen)
             opened.callback(words.close)
             child = await asyncio.create_subprocess_exec(
-                *self.arguments(),
+                *self.arguments(sound.writing),
                 stdin=playlist,
                 stdout=media.writing,
                 stderr=words.writing,
+                pass_fds=(sound.writing,),
                 env=_environment(),
             )
             media.child_has_it()
+            sound.child_has_it()
             words.child_has_it()
             try:
                 await ended.wait()

@@ -64,8 +64,10 @@ class Worker:
         ffmpeg: str,
         share: int = 0,
         limits: SpoolLimits = SpoolLimits(),  # noqa: B008
+        clock: Clock | None = None,
     ):
-        self._clock = Clock()
+        """`clock` is the system's where none is given."""
+        self._clock = clock or Clock()
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)

@@ -41,6 +41,9 @@ CLOCK_2020_S = 1_577_836_800
 
 _CRASHED = GapCause.RECORDER_CRASHED
 
+# A recording that is due to end goes on for so long, so that the next begins with a keyframe.
+KEY_WITHIN_MS = 60_000
+
 log = structlog.get_logger()
 
 
@@ -247,6 +250,8 @@ class CameraSpool:
         arrival_ms: int,
         camera_ms: int | None,
         clock: ClockState,
+        moved_ms: int = 0,
+        by_arrival: bool = False,
     ) -> Segment:
         """Write a segment and its index line: when this returns, the segment is live.
 
@@ -255,8 +260,10 @@ class CameraSpool:
         """
         start_ms = run.run_start_ms + tfdt_90k // 90
         new_run = run is not self._run
-        if self._recording and (new_run or start_ms >= self._recording.rotate_ms):
-            self.seal(None)
+        if self._recording is not None:
+            late_ms = start_ms - self._recording.rotate_ms
+            if new_run or late_ms >= (0 if starts_with_key else KEY_WITHIN_MS):
+                self.seal(None)
         if self._recording is None:
             if new_run:
                 self._gaps.end_for_run(start_ms)
@@ -274,6 +281,8 @@ class CameraSpool:
             starts_with_key=starts_with_key,
             arrival_ms=arrival_ms,
             camera_ms=camera_ms,
+            moved_ms=moved_ms,
+            by_arrival=by_arrival,
         )
         end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
         recording.append(data, segment, end_ms)

@@ -160,34 +160,26 @@ async def test_every_fault(tmp_path: Path, ffmpeg: str) -> None:
     assert any(not s.starts_with_key for s in nokey)
 
 
-async def test_sound_that_never_comes_and_reports_that_step_under_sound(
-    tmp_path: Path, ffmpeg: str
-) -> None:
-    cameras = [SimCamera(n, audio="aac", width=480, height=270) for n in ("deaf", "step")]
-    async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
-        simulator.fault("deaf", "no-sound")
+async def test_reports_that_step_under_sound_move_nothing(tmp_path: Path, ffmpeg: str) -> None:
+    """ffmpeg rebuilds timestamps from every report: the pictures stay where they were taken."""
+    camera = SimCamera("step", audio="aac", width=480, height=270)
+    async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000)
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
             await until(lambda: state_of(worker, "step") == "recording")
-            await recorded(worker, 4, "step")
-            for change in (simulator.fault, simulator.clear):
-                change("step", "step-clock")
-                await until(lambda: state_of(worker, "step") != "recording")
-                await until(lambda: state_of(worker, "step") == "recording")
-                await recorded(worker, 4, "step")
-            await recorded(worker, 10)
-    for name in ("deaf", "step"):
-        check_tiling(tmp_path, name, begin)
-    last = recordings(tmp_path, "deaf")[-1]
-    assert [t.kind for t in last.index.header.tracks] == ["video"]
-    assert any("sound" in g.detail for g in gaps(tmp_path, "deaf"))
-    found = [g.cause for g in gaps(tmp_path, "step")]
-    # an hour back, and ffmpeg goes on, keeps everything to itself or aborts
-    assert len(found) == 4 and found[1] == GapCause.CLOCK_JUMP
-    assert found[2] in (GapCause.CLOCK_JUMP, GapCause.NO_DATA, GapCause.STREAM_BROKEN)
-    run_no = recordings(tmp_path, "step")[-1].index.header.run_no
-    run = [r for r in recordings(tmp_path, "step") if r.index.header.run_no == run_no]
-    assert p99([e for r in run for s, e in r.timed_errors_ms(ffmpeg) if s > 2]) <= 100
+            status = worker.cameras[0].status
+            for seconds in (0.8, 60.0, None):
+                if seconds is None:
+                    simulator.clear("step")
+                else:
+                    simulator.fault("step", "step-clock", seconds)
+                seen = status.segment_no
+                await until(lambda seen=seen: status.segment_no > seen + 4)  # type: ignore[misc]
+    check_tiling(tmp_path, "step", begin)
+    found = recordings(tmp_path, "step")
+    errors = sorted(abs(e) for r in found for e in r.errors_ms(ffmpeg))
+    assert errors[len(errors) // 2] <= 60  # whatever a busy machine holds back
+    assert any(s.moved_ms for r in found for s in r.index.segments)
 
 
 async def test_a_window_is_covered_from_its_first_to_its_last_moment(
