@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.connection import Connection, Resolver
@@ -30,6 +31,15 @@ from tests.rtsp_camera import (
 )
 
 SDP = sdp_of(H264, PCMU)
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The recorder runs on uvloop, tools and other tests on asyncio's own loop."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
+
+
 LOGIN = "viewer:s3cret%20word"
 SECRET = ("viewer", "s3cret word")
 
