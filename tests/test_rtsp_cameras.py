@@ -37,7 +37,10 @@ from tests.rtsp_camera import (
 from tests.stack import gaps, recordings
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture"),
+]
 
 
 @pytest.fixture

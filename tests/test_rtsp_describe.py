@@ -30,6 +30,7 @@ from tests.rtsp_camera import (
     serving,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")
 SDP = sdp_of(H264, PCMU)
 
 
