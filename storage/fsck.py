@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -332,7 +333,7 @@ class _Camera:
             return f"put again from {where}"
         return ""
 
-    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes]:
+    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
         """Return a recording, compared with its own hash; raises KeyError where it is not."""
         if isinstance(source, Stored):
             return await asyncio.to_thread(read_sealed, source)

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from config.model import Config
 from config.schedule import Window
@@ -80,7 +81,7 @@ async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_pat
         late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
         await catalogue.writer.put_gaps(C, [late])
         key, data = gap_object(C, late)
-        uploader.keepers[0].add_document(key, data)
+        uploader.keepers[0].add_document(C, late.start_ms, key, data)
         await until(lambda: (tmp_path / "archive" / key).exists())
         assert await look(config, catalogue, [archives]) == []
         before = await dump(catalogue)
@@ -167,6 +168,23 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
             before["recordings"],
             before["archived"],
         )
+
+
+async def test_one_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    await archive_all(config, count)
+    media = sorted((tmp_path / "archive/e/s/c").glob("*/*.mp4"))
+    media[1].unlink()
+    media[1].mkdir()  # cannot be unlinked, whoever asks
+    async with opened(config) as (catalogue, archives):
+        with capture_logs() as log:
+            assert await retire(catalogue, archives[0], C, 60) == len(media) - 1
+        (said,) = (entry for entry in log if "cannot be removed" in entry["event"])
+        assert [name.rpartition("/")[2] for name in said["why"]] == [media[1].stem]
+        media[1].rmdir()
+        assert await retire(catalogue, archives[0], C, 60) == 1
 
 
 @pytest.mark.slow
