@@ -100,8 +100,8 @@ class Backlog:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way, and all that waits has failed before."""
-        return not self._under_way and not self._fresh
+        """Whether all that waits has failed before, or nothing is taken any longer."""
+        return self._failures >= AWAY or not (self._under_way or self._fresh)
 
     def add(self, job: Job) -> None:
         """Have a job tried as soon as it is its turn; nothing to do where it waits already."""

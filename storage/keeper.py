@@ -190,7 +190,7 @@ class Keeper:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that waits was tried and failed."""
+        """Whether all that waits was tried and failed, or the archive takes nothing."""
         return all(backlog.is_idle for backlog in self._backlogs.values())
 
     def blocked(self) -> Iterable[Waiting]:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -163,7 +163,7 @@ class Uploader:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that waits was tried and failed."""
+        """Whether all that waits was tried and failed, or the archive takes nothing."""
         return all(keeper.is_idle for keeper in self.keepers)
 
     @property
@@ -174,6 +174,11 @@ class Uploader:
     def _is_recording(self) -> bool:
         newest = (camera.view.newest() for camera in self._cameras.values())
         return any(index is not None and index.seal is None for index in newest)
+
+    @property
+    def blocked(self) -> Iterator[tuple[str, Waiting]]:
+        """The recordings that cannot be archived now, each with the archive's name."""
+        return ((keeper.name, one) for keeper in self.keepers for one in keeper.blocked())
 
     async def _alone(self) -> BinaryIO:
         """Return the lock of the spool's uploader: of two, one could spoil what the other has
