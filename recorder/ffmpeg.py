@@ -175,7 +175,8 @@ class FfmpegSource:
         else:
             lines += [f"option rtsp_transport {self._transport}"]
         # short probes: the codecs are known; what they guess of frame rates is not used
-        lines += ["option timeout 10000000", "option analyzeduration 1000000"]
+        # microseconds of silence, after ours: at its own ffmpeg would hand out what it holds back
+        lines += ["option timeout 30000000", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]
         return ("\n".join(lines) + "\n").encode()
 

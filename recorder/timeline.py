@@ -115,6 +115,7 @@ class Timeline:
         self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
         self._held: list[Picture] = []
         self._newest_ms = float("-inf")  # media time
+        self._newest_stamp_ms = float("-inf")  # of the picture that has it
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
@@ -170,6 +171,8 @@ class Timeline:
             if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
                 self._offset_ms += late_ms
                 p.media_ms += late_ms
+                if p.stamp_ms > self._newest_stamp_ms:  # in the order in which they show
+                    p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
                 p.moved_ms, p.late_ms = late_ms, 0.0
                 return (self._settle(p),)
         self._held.append(p)
@@ -188,7 +191,8 @@ class Timeline:
     def _settle(self, p: Picture) -> Picture:
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
-        self._newest_ms = max(self._newest_ms, p.media_ms)
+        if p.media_ms > self._newest_ms:
+            self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
@@ -239,6 +243,8 @@ class Timeline:
             self._take(line, held[-1])
             for h in held:
                 h.media_ms = self.media_ms(h.stamp_ms)
+            for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
+                h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
         self._placer.restart()
         self._tolerated_ms = 0.0
         for h, was_ms in zip(held, before_ms, strict=True):
