@@ -171,8 +171,6 @@ class Timeline:
             if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
                 self._offset_ms += late_ms
                 p.media_ms += late_ms
-                if p.stamp_ms > self._newest_stamp_ms:  # in the order in which they show
-                    p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
                 p.moved_ms, p.late_ms = late_ms, 0.0
                 return (self._settle(p),)
         self._held.append(p)
@@ -191,6 +189,8 @@ class Timeline:
     def _settle(self, p: Picture) -> Picture:
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
+        if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
+            p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
         if p.media_ms > self._newest_ms:
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         self._placer.observe(p.media_ms, p.arrival_ms)
