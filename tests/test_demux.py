@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -79,7 +80,7 @@ def test_the_cameras_clock_is_known_after_some_pictures(wrong_ms: float) -> None
 
 
 class Nobody:
-    def on_tracks(self, tracks: list[TrackInit], transcoded: tuple[str, ...]) -> None: ...
+    def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None: ...
 
     def on_frame(self, frame: Frame) -> None: ...
 

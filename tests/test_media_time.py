@@ -145,6 +145,16 @@ def test_any_steady_rate(ratio: float, from_s: int) -> None:
     assert result.worst() <= 150 and not result.ends
 
 
+@pytest.mark.parametrize("ratio", [0.35, 0.5, 0.8, 1.25, 2])
+def test_any_steady_rate_after_a_backlog(ratio: float) -> None:
+    """The first second comes at once, as after ffmpeg's probing."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + n * 7 % 12 + max(0.0, 1_000 - taken) * 0.95
+
+    assert record(camera(60, lambda n, t: t * ratio, delay)).worst(after=2_000) <= 60
+
+
 @pytest.mark.parametrize("stall", [300, 900, 1_900])
 def test_a_camera_that_stalls_and_counts_its_timestamps(stall: float) -> None:
     result = record(camera(40, lambda n, t: n * 40.0, taken=lambda n: n * 40.0 + stall * (n > 260)))
