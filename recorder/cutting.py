@@ -18,7 +18,7 @@ from itertools import pairwise
 from recorder.placing import Piece, Placer
 from recorder.sound import SoundTrack
 from recorder.source import Frame
-from recorder.timeline import Picture, Timeline, fit
+from recorder.timeline import Picture, Timeline, first_line
 from storage.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
 from storage.index import GapCause
 
@@ -204,7 +204,7 @@ class Cutter:
                 frame.key
                 and len(waiting) > 1
                 and live_ms >= 1000 * SEGMENT_S / 2
-                and fit(waiting[self._live_from :], 1.0) is not None
+                and first_line(waiting[self._live_from :]) is not None
             )
             or waited_ms >= 1000 * LONGEST_TARGET_S
             or self._bytes >= MAX_BYTES

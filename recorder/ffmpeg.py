@@ -33,7 +33,9 @@ PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept
 OLDEST = (5, 1)
 STOP_S = 2.0
-SOCKET_TIMEOUT_US = 30_000_000  # a camera may sleep until it is asked; our deadlines are shorter
+# A camera may sleep until it is asked. Our deadlines are shorter: at its own, ffmpeg would hand
+# out what it holds back.
+SOCKET_TIMEOUT_US = 30_000_000
 # nothing else of ours is a child's business: secrets of the configuration are in the environment
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR")
 LATENCY_FRAMES = 3  # by which a picture shows after it arrived, measured (docs/time.md)

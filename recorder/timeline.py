@@ -30,6 +30,7 @@ FEW = 3  # pictures that are needed for a verdict
 # -- of a line through timestamps and arrivals
 STEADY_MS = 60.0  # by which the least delays of its quarters may differ
 OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
+RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
 RATES = (0.3, 3.3)  # UTC per media time; what is beyond is no rate
 
 
@@ -70,6 +71,26 @@ def fit(pictures: Sequence[Picture], rate: float) -> Line | None:
     low = [level <= _least(levels) + STEADY_MS for level, _ in levels]
     if low[-1] and (sum(low) > 1 or len(low) < FEW):
         return Line(rate, _least(levels))
+    return _other_rate(pictures, rate)
+
+
+def first_line(pictures: Sequence[Picture]) -> Line | None:
+    """Return the line of the first pictures of a run.
+
+    What the camera held back looks at half the rate as if it came in time. So a rate is taken from
+    the later half, and where that is too short for one, not yet.
+    """
+    line = fit(pictures, 1.0)
+    if line is None or line.rate == 1.0:
+        return line
+    later = pictures[len(pictures) // 2 :]
+    if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
+        return None
+    return _other_rate(later, line.rate)
+
+
+def _other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
+    levels = _levels(pictures, rate)
     for _ in range(3):  # the least delayed pictures depend on the rate themselves
         (_, first), (_, last) = levels[0], levels[-1]
         passed_ms = last.stamp_ms - first.stamp_ms
@@ -115,6 +136,7 @@ class Timeline:
         self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
         self._held: list[Picture] = []
         self._newest_ms = float("-inf")  # media time
+        self._newest_stamp_ms = float("-inf")  # of the picture that has it
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
@@ -128,7 +150,7 @@ class Timeline:
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        line = fit(tail, 1.0)
+        line = first_line(tail)
         self.by_arrival = line is None
         level_ms = 0.0
         if line is not None:
@@ -188,7 +210,10 @@ class Timeline:
     def _settle(self, p: Picture) -> Picture:
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
-        self._newest_ms = max(self._newest_ms, p.media_ms)
+        if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
+            p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
+        if p.media_ms > self._newest_ms:
+            self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
@@ -239,6 +264,8 @@ class Timeline:
             self._take(line, held[-1])
             for h in held:
                 h.media_ms = self.media_ms(h.stamp_ms)
+            for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
+                h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
         self._placer.restart()
         self._tolerated_ms = 0.0
         for h, was_ms in zip(held, before_ms, strict=True):

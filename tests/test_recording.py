@@ -142,7 +142,12 @@ async def test_every_fault(tmp_path: Path, ffmpeg: str) -> None:
         for r in recordings(tmp_path, name):
             assert r.index.seal
             for s in r.index.segments:
-                assert s.duration_90k <= (r.index.header.target_duration_s + 0.5) * 90_000
+                # longer only where pictures did not come: the last one stood
+                longest_s = r.index.header.target_duration_s + 0.5
+                assert (
+                    s.duration_90k
+                    <= (15.5 if name in ("silent", "garbage") else longest_s) * 90_000
+                )
     assert found["well"].runs == 1 and found["well"].gaps == []
     for name in ("step-clock", "no-reports", "delay", "no-keyframe"):
         assert found[name].runs == 1 and found[name].gaps == [], found[name]
