@@ -29,7 +29,7 @@ $(VENV)/.stamp: deploy/requirements.txt
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(PIP) -r deploy/requirements.txt
 	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
-	@printf '#!%s\nfrom kuager.cli import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
+	@printf '#!%s\nfrom kuager.__main__ import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
 	@touch $@
 
 $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
@@ -19,10 +20,12 @@ import structlog
 
 from config.schedule import Window, clip
 from config.secrets import redact_text
+from recorder.approach import Approach
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
-from recorder.ffmpeg import FfmpegSource
-from recorder.rtsp import DescribeFailed, describe
+from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource
+from recorder.rtsp.connection import DEFAULT_USER_AGENT, Resolver
+from recorder.rtsp.describe import DescribeFailed, Offer, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
@@ -30,7 +33,6 @@ from storage.disk import Refusal
 from storage.index import GapCause
 from storage.spool import CameraSpool, Numbers, SpoolBusy
 
-CONNECT_S = 10.0  # for an answer
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 HEARTBEAT_MS = 2_000  # a gap that began after the last heartbeat is believed for so long
@@ -40,6 +42,8 @@ CONNECTING = "the camera was asked, and no picture had come yet"
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
 
 RECORDER_CAUSES = (GapCause.RECORDER_STOPPED, GapCause.RECORDER_CRASHED)
+
+TOLD_AGAIN_S = 60.0  # a new run for the same cause
 
 log = structlog.get_logger()
 
@@ -55,6 +59,8 @@ class Target:
     transport: str = "auto"
     keep_audio: bool = True
     windows: tuple[Window, ...] = ()
+    video_track: int | None = None  # counted from 1; None for the largest picture
+    user_agent: str = DEFAULT_USER_AGENT
 
     @property
     def name(self) -> str:
@@ -89,6 +95,7 @@ class CameraRecorder:
         clock: Clock,
         pool: Executor,
         disk: SpoolDisk,
+        resolver: Resolver,
         last_run_ms: int | None = None,
     ):
         """`last_run_ms` is when a recorder before this one was last at work on this camera."""
@@ -96,10 +103,13 @@ class CameraRecorder:
         self.status = Status(State.IDLE, int(clock.now_ms()))
         self._root, self._ffmpeg, self.clock, self._pool = spool, ffmpeg, clock, pool
         self.log = log.bind(camera=target.name)
+        self.approach, self._resolver = Approach(), resolver
+        self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
         self._rung = 0
-        self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
+        self._hears = True  # the sound that the camera promises
+        self._cut_told: tuple[GapCause, float] | None = None  # and when
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
         self._last_run_ms = last_run_ms
@@ -185,26 +195,66 @@ class CameraRecorder:
         if (refusal := self.disk.refusal) is not None:
             return SourceEnd(refusal.cause, refusal.detail)
         try:
-            description = await describe(self.target.url, CONNECT_S)
-            if description.video == "mjpeg":
-                self.log.info("The camera sends MJPEG; it is recorded as H.264")
+            offer = self.approach.remembered() or await self._describe()
+            keep_audio = self.target.keep_audio and self.approach.takes_sound(self.clock.now_ms())
             source = FfmpegSource(
                 self._ffmpeg,
-                self.target.url,
-                description,
+                offer.address.url,
+                offer.description,
                 transport=self.target.transport,
-                keep_audio=self.target.keep_audio and self.clock.now_ms() > self.deaf_until_ms,
+                keep_audio=keep_audio,
                 clock_ms=self.clock.now_ms,
+                user_agent=self.target.user_agent,
+                proof=offer.proof,
             )
-            self._session = Session(self, source, self._spool, window)
-            return await self._session.hold()
+            before = self.status.frames
+            sound = keep_audio and offer.description.audio is not None
+            self._session = Session(self, source, self._spool, window, sound)
+            end = await self._session.hold()
+            if end is not None:
+                self._learn(end, source.refused_setup, self.status.frames - before)
+            return end
         except DescribeFailed as failed:
-            return SourceEnd(failed.cause, failed.detail)
+            return SourceEnd(failed.cause, failed.detail, failed.remedy)
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self.log.exception("A session ended by a fault of the recorder")
             return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
         finally:
             self._session = None
+
+    async def _describe(self) -> Offer:
+        offer = await describe(
+            self.target.url,
+            self._resolver,
+            user_agent=self.target.user_agent,
+            video_track=self.target.video_track,
+            on_waking=self._waking,
+        )
+        remarks = offer.description.remarks
+        if offer.description.video not in COPIED_VIDEO:
+            codec = offer.description.video
+            remarks += (f"the camera sends {codec}; it is encoded again, as H.264, at a cost",)
+        for text in remarks:
+            if text not in self._remarks:
+                self.log.info("What the camera offers", what=text)
+        self._remarks = remarks
+        await asyncio.sleep(self.approach.described(offer))
+        return offer
+
+    def _waking(self, text: str) -> None:
+        """Say that an answer is waited for; a cause of before stays until there is another."""
+        self.status.detail = text
+        self.log.info("Waiting for the camera", why=text)
+
+    def _learn(self, end: SourceEnd, refused_setup: bool, pictures: int) -> None:
+        """Take note of how a session ended: the next one may have to be another."""
+        if refused_setup and not pictures and self._leave_out_sound():
+            self.log.warning("Trying without sound", why=end.detail)
+        else:
+            self.approach.ended(end, pictures)
+
+    def _leave_out_sound(self) -> bool:
+        return self.target.keep_audio and self.approach.leave_out_sound(self.clock.now_ms())
 
     async def _back_off(self, end: SourceEnd, window: Window) -> None:
         status = self.status
@@ -214,10 +264,10 @@ class CameraRecorder:
         if self._refused_for(end.cause):
             await self._pause(end.cause, window)
         pause_s = min(LADDER_S[-1], LADDER_S[self._rung] * random.uniform(0.7, 1.3))
+        pause_s = max(pause_s, self.approach.pause_s())
         self._rung = min(self._rung + 1, len(LADDER_S) - 1)
         status.retries += 1
         await asyncio.sleep(pause_s)
-        self.move(Event.RETRY)
 
     async def _pause(self, cause: GapCause, window: Window) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
@@ -234,8 +284,27 @@ class CameraRecorder:
         if end.cause != status.cause:
             self._told = refusal is None or refusal.detail != end.detail
             if self._told:
-                self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
+                to_do = {"to_do": end.remedy} if end.remedy else {}
+                self.log.warning("Not recording", cause=end.cause.value, why=end.detail, **to_do)
         status.cause, status.detail = end.cause, end.detail
+
+    def hears(self, heard: bool) -> None:
+        """Say once when the sound that the camera promises does not come, and when it does."""
+        if heard is not self._hears:
+            self._hears = heard
+            if heard:
+                self.log.info("The camera sends sound again; it is recorded with it")
+            else:
+                self.log.warning("The camera promises sound and sends none; it is recorded without")
+
+    def run_ended(self, why: SourceEnd, window: Window) -> None:
+        """Take note, in a thread, that a run ended and the session goes on with another."""
+        now = time.monotonic()
+        before = self._cut_told
+        if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
+            self._cut_told = why.cause, now
+            self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
+        self._note_gap(why, window)
 
     def refused(self, what: str, error: OSError) -> None:
         """Say what the disk refused, where that is not told of all of the disk."""
@@ -248,7 +317,7 @@ class CameraRecorder:
     def recorded(self, segment_no: int, size: int, healthy_s: float) -> None:
         """Take note of a written segment; `healthy_s` is how long its session has recorded."""
         status = self.status
-        if status.state is State.CONNECTING:
+        if status.state in (State.CONNECTING, State.BACKOFF):
             self.move(Event.SEGMENT)
             status.runs += 1
             if status.cause is not None and self._told:
@@ -286,7 +355,7 @@ class CameraRecorder:
         self._clock_was_set.set()
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
-            self._session.end(SourceEnd(GapCause.CLOCK_JUMP, text))
+            self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text), by_ms)
         if by_ms < 0 and self._spool is not None:
             self._gap_task = asyncio.ensure_future(self._disk(self._cut_gaps))
 

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from base.hostclock import LEAP_MS, KernelClock, elapsed_ms, kernel_clock, span
 from storage.index import ClockState
 
-JUMP_MS = 500.0  # NTP slews what is less; more has been set by somebody
+JUMP_MS = 150.0  # in half a second; what NTP slews is less, more has been set by somebody
+TRIES_NS = 10_000_000  # a reading that took longer says nothing
 # How long a leap is not taken over. Ahead, it would leave a window and put a gap into the future,
 # for good. Back, it does neither, and is mostly a clock that was wrong when the machine started.
 AHEAD_MS, BACK_MS = 3_600_000.0, 15_000.0
-
-
-def _utc_ms() -> float:
-    return time.time_ns() / 1e6
 
 
 @dataclass(slots=True)
@@ -33,6 +30,26 @@ class _Leap:
     was_unsynchronized: bool
 
 
+def _elapsed_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def system_offset_ms() -> float:
+    """Return the system's UTC less the time since it started (`elapsed_ms`), in ms.
+
+    Both cannot be read at once: of some readings the one counts that took the shortest time, so
+    that a busy machine does not look like a clock that was set.
+    """
+    best_ns, offset_ns = TRIES_NS, 0.0
+    while best_ns == TRIES_NS:
+        for _ in range(5):
+            before_ns, utc_ns, after_ns = _elapsed_ns(), time.time_ns(), _elapsed_ns()
+            if after_ns - before_ns < best_ns:
+                best_ns = after_ns - before_ns
+                offset_ns = utc_ns - (before_ns + after_ns) / 2
+    return offset_ns / 1e6
+
+
 class Clock:
     """UTC in milliseconds that cannot jump unnoticed: elapsed time plus a followed offset."""
 
@@ -41,17 +58,18 @@ class Clock:
         known_ms: float = 0.0,
         is_on: Callable[[float], bool] = lambda _: False,
         *,
-        now: Callable[[], float] = _utc_ms,
+        offset_ms: Callable[[], float] = system_offset_ms,
         elapsed: Callable[[], float] = elapsed_ms,
         kernel: Callable[[], KernelClock] = kernel_clock,
     ):
         """`known_ms` is the newest moment (UTC) that is known to have passed, 0 for none; `is_on`
-        says whether something is to be recorded at a moment.
+        says whether something is to be recorded at a moment. `offset_ms` gives UTC less `elapsed`,
+        as the system has it now.
 
         Where nothing is to be recorded by a clock that nobody synchronized, but was at
         `known_ms`, time goes on from there until somebody sets the clock.
         """
-        self._now, self._elapsed, self._kernel = now, elapsed, kernel
+        self._read, self._elapsed, self._kernel = offset_ms, elapsed, kernel
         self._known_offset_ms = known_ms - elapsed()
         self._synchronized = kernel().synchronized
         self._offset_ms = self._read()
@@ -62,9 +80,6 @@ class Clock:
         if self._goes_on_from_known:
             self._leap = _Leap(self._offset_ms, elapsed(), True)
             self._offset_ms = self._known_offset_ms
-
-    def _read(self) -> float:
-        return self._now() - self._elapsed()
 
     def now_ms(self) -> float:
         """Return UTC now."""

@@ -22,6 +22,7 @@ from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
+from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.files import replace_file
 from storage.index import GapCause
@@ -50,6 +51,8 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
             url=camera.url.reveal(),
             transport=camera.transport,
             keep_audio=camera.audio == "keep",
+            video_track=camera.video_track,
+            user_agent=config.user_agent,
             windows=tuple(windows(config.election, station, camera)),
         )
         for station in config.stations
@@ -68,9 +71,11 @@ class Worker:
         ffmpeg: str,
         share: int = 0,
         limits: SpoolLimits = SpoolLimits(),  # noqa: B008
+        clock: Clock | None = None,
     ):
+        """`clock` is the system's where none is given."""
         self._last_runs_ms = last_runs_ms(spool)
-        self._clock = Clock(
+        self._clock = clock or Clock(
             max(self._last_runs_ms.values(), default=0),
             lambda ms: any(w.start_ms <= ms < w.end_ms for t in cameras for w in t.windows),
         )
@@ -83,7 +88,7 @@ class Worker:
             "The clock of this machine is believed again",
         )
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
-        self._spool, self._ffmpeg = spool, ffmpeg
+        self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
         self._share = share
         self.cameras = [self._camera(t, self._last_runs_ms.get(t.name)) for t in cameras]
@@ -91,7 +96,14 @@ class Worker:
 
     def _camera(self, target: Target, last_run_ms: int | None) -> CameraRecorder:
         return CameraRecorder(
-            *(target, self._spool, self._ffmpeg, self._clock, self._pool, self.disk, last_run_ms)
+            target,
+            self._spool,
+            self._ffmpeg,
+            self._clock,
+            self._pool,
+            self.disk,
+            self._resolver,
+            last_run_ms,
         )
 
     def _written_bytes(self) -> int:
@@ -114,6 +126,7 @@ class Worker:
             if lives:
                 await asyncio.wait(lives)
             self._pool.shutdown()
+            self._resolver.close()
             self._write_status()
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")

@@ -139,6 +139,16 @@ class Segment(_Record):
     starts_with_key: bool
     arrival_ms: int
     camera_ms: int | None = None
+    moved_ms: int = 0
+    by_arrival: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; what marks a segment is only in those that it marks."""
+        record = asdict(self)
+        for mark in ("moved_ms", "by_arrival"):
+            if not record[mark]:
+                del record[mark]
+        return record
 
     @property
     def end_ms(self) -> int:

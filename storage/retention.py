@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from base.clock import Clock, now_ms
-from storage.archive import Archive, ArchiveConflict
+from storage.archive import Archive, ArchiveConflict, ArchiveError
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import Gap
@@ -29,6 +29,7 @@ SHARE = 0.1  # of a camera's recordings that one pass removes at most
 TRACE = ".removed.json"
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
+SAID = 5  # of those that cannot be removed, by name
 FACTS = (
     "record_seq",
     "epoch",
@@ -66,16 +67,33 @@ async def retire(
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
     At most a `share` of all recordings that the camera ever had are removed, the oldest first;
-    the rest is for the next pass. Returns how many. Raises ArchiveError and what a database
+    the rest is for the next pass. What cannot be removed is said by its name, is tried again the
+    next time, and holds up no other. Returns how many were removed. Raises what a database
     raises. After a crash at any step the next pass goes on: see docs/crashes.md.
     """
-    at_ms, removed = clock(), 0
+    at_ms, removed, last_seq = clock(), 0, 0
+    refused: dict[str, str] = {}  # by name, and why
     reason = f"kept for {keep_s // 86400} days"
+    before_ms = at_ms - keep_s * 1000
     at_most = math.ceil(await catalogue.holds.recordings(name) * share)
-    due = await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms, at_most)
-    for row in due:
-        if await _remove(catalogue, archive, name, row, at_ms, reason):
-            removed += 1
+    while removed < at_most:
+        due = await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq)
+        for row in due[: at_most - removed]:
+            last_seq = row["record_seq"]
+            try:
+                removed += await _remove(catalogue, archive, name, row, at_ms, reason)
+            except (ArchiveError, KeyError, ValueError) as error:  # or a trace that is spoilt
+                refused[recording_name(row["start_ms"], last_seq)] = str(error)
+        if not due:
+            break
+    if refused:
+        log.error(
+            "Recordings whose time has come cannot be removed; they are tried again",
+            archive=archive.name,
+            camera=f"{name[1]}/{name[2]}",
+            recordings=len(refused),
+            why=dict(list(refused.items())[:SAID]),
+        )
     if removed:
         day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
         log.info(
@@ -97,11 +115,9 @@ async def _remove(
     reason: str,
 ) -> bool:
     """Remove one recording, in this order: what tells of it, its row, its bytes, its description,
-    and that they are gone. False where a hold was set meanwhile: then nothing tells of it."""
-    key, bucket = (
-        "/".join((*name, recording_name(row["start_ms"], row["record_seq"]))),
-        row["bucket"],
-    )
+    and that they are gone. False where a hold was set meanwhile: then nothing tells of it.
+    Raises ArchiveError."""
+    key = "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
     if row["begun_ms"] is not None:
         at_ms, reason = row["begun_ms"], row["removed_reason"]
     told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
@@ -116,7 +132,7 @@ async def _remove(
     ):
         await archive.remove(key + TRACE)
         return False
-    await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
-    await archive.remove(key + ".json", bucket=bucket)
+    await archive.remove(key + ".mp4", bucket=row["bucket"], version_id=row["version_id"])
+    await archive.remove(key + ".json", bucket=row["bucket"])
     await catalogue.holds.end_removal(name, row, archive.name)
     return True

@@ -41,6 +41,9 @@ CLOCK_2020_S = 1_577_836_800
 
 _CRASHED = GapCause.RECORDER_CRASHED
 
+# A recording that is due to end goes on for so long, so that the next begins with a keyframe.
+KEY_WITHIN_MS = 60_000
+
 log = structlog.get_logger()
 
 
@@ -115,7 +118,8 @@ class CameraSpool:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
-        self._abandoned: dict[Path, GapCause] = {}  # recordings that the disk refused, and why
+        # recordings that the disk refused: why, and whether they are to be written anew
+        self._abandoned: dict[Path, tuple[GapCause, bool]] = {}
         self._told: set[Path] = set()
         self._lock = self._take_lock()
         try:
@@ -159,7 +163,7 @@ class CameraSpool:
             self.numbers = Numbers(**known)
             rebooted = state.get("boot") != boot_id()
             for name in state.get("unfinished", ()):
-                self._abandoned[self.directory / name] = GapCause.DISK_FAILED
+                self._abandoned[self.directory / name] = GapCause.DISK_FAILED, True
             self._recover_recording(self.directory / state["recording"], rebooted)
         self._gaps.carried_to(self.numbers.gap_no)
 
@@ -250,6 +254,8 @@ class CameraSpool:
         arrival_ms: int,
         camera_ms: int | None,
         clock: ClockState,
+        moved_ms: int = 0,
+        by_arrival: bool = False,
     ) -> Segment:
         """Write a segment and its index line: when this returns, the segment is live.
 
@@ -258,8 +264,10 @@ class CameraSpool:
         """
         start_ms = run.run_start_ms + tfdt_90k // 90
         new_run = run is not self._run
-        if self._recording and (new_run or start_ms >= self._recording.rotate_ms):
-            self.seal(None)
+        if self._recording is not None:
+            late_ms = start_ms - self._recording.rotate_ms
+            if new_run or late_ms >= (0 if starts_with_key else KEY_WITHIN_MS):
+                self.seal(None)
         if self._recording is None:
             if new_run:
                 self._gaps.end_for_run(start_ms)
@@ -277,6 +285,8 @@ class CameraSpool:
             starts_with_key=starts_with_key,
             arrival_ms=arrival_ms,
             camera_ms=camera_ms,
+            moved_ms=moved_ms,
+            by_arrival=by_arrival,
         )
         end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
         recording.append(data, segment, end_ms)
@@ -348,13 +358,14 @@ class CameraSpool:
         next begins or, where the disk refuses that too, before a later one."""
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
-            self._abandoned[recording.base] = cause
+            anew = recording.unsure or cause is GapCause.DISK_FAILED
+            self._abandoned[recording.base] = cause, anew
             recording.close()
 
     def _finish_abandoned(self) -> None:
-        for base, cause in list(self._abandoned.items()):
+        for base, (cause, anew) in list(self._abandoned.items()):
             try:
-                finish(base, cause, anew=cause is GapCause.DISK_FAILED)
+                finish(base, cause, anew=anew)
             except OSError as error:  # its own files may be spoilt for good: go on beside them
                 if base not in self._told:
                     self._told.add(base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from base.clock import Clock, now_ms
 from base.hostclock import UNSYNCHRONIZED, elapsed_ms
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
@@ -39,17 +39,13 @@ class _File:
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def alive(self) -> bool:
-        """Whether who wrote it is there: by the time that it gives, or because it was replaced
-        a moment ago, where the clocks of the two differ and one of them is wrong."""
+    def is_alive(self, now_ms: int) -> bool:
+        """Say whether who wrote it is there: by the time that it gives, or because it was
+        replaced a moment ago, where the clocks of the two differ and one of them is wrong."""
         if self.goes_on and elapsed_ms() - self.seen_ms <= STATUS_OLD_MS:
             return True
         written_ms = self.said.get("written_ms")
-        return (
-            isinstance(written_ms, int | float)
-            and abs(time.time() * 1000 - written_ms) <= STATUS_OLD_MS
-        )
+        return isinstance(written_ms, int | float) and abs(now_ms - written_ms) <= STATUS_OLD_MS
 
 
 def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
@@ -62,7 +58,8 @@ def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
 class SpoolStatus:
     """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
-    def __init__(self, spool: Path):
+    def __init__(self, spool: Path, clock: Clock = now_ms):
+        self._clock = clock
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
@@ -75,7 +72,7 @@ class SpoolStatus:
         for path in sorted(self._directory.glob("*.json")):
             if file := self._look(path):
                 files[path.name] = file
-                states |= file.states if file.alive else {}
+                states |= file.states if file.is_alive(self._clock()) else {}
             yield
         self._files, self.states = files, states
 
@@ -101,7 +98,7 @@ class SpoolStatus:
     def cameras(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield all that each living recorder says of its cameras, by "station/camera"."""
         for name, file in list(self._files.items()):
-            if file.states and file.alive:
+            if file.states and file.is_alive(self._clock()):
                 try:
                     yield orjson.loads((self._directory / name).read_bytes())["cameras"]
                 except (OSError, ValueError, TypeError, KeyError):
@@ -113,7 +110,7 @@ class SpoolStatus:
             int(share): file.said["spool"]
             for name, file in self._files.items()
             if (share := name.removeprefix("recorder-").removesuffix(".json")).isdigit()
-            and file.alive
+            and file.is_alive(self._clock())
             and isinstance(file.said.get("spool"), dict)
         }
 
@@ -123,7 +120,7 @@ class SpoolStatus:
             file.said["clock"]
             for name, file in self._files.items()
             if name.startswith("recorder-")
-            and file.alive
+            and file.is_alive(self._clock())
             and isinstance(file.said.get("clock"), dict)
         ]
 
@@ -140,6 +137,11 @@ class SpoolStatus:
         """Return what a living uploader says."""
         return self._said(UPLOADER)
 
+    def last_uploader(self) -> dict[str, Any] | None:
+        """Return what the last uploader said, though it may be gone."""
+        file = self._files.get(UPLOADER)
+        return file.said if file else None
+
     def orders(self) -> dict[str, Any] | None:
         """Return what a living desk of orders says."""
         return self._said(ORDERS)
@@ -150,4 +152,4 @@ class SpoolStatus:
 
     def _said(self, name: str) -> dict[str, Any] | None:
         file = self._files.get(name)
-        return file.said if file and file.alive else None
+        return file.said if file and file.is_alive(self._clock()) else None

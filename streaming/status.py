@@ -66,7 +66,7 @@ SPOOL_NUMBERS = (
 )
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
-    ("backlog_recordings", "Sealed recordings that wait for the archive"),
+    ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
     ("backlog_bytes", "Their bytes"),
     ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
     ("archived_total", "Recordings archived and verified since the uploader started"),
@@ -100,12 +100,20 @@ class StatusCollector(Collector):
         yield from self._spool()
         yield from self._pictures()
         yield from self._orders()
-        uploader = self._views.status.uploader()
+        yield from self._uploader()
+
+    def _uploader(self) -> Iterator[Metric]:
+        """Yield what the uploader says or, while none runs, what the last one said: the backlog
+        does not vanish with it."""
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
-        up.add_metric([], float(uploader is not None))
+        up.add_metric([], float(self._views.status.uploader() is not None))
         yield up
-        if uploader is not None:
+        if (uploader := self._views.status.last_uploader()) is not None:
             uploader = uploader | {"clock_ok": uploader.get("clock_doubt") is None}
+            silent_s = _age_s(self._views.clock(), uploader.get("written_ms"))
+            age = GaugeMetricFamily("kuager_uploader_silence_seconds", "Since it last said this")
+            _add(age, [], silent_s)
+            yield age
             for key, text in UPLOADER_NUMBERS:
                 number = _family(f"kuager_uploader_{key}", text, [])
                 _add(number, [], uploader.get(key))
@@ -114,13 +122,24 @@ class StatusCollector(Collector):
             for key, text in ARCHIVE_NUMBERS:
                 number = _family(f"kuager_archive_{key}", text, ["archive"])
                 for name, said in archives.items():
-                    oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
+                    oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms"))
+                    if oldest is None:  # all that was recorded since it last looked may wait
+                        oldest = 0 if self._views.status.uploader() else silent_s
                     more = {
                         "oldest_unarchived_seconds": oldest,
                         "clock_offset_seconds": _seconds(said.get("clock_offset_ms")),
                     }
                     _add(number, [name], (said | more).get(key))
                 yield number
+            blocked = GaugeMetricFamily(
+                "kuager_archive_blocked_recordings",
+                "Of those that wait, what cannot be archived now, by reason",
+                labels=["archive", "reason"],
+            )
+            for name, said in archives.items():
+                for reason, count in (said.get("blocked") or {}).items():
+                    _add(blocked, [name, reason], count)
+            yield blocked
 
     def _orders(self) -> Iterator[Metric]:
         """Yield what the role `orders` says; nothing where copies are off."""
@@ -168,7 +187,7 @@ class StatusCollector(Collector):
         if said is not None:
             left_out = said.get("left_out")
             said = said | {
-                "oldest_seconds": _age_s(said.get("oldest_ms")),
+                "oldest_seconds": _age_s(self._views.clock(), said.get("oldest_ms")),
                 "left_out": len(left_out) if isinstance(left_out, list) else None,
             }
             for key, text in PICTURE_NUMBERS:
@@ -207,8 +226,8 @@ def _add(family: Any, labels: list[str], value: object) -> None:
         family.add_metric(labels, float(value))
 
 
-def _age_s(at_ms: object) -> float | None:
-    return max(0.0, time.time() - at_ms / 1000) if isinstance(at_ms, int | float) else None
+def _age_s(now_ms: int, at_ms: object) -> float | None:
+    return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
 
 
 def _seconds(ms: object) -> float | None:
@@ -230,9 +249,11 @@ def camera_lines(views: Views) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers. Ids need no escaping in labels."""
     said: dict[str, tuple[object, ...]] = {}
+    causes: dict[str, object] = {}
     for cameras in views.status.cameras():
         for name, one in cameras.items():
-            silence_s = _age_s(one.get("last_arrival_ms"))
+            causes[name] = one.get("cause")
+            silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
             said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
         yield b""
     stations = views.config.stations
@@ -245,6 +266,14 @@ def camera_lines(views: Views) -> Iterator[bytes]:
             for c in s.cameras
             for now in (views.state(s, c),)
             for state in STATES
+        ).encode()
+    yield _head("kuager_camera_cause", "1 for why it is not recorded; none while it is")
+    for group in groups:
+        yield "".join(
+            f'kuager_camera_cause{{{_labels(s, c)},cause="{cause}"}} 1\n'
+            for s in group
+            for c in s.cameras
+            if (cause := causes.get(f"{s.id}/{c.id}")) is not None
         ).encode()
     for n, (_, key, text) in enumerate(CAMERA_NUMBERS):
         yield _head(f"kuager_camera_{key}", text)

@@ -23,7 +23,7 @@ from storage.index import Gap, GapCause
 from tests.stack import gaps, recording, recordings
 from tests.waiting import until
 
-LASTS_S = 11.0  # longer than the deadline for silence, so that each shows its worst
+LASTS_S = 18.0  # longer than the deadline for silence, so that each shows its worst
 OWN = ("ppm", "jump", "wrong-rate", "resize", "no-keyframe", "b-frames")  # need an encoder
 UDP = ("lose", "reorder")  # TCP neither loses nor reorders
 DROPPED = ("slow-start",)  # shows only at the next connection

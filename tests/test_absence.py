@@ -14,6 +14,7 @@ from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
+from recorder.rtsp.connection import Resolver
 from storage.files import replace_file
 from storage.gaps import read_gaps
 from storage.index import Gap, GapCause
@@ -34,12 +35,14 @@ def start(
     pool = ThreadPoolExecutor(1)
     disk = SpoolDisk(root, SpoolLimits(), 0, lambda: 0)
     target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=windows)
-    clock = Clock(now=lambda: at_ms, elapsed=lambda: 0)
-    camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, last_run_ms)
+    clock = Clock(offset_ms=lambda: at_ms, elapsed=lambda: 0)
+    resolver = Resolver()
+    camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, resolver, last_run_ms)
     spool = camera._spool = CameraSpool(root, "e", "s", "c", Numbers())
     camera._account_for_absence()
     spool.close()
     disk.close()
+    resolver.close()
     pool.shutdown()
     return [g for g in gaps(root, "c") if g.end_ms is None or g.end_ms > END - MINUTE]
 

@@ -15,7 +15,8 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 import pytest
 
-from recorder.rtsp import DescribeFailed, describe
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
@@ -136,12 +137,13 @@ def _seconds(spool: Path, name: str) -> float:
 @contextlib.asynccontextmanager
 async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[None]:
     """Run `kuager run` while the block runs."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
-        *options,
-        stderr=log.open("ab"),
-        stdin=asyncio.subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+            *options,
+            stderr=file,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
     try:
         yield
     finally:
@@ -196,6 +198,6 @@ async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
             ("rtsp://viewer:right@127.0.0.1:1/x", GapCause.UNREACHABLE),
         ):
             with pytest.raises(DescribeFailed) as failed:
-                await describe(url, 10)
+                await describe(url, Resolver())
             assert failed.value.cause is cause
             assert "right" not in failed.value.detail and "wrong" not in failed.value.detail

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import m3u8
+import psutil
 import pytest
 from playwright.async_api import Page, async_playwright
 
@@ -114,12 +115,13 @@ async def kuager(
 
 
 async def start(folder: Path, log: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
-        env=os.environ | {"TEST_SECRET": SECRET},
-        stderr=log.open("ab"),
-        stdin=asyncio.subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+            env=os.environ | {"TEST_SECRET": SECRET},
+            stderr=file,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
 
 
 async def playing(running: Running, names: list[str], seconds: float = BOUND_S) -> None:
@@ -266,15 +268,43 @@ async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: s
         await playing(running, ["a"])
         children = list(running.processes().values())
         grandchildren = [f for pid in children for f in running.ffmpegs(pid)]
-        running.process.terminate()
-        await asyncio.sleep(0.01)
-        running.process.terminate()
-        assert await asyncio.wait_for(running.process.wait(), BOUND_S) == 1
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)  # so that they cannot end in order
+
+        def ended_when_asked_again() -> bool:
+            if running.process.returncode is None:
+                running.process.terminate()
+            return running.process.returncode is not None
+
+        await until(ended_when_asked_again)
+        assert running.process.returncode == 1
         everyone = [*children, *grandchildren]
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone))
         running.process = await start(tmp_path, running.log)
         await playing(running, ["a"])
     check_tiling(running.spool, "a", running.begin_ms)
+
+
+async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: str) -> None:
+    """As systemd does it by default: also to ffmpeg, and the recorders get it twice."""
+    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+        await playing(running, ["a", "b"])
+        tree = psutil.Process(running.process.pid)
+        for process in (tree, *tree.children(recursive=True)):
+            process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.process.wait(), 40) == 0
+        assert not running.processes()
+        assert all(r.index.seal for n in ("a", "b") for r in recordings(running.spool, n))
+        running.process = await start(tmp_path, running.log)
+        await playing(running, ["a", "b"])
+        running.process.send_signal(signal.SIGHUP)
+        await until(lambda: "SIGHUP changes nothing" in running.log.read_text())
+        assert running.process.returncode is None
+    for name in ("a", "b"):
+        check_tiling(running.spool, name, running.begin_ms)
+        assert {g.cause for g in gaps(running.spool, name)} == {GapCause.RECORDER_STOPPED}
+    log = running.log.read_text()
+    assert "Traceback" not in log and "did not stop in time" not in log, log
 
 
 async def video_times(page: Page) -> list[float]:
