@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
@@ -36,7 +37,19 @@ from tests.rtsp_camera import (
 from tests.stack import gaps, recordings
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture"),
+]
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """As the recorder runs."""
+    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+    return policy
+
+
 AGENT = "VMS/3.1"
 LOGIN = "viewer:s3cret"
 BACK_CHANNEL = "m=audio 0 RTP/AVP 0\r\na=sendonly"

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.connection import Connection, Resolver
@@ -29,7 +30,17 @@ from tests.rtsp_camera import (
     serving,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")
 SDP = sdp_of(H264, PCMU)
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The recorder runs on uvloop, tools and other tests on asyncio's own loop."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
+
+
 LOGIN = "viewer:s3cret%20word"
 SECRET = ("viewer", "s3cret word")
 
