@@ -21,6 +21,7 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -258,11 +259,13 @@ class Archive(Model):
     """Where recordings are kept for good: `url` is a directory or s3://bucket/prefix.
 
     `read_back` is the share, in percent, of what is read back although the server checked it;
-    `keep` seconds after its end a recording may be removed, never where it is None.
+    `keep` seconds after its end a recording may be removed, never where it is None. `mount`: where
+    the disk of a directory is mounted; nothing is written while none is.
     """
 
     name: Id = "archive"
     url: str
+    mount: Path | None = None
     keep: Annotated[int, PlainValidator(_days)] | None = None
     read_back: Annotated[int, PlainValidator(_percent)] = 100
     more_buckets: tuple[Annotated[str, Field(pattern=f"^{_BUCKET_NAME}$")], ...] = ()
@@ -281,6 +284,13 @@ class Archive(Model):
     def _short(cls, value: Any) -> Any:
         return {"url": value} if isinstance(value, str | Path) else value
 
+    @field_validator("mount")
+    @classmethod
+    def _path(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_path(str(value))
+        return value
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if _SCHEME.match(self.url) and not _BUCKET.fullmatch(self.url):
@@ -291,8 +301,10 @@ class Archive(Model):
             )
         if not self.bucket:
             check_path(self.url)
-            if others := sorted(self.model_fields_set - {"name", "url", "keep"}):
+            if others := sorted(self.model_fields_set - {"name", "url", "keep", "mount"}):
                 raise Wrong(f"'{others[0]}' has no meaning for a directory", "remove it", others[0])
+        elif self.mount:
+            raise Wrong("'mount' has no meaning for a bucket", "remove it", "mount")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise Wrong(
                 "has only one of 'access_key_id' and 'secret_access_key'",

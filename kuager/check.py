@@ -33,8 +33,10 @@ from recorder.rtsp.describe import (
 )
 from recorder.rtsp.description import Description
 from recorder.source import Frame, SourceEnd
+from storage.archive import ArchiveError, open_archive
 from storage.fmp4 import TrackInit
 from storage.spool import spool_problem
+from storage.status import SpoolStatus
 
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
@@ -72,7 +74,8 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
-    wrong = [w for w in (spool_problem(config.spool, config.spool_limits.mount),) if w]
+    problem = spool_problem(config.spool, config.spool_limits.mount)
+    wrong = [*([problem] if problem else []), *asyncio.run(_archive_problems(config))]
     for text in wrong:
         err.print(text, style="red", markup=False)
     if not probe:
@@ -84,6 +87,25 @@ def check(path: Path, probe: bool) -> int:
     bad = sum(p.wrong is not None for p in found)
     out.print(f"{len(found) - bad} of {len(found)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
+
+
+async def _archive_problems(config: Config) -> list[str]:
+    """Say which directories are not the archives that the last uploader knew."""
+    status = SpoolStatus(config.spool)
+    list(status.refresh())
+    said = (status.last_uploader() or {}).get("archives", {})
+    wrong = []
+    for settings in config.archives:
+        if settings.directory is not None:
+            archive = open_archive(settings)
+            archive.expected_id = said.get(settings.name, {}).get("archive_id")
+            try:
+                await archive.examine()
+            except ArchiveError as error:
+                wrong.append(f"Archive {settings.name}: {error}")
+            finally:
+                await archive.close()
+    return wrong
 
 
 @dataclass(slots=True)

@@ -8,13 +8,15 @@ uploader and `kuager fsck` (storage/writing.py) and read by everyone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import sqlalchemy as sa
 import structlog
 
+from base.backoff import Backoff
+from storage.archive_id import ArchiveIds
 from storage.cameras import Cameras, Name
 from storage.checkouts import Checkouts
 from storage.database import Engine, open_database
@@ -27,7 +29,7 @@ from storage.pool import Pool
 from storage.schema import DAY_MS, SAME_RECORDING, archived, gaps, recordings, runs
 from storage.writing import Writer
 
-REOPEN_S = (1.0, 2.0, 5.0, 10.0)
+REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
 
@@ -50,6 +52,7 @@ class Catalogue:
         self.pool = Pool(engine)
         self.cameras = Cameras(self.pool)
         self.writer = Writer(self.pool, self.cameras)
+        self.archive_ids = ArchiveIds(self.pool)
         self.holds = Holds(self.pool, self.cameras)
         self.orders = Orders(self.pool)
         self.order_files = OrderFiles(self.pool)
@@ -67,7 +70,7 @@ class Catalogue:
     @classmethod
     async def open_patiently(cls, url: str) -> Self:
         """Open, for as long as it takes; why it cannot be opened is said once per reason."""
-        told, tries = "", 0
+        told, again = "", Backoff(REOPEN_S)
         while True:
             try:
                 return await cls.open(url)
@@ -75,8 +78,7 @@ class Catalogue:
                 if str(error) != told:
                     told = str(error)
                     log.error("The catalogue cannot be opened; trying again", why=told)
-            await asyncio.sleep(REOPEN_S[min(tries, len(REOPEN_S) - 1)])
-            tries += 1
+            await asyncio.sleep(again.failed())
 
     async def close(self) -> None:
         """Close all connections."""
@@ -99,6 +101,42 @@ class Catalogue:
             if row["archive"]:
                 known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
+
+    async def missing(
+        self, name: Name, archives: Mapping[str, int | None], now_ms: int, limit: int
+    ) -> Rows:
+        """Return what is off the spool and not in each archive that should have it, oldest first.
+
+        `archives` are those of the configuration, with how many seconds each keeps recordings:
+        what is older is not missed. Each row has record_seq, start_ms, bytes, and under "archives"
+        bucket and ETags by the name of each archive that has it.
+        """
+        pk, r, a = await self.cameras.pk(name), recordings.c, archived.c
+        lacking = [
+            sa.and_(
+                r.end_ms > now_ms - keep_s * 1000 if keep_s else sa.true(),
+                ~sa.exists().where(SAME_RECORDING, a.archive == archive),
+            )
+            for archive, keep_s in archives.items()
+        ]
+        there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
+        asked = (
+            sa.select(r.camera_pk, r.record_seq, r.day, r.start_ms, r.end_ms, r.bytes)
+            .where(r.camera_pk == pk, r.removed_ms.is_not(None), sa.or_(*lacking), there)
+            .order_by(r.record_seq)
+            .limit(limit)
+        )
+        return [
+            row
+            | {
+                "archives": {
+                    one["archive"]: (one["bucket"], one["etags"])
+                    for one in row["archives"]
+                    if one["removed_ms"] is None
+                }
+            }
+            for row in await self._with_archives(await self.pool.rows(asked))
+        ]
 
     async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the recordings that touch [from_ms, to_ms), oldest first.

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -31,6 +32,7 @@ from storage.index import (
 )
 from storage.keeper import Keeper, Unkeepable, read_sealed
 from storage.recording import recording_name
+from storage.spool_check import UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Stored
 from storage.writing import Archived
 
@@ -107,6 +109,7 @@ class Fsck:
             for settings, archive in zip(config.archives, archives, strict=True)
         }
         self.recordings = self.bytes_read = 0
+        self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self._after = after, after
         self._gate = asyncio.Semaphore(PARALLEL)
 
@@ -135,6 +138,7 @@ class _Camera:
         self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
         self._now_ms = fsck._clock()
         self._view = CameraView(self._config.spool, name[1], name[2])
+        self._put: set[tuple[str, int]] = set()  # archive and number of what was put there
 
     def _finding(self, where: str, kind: str, what: str, which: object = "", done: str = "") -> Any:
         return Finding("/".join(self._name[1:]), where, kind, what, str(which), done)
@@ -149,11 +153,15 @@ class _Camera:
             async for finding in self._unknown(there):
                 yield finding
         self._rows_now = await self._rows() if self._repair else self._rows_now
+        async for local in self._fsck.spool.look(self._view, self._rows_now):
+            yield await self._local(local)
+        self._rows_now = await self._rows() if self._repair else self._rows_now
         for seq, row in self._rows_now.items():
             self._fsck.recordings += 1
             for there in self._there:
-                async for finding in self._compare(seq, row, there, seq in before):
-                    yield finding
+                if (there.archive.name, seq) not in self._put:  # since it was listed
+                    async for finding in self._compare(seq, row, there, seq in before):
+                        yield finding
             async for finding in self._in_spool(seq, row):
                 yield finding
         if self._fsck._deep:
@@ -178,6 +186,21 @@ class _Camera:
             else:
                 there.objects.setdefault(int(m["no"]), _Object()).entries[m["kind"]] = entry
         return there
+
+    async def _local(self, local: Local) -> Finding:
+        """Return what is wrong with the spool as a finding, put right where that is asked for."""
+        done, seq = "", local.stored.record_seq
+        if self._repair and local.what == UNSEALED:
+            done = await asyncio.to_thread(seal_abandoned, self._view, self._name)
+        elif self._repair and local.index is not None and local.where == "catalogue":
+            await self._writer.put_recordings([local.index])
+            done = "row written"
+        elif self._repair and local.kind == "missing" and (row := (await self._rows()).get(seq)):
+            there = next(t for t in self._there if t.archive.name == local.where)
+            done = await self._restore(seq, row, there)
+            self._put |= {(local.where, seq)}
+        found: Finding = self._finding(local.where, local.kind, local.what, seq, done)
+        return found
 
     # -- what the catalogue does not know ------------------------------------------------
 
@@ -332,7 +355,7 @@ class _Camera:
             return f"put again from {where}"
         return ""
 
-    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes]:
+    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
         """Return a recording, compared with its own hash; raises KeyError where it is not."""
         if isinstance(source, Stored):
             return await asyncio.to_thread(read_sealed, source)

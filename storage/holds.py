@@ -73,9 +73,10 @@ class Holds:
         )
 
     async def due(
-        self, name: Name, archive: str, before_ms: int, now_ms: int
+        self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0
     ) -> list[dict[str, Any]]:
-        """Return what an archive has of a camera that ended before a time and no hold keeps.
+        """Return what an archive has of a camera that ended before a time and no hold keeps, with
+        numbers above `after_seq`, some at a time.
 
         What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
         """
@@ -93,7 +94,7 @@ class Holds:
             )
             .join(archived, SAME_RECORDING)
             .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
-            .where(a.archive == archive, sa.or_(free, begun))
+            .where(a.archive == archive, sa.or_(free, begun), r.record_seq > after_seq)
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )

@@ -9,6 +9,7 @@ is gone, or keeps it.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 import structlog
 
 from base.clock import now_ms
-from storage.archive import Archive, ArchiveConflict
+from storage.archive import Archive, ArchiveConflict, ArchiveError
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import Gap
@@ -25,6 +26,7 @@ from storage.recording import recording_name
 
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
+SAID = 5  # of those that cannot be removed, by name
 FACTS = (
     "record_seq",
     "epoch",
@@ -55,31 +57,28 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
 
     Returns how many recordings. In this order: the row, unless a hold was set meanwhile, then
     what says that it was removed, its bytes, its description, and that they are gone: after a
-    crash all but the first is done again.
+    crash all but the first is done again. What cannot be removed is said by its name, is
+    tried again the next time, and holds up no other.
     """
-    at_ms, removed = now_ms(), 0
+    at_ms, removed, last_seq = now_ms(), 0, 0
+    refused: dict[str, str] = {}  # by name, and why
     reason = f"kept for {keep_s // 86400} days"
-    while due := await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms):
+    before_ms = at_ms - keep_s * 1000
+    while due := await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq):
         for row in due:
-            if row["begun_ms"] is not None:
-                at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
-            elif await catalogue.holds.begin_removal(name, row, archive.name, at_ms, reason):
-                at = {"removed_ms": at_ms, "reason": reason}
-            else:
-                continue
-            seq, start_ms = row["record_seq"], row["start_ms"]
-            key = "/".join((*name, recording_name(start_ms, seq)))
-            told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
-            data = orjson.dumps(
-                {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
-            )
-            bucket = row["bucket"]
-            with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
-                await archive.put(key + ".removed.json", data, digest_of(data))
-            await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
-            await archive.remove(key + ".json", bucket=bucket)
-            await catalogue.holds.end_removal(name, row, archive.name)
-            removed += 1
+            last_seq = row["record_seq"]
+            try:
+                removed += await _remove(catalogue, archive, name, row, at_ms, reason)
+            except ArchiveError as error:
+                refused[recording_name(row["start_ms"], last_seq)] = str(error)
+    if refused:
+        log.error(
+            "Recordings whose time has come cannot be removed; they are tried again",
+            archive=archive.name,
+            camera=f"{name[1]}/{name[2]}",
+            recordings=len(refused),
+            why=dict(list(refused.items())[:SAID]),
+        )
     if removed:
         day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
         log.info(
@@ -90,3 +89,31 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
             before=str(day),
         )
     return removed
+
+
+async def _remove(
+    catalogue: Catalogue,
+    archive: Archive,
+    name: Name,
+    row: Mapping[str, Any],
+    at_ms: int,
+    reason: str,
+) -> bool:
+    """Remove one recording; False where a hold was set meanwhile. Raises ArchiveError."""
+    if row["begun_ms"] is not None:
+        at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
+    elif await catalogue.holds.begin_removal(name, row, archive.name, at_ms, reason):
+        at = {"removed_ms": at_ms, "reason": reason}
+    else:
+        return False
+    key = "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+    told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
+    data = orjson.dumps(
+        {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
+    )
+    with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
+        await archive.put(key + ".removed.json", data, digest_of(data))
+    await archive.remove(key + ".mp4", bucket=row["bucket"], version_id=row["version_id"])
+    await archive.remove(key + ".json", bucket=row["bucket"])
+    await catalogue.holds.end_removal(name, row, archive.name)
+    return True

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 import botocore.session
@@ -70,19 +69,20 @@ class Unsupported(ArchiveError):
     """The server understood the request and does not take it."""
 
 
-class _Body(io.BytesIO):
-    """Bytes to send that give up when their time is over: sockets only time out each write."""
+class _Body:
+    """A file to send that gives up when its time is over: sockets only time out each write."""
 
-    def __init__(self, data: bytes, seconds: float):
-        super().__init__(data)
-        self._until = time.monotonic() + seconds
+    def __init__(self, file: BinaryIO, seconds: float):
+        self._file, self._until = file, time.monotonic() + seconds
+        self.seek, self.tell = file.seek, file.tell
         self.late = False
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes; raises TimeoutError when the time is over."""
         self.late = time.monotonic() > self._until
         if self.late:
             raise TimeoutError
-        return super().read(size)
+        return self._file.read(size)
 
 
 class Server:
@@ -128,7 +128,7 @@ class Server:
         timeouts: Any = (CONNECT_S, READ_S)
         http = URLLib3Session(  # as boto3's own, which takes no options for its sockets
             timeout=timeouts,
-            max_pool_connections=THREADS,
+            max_pool_connections=THREADS * len(settings.buckets),
             proxies=get_environ_proxies(self._client.meta.endpoint_url),
             verify=verify,
             socket_options=options,
@@ -145,7 +145,7 @@ class Server:
         bucket: str,
         key: str | None = None,
         seconds: float = 0,
-        data: bytes | None = None,
+        data: BinaryIO | None = None,
         sha256: str = "",
         **arguments: Any,
     ) -> Any:

@@ -115,7 +115,8 @@ class CameraSpool:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
-        self._abandoned: dict[Path, GapCause] = {}  # recordings that the disk refused, and why
+        # recordings that the disk refused: why, and whether they are to be written anew
+        self._abandoned: dict[Path, tuple[GapCause, bool]] = {}
         self._told: set[Path] = set()
         self._lock = self._take_lock()
         try:
@@ -158,7 +159,7 @@ class CameraSpool:
             self.numbers = Numbers(**known)
             rebooted = state.get("boot") != boot_id()
             for name in state.get("unfinished", ()):
-                self._abandoned[self.directory / name] = GapCause.DISK_FAILED
+                self._abandoned[self.directory / name] = GapCause.DISK_FAILED, True
             self._recover_recording(self.directory / state["recording"], rebooted)
         self._gaps.carried_to(self.numbers.gap_no)
 
@@ -342,13 +343,14 @@ class CameraSpool:
         next begins or, where the disk refuses that too, before a later one."""
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
-            self._abandoned[recording.base] = cause
+            anew = recording.unsure or cause is GapCause.DISK_FAILED
+            self._abandoned[recording.base] = cause, anew
             recording.close()
 
     def _finish_abandoned(self) -> None:
-        for base, cause in list(self._abandoned.items()):
+        for base, (cause, anew) in list(self._abandoned.items()):
             try:
-                finish(base, cause, anew=cause is GapCause.DISK_FAILED)
+                finish(base, cause, anew=anew)
             except OSError as error:  # its own files may be spoilt for good: go on beside them
                 if base not in self._told:
                     self._told.add(base)

@@ -92,6 +92,11 @@ class SpoolStatus:
         """Return what a living uploader says."""
         return self._said(UPLOADER)
 
+    def last_uploader(self) -> dict[str, Any] | None:
+        """Return what the last uploader said, though it may be gone."""
+        file = self._files.get(UPLOADER)
+        return file.said if file else None
+
     def orders(self) -> dict[str, Any] | None:
         """Return what a living desk of orders says."""
         return self._said(ORDERS)

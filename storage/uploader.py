@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,23 +20,35 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+from base.backoff import Backoff
 from base.clock import now_ms
 from config.model import Config
 from storage.archive import Archive, ArchiveError
+from storage.backlog import Blocked
 from storage.cameras import Name
 from storage.catalogue import Catalogue, InSpool
 from storage.database import words
 from storage.disk import Room, room
 from storage.files import replace_file, try_lock
-from storage.index import LONGEST_MS, Gap, Index
-from storage.keeper import Keeper, Pauses, Waiting
+from storage.index import LONGEST_MS, FormatError, Gap, Index
+from storage.keeper import Keeper, Pauses, Unkeepable, Waiting, waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
-from storage.view import CameraView, Stored
+from storage.view import CameraView, Stored, stored_at
 
 BATCH = 200
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
+LATE_MS = 180_000  # after the last line of an index without a seal: nobody will seal it
+GIVE_WAY = 3  # cameras in a row whose rows are refused: it is the catalogue
+MISSING = 500  # of each camera, off the spool and not in every archive: so many wait at a time
+
+HELD = {
+    Blocked.NO_ROW: "the catalogue has no row of it yet",
+    Blocked.UNREADABLE: "its index cannot be read",
+    Blocked.UNSEALED: "its recorder ended without sealing it: the next recorder of the camera, or "
+    "`kuager fsck --repair`, seals it",
+}
 
 log = structlog.get_logger()
 
@@ -60,7 +71,10 @@ class UploaderStatus:
 class _Camera:
     name: Name
     view: CameraView
-    known: dict[int, InSpool]  # by record_seq: has a row
+    trouble: Trouble
+    known: dict[int, InSpool] | None = None  # by record_seq: has a row; None: not asked yet
+    held: dict[int, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
+    missing: list[Waiting] | None = None  # off the spool, not in every archive; None: not asked
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     gap_no: int = 0  # the last whose object was given to the keepers
@@ -91,20 +105,80 @@ class Uploader:
             "The spool's disk has room again",
         )
         self.keepers = [
-            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses)
+            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self)
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
-        self._removed = self._retired = float("-inf")  # when it was last looked for
+        self._failing: set[str] = set()  # what of its work the catalogue refused last
+        self._synced = False
+        self._begin = 0  # the camera with which the next look begins
+        self._fetching = asyncio.Lock()  # one recording at a time is in memory
+        self.looked = 0  # how often
         self.status = UploaderStatus(pid=os.getpid())
 
     async def run(self) -> None:
-        """Work until cancelled; what goes wrong is told once and tried again."""
+        """Work until cancelled; what goes wrong is told once and tried again.
+
+        When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
+        """
         with await self._alone():
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for keeper in self.keepers:
                     tasks.create_task(keeper.run())
-                tasks.create_task(self._find())
+                look_s, remove_s, retire_s = (
+                    self._pauses.look_s,
+                    self._pauses.remove_s,
+                    self._pauses.retire_s,
+                )
+                tasks.create_task(self._every(remove_s, self._clear))
+                tasks.create_task(self._every(retire_s, self._retire))
+                try:
+                    await self._every(look_s, self._find)
+                except asyncio.CancelledError:
+                    await self._drain()
+                    raise
+
+    async def _drain(self) -> None:
+        """Archive what waits, also what recorders that stop now still seal; say what is left."""
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        with contextlib.suppress(TimeoutError, Exception):  # what refuses was said before
+            async with asyncio.timeout(self._pauses.drain_s):
+                while True:
+                    await self._find()
+                    sealing = loop.time() - begun_s < self._pauses.seal_s and self._is_recording()
+                    if not sealing and self.is_idle:
+                        break
+                    await asyncio.sleep(self._pauses.look_s / 4)
+        self._write_status()
+        for keeper in self.keepers:
+            status = keeper.status
+            say = log.warning if status.backlog_recordings else log.info
+            say(
+                "Uploader stopped; so many recordings wait on this disk for the archive",
+                archive=keeper.name,
+                recordings=status.backlog_recordings,
+                bytes=status.backlog_bytes,
+            )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that waits was tried and failed, or the archive takes nothing."""
+        return all(keeper.is_idle for keeper in self.keepers)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every archive has all that was found at the last look."""
+        return self.looked > 0 and all(keeper.is_done for keeper in self.keepers)
+
+    def _is_recording(self) -> bool:
+        newest = (camera.view.newest() for camera in self._cameras.values())
+        return any(index is not None and index.seal is None for index in newest)
+
+    @property
+    def blocked(self) -> Iterator[tuple[str, Waiting]]:
+        """The recordings that cannot be archived now, each with the archive's name."""
+        return ((keeper.name, one) for keeper in self.keepers for one in keeper.blocked())
 
     async def _alone(self) -> BinaryIO:
         """Return the lock of the spool's uploader: of two, one could spoil what the other has
@@ -122,33 +196,39 @@ class Uploader:
                 log.warning("Another uploader works on this spool; waiting until it has ended")
             await asyncio.sleep(self._pauses.look_s)
 
-    async def _find(self) -> None:
-        failures = 0
-        synced = False
+    async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something again and again; none of the three that do so waits for another."""
+        again = Backoff(self._pauses.retry_s)
         while True:
             try:
-                if not synced:
-                    await self._catalogue.cameras.sync(self._config)
-                    synced = True
-                await self._look()
-                if time.monotonic() - self._removed > self._pauses.remove_s:
-                    self._removed = time.monotonic()
-                    self._keep_gaps()
-                    await self._remove()
-                if time.monotonic() - self._retired > self._pauses.retire_s:
-                    self._retired = time.monotonic()
-                    await self._retire()
-                self._trouble.end()
-                failures = 0
+                await work()
             except Exception as error:  # a database has many ways to say no
+                self._failing.add(work.__name__)
                 self._catalogue_refuses(error)
-                failures += 1
-            self._write_status()
-            await asyncio.sleep(self._pause_s(failures) * random.uniform(0.8, 1.2))
+                wait_s = again.failed()
+            else:
+                self._failing.discard(work.__name__)
+                again.succeeded()
+                wait_s = pause_s
+                if not self._failing:
+                    self._trouble.end()
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
 
-    def _pause_s(self, failures: int) -> float:
-        retry_s = self._pauses.retry_s
-        return retry_s[min(failures, len(retry_s)) - 1] if failures else self._pauses.look_s
+    async def _find(self) -> None:
+        """Find what was sealed, and say how it stands."""
+        try:
+            if not self._synced:
+                await self._catalogue.cameras.sync(self._config)
+                self._synced = True
+            await self._look()
+        finally:
+            self._write_status()
+
+    async def _clear(self) -> None:
+        """Have archived what else is to be, and the spool rid of what need not be there."""
+        self._keep_gaps()
+        await self._find_missing()
+        await self._remove()
 
     def _catalogue_refuses(self, error: BaseException) -> None:
         self._trouble.begin(words(error)[:300])
@@ -156,73 +236,190 @@ class Uploader:
     # -- finding -------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Find what was sealed since the last look, and what happened to gaps."""
-        for station in sorted(_directories(self._spool)):
-            if station.name.startswith("_"):
-                continue
-            for directory in sorted(_directories(station)):
-                await self._look_at(station.name, directory)
+        """Find what was sealed since the last look, and what happened to gaps.
 
-    async def _look_at(self, station: str, directory: Path) -> None:
+        What the catalogue refuses of one camera holds up no other; only where it refuses several
+        in a row the look ends, with what it refused, and the next begins with others.
+        """
+        found = [
+            (station.name, directory)
+            for station in sorted(_directories(self._spool))
+            if not station.name.startswith("_")
+            for directory in sorted(_directories(station))
+        ]
+        begin = self._begin % max(1, len(found))
+        in_a_row = 0
+        for n, (station, directory) in enumerate(found[begin:] + found[:begin]):
+            camera = self._camera(station, directory)
+            try:
+                await self._look_at(camera, directory)
+            except Exception as error:  # a database has many ways to say no
+                camera.seen = ()
+                in_a_row += 1
+                if in_a_row >= min(GIVE_WAY, len(found)):
+                    self._begin = begin + n
+                    raise
+                camera.trouble.begin(words(error)[:300])
+            else:
+                in_a_row = 0
+                camera.trouble.end()
+        self.looked += 1
+
+    def _camera(self, station: str, directory: Path) -> _Camera:
         key = (station, directory.name)
         if key not in self._cameras:
-            name = (self._config.election.id, station, directory.name)
-            known = await self._catalogue.in_spool(name)
-            view = CameraView(self._spool, station, directory.name)
-            view.refresh()
-            await self._repair(name, view, known)
-            self._cameras[key] = _Camera(name, view, known)
-        camera = self._cameras[key]
+            trouble = Trouble(
+                "The catalogue refuses rows of a camera; its recordings wait in the spool",
+                "The catalogue takes rows of this camera again",
+                camera="/".join(key),
+            )
+            name = (self._config.election.id, *key)
+            view = CameraView(self._spool, *key)
+            self._cameras[key] = _Camera(name, view, trouble)
+        return self._cameras[key]
+
+    async def _look_at(self, camera: _Camera, directory: Path) -> None:
         view = camera.view
         view.refresh()
+        if camera.known is None:
+            self._hold_all(camera)
+            known = await self._catalogue.in_spool(camera.name)
+            await self._repair(camera, known)
+            camera.known = known
         newest = view.newest()
+        late = newest is not None and newest.seal is None and self._is_late(view.stored()[-1])
         seen = (
+            late,
             *(_stamp(directory / f) for f in ("camera.json", "gaps.jsonl")),
             *((newest.header.record_seq, newest.size) if newest else ()),
         )
         if seen == camera.seen:
             return
-        new: list[tuple[Index, Stored]] = []
+        new: list[tuple[Index, Waiting]] = []
         for stored in view.stored():
-            if stored.record_seq not in camera.known:
+            row = camera.known.get(stored.record_seq)
+            if row is None:
                 index = view.read(stored)
                 if index is not None and index.seal is not None and index.segments:
-                    new.append((index, stored))
+                    new.append((index, self._hold(camera, stored, Blocked.NO_ROW)))
+                elif self._is_late(stored):
+                    unread = index is None or stored.broken
+                    why = Blocked.UNREADABLE if unread else Blocked.UNSEALED
+                    self._hold(camera, stored, why)
             elif not camera.seen:  # the first look: an uploader before this one wrote its row
-                self._keep(stored, camera.known[stored.record_seq].archives)
+                self._keep(camera, stored, row.archives)
+        self._forget(camera)
         for n in range(0, len(new), BATCH):
             batch = new[n : n + BATCH]
             await self._catalogue.writer.put_recordings([index for index, _ in batch])
-            for index, stored in batch:
-                row = camera.known[stored.record_seq] = InSpool(index.start_ms, {})
-                self._keep(stored, row.archives)
+            for index, one in batch:
+                seq = one.stored.record_seq
+                camera.known[seq] = InSpool(index.start_ms, one.done)
+                camera.held.pop(seq, None)
+                self._keep(camera, one.stored, one.done)
         view.trim()
         await self._put_gaps(camera, view.all_gaps())
         camera.seen = seen
 
-    def _keep(self, stored: Stored, done: dict[str, tuple[str, str]]) -> None:
-        try:
-            length = stored.media.stat().st_size
-        except OSError:
-            length = 0  # the keeper says what is wrong with it
+    def _hold_all(self, camera: _Camera) -> None:
+        """Count all recordings of a camera of which the catalogue was not asked yet."""
+        for stored in camera.view.stored()[:-1]:
+            self._hold(camera, stored, Blocked.NO_ROW)
+
+    def _hold(self, camera: _Camera, stored: Stored, blocked: Blocked) -> Waiting:
+        """Count a recording that cannot be archived before something else has happened."""
+        one = camera.held.get(stored.record_seq)
+        if one is None or one.blocked is not blocked:
+            one = camera.held[stored.record_seq] = waiting(camera.name, stored, _length(stored), {})
+        for keeper in self.keepers:
+            keeper.hold(one, blocked, HELD[blocked])
+        return one
+
+    def _forget(self, camera: _Camera) -> None:
+        """Count no longer what is held and is gone, set aside, or archived already."""
+        there = {stored.record_seq for stored in camera.view.stored()}
+        for seq, one in list(camera.held.items()):
+            if seq not in there or (camera.known and seq in camera.known):
+                del camera.held[seq]
+                for keeper in self.keepers:
+                    keeper.forget(one)
+
+    def _is_late(self, stored: Stored) -> bool:
+        """Say whether nobody writes a recording any longer."""
+        return now_ms() - _stamp(stored.lines) // 1_000_000 > LATE_MS
+
+    def _keep(
+        self,
+        camera: _Camera,
+        stored: Stored,
+        done: dict[str, tuple[str, str]],
+        length: int | None = None,
+    ) -> None:
+        length = _length(stored) if length is None else length
         for keeper in self.keepers:
             if keeper.name not in done:
-                keeper.add(Waiting(stored, length, done))
+                keeper.add(waiting(camera.name, stored, length, done))
 
-    async def _repair(self, name: Name, view: CameraView, known: dict[int, InSpool]) -> None:
+    async def _repair(self, camera: _Camera, known: dict[int, InSpool]) -> None:
         """Put right what an uploader that died left: rows of what is no longer in the spool."""
-        there = {stored.record_seq for stored in view.stored()}
+        name = camera.name
+        there = {stored.record_seq for stored in camera.view.stored()}
         for seq in [seq for seq in known if seq not in there]:
             row = known.pop(seq)
             if self._may_go(row):
                 await self._catalogue.writer.mark_removed(name, seq, row.start_ms, now_ms())
-            else:
-                log.error(
-                    "A recording is gone from the spool and was not archived; `kuager fsck` "
-                    "looks for it in the archives",
-                    camera=f"{name[1]}/{name[2]}",
-                    record_seq=seq,
-                )
+                continue
+            log.error(
+                "A recording is gone from the spool and was not archived everywhere; it is looked "
+                "for in the other archives",
+                camera=f"{name[1]}/{name[2]}",
+                record_seq=seq,
+                archived=sorted(row.archives),
+            )
+            stored = stored_at(camera.view.directory, row.start_ms, seq)
+            self._keep(camera, stored, row.archives)
+
+    async def _find_missing(self) -> None:
+        """Have each archive get what it missed and the spool no longer has."""
+        if len(self.keepers) < 2:
+            return
+        wanted = {keeper.name: keeper.settings.keep for keeper in self.keepers}
+        for camera in self._cameras.values():
+            waiting_for = any(
+                k.waits_for(one) for k in self.keepers for one in camera.missing or ()
+            )
+            all_known = camera.missing is not None and len(camera.missing) < MISSING
+            if camera.known is None or waiting_for or all_known:
+                continue
+            camera.missing = []
+            for row in await self._catalogue.missing(camera.name, wanted, now_ms(), MISSING):
+                stored = stored_at(camera.view.directory, row["start_ms"], row["record_seq"])
+                one = waiting(camera.name, stored, row["bytes"], row["archives"])
+                camera.missing.append(one)
+                self._keep(camera, stored, one.done, one.length)
+
+    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
+        """Return a recording that the spool no longer has from an archive that has it.
+
+        Raises Unkeepable where none has it, ArchiveError where one that should cannot be asked.
+        """
+        away: ArchiveError | None = None
+        async with self._fetching:
+            for keeper in self.keepers:
+                if keeper.name in waiting.done:
+                    try:
+                        return await keeper.fetch(waiting)
+                    except (KeyError, FormatError) as error:
+                        log.error(
+                            "A recording cannot be had from an archive",
+                            archive=keeper.name,
+                            recording=waiting.key,
+                            why=str(error),
+                        )
+                    except ArchiveError as error:
+                        away = error
+        text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
+        raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
 
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
@@ -234,13 +431,17 @@ class Uploader:
         """Have archives keep gaps that ended and that no recording carries to them."""
         before_ms = now_ms() - GAP_AGE_MS
         for camera in self._cameras.values():
+            if camera.held:  # what held them up may have gone meanwhile
+                camera.seen = ()
             carried = camera.view.carried_gap_no
             for gap in camera.view.all_gaps():
                 ended = gap.end_ms is not None and gap.start_ms < gap.end_ms < before_ms
                 if ended and gap.gap_no > max(carried, camera.gap_no):
                     camera.gap_no = gap.gap_no
                     for keeper in self.keepers:
-                        keeper.add_document(*gap_object(camera.name, gap))
+                        keeper.add_document(
+                            camera.name, gap.start_ms, *gap_object(camera.name, gap)
+                        )
 
     # -- removing ------------------------------------------------------------------------
 
@@ -261,7 +462,7 @@ class Uploader:
             (stored, row, camera)
             for camera in self._cameras.values()
             for stored in camera.view.stored()[:-1]  # not the newest: recorders go on there
-            if (row := camera.known.get(stored.record_seq)) and self._may_go(row)
+            if (row := (camera.known or {}).get(stored.record_seq)) and self._may_go(row)
             if pressed or stored.start_ms < before_ms
         ]
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
@@ -277,6 +478,7 @@ class Uploader:
             await self._catalogue.writer.mark_removed(
                 camera.name, stored.record_seq, row.start_ms, now_ms()
             )
+            assert camera.known is not None
             del camera.known[stored.record_seq]
             self.status.removed_total += 1
 
@@ -288,6 +490,8 @@ class Uploader:
         for keeper in self.keepers:
             if (there := row.archives.get(keeper.name)) is None:
                 continue
+            if keeper.is_away:  # it would only be waited for
+                return False
             try:
                 if await keeper.still_has(index, *there):
                     continue
@@ -296,7 +500,7 @@ class Uploader:
             del row.archives[keeper.name]
             name, seq = camera.name, stored.record_seq
             await self._catalogue.writer.forget_archived(name, seq, row.start_ms, keeper.name)
-            self._keep(stored, row.archives)
+            self._keep(camera, stored, row.archives)
         return self._may_go(row)
 
     def _is_pressed(self) -> bool:
@@ -340,6 +544,13 @@ def _directories(path: Path) -> list[Path]:
         return [p for p in path.iterdir() if p.is_dir()]
     except OSError:
         return []
+
+
+def _length(stored: Stored) -> int:
+    try:
+        return stored.media.stat().st_size
+    except OSError:
+        return 0  # the keeper says what is wrong with it
 
 
 def _stamp(path: Path) -> int:

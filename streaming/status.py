@@ -65,7 +65,7 @@ SPOOL_NUMBERS = (
 )
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
-    ("backlog_recordings", "Sealed recordings that wait for the archive"),
+    ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
     ("backlog_bytes", "Their bytes"),
     ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
     ("archived_total", "Recordings archived and verified since the uploader started"),
@@ -97,11 +97,19 @@ class StatusCollector(Collector):
         yield from self._spool()
         yield from self._pictures()
         yield from self._orders()
-        uploader = self._views.status.uploader()
+        yield from self._uploader()
+
+    def _uploader(self) -> Iterator[Metric]:
+        """Yield what the uploader says or, while none runs, what the last one said: the backlog
+        does not vanish with it."""
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
-        up.add_metric([], float(uploader is not None))
+        up.add_metric([], float(self._views.status.uploader() is not None))
         yield up
-        if uploader is not None:
+        if (uploader := self._views.status.last_uploader()) is not None:
+            silent_s = _age_s(self._views.clock(), uploader.get("written_ms"))
+            age = GaugeMetricFamily("kuager_uploader_silence_seconds", "Since it last said this")
+            _add(age, [], silent_s)
+            yield age
             for key, text in UPLOADER_NUMBERS:
                 number = _family(f"kuager_uploader_{key}", text, [])
                 _add(number, [], uploader.get(key))
@@ -110,9 +118,20 @@ class StatusCollector(Collector):
             for key, text in ARCHIVE_NUMBERS:
                 number = _family(f"kuager_archive_{key}", text, ["archive"])
                 for name, said in archives.items():
-                    oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms")) or 0
+                    oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms"))
+                    if oldest is None:  # all that was recorded since it last looked may wait
+                        oldest = 0 if self._views.status.uploader() else silent_s
                     _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
                 yield number
+            blocked = GaugeMetricFamily(
+                "kuager_archive_blocked_recordings",
+                "Of those that wait, what cannot be archived now, by reason",
+                labels=["archive", "reason"],
+            )
+            for name, said in archives.items():
+                for reason, count in (said.get("blocked") or {}).items():
+                    _add(blocked, [name, reason], count)
+            yield blocked
 
     def _orders(self) -> Iterator[Metric]:
         """Yield what the role `orders` says; nothing where copies are off."""

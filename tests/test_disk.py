@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -222,6 +223,63 @@ def test_a_recording_that_cannot_be_finished_waits_and_is_finished_after_a_resta
     found = check_files(tmp_path)
     assert all(i.seal for i in found) and len(found[0].segments) == 3
     assert found[0].seal and found[0].seal.end_reason is GapCause.DISK_FAILED
+
+
+async def test_files_that_this_process_lacks_are_not_the_disks_fault(tmp_path: Path) -> None:
+    disk = SpoolDisk(tmp_path, SpoolLimits(), 0, lambda: 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        await disk.look()
+        with capture_logs() as said:
+            held = []
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        held.append(os.open(os.devnull, os.O_RDONLY))
+                await disk.look()
+                await disk.look()
+                with pytest.raises(OSError, match="Too many open files") as refused:
+                    open_spool(tmp_path)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for fd in held:
+                    os.close(fd)
+        assert disk.refusal is None  # no camera pauses
+        assert [line["event"] for line in said] == [
+            "The spool's disk cannot be looked at; recording goes on"
+        ]
+        assert "LimitNOFILE" in said[0]["why"]
+        assert "LimitNOFILE" in (await disk.why(refused.value)).detail
+    finally:
+        disk.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("which", [".mp4", ".jsonl"])
+def test_a_flush_that_failed_is_written_anew_whatever_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, which: str
+) -> None:
+    """Thin volumes, NFS and quotas say at the flush that there is no room."""
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    (media,) = tmp_path.glob("s/c/*/*.mp4")
+    before = media.stat().st_ino, media.read_bytes()
+
+    def refuses(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").resolve().suffix == which:
+            raise OSError(code, "injected")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="injected"):
+        patch.setattr(os, "fsync", refuses)
+        spool.seal(None)
+    full = code in (errno.ENOSPC, errno.EDQUOT)
+    spool.abandon(GapCause.DISK_FULL if full else GapCause.DISK_FAILED)
+    write(spool, run_at(UTC0 + 60_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    assert media.stat().st_ino != before[0] and media.read_bytes() == before[1]
+    check_files(tmp_path)
 
 
 def test_what_a_failed_flush_left_in_memory_is_written_to_another_place(tmp_path: Path) -> None:

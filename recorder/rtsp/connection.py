@@ -201,11 +201,7 @@ class _Wire(asyncio.Protocol):
     # -- called by the event loop ---------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-<<<<<<< HEAD
         self._transport = cast(asyncio.Transport, transport)  # under uvloop no subclass of it
-=======
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
->>>>>>> rtsp
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
