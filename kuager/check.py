@@ -34,6 +34,7 @@ from recorder.rtsp.describe import (
 )
 from recorder.rtsp.description import Description
 from recorder.source import Frame, SourceEnd
+from storage.archive import ArchiveError, open_archive
 from storage.fmp4 import TrackInit
 from storage.spool import spool_problem
 from storage.status import SpoolStatus
@@ -76,7 +77,8 @@ def check(path: Path, probe: bool) -> int:
     out.print(summary(config))
     for text in _clock(config.spool):
         out.print(text, markup=False)
-    wrong = [w for w in (spool_problem(config.spool, config.spool_limits.mount),) if w]
+    problem = spool_problem(config.spool, config.spool_limits.mount)
+    wrong = [*([problem] if problem else []), *asyncio.run(_archive_problems(config))]
     for text in wrong:
         err.print(text, style="red", markup=False)
     if not probe:
@@ -99,6 +101,25 @@ def _clock(spool: Path) -> list[str]:
         warnings = [f"the clock: {UNSYNCHRONIZED}", *warnings]
     error = f"Clock: synchronized, wrong by {kernel.error_ms} ms at most."
     return [f"warning: {text}" for text in dict.fromkeys(warnings)] or [error]
+
+
+async def _archive_problems(config: Config) -> list[str]:
+    """Say which directories are not the archives that the last uploader knew."""
+    status = SpoolStatus(config.spool)
+    list(status.refresh())
+    said = (status.last_uploader() or {}).get("archives", {})
+    wrong = []
+    for settings in config.archives:
+        if settings.directory is not None:
+            archive = open_archive(settings)
+            archive.expected_id = said.get(settings.name, {}).get("archive_id")
+            try:
+                await archive.examine()
+            except ArchiveError as error:
+                wrong.append(f"Archive {settings.name}: {error}")
+            finally:
+                await archive.close()
+    return wrong
 
 
 @dataclass(slots=True)

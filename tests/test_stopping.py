@@ -190,7 +190,7 @@ def test_only_a_later_signal_is_hard_and_only_for_one_process() -> None:
 
 
 PROCESS = """
-import asyncio, sys, uvloop
+import asyncio, os, sys, uvloop
 from kuager import signals
 
 async def main():
@@ -201,6 +201,7 @@ async def main():
     await ended.wait()
 
 {loop}.run(main())
+os.set_blocking(0, True)  # uvloop leaves it so that a read with nothing there says nothing
 print("closed", flush=True)
 for line in sys.stdin:
     print(line, end="", flush=True)
