@@ -59,9 +59,16 @@ class SpoolDisk:
     """One process's watch; `refusal` is None while recordings can be written."""
 
     def __init__(
-        self, spool: Path, limits: SpoolLimits, share: int, written_bytes: Callable[[], int]
+        self,
+        spool: Path,
+        limits: SpoolLimits,
+        share: int,
+        written_bytes: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
     ):
-        """`written_bytes` counts up what the cameras of this process have written."""
+        """`written_bytes` counts up what the cameras of this process have written; `clock` tells
+        seconds since any moment."""
+        self._clock = clock
         self._spool, self._limits, self._share, self._written = spool, limits, share, written_bytes
         self.refusal: Refusal | None = None
         self.waiting = 0  # bytes that are cut and not written
@@ -112,8 +119,8 @@ class SpoolDisk:
         if self._id is None:
             self._id = claim(self._spool, self._limits.mount)
         found = examine(self._spool, self._id)
-        if time.monotonic() - self._others_at > OTHERS_S:
-            self._others_at = time.monotonic()
+        if self._clock() - self._others_at > OTHERS_S:
+            self._others_at = self._clock()
             status = SpoolStatus(self._spool)
             list(status.refresh())
             said = status.recorders().items()
@@ -141,7 +148,7 @@ class SpoolDisk:
         if paused:
             self._samples.clear()
             return
-        now = time.monotonic()
+        now = self._clock()
         self._samples.append((now, self._written()))
         while now - self._samples[0][0] > RATE_S:
             self._samples.popleft()
@@ -178,17 +185,17 @@ class SpoolDisk:
     @contextmanager
     def at_work(self, camera: str) -> Iterator[None]:
         """Take the time of one piece of work with the disk, waiting for a thread included."""
-        key, since = next(self._keys), time.monotonic()
+        key, since = next(self._keys), self._clock()
         self._under_way[key] = since, camera
         try:
             yield
         finally:
             del self._under_way[key]
-            self._took(time.monotonic() - since, camera)
+            self._took(self._clock() - since, camera)
 
     def tick(self) -> None:
         """See how long what is under way lasts already; about twice a second."""
-        now = time.monotonic()
+        now = self._clock()
         if self._under_way:
             since, camera = min(self._under_way.values())
             self._took(now - since, camera)
@@ -211,7 +218,7 @@ class SpoolDisk:
                 waiting=human(self.waiting),
                 spool=str(self._spool),
             )
-        self._slow_s, self._slow_at = max(self._slow_s, seconds), time.monotonic()
+        self._slow_s, self._slow_at = max(self._slow_s, seconds), self._clock()
 
     # -- telling -------------------------------------------------------------------------
 

@@ -14,11 +14,10 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.cameras import Cameras, Name
 from storage.checkouts import Checkouts
-from storage.database import open_database
+from storage.database import Engine, open_database
 from storage.holds import Holds
 from storage.index import LONGEST_MS
 from storage.order_files import OrderFiles
@@ -47,7 +46,7 @@ class InSpool:
 class Catalogue:
     """What there is of recordings and gaps, and all else that the database keeps."""
 
-    def __init__(self, engine: AsyncEngine):
+    def __init__(self, engine: Engine):
         self.pool = Pool(engine)
         self.cameras = Cameras(self.pool)
         self.writer = Writer(self.pool, self.cameras)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from base.clock import Clock, now_ms
 from config.model import Config
 from config.schedule import Window, clip, windows
 from storage.archive import Archive, ArchiveError, Entry
@@ -96,8 +96,10 @@ class Fsck:
         repair: bool = False,
         deep: bool = False,
         after: Position | None = None,
+        clock: Clock = now_ms,
     ):
         """`after` is the `position` of a deep look that was interrupted."""
+        self._clock = clock
         self._config, self._catalogue, self._archives = config, catalogue, archives
         self._repair, self._deep = repair, deep
         self._keepers = {
@@ -131,7 +133,7 @@ class _Camera:
         self._fsck, self._name = fsck, name
         self._config, self._repair = fsck._config, fsck._repair
         self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
-        self._now_ms = time.time_ns() // 1_000_000
+        self._now_ms = fsck._clock()
         self._view = CameraView(self._config.spool, name[1], name[2])
 
     def _finding(self, where: str, kind: str, what: str, which: object = "", done: str = "") -> Any:

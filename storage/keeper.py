@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from base.clock import now_ms
 from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
 from storage.cameras import Name
@@ -30,15 +31,23 @@ from storage.view import Stored
 from storage.writing import Archived
 
 PARALLEL = 4
-LOOK_S = 1.0
-PAUSE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
-WELL_S = 15.0  # without a failure: it works again
 
 log = structlog.get_logger()
 
 
 class Unkeepable(Exception):
     """Something about this one recording that no retry changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long the uploader and its keepers wait, in seconds."""
+
+    look_s: float = 1.0  # between two looks for something to do
+    retry_s: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
+    well_s: float = 15.0  # without a failure: an archive works again
+    remove_s: float = 10.0  # between two looks for what may leave the spool
+    retire_s: float = 86_400.0  # between two looks for what archives need not keep any longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,10 @@ class Keeper:
         catalogue: Catalogue,
         catalogue_trouble: Callable[[BaseException], None],
         spool: Path,
+        pauses: Pauses = Pauses(),
     ):
         """`catalogue_trouble` is told what the database refused."""
+        self._pauses = pauses
         self.name, self.archive = settings.name, archive
         self.settings, self._spool = settings, spool
         self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
@@ -122,7 +133,7 @@ class Keeper:
     async def _work(self) -> None:
         """Take the oldest recording that nobody else has taken, for ever."""
         while True:
-            pause_s = LOOK_S
+            pause_s = self._pauses.look_s
             if self._documents or self._oldest:
                 pause_s = 0.0 if await self._take() else self._pause_s()
             if pause_s:
@@ -172,16 +183,20 @@ class Keeper:
                 self._catalogue_trouble(error)
             return False
         self._failures = 0
-        if not self._waiting or time.monotonic() - self._failed_s > WELL_S:
+        if not self._waiting or time.monotonic() - self._failed_s > self._pauses.well_s:
             self._trouble.end(waiting=len(self._waiting))
         return True
 
     def _pause_s(self) -> float:
-        return PAUSE_S[min(self._failures // PARALLEL, len(PAUSE_S) - 1)]
+        retry_s = self._pauses.retry_s
+        return retry_s[min(self._failures // PARALLEL, len(retry_s) - 1)]
 
     async def _keep(self, waiting: Waiting) -> Archived:
         # 1. its bytes, and that they are those that were sealed
-        index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+        try:
+            index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+        except Unkeepable:  # or its disk went and has just come back: only a second look tells
+            index, media = await asyncio.to_thread(read_sealed, waiting.stored)
         return await self.keep(index, media)
 
     async def keep(self, index: Index, media: bytes) -> Archived:
@@ -217,7 +232,7 @@ class Keeper:
         (put, verified), (description, _) = how
         etags = f"{put.etag} {description.etag}"
         there = Archived(
-            self.name, put.bucket, _now_ms(), verified, etags, put.version_id, locked_until_ms
+            self.name, put.bucket, now_ms(), verified, etags, put.version_id, locked_until_ms
         )
         if not await self._catalogue.writer.mark_archived(index, there):
             raise Unkeepable(f"the catalogue has no row, or another recording's, for {key}")
@@ -322,7 +337,3 @@ def read_sealed(stored: Stored) -> tuple[Index, bytes]:
 def digest_of(data: bytes) -> str:
     """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

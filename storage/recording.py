@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+from base.clock import now_ms
 from storage.files import fsync_directory, write_all
 from storage.index import GapCause, Header, Seal, Segment
 
@@ -65,7 +65,7 @@ class Recording:
         try:
             os.fsync(self.media)
             seal = Seal(
-                sealed_ms=time.time_ns() // 1_000_000,
+                sealed_ms=now_ms(),
                 segments=self.segments,
                 length=self.length,
                 sha256=self.digest.hexdigest(),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from pathlib import Path
 
 import structlog
 
+from base.clock import now_ms
 from storage.files import replace_file
 from storage.index import FormatError, GapCause, Index, Seal, parse_index
 
@@ -64,7 +64,7 @@ def finish(
     last = index.segments[-1]
     sealed = index.seal if index.seal and good == index.seal.segments else None
     index.seal = sealed or Seal(
-        sealed_ms=time.time_ns() // 1_000_000,
+        sealed_ms=now_ms(),
         segments=good,
         length=last.offset + last.length,
         sha256=digest.hexdigest(),

@@ -9,13 +9,13 @@ is gone, or keeps it.
 from __future__ import annotations
 
 import contextlib
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
+from base.clock import now_ms
 from storage.archive import Archive, ArchiveConflict
 from storage.cameras import Name
 from storage.catalogue import Catalogue
@@ -57,14 +57,14 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
     what says that it was removed, its bytes, its description, and that they are gone: after a
     crash all but the first is done again.
     """
-    now_ms, removed = time.time_ns() // 1_000_000, 0
+    at_ms, removed = now_ms(), 0
     reason = f"kept for {keep_s // 86400} days"
-    while due := await catalogue.holds.due(name, archive.name, now_ms - keep_s * 1000, now_ms):
+    while due := await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms):
         for row in due:
             if row["begun_ms"] is not None:
                 at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
-            elif await catalogue.holds.begin_removal(name, row, archive.name, now_ms, reason):
-                at = {"removed_ms": now_ms, "reason": reason}
+            elif await catalogue.holds.begin_removal(name, row, archive.name, at_ms, reason):
+                at = {"removed_ms": at_ms, "reason": reason}
             else:
                 continue
             seq, start_ms = row["record_seq"], row["start_ms"]
@@ -81,7 +81,7 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
             await catalogue.holds.end_removal(name, row, archive.name)
             removed += 1
     if removed:
-        day = datetime.fromtimestamp(now_ms / 1000 - keep_s, UTC).date()
+        day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
         log.info(
             "Recordings were removed from an archive: their time has come",
             archive=archive.name,

@@ -28,9 +28,8 @@ from storage.archive import (
     Put,
     Threads,
 )
-from storage.s3server import READ_S, Late, Server, Unsupported, why
+from storage.s3server import READ_S, Late, Patience, Server, Unsupported, why
 
-PATIENCE_S, SLOWEST = 60.0, 50_000  # an object may take this long, and this many bytes a second
 PROBE = "_kuager/probe"  # no election has such an id
 
 log = structlog.get_logger()
@@ -39,15 +38,16 @@ log = structlog.get_logger()
 class S3Archive(Threads):
     """A bucket, or several that share the cameras, or a prefix in them."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, patience: Patience = Patience()):
         super().__init__()
+        self._patience = patience
         self.name, self._settings = settings.name, settings
         self._server = Server(settings)
         self._asking = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
         self._compares_sha256 = False
         # grow where the link is so slow that nothing arrives in time
-        self._patience = {"put": 1.0, "get": 1.0}
+        self._factors = {"put": 1.0, "get": 1.0}
 
     # -- putting -------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class S3Archive(Threads):
                     f"{self._server.where}: {key} is said to exist and is not there"
                 ) from None
             return found
-        self._patience["put"] = 1.0
+        self._factors["put"] = 1.0
         verified: Literal["", "by the server"] = "by the server" if self._compares_sha256 else ""
         return Put(bucket, verified, answer.get("ETag", ""), answer.get("VersionId"))
 
@@ -110,11 +110,11 @@ class S3Archive(Threads):
         return Put(bucket, "read back", answer.get("ETag", ""), answer.get("VersionId"))
 
     def _seconds(self, way: str, length: int) -> float:
-        return (PATIENCE_S + length / SLOWEST) * self._patience[way]
+        return self._patience.seconds(length) * self._factors[way]
 
     def _late(self, way: str, length: int, seconds: float) -> ArchiveError:
         """Be more patient the next time; return what to say now."""
-        self._patience[way] = min(self._patience[way] * 2, 64)
+        self._factors[way] = min(self._factors[way] * 2, 64)
         return ArchiveError(
             f"{self._server.where}: {length:,} bytes did not arrive in {seconds:.0f} s: "
             "the bucket or the way to it is too slow"
@@ -234,7 +234,7 @@ class S3Archive(Threads):
                 raise ArchiveError(
                     f"{self._server.where}: {key} could not be read to its end: {why(error)}"
                 ) from None
-        self._patience["get"] = 1.0
+        self._factors["get"] = 1.0
         return answer
 
     async def entries(self, prefix: str) -> AsyncIterator[Entry]:

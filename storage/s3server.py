@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -47,6 +48,18 @@ _UNSUPPORTED = (
     "XAmzContentChecksumMismatch",
     "XAmzContentSHA256Mismatch",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the bytes of one object may take, in either direction."""
+
+    seconds_each: float = 60.0  # whatever its size
+    bytes_per_s: int = 50_000  # the slowest link that is waited for, beyond that
+
+    def seconds(self, length: int) -> float:
+        """Return how long an object of this length in bytes may take."""
+        return self.seconds_each + length / self.bytes_per_s
 
 
 class Late(Exception):

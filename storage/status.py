@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from base.clock import Clock, now_ms
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
@@ -23,20 +24,17 @@ class _File:
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def alive(self) -> bool:
-        """Whether who wrote it is there; a clock that was set back leaves a time to come."""
+    def is_alive(self, now_ms: int) -> bool:
+        """Say whether who wrote it is there; a clock that was set back leaves a time to come."""
         written_ms = self.said.get("written_ms")
-        return (
-            isinstance(written_ms, int | float)
-            and abs(time.time() * 1000 - written_ms) <= STATUS_OLD_MS
-        )
+        return isinstance(written_ms, int | float) and abs(now_ms - written_ms) <= STATUS_OLD_MS
 
 
 class SpoolStatus:
     """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
-    def __init__(self, spool: Path):
+    def __init__(self, spool: Path, clock: Clock = now_ms):
+        self._clock = clock
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
@@ -49,7 +47,7 @@ class SpoolStatus:
         for path in sorted(self._directory.glob("*.json")):
             if file := self._look(path):
                 files[path.name] = file
-                states |= file.states if file.alive else {}
+                states |= file.states if file.is_alive(self._clock()) else {}
             yield
         self._files, self.states = files, states
 
@@ -74,7 +72,7 @@ class SpoolStatus:
     def cameras(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield all that each living recorder says of its cameras, by "station/camera"."""
         for name, file in list(self._files.items()):
-            if file.states and file.alive:
+            if file.states and file.is_alive(self._clock()):
                 try:
                     yield orjson.loads((self._directory / name).read_bytes())["cameras"]
                 except (OSError, ValueError, TypeError, KeyError):
@@ -86,7 +84,7 @@ class SpoolStatus:
             int(share): file.said["spool"]
             for name, file in self._files.items()
             if (share := name.removeprefix("recorder-").removesuffix(".json")).isdigit()
-            and file.alive
+            and file.is_alive(self._clock())
             and isinstance(file.said.get("spool"), dict)
         }
 
@@ -104,4 +102,4 @@ class SpoolStatus:
 
     def _said(self, name: str) -> dict[str, Any] | None:
         file = self._files.get(name)
-        return file.said if file and file.alive else None
+        return file.said if file and file.is_alive(self._clock()) else None

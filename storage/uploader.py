@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,22 +21,21 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+from base.clock import now_ms
 from config.model import Config
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
 from storage.catalogue import Catalogue, InSpool
 from storage.database import words
-from storage.disk import room
+from storage.disk import Room, room
 from storage.files import replace_file, try_lock
 from storage.index import LONGEST_MS, Gap, Index
-from storage.keeper import LOOK_S, PAUSE_S, Keeper, Waiting
+from storage.keeper import Keeper, Pauses, Waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
 from storage.view import CameraView, Stored
 
-REMOVE_S = 10.0
 BATCH = 200
-RETIRE_S = 86_400.0
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
 
@@ -70,9 +69,18 @@ class _Camera:
 class Uploader:
     """Takes every sealed recording of a spool to the archives, for ever."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, archives: Sequence[Archive]):
-        """`archives` are those of the configuration, in its order."""
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        archives: Sequence[Archive],
+        *,
+        pauses: Pauses = Pauses(),
+        room: Callable[[Path], Room] = room,
+    ):
+        """`archives` are those of the configuration, in its order; `room` measures a disk."""
         self._config, self._catalogue = config, catalogue
+        self._pauses, self._room = pauses, room
         self._spool = config.spool
         self._cameras: dict[tuple[str, str], _Camera] = {}
         self._trouble = Trouble(
@@ -83,7 +91,7 @@ class Uploader:
             "The spool's disk has room again",
         )
         self.keepers = [
-            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool)
+            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses)
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
         self._removed = self._retired = float("-inf")  # when it was last looked for
@@ -107,12 +115,12 @@ class Uploader:
                 if lock := try_lock(self._spool / "_status" / "uploader.lock"):
                     return lock
             except OSError:  # no recorder has made the spool yet, or its disk is away
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._pauses.look_s)
                 continue
             if not told:
                 told = True
                 log.warning("Another uploader works on this spool; waiting until it has ended")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._pauses.look_s)
 
     async def _find(self) -> None:
         failures = 0
@@ -123,11 +131,11 @@ class Uploader:
                     await self._catalogue.cameras.sync(self._config)
                     synced = True
                 await self._look()
-                if time.monotonic() - self._removed > REMOVE_S:
+                if time.monotonic() - self._removed > self._pauses.remove_s:
                     self._removed = time.monotonic()
                     self._keep_gaps()
                     await self._remove()
-                if time.monotonic() - self._retired > RETIRE_S:
+                if time.monotonic() - self._retired > self._pauses.retire_s:
                     self._retired = time.monotonic()
                     await self._retire()
                 self._trouble.end()
@@ -136,8 +144,11 @@ class Uploader:
                 self._catalogue_refuses(error)
                 failures += 1
             self._write_status()
-            pause_s = PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else LOOK_S
-            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._pause_s(failures) * random.uniform(0.8, 1.2))
+
+    def _pause_s(self, failures: int) -> float:
+        retry_s = self._pauses.retry_s
+        return retry_s[min(failures, len(retry_s)) - 1] if failures else self._pauses.look_s
 
     def _catalogue_refuses(self, error: BaseException) -> None:
         self._trouble.begin(words(error)[:300])
@@ -204,7 +215,7 @@ class Uploader:
         for seq in [seq for seq in known if seq not in there]:
             row = known.pop(seq)
             if self._may_go(row):
-                await self._catalogue.writer.mark_removed(name, seq, row.start_ms, _now_ms())
+                await self._catalogue.writer.mark_removed(name, seq, row.start_ms, now_ms())
             else:
                 log.error(
                     "A recording is gone from the spool and was not archived; `kuager fsck` "
@@ -221,7 +232,7 @@ class Uploader:
 
     def _keep_gaps(self) -> None:
         """Have archives keep gaps that ended and that no recording carries to them."""
-        before_ms = _now_ms() - GAP_AGE_MS
+        before_ms = now_ms() - GAP_AGE_MS
         for camera in self._cameras.values():
             carried = camera.view.carried_gap_no
             for gap in camera.view.all_gaps():
@@ -244,7 +255,7 @@ class Uploader:
         the disk is nearly full, archived recordings go before that, the oldest first: their
         segments then come from the archive.
         """
-        before_ms = _now_ms() - self._config.rewind_s * 1000 - LONGEST_MS
+        before_ms = now_ms() - self._config.rewind_s * 1000 - LONGEST_MS
         pressed = self._is_pressed()
         found = [
             (stored, row, camera)
@@ -264,7 +275,7 @@ class Uploader:
                 stored.base.parent.rmdir()  # the day's last
             camera.view.forget(stored.record_seq)
             await self._catalogue.writer.mark_removed(
-                camera.name, stored.record_seq, row.start_ms, _now_ms()
+                camera.name, stored.record_seq, row.start_ms, now_ms()
             )
             del camera.known[stored.record_seq]
             self.status.removed_total += 1
@@ -291,7 +302,7 @@ class Uploader:
     def _is_pressed(self) -> bool:
         """Say whether recording will soon have to pause for want of room."""
         try:
-            found = room(self._spool)
+            found = self._room(self._spool)
         except OSError:
             return False
         pressed = found.free_bytes < PRESSED * self._config.spool_limits.reserve.of(
@@ -316,7 +327,7 @@ class Uploader:
 
     def _write_status(self) -> None:
         status = self.status
-        status.written_ms = _now_ms()
+        status.written_ms = now_ms()
         status.catalogue_ok = self._trouble.why is None
         status.catalogue_error = self._trouble.why
         status.archives = {keeper.name: asdict(keeper.status) for keeper in self.keepers}
@@ -336,7 +347,3 @@ def _stamp(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -110,7 +110,7 @@ class StatusCollector(Collector):
             for key, text in ARCHIVE_NUMBERS:
                 number = _family(f"kuager_archive_{key}", text, ["archive"])
                 for name, said in archives.items():
-                    oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
+                    oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms")) or 0
                     _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
                 yield number
 
@@ -140,7 +140,7 @@ class StatusCollector(Collector):
         if said is not None:
             left_out = said.get("left_out")
             said = said | {
-                "oldest_seconds": _age_s(said.get("oldest_ms")),
+                "oldest_seconds": _age_s(self._views.clock(), said.get("oldest_ms")),
                 "left_out": len(left_out) if isinstance(left_out, list) else None,
             }
             for key, text in PICTURE_NUMBERS:
@@ -179,8 +179,8 @@ def _add(family: Any, labels: list[str], value: object) -> None:
         family.add_metric(labels, float(value))
 
 
-def _age_s(at_ms: object) -> float | None:
-    return max(0.0, time.time() - at_ms / 1000) if isinstance(at_ms, int | float) else None
+def _age_s(now_ms: int, at_ms: object) -> float | None:
+    return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
 
 
 def make_registry(views: Views) -> CollectorRegistry:
@@ -200,7 +200,7 @@ def camera_lines(views: Views) -> Iterator[bytes]:
     said: dict[str, tuple[object, ...]] = {}
     for cameras in views.status.cameras():
         for name, one in cameras.items():
-            silence_s = _age_s(one.get("last_arrival_ms"))
+            silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
             said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
         yield b""
     stations = views.config.stations

@@ -11,9 +11,14 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
+
+# No deadline for an example: a machine may be busy with other work.
+settings.register_profile("kuager", deadline=None)
+settings.load_profile("kuager")
 
 CI = os.environ.get("KUAGER_CI") == "1"
 
@@ -39,10 +44,10 @@ LANES = {
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave the cores to those that look at times, where tests run side by side."""
-    niced = item.path.stem not in LANES
-    if "PYTEST_XDIST_WORKER" in os.environ and niced and os.nice(0) == 0:
-        os.nice(10)
+    """Let those that look at times go first: before the others, and before all else if root."""
+    root, lane = os.geteuid() == 0, item.path.stem in LANES
+    if "PYTEST_XDIST_WORKER" in os.environ and (root or not lane):
+        os.setpriority(os.PRIO_PROCESS, 0, (-10 if lane else 0) if root else 10)
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
@@ -58,8 +63,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     return Lanes(config, log)
 
 
+# Fixtures that start another program, or cameras: what asks for one of them takes its time.
+SLOW = {"stripe", "chromium", "suffered", "upstream", "postgres", "postgres_url"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the lanes."""
+    """Mark what is slow by what it needs, and begin with the lanes."""
+    for item in items:
+        if SLOW.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
     items.sort(key=lambda item: order.index(item.path.stem))
 

@@ -15,18 +15,15 @@ from pathlib import Path
 import pgserver.postgres_server as pgserver
 import sqlalchemy as sa
 
-import storage.fsck
-import storage.keeper
-import storage.uploader
 from config.model import Config
 from storage.catalogue import Catalogue
 from storage.fsck import Fsck
 from storage.schema import archived, recordings
-from tests.dying import BRISK, UPLOADER, WRITER
+from tests.archiving import NOW, configure, later_ms, opened, uploading
+from tests.dying import UPLOADER, WRITER
 from tests.postgres import new_database
 from tests.spools import fill
-from tests.stack import until
-from tests.test_uploader import NOW, configure, opened, uploading
+from tests.waiting import until
 
 
 async def state(config: Config) -> str:
@@ -58,13 +55,17 @@ async def uploader_row(folder: Path, url: str, step: str, when: str) -> tuple[st
     died = await asyncio.to_thread(subprocess.run, command, capture_output=True)
     assert died.returncode == -9
     left = await state(config)
-    async with uploading(config) as (uploader, _, _):
-        done = lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2  # noqa: E731
-        await until(done, 30)
-        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0, 10)
-        await asyncio.sleep(0.5)
+    async with uploading(config) as (uploader, catalogue, _):
+        await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2)
+        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0)
+
+        async def only_the_newest_are_left() -> bool:
+            known = [await catalogue.in_spool(("e", "s", camera)) for camera in "cd"]
+            return sum(len(k) for k in known) == 2
+
+        await until(only_the_newest_are_left)
     async with opened(config) as (catalogue, archives):
-        fsck = Fsck(config, catalogue, archives, deep=True)
+        fsck = Fsck(config, catalogue, archives, deep=True, clock=later_ms)
         found = [f for n in await fsck.cameras() for f in await fsck.check(n)]
     wrong = [f for f in found if f.where != "schedule"]
     return left, f"{await state(config)}; fsck --deep: {wrong or 'all agree'}"
@@ -93,9 +94,6 @@ def writer_row(folder: Path, step: str, when: str) -> tuple[str, str]:
 
 async def main() -> None:
     """Print the table."""
-    for module, name in BRISK:
-        vars(module)[name] = 0.1
-    storage.fsck.IN_FLIGHT_MS = -60_000
     print("| step | crash | left behind | after the next start |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="kuager-pg-") as place:
         os.chmod(place, 0o755)  # noqa: PTH101 as root, pgserver runs it as another user

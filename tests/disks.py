@@ -36,7 +36,8 @@ from recorder.states import State
 from recorder.worker import Worker
 from storage.disk import room
 from storage.index import GapCause
-from tests.stack import check_tiling, gaps, recordings, until
+from tests.stack import check_tiling, gaps, recordings
+from tests.waiting import until
 
 LASTS_S = 14.0
 SIZE_M, RESERVE_M = 24, 8
@@ -223,7 +224,7 @@ async def suffer(root: Path, ffmpeg: str) -> dict[str, Suffered]:
         tasks = [asyncio.create_task(w.run()) for w in workers.values()]
         try:
             there = [w for f, w in workers.items() if f != "absent"]
-            await until(lambda: all(recording(w) for w in there), 30)
+            await until(lambda: all(recording(w) for w in there))
             await asyncio.sleep(3)
             log.lines = {"absent": log.lines.get("absent", [])}
             log.begun = time.monotonic()

@@ -16,10 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import storage.keeper
 import storage.recording
 import storage.spool
-import storage.uploader
 from config.load import load
 from storage.archive import DirectoryArchive
 from storage.catalogue import Catalogue
@@ -28,6 +26,7 @@ from storage.s3 import S3Archive
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
 from storage.writing import Writer
+from tests.archiving import BRISK
 from tests.s3 import SECRET
 from tests.spools import TRACKS, UTC0
 
@@ -93,7 +92,6 @@ def _line_with(key: bytes) -> Callable[..., bool]:
     return lambda fd, data: data[:1] == b"{" and key in data and b'"election"' not in data
 
 
-BRISK = ((storage.uploader, "REMOVE_S"), (storage.uploader, "LOOK_S"), (storage.keeper, "LOOK_S"))
 ARCHIVES = (DirectoryArchive, S3Archive)
 UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
     "row": [(Writer, "put_recordings", _always)],
@@ -119,10 +117,9 @@ async def upload(config_path: Path) -> None:
     from storage.archive import open_archive
 
     config = load(config_path, {"SECRET": SECRET})
-    for module, name in BRISK:
-        vars(module)[name] = 0.1
     catalogue = await Catalogue.open(config.database_url)
-    await Uploader(config, catalogue, [open_archive(a) for a in config.archives]).run()
+    archives = [open_archive(a) for a in config.archives]
+    await Uploader(config, catalogue, archives, pauses=BRISK).run()
 
 
 def write(spool_path: Path, begin_ms: int, segments: int = 70) -> None:

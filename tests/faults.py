@@ -20,7 +20,8 @@ from recorder.camera import Status
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from storage.index import Gap, GapCause
-from tests.stack import gaps, recording, recordings, until
+from tests.stack import gaps, recording, recordings
+from tests.waiting import until
 
 LASTS_S = 18.0  # longer than the deadline for silence, so that each shows its worst
 OWN = ("ppm", "jump", "wrong-rate", "resize", "no-keyframe", "b-frames")  # need an encoder
@@ -97,7 +98,7 @@ async def suffer(spool: Path, ffmpeg: str, begin_ms: int) -> dict[str, Suffered]
             ) as worker,
         ):
             status = {c.target.camera: c.status for c in worker.cameras}
-            await until(lambda: all(s.state is State.RECORDING for s in status.values()), 30)
+            await until(lambda: all(s.state is State.RECORDING for s in status.values()))
             await asyncio.sleep(4)
             log.lines.clear()
             begun_ms = time.time() * 1000

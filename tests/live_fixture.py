@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import ffmpeg
 
 from copies.mp4 import rebase
 from recorder.ffmpeg import find_ffmpeg
@@ -29,27 +32,30 @@ def fragments(made: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return made[: found[moofs[0]].start], segments
 
 
+def encoded(picture: Any, encoder: dict[str, object]) -> bytes:
+    """Encode a picture of ffmpeg-python as a recorder would have it: a fragment per keyframe."""
+    flags = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
+    container = {"f": "mp4", "video_track_timescale": 90_000, "movflags": flags}
+    fast = {"preset": "ultrafast", "sc_threshold": 0}
+    command = picture.output("pipe:1", **encoder, **fast, **container).compile(
+        cmd=[find_ffmpeg(None), "-hide_banner", "-nostdin", "-loglevel", "error"]
+    )
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90).stdout
+
+
 @cache
 def clip(colour: str, codec: str = "h264") -> tuple[bytes, tuple[bytes, ...]]:
     """Return an init and its segments of 1 s each, of 25 pictures; `colour` tells runs apart."""
-    encoder = {
-        "h264": ("-c:v", "libx264", "-bf", "0"),
-        "h265": ("-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none:bframes=0"),
-    }[codec]
-    made = subprocess.run(
-        [
-            *(find_ffmpeg(None), "-hide_banner", "-loglevel", "error", "-f", "lavfi"),
-            *("-i", f"testsrc=size={SIZE[0]}x{SIZE[1]}:rate=25:duration={LENGTH_S}"),
-            *("-vf", f"drawbox=w=60:h=60:color={colour}:t=fill,format=yuv420p", *encoder),
-            *("-preset", "ultrafast", "-g", "25", "-keyint_min", "25", "-sc_threshold", "0"),
-            *("-video_track_timescale", "90000", "-f", "mp4"),
-            *("-movflags", "empty_moov+default_base_moof+frag_keyframe+skip_trailer", "pipe:1"),
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=90,
-    ).stdout
-    init, segments = fragments(made)
+    encoders: dict[str, dict[str, object]] = {
+        "h264": {"c:v": "libx264", "bf": 0},
+        "h265": {"c:v": "libx265", "tag:v": "hvc1", "x265-params": "log-level=none:bframes=0"},
+    }
+    picture = (
+        ffmpeg.input(f"testsrc=size={SIZE[0]}x{SIZE[1]}:rate=25:duration={LENGTH_S}", f="lavfi")
+        .filter("drawbox", w=60, h=60, color=colour, t="fill")
+        .filter("format", "yuv420p")
+    )
+    init, segments = fragments(encoded(picture, encoders[codec] | {"g": 25, "keyint_min": 25}))
     assert len(segments) == LENGTH_S
     return init, segments
 

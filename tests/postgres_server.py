@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,8 +20,10 @@ import psutil
 from pgserver import utils
 from pgserver._commands import POSTGRES_BIN_PATH
 
+from tests.s3 import free_port
+
 USER = "pgserver"  # what the wheel calls it too
-START_S = 60.0
+START_S = 120.0
 
 
 class Server:
@@ -31,9 +32,7 @@ class Server:
     def __init__(self, folder: Path, settings: dict[str, str] | None = None, disk_mb: int = 0):
         self.folder, self.settings = folder, settings or {}
         self._disk_mb, self._process = disk_mb, None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         self._user: str | None = None
         if os.geteuid() == 0 and not disk_mb:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -31,10 +32,16 @@ KEY, SECRET, BUCKET = "tester", "test-secret-0123456789", "kuager-test"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on now.
+
+    It is below those that the kernel gives to outgoing connections (ip_local_port_range), so that
+    none of these takes it before the server that is to have it.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def settings(port: int, **other: object) -> Archive:
@@ -56,15 +63,15 @@ def server(command: list[str], port: int, environ: Mapping[str, str]) -> Iterato
         command, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        for _ in range(200):
+        while True:  # pytest's timeout ends what never listens
+            assert child.poll() is None, f"{command[0]} ended"
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
-            assert child.poll() is None, f"{command[0]} ended"
             time.sleep(0.05)
         yield
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait()
 
 
 @contextlib.contextmanager

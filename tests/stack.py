@@ -19,6 +19,9 @@ from recorder.worker import Worker
 from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
 from tests.strip import Picture, pictures
+from tests.waiting import BOUND_S, until
+
+SEGMENT_S = 2.0  # of the simulator's cameras, unless they are told otherwise
 
 
 @dataclass
@@ -113,15 +116,12 @@ async def recording(
             await task
 
 
-async def until(
-    what: Callable[[], object], seconds: float, every: float = 0.1, why: str = ""
-) -> float:
-    """Wait until something is true; return how long it took. Fails when it never is."""
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() - begun < seconds, why or "it did not happen in time"
-        await asyncio.sleep(every)
-    return time.monotonic() - begun
+async def recorded(worker: Worker, seconds: float, *names: str) -> None:
+    """Wait until cameras, all or those named, have recorded so many seconds more of pictures."""
+    cameras = [c for c in worker.cameras if not names or c.target.camera in names]
+    await until(lambda: all(c.status.segment_no for c in cameras))
+    goal = {c: c.status.segment_no + max(1, round(seconds / SEGMENT_S)) for c in cameras}
+    await until(lambda: all(c.status.segment_no >= no for c, no in goal.items()), BOUND_S + seconds)
 
 
 def state_of(worker: Worker, name: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import ffmpeg as ffmpeg_python
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,10 +63,11 @@ def presentation_times(data: bytes) -> list[float]:
 def pictures(path: Path, ffmpeg: str, expect_errors: bool = False) -> list[Picture]:
     """Decode a recording and read every picture; fails on a decoding error."""
     times = presentation_times(path.read_bytes())
-    command = [ffmpeg, "-v", "repeat+error", "-i", str(path), "-map", "0:v"]
     # else it counts in the file's guessed frame rate and complains of pictures close together
-    command += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000"]
-    command += ["-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", "pipe:1"]
+    timing = {"fps_mode": "passthrough", "enc_time_base": "1/90000"}
+    grey = {"f": "image2pipe", "c:v": "pgm", "pix_fmt": "gray"}
+    video = ffmpeg_python.input(str(path))["v"].output("pipe:1", **timing, **grey)
+    command = video.compile(cmd=[ffmpeg, "-nostdin", "-v", "repeat+error"])
     out = subprocess.run(command, capture_output=True, timeout=120)
     if not expect_errors:
         assert out.stderr == b"", out.stderr.decode()
@@ -98,8 +100,8 @@ def beeps(path: Path, ffmpeg: str) -> list[float]:
             found = [f for f in parse_moof(data, box) if f.track_id == track.id]
             first_s = found[0].decode_time / track.timescale if found else None
     assert first_s is not None, "no audio"
-    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:a", "-ac", "1"]
-    command += ["-ar", str(rate), "-f", "s16le", "pipe:1"]
+    sound = ffmpeg_python.input(str(path))["a"].output("pipe:1", ac=1, ar=rate, f="s16le")
+    command = sound.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"])
     out = subprocess.run(command, capture_output=True, timeout=60, check=True)
     window = rate // 200  # 5 ms
     samples = np.frombuffer(out.stdout, "<i2").astype(np.float64)

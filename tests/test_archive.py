@@ -20,7 +20,8 @@ from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put, open_archive
 from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
-SERVERS = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
+NAMES = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 async def put(archive: Archive, key: str, data: bytes) -> Put:

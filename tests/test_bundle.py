@@ -182,7 +182,7 @@ async def test_beyond_4_gigabytes(tmp_path: Path) -> None:
         assert all(str(size) in listed for size in sizes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 500), max_size=6), st.booleans(), st.data())
 async def test_any_files(sizes: list[int], hashed: bool, data: st.DataObject) -> None:
     contents = [os.urandom(size) for size in sizes]

@@ -14,6 +14,7 @@ from storage.index import Gap, GapCause
 from storage.view import CameraView
 from storage.writing import Archived, recording_row
 from tests.spools import UTC0, fill
+from tests.waiting import BOUND_S
 
 pytest_plugins = ["tests.postgres"]
 NAME = ("e", "s", "c")
@@ -157,7 +158,8 @@ async def test_a_gap_ends_and_an_empty_one_goes(database_url: str) -> None:
 
 
 async def test_several_processes_open_at_once(database_url: str) -> None:
-    opened = await asyncio.gather(*(Catalogue.open(database_url) for _ in range(4)))
+    # of those that find the schema being made, some are refused; processes then try again
+    opened = await asyncio.gather(*(Catalogue.open_patiently(database_url) for _ in range(4)))
     try:
         await asyncio.gather(
             *(
@@ -201,6 +203,6 @@ async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
         for task in left:
             task.cancel()
         if left:
-            _, hang = await asyncio.wait(left, timeout=10)
+            _, hang = await asyncio.wait(left, timeout=BOUND_S)
             assert not hang
     await catalogue.close()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from kuager.simulator import SimCamera, Simulator
 from tests.config_files import KUAGER, STATIONS, write
 
@@ -83,6 +85,7 @@ def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
     assert "never" in counted[-1]
 
 
+@pytest.mark.slow
 async def test_probe_says_what_each_camera_sends_and_what_to_do(
     tmp_path: Path, ffmpeg: str
 ) -> None:

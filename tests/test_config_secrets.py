@@ -233,14 +233,14 @@ def test_slips_of_the_pen_show_no_secret(name: str, old: str, new: str) -> None:
     assert not _leaks(told)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(EXAMPLE)), st.booleans(), st.integers(0, 2**32))
 def test_no_input_makes_a_traceback_or_shows_a_secret(name: str, csv: bool, seed: int) -> None:
     files = EXAMPLE | {name: _mutate(EXAMPLE[name], random.Random(seed))}
     assert not _leaks(_load_and_tell(files, csv))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(EXAMPLE)), st.booleans(), st.binary() | st.text().map(str.encode))
 def test_no_bytes_make_a_traceback(name: str, csv: bool, data: bytes) -> None:
     _load_and_tell(EXAMPLE | {name: data}, csv)

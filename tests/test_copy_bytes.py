@@ -28,11 +28,13 @@ from storage.writing import Archived
 from tests.conftest import need
 from tests.footage import whole
 from tests.s3 import s3_server
-from tests.stack import recording, recordings, until
+from tests.stack import recording, recordings
 from tests.strip import pictures
+from tests.waiting import until
 
 CAMERAS = [SimCamera("h264"), SimCamera("aac", audio="aac"), SimCamera("h265", codec="h265")]
 NAMES = [c.name for c in CAMERAS]
+pytestmark = pytest.mark.slow  # cameras are recorded first
 PLACES = ("spool", "directory", "rclone", "moto")
 
 
@@ -45,7 +47,7 @@ async def record_cameras(root: Path, seconds: float) -> None:
             Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator,
             recording(root, simulator, ffmpeg) as worker,
         ):
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras), 20)
+            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
             await asyncio.sleep(seconds)
 
 
@@ -115,6 +117,7 @@ def check_bytes(spool: Path, name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
 async def test_a_copy_is_what_was_recorded(spool: Path, place: str, tmp_path: Path) -> None:
     ffmpeg = find_ffmpeg(None)
     async with kept(place, spool, tmp_path) as (root, catalogue, archives):

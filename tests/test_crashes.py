@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +12,13 @@ from storage.fsck import Fsck
 from storage.index import parse_index
 from storage.repair import finish
 from storage.spool import CameraSpool, Numbers
+from tests.archiving import NOW, configure, kept, later_ms, opened, uploading
 from tests.dying import UPLOADER, WRITER, write
 from tests.spools import UTC0, fill
-from tests.stack import until
-from tests.test_uploader import NOW, configure, opened, uploading
+from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow
 
 
 def die(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,6 @@ def die(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "tests.dying", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == -9, done.stderr
     return done
@@ -36,7 +35,7 @@ def die(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", UPLOADER)
 async def test_crash_of_the_uploader(
-    database_url: str, tmp_path: Path, step: str, when: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, step: str, when: str
 ) -> None:
     """`step` names what it was about to do, or had just done: put-after is after the put and
     before the commit."""
@@ -49,24 +48,19 @@ async def test_crash_of_the_uploader(
         assert index.seal is not None
         sealed[path.parent.parent.name, index.header.record_seq] = index.seal.sha256
     die("uploader", str(config.path), step, when)
-    for name in ("uploader.REMOVE_S", "uploader.LOOK_S", "keeper.LOOK_S"):
-        monkeypatch.setattr(f"storage.{name}", 0.1)
-    monkeypatch.setattr("storage.fsck.IN_FLIGHT_MS", -60_000)
     async with uploading(config) as (uploader, catalogue, _):
 
-        async def left() -> int:
+        async def only_the_newest_are_left() -> bool:
             known = [await catalogue.in_spool(("e", "s", camera)) for camera in "cd"]
-            return sum(len(k) for k in known)
+            return sum(len(k) for k in known) == 2
 
         # all but the newest of each camera are past the rewind window
-        await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2, 30)
-        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0, 10)
-        while await left() != 2:
-            assert uploader.status.catalogue_ok
-            await asyncio.sleep(0.1)
-        assert uploader.keepers[0].status.failures_total == 0
+        await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2)
+        await until(lambda: kept(uploader).backlog_recordings == 0)
+        await until(only_the_newest_are_left)
+        assert kept(uploader).failures_total == 0
     async with opened(config) as (catalogue, archives):
-        fsck = Fsck(config, catalogue, archives, deep=True)
+        fsck = Fsck(config, catalogue, archives, deep=True, clock=later_ms)
         found = [f for name in await fsck.cameras() for f in await fsck.check(name)]
         assert [f for f in found if f.where != "schedule"] == []
         rows = [r for c in "cd" for r in await catalogue.recordings_of(("e", "s", c))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -51,6 +52,7 @@ def suffered() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "causes", "said"),
     [
@@ -62,6 +64,7 @@ def suffered() -> dict[str, Any]:
         ("well", [], []),
     ],
 )
+@pytest.mark.slow
 def test_what_is_wrong_with_the_disk_is_said_once_for_all_cameras(
     suffered: dict[str, Any], fault: str, causes: list[str], said: list[str]
 ) -> None:
@@ -77,11 +80,14 @@ def test_what_is_wrong_with_the_disk_is_said_once_for_all_cameras(
     assert one["runs"] == {"a": 1 + bool(causes) - (fault == "absent")} | {"b": one["runs"]["a"]}
 
 
+@pytest.mark.slow
 def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, Any]) -> None:
     assert set(suffered["brim"]["causes"]["a"]) == {"disk_full"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["stuck", "error"])
+@pytest.mark.slow
 def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
     suffered: dict[str, Any], fault: str
 ) -> None:
@@ -119,17 +125,15 @@ def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
     assert [marks.take(hours) for hours in left] == told
 
 
-async def test_an_operator_is_told_how_long_the_room_lasts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recorder.disk.RATE_KNOWN_S", 0)
+async def test_an_operator_is_told_how_long_the_room_lasts(tmp_path: Path) -> None:
     spool, written = tmp_path / "spool", iter(range(0, 10**9, 10**6))
     found = room(tmp_path)
     limits = SpoolLimits((10**12,), Reserve(0, None))  # a mark that any disk is below
-    disk = SpoolDisk(spool, limits, 0, lambda: next(written))
+    seconds = itertools.count()
+    disk = SpoolDisk(spool, limits, 0, lambda: next(written), lambda: float(next(seconds)))
     try:
         with capture_logs() as said:
-            for _ in range(4):
+            for _ in range(30):  # a second or more of its clock passes with each
                 await disk.look()
         assert [line["event"].partition(":")[0] for line in said] == ["The spool fills"]
         status = disk.status_dict()
@@ -165,11 +169,11 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
 
 
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
-    config = read(tmp_path)
+    config, now_ms = read(tmp_path), int(time.time() * 1000)
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        views = Views(config, None, [])
+        views = Views(config, None, [], lambda: now_ms)
         list(views.look())
         text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
@@ -179,7 +183,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     claim(config.spool)
     for n in range(2):
         spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
-        status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": spool}
+        status = {"written_ms": now_ms, "cameras": {}, "spool": spool}
         (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
     found = told()
     reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)

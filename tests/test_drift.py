@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from kuager.simulator import SimCamera, Simulator
-from tests.stack import recording, recordings
+from tests.stack import recorded, recording, recordings
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 290
 
@@ -18,8 +19,8 @@ async def test_no_drift_at_2000_ppm(tmp_path: Path, ffmpeg: str) -> None:
     camera = SimCamera("fast", width=320, height=180, bitrate=100_000)
     async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
         simulator.fault("fast", "ppm", 2000)
-        async with recording(tmp_path, simulator, ffmpeg):
-            await asyncio.sleep(SECONDS)
+        async with recording(tmp_path, simulator, ffmpeg) as worker:
+            await recorded(worker, SECONDS)
     found = recordings(tmp_path, "fast")
     assert len({r.index.header.run_no for r in found}) == 1
     timed = [e for r in found for e in r.timed_errors_ms(ffmpeg)]

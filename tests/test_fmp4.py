@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
+import ffmpeg as ffmpeg_python
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,11 +119,11 @@ def test_an_incomplete_box_is_waited_for_and_an_impossible_one_refused() -> None
 
 def test_what_ffmpeg_wrote_decodes_after_our_writing(tmp_path: Path, ffmpeg: str) -> None:
     source = tmp_path / "source.mp4"
-    lavfi = ["-f", "lavfi", "-i", "testsrc=s=320x240:r=25", "-f", "lavfi", "-i", "sine"]
-    codecs = ["-t", "2", "-c:v", "libx264", "-bf", "2", "-c:a", "aac"]
+    inputs = [ffmpeg_python.input(i, f="lavfi") for i in ("testsrc=s=320x240:r=25", "sine")]
+    codecs = {"t": 2, "c:v": "libx264", "bf": 2, "c:a": "aac"}
     flags = "empty_moov+default_base_moof+frag_every_frame+skip_trailer"
-    command = [ffmpeg, "-v", "error", *lavfi, *codecs, "-movflags", flags, str(source)]
-    subprocess.run(command, check=True, timeout=60)
+    made = ffmpeg_python.output(*inputs, str(source), movflags=flags, **codecs)
+    subprocess.run(made.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"]), check=True, timeout=60)
     data = source.read_bytes()
     tracks: list[TrackInit] = []
     out: list[bytes] = []
@@ -141,7 +142,9 @@ def test_what_ffmpeg_wrote_decodes_after_our_writing(tmp_path: Path, ffmpeg: str
     ours = tmp_path / "ours.mp4"
     ours.write_bytes(write_init(tracks) + b"".join(out))
     said = subprocess.run(
-        [ffmpeg, "-v", "error", "-i", str(ours), "-map", "0:v", "-f", "framemd5", "-"],
+        ffmpeg_python.input(str(ours))["v"]
+        .output("-", f="framemd5")
+        .compile(cmd=[ffmpeg, "-nostdin", "-v", "error"]),
         capture_output=True,
         text=True,
         timeout=60,

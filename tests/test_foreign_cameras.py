@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import ffmpeg as ffmpeg_python
 import numpy as np
 import pytest
 
@@ -18,8 +19,9 @@ from recorder.rtsp import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
-from tests.stack import until
+from tests.stack import recordings
 from tests.strip import beeps, presentation_times
+from tests.waiting import BOUND_S, until
 
 VIDEO = (
     "videotestsrc is-live=true pattern=ball flip=true ! "
@@ -50,7 +52,7 @@ MOUNTS = {
     + "rtph265pay name=pay0 pt=96 config-interval=-1",
     "jpeg": VIDEO.replace("25/1", "15/1,format=I420") + "jpegenc ! rtpjpegpay name=pay0 pt=26",
 }
-pytestmark = pytest.mark.gstreamer
+pytestmark = [pytest.mark.gstreamer, pytest.mark.slow]
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -73,7 +75,7 @@ async def server(*more: str) -> AsyncIterator[int]:
     )
     try:
         assert child.stdout is not None
-        assert await asyncio.wait_for(child.stdout.readline(), 30) == b"ready\n"
+        assert await asyncio.wait_for(child.stdout.readline(), BOUND_S) == b"ready\n"
         yield port
     finally:
         child.kill()
@@ -103,11 +105,12 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
         async with kuager_run(tmp_path, log):
             for name in MOUNTS:
                 await probed(f"http://127.0.0.1:{port}/live/s/{name}/index.m3u8", ffprobe, log)
-            await asyncio.sleep(10)
+            spool = tmp_path / "spool"
+            await until(lambda: all(_seconds(spool, name) > 10 for name in MOUNTS))
         async with kuager_run(tmp_path, log, "--role", "uploader"):
             sealed = len(list((tmp_path / "spool/s").glob("*/*/*.mp4")))
             archive = tmp_path / "archive/e/s"
-            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed, 20)
+            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed)
     for name in MOUNTS:
         found = list(archive.glob(f"{name}/*/*.json"))
         longest = max(found, key=lambda p: p.with_suffix(".mp4").stat().st_size)
@@ -124,6 +127,12 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
             assert len(offsets) >= 4 and all(abs(o) < 0.1 for o in offsets), (name, offsets)
 
 
+def _seconds(spool: Path, name: str) -> float:
+    """Return how long a camera's recordings in the spool are."""
+    found = recordings(spool, name)
+    return sum(s.duration_90k for r in found for s in r.index.segments) / 90_000
+
+
 @contextlib.asynccontextmanager
 async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[None]:
     """Run `kuager run` while the block runs."""
@@ -137,7 +146,7 @@ async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[No
         yield
     finally:
         child.terminate()
-        assert await asyncio.wait_for(child.wait(), 40) == 0
+        assert await asyncio.wait_for(child.wait(), BOUND_S) == 0
 
 
 async def probed(url: str, ffprobe: str, log: Path) -> None:
@@ -150,7 +159,7 @@ async def probed(url: str, ffprobe: str, log: Path) -> None:
         _, words = await child.communicate()
         if child.returncode == 0 and not words:
             return
-        assert time.monotonic() - begun < 40, f"{url}: {words.decode()}, see {log}"
+        assert time.monotonic() - begun < BOUND_S, f"{url}: {words.decode()}, see {log}"
         await asyncio.sleep(1)
 
 
@@ -159,8 +168,9 @@ def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
 
     GStreamer ticks at every full second of its pipeline, and changes colours at every other.
     """
-    command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:v", "-vf", "scale=32:18"]
-    command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]
+    grey = {"fps_mode": "passthrough", "f": "rawvideo", "pix_fmt": "gray"}
+    small = ffmpeg_python.input(str(path))["v"].filter("scale", 32, 18).output("pipe:1", **grey)
+    command = small.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"])
     raw = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
     light = np.frombuffer(raw, np.uint8).reshape(-1, 32 * 18).mean(axis=1) > 128
     times = presentation_times(path.read_bytes())
@@ -170,10 +180,9 @@ def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
 
 def check(name: str, path: Path, ffmpeg: str) -> None:
     """Decode the whole of a recording; ffmpeg must have nothing to say."""
-    command = [ffmpeg, "-y", "-v", "error", "-xerror", "-i", str(path), "-fps_mode", "passthrough"]
-    done = subprocess.run(
-        [*command, "-f", "framemd5", os.devnull], capture_output=True, text=True, timeout=60
-    )
+    whole = ffmpeg_python.input(str(path)).output(os.devnull, fps_mode="passthrough", f="framemd5")
+    command = whole.compile(cmd=[ffmpeg, "-y", "-nostdin", "-v", "error", "-xerror"])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
 
 

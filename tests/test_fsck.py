@@ -24,23 +24,18 @@ from storage.fsck import Finding, Fsck, _holes
 from storage.index import Gap, GapCause
 from storage.retention import gap_object, retire
 from storage.schema import archived, cameras, gaps, recordings, runs
+from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.spools import fill
-from tests.stack import until
-from tests.test_uploader import NOW, C, configure, forget_the_spool, kept, opened, uploading
+from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
 TWO = "archives: [{name: near, url: near}, {name: far, url: far}]\n"
 
 
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.fsck.IN_FLIGHT_MS", -60_000)
-
-
 async def look(
     config: Config, catalogue: Catalogue, archives: Sequence[Archive], **how: Any
 ) -> list[Finding]:
-    fsck = Fsck(config, catalogue, archives, **how)
+    fsck = Fsck(config, catalogue, archives, clock=later_ms, **how)
     return [
         f for name in await fsck.cameras() for f in await fsck.check(name) if f.where != "schedule"
     ]
@@ -73,7 +68,7 @@ async def filled(config: Config) -> None:
 
 async def archive_all(config: Config, count: int) -> None:
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: all(k.status.archived_total == count for k in uploader.keepers), 30)
+        await until(lambda: all(k.status.archived_total == count for k in uploader.keepers))
 
 
 async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_path: Path) -> None:
@@ -81,12 +76,12 @@ async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_pat
     await filled(config)
     count = len(list(config.spool.glob("s/*/*/*.mp4")))
     async with uploading(config) as (uploader, catalogue, archives):
-        await until(lambda: kept(uploader).archived_total == count, 30)
+        await until(lambda: kept(uploader).archived_total == count)
         late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
         await catalogue.writer.put_gaps(C, [late])
         key, data = gap_object(C, late)
         uploader.keepers[0].add_document(key, data)
-        await until(lambda: (tmp_path / "archive" / key).exists(), 10)
+        await until(lambda: (tmp_path / "archive" / key).exists())
         assert await look(config, catalogue, [archives]) == []
         before = await dump(catalogue)
         assert len(before["recordings"]) == count == len(before["archived"])
@@ -174,6 +169,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
         )
 
 
+@pytest.mark.slow
 async def test_the_command(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", rewind="2d")
     await filled(config)
@@ -240,6 +236,7 @@ def test_holes_are_what_nobody_accounts_for(
     assert all(s < e for s, e in holes)
 
 
+@pytest.mark.slow
 def test_holds_by_command(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
 

@@ -21,9 +21,9 @@ from storage.catalogue import Catalogue
 from storage.orders import FootageGone
 from storage.retention import retire
 from storage.schema import holds
+from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera
 from tests.test_shop import COPIES
-from tests.test_uploader import configure
 
 pytest_plugins = ["tests.postgres"]
 MINUTE = 60_000
@@ -116,18 +116,19 @@ async def test_an_order_after_the_list_of_what_is_to_go_was_made(
     assert [h["order_pk"] for h in await catalogue.holds.of("e")] == [eighth]
 
 
-async def test_a_removal_waits_for_an_order_that_is_being_written(catalogue: Catalogue) -> None:
+async def test_a_removal_waits_for_an_order_that_is_being_written(
+    config: Config, catalogue: Catalogue
+) -> None:
     row = (await catalogue.recordings_of(NAME))[3]
-    async with catalogue.pool.engine.connect() as connection:
-        if connection.dialect.name == "sqlite":
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    other = await Catalogue.open(config.database_url)  # of another process
+    async with other.pool.work() as connection:
         await connection.execute(
             sa.insert(holds).values(election="e", reason="order 1", created_ms=1)
         )
         removal = asyncio.create_task(catalogue.holds.begin_removal(NAME, row, "archive", 5, "old"))
         await asyncio.wait([removal], timeout=0.5)
         assert not removal.done()
-        await connection.commit()
+    await other.close()
     assert not await removal
     (row, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
     assert row["archives"][0]["removed_ms"] is None

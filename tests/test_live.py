@@ -16,6 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.clock import Clock, now_ms
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
@@ -23,19 +24,19 @@ from storage.index import Header, Segment, Track
 from streaming import assets
 from streaming.app import PortInUse, check_port, create_app, make_runner
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill
-from tests.stack import until
-from tests.test_uploader import configure, uploading
+from tests.waiting import until
 
 NOW = int(time.time() * 1000)
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Config, catalogue: Catalogue | None = None, *archives: Archive
+    config: Config, catalogue: Catalogue | None = None, *archives: Archive, clock: Clock = now_ms
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = make_runner(create_app(config, catalogue, archives))
+    runner = make_runner(create_app(config, catalogue, archives, clock))
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -108,7 +109,7 @@ async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> 
         for missing in ("/live/s/c/141.m4s", "/live/s/c/0.m4s", "/live/s/c/init-3.mp4"):
             assert (await get(session, missing))[0] == 404
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total >= 3, 30)
+        await until(lambda: uploader.status.removed_total >= 3)
         async with serving(config, catalogue, archive) as session:
             for path, (etag, body) in seen.items():
                 status, headers, again = await get(session, path)

@@ -18,8 +18,10 @@ from storage.index import Index
 from storage.schema import DAY_MS
 from storage.view import CameraView
 from tests.spools import UTC0, fill
+from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow
 NAME = ("e", "s", "c")
 COLUMNS = """
 import sqlalchemy as sa
@@ -105,7 +107,6 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         while True:  # ends with an error when the database refuses or does not answer in time
             await catalogue.writer.put_recordings(every)
             rounds += 1
-            await asyncio.sleep(0.05)
 
     try:
         await catalogue.writer.put_recordings(every)
@@ -115,7 +116,6 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         (changed / "versions" / "9998_test.py").write_text(COLUMNS.replace("HEAD", head))
         (changed / "versions" / "9999_test.py").write_text(INDEX)
         monkeypatch.setattr(database, "MIGRATIONS", changed)
-        monkeypatch.setattr(database, "LOCK_MS", 300)
         writer = asyncio.create_task(write())
         async with long_reader(postgres_url):
             with pytest.raises(CatalogueError, match="lock timeout"):
@@ -126,9 +126,8 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         for one in opened:
             await one.close()
         before = rounds
-        while rounds < before + 3:
-            assert not writer.done()
-            await asyncio.sleep(0.05)
+        await until(lambda: writer.done() or rounds >= before + 3)
+        assert not writer.done()
         writer.cancel()
         with suppress(asyncio.CancelledError):
             await writer

@@ -13,6 +13,7 @@ from playwright.async_api import Page, async_playwright
 from kuager.simulator import SimCamera
 from tests.burned import burned
 from tests.site_stack import CHROMIUM, SMALL, recorded
+from tests.waiting import BOUND_S
 
 BARE = "for (const name of ['MediaSource', 'ManagedMediaSource']) delete window[name]"
 # The clock is written once a second, and a picture is shown up to 67 ms after its time.
@@ -25,7 +26,7 @@ async def clock_ms(page: Page) -> float:
     return datetime.fromisoformat(text).timestamp() * 1000 if text else 0.0
 
 
-async def true(page: Page, seconds: float, within: float, why: str, cameras: str = "") -> None:
+async def true(page: Page, seconds: float, why: str, cameras: str = "") -> None:
     """Wait until the clock tells the time of all pictures, and see that they go on so."""
     begun = time.monotonic()
     well: list[int] = []  # what the first one showed, since all of them are true
@@ -38,11 +39,12 @@ async def true(page: Page, seconds: float, within: float, why: str, cameras: str
             well.append(times[0])
         else:  # it does not play yet; or a stretch is over, and the next one loads
             well.clear()
-        assert time.monotonic() - begun < within, f"{why}: {apart} ms from the clock"
+        assert time.monotonic() - begun < BOUND_S, f"{why}: {apart} ms from the clock"
         await asyncio.sleep(0.1)
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_live_and_rewind_play_and_the_clock_is_true(
     tmp_path: Path, chromium: str, ffmpeg: str
 ) -> None:
@@ -57,19 +59,19 @@ async def test_live_and_rewind_play_and_the_clock_is_true(
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.add_init_script(BARE)
         await page.goto(f"{site.base}/stations/s117?lang=en")
-        await true(page, 2, 30, "live")
+        await true(page, 2, "live")
         kinds = await page.eval_on_selector_all("figure video", "all => all.map(v => v.src)")
         assert all(".m3u8" in one for one in kinds), "it is not the browser that plays HLS"
         assert time.time() * 1000 - await clock_ms(page) < 20_000, "far behind what happens"
         simulator.fault("two", "drop", 3)
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=25_000)
-        await true(page, 1, 10, "the other one, in a gap", "[data-camera=one]")
-        await true(page, 1, 25, "live after a gap")
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=BOUND_S * 1000)
+        await true(page, 1, "the other one, in a gap", "[data-camera=one]")
+        await true(page, 1, "live after a gap")
         await page.click("#gap-before")
         await page.select_option("#rate", "2")
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=20_000)
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=BOUND_S * 1000)
         await page.select_option("#rate", "1")
-        await true(page, 1, 25, "over a gap, back in time")
+        await true(page, 1, "over a gap, back in time")
         await page.keyboard.press("Space")
         await asyncio.sleep(0.3)
         _, (stands, _) = await burned(page)
@@ -82,7 +84,7 @@ async def test_live_and_rewind_play_and_the_clock_is_true(
         else:
             pytest.fail(f"5 s back, paused: {stands} became {back}")
         await page.keyboard.press("l")
-        await true(page, 1, 25, "live again")
+        await true(page, 1, "live again")
         assert time.time() * 1000 - await clock_ms(page) < 20_000, "not live again"
         assert errors == []
         await browser.close()

@@ -17,15 +17,16 @@ from config.model import Config
 from copies.orders import new_secret, received
 from copies.states import State
 from storage.catalogue import Catalogue
+from tests.archiving import configure
 from tests.dying_orders import STEPS, live
 from tests.live_fixture import LiveCamera
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running
 from tests.test_desk import COPIES
-from tests.test_uploader import configure
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow  # processes that die, and Stripe
 # of a minute, so that each camera has one file
 BEGIN = (int(time.time()) // 60 - 5) * 60_000
 

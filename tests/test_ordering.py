@@ -20,14 +20,14 @@ from copies.desk import Desk
 from storage.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from streaming.language import translate
+from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
 from tests.site_stack import CHROMIUM
-from tests.stack import until
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_desk import COPIES
 from tests.test_shop import BEGIN, record
-from tests.test_uploader import configure
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parent.parent
 # In the page: fetch a file, let go of it after some bytes, go on where it ended; play the whole.
@@ -147,7 +147,9 @@ async def fetched(page: Page) -> None:
         assert found["sha256"] == shown
 
 
+@pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -155,7 +157,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             browser(chromium, 390) as (page, errors),
         ):
             await order(page, base, "voter@example.kz")
-            await until(lambda: len(box.letters) == 1, 20)
+            await until(lambda: len(box.letters) == 1)
             assert page.url.partition("?")[0] in box.text(0)
             async with page.expect_download() as invoice:
                 await page.evaluate(
@@ -173,18 +175,22 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             said, _ = await done.communicate()
             assert done.returncode == 0 and b"paid" in said
             # the page finds out by itself
-            await expect(page.locator("#state")).to_contain_text("Paid and checked", timeout=20_000)
+            await expect(page.locator("#state")).to_contain_text(
+                "Paid and checked", timeout=BOUND_S * 1000
+            )
             await fetched(page)
             async with page.expect_download() as everything:
                 await page.get_by_role("link", name="Everything as one ZIP").click()
             assert (await everything.value).suggested_filename == "kuager-1.zip"
-            await until(lambda: len(box.letters) == 2, 20)
+            await until(lambda: len(box.letters) == 2)
             await page.goto(f"{base}/copies/register")
             await expect(page.locator("tbody")).to_contain_text("Paid and checked")
             assert errors == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -200,7 +206,9 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert secret not in await page.content()
             await page.get_by_role("button", name="Pay").click()
             await page.wait_for_url(re.compile(secret))  # back, through a page without the secret
-            await expect(page.locator("#state")).to_contain_text("Paid and checked", timeout=20_000)
+            await expect(page.locator("#state")).to_contain_text(
+                "Paid and checked", timeout=BOUND_S * 1000
+            )
             await fetched(page)
             assert not any(secret in referer for referer in referers)
             assert errors == []

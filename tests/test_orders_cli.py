@@ -15,9 +15,9 @@ from copies.settling import Till
 from kuager.cli import app
 from kuager.orders import _cell
 from storage.catalogue import Catalogue
+from tests.archiving import configure
 from tests.test_desk import configured
 from tests.test_payments import placed
-from tests.test_uploader import configure
 
 
 class Operator:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import cv2
+import ffmpeg
 import numpy as np
 import pytest
 import yaml
@@ -26,24 +26,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from base.clock import now_ms
 from config.limits import Reserve, SpoolLimits
 from config.load import load
 from config.model import Config, Station
 from recorder.decoding import decode
-from recorder.ffmpeg import find_ffmpeg
 from recorder.pictures import Notes, Pictures
 from recorder.stills import newest_keyframe, still
 from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.index import ClockState, GapCause, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import pictures
-from tests.live_fixture import fragments
+from tests.archiving import uploading
+from tests.live_fixture import encoded, fragments
 from tests.spools import fill
-from tests.stack import until
 from tests.test_api import ask, say
 from tests.test_fsck import look
 from tests.test_live import get, serving
-from tests.test_uploader import uploading
+from tests.waiting import BOUND_S, until
 
 CAMERAS = ("wide", "h265", "cif", "kills")
 SIZES = {
@@ -73,24 +73,16 @@ main()
 @cache
 def film(name: str) -> tuple[bytes, tuple[bytes, ...]]:
     """Return an init and two segments of a second, each with a keyframe, B-frames between."""
-    encoder = ["-c:v", "libx264", "-bf", "2"]
+    encoder: dict[str, object] = {"c:v": "libx264", "bf": 2}
     if name == "h265":
-        encoder = ["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"]
-    shape = "12/11" if name == "cif" else "1"
-    made = subprocess.run(
-        [
-            *(find_ffmpeg(None), "-hide_banner", "-loglevel", "error", "-f", "lavfi"),
-            *("-i", f"color=c=0x2060a0:size={SIZES[name][0]}:rate=10:duration=2"),
-            *("-vf", f"setsar={shape},drawbox=w=iw/2:h=ih/2:color=white:t=fill,format=yuv420p"),
-            *(*encoder, "-preset", "ultrafast", "-g", "10", "-keyint_min", "10"),
-            *("-video_track_timescale", "90000", "-f", "mp4"),
-            *("-movflags", "empty_moov+default_base_moof+frag_keyframe+skip_trailer", "pipe:1"),
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=60,
-    ).stdout
-    return fragments(made)
+        encoder = {"c:v": "libx265", "tag:v": "hvc1", "x265-params": "log-level=none"}
+    picture = (
+        ffmpeg.input(f"color=c=0x2060a0:size={SIZES[name][0]}:rate=10:duration=2", f="lavfi")
+        .filter("setsar", "12/11" if name == "cif" else "1")
+        .filter("drawbox", w="iw/2", h="ih/2", color="white", t="fill")
+        .filter("format", "yuv420p")
+    )
+    return fragments(encoded(picture, encoder | {"g": 10, "keyint_min": 10}))
 
 
 class Recorded:
@@ -159,7 +151,7 @@ async def making(config: Config, how: str = "") -> AsyncIterator[Any]:
     finally:
         if process.returncode is None:
             process.terminate()
-        process.code = await asyncio.wait_for(process.wait(), 20)  # type: ignore[attr-defined]
+        process.code = await asyncio.wait_for(process.wait(), BOUND_S)  # type: ignore[attr-defined]
 
 
 def lines(config: Config) -> list[dict[str, Any]]:
@@ -181,6 +173,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+@pytest.mark.slow
 async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
     config: Config, recorded: dict[str, Recorded]
 ) -> None:
@@ -188,10 +181,10 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
     files = [config.spool / name / "thumb.jpg" for name in said]
     async with making(config) as process:
         with _keep_saying(config, *said):
-            await until(lambda: all(f.exists() for f in files), 20)
+            await until(lambda: all(f.exists() for f in files))
             before = [f.stat().st_mtime_ns for f in files]
             recorded["wide"].append()
-            await until(lambda: files[0].stat().st_mtime_ns != before[0], 20)
+            await until(lambda: files[0].stat().st_mtime_ns != before[0])
             # the others had no new segment: nothing was done
             assert [f.stat().st_mtime_ns for f in files[1:]] == before[1:]
             assert not (config.spool / "s/kills/thumb.jpg").exists()
@@ -220,7 +213,7 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
             told = " ".join(t.text or "" for t in root.iter("{http://www.w3.org/2000/svg}text"))
             assert words in told and "7 · <kills> & co" in told
         assert (await get(session, "/live/s/nobody/thumb.jpg"))[0] == 404
-        say(config, *said)
+        say(config, *said, clock=now_ms)
         old = time.time() - 100
         os.utime(files[0], (old, old))
         for _ in range(100):  # until the status files are looked at again
@@ -249,10 +242,10 @@ def _keep_saying(config: Config, *live: str) -> Iterator[None]:
 
     async def speak() -> None:
         while True:
-            say(config, *live)
+            say(config, *live, clock=now_ms)
             await asyncio.sleep(1)
 
-    say(config, *live)
+    say(config, *live, clock=now_ms)
     task = asyncio.get_running_loop().create_task(speak())
     try:
         yield
@@ -261,6 +254,7 @@ def _keep_saying(config: Config, *live: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("how", "code"), [("dies", -signal.SIGSEGV), ("hangs", -signal.SIGPROF)])
+@pytest.mark.slow
 async def test_a_picture_that_kills_costs_only_its_camera(
     config: Config, recorded: dict[str, Recorded], how: str, code: int
 ) -> None:
@@ -270,15 +264,15 @@ async def test_a_picture_that_kills_costs_only_its_camera(
     notes = config.spool / "_status/pictures.notes"
     with _keep_saying(config, *names_of(config, *CAMERAS)):
         async with making(config, how) as process:
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), BOUND_S)
         assert process.code == code
         assert json.loads(notes.read_bytes())["decoding"] == "s/kills"
         async with making(config, how):
-            await until(lambda: all(f.exists() for f in others), 30)
+            await until(lambda: all(f.exists() for f in others))
             first = others[0].stat().st_mtime_ns
             recorded["wide"].append()
             recorded["kills"].append(_grown(segments[1]))
-            await until(lambda: others[0].stat().st_mtime_ns != first, 20)
+            await until(lambda: others[0].stat().st_mtime_ns != first)
             status = json.loads((config.spool / "_status/pictures.json").read_bytes())
             assert status["left_out"] == ["s/kills"]
         assert json.loads(notes.read_bytes())["decoding"] is None
@@ -345,12 +339,12 @@ async def test_a_full_or_refusing_disk_takes_no_pictures(
         return any(line["event"] == event for line in lines(config))
 
     async with making(config):
-        await until(lambda: told("No pictures are written to the spool"), 20)
+        await until(lambda: told("No pictures are written to the spool"))
         assert not thumb.exists()
         again = "Pictures are written to the spool again"
-        await until(lambda: told(again, slow_s=0) and thumb.exists(), 20)
+        await until(lambda: told(again, slow_s=0) and thumb.exists())
         failed = "No picture can be made of a camera"
-        await until(lambda: told(failed, slow_s=0), 20)
+        await until(lambda: told(failed, slow_s=0))
     assert not list((config.spool / "s/h265").glob("*.jpg"))
 
 
@@ -371,7 +365,7 @@ async def test_fsck_and_uploader_do_not_mind_pictures(config: Config) -> None:
     for name in ("thumb.jpg", "picture.jpg", "thumb.jpg.new"):
         (config.spool / "s/wide" / name).write_bytes(b"jpeg")
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total >= 2, 30)
+        await until(lambda: uploader.status.removed_total >= 2)
         assert await look(config, catalogue, [archive]) == []
     assert {p.name for p in (config.path.parent / "archive").rglob("*.jpg*")} == set()
     assert (config.spool / "s/wide/thumb.jpg").exists()

@@ -7,17 +7,18 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
 from storage.index import GapCause
+from tests.archiving import configure
 from tests.conftest import need
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import Site, opened, serving
-from tests.test_uploader import configure
+from tests.waiting import BOUND_S, until
 
 
 @contextlib.asynccontextmanager
@@ -51,14 +52,7 @@ async def words(page: Page, camera: str) -> str:
     return str(await page.text_content(f"[data-camera={camera}] .slate"))
 
 
-async def eventually(what: Callable[[], object], seconds: float, why: str) -> None:
-    begun = time.monotonic()
-    while not await what():  # type: ignore[misc]
-        assert time.monotonic() - begun < seconds, why
-        await asyncio.sleep(0.3)
-
-
-async def plays(page: Page, camera: str, seconds: float, why: str) -> None:
+async def plays(page: Page, camera: str, why: str) -> None:
     """Wait until the picture of a camera moves on, twice in a row."""
 
     async def moved() -> bool:
@@ -68,7 +62,7 @@ async def plays(page: Page, camera: str, seconds: float, why: str) -> None:
         await asyncio.sleep(1)
         return b - a > 0.3 and await at_s(page, camera) - b > 0.3
 
-    await eventually(moved, seconds, why)
+    await until(moved, why=why)
 
 
 async def shown_s(page: Page) -> float:
@@ -79,6 +73,7 @@ async def shown_s(page: Page) -> float:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
     tmp_path: Path, chromium: str
 ) -> None:
@@ -87,8 +82,8 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
             site(tmp_path, [c, d]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
-            await plays(page, "d", 25, "d does not begin")
+            await plays(page, "c", "c does not begin")
+            await plays(page, "d", "d does not begin")
             assert await words(page, "c") == "" and await shown_s(page) < 20
             c.end(GapCause.UNREACHABLE)
 
@@ -100,16 +95,16 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
                     )
                 )
 
-            await eventually(said, 12, "the page does not say why")
+            await until(said, why="the page does not say why")
             await asyncio.sleep(12)  # longer than what the playlist holds
             before = await at_s(page, "d")
             c.begin(int(time.time() * 1000), "blue")
-            await plays(page, "c", 30, "c does not go on after the gap")
+            await plays(page, "c", "c does not go on after the gap")
 
             async def silent() -> bool:
                 return await words(page, "c") == ""
 
-            await eventually(silent, 12, "the words stay although there is a picture")
+            await until(silent, why="the words stay although there is a picture")
             assert await shown_s(page) < 20
             assert await at_s(page, "d") > before, "another angle suffered"
             assert errors == []
@@ -117,22 +112,23 @@ async def test_a_player_goes_on_after_a_gap_and_says_why_there_was_one(
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c") as c:
         async with (
             site(tmp_path, [c]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
+            await plays(page, "c", "c does not begin")
             await at.stop()
 
             async def away() -> bool:
                 return "server does not answer" in await words(page, "c")
 
-            await eventually(away, 12, "the page does not say that the server is away")
+            await until(away, why="the page does not say that the server is away")
             await asyncio.sleep(6)
             await at.start()
-            await plays(page, "c", 40, "c does not go on")
+            await plays(page, "c", "c does not go on")
             assert await shown_s(page) < 25
             # a camera that was never recorded begins to play without a reload
             with live_camera(tmp_path / "spool", "d") as d:
@@ -146,6 +142,7 @@ async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromiu
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c") as c:
         c.leave_out(16, 300)
@@ -154,15 +151,15 @@ async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: s
             site(tmp_path, [c]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
-            await plays(page, "c", 25, "c does not begin")
-            await eventually(lambda: over(page, begun + 18), 25, "it stands at the hole")
+            await plays(page, "c", "c does not begin")
+            await until(lambda: over(page, begun + 18), why="it stands at the hole")
             assert await page.evaluate("document.querySelector('video').buffered.length") == 2
             for _ in range(40):  # into the hole itself, and in front of it
                 await page.keyboard.press("ArrowLeft")
                 if await page.evaluate("document.querySelector('video').currentTime") < 16:
                     break
                 await asyncio.sleep(0.3)
-            await eventually(lambda: over(page, begun + 20), 25, "it stands at the hole, back")
+            await until(lambda: over(page, begun + 20), why="it stands at the hole, back")
             assert errors == []
 
 
@@ -172,6 +169,7 @@ async def over(page: Page, moment_s: float) -> bool:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c", "h265") as c:
         async with (
@@ -182,13 +180,13 @@ async def test_a_browser_that_cannot_show_h265_says_so(tmp_path: Path, chromium:
                 "MediaSource.isTypeSupported('video/mp4; codecs=\"hvc1.1.6.L60.90\"')"
             )
             if able:
-                await plays(page, "c", 25, "c does not begin")
+                await plays(page, "c", "c does not begin")
                 return
 
             async def said() -> bool:
                 return "cannot show" in await words(page, "c")
 
-            await eventually(said, 20, "black, with no word why")
+            await until(said, why="black, with no word why")
 
 
 async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
@@ -199,13 +197,14 @@ async def probe(ffprobe: str, url: str, count: str) -> tuple[str, int]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(done.communicate(), 60)
+    out, err = await asyncio.wait_for(done.communicate(), BOUND_S)
     assert done.returncode == 0 and err == b"", err.decode()
     (stream,) = json.loads(out)["streams"]
     return stream["codec_name"], int(stream[f"nb_read_{count}"])
 
 
 @pytest.mark.parametrize(("codec", "name"), [("h264", "h264"), ("h265", "hevc")])
+@pytest.mark.slow
 async def test_ffprobe_reads_every_picture_of_a_stretch_over_a_gap(
     tmp_path: Path, codec: str, name: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.country import english, russian, stations
@@ -82,7 +82,6 @@ def test_an_empty_query_finds_all_in_their_order() -> None:
         assert list(SEARCH.find(query)) == list(range(len(COUNTRY)))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300))
 def test_any_query_finds_stations_once_and_the_same_again(query: str) -> None:
     places = list(SEARCH.find(query))
@@ -91,7 +90,6 @@ def test_any_query_finds_stations_once_and_the_same_again(query: str) -> None:
     assert len(SEARCH.suggest(query)) <= 5
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from([w for w in SEARCH._words if len(w) > 4 and w.isalpha()]), st.data())
 def test_a_word_with_an_error_is_found(word: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(word) - 2))
@@ -117,13 +115,11 @@ def errors_by_table(typed: str, word: str) -> int:
     return min(rows[-1])
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text("abc", min_size=1, max_size=9), st.text("abc", max_size=12))
 def test_errors_are_counted_as_by_the_textbook(typed: str, word: str) -> None:
     assert errors_in(typed)(word) == errors_by_table(typed, word)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(KAZAKH, min_size=1, max_size=12))
 def test_the_three_spellings_of_a_name_are_near(name: str) -> None:
     kazakh, others = fold(name)[0] if fold(name) else "", (russian(name), english(name))
@@ -133,7 +129,6 @@ def test_the_three_spellings_of_a_name_are_near(name: str) -> None:
     assert all(w.isascii() for w in fold(name))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=50))
 def test_folding_is_done_once(text: str) -> None:
     for word in fold(text):

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import cv2
+import ffmpeg as ffmpeg_python
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,8 +25,8 @@ from kuager.simulator import SimCamera, Simulator
 from kuager.simulator.encoder import _Packets
 from kuager.simulator.picture import Room
 from kuager.simulator.scene import ANGLES
-from tests.stack import until
 from tests.strip import _pgms, av_offsets, pictures, read_strip
+from tests.waiting import BOUND_S, until
 from tests.wire import Wire, play
 
 SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 300_000}
@@ -92,20 +93,21 @@ CAMERAS = {
 }
 
 
+@pytest.mark.slow
 async def test_streams(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
     """Each codec, over TCP and UDP: decodes, and each picture is where its time says."""
     async with Simulator(list(CAMERAS.values()), ffmpeg=each_ffmpeg) as simulator:
         begun_ms = time.time() * 1000
         copies = []
         for name in CAMERAS:
-            command = [each_ffmpeg, "-v", "fatal", "-y", "-rtsp_transport", name.split("-")[1]]
-            command += ["-i", simulator.url(name), "-t", "5", "-c:v", "copy", "-c:a", "aac"]
-            command += ["-ar", "48000", "-movflags", "empty_moov+default_base_moof+frag_keyframe"]
-            copies.append(
-                await asyncio.create_subprocess_exec(
-                    *command, str(tmp_path / f"{name}.mp4"), stdin=subprocess.DEVNULL
-                )
+            options = {"t": 5, "c:v": "copy", "c:a": "aac", "ar": 48_000}
+            options |= {"movflags": "empty_moov+default_base_moof+frag_keyframe"}
+            command = (
+                ffmpeg_python.input(simulator.url(name), rtsp_transport=name.split("-")[1])
+                .output(str(tmp_path / f"{name}.mp4"), **options)
+                .compile(cmd=[each_ffmpeg, "-v", "fatal", "-y"])
             )
+            copies.append(await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL))
         assert [await c.wait() for c in copies] == [0] * len(copies)
         ended_ms = time.time() * 1000
     for name, what in CAMERAS.items():
@@ -136,15 +138,17 @@ def elementary(wire: Wire) -> tuple[bytes, list[int]]:
     return out, stamps
 
 
+@pytest.mark.slow
 async def test_sender_reports_tell_when_a_picture_was_taken(ffmpeg: str) -> None:
     async with Simulator([SimCamera("a", audio="aac", gop_s=0.5, **SMALL)]) as simulator:
         wire = await play(simulator.url("a"))
-        await asyncio.sleep(3.5)
+        await until(lambda: len(wire.pictures()) > 45)
         await wire.close()
     report, sound = wire.reports(1)[-1], wire.reports(3)[-1]
     data, stamps = elementary(wire)
-    command = [ffmpeg, "-v", "error", "-f", "h264", "-i", "pipe:0", "-f", "image2pipe"]
-    command += ["-c:v", "pgm", "-pix_fmt", "gray", "-fps_mode", "passthrough", "pipe:1"]
+    grey = {"f": "image2pipe", "c:v": "pgm", "pix_fmt": "gray", "fps_mode": "passthrough"}
+    shown = ffmpeg_python.input("pipe:0", f="h264").output("pipe:1", **grey)
+    command = shown.compile(cmd=[ffmpeg, "-v", "error"])
     child = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -160,11 +164,13 @@ async def test_sender_reports_tell_when_a_picture_was_taken(ffmpeg: str) -> None
     assert abs(sounded_ms - (burned[-1] or 0)) < 500
 
 
+@pytest.mark.slow
 async def test_password(ffmpeg: str) -> None:
     async with Simulator([SimCamera("a", user="u", password="right", **SMALL)]) as simulator:
         for password, well in (("right", True), ("wrong", False)):
             url = simulator.url("a").replace("right", password)
-            command = [ffmpeg, "-v", "error", "-i", url, "-frames", "1", "-f", "null", "-"]
+            one = ffmpeg_python.input(url).output("-", frames=1, f="null")
+            command = one.compile(cmd=[ffmpeg, "-v", "error"])
             child = await asyncio.create_subprocess_exec(
                 *command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
@@ -173,17 +179,19 @@ async def test_password(ffmpeg: str) -> None:
             assert (b"401" in said) is not well
 
 
+@pytest.mark.slow
 async def test_lazy_camera_sleeps_until_somebody_watches() -> None:
     async with Simulator([SimCamera("a", lazy=True, **SMALL)]) as simulator:
         camera = simulator.cameras["a"]
         assert camera._encoder is None
         for _ in range(2):
             wire = await play(simulator.url("a"))
-            await until(lambda wire=wire: len(wire.media()) > 3, 10)  # type: ignore[misc]
+            await until(lambda wire=wire: len(wire.media()) > 3)  # type: ignore[misc]
             await wire.close()
-            await until(lambda: camera._encoder is None, 10)
+            await until(lambda: camera._encoder is None)
 
 
+@pytest.mark.slow
 async def test_film_feeds_many_and_runs_on_at_its_seam() -> None:
     film = SimCamera("a", film_s=1, gop_s=0.5, **SMALL)
     async with Simulator(
@@ -197,11 +205,12 @@ async def test_film_feeds_many_and_runs_on_at_its_seam() -> None:
             simulator.fault("a", "no-keyframe")
         simulator.fault("b", "silent")
         silent_s = time.time()
-        await asyncio.sleep(3)
+        heard = [wires[n] for n in (0, 2, 3)]
+        await until(lambda: all(len(wire.pictures()) > 45 for wire in heard))
         for wire in wires:
             await wire.close()
     assert not wires[1].media(after_s=silent_s + 0.2)
-    for wire in (wires[0], wires[2], wires[3]):
+    for wire in heard:
         numbers = [p.sequence for p in wire.media()]
         assert numbers == [(numbers[0] + n) % 2**16 for n in range(len(numbers))]
         stamps = [stamp for stamp, _ in wire.pictures()]
@@ -255,6 +264,7 @@ async def test_control_port() -> None:
         assert simulator.cameras["a"].faults == {}
 
 
+@pytest.mark.slow
 async def test_nonsense_on_the_port_harms_nobody() -> None:
     async with Simulator([SimCamera("a", **SMALL)]) as simulator:
         for nonsense in (
@@ -268,16 +278,16 @@ async def test_nonsense_on_the_port_harms_nobody() -> None:
             writer.write(nonsense)
             writer.write_eof()
             with contextlib.suppress(ConnectionResetError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(BOUND_S):
                     assert not (await reader.read()).startswith(b"RTSP/1.0 2")
             writer.close()
         wire = await play(simulator.url("a"))
-        await asyncio.sleep(0.5)
+        await until(wire.media)
         await wire.close()
-        assert wire.media()
 
 
 @pytest.mark.parametrize("how", ["its standard input ends", "SIGTERM"])
+@pytest.mark.slow
 async def test_as_a_process(tmp_path: Path, how: str) -> None:
     config = tmp_path / "cameras.json"
     config.write_text(json.dumps({"cameras": [{"name": "a", **SMALL}]}))
@@ -287,7 +297,7 @@ async def test_as_a_process(tmp_path: Path, how: str) -> None:
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None and child.stdin is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND_S):
         assert (await child.stdout.readline()).startswith(b"ready")
         if how == "SIGTERM":
             child.send_signal(signal.SIGTERM)
@@ -296,6 +306,7 @@ async def test_as_a_process(tmp_path: Path, how: str) -> None:
         assert await child.wait() == 0
 
 
+@pytest.mark.slow
 async def test_a_wrong_list_of_cameras_is_told(tmp_path: Path) -> None:
     config = tmp_path / "cameras.json"
     for text in ('{"cameras": [{"name": "a", "codec": "vp8"}]}', "[", '{"cameras": [{"nam": 1}]}'):

@@ -19,6 +19,7 @@ from storage.index import GapCause
 from streaming import assets
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import CHROMIUM, Site, opened, serving, station_yaml, write_config
+from tests.waiting import BOUND_S
 
 AXE = (assets.HERE / "node_modules/axe-core/axe.min.js").read_text()
 WIDTHS = (320, 390, 820, 1440)  # 320 is what a phone of 640 has at 200 %
@@ -79,6 +80,7 @@ async def look(browser: Browser, site: Site, path: str, theme: str, wait: str = 
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_every_page_is_clean_for_axe_in_both_themes_and_fits_every_width(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -123,6 +125,7 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -146,7 +149,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         active = await page.get_attribute("#q", "aria-activedescendant")
         assert active and await page.get_attribute(f"#{active}", "aria-selected") == "true"
         await page.keyboard.press("Enter")
-        await page.wait_for_selector('[data-camera=c][data-state="plays"]', timeout=20_000)
+        await page.wait_for_selector('[data-camera=c][data-state="plays"]', timeout=BOUND_S * 1000)
         assert await page.locator("h1").inner_text() == f"Station 117 · School {EVIL}"
 
         await page.keyboard.press("2")
@@ -177,7 +180,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         assert await page.get_attribute('[data-camera="d"]', "class") == "angle lead"
         shown = await page.evaluate("new URLSearchParams(location.search).get('t')")
         assert abs(_seconds(shown) - _seconds(moment)) < 15
-        await page.wait_for_selector('[data-camera=d][data-state="plays"]', timeout=20_000)
+        await page.wait_for_selector('[data-camera=d][data-state="plays"]', timeout=BOUND_S * 1000)
         await page.keyboard.press("l")
         await becomes(page, "!location.search.includes('t=')")
         assert errors == []
@@ -185,6 +188,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_counts_on_the_home_page_renew_by_themselves(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -211,7 +215,7 @@ async def becomes(page: Page, expression: str) -> None:
     """Wait until an expression is true, in 10 s."""
     begun = time.monotonic()
     while not await page.evaluate(expression):
-        assert time.monotonic() - begun < 10, expression
+        assert time.monotonic() - begun < BOUND_S, expression
         await asyncio.sleep(0.05)
 
 
@@ -220,6 +224,7 @@ def _seconds(text: str) -> float:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_slow_link_plays_one_angle_and_says_so(
     tmp_path: Path, chromium: str, cameras: list[LiveCamera]
 ) -> None:
@@ -233,14 +238,14 @@ async def test_a_slow_link_plays_one_angle_and_says_so(
         link = {"offline": False, "latency": 40, "uploadThroughput": 50_000}
         await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": 40_000})
         await page.goto(f"{site.base}/stations/s?lang=en", wait_until="commit")
-        await page.wait_for_selector("#low:not([hidden])", timeout=40_000)
+        await page.wait_for_selector("#low:not([hidden])", timeout=BOUND_S * 1000)
         assert "one angle plays" in await page.inner_text("#low")
         await page.wait_for_selector('[data-camera=d][data-state="off"]')
         assert await page.evaluate("document.querySelector('[data-camera=d] video').src") == ""
         await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": -1})
         await page.click("#more")
         await page.click("#saving")  # all angles, as asked
-        await page.wait_for_selector('[data-camera=d][data-state="plays"]', timeout=20_000)
+        await page.wait_for_selector('[data-camera=d][data-state="plays"]', timeout=BOUND_S * 1000)
         assert not await page.is_visible("#low") and errors == []
         task.cancel()
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from storage.gaps import read_gaps
@@ -294,9 +295,15 @@ def test_a_failed_seal_closes_no_file_of_another_camera(tmp_path: Path) -> None:
     spool.close()
 
 
+def started_again(root: Path, boot: str) -> None:
+    """Have the camera's state be of another start of the machine."""
+    path = root / "s/c/camera.json"
+    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | {"boot": boot}))
+
+
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
-    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept: int
 ) -> None:
     """Of six live segments the disk kept the lines of some, or not even the header."""
     spool = open_spool(tmp_path)
@@ -307,7 +314,7 @@ def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
     (path,) = tmp_path.glob("s/c/*/*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: kept + 1]) if kept else b"")
-    monkeypatch.setattr("storage.spool.boot_id", lambda: "another start")
+    started_again(tmp_path, "another start")
     spool = open_spool(tmp_path)
     assert spool.next_segment_no > seen.segment_no
     write(spool, run_at(UTC0 + 60_000), 0, 2)
@@ -315,7 +322,7 @@ def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
     spool.seal(GapCause.RECORDER_STOPPED)
     before = spool.numbers.segment_no
     spool.close()
-    monkeypatch.setattr("storage.spool.boot_id", lambda: "a third")
+    started_again(tmp_path, "a third")
     assert open_spool(tmp_path).next_segment_no == before + 1  # it was sealed: nothing is lost
 
 
@@ -347,12 +354,14 @@ for r in range(1000):
     run = run_at(start)
     for n in range(17):
         write(spool, run, n)
+        print("written", flush=True)
     spool.seal(GapCause.NO_DATA)
     start += 40_000
     spool.begin_gap(start - 6_000, GapCause.NO_DATA)
 """
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment(tmp_path: Path) -> None:
     """kill -9 forty times: numbers never repeat, nothing indexed is lost, gaps can be read."""
     rng = random.Random(7)
@@ -365,11 +374,10 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
         assert child.stdout is not None
         while (line := child.stdout.readline()) != b"open\n":  # log lines come before it
             assert line
-        try:
-            child.wait(rng.uniform(0, 0.05))
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        for _ in range(rng.randrange(12)):  # it does not wait for us, so it dies at any step
+            assert child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
         child.stdout.close()
         now = {s.segment_no: s.sha256 for i in indexes_whole(tmp_path) for s in i.segments}
         assert all(now[n] == digest for n, digest in seen.items())

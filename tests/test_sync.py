@@ -14,13 +14,12 @@ from tests.burned import burned, spread_ms
 from tests.site_stack import SMALL, opened, recorded
 from tests.stack import recordings
 from tests.strip import pictures
+from tests.waiting import BOUND_S
 
 MOST_MS = 150
 
 
-async def in_step(
-    page: Page, seconds: float, within: float, why: str, stands: bool = False
-) -> None:
+async def in_step(page: Page, seconds: float, why: str, stands: bool = False) -> None:
     """Wait until all angles move in step, then see that they stay it."""
 
     begun = time.monotonic()
@@ -32,7 +31,7 @@ async def in_step(
         apart = max(known) - min(known) if known and len(known) == len(times) else None
         moved = all(a != b for a, b in zip(first, times, strict=True))
         well = well + 1 if apart is not None and apart <= MOST_MS and (moved or stands) else 0
-        assert time.monotonic() - begun < within, f"{why}: {apart} ms apart"
+        assert time.monotonic() - begun < BOUND_S, f"{why}: {apart} ms apart"
         await asyncio.sleep(0.25)
     seen: list[int] = []
     end = time.monotonic() + seconds
@@ -64,6 +63,7 @@ def burned_pictures(spool: Path, camera: str, ffmpeg: str) -> list[int]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_angles_are_in_step_after_all_that_happens(
     tmp_path: Path, chromium: str, ffmpeg: str
 ) -> None:
@@ -72,36 +72,36 @@ async def test_angles_are_in_step_after_all_that_happens(
         recorded(tmp_path, cameras, ffmpeg) as (site, simulator),
         opened(chromium, f"{site.base}/stations/s117?lang=en") as (page, errors),
     ):
-        await in_step(page, 4, 30, "live")
+        await in_step(page, 4, "live")
         now_ms, (first, _) = await burned(page)
         assert first and now_ms - first < 12_000, "far behind what happens"
         simulator.fault("two", "drop", 5)
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=20_000)
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=BOUND_S * 1000)
         before = await burned(page, "[data-camera=one] video")
         await asyncio.sleep(1)
         after = await burned(page, "[data-camera=one] video")
         assert after[1][0] and before[1][0] and after[1][0] - before[1][0] > 500, "one stands"
         text = await page.text_content("[data-camera=two] .slate")
         assert text and "No picture" in text
-        await in_step(page, 3, 30, "after a gap in one")
+        await in_step(page, 3, "after a gap in one")
 
         await page.context.set_offline(True)
         await asyncio.sleep(6)
         await page.context.set_offline(False)
-        await in_step(page, 3, 30, "after a network stall")
+        await in_step(page, 3, "after a network stall")
 
         await page.click("#gap-before")  # some seconds before it
-        await in_step(page, 1, 30, "after a jump")
+        await in_step(page, 1, "after a jump")
         await page.select_option("#rate", "2")
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=20_000)
-        await in_step(page, 2, 40, "over a gap, at twice the speed")
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]', timeout=BOUND_S * 1000)
+        await in_step(page, 2, "over a gap, at twice the speed")
         moment = await page.get_attribute("#now", "datetime")
         assert moment
         shown_ms = float(await page.evaluate("Date.parse", moment))
         _, (first, _) = await burned(page)
         assert first and abs(first - shown_ms) < 2500, "the page says another time"
         await page.keyboard.press("Space")
-        await in_step(page, 1, 10, "paused", stands=True)
+        await in_step(page, 1, "paused", stands=True)
         recorded_ms = burned_pictures(tmp_path / "spool", "one", ffmpeg)
         shown = [await shown_picture(page)]
         for key in "...,":
@@ -111,5 +111,5 @@ async def test_angles_are_in_step_after_all_that_happens(
         place = recorded_ms.index(shown[0])
         assert [recorded_ms.index(one) - place for one in shown] == [0, 1, 2, 3, 2]
         await page.keyboard.press("l")
-        await in_step(page, 2, 20, "live again")
+        await in_step(page, 2, "live again")
         assert errors == []

@@ -25,8 +25,9 @@ from kuager.simulator import SimCamera, Simulator
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import need
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
-from tests.stack import check_tiling, gaps, recordings, until
+from tests.stack import check_tiling, gaps, recordings
 from tests.strip import pictures
+from tests.waiting import BOUND_S, until
 
 CAMERAS = [SimCamera("a", user="u", password="pass-of-a"), SimCamera("b", audio="aac")]
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -97,8 +98,8 @@ async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIt
             finally:
                 if running.process.returncode is None:
                     running.process.terminate()
-                    assert await asyncio.wait_for(running.process.wait(), 40) == 0
-                await until(lambda: not running.processes(), 20, why="processes remain")
+                    assert await asyncio.wait_for(running.process.wait(), BOUND_S) == 0
+                await until(lambda: not running.processes(), why="processes remain")
 
 
 async def start(folder: Path, log: Path) -> asyncio.subprocess.Process:
@@ -110,7 +111,7 @@ async def start(folder: Path, log: Path) -> asyncio.subprocess.Process:
     )
 
 
-async def playing(running: Running, names: list[str], seconds: float = 30) -> None:
+async def playing(running: Running, names: list[str], seconds: float = BOUND_S) -> None:
     """Wait until each camera's playlist is served and has segments of now."""
     async with aiohttp.ClientSession() as session:
         waiting = set(names)
@@ -156,6 +157,7 @@ class Follower:
             self.newest = max(self.newest, numbers[0])
 
 
+@pytest.mark.slow
 async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
     """kill -9 of ffmpeg, a worker, the uploader, a web process and the supervisor."""
     async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
@@ -170,19 +172,18 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
                 os.kill(children[0], signal.SIGKILL)
             else:
                 os.kill(pids[name], signal.SIGKILL)
-                await until(lambda: running.processes().get(name) not in (None, pids[name]), 15)  # noqa: B023
+                await until(lambda: running.processes().get(name) not in (None, pids[name]))  # noqa: B023
             marks = {n: f.newest for n, f in followers.items()}
             await until(
                 lambda: all(f.newest > marks[n] + 1 for n, f in followers.items()),  # noqa: B023
-                25,
                 why=f"the players did not go on after {name} was killed",
             )
         os.kill(running.process.pid, signal.SIGKILL)
         await running.process.wait()
-        await until(lambda: not running.processes(), 20, why="orphans of the supervisor")
+        await until(lambda: not running.processes(), why="orphans of the supervisor")
         running.process = await start(tmp_path, running.log)
         marks = {n: f.newest for n, f in followers.items()}
-        await until(lambda: all(f.newest > marks[n] + 1 for n, f in followers.items()), 30)
+        await until(lambda: all(f.newest > marks[n] + 1 for n, f in followers.items()))
         for task in tasks:
             assert not task.done()
             task.cancel()
@@ -204,6 +205,7 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 async def test_from_camera_to_bucket(tmp_path: Path, ffmpeg: str) -> None:
     """Live by ffprobe and a parser, archived recordings decode, no secret in the process list."""
     ffprobe = need("ffprobe", "apt-get install ffmpeg")
@@ -223,7 +225,7 @@ async def test_from_camera_to_bucket(tmp_path: Path, ffmpeg: str) -> None:
         arguments = await asyncio.to_thread(every_argument)
         assert b"pass-of-a" not in arguments and SECRET.encode() not in arguments
         bucket = tmp_path / "s3" / BUCKET
-        await until(lambda: len(list(bucket.glob("e/s/*/*/*.json"))) >= 2, 80, every=0.5)
+        await until(lambda: len(list(bucket.glob("e/s/*/*/*.json"))) >= 2, every=0.5)
         for document in bucket.glob("e/s/*/*/*.json"):
             index = parse_archive_document(document.read_bytes())
             # in a thread: the cameras live in this one
@@ -246,6 +248,7 @@ def every_argument() -> bytes:
     return out
 
 
+@pytest.mark.slow
 async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: str) -> None:
     async with kuager(tmp_path, CAMERAS[:1], ffmpeg) as running:
         await playing(running, ["a"])
@@ -254,9 +257,9 @@ async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: s
         running.process.terminate()
         await asyncio.sleep(0.01)
         running.process.terminate()
-        assert await asyncio.wait_for(running.process.wait(), 5) == 1
+        assert await asyncio.wait_for(running.process.wait(), BOUND_S) == 1
         everyone = [*children, *grandchildren]
-        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone), 5)
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone))
         running.process = await start(tmp_path, running.log)
         await playing(running, ["a"])
     check_tiling(running.spool, "a", running.begin_ms)
@@ -270,6 +273,7 @@ async def video_times(page: Page) -> list[float]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 async def test_a_browser_plays_and_goes_on_through_a_gap(
     tmp_path: Path, ffmpeg: str, chromium: str
 ) -> None:
@@ -285,14 +289,14 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
             page.on("pageerror", lambda error: errors.append(str(error)))
             await page.goto(running.base)
             await page.click("text=cameras live >> xpath=../a")
-            await moving(page, 2, 20)
+            await moving(page, 2)
             running.simulator.fault("a", "drop", 9)
             slate = page.locator("figure[data-camera=a] .slate", has_text="camera")
-            await slate.wait_for(timeout=30_000)
+            await slate.wait_for(timeout=BOUND_S * 1000)
             web = running.processes()["web 1/2"]
             os.kill(web, signal.SIGKILL)
             await asyncio.sleep(8)
-            await moving(page, 2, 40)
+            await moving(page, 2)
             assert errors == []
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= 390
@@ -300,7 +304,7 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
             await browser.close()
 
 
-async def moving(page: Page, count: int, seconds: float) -> None:
+async def moving(page: Page, count: int, seconds: float = BOUND_S) -> None:
     """Wait until all videos of the page play on."""
     begun = time.monotonic()
     while True:
@@ -379,6 +383,7 @@ def test_bad_input_is_a_clear_message(configured: Path, change: str, code: int, 
     assert words in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> None:
     cameras = [SimCamera("a", width=320, height=180)]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
@@ -389,6 +394,6 @@ async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> Non
         (tmp_path / "kuager.yaml").write_text(text)
         running.process = await start(tmp_path, running.log)
         await playing(running, ["a"])
-        await until(lambda: "The archive refuses" in running.log.read_text(), 80)
+        await until(lambda: "The archive refuses" in running.log.read_text())
         assert "the key is refused" in running.log.read_text()
         assert list(running.spool.glob("s/a/*/*.mp4"))

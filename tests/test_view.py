@@ -174,9 +174,7 @@ def test_a_bad_line_is_said_once_and_the_lines_before_it_stay(
     assert text.count("cannot be read") == 1 + 5 + 2  # every reader says it once
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None:
     """Any bytes in any file: no method raises, and what is listed can be put into a playlist."""
@@ -227,7 +225,7 @@ def test_status_files(tmp_path: Path) -> None:
         ("uploader.json", orjson.dumps({"written_ms": now + 60_000})),  # the clock was set back
     ):
         (folder / name).write_bytes(text)
-    status = SpoolStatus(tmp_path)
+    status = SpoolStatus(tmp_path, lambda: now)
     list(status.refresh())
     assert status.states == {"s/c": "recording"} and list(status.cameras()) == [said]
     assert status.uploader() is None

@@ -111,7 +111,7 @@ class Walk:
 
     async def play_all_angles(self) -> None:
         await self.page.locator('[data-state="plays"]').nth(ANGLES - 1).wait_for(timeout=20_000)
-        await in_step(self.page, 3, 30, "live")
+        await in_step(self.page, 3, "live")
         now_ms, (first, *_) = await burned(self.page)
         assert first and now_ms - first < 8_000, f"{now_ms - (first or 0)} ms behind"
         await self.take("live")
@@ -120,7 +120,7 @@ class Walk:
         for _ in range(3):
             await self.page.click("#back")
         await self._shows_its_time()
-        await in_step(self.page, 1, 30, "back")
+        await in_step(self.page, 1, "back")
 
     async def jump_across_a_gap(self) -> None:
         await self.page.click("#gap-before")
@@ -134,7 +134,7 @@ class Walk:
         assert all(a and b and a - b > 500 for a, b in zip(after, before, strict=True)), "stand"
         await self.take("gap")
         await gone.and_(self.page.locator('[data-state="plays"]')).wait_for(timeout=40_000)
-        await in_step(self.page, 1, 30, "after the gap")
+        await in_step(self.page, 1, "after the gap")
 
     async def follow_a_link_to_a_moment(self) -> None:
         await self.page.locator("#play").click()

@@ -1,0 +1,1 @@
+"""What every package may lean on; it knows none of them."""
