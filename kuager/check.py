@@ -143,7 +143,7 @@ async def _probe(program: str, station: Station, camera: Camera) -> Probed:
     await asyncio.wait({task})
     found.video = description.video or ""
     found.audio = description.audio or "none"
-    if ended is not None or len(sink.frames) < 2:
+    if ended is not None or not any(f.key for f in sink.frames):
         found.wrong = ended.detail if ended else f"no keyframe in {PROBE_S:.0f} s"
         found.advice = _ADVICE["no_data"]
         return found

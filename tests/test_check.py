@@ -120,7 +120,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     assert rows["hour"][5] in ("+3599.9 s", "+3600.0 s", "+3600.1 s")
     assert "NTP" in rows["hour"][6]
     assert rows["h265"][0] == "h265" and rows["h265"][6] == "well"
-    assert "keyframe interval" in rows["long"][6]
+    assert "set its keyframe interval" in rows["long"][6]
     assert "refuses user name or password" in rows["password"][6]
     assert "no such stream" in rows["path"][6]
     assert "check power" in rows["away"][6]
