@@ -95,19 +95,17 @@ async def table(seconds: float, only: str) -> None:
 
 async def _measure(part: list[Scene], seconds: float, ffmpeg: str) -> None:
     ahead = {"ms": 0.0}
-    since_ms = float("inf")  # from when on the recorder's clock is ahead
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder)
         async with Simulator([s[1] for s in part], ffmpeg=ffmpeg) as simulator:
 
             async def spoil(camera: SimCamera, fault: str, value: float | None) -> None:
-                nonlocal since_ms
                 if fault == "drops":
                     for _ in range(int(seconds // 20)):
                         await asyncio.sleep(20)
                         simulator.fault(camera.name, "drop", value)
                 elif fault == "set-clock":
-                    ahead["ms"], since_ms = value or 0.0, time.time() * 1000
+                    ahead["ms"] = value or 0.0
                 else:
                     simulator.fault(camera.name, fault, value)
 
@@ -134,8 +132,9 @@ async def _measure(part: list[Scene], seconds: float, ffmpeg: str) -> None:
                 await asyncio.sleep(seconds)
         for title, camera, *_ in part:
             found = recordings(spool, camera.name)
+            first = found[0].index.header.run_no  # later ones are placed by the clock as it was set
             timed = [
-                (at, error - (ahead["ms"] if at >= since_ms else 0), marked)
+                (at, error - (ahead["ms"] if r.index.header.run_no > first else 0), marked)
                 for r in found
                 for at, error, marked in r.marked_errors_ms(ffmpeg)
                 if at >= begun_ms + 10_000

@@ -187,7 +187,7 @@ class _Probe:
         ended = await self._watch(offer, sink)
         if ended is not None:
             return Probed(name, ended.detail, to_do=(ended.remedy or _ADVICE[ended.cause.value],))
-        if len(sink.frames) < 2:
+        if not any(f.key for f in sink.frames):
             text = f"{offer.address.where} plays, but sent no picture with a keyframe"
             to_do = (_ADVICE["no_data"], *offer.description.remarks)
             return Probed(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)

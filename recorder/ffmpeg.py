@@ -42,10 +42,13 @@ LATENCY_FRAMES = 3  # by which a picture shows after it arrived, measured (docs/
 REFERENCE_RIGHT = (6, 0)  # before it, `prft` is of the next picture (docs/time.md)
 # Timestamps as they came. ffmpeg would make up others where time does not run forward, so decode
 # times are made here that always do, and presentation times lie far after them (recorder/demux.py).
-# Decode times follow one wild timestamp by 5 s at most.
+# Decode times follow one wild timestamp by 20 s at most, and no presentation time lies further
+# from them than a composition offset can say: ffmpeg takes time far before the first for time
+# that began anew, 13 hours later.
+_FARTHEST = 900_000_000
 _TIMESTAMPS = (
-    f"setts=pts=max(PTS\\,-{PTS_SHIFT})+{PTS_SHIFT}"
-    ":dts=if(N\\,max(PREV_OUTDTS+1\\,min(PTS\\,PREV_OUTDTS+5/TB))\\,max(PTS\\,0))"
+    f"setts=pts=min(max(PTS\\,-{PTS_SHIFT})\\,if(N\\,PREV_OUTDTS)+{_FARTHEST})+{PTS_SHIFT}"
+    ":dts=if(N\\,max(PREV_OUTDTS+1\\,min(PTS\\,PREV_OUTDTS+20/TB))\\,max(PTS\\,0))"
 )
 COPIED_VIDEO = {"h264", "h265"}
 _DECODER = re.compile(r"\[(h264|hevc|mjpeg|aac|pcm_\w+) @")  # of its probing: never the reason

@@ -214,7 +214,8 @@ class Timeline:
             p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
         if p.media_ms > self._newest_ms:
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
-        self._placer.observe(p.media_ms, p.arrival_ms)
+        if not p.by_arrival:
+            self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
     def _resolve(self, p: Picture) -> Sequence[Picture]:

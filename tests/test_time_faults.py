@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 
 from kuager.simulator import SimCamera, Simulator
 from recorder.clock import Clock, system_offset_ms
-from recorder.states import State
-from tests.stack import check_tiling, gaps, recording, recordings
-from tests.waiting import until
+from tests.stack import check_tiling, gaps, recorded, recording, recordings
 
 SMALL = {"width": 320, "height": 180, "bitrate": 100_000}
 # a fault, its value, and whether it is there before the recorder
@@ -49,17 +46,11 @@ async def test_faults_of_media_time(tmp_path: Path, each_ffmpeg: str, ffmpeg: st
             if before:
                 simulator.fault(name, fault, value)
         async with recording(tmp_path, simulator, each_ffmpeg) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
-            await asyncio.sleep(6)
+            await recorded(worker, 6)
             for name, (fault, value, before) in FAULTS.items():
                 if not before:
                     simulator.fault(name, fault, value)
-            seen = {c.target.camera: c.status.segment_no for c in worker.cameras}
-            await until(
-                lambda: all(
-                    c.status.segment_no > seen[c.target.camera] + 6 for c in worker.cameras
-                ),
-            )
+            await recorded(worker, 13)
     for name in FAULTS:
         found = recordings(tmp_path, name)
         assert len({r.index.header.run_no for r in found}) == 1, name
@@ -77,13 +68,7 @@ async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, f
         for name, (fault, value, _) in SOUND.items():
             simulator.fault(name, fault, value)
         async with recording(tmp_path, simulator, each_ffmpeg) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
-            seen = {c.target.camera: c.status.segment_no for c in worker.cameras}
-            await until(
-                lambda: all(
-                    c.status.segment_no > seen[c.target.camera] + 6 for c in worker.cameras
-                ),
-            )
+            await recorded(worker, 13)
     for name in SOUND:
         found = recordings(tmp_path, name)
         assert typical([p for r in found for p in r.marked_errors_ms(ffmpeg)]) <= 60, name
@@ -105,11 +90,9 @@ async def test_the_recorders_clock_is_set(tmp_path: Path, ffmpeg: str, by_ms: fl
         begin = int(Clock().now_ms())
         clock = Clock(offset_ms=lambda: system_offset_ms() + ahead["ms"])
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin, clock=clock) as worker:
-            status = worker.cameras[0].status
-            await until(lambda: status.segment_no and status.state is State.RECORDING)
+            await recorded(worker, 3)
             ahead["ms"] = by_ms
-            seen = status.segment_no
-            await until(lambda: status.segment_no > seen + 4)
+            await recorded(worker, 10)
     runs: dict[int, list[float]] = {}
     for r in recordings(tmp_path, "a"):
         errors = [e for _, e, _ in r.marked_errors_ms(ffmpeg)]
