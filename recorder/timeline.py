@@ -226,7 +226,9 @@ class Timeline:
         if len(held) < FEW:
             return ()
         if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
-            return self._move(Line(self._rate, _least(_levels(held, self._rate))))
+            levels = _levels(held, self._rate)
+            if _spread(levels) <= LASTING_MS:  # one jump, not many
+                return self._move(Line(self._rate, _least(levels)))
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()

@@ -118,6 +118,11 @@ def test_a_wild_timestamp_changes_nothing_else(by: float, every: int | None) -> 
     assert result.worst() < 60 and not result.ends
 
 
+def test_time_that_runs_far_ahead_picture_by_picture() -> None:
+    result = record(camera(30, lambda n, t: t + (1e7 + (n - 250) * 20_000 if n >= 250 else 0)))
+    assert result.worst() < 60 and result.cuts[-1].by_arrival
+
+
 @pytest.mark.parametrize("tick", [0, 1 / 90, 40 / 90, 0.4])
 def test_timestamps_that_say_nothing_are_placed_by_arrival_and_marked(tick: float) -> None:
     result = record(camera(30, lambda n, taken: n * tick, lambda n, taken: 20 + n * 7 % 30))
