@@ -30,6 +30,7 @@ MAX_FRAMES = 2_000
 MAX_PIECES = 4_000  # of one picture
 STILL_MS = 15_000.0  # a picture that stands longer ends the run
 SET_BACK_MS = 150.0  # arrivals that go back by more: the recorder's clock was set
+JOINED_MS = 150.0  # by which the guess of how long a last picture shows may be wrong
 NO_KEYFRAME_MS = 60_000.0
 # Frames that come faster than they were taken were held back by somebody; when they no longer do,
 # seen over so many ms, what comes is of now.
@@ -67,12 +68,18 @@ class Cutter:
     """Takes the frames of one run, gives its segments."""
 
     def __init__(
-        self, tracks: Sequence[TrackInit], target_duration_s: int = 0, needs_key: bool = True
+        self,
+        tracks: Sequence[TrackInit],
+        target_duration_s: int = 0,
+        needs_key: bool = True,
+        before_ms: float = -math.inf,
     ):
         """`target_duration_s` of 0 is measured from the first keyframe interval.
 
-        A run that goes on with the pictures of another need not begin with a keyframe.
+        A run that goes on with the pictures of another need not begin with a keyframe, and begins
+        where that ended, `before_ms` (UTC), as long as both say nearly the same.
         """
+        self._before_ms = before_ms
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first cut
         self.newest_ms = float("-inf")  # arrival of the newest picture
@@ -96,6 +103,11 @@ class Cutter:
     def begun(self) -> bool:
         """The mapping is set and the tracks are fixed."""
         return self.run_start_ms is not None
+
+    @property
+    def end_ms(self) -> float:
+        """UTC end of the last segment."""
+        return (self.run_start_ms or -math.inf) + self._tfdt * 1000 / VIDEO_TIMESCALE
 
     def set_tracks(self, tracks: Sequence[TrackInit]) -> None:
         """Take the tracks, again as long as the run has not begun."""
@@ -227,6 +239,8 @@ class Cutter:
         self._timeline.begin(held, self._live_from or 0)
         self._start = min(p.media_ms for p in held)
         start_ms = min(self._placer.place(self._start), held[0].arrival_ms)
+        if 0 < self._before_ms - start_ms < JOINED_MS:
+            start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms)
         self._tfdt = 0
         self.target_duration_s = self.target_duration_s or target_duration(

@@ -164,7 +164,8 @@ class Session:
         assert before is not None
         self._take(before, before.cutter.finish())
         self._queue.put_nowait((before, why))
-        cutter = Cutter(tracks, before.cutter.target_duration_s, needs_key)
+        ended = before.cutter
+        cutter = Cutter(tracks, ended.target_duration_s, needs_key, ended.end_ms)
         self._part = _Part(cutter, output_tracks(tracks), before.transcoded)
 
     def clock_was_set(self, why: SourceEnd, by_ms: float) -> None:
