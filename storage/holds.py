@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.cameras import Cameras, Name
+from storage.index import Identity
 from storage.pool import Pool
-from storage.schema import DAY_MS, REMOVING, SAME_RECORDING, archived, holds, recordings
+from storage.schema import REMOVING, SAME_RECORDING, archived, holds, is_archived, recordings
 
 AT_ONCE = 500
 
@@ -79,7 +80,7 @@ class Holds:
 
         What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
         """
-        pk, r, a = await self._cameras.pk(name), recordings.c, archived.c
+        r, a = recordings.c, archived.c
         free = sa.and_(
             a.removed_ms.is_(None),
             sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
@@ -92,11 +93,17 @@ class Holds:
                 *(a.removed_ms.label("begun_ms"), a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
-            .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
+            .where(
+                r.camera_pk == self._cameras.at(name), r.start_ms < before_ms, r.end_ms < before_ms
+            )
             .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )
+
+    async def keeps(self, name: Name, row: Mapping[str, Any], now_ms: int) -> bool:
+        """Say whether a hold keeps a recording; `row` has `start_ms` and `end_ms`."""
+        return bool(await self._pool.column(_held(name, row["start_ms"], row["end_ms"], now_ms)))
 
     async def begin_removal(
         self, name: Name, row: Mapping[str, Any], archive: str, at_ms: int, reason: str
@@ -104,11 +111,11 @@ class Holds:
         """Note that an archive no longer has a recording, and why; its bytes may go from now on.
 
         False where it was noted before, or a hold keeps it: whoever of a hold and this comes
-        second sees the first. `row` has `record_seq`, `start_ms` and `end_ms`.
+        second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and `sha256`.
         """
         held = _held(name, row["start_ms"], row["end_ms"], at_ms)
         begun = (
-            (await self._update(name, row, archive))
+            self._update(name, row, archive)
             .where(archived.c.removed_ms.is_(None), ~held.exists())
             .values(removed_ms=at_ms, removed_reason=reason, etags=REMOVING)
         )
@@ -119,16 +126,11 @@ class Holds:
 
     async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
         """Note that the bytes of what was removed from an archive are gone."""
-        await self._pool.execute((await self._update(name, row, archive)).values(etags=""))
+        await self._pool.execute(self._update(name, row, archive).values(etags=""))
 
-    async def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
-        a = archived.c
-        return sa.update(archived).where(
-            a.camera_pk == await self._cameras.pk(name),
-            a.record_seq == row["record_seq"],
-            a.day == row["start_ms"] // DAY_MS,
-            a.archive == archive,
-        )
+    def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+        same = is_archived(self._cameras.at(name), Identity.of(row))
+        return sa.update(archived).where(same, archived.c.archive == archive)
 
 
 def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:

@@ -22,6 +22,7 @@ from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
 from storage.cameras import Name
 from storage.catalogue import Catalogue
+from storage.database import CatalogueError
 from storage.disk import MARKER
 from storage.index import FormatError, Index, parse_archive_document, parse_index
 from storage.recording import recording_name
@@ -104,11 +105,11 @@ class Keeper:
         self._status = KeeperStatus()
 
     def add(self, waiting: Waiting) -> None:
-        """Have a recording kept; nothing to do where it waits already."""
+        """Have a recording kept; once, also where it waits already."""
         base = str(waiting.stored.base)
         if base not in self._waiting:
-            self._waiting[base] = waiting
             heapq.heappush(self._oldest, (waiting.stored.start_ms, base))
+        self._waiting[base] = waiting
 
     def add_document(self, key: str, data: bytes) -> None:
         """Have a small object kept that is its own commit."""
@@ -154,10 +155,9 @@ class Keeper:
                 at, base = heapq.heappop(self._oldest)
                 waiting = self._waiting[base]
                 there = await self._keep(waiting)
-                waiting.done[self.name] = there.bucket, there.etags
                 self._status.archived_total += 1
                 self._status.archived_bytes_total += waiting.length
-                del self._waiting[base]
+                self._waiting.pop(base).done[self.name] = there.bucket, there.etags
         except Unkeepable as error:
             if at is not None and not (self._spool / MARKER).exists():
                 heapq.heappush(self._oldest, (at, base))  # its disk went, and may come back
@@ -235,7 +235,7 @@ class Keeper:
             self.name, put.bucket, now_ms(), verified, etags, put.version_id, locked_until_ms
         )
         if not await self._catalogue.writer.mark_archived(index, there):
-            raise Unkeepable(f"the catalogue has no row, or another recording's, for {key}")
+            raise CatalogueError(f"there is no row yet for {key}")
         return there
 
     async def still_has(self, index: Index, bucket: str, etags: str) -> bool:
@@ -304,20 +304,15 @@ class Keeper:
         return index.seal is not None and index.seal.sha256 == found != media_sha256
 
     def _is_first_of_day(self, index: Index) -> bool:
-        name, day = name_of(index), index.start_ms // DAY_MS
+        name, day = index.name, index.start_ms // DAY_MS
         first = self._days.get(name) != day
         self._days[name] = day
         return first
 
 
-def name_of(index: Index) -> Name:
-    """Return election, station and camera of a recording."""
-    return index.header.election, index.header.station, index.header.camera
-
-
 def archive_key(index: Index) -> str:
     """Return the key of a recording in the archive, without ending (docs/formats.md)."""
-    return "/".join((*name_of(index), recording_name(index.start_ms, index.header.record_seq)))
+    return "/".join((*index.name, recording_name(index.start_ms, index.header.record_seq)))
 
 
 def read_sealed(stored: Stored) -> tuple[Index, bytes]:

@@ -67,18 +67,7 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
                 at = {"removed_ms": at_ms, "reason": reason}
             else:
                 continue
-            seq, start_ms = row["record_seq"], row["start_ms"]
-            key = "/".join((*name, recording_name(start_ms, seq)))
-            told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
-            data = orjson.dumps(
-                {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
-            )
-            bucket = row["bucket"]
-            with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
-                await archive.put(key + ".removed.json", data, digest_of(data))
-            await archive.remove(key + ".mp4", bucket=bucket, version_id=row["version_id"])
-            await archive.remove(key + ".json", bucket=bucket)
-            await catalogue.holds.end_removal(name, row, archive.name)
+            await remove(catalogue, archive, name, row, at)
             removed += 1
     if removed:
         day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
@@ -90,3 +79,22 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
             before=str(day),
         )
     return removed
+
+
+async def remove(
+    catalogue: Catalogue, archive: Archive, name: Name, row: dict[str, Any], at: dict[str, Any]
+) -> None:
+    """Remove the bytes of a recording whose row says that they are to go; every step repeats.
+
+    `row` has FACTS, `bucket` and `version_id`; `at` has `removed_ms` and `reason`.
+    """
+    key = "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+    told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
+    data = orjson.dumps(
+        {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
+    )
+    with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
+        await archive.put(key + ".removed.json", data, digest_of(data))
+    await archive.remove(key + ".mp4", bucket=row["bucket"], version_id=row["version_id"])
+    await archive.remove(key + ".json", bucket=row["bucket"])
+    await catalogue.holds.end_removal(name, row, archive.name)
