@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -29,7 +29,7 @@ $(VENV)/.stamp: deploy/requirements.txt
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(PIP) -r deploy/requirements.txt
 	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
-	@printf '#!%s\nfrom kuager.cli import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
+	@printf '#!%s\nfrom kuager.__main__ import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
 	@touch $@
 
 $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
@@ -115,6 +115,9 @@ native: tools ## what WebKitGTK makes of the station's page without Media Source
 
 bench-upload: tools ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload
+
+bench-upload-memory: tools ## memory of the uploader with cameras of 20 Mbit/s and two archives
+	@$(PY) -m benchmarks.bench_upload_memory
 
 walk: tools ## the demo used at three widths, by keyboard, without JavaScript (SHOTS=folder)
 	@$(PY) -m tests.walk $(if $(SHOTS),--shots $(SHOTS))

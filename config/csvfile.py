@@ -43,6 +43,7 @@ CAMERA_COLUMNS: dict[str, tuple[str, ...]] = {
     "url": ("url",),
     "transport": ("transport",),
     "audio": ("audio",),
+    "video_track": ("video_track",),
     "first_day": ("first_day",),
     "last_day": ("last_day",),
 }

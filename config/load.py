@@ -11,7 +11,7 @@ from config.credentials import Credentials, take_secret
 from config.csvfile import read_csv
 from config.files import read_text, reason
 from config.limits import SpoolLimits
-from config.model import Config, Election, Station, Web, is_zone
+from config.model import Archive, Config, Election, Station, Web, is_zone
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
@@ -184,16 +184,22 @@ def _parts(data: Any, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from ((n, part) for n, part in enumerate(parts) if isinstance(part, dict))
 
 
+def _beside(directory: Path, archive: Archive) -> Archive:
+    """Return an archive with paths that are relative to a directory made absolute."""
+    if archive.directory is None:
+        return archive
+    mount = _normal(directory / archive.mount) if archive.mount else None
+    url = str(_normal(directory / archive.directory))
+    return archive.model_copy(update={"url": url, "mount": mount})
+
+
 def _config(
     file: ConfigFile, stations: tuple[Station, ...], path: Path, warnings: tuple[Problem, ...]
 ) -> Config:
     path = path.absolute()
     beside = path.parent
     spool = _normal(beside / file.spool)
-    archives = tuple(
-        a.model_copy(update={"url": str(_normal(beside / a.directory))}) if a.directory else a
-        for a in file.archives
-    )
+    archives = tuple(_beside(beside, a) for a in file.archives)
     mount = _normal(beside / file.spool_mount) if file.spool_mount else None
     database = file.database or f"{SQLITE}{spool.parent / 'kuager.db'}"
     if database.startswith(SQLITE):
@@ -218,6 +224,7 @@ def _config(
         rewind_s=file.rewind,
         pictures_s=file.pictures,
         ffmpeg=ffmpeg,
+        user_agent=file.user_agent,
         workers=file.workers,
         copies=file.copies,
         path=path,

@@ -21,6 +21,7 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -219,6 +220,7 @@ class Camera(Model):
     url: SecretUrl
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
+    video_track: int | None = Field(default=None, ge=1, le=32)
     first_day: Day | None = None
     last_day: Day | None = None
 
@@ -257,11 +259,13 @@ class Archive(Model):
     """Where recordings are kept for good: `url` is a directory or s3://bucket/prefix.
 
     `read_back` is the share, in percent, of what is read back although the server checked it;
-    `keep` seconds after its end a recording may be removed, never where it is None.
+    `keep` seconds after its end a recording may be removed, never where it is None. `mount`: where
+    the disk of a directory is mounted; nothing is written while none is.
     """
 
     name: Id = "archive"
     url: str
+    mount: Path | None = None
     keep: Annotated[int, PlainValidator(_days)] | None = None
     read_back: Annotated[int, PlainValidator(_percent)] = 100
     more_buckets: tuple[Annotated[str, Field(pattern=f"^{_BUCKET_NAME}$")], ...] = ()
@@ -280,6 +284,13 @@ class Archive(Model):
     def _short(cls, value: Any) -> Any:
         return {"url": value} if isinstance(value, str | Path) else value
 
+    @field_validator("mount")
+    @classmethod
+    def _path(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_path(str(value))
+        return value
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if _SCHEME.match(self.url) and not _BUCKET.fullmatch(self.url):
@@ -290,8 +301,10 @@ class Archive(Model):
             )
         if not self.bucket:
             check_path(self.url)
-            if others := sorted(self.model_fields_set - {"name", "url", "keep"}):
+            if others := sorted(self.model_fields_set - {"name", "url", "keep", "mount"}):
                 raise Wrong(f"'{others[0]}' has no meaning for a directory", "remove it", others[0])
+        elif self.mount:
+            raise Wrong("'mount' has no meaning for a bucket", "remove it", "mount")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise Wrong(
                 "has only one of 'access_key_id' and 'secret_access_key'",
@@ -354,6 +367,7 @@ class Config(Model):
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
     ffmpeg: Path | None = None
+    user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)
     copies: Copies | None = None
     path: Path
@@ -363,6 +377,15 @@ class Config(Model):
     def database_shown(self) -> str:
         """The database's address as people may see it."""
         return redact(self.database_url)
+
+
+def _agent(text: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]{1,200}", text):
+        raise Wrong("not a name of a program", "write printable ASCII, as in Kuager/1.0")
+    return text
+
+
+UserAgent = Annotated[str, AfterValidator(_agent)]
 
 
 def check_path(text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from config.copies import Copies
 from config.limits import Reserve, SpoolLimits, reserve
-from config.model import Archive, Election, HttpUrl, Model, Station, check_path, seconds
+from config.model import Archive, Election, HttpUrl, Model, Station, UserAgent, check_path, seconds
 from config.problems import Wrong
 from config.secrets import check_url
 
@@ -100,6 +100,7 @@ class ConfigFile(Model):
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
     ffmpeg: PathText = "auto"
+    user_agent: UserAgent = "Kuager"
     workers: Annotated[int, PlainValidator(_workers)] = Field(
         default_factory=lambda: _workers("auto")
     )

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+from base.clock import Clock, now_ms
+from base.hostclock import ClockWatch
 from config.model import Config
 from copies import orders as events
 from copies.digest import digest
@@ -28,7 +30,7 @@ from copies.letters import NotSent, send, write
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, open_providers
 from copies.plan import CopyPlan
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.sources import Sources, Unreadable
 from copies.states import ENDED, State
 from copies.virtual import VirtualFile
@@ -39,15 +41,25 @@ from storage.database import words
 from storage.files import replace_file
 from storage.trouble import Trouble
 
-LOOK_S = 1.0
-DUE_S = 5.0
-STATUS_S = 2.0
-AGAIN_S = 60.0  # after a pass that ended early
-ASK_S = (60.0, 600.0)  # a page in its first hour, and later
 YOUNG_MS = 3_600_000
-RETRY_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long the desk waits, in seconds."""
+
+    look_s: float = 1.0  # between two looks for a file to hash, for a letter to send
+    due_s: float = 5.0  # between two looks for what is over, for pages to ask about
+    status_s: float = 2.0
+    again_s: float = 60.0  # after a pass over a file that ended early
+    ask_s: tuple[float, float] = (60.0, 600.0)  # about a page in its first hour, and later
+    # before each further try to send a letter; then it is given up
+    retry_s: tuple[int, ...] = (
+        *(60, 300, 900, 3600, 3 * 3600),
+        *(6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600),
+    )
 
 
 @dataclass(slots=True)
@@ -78,15 +90,22 @@ class Desk:
         catalogue: Catalogue,
         archives: Sequence[Archive],
         translate: Callable[..., str],
+        *,
+        pauses: Pauses = Pauses(),
+        clock: Clock = now_ms,
+        watch: ClockWatch | None = None,
     ):
-        """`translate` takes a language, a text in English, and its values by name."""
+        """`translate` takes a language, a text in English, and its values by name; `watch` judges
+        `clock`, by which orders end and letters are due."""
+        self._pauses, self._clock = pauses, clock
+        self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
         self._config, self._settings = config, config.copies
         self._catalogue = catalogue
         self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
         self._translate = translate
-        self._till = Till(catalogue, config.copies, open_providers(config.copies))
+        self._till = Till(catalogue, config.copies, open_providers(config.copies), clock)
         self._troubles: defaultdict[str, Trouble] = defaultdict(
             lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
         )
@@ -97,12 +116,13 @@ class Desk:
         """Work until cancelled; what goes wrong is told once and tried again."""
         with await self._alone():
             log.info("Desk of orders started")
+            pauses = self._pauses
             parts = (
-                (self._hash, LOOK_S),
-                (self._post, LOOK_S),
-                (self._end_what_is_over, DUE_S),
-                (self._ask_providers, DUE_S),
-                (self._say, STATUS_S),
+                (self._hash, pauses.look_s),
+                (self._post, pauses.look_s),
+                (self._end_what_is_over, pauses.due_s),
+                (self._ask_providers, pauses.due_s),
+                (self._say, pauses.status_s),
             )
             tasks = [asyncio.create_task(self._again_and_again(*part)) for part in parts]
             try:
@@ -121,7 +141,7 @@ class Desk:
             try:
                 lock = (self._config.spool / "_status" / "orders.lock").open("wb")
             except OSError:  # no recorder has made the spool yet, or its disk is away
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._pauses.look_s)
                 continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,7 +151,7 @@ class Desk:
             if not told:
                 told = True
                 log.warning("Another desk of orders works on this spool; waiting until it ends")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._pauses.look_s)
 
     async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         trouble = self._troubles[part.__name__]
@@ -154,7 +174,7 @@ class Desk:
                 await self._pass_over(*key)
                 break
         for pk in await self._files.all_hashed(State.PAID):
-            await self._orders.change(pk, events.finish(now_ms()))
+            await self._orders.change(pk, events.finish(self._clock()))
 
     async def _pass_over(self, pk: int, file_no: int) -> None:
         found = await self._files.plans(pk, file_no)
@@ -170,7 +190,7 @@ class Desk:
 
         async def tell() -> None:
             while True:
-                await asyncio.sleep(STATUS_S)
+                await asyncio.sleep(self._pauses.status_s)
                 await self._files.progress(pk, file_no, reached)
 
         telling = asyncio.create_task(tell())
@@ -178,7 +198,7 @@ class Desk:
             made = await digest(file, progress)
         except Unreadable as error:
             self.status.hash_failures_total += 1
-            self._again[pk, file_no] = time.monotonic() + AGAIN_S
+            self._again[pk, file_no] = time.monotonic() + self._pauses.again_s
             log.error("A file of an order could not be read", file=plan.file_name, why=str(error))
             await _ended(telling)
             await self._files.progress(pk, file_no, 0, str(error))
@@ -188,18 +208,30 @@ class Desk:
         self._again.pop((pk, file_no), None)
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
+    def _judge_clock(self) -> None:
+        """Raise RuntimeError, which is told, where the clock is not to be acted on."""
+        self._watch.look()
+        for archive in self._archives:
+            if archive.told:
+                self._watch.heard(archive.name, *archive.told)
+        if why := self._watch.unlikely():
+            raise RuntimeError(why)
+
     # -- what is over --------------------------------------------------------------------
 
     async def _end_what_is_over(self) -> None:
         """End orders and quotes whose time is over, and remove addresses whose time has come."""
+        if (newest_ms := await self._orders.newest_ms()) is not None:
+            self._watch.past(newest_ms, "the newest order")
+        self._judge_clock()
         away: PaymentAway | None = None
-        for pk in await self._orders.due(now_ms()):
+        for pk in await self._orders.due(self._clock()):
             try:
                 order = await self._orders.get(pk)
-                over = (order.until_ms or now_ms() + 1) <= now_ms()
+                over = (order.until_ms or self._clock() + 1) <= self._clock()
                 if over and order.state == State.AWAITING_PAYMENT:
                     await self._till.close_pages(pk)  # what was paid a moment ago is not lost
-                await self._orders.change(pk, events.lapse(now_ms()))
+                await self._orders.change(pk, events.lapse(self._clock()))
             except PaymentAway as error:
                 away = error  # it ends once that is known
         await self._files.drop(tuple(ENDED))
@@ -212,8 +244,8 @@ class Desk:
         """Look at pages that may have brought money of which nobody told us."""
         away: Exception | None = None
         for one in await self._catalogue.checkouts.all_open():
-            now = now_ms()
-            every_s = ASK_S[now - one["opened_ms"] > YOUNG_MS]
+            now = self._clock()
+            every_s = self._pauses.ask_s[now - one["opened_ms"] > YOUNG_MS]
             if now - (one["looked_ms"] or one["opened_ms"]) < every_s * 1000:
                 continue
             try:
@@ -231,7 +263,8 @@ class Desk:
         """Send the letters that wait; one that fails waits longer each time."""
         if self._settings.mail is None:
             return
-        for letter in await self._catalogue.outbox.due(now_ms()):
+        self._judge_clock()
+        for letter in await self._catalogue.outbox.due(self._clock()):
             order = await self._orders.get(letter["order_pk"])
             translate = partial(self._translate, order.language)
             about = title_of(order, translate)
@@ -243,15 +276,15 @@ class Desk:
                 if not failed.for_good:
                     raise  # the next letter would fare no better
                 continue
-            await self._catalogue.outbox.sent(letter["letter_no"], now_ms())
+            await self._catalogue.outbox.sent(letter["letter_no"], self._clock())
             self.status.letters_sent_total += 1
 
     async def _not_sent(self, letter: Mapping[str, Any], failed: NotSent) -> None:
         self.status.letter_failures_total += 1
-        tries = letter["tries"]
+        tries, retry_s = letter["tries"], self._pauses.retry_s
         again_ms = None
-        if not failed.for_good and tries < len(RETRY_S):
-            again_ms = now_ms() + RETRY_S[tries] * 1000
+        if not failed.for_good and tries < len(retry_s):
+            again_ms = self._clock() + retry_s[tries] * 1000
         else:
             log.error("A letter is given up", letter=letter["letter_no"], why=str(failed))
         await self._catalogue.outbox.failed(letter["letter_no"], str(failed), again_ms)
@@ -267,7 +300,7 @@ class Desk:
         said.letters_waiting = await store.outbox.waiting()
         said.refunds_due = sum(bool(events.owed(o)) for o in await store.orders.with_payments())
         said.checkouts_open = len(await store.checkouts.all_open())
-        said.written_ms = now_ms()
+        said.written_ms = self._clock()
         path: Path = self._config.spool / "_status" / "orders.json"
         try:
             replace_file(path, orjson.dumps(asdict(said)))

@@ -8,13 +8,13 @@ number and start.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from base.clock import now_ms
 from copies.mp4 import MAX_REFERENCES
 from copies.plan import CopyPlan
 from copies.planning import plan_file
@@ -118,7 +118,7 @@ def _sealed(
 ) -> tuple[dict[Key, Row], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
     which on the stretch is being recorded, or in the future."""
-    fresh, settled_ms = dict[Key, Row](), min(to_ms, time.time_ns() // 1_000_000)
+    fresh, settled_ms = dict[Key, Row](), min(to_ms, now_ms())
     for stored in view.stored():
         if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue

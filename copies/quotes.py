@@ -5,11 +5,11 @@ It is frozen: what is ordered is exactly what was quoted, at that price.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from base.clock import now_ms
 from config.copies import Copies
 from config.model import Config, Station
 from copies.footage import CameraFootage, find
@@ -72,7 +72,7 @@ async def quote(
     The end is no later than what is settled of all cameras: what is being recorded now is not
     sold yet. Raises Refused, CatalogueError, Unreadable.
     """
-    station, begun_ms, to_ms = asked.station, time.time_ns() // 1_000_000, asked.to_ms
+    station, begun_ms, to_ms = asked.station, now_ms(), asked.to_ms
 
     async def look(camera: str) -> CameraFootage:
         name = (config.election.id, station.id, camera)

@@ -6,12 +6,12 @@ nothing that was paid is lost; and everything here may be done twice.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
+from base.clock import Clock, now_ms
 from config.copies import Copies
 from copies import orders as events
 from copies.orders import Refused
@@ -23,17 +23,18 @@ from storage.orders import Change, Order, Payment, PaymentTaken
 log = structlog.get_logger()
 
 
-def now_ms() -> int:
-    """Return UTC in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class Till:
     """The orders of a catalogue with the providers that they can be paid by."""
 
-    def __init__(self, catalogue: Catalogue, settings: Copies, providers: Mapping[str, Provider]):
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        settings: Copies,
+        providers: Mapping[str, Provider],
+        clock: Clock = now_ms,
+    ):
         self.catalogue, self.orders = catalogue, catalogue.orders
-        self.settings, self.providers = settings, providers
+        self.settings, self.providers, self._clock = settings, providers, clock
 
     async def page(self, order: Order, provider: Online, title: str, back: str) -> str:
         """Return the address of the one page on which an order can be paid.
@@ -55,7 +56,7 @@ class Till:
         rest = order.total - events.received(order)
         made = await provider.open(order, rest, title, back, len(earlier))
         await self.catalogue.checkouts.open(
-            order.order_pk, provider.name, made.reference, made.url, now_ms()
+            order.order_pk, provider.name, made.reference, made.url, self._clock()
         )
         return made.url
 
@@ -72,12 +73,12 @@ class Till:
         if looked.payment:
             await self.enter(checkout["order_pk"], looked.payment, name)
         if not looked.open:
-            await self.catalogue.checkouts.close(name, reference, now_ms())
+            await self.catalogue.checkouts.close(name, reference, self._clock())
         return looked.open
 
     async def enter(self, order_pk: int, payment: Payment, actor: str) -> Order:
         """Enter money that came, once; raises Refused, PaymentTaken."""
-        change = events.pay(self.settings, payment, actor, now_ms())
+        change = events.pay(self.settings, payment, actor, self._clock())
         try:
             return await self.orders.change(order_pk, change)
         except PaymentTaken:
@@ -133,13 +134,14 @@ class Till:
                 reference,
                 -amount,
                 payment.currency,
-                now_ms(),
+                self._clock(),
                 payment.reference,
             )
             last = whole and n == len(back)
-            order = await self.orders.change(order.order_pk, events.refund((gone,), last, now_ms()))
+            refund = events.refund((gone,), last, self._clock())
+            order = await self.orders.change(order.order_pk, refund)
         if whole and not back:
-            order = await self.orders.change(order.order_pk, events.refund((), True, now_ms()))
+            order = await self.orders.change(order.order_pk, events.refund((), True, self._clock()))
         return order
 
 

@@ -60,10 +60,17 @@ class VirtualFile:
     content_type, resumable = "video/mp4", True
     _reading = 0  # how many are read now
 
-    def __init__(self, plan: CopyPlan, sources: Sources, head: bytes | None = None):
+    def __init__(
+        self,
+        plan: CopyPlan,
+        sources: Sources,
+        head: bytes | None = None,
+        *,
+        block_bytes: int = BLOCK_BYTES,
+    ):
         if head is not None and len(head) != plan.head_length:
             raise ValueError(f"a head of {len(head)} bytes, and not {plan.head_length}")
-        self.plan, self._head = plan, head
+        self.plan, self._head, self._block_bytes = plan, head, block_bytes
         self._reader = Reader(sources, plan.name, plan.start_ms, plan.end_ms)
         self._lines: dict[int, Lines] = {}
         lengths = [p.length for p in plan.parts]
@@ -148,7 +155,7 @@ class VirtualFile:
 
         async with aclosing(_ahead(coming(), 1)) as found:
             for part, at in touched:
-                most = min(BLOCK_BYTES, ALL_BYTES // VirtualFile._reading // (AHEAD + 1))
+                most = min(self._block_bytes, ALL_BYTES // VirtualFile._reading // (AHEAD + 1))
                 for block in _blocks(part, await anext(found), at, most):
                     if block.at < stop and block.at + block.length > start:
                         yield self._read_block(block)

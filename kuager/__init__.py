@@ -6,5 +6,6 @@
 `run`       `kuager run`: the supervisor and the roles
 `demo`      `kuager demo`: simulated cameras and a real S3 server around `kuager run`
 `simulator` cameras that do not exist, with every fault that real ones have
+`signals`   how each of these processes is asked to end
 `logs`      what operators read
 """

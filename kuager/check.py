@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +14,30 @@ from statistics import median
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.load import load
 from config.model import Camera, Config, Station
 from config.problems import ConfigError, Problem, UnreadableConfig
 from kuager.summary import summary
-from recorder.ffmpeg import FfmpegSource, find_ffmpeg
-from recorder.rtsp import DescribeFailed, describe
+from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource, find_ffmpeg
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import (
+    BUSY,
+    LOGIN,
+    PATH,
+    POWER,
+    DescribeFailed,
+    Offer,
+    Patience,
+    describe,
+)
+from recorder.rtsp.description import Description
 from recorder.source import Frame, SourceEnd
+from storage.archive import ArchiveError, open_archive
 from storage.fmp4 import TrackInit
 from storage.spool import spool_problem
+from storage.status import SpoolStatus
 
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
@@ -60,17 +75,51 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
-    wrong = [w for w in (spool_problem(config.spool, config.spool_limits.mount),) if w]
+    for text in _clock(config.spool):
+        out.print(text, markup=False)
+    problem = spool_problem(config.spool, config.spool_limits.mount)
+    wrong = [*([problem] if problem else []), *asyncio.run(_archive_problems(config))]
     for text in wrong:
         err.print(text, style="red", markup=False)
     if not probe:
         return 1 if wrong else 0
     cameras = [(s, c) for s in config.stations for c in s.cameras]
     found = asyncio.run(_probe_all(config, cameras))
-    out.print(_results(found))
+    for probed in found:
+        _show(probed)
     bad = sum(p.wrong is not None for p in found)
     out.print(f"{len(found) - bad} of {len(found)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
+
+
+def _clock(spool: Path) -> list[str]:
+    kernel = kernel_clock()
+    status = SpoolStatus(spool)
+    list(status.refresh())
+    warnings = status.clock_warnings()
+    if not kernel.synchronized:
+        warnings = [f"the clock: {UNSYNCHRONIZED}", *warnings]
+    error = f"Clock: synchronized, wrong by {kernel.error_ms} ms at most."
+    return [f"warning: {text}" for text in dict.fromkeys(warnings)] or [error]
+
+
+async def _archive_problems(config: Config) -> list[str]:
+    """Say which directories are not the archives that the last uploader knew."""
+    status = SpoolStatus(config.spool)
+    list(status.refresh())
+    said = (status.last_uploader() or {}).get("archives", {})
+    wrong = []
+    for settings in config.archives:
+        if settings.directory is not None:
+            archive = open_archive(settings)
+            archive.expected_id = said.get(settings.name, {}).get("archive_id")
+            try:
+                await archive.examine()
+            except ArchiveError as error:
+                wrong.append(f"Archive {settings.name}: {error}")
+            finally:
+                await archive.close()
+    return wrong
 
 
 @dataclass(slots=True)
@@ -79,13 +128,8 @@ class Probed:
 
     name: str
     wrong: str | None = None
-    advice: str = ""
-    video: str = ""
-    size: str = ""
-    rate: str = ""
-    keyframes: str = ""
-    audio: str = ""
-    clock: str = ""
+    seen: tuple[str, ...] = ()  # codec, size and so on
+    to_do: tuple[str, ...] = ()  # and what else an operator may want to know
 
 
 class _Sink:
@@ -105,99 +149,111 @@ class _Sink:
 
 async def _probe_all(config: Config, cameras: Sequence[tuple[Station, Camera]]) -> list[Probed]:
     program = find_ffmpeg(config.ffmpeg)
-    gate = asyncio.Semaphore(PARALLEL)
-    with Progress(console=err, transient=True) as progress:
+    gate, resolver = asyncio.Semaphore(PARALLEL), Resolver()
+    with contextlib.closing(resolver), Progress(console=err, transient=True) as progress:
         task = progress.add_task("Asking the cameras", total=len(cameras))
 
         async def one(station: Station, camera: Camera) -> Probed:
             async with gate:
-                found = await _probe(program, station, camera)
+                probe = _Probe(program, config.user_agent, resolver, camera)
+                found = await probe.run(f"{station.id}/{camera.id}")
             progress.advance(task)
             return found
 
         return list(await asyncio.gather(*(one(s, c) for s, c in cameras)))
 
 
-async def _probe(program: str, station: Station, camera: Camera) -> Probed:
-    found = Probed(f"{station.id}/{camera.id}")
-    url = camera.url.reveal()
-    try:
-        description = await describe(url, PROBE_S)
-    except DescribeFailed as failed:
-        found.wrong = failed.detail
-        found.advice = _ADVICE.get(failed.cause.value, "")
-        return found
-    sink = _Sink()
-    source = FfmpegSource(
-        program,
-        url,
-        description,
-        transport=camera.transport,
-        keep_audio=camera.audio == "keep",
-        clock_ms=lambda: time.time() * 1000,
-    )
-    task: asyncio.Task[SourceEnd] = asyncio.create_task(source.run(sink))
-    await asyncio.wait({task}, timeout=PROBE_S)
-    ended = task.result() if task.done() else None
-    task.cancel()
-    await asyncio.wait({task})
-    found.video = description.video or ""
-    found.audio = description.audio or "none"
-    if ended is not None or len(sink.frames) < 2:
-        found.wrong = ended.detail if ended else f"no keyframe in {PROBE_S:.0f} s"
-        found.advice = _ADVICE["no_data"]
-        return found
-    _measure(found, sink)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Connects to one camera as a recorder does, for a few seconds."""
+
+    program: str
+    user_agent: str
+    resolver: Resolver
+    camera: Camera
+
+    async def run(self, name: str) -> Probed:
+        try:
+            offer = await describe(
+                self.camera.url.reveal(),
+                self.resolver,
+                user_agent=self.user_agent,
+                video_track=self.camera.video_track,
+                patience=Patience(connect_s=PROBE_S),
+            )
+        except DescribeFailed as failed:
+            return Probed(name, failed.detail, to_do=(failed.remedy,))
+        sink = _Sink()
+        ended = await self._watch(offer, sink)
+        if ended is not None:
+            return Probed(name, ended.detail, to_do=(ended.remedy or _ADVICE[ended.cause.value],))
+        if not any(f.key for f in sink.frames):
+            text = f"{offer.address.where} plays, but sent no picture with a keyframe"
+            to_do = (_ADVICE["no_data"], *offer.description.remarks)
+            return Probed(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
+        return _measured(name, offer.description, sink)
+
+    async def _watch(self, offer: Offer, sink: _Sink) -> SourceEnd | None:
+        """Fill the sink; return how the stream ended, None where it goes on."""
+        source = FfmpegSource(
+            self.program,
+            offer.address.url,
+            offer.description,
+            transport=self.camera.transport,
+            keep_audio=self.camera.audio == "keep",
+            clock_ms=lambda: time.time() * 1000,
+            user_agent=self.user_agent,
+            proof=offer.proof,
+        )
+        task: asyncio.Task[SourceEnd] = asyncio.create_task(source.run(sink))
+        await asyncio.wait({task}, timeout=PROBE_S)
+        ended = task.result() if task.done() else None
+        task.cancel()
+        await asyncio.wait({task})
+        return ended
 
 
-def _measure(found: Probed, sink: _Sink) -> None:
+def _measured(name: str, description: Description, sink: _Sink) -> Probed:
     track, frames = sink.tracks[0], sink.frames
-    found.size = f"{track.width}x{track.height}"
+    seen, to_do = [f"{description.video} {track.width}x{track.height}"], []
     live = [f for f in frames if f.arrival_ms > frames[0].arrival_ms + 500] or frames
     span_s = (live[-1].arrival_ms - live[0].arrival_ms) / 1000
     if span_s > 0:
-        found.rate = f"{(len(live) - 1) / span_s:.1f}/s"
+        seen.append(f"{(len(live) - 1) / span_s:.1f} pictures/s")
     keys = [f.pts / track.timescale for f in frames if f.key]
     if len(keys) > 1:  # the time of the very first picture is often a guess
-        found.keyframes = f"{median(b - a for a, b in pairwise(keys)):.1f} s"
+        seen.append(f"keyframe every {median(b - a for a, b in pairwise(keys)):.1f} s")
     else:
-        found.keyframes = f"> {PROBE_S - 1:.0f} s"
+        seen.append(f"keyframe rarer than every {PROBE_S - 1:.0f} s")
+        to_do.append("set the camera's keyframe interval to 2 s")
+    seen.append(f"sound {description.audio or 'none'}")
     clocks = [f.camera_ms - f.arrival_ms for f in frames if f.camera_ms is not None]
-    found.clock = f"{clocks[-1] / 1000:+.1f} s" if clocks else "not sent"
+    seen.append(f"clock {clocks[-1] / 1000:+.1f} s" if clocks else "clock not sent")
     if clocks and abs(clocks[-1]) > 2000:
-        found.advice = "the camera's clock is off: give it an NTP server"
-    elif len(keys) < 2:
-        found.advice = "set the camera's keyframe interval to 2 s"
-    elif found.video not in ("h264", "h265"):
-        found.advice = "set the camera to H.264: this codec is encoded again, at a cost"
+        to_do.append("the camera's clock is off: give it an NTP server")
+    if description.video not in COPIED_VIDEO:
+        to_do.append("set the camera to H.264: this codec is encoded again, at a cost")
+    return Probed(name, None, tuple(seen), (*to_do, *description.remarks))
 
 
+# where the source has said no more than its cause
 _ADVICE = {
-    "unreachable": "check power, cable and address",
-    "refused_password": "check user and password in the stations file or the credentials",
-    "no_such_stream": "check the path of the address in the camera's manual",
-    "stream_broken": "check that this is an RTSP address",
+    "unreachable": POWER,
+    "refused_password": LOGIN,
+    "no_such_stream": PATH,
     "no_data": "set its keyframe interval to 2 s; restart it; try transport tcp or udp",
+    "stream_broken": "restart the camera; try transport tcp or udp",
+    "closed_by_camera": BUSY,
+    "parameters_changed": "somebody is changing the camera's settings; try again",
 }
 
 
-def _results(found: Sequence[Probed]) -> Table:
-    table = Table(title="Cameras", title_justify="left")
-    for column in (
-        "camera",
-        "video",
-        "size",
-        "pictures",
-        "keyframes",
-        "audio",
-        "clock",
-        "what to do",
-    ):
-        table.add_column(column)
-    for p in found:
-        words = ": ".join(w for w in (p.wrong, p.advice) if w)
-        table.add_row(
-            p.name, p.video, p.size, p.rate, p.keyframes, p.audio, p.clock, words or "well"
-        )
-    return table
+def _show(probed: Probed) -> None:
+    """Print what is well on one line, and below it what to do; wrapped only at a terminal."""
+    word = "WRONG" if probed.wrong is not None else "ok"
+    first = probed.wrong if probed.wrong is not None else ", ".join(probed.seen)
+    lines = [f"{word:5}  {probed.name}: {first}", *(f"       -> {text}" for text in probed.to_do)]
+    width = out.width if out.is_terminal else 0
+    for line in lines:
+        folded = textwrap.fill(line, width, subsequent_indent=" " * 10) if width > 40 else line
+        out.print(folded, markup=False, highlight=False, soft_wrap=True)

@@ -107,6 +107,21 @@ def run(
 
 
 @app.command()
+def upload(
+    config: ConfigFile = Path("kuager.yaml"),
+    until_done: Annotated[
+        bool,
+        typer.Option("--until-done", help="Do not end before every archive has everything."),
+    ] = False,
+) -> None:
+    """Archive what waits in the spool, and end: 0 all is archived, 1 something still waits."""
+    from kuager.upload import upload as run_upload
+
+    logs.configure("upload")
+    raise typer.Exit(run_upload(_read(config), until_done=until_done))
+
+
+@app.command()
 def fsck(
     config: ConfigFile = Path("kuager.yaml"),
     camera: Annotated[

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import aiohttp
 import yaml
 from rich.console import Console
 
+from kuager import signals
 from kuager.simulator import FAULTS
 
 BUCKET = "kuager-demo"
@@ -163,9 +163,7 @@ class Demo:
     async def run(self) -> int:
         """Start everything, say where, and stop everything when asked to."""
         asked = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, asked.set)
+        signals.on_stop(asked.set, asked.set)  # a terminal that is closed stops it, too
         try:
             return await self._run(asked)
         finally:

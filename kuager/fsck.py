@@ -16,6 +16,7 @@ from rich.table import Table
 
 from config.model import Config
 from storage.archive import ArchiveError, open_archive
+from storage.archive_id import identify
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError
@@ -55,6 +56,8 @@ async def _fsck(
     try:
         if repair:
             await catalogue.cameras.sync(config)
+        for archive in archives:
+            await identify(archive, catalogue.archive_ids)
         fsck = Fsck(config, catalogue, archives, repair=repair, deep=deep, after=after)
         names = [n for n in await fsck.cameras() if not cameras or "/".join(n[1:]) in cameras]
         if unknown := set(cameras) - {"/".join(n[1:]) for n in names}:
@@ -72,7 +75,14 @@ async def _fsck(
             lock.close()
     if deep:
         state.unlink(missing_ok=True)
-    _print(findings)
+    _print(findings, bool(fsck.spool.waits))
+    for name, waits in fsck.spool.waits.items():
+        out.print(
+            f"{waits.recordings:,} recordings ({waits.bytes / 1e6:,.1f} MB) wait in the spool for "
+            f"the archive {name}: keep this disk until `kuager upload` or the uploader has "
+            "archived them.",
+            highlight=False,
+        )
     read = f", {fsck.bytes_read / 1e9:.1f} GB read and hashed" if deep else ""
     took = f"{time.monotonic() - begun:.0f} s"
     out.print(f"{len(names)} cameras, {fsck.recordings:,} recordings{read}, {took}.")
@@ -123,9 +133,10 @@ def _line(f: Finding) -> str:
     return f"{f.camera} {f.which}: {f.where}: {f.kind}: {f.what}{done}"
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[Finding], waits: bool) -> None:
     if not findings:
-        out.print("Spool, catalogue and archives agree.")
+        but = ", but for what waits in the spool" if waits else ""
+        out.print(f"Spool, catalogue and archives agree{but}.")
         return
     table = Table(title="Found", title_justify="left")
     for column in ("where", "what", "", "how many", "put right", "one of them"):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from base.clock import now_ms
 from config.model import Config
 from config.money import amount as parsed
 from config.money import currency as known_currency
@@ -23,7 +24,7 @@ from copies import orders as events
 from copies.orders import Refused, owed, received
 from copies.payments import Online, open_providers
 from copies.payments.invoice import reference as reference_of
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import PAGE, Order, Payment, PaymentTaken

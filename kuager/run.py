@@ -2,16 +2,18 @@
 
 The supervisor holds no camera, no connection and no file that anyone waits for. A process that
 dies is started again; when the supervisor itself dies, its processes notice (their standard
-input ends) and finish as on SIGTERM, so that nothing is recorded twice.
+input ends) and finish as on SIGTERM, so that nothing is recorded twice. However often and by
+whomever they are asked to end, they seal once; the supervisor alone may end them before that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
+import resource
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,6 +21,7 @@ import uvloop
 
 from config.model import Config
 from copies.desk import Desk
+from kuager import signals
 from recorder.ffmpeg import find_ffmpeg
 from recorder.worker import Worker, targets
 from storage.archive import open_archive
@@ -31,6 +34,7 @@ from streaming.language import translate
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
 HEALTHY_S = 60.0
+FILES_BESIDE, FILES_A_CAMERA = 64, 6  # descriptors of a recorder process
 
 log = structlog.get_logger()
 
@@ -47,8 +51,8 @@ class _Child:
 class Supervisor:
     """Starts the roles' processes, restarts each that ends, stops them all."""
 
-    def __init__(self, config: Config):
-        self._config = config
+    def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
+        self._config, self._python = config, python
         roles = [
             *(("recorder", n, config.workers) for n in range(config.workers)),
             ("uploader", 0, 1),
@@ -90,16 +94,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             child.started = loop.time()
-            # a pipe nobody writes to: its end tells the child that the supervisor is gone
-            child.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "kuager",
-                *child.arguments,
-                stdin=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which asks them
-            )
-            code = await child.process.wait()
+            try:
+                code: int | str = await self._life(child)
+            except OSError as error:  # no process or no memory to be had, or Python is away
+                code = f"it cannot be started: {error.strerror}"
             if loop.time() - child.started > HEALTHY_S:
                 child.rung = 0
             pause_s = RESTART_S[child.rung]
@@ -108,6 +106,25 @@ class Supervisor:
                 "A process ended and is started again", process=child.name, code=code, in_s=pause_s
             )
             await asyncio.sleep(pause_s)
+
+    async def _life(self, child: _Child) -> int:
+        """Start a process and wait for its end; returns its exit code, raises OSError."""
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self._python,
+                *child.arguments,
+                # a pipe nobody writes to: its end tells the child that the supervisor is gone
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which asks them
+            )
+        )
+        try:
+            child.process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                child.process = await starting  # so that `_stop` knows of it
+            raise
+        return await child.process.wait()
 
     async def _stop(self) -> None:
         running = [c for c in self._children if c.process and c.process.returncode is None]
@@ -132,6 +149,7 @@ class Supervisor:
 
 async def _recorder(config: Config, share: int, shares: int) -> None:
     cameras = targets(config, share, shares)
+    check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
     ffmpeg = find_ffmpeg(config.ffmpeg)
     await Worker(cameras, config.spool, ffmpeg, share, config.spool_limits).run()
 
@@ -178,7 +196,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], supervised: bool
         "pictures": lambda: _pictures(config),
         "web": lambda: serve(config),
     }
-    return _run_until_signal(starts[role], parent_on_stdin=supervised)
+    return _run_until_signal(starts[role], parent_on_stdin=supervised, hard=not supervised)
 
 
 def run_all(config: Config, supervised: bool) -> int:
@@ -187,59 +205,64 @@ def run_all(config: Config, supervised: bool) -> int:
     find_ffmpeg(config.ffmpeg)
     if wrong := spool_problem(config.spool):
         raise OSError(wrong)
-    supervisor: Supervisor | None = None
+    supervisor = Supervisor(config)
+    return _run_until_signal(
+        supervisor.run, kill=supervisor.kill, parent_on_stdin=supervised, hard=True
+    )
 
-    async def start() -> None:
-        nonlocal supervisor
-        supervisor = Supervisor(config)
-        await supervisor.run()
 
-    def kill() -> None:
-        if supervisor is not None:
-            supervisor.kill()
+def _raise_file_limit() -> None:
+    """Raise how many files this process may open as far as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    return _run_until_signal(start, kill=kill, parent_on_stdin=supervised)
+
+def check_file_limit(files: int, cameras: int) -> None:
+    """Say how many cameras fit where a recorder process may open only so many files."""
+    fit = max(0, (files - FILES_BESIDE) // FILES_A_CAMERA)
+    if fit < cameras:
+        log.error(
+            "This process may open too few files for its cameras: raise the hard limit"
+            " (LimitNOFILE in the unit, ulimit -Hn) or give it fewer cameras (workers)",
+            files=files,
+            cameras=cameras,
+            cameras_that_fit=fit,
+        )
 
 
 def _run_until_signal(
     start: Callable[[], Awaitable[None]],
     *,
     kill: Callable[[], None] = lambda: None,
-    parent_on_stdin: bool = False,
+    parent_on_stdin: bool,
+    hard: bool,
 ) -> int:
+    _raise_file_limit()
+
+    def end_hard() -> None:
+        log.error("Asked again: ending at once, without sealing what is being recorded")
+        kill()
+        os._exit(1)
+
     async def main() -> None:
-        loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(start())
-        asked = 0
-
-        def stop() -> None:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
-                task.cancel()
-            else:
-                kill()
-                os._exit(1)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        asked = signals.Asked(task.cancel, end_hard if hard else None)
+        signals.on_stop(asked.again, _no_reload)
         if parent_on_stdin:
-            await loop.connect_read_pipe(lambda: _Parent(stop), sys.stdin)
+            signals.on_parent_gone(asked.again)
         try:
             await task
         except asyncio.CancelledError:
-            if not asked:
+            if not asked.already:
                 raise
 
     uvloop.run(main())
     return 0
 
 
-class _Parent(asyncio.Protocol):
-    """Standard input of a child of the supervisor: it ends when the supervisor does."""
-
-    def __init__(self, gone: Callable[[], None]):
-        self._gone = gone
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._gone()
+def _no_reload() -> None:
+    log.warning(
+        "SIGHUP changes nothing: the configuration is read at the start only;"
+        " to take over a new one, stop and start"
+    )

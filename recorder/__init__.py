@@ -1,7 +1,8 @@
 """From a camera to whole segments in the spool.
 
 `source`    the port: what yields frames, and how it ends
-`rtsp`      one DESCRIBE of our own: codecs, refused password, no such stream
+`rtsp`      the dialogue with a camera: what it offers, or what keeps it from it
+`approach`  what sessions have taught of one camera: pauses, no sound
 `ffmpeg`    the first source: an ffmpeg child as a transport of frames
 `demux`     its pipe taken apart into frames
 `placing`   media time to UTC (docs/time.md): pure

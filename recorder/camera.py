@@ -6,10 +6,13 @@ What the operator is told, the gaps and the states come from here; frames pass t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ import structlog
 
 from config.schedule import Window, clip
 from config.secrets import redact_text
+from recorder.approach import Approach
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
-from recorder.ffmpeg import FfmpegSource
-from recorder.rtsp import DescribeFailed, describe
+from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource
+from recorder.rtsp.connection import DEFAULT_USER_AGENT, Resolver
+from recorder.rtsp.describe import DescribeFailed, Offer, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
@@ -28,11 +33,17 @@ from storage.disk import Refusal
 from storage.index import GapCause
 from storage.spool import CameraSpool, Numbers, SpoolBusy
 
-CONNECT_S = 10.0  # for an answer
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+HEARTBEAT_MS = 2_000  # a gap that began after the last heartbeat is believed for so long
+LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
+CONNECTING = "the camera was asked, and no picture had come yet"
 HEALTHY_S = 60.0  # of recording, until the ladder begins at its foot again
+
+RECORDER_CAUSES = (GapCause.RECORDER_STOPPED, GapCause.RECORDER_CRASHED)
+
+TOLD_AGAIN_S = 60.0  # a new run for the same cause
 
 log = structlog.get_logger()
 
@@ -48,6 +59,8 @@ class Target:
     transport: str = "auto"
     keep_audio: bool = True
     windows: tuple[Window, ...] = ()
+    video_track: int | None = None  # counted from 1; None for the largest picture
+    user_agent: str = DEFAULT_USER_AGENT
 
     @property
     def name(self) -> str:
@@ -82,17 +95,25 @@ class CameraRecorder:
         clock: Clock,
         pool: Executor,
         disk: SpoolDisk,
+        resolver: Resolver,
+        last_run_ms: int | None = None,
     ):
+        """`last_run_ms` is when a recorder before this one was last at work on this camera."""
         self.target, self.disk = target, disk
         self.status = Status(State.IDLE, int(clock.now_ms()))
         self._root, self._ffmpeg, self.clock, self._pool = spool, ffmpeg, clock, pool
         self.log = log.bind(camera=target.name)
+        self.approach, self._resolver = Approach(), resolver
+        self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
         self._rung = 0
-        self.deaf_until_ms = 0.0  # no sound comes although the camera promises it
+        self._hears = True  # the sound that the camera promises
+        self._cut_told: tuple[GapCause, float] | None = None  # and when
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
+        self._last_run_ms = last_run_ms
+        self._clock_was_set = asyncio.Event()
         self._refused: Refusal | None = None  # by the disk, before it could be opened
         self._told = False  # why nothing is recorded, in a line of this camera's own
 
@@ -110,16 +131,18 @@ class CameraRecorder:
         try:
             await self._disk(self._account_for_absence)
             await asyncio.sleep(random.uniform(0, spread_s))
-            while (window := await self._until_scheduled()) is not None:
+            while True:
+                window = await self._until_scheduled()
                 self.move(Event.SCHEDULED)
+                self.status.cause = self.status.detail = None
                 while self.clock.now_ms() < window.end_ms:
                     end = await self._run_once(window)
                     if end is None:
                         break
                     await self._back_off(end, window)
                 self.move(Event.UNSCHEDULED)
+                self.status.cause = None
                 await self._disk(self._close_window, window)
-            await asyncio.Event().wait()  # nothing more is scheduled
         except asyncio.CancelledError:
             await asyncio.shield(self._stop())
             raise
@@ -147,14 +170,24 @@ class CameraRecorder:
                     self.log.warning("The spool cannot be used yet; trying again", why=told)
             await asyncio.sleep(1)
 
-    async def _until_scheduled(self) -> Window | None:
-        """Wait until shortly before the next window; None when there is none."""
+    async def _until_scheduled(self) -> Window:
+        """Wait until shortly before the next window, for ever where none is left; a clock that is
+        set is looked at at once."""
         while True:
+            self._clock_was_set.clear()
             now_ms = self.clock.now_ms()
             window = next((w for w in self.target.windows if w.end_ms > now_ms), None)
-            if window is None or window.start_ms - LEAD_MS <= now_ms:
+            wait_s = LOOK_S
+            if window is None:
+                self.status.detail = "no window is left by this clock; it is looked at every 30 s"
+            else:
+                wait_s = min(LOOK_S, (window.start_ms - LEAD_MS - now_ms) / 1000)
+                self.status.detail = f"nothing is scheduled before {_utc(window.start_ms)}"
+            if wait_s <= 0:
+                assert window is not None
                 return window
-            await asyncio.sleep(min(30.0, (window.start_ms - LEAD_MS - now_ms) / 1000))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clock_was_set.wait(), wait_s)
 
     async def _run_once(self, window: Window) -> SourceEnd | None:
         """Hold one session; None when the window closed. Any failure is an end with a cause."""
@@ -162,26 +195,66 @@ class CameraRecorder:
         if (refusal := self.disk.refusal) is not None:
             return SourceEnd(refusal.cause, refusal.detail)
         try:
-            description = await describe(self.target.url, CONNECT_S)
-            if description.video == "mjpeg":
-                self.log.info("The camera sends MJPEG; it is recorded as H.264")
+            offer = self.approach.remembered() or await self._describe()
+            keep_audio = self.target.keep_audio and self.approach.takes_sound(self.clock.now_ms())
             source = FfmpegSource(
                 self._ffmpeg,
-                self.target.url,
-                description,
+                offer.address.url,
+                offer.description,
                 transport=self.target.transport,
-                keep_audio=self.target.keep_audio and self.clock.now_ms() > self.deaf_until_ms,
+                keep_audio=keep_audio,
                 clock_ms=self.clock.now_ms,
+                user_agent=self.target.user_agent,
+                proof=offer.proof,
             )
-            self._session = Session(self, source, self._spool, window)
-            return await self._session.hold()
+            before = self.status.frames
+            sound = keep_audio and offer.description.audio is not None
+            self._session = Session(self, source, self._spool, window, sound)
+            end = await self._session.hold()
+            if end is not None:
+                self._learn(end, source.refused_setup, self.status.frames - before)
+            return end
         except DescribeFailed as failed:
-            return SourceEnd(failed.cause, failed.detail)
+            return SourceEnd(failed.cause, failed.detail, failed.remedy)
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self.log.exception("A session ended by a fault of the recorder")
             return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
         finally:
             self._session = None
+
+    async def _describe(self) -> Offer:
+        offer = await describe(
+            self.target.url,
+            self._resolver,
+            user_agent=self.target.user_agent,
+            video_track=self.target.video_track,
+            on_waking=self._waking,
+        )
+        remarks = offer.description.remarks
+        if offer.description.video not in COPIED_VIDEO:
+            codec = offer.description.video
+            remarks += (f"the camera sends {codec}; it is encoded again, as H.264, at a cost",)
+        for text in remarks:
+            if text not in self._remarks:
+                self.log.info("What the camera offers", what=text)
+        self._remarks = remarks
+        await asyncio.sleep(self.approach.described(offer))
+        return offer
+
+    def _waking(self, text: str) -> None:
+        """Say that an answer is waited for; a cause of before stays until there is another."""
+        self.status.detail = text
+        self.log.info("Waiting for the camera", why=text)
+
+    def _learn(self, end: SourceEnd, refused_setup: bool, pictures: int) -> None:
+        """Take note of how a session ended: the next one may have to be another."""
+        if refused_setup and not pictures and self._leave_out_sound():
+            self.log.warning("Trying without sound", why=end.detail)
+        else:
+            self.approach.ended(end, pictures)
+
+    def _leave_out_sound(self) -> bool:
+        return self.target.keep_audio and self.approach.leave_out_sound(self.clock.now_ms())
 
     async def _back_off(self, end: SourceEnd, window: Window) -> None:
         status = self.status
@@ -191,10 +264,10 @@ class CameraRecorder:
         if self._refused_for(end.cause):
             await self._pause(end.cause, window)
         pause_s = min(LADDER_S[-1], LADDER_S[self._rung] * random.uniform(0.7, 1.3))
+        pause_s = max(pause_s, self.approach.pause_s())
         self._rung = min(self._rung + 1, len(LADDER_S) - 1)
         status.retries += 1
         await asyncio.sleep(pause_s)
-        self.move(Event.RETRY)
 
     async def _pause(self, cause: GapCause, window: Window) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
@@ -211,8 +284,27 @@ class CameraRecorder:
         if end.cause != status.cause:
             self._told = refusal is None or refusal.detail != end.detail
             if self._told:
-                self.log.warning("Not recording", cause=end.cause.value, why=end.detail)
+                to_do = {"to_do": end.remedy} if end.remedy else {}
+                self.log.warning("Not recording", cause=end.cause.value, why=end.detail, **to_do)
         status.cause, status.detail = end.cause, end.detail
+
+    def hears(self, heard: bool) -> None:
+        """Say once when the sound that the camera promises does not come, and when it does."""
+        if heard is not self._hears:
+            self._hears = heard
+            if heard:
+                self.log.info("The camera sends sound again; it is recorded with it")
+            else:
+                self.log.warning("The camera promises sound and sends none; it is recorded without")
+
+    def run_ended(self, why: SourceEnd, window: Window) -> None:
+        """Take note, in a thread, that a run ended and the session goes on with another."""
+        now = time.monotonic()
+        before = self._cut_told
+        if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
+            self._cut_told = why.cause, now
+            self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
+        self._note_gap(why, window)
 
     def refused(self, what: str, error: OSError) -> None:
         """Say what the disk refused, where that is not told of all of the disk."""
@@ -225,7 +317,7 @@ class CameraRecorder:
     def recorded(self, segment_no: int, size: int, healthy_s: float) -> None:
         """Take note of a written segment; `healthy_s` is how long its session has recorded."""
         status = self.status
-        if status.state is State.CONNECTING:
+        if status.state in (State.CONNECTING, State.BACKOFF):
             self.move(Event.SEGMENT)
             status.runs += 1
             if status.cause is not None and self._told:
@@ -251,61 +343,77 @@ class CameraRecorder:
             self._session.tick()
         if self._spool is None or self.status.state in (State.IDLE, State.RECORDING, State.STALLED):
             return
-        # a window that opens before the first picture opens with a gap
+        # a window that opens before the first picture opens with a gap; so does a clock's new time
         window = _window_at(self.target.windows, self.clock.now_ms())
-        if window is not None and self._spool.open_gap is None and not self._covered(window):
-            cause = self.status.cause or GapCause.RECORDER_STOPPED
-            end = SourceEnd(cause, self.status.detail or "no picture yet")
+        if window is not None and self._spool.open_gap is None and not self._spool.is_recording:
+            cause = self.status.cause or GapCause.CONNECTING
+            end = SourceEnd(cause, self.status.detail or CONNECTING)
             self._gap_task = asyncio.ensure_future(self._disk(self._open_with_gap, end, window))
 
     def clock_jumped(self, by_ms: float) -> None:
-        """End the run: what comes is placed by another clock."""
+        """End the run: what comes is placed by another clock. Look at the schedule again."""
+        self._clock_was_set.set()
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
-            self._session.end(SourceEnd(GapCause.CLOCK_JUMP, text))
+            self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text), by_ms)
+        if by_ms < 0 and self._spool is not None:
+            self._gap_task = asyncio.ensure_future(self._disk(self._cut_gaps))
 
     # -- gaps (in a thread) --------------------------------------------------------------
 
-    def _covered(self, window: Window) -> bool:
+    def _covered_until_ms(self) -> int | None:
         assert self._spool is not None
-        until = self._spool.covered_until_ms
-        return until is not None and until >= window.start_ms
+        return self._spool.covered_until_ms(self.clock.now_ms())
+
+    def _cut_gaps(self) -> None:
+        assert self._spool is not None
+        self._spool.look_back(self.clock.now_ms())
+        self._spool.cut_future_gaps(int(self.clock.now_ms()))
 
     def _account_for_absence(self) -> None:
-        """Make gaps of the scheduled time since anyone last wrote something down."""
+        """Make gaps of the scheduled time since a recorder was last at work on this camera.
+
+        What a gap says that was open then is true until then: nobody tried after it.
+        """
         spool = self._spool
         assert spool is not None
+        self._cut_gaps()
         now_ms = int(self.clock.now_ms())
-        covered = spool.covered_until_ms
+        gap, windows = spool.open_gap, self.target.windows
+        is_of_recorder = gap is not None and gap.cause in RECORDER_CAUSES
+        if gap is not None:
+            known_ms = now_ms
+            if not is_of_recorder and self._last_run_ms is not None:
+                known_ms = max(self._last_run_ms, gap.start_ms + HEARTBEAT_MS)
+            window = _window_at(windows, gap.start_ms)
+            spool.end_gap(min(known_ms, now_ms, window.end_ms if window else now_ms))
+        covered = spool.covered_until_ms(now_ms)
         if self._refused is not None:
             cause, detail = self._refused.cause, self._refused.detail
-        elif spool.last_end_reason in (None, GapCause.RECORDER_CRASHED) and covered is not None:
+        elif (gap is not None and not is_of_recorder) or (
+            covered is not None and spool.last_end_reason in (None, GapCause.RECORDER_CRASHED)
+        ):
             cause, detail = GapCause.RECORDER_CRASHED, "the recorder ended without a word"
         else:
-            cause = spool.last_end_reason or GapCause.RECORDER_STOPPED
-            detail = "the recorder was not running"
-        if (gap := spool.open_gap) is not None:
-            window = _window_at(self.target.windows, gap.start_ms)
-            if window is None or window.end_ms > now_ms:
-                return
-            spool.end_gap(window.end_ms)
-            covered = window.end_ms
-        for piece in clip(self.target.windows, covered or 0, now_ms):
+            cause, detail = GapCause.RECORDER_STOPPED, "the recorder was not running"
+        for piece in clip(windows, covered or 0, now_ms):
             spool.begin_gap(piece.start_ms, cause, detail)
-            if _window_at(self.target.windows, now_ms) is None or piece.end_ms < now_ms:
-                spool.end_gap(piece.end_ms)
+            spool.end_gap(piece.end_ms)
+        if _window_at(windows, now_ms) is not None:
+            spool.begin_gap(now_ms, GapCause.CONNECTING, CONNECTING)
 
     def _close_window(self, window: Window) -> None:
         """Have a gap from where recordings and gaps end to the window's end."""
         spool = self._spool
         assert spool is not None
-        start_ms = max(window.start_ms, spool.covered_until_ms or 0)
+        start_ms = max(window.start_ms, self._covered_until_ms() or 0)
         if spool.open_gap is None and start_ms < window.end_ms:
             spool.begin_gap(start_ms, GapCause.NO_DATA, "the picture ended before the window")
         spool.end_gap(window.end_ms)
 
     def _open_with_gap(self, end: SourceEnd, window: Window) -> None:
-        if not self._covered(window):  # the first segment may have come meanwhile
+        assert self._spool is not None
+        if not self._spool.is_recording:  # the first segment may have come meanwhile
             self._note_gap(end, window)
 
     def _note_gap(self, end: SourceEnd, window: Window) -> None:
@@ -321,7 +429,7 @@ class CameraRecorder:
             return
         if gap is not None:
             spool.end_gap(now_ms)
-        start_ms = max(window.start_ms, spool.covered_until_ms or 0)
+        start_ms = max(window.start_ms, self._covered_until_ms() or 0)
         if start_ms < window.end_ms:
             spool.begin_gap(start_ms, end.cause, redact_text(end.detail))
 
@@ -355,6 +463,10 @@ class CameraRecorder:
     def status_dict(self) -> dict[str, Any]:
         """Return the camera's entry in `_status/`."""
         return asdict(self.status)
+
+
+def _utc(ms: float) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _window_at(windows: Sequence[Window], ms: float) -> Window | None:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from recorder.placing import Piece, Placer
+from recorder.sound import SoundTrack
 from recorder.source import Frame
+from recorder.timeline import Picture, Timeline, first_line
 from storage.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
 from storage.index import GapCause
 
@@ -25,11 +27,10 @@ LONGEST_TARGET_S = 8
 ROUNDS_DOWN_S = 0.4  # RFC 8216, 4.3.3.1: EXTINF, rounded, is at most the target duration
 MAX_BYTES = 32 * 1024 * 1024
 MAX_FRAMES = 2_000
-AUDIO_FRAMES = 2_000
-JUMP_MS = 1_000.0  # media time that runs ahead of arrival, or back, by more has jumped
-APART_MS = 2_000.0  # more than this could only be put right over hours: begin anew
-NO_KEYFRAME_MS = 20_000.0
-FIRST_FRAMES, FIRST_STEP = 6, 3  # of a session: steps this many times the usual are not believed
+MAX_PIECES = 4_000  # of one picture
+STILL_MS = 15_000.0  # a picture that stands longer ends the run
+SET_BACK_MS = 150.0  # arrivals that go back by more: the recorder's clock was set
+NO_KEYFRAME_MS = 60_000.0
 # Frames that come faster than they were taken were held back by somebody; when they no longer do,
 # seen over so many ms, what comes is of now.
 LIVE_RATE, LIVE_MS = 1.1, 400
@@ -53,6 +54,8 @@ class Cut:
     arrival_ms: int
     camera_ms: int | None
     runs: tuple[TrackRun, ...]
+    moved_ms: int = 0  # docs/formats.md
+    by_arrival: bool = False
 
     @property
     def size(self) -> int:
@@ -63,27 +66,41 @@ class Cut:
 class Cutter:
     """Takes the frames of one run, gives its segments."""
 
-    def __init__(self, tracks: Sequence[TrackInit], target_duration_s: int = 0):
-        """`target_duration_s` of 0 is measured from the first keyframe interval."""
+    def __init__(
+        self, tracks: Sequence[TrackInit], target_duration_s: int = 0, needs_key: bool = True
+    ):
+        """`target_duration_s` of 0 is measured from the first keyframe interval.
+
+        A run that goes on with the pictures of another need not begin with a keyframe.
+        """
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first cut
-        self.newest_ms = 0.0  # arrival of the newest frame
+        self.newest_ms = float("-inf")  # arrival of the newest picture
+        self.set_tracks(tracks)
+        self._needs_key = needs_key
+        self._placer = Placer()
+        self._timeline = Timeline(self._placer)
+        self._sound = SoundTrack()
+        self._waiting: list[Picture] = []  # until the mapping is set
+        self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
+        self._live_from: int | None = None  # the first of those that wait that was not held back
+        self._first_ms: float | None = None  # arrival of the first picture
+        self._open: list[Picture] = []  # the open segment, in decode order
+        self._bytes = 0  # of all pictures in hand
+        self._newest: Picture | None = None
+        self._in_pieces = False  # a picture came as several frames
+        self._start = 0.0  # media ms where the open segment starts
+        self._tfdt = 0
+
+    @property
+    def begun(self) -> bool:
+        """The mapping is set and the tracks are fixed."""
+        return self.run_start_ms is not None
+
+    def set_tracks(self, tracks: Sequence[TrackInit]) -> None:
+        """Take the tracks, again as long as the run has not begun."""
         self._video = next(t for t in tracks if t.kind == "video")
         self._audio = next((t for t in tracks if t.kind == "audio"), None)
-        self._placer = Placer()
-        self._open: list[Frame] = []  # the open segment, in decode order
-        self._open_bytes = 0
-        self._start = 0.0  # media ms where the open segment starts
-        self._sound: deque[Frame] = deque(maxlen=AUDIO_FRAMES)
-        self._sound_end = 0  # end of the audio written, in its timescale
-        self._sound_step = 1024.0
-        self._first: Frame | None = None  # of the session
-        self._held_back: deque[Frame] | None = deque()  # for LIVE_MS; None: live now
-        self._last: Frame | None = None
-        self._in_pieces = False  # a picture came as several frames
-        self._newest_pts = 0
-        self._origin = 0.0  # UTC ms of tfdt 0
-        self._tfdt = 0
 
     # -- taking frames -------------------------------------------------------------------
 
@@ -94,31 +111,26 @@ class Cutter:
         `finish` returns it.
         """
         if frame.track_id != self._video.id:
-            if self._audio and frame.track_id == self._audio.id:
-                self._sound.append(frame)
+            self._sound.add(frame)
             return []
         if frame.continues:
-            self._in_pieces = True
-            # of a picture whose beginning was not seen nothing can be made
-            if self._open:
-                if self._open_bytes + len(frame.data) > MAX_BYTES:
-                    raise Broken(GapCause.STREAM_BROKEN, "a picture that does not end")
-                whole = self._open[-1].data + frame.data
-                self._open[-1] = self._open[-1]._replace(data=whole)
-                self._open_bytes += len(frame.data)
+            self._add_piece(frame.data)
             return []
-        try:
-            self._check_continuity(frame)
-        except Broken:
-            if self.run_start_ms is not None:
-                raise
-            self._forget()  # the first frames of a session are often wrong: begin with this one
-        self._observe(frame)
-        self._last, self.newest_ms = frame, frame.arrival_ms
-        self._newest_pts = max(self._newest_pts, frame.pts)
-        if self.run_start_ms is not None:
-            return self._add(frame)
-        return self._begin(frame)
+        self._check_arrival(frame)
+        size = len(frame.data)
+        picture = Picture(frame, frame.pts * 1000 / self._video.timescale, size)
+        self.newest_ms = frame.arrival_ms
+        if self.run_start_ms is None:
+            return self._wait(picture)
+        self._newest = picture
+        self._bytes += size
+        cuts = []
+        for settled in self._timeline.push(picture):
+            cuts += self._add(settled)
+        if self._bytes > MAX_BYTES:
+            for settled in self._timeline.flush():
+                cuts += self._add(settled)
+        return cuts
 
     def finish(self) -> list[Cut]:
         """Return what is left when the run ends; the last frame lasts as long as the one before.
@@ -126,81 +138,105 @@ class Cutter:
         Of a picture that came in pieces the last may be missing, which only the next picture would
         tell: the newest one is left out where there are such.
         """
-        if self._in_pieces and self._open:
-            self._open_bytes -= len(self._open.pop().data)
-        if self.run_start_ms is None or not self._open:
+        if self._in_pieces and self._newest is not None:
+            self._drop_newest()
+        cuts = self._begin() if self._waiting else []
+        if self.run_start_ms is None:
             return []
-        order = sorted(f.pts for f in self._open)
-        step = order[-1] - order[-2] if len(order) > 1 else self._video.timescale // 25
-        return [self._cut(min(self._ms(order[-1] + max(1, step)), self._limit()))]
+        for settled in self._timeline.flush():
+            if settled.size:
+                cuts += self._add(settled)
+        if self._open:
+            times = sorted(p.media_ms for p in self._open)
+            step = times[-1] - times[-2] if len(times) > 1 else 40.0
+            end = max(times[-1] + min(max(0.1, step), 1000 * SEGMENT_S), self._start + 0.1)
+            cuts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), None))
+        return cuts
 
-    def _ms(self, pts: int) -> float:
-        return pts * 1000 / self._video.timescale
+    def _drop_newest(self) -> None:
+        for pictures in (self._waiting, self._open):
+            if pictures and pictures[-1] is self._newest:
+                pictures.pop()
+        assert self._newest is not None
+        self._newest.size = 0  # where the time line holds it
 
-    def _check_continuity(self, frame: Frame) -> None:
-        if self._last is None:
-            self._newest_pts = frame.pts
+    def _add_piece(self, data: bytes) -> None:
+        """Take more of the newest picture; of one whose beginning was not seen nothing is made."""
+        self._in_pieces = True
+        if (picture := self._newest) is None:
             return
-        step_ms = self._ms(frame.pts - self._newest_pts)
+        if len(picture.pieces) >= MAX_PIECES or self._bytes + len(data) > MAX_BYTES:
+            raise Broken(GapCause.STREAM_BROKEN, "a picture that does not end")
+        picture.pieces.append(data)
+        picture.size += len(data)
+        self._bytes += len(data)
+
+    def _check_arrival(self, frame: Frame) -> None:
         waited_ms = frame.arrival_ms - self.newest_ms
-        ahead_ms = self._placer.early_by(self._ms(frame.pts), frame.arrival_ms)
-        if step_ms < -JUMP_MS:
-            raise Broken(GapCause.CLOCK_JUMP, f"media time jumped back by {-step_ms / 1000:.1f} s")
-        if ahead_ms > JUMP_MS or step_ms > waited_ms + 10 * JUMP_MS:
-            raise Broken(
-                GapCause.CLOCK_JUMP,
-                f"media time jumped ahead by {max(step_ms, ahead_ms) / 1000:.1f} s",
-            )
-        if abs(self._placer.error_ms) > APART_MS:
-            text = f"media time and arrivals are {abs(self._placer.error_ms) / 1000:.1f} s apart"
+        if -math.inf < -waited_ms > SET_BACK_MS:
+            text = f"the recorder's clock was set back by {-waited_ms / 1000:.1f} s"
             raise Broken(GapCause.CLOCK_JUMP, text)
-        if step_ms > 1000 * max(SEGMENT_S, self.target_duration_s):
-            raise Broken(GapCause.NO_DATA, f"no picture for {step_ms / 1000:.1f} s")
-
-    def _observe(self, frame: Frame) -> None:
-        if (held := self._held_back) is not None:
-            held.append(frame)
-            while len(held) > 1 and frame.arrival_ms - held[1].arrival_ms >= LIVE_MS:
-                held.popleft()
-            came_ms = frame.arrival_ms - held[0].arrival_ms
-            if came_ms < LIVE_MS or self._ms(frame.pts - held[0].pts) > LIVE_RATE * came_ms:
-                return
-            self._held_back = None
-        self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
-
-    def _forget(self) -> None:
-        self._open, self._open_bytes, self._last = [], 0, None
-        self._held_back = deque()
-        self._placer = Placer()
-        self._newest_pts = 0
+        if STILL_MS < waited_ms < math.inf:
+            raise Broken(GapCause.NO_DATA, f"no picture for {waited_ms / 1000:.1f} s")
 
     # -- the beginning of a run ----------------------------------------------------------
 
-    def _begin(self, frame: Frame) -> list[Cut]:
-        """Hold frames until a keyframe interval has come in real time, then set the mapping."""
-        self._first = self._first or frame
-        if not self._open and not frame.key:
-            if frame.arrival_ms - self._first.arrival_ms > NO_KEYFRAME_MS:
-                raise Broken(GapCause.STREAM_BROKEN, "no keyframe came in 20 s")
+    def _wait(self, picture: Picture) -> list[Cut]:
+        """Hold pictures until a keyframe interval has come in real time, then set the mapping."""
+        frame, waiting = picture.frame, self._waiting
+        if self._first_ms is None:
+            self._first_ms = frame.arrival_ms
+        if not waiting and not frame.key and self._needs_key:
+            if frame.arrival_ms - self._first_ms > NO_KEYFRAME_MS:
+                text = f"pictures come, but no keyframe in {NO_KEYFRAME_MS / 1000:.0f} s"
+                raise Broken(GapCause.STREAM_BROKEN, text)
             return []
-        held_ms = self._ms(frame.pts - self._open[0].pts) if self._open else 0.0
-        self._open.append(frame)
-        self._open_bytes += len(frame.data)
-        ready = frame.key and held_ms > 0 and self._placer.span_ms >= 1000 * SEGMENT_S / 2
-        if not ready and held_ms < 1000 * LONGEST_TARGET_S and self._open_bytes < MAX_BYTES:
-            return []
-        if self._held_back is not None:  # a camera that is always faster than it says
-            self._held_back = None
-            self._placer.observe(self._ms(frame.pts), frame.arrival_ms)
-        held, self._open, self._open_bytes = _retimed(self._open), [], 0
-        self._start = self._ms(held[0].pts)
-        first = self._placer.start(self._start)
-        self._origin = first.utc_ms
-        self.run_start_ms = round(first.utc_ms)
+        self._newest = picture
+        waiting.append(picture)
+        self._bytes += picture.size
+        live = self._is_live(picture)
+        if live and self._live_from is None:
+            self._live_from = len(waiting) - 1
+        waited_ms = frame.arrival_ms - waiting[0].arrival_ms
+        live_ms = frame.arrival_ms - waiting[self._live_from or 0].arrival_ms if live else 0.0
+        if (
+            (
+                frame.key
+                and len(waiting) > 1
+                and live_ms >= 1000 * SEGMENT_S / 2
+                and first_line(waiting[self._live_from :]) is not None
+            )
+            or waited_ms >= 1000 * LONGEST_TARGET_S
+            or self._bytes >= MAX_BYTES
+            or len(waiting) >= MAX_FRAMES
+        ):
+            return self._begin()
+        return []
+
+    def _is_live(self, picture: Picture) -> bool:
+        lately = self._lately
+        lately.append(picture)
+        while len(lately) > 1 and picture.arrival_ms - lately[1].arrival_ms >= LIVE_MS:
+            lately.popleft()
+        came_ms = picture.arrival_ms - lately[0].arrival_ms
+        return came_ms >= LIVE_MS and picture.stamp_ms - lately[0].stamp_ms <= LIVE_RATE * came_ms
+
+    def _begin(self) -> list[Cut]:
+        """Set the mapping by the pictures that wait, and go on with them."""
+        held, self._waiting, self._bytes = self._waiting, [], 0
+        self._timeline.begin(held, self._live_from or 0)
+        self._start = min(p.media_ms for p in held)
+        start_ms = min(self._placer.place(self._start), held[0].arrival_ms)
+        self.run_start_ms = math.floor(start_ms)
+        self._tfdt = 0
         self.target_duration_s = self.target_duration_s or target_duration(
-            [self._ms(f.pts) * first.rate / 1000 for f in held if f.key]
+            [self._placer.place(p.media_ms) / 1000 for p in held if p.frame.key]
         )
-        return [cut for f in held for cut in self._add(f)]
+        cuts = []
+        for picture in held:
+            self._bytes += picture.size
+            cuts += self._add(picture)
+        return cuts
 
     # -- cutting -------------------------------------------------------------------------
 
@@ -208,48 +244,69 @@ class Cutter:
         """Media ms beyond which the open segment may not last."""
         return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._placer.rate
 
-    def _add(self, frame: Frame) -> list[Cut]:
+    def _add(self, picture: Picture) -> list[Cut]:
         cuts = []
-        if self._open:
-            at = self._ms(frame.pts)
+        if opened := self._open:
+            at = picture.media_ms
             lasted_s = (at - self._start) * self._placer.rate / 1000
-            enough_s = 0.6 * self.target_duration_s if self._open[0].key else 0.2
-            if (
-                (frame.key and lasted_s >= enough_s)
-                or at >= self._limit()
-                or self._open_bytes + len(frame.data) > MAX_BYTES
-                or len(self._open) >= MAX_FRAMES
+            enough_s = 0.6 * self.target_duration_s if opened[0].frame.key else 0.2
+            limit = self._limit()
+            if (picture.frame.key and lasted_s >= enough_s and at <= limit) or (
+                self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES
             ):
-                cuts.append(self._cut(min(at, self._limit())))
-        self._open.append(frame)
-        self._open_bytes += len(frame.data)
+                cuts.append(self._cut(at, picture))
+            elif at > limit:
+                cuts += self._cut_at_limit(picture)
+        self._open.append(picture)
         return cuts
 
-    def _cut(self, end: float) -> Cut:
-        """Close the open segment at media time `end`."""
-        frames, self._open, self._open_bytes = self._open, [], 0
+    def _cut_at_limit(self, picture: Picture) -> list[Cut]:
+        """Cut where no keyframe came in time, before `picture`, which shows beyond the limit.
+
+        A picture shows until the next one does, and no longer or shorter: where the last one would
+        have to end early, the next segment begins with it.
+        """
+        opened, cuts = self._open, []
+        last = opened[-1]
+        if len(opened) > 1 and last.media_ms >= max(p.media_ms for p in opened):
+            self._open = opened[:-1]
+            cuts.append(self._cut(min(last.media_ms, self._limit()), last))
+            self._open.append(last)
+        if picture.media_ms > self._limit() or picture.frame.key:
+            cuts.append(self._cut(picture.media_ms, picture))
+        return cuts
+
+    def _cut(self, end: float, following: Picture | None) -> Cut:
+        """Close the open segment at media time `end`, where `following` begins the next."""
+        assert self.run_start_ms is not None
+        pictures, self._open = self._open, []
+        self._bytes -= sum(p.size for p in pictures)
         longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
-        piece = self._placer.advance(self._start, longest_ms / max(1.0, end - self._start))
+        long = end > self._limit() + 1
+        highest = math.inf if long else longest_ms / max(1.0, end - self._start)
+        piece = self._placer.advance(self._start, highest)
         tfdt = self._tfdt
-        times: list[int] = []
-        for pts in sorted(f.pts for f in frames):
-            at = self._place(piece, self._ms(pts), VIDEO_TIMESCALE)
-            times.append(max(at, times[-1] + 1) if times else tfdt)
-        stop = max(self._place(piece, end, VIDEO_TIMESCALE), times[-1] + 1)
+        times, stop = self._times(piece, pictures, end, following)
+        # a picture that stood still makes a segment long, and the playlists say so
+        lasted_s = (stop - tfdt) / VIDEO_TIMESCALE
+        self.target_duration_s = max(self.target_duration_s, int(lasted_s + 0.5))
+        order = sorted(range(len(pictures)), key=lambda n: pictures[n].media_ms)
+        shown = dict(zip(order, times, strict=True))
         samples = [
-            Sample(
-                duration=following - at,
-                size=len(f.data),
-                sync=f.key,
-                cts=self._place(piece, self._ms(f.pts), VIDEO_TIMESCALE) - at,
+            Sample(following_at - at, p.size, p.frame.key, shown[n] - at)
+            for n, (p, at, following_at) in enumerate(
+                zip(pictures, times, [*times[1:], stop], strict=True)
             )
-            for f, at, following in zip(frames, times, [*times[1:], stop], strict=True)
         ]
-        runs = [TrackRun(1, tfdt, samples, [f.data for f in frames])]
-        if sound := self._take_sound(piece, end):
-            runs.append(sound)
+        data = [b"".join((p.frame.data, *p.pieces)) if p.pieces else p.frame.data for p in pictures]
+        runs = [TrackRun(1, tfdt, samples, data)]
+        if self._audio is not None:
+            end_ms = self.run_start_ms + stop * 1000 / VIDEO_TIMESCALE
+            sound = self._sound.take(self._audio, self._utc_of, self.run_start_ms, end_ms)
+            runs += [sound] if sound else []
         self._start, self._tfdt = end, stop
-        first = frames[0]
+        first = pictures[0].frame
+        moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
         return Cut(
             tfdt_90k=tfdt,
             duration_90k=stop - tfdt,
@@ -257,59 +314,37 @@ class Cutter:
             arrival_ms=int(first.arrival_ms),
             camera_ms=None if first.camera_ms is None else int(first.camera_ms),
             runs=tuple(runs),
+            moved_ms=round(moved_ms),
+            by_arrival=any(p.by_arrival for p in pictures),
         )
 
-    def _place(self, piece: Piece, media_ms: float, timescale: int) -> int:
-        return round((piece.place(media_ms) - self._origin) * timescale / 1000)
+    def _times(
+        self, piece: Piece, pictures: list[Picture], end: float, following: Picture | None
+    ) -> tuple[list[int], int]:
+        """Return when pictures show, ascending, and when the next segment begins (tfdt).
 
-    def _take_sound(self, piece: Piece, end: float) -> TrackRun | None:
-        """Return the audio that belongs before media time `end`; late audio goes with the next."""
-        if self._audio is None:
-            return None
-        scale = self._audio.timescale
-        taken: list[tuple[int, Frame]] = []
-        while self._sound and self._sound[0].pts * 1000 / scale < end:
-            frame = self._sound.popleft()
-            at = self._place(piece, frame.pts * 1000 / scale, scale)
-            after = taken[-1][0] if taken else self._sound_end - self._sound_step / 2
-            if at > after:  # else it was heard already: a camera that steps back repeats itself
-                taken.append((max(at, self._sound_end) if not taken else at, frame))
-        if not taken:
-            return None
-        if len(taken) > 1:
-            self._sound_step = min(t[0] - s[0] for s, t in pairwise(taken))
-        self._sound_end = taken[-1][0] + max(1, round(self._sound_step))
-        starts = [at for at, _ in taken]
-        samples = [
-            Sample(max(1, following - at), len(f.data), True, 0)
-            for (at, f), following in zip(taken, [*starts[1:], self._sound_end], strict=True)
-        ]
-        return TrackRun(2, starts[0], samples, [f.data for _, f in taken])
+        None shows after it arrived, and none at the time of another.
+        """
+        order = sorted(pictures, key=lambda p: p.media_ms)
+        times = [self._ticks(piece.place(p.media_ms)) for p in order]
+        stop = self._ticks(piece.place(end))
+        if following is not None:
+            stop = min(stop, self._ticks(following.arrival_ms))
+        latest = stop = max(stop, self._tfdt + len(order))
+        for n in range(len(order) - 1, -1, -1):
+            arrived = self._ticks(order[n].arrival_ms)
+            latest = times[n] = min(times[n], arrived, latest - 1)
+        times[0] = earliest = self._tfdt
+        for n in range(1, len(order)):
+            earliest = times[n] = max(times[n], earliest + 1)
+        return times, stop
 
+    def _ticks(self, utc_ms: float) -> int:
+        assert self.run_start_ms is not None
+        return math.floor((utc_ms - self.run_start_ms) * VIDEO_TIMESCALE / 1000 + 1e-3)
 
-def _retimed(frames: list[Frame]) -> list[Frame]:
-    """Return the first frames of a session with their times put right.
-
-    The very first often lie seconds before the ones that follow without a break, or on top of
-    each other: they are set one usual step apart, backwards from the first that is regular.
-    """
-    order = sorted(range(len(frames)), key=lambda n: frames[n].pts)
-    times = [frames[n].pts for n in order]
-    steps = [b - a for a, b in pairwise(times)]
-    if len(steps) < 2 * FIRST_FRAMES:
-        return frames
-    usual = sorted(steps)[len(steps) // 2]
-    wrong = [
-        n
-        for n, step in enumerate(steps[:FIRST_FRAMES])
-        if not usual / FIRST_STEP < step < usual * FIRST_STEP
-    ]
-    if wrong:
-        good = wrong[-1] + 1
-        for n in range(good):
-            times[n] = times[good] - (good - n) * usual
-    right = dict(zip(order, times, strict=True))
-    return [f._replace(pts=right[n]) for n, f in enumerate(frames)]
+    def _utc_of(self, stamp_ms: float) -> float:
+        return self._placer.place(self._timeline.media_ms(stamp_ms))
 
 
 def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:

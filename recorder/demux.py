@@ -1,4 +1,4 @@
-"""What ffmpeg writes on its pipe, taken apart into frames.
+"""What ffmpeg writes on its pipes, taken apart into frames.
 
 Its fragments are a transport only: sizes, order, presentation times and keyframe flags are
 used, durations and lengths of its time line are not (docs/time.md).
@@ -8,132 +8,184 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
-from recorder.parameters import continues, parameter_sets, with_parameter_sets
-from recorder.source import Frame, Sink, SourceEnd
-from storage.fmp4 import Mp4Error, TrackFragment, TrackInit, box_at, parse_init, parse_moof
+from recorder.parameters import ParameterSets, continues, with_parameter_sets
+from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink, SourceEnd
+from storage.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
 from storage.index import GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
-# Without sender reports ffmpeg stamps `prft` with the moment of writing, which is this close to
-# our reading it; with them it is the moment of taking, at least a frame earlier.
-OWN_CLOCK_MS = 5.0
-LAGS = 15  # frames
+SILENT_MS = 10_000.0  # without sound: the next run is without
+# Frames in a row whose `prft` cannot be the moment of writing: then sender reports have come.
+PROOF = 20
+
+
+# What ffmpeg is told to add to presentation times (recorder/ffmpeg.py): a composition offset is
+# then positive even where the camera's time jumps back, and ffmpeg has no reason to change it.
+PTS_SHIFT = 1 << 30
+
+
+class _Pipe:
+    """Takes one pipe apart; `on_sample` gets the presentation time, keyframe or not, and data."""
+
+    def __init__(self, kind: str, on_sample: Callable[[int, bool, bytes], None]):
+        self.track: TrackInit | None = None
+        self.reference_ms: float | None = None  # of the newest `prft`
+        self._kind, self._on_sample = kind, on_sample
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes; raises Mp4Error or struct.error for what is no fragmented MP4."""
+        self._buffer += data
+        pos, size = 0, len(self._buffer)
+        while (box := box_at(self._buffer, pos, size)) is not None:
+            if box.type == b"moov":
+                tracks = parse_init(bytes(self._buffer[box.start : box.end]))
+                if [t.kind for t in tracks] != [self._kind]:
+                    raise Mp4Error(f"ffmpeg found no {self._kind} where the camera described it")
+                self.track = tracks[0]
+            elif box.type == b"prft":
+                # version 1: track 4, ntp 8, media time 8 (14496-12, 8.16.5)
+                (ntp,) = struct.unpack_from(">Q", self._buffer, box.body + 8)
+                self.reference_ms = (ntp >> 32) * 1000 + (ntp & 0xFFFFFFFF) * 1000 / 2**32
+                self.reference_ms -= NTP_EPOCH_MS
+            elif box.type == b"moof":
+                mdat = box_at(self._buffer, box.end, size)
+                if mdat is None:
+                    break  # the frame is not all here yet
+                for fragment in parse_moof(self._buffer, box):
+                    at, dts = box.start + fragment.data_offset, fragment.decode_time
+                    for sample in fragment.samples:
+                        with memoryview(self._buffer) as view:  # one copy, not two
+                            frame = bytes(view[at : at + sample.size])
+                        at += sample.size
+                        # ffmpeg 9 writes no offsets for sound that it copies
+                        pts = dts + (sample.cts & 0xFFFFFFFF) - PTS_SHIFT if sample.cts else dts
+                        self._on_sample(pts, sample.sync, frame)
+                        dts += sample.duration
+                pos = mdat.end
+                continue
+            pos = box.end
+        if size - pos > MAX_BOX:
+            raise Mp4Error("a frame of more than 64 MiB")
+        del self._buffer[:pos]
 
 
 class Demuxer:
-    """Feeds a sink from the bytes of the pipe.
+    """Feeds a sink from the bytes of both pipes, of the picture and of the sound.
 
-    `latency_frames` is by how many frames of video a frame shows on the pipe after it
-    arrived (docs/time.md): the arrival of a frame is when the one that many before it showed.
+    - `latency_frames`: by how many pictures a picture shows on the pipe after it arrived
+      (docs/time.md): the arrival of a picture is when the one that many before it showed.
+    - `reference_ahead`: by how many pictures the `prft` before a picture is ahead of it.
     """
 
-    def __init__(self, sink: Sink, latency_frames: int, transcoded: Sequence[str], kinds: set[str]):
+    def __init__(
+        self, sink: Sink, latency_frames: int, reference_ahead: int, transcoded: tuple[str, ...]
+    ):
         self.end: SourceEnd | None = None
-        self._sink = sink
-        self._buffer = bytearray()
-        self._tracks: dict[int, TrackInit] = {}
-        self._ends: dict[int, int] = {}  # where the newest sample of a track ended
-        self._told = False
-        self._sets: tuple[bytes, ...] = ()
-        self._transcoded = tuple(transcoded)
-        self._kinds = kinds
-        self._shown: deque[float] = deque(maxlen=latency_frames + 1)
-        self._prft_ms: float | None = None
-        self._lags: deque[float] = deque(maxlen=LAGS)
-        self._camera_offset_ms = 0.0  # the camera's clock less media time
+        self._sink, self._transcoded = sink, transcoded
+        self._picture = _Pipe("video", self._take_picture)
+        self._sound = _Pipe("audio", self._take_sound)
+        self._video: TrackInit | None = None  # as it was told
+        self._sets: ParameterSets | None = None  # of its sample entry
+        self._told: list[TrackInit] = []
+        self._now_ms = self._ticks_ms = 0.0
+        self._heard_ms: float | None = None  # in ticks
+        self._shown: deque[float] = deque(maxlen=latency_frames + 1)  # in ticks
+        self._references: deque[float | None] = deque([None] * reference_ahead)
+        self._clock = _CameraClock()
 
-    def feed(self, data: bytes | memoryview, now_ms: float) -> None:
-        """Take bytes that were read at `now_ms` (UTC); ends with `self.end` set when broken."""
-        self._buffer += data
-        pos, size = 0, len(self._buffer)
-        try:
-            while self.end is None and (box := box_at(self._buffer, pos, size)) is not None:
-                if box.type == b"moov":
-                    self._take_init(bytes(self._buffer[box.start : box.end]))
-                elif box.type == b"prft":
-                    # version 1: track 4, ntp 8, media time 8 (14496-12, 8.16.5)
-                    (ntp,) = struct.unpack_from(">Q", self._buffer, box.body + 8)
-                    self._prft_ms = (ntp >> 32) * 1000 + (ntp & 0xFFFFFFFF) * 1000 / 2**32
-                    self._prft_ms -= NTP_EPOCH_MS
-                elif box.type == b"moof":
-                    mdat = box_at(self._buffer, box.end, size)
-                    if mdat is None:
-                        break  # the frame is not all here yet
-                    self._take_fragment(box.start, parse_moof(self._buffer, box), now_ms)
-                    pos = mdat.end
-                    continue
-                pos = box.end
-            if size - pos > MAX_BOX:
-                raise Mp4Error("a frame of more than 64 MiB")
-        except (Mp4Error, struct.error) as error:
-            self.end = SourceEnd(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
-        del self._buffer[:pos]
+    def feed(self, data: bytes | memoryview, now_ms: float, ticks_ms: float) -> None:
+        """Take bytes of the picture's pipe, read at `now_ms` (UTC) and `ticks_ms` (monotonic).
 
-    def _take_init(self, moov: bytes) -> None:
-        tracks = parse_init(moov)
-        self._tracks = {t.id: t for t in tracks}
-        if {t.kind for t in tracks} != self._kinds:
-            self.end = SourceEnd(
-                GapCause.STREAM_BROKEN, "ffmpeg did not find the tracks that the camera described"
-            )
+        `self.end` is set when they are broken.
+        """
+        self._feed(self._picture, data, now_ms, ticks_ms)
 
-    def _take_fragment(self, start: int, fragments: Sequence[TrackFragment], now_ms: float) -> None:
-        for fragment in fragments:
-            track = self._tracks.get(fragment.track_id)
-            if track is None:
-                continue
-            at, dts = start + fragment.data_offset, fragment.decode_time
-            for sample in fragment.samples:
-                with memoryview(self._buffer) as view:  # one copy, not two
-                    data = bytes(view[at : at + sample.size])
-                at += sample.size
-                end = dts + sample.duration
-                if sample.duration == 0:  # ffmpeg did not know it yet and gives the end as start
-                    dts = self._ends.get(track.id, dts)
-                self._ends[track.id] = end
-                self._take_sample(track, dts + sample.cts, sample.sync, data, now_ms)
-                dts = end
+    def feed_sound(self, data: bytes | memoryview, now_ms: float, ticks_ms: float) -> None:
+        """Take bytes of the sound's pipe, as `feed`."""
+        self._feed(self._sound, data, now_ms, ticks_ms)
 
-    def _take_sample(
-        self, track: TrackInit, pts: int, key: bool, data: bytes, now_ms: float
-    ) -> None:
+    def _feed(self, pipe: _Pipe, data: bytes | memoryview, now_ms: float, ticks_ms: float) -> None:
         if self.end is not None:
             return
-        if track.kind == "audio":
-            if self._told:
-                self._sink.on_frame(Frame(track.id, pts, True, data, now_ms))
-            return
-        self._shown.append(now_ms)
-        if key and not self._check_parameters(track, data):
-            return
-        camera_ms = self._camera_clock(pts * 1000 / track.timescale, now_ms)
+        self._now_ms, self._ticks_ms = now_ms, ticks_ms
+        try:
+            pipe.feed(data)
+        except (Mp4Error, struct.error) as error:
+            self.end = SourceEnd(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
+
+    def _take_sound(self, pts: int, key: bool, data: bytes) -> None:
+        assert self._sound.track is not None
+        self._heard_ms = self._ticks_ms
         if self._told:
-            more = continues(track.codec, data)
-            self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms, more))
+            self._sink.on_frame(Frame(SOUND_ID, pts, True, data, self._now_ms))
 
-    def _check_parameters(self, track: TrackInit, data: bytes) -> bool:
-        sets = parameter_sets(track.codec, data)
-        if not self._told:
-            if sets:
-                track = self._tracks[track.id] = with_parameter_sets(track, sets)
-            self._sets, self._told = sets, True
-            ordered = sorted(self._tracks.values(), key=lambda t: t.kind != "video")
-            self._sink.on_tracks(ordered, self._transcoded)
-        elif sets and self._sets and sets != self._sets:
-            self.end = SourceEnd(
-                GapCause.PARAMETERS_CHANGED, "the camera changed its picture: size or encoder"
-            )
-            return False
-        return True
+    def _take_picture(self, pts: int, key: bool, data: bytes) -> None:
+        before_ms = self._shown[-1] if self._shown else self._ticks_ms
+        self._shown.append(self._ticks_ms)
+        arrival_ms = self._now_ms - (self._ticks_ms - self._shown[0])
+        if key or not self._told:
+            self._announce(key, data)
+        assert self._video is not None
+        pts_ms = pts * 1000 / self._video.timescale
+        reference_ms, self._picture.reference_ms = self._picture.reference_ms, None
+        if reference_ms is not None:
+            age_ms = self._ticks_ms - before_ms
+            reference_ms = self._clock.check(reference_ms, self._now_ms, age_ms)
+        self._references.append(reference_ms)
+        camera_ms = self._clock.at(pts_ms, self._references.popleft())
+        more = continues(self._video.codec, data)
+        self._sink.on_frame(Frame(PICTURE_ID, pts, key, data, arrival_ms, camera_ms, more))
 
-    def _camera_clock(self, media_ms: float, now_ms: float) -> float | None:
-        if self._prft_ms is not None:  # it is missing before some frames
-            self._lags.append(abs(now_ms - self._prft_ms))
-            self._camera_offset_ms = self._prft_ms - media_ms
-            self._prft_ms = None
-        if len(self._lags) < LAGS or sorted(self._lags)[LAGS // 2] < OWN_CLOCK_MS:
-            return None
-        return media_ms + self._camera_offset_ms
+    def _announce(self, key: bool, data: bytes) -> None:
+        """Tell the sink the tracks where they are not what it was told: at keyframes only."""
+        video = self._video
+        if video is None:
+            assert self._picture.track is not None
+            video = replace(self._picture.track, id=PICTURE_ID)
+            self._sets = ParameterSets.of_entry(video)
+        if key and self._sets is not None:
+            sets = self._sets.changed_by(data)
+            if sets is not None:
+                video = with_parameter_sets(video, sets.nals)
+                self._sets = sets
+        tracks = [video]
+        if self._heard_ms is not None and self._ticks_ms - self._heard_ms < SILENT_MS:
+            assert self._sound.track is not None
+            tracks.append(replace(self._sound.track, id=SOUND_ID))
+        if tracks != self._told:
+            self._video, self._told = video, tracks
+            self._sink.on_tracks(tracks, self._transcoded)
+
+
+class _CameraClock:
+    """Tells the camera's clock, in `prft` where sender reports came, from ffmpeg's own.
+
+    Without a report ffmpeg stamps a fragment with the moment of writing. That is never before we
+    read the fragment before it, and never after we read this one. A clock for which this fails
+    many times in a row is the camera's; once a session has had a report it stays so.
+    """
+
+    def __init__(self) -> None:
+        self._proofs = 0
+        self._offset_ms: float | None = None  # the camera's clock less media time
+
+    def check(self, reference_ms: float, now_ms: float, age_ms: float) -> float | None:
+        """Return a `prft` read at `now_ms` where it is proved to be the camera's, else None.
+
+        `age_ms` is how long before that the fragment before it was read, 0 when at once with it.
+        """
+        if self._proofs < PROOF and age_ms > 0:
+            own = now_ms - age_ms - 1 < reference_ms < now_ms + 1
+            self._proofs = 0 if own else self._proofs + 1
+        return reference_ms if self._proofs >= PROOF else None
+
+    def at(self, pts_ms: float, reference_ms: float | None) -> float | None:
+        """Return the camera's clock at a picture; `reference_ms` is missing for some."""
+        if reference_ms is not None:
+            self._offset_ms = reference_ms - pts_ms
+        return None if self._offset_ms is None else pts_ms + self._offset_ms

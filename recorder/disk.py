@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from config.limits import SpoolLimits
-from storage.disk import Refusal, Room, claim, examine, refusal_of, seconds_left
+from storage.disk import Refusal, Room, claim, examine, refusal_of, seconds_left, shortage
 from storage.index import GapCause
 from storage.status import SpoolStatus
 from storage.trouble import Trouble
@@ -91,6 +91,12 @@ class SpoolDisk:
             spool=str(spool),
         )
 
+        self._lacks = Trouble(
+            "The spool's disk cannot be looked at; recording goes on",
+            "The spool's disk can be looked at again",
+            spool=str(spool),
+        )
+
     # -- room ----------------------------------------------------------------------------
 
     async def thread(self, work: Callable[[], Any]) -> Any:
@@ -103,7 +109,11 @@ class SpoolDisk:
             self._room = found = await self.thread(self._examine)
             refusal = self._full(found)
         except OSError as error:
+            if short := shortage(error):  # the disk was not even asked: what was known stays so
+                self._lacks.begin(short)
+                return
             refusal = refusal_of(error)
+        self._lacks.end()
         self._measure(refusal is not None)
         self.refusal = refusal
         if refusal is not None:

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import ffmpeg
 
 from config.secrets import redact_text
-from recorder.demux import Demuxer
+from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
-from recorder.rtsp import Description
+from recorder.rtsp.connection import DEFAULT_USER_AGENT
+from recorder.rtsp.description import Description
 from recorder.source import Sink, SourceEnd
 from storage.index import GapCause
 
@@ -32,7 +33,23 @@ PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept
 OLDEST = (5, 1)
 STOP_S = 2.0
-LATENCY_FRAMES = 2  # by which a frame shows after it arrived, measured (docs/time.md)
+# A camera may sleep until it is asked. Our deadlines are shorter: at its own, ffmpeg would hand
+# out what it holds back.
+SOCKET_TIMEOUT_US = 30_000_000
+# nothing else of ours is a child's business: secrets of the configuration are in the environment
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR")
+LATENCY_FRAMES = 3  # by which a picture shows after it arrived, measured (docs/time.md)
+REFERENCE_RIGHT = (6, 0)  # before it, `prft` is of the next picture (docs/time.md)
+# Timestamps as they came. ffmpeg would make up others where time does not run forward, so decode
+# times are made here that always do, and presentation times lie far after them (recorder/demux.py).
+# Decode times follow one wild timestamp by 20 s at most, and no presentation time lies further
+# from them than a composition offset can say: ffmpeg takes time far before the first for time
+# that began anew, 13 hours later.
+_FARTHEST = 900_000_000
+_TIMESTAMPS = (
+    f"setts=pts=min(max(PTS\\,-{PTS_SHIFT})\\,if(N\\,PREV_OUTDTS)+{_FARTHEST})+{PTS_SHIFT}"
+    ":dts=if(N\\,max(PREV_OUTDTS+1\\,min(PTS\\,PREV_OUTDTS+20/TB))\\,max(PTS\\,0))"
+)
 COPIED_VIDEO = {"h264", "h265"}
 _DECODER = re.compile(r"\[(h264|hevc|mjpeg|aac|pcm_\w+) @")  # of its probing: never the reason
 _NOISE = re.compile(
@@ -100,14 +117,21 @@ class FfmpegSource:
         transport: str = "auto",
         keep_audio: bool = True,
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+        user_agent: str = DEFAULT_USER_AGENT,
+        proof: str | None = None,
     ):
-        """`url` may hold a password; it is passed on by a pipe and never logged."""
+        """`url` may hold a password; it is passed on by a pipe and never logged.
+
+        `proof` is how the camera wants the password proved (recorder.rtsp.describe.Offer).
+        """
+        self._user_agent, self._proof = user_agent, proof
         self._program, self._url, self._transport = program, url, transport
         self._description = description
         self._audio = description.audio if keep_audio else None
         self._clock_ms = clock_ms
         self._said: deque[str] = deque(maxlen=20)
         self._unfinished = b""  # the beginning of a line
+        self._played = False  # something of the stream came
         self.transcoded = tuple(
             kind
             for kind, codec, copied in (
@@ -117,8 +141,12 @@ class FfmpegSource:
             if codec and not copied
         )
 
-    def arguments(self) -> list[str]:
-        """Return the argument list of the child; it holds no secret."""
+    def arguments(self, sound: int) -> list[str]:
+        """Return the argument list of the child; it holds no secret.
+
+        The picture goes to its standard output, sound to the descriptor `sound`: on one pipe the
+        picture would wait for the sound.
+        """
         camera = ffmpeg.input(
             "pipe:0",
             f="concat",
@@ -127,32 +155,38 @@ class FfmpegSource:
             analyzeduration=500_000,
             fpsprobesize=0,
         )
-        streams = [camera["v:0"]]
+        fragments: dict[str, object] = {
+            "f": "mp4",
+            "flush_packets": 1,
+            "avoid_negative_ts": "disabled",
+            "use_editlist": 0,
+            # frag_discont: the first fragment says its time too
+            "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer+frag_discont",
+        }
         if self._description.video in COPIED_VIDEO:
             tag = "hvc1" if self._description.video == "h265" else "avc1"
-            options: dict[str, object] = {"c:v": "copy", "tag:v": tag}
+            # what comes before the first keyframe shows that the camera sends
+            options: dict[str, object] = {"c:v": "copy", "tag:v": tag, "copyinkf:v": None}
         else:
             options = {"c:v": "libx264", "preset": "veryfast", "tune": "zerolatency"}
             # each picture once, at its own time: a frame rate here is a guess, often 90,000
             options |= {"fps_mode": "passthrough", "enc_time_base": "1/90000", "level:v": "5.1"}
             options |= {"pix_fmt": "yuv420p", "force_key_frames": "expr:gte(t,n_forced*2)"}
+        options |= {"bsf:v": _TIMESTAMPS, "video_track_timescale": 90_000}
+        options |= {"write_prft": "wallclock", **fragments}
+        seen = camera[f"v:{self._description.video_index}"]
+        outputs = [ffmpeg.output(seen, "pipe:1", **options)]
         if self._audio:
-            streams.append(camera["a:0"])
-            # encoded at 48 kHz: its frames are then short, and the picture waits for them
             encoded = {"c:a": "aac", "ar": 48_000, "b:a": 64_000}
-            options |= {"c:a": "copy"} if self._audio == "aac" else encoded
-        options |= {
-            # A track that falls silent may hold up the other for this long (microseconds); much
-            # less, and ffmpeg writes B-frames out of order and makes up times for them.
-            "max_interleave_delta": 2_000_000,
-            "video_track_timescale": 90_000,
-            "f": "mp4",
-            "write_prft": "wallclock",
-            "flush_packets": 1,
-            "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer",
-        }
+            options = {"c:a": "copy"} if self._audio == "aac" else dict(encoded)
+            options |= {"bsf:a": _TIMESTAMPS, **fragments}
+            outputs.append(
+                ffmpeg.output(
+                    camera[f"a:{self._description.audio_index}"], f"pipe:{sound}", **options
+                )
+            )
         program = [self._program, "-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin"]
-        return list(ffmpeg.output(*streams, "pipe:1", **options).compile(cmd=program))
+        return list(ffmpeg.merge_outputs(*outputs).compile(cmd=program))
 
     def _playlist(self) -> bytes:
         quoted = self._url.replace("'", "'\\''")
@@ -161,34 +195,56 @@ class FfmpegSource:
             lines += ["option rtsp_transport tcp+udp", "option rtsp_flags prefer_tcp"]
         else:
             lines += [f"option rtsp_transport {self._transport}"]
+        # what is not recorded is not asked for: a camera may refuse it, or stay silent
+        kinds = "video+audio" if self._audio else "video"
+        lines += [
+            f"option allowed_media_types {kinds}",
+            f"option user_agent {self._quoted_agent()}",
+        ]
+        if self._url.startswith("rtsps:"):  # nobody vouches for the certificates of cameras
+            lines += ["option tls_verify 0"]
         # short probes: the codecs are known; what they guess of frame rates is not used
-        lines += ["option timeout 10000000", "option analyzeduration 1000000"]
+        lines += [f"option timeout {SOCKET_TIMEOUT_US}", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]
         return ("\n".join(lines) + "\n").encode()
 
+    def _quoted_agent(self) -> str:
+        return "'" + self._user_agent.replace("'", "'\\''") + "'"
+
     async def run(self, sink: Sink) -> SourceEnd:
         """Yield into the sink until the stream ends; cancelling ends the child."""
-        kinds = {"video", "audio"} if self._audio else {"video"}
-        demuxer = Demuxer(sink, LATENCY_FRAMES, self.transcoded, kinds)
+        ahead = int(ffmpeg_version(self._program) < REFERENCE_RIGHT)
+        demuxer = Demuxer(sink, LATENCY_FRAMES, ahead, self.transcoded)
         ended = asyncio.Event()
 
         def feed(data: memoryview) -> None:
-            if demuxer.end is None:
-                demuxer.feed(data, self._clock_ms())
-                if demuxer.end is not None:
-                    ended.set()
+            self._played = True
+            demuxer.feed(data, self._clock_ms(), time.monotonic() * 1000)
+            if demuxer.end is not None:
+                ended.set()
+
+        def feed_sound(data: memoryview) -> None:
+            demuxer.feed_sound(data, self._clock_ms(), time.monotonic() * 1000)
 
         with contextlib.ExitStack() as opened:
             playlist = pipe_with(self._playlist())
             opened.callback(os.close, playlist)
             media = ReadPipe(feed, ended.set, PIPE_BYTES)
             opened.callback(media.close)
+            sound = ReadPipe(feed_sound)
+            opened.callback(sound.close)
             words = ReadPipe(self._listen)
             opened.callback(words.close)
             child = await asyncio.create_subprocess_exec(
-                *self.arguments(), stdin=playlist, stdout=media.writing, stderr=words.writing
+                *self.arguments(sound.writing),
+                stdin=playlist,
+                stdout=media.writing,
+                stderr=words.writing,
+                pass_fds=(sound.writing,),
+                env=_environment(),
             )
             media.child_has_it()
+            sound.child_has_it()
             words.child_has_it()
             try:
                 await ended.wait()
@@ -214,17 +270,51 @@ class FfmpegSource:
         if code is not None and code < 0:
             return SourceEnd(GapCause.STREAM_BROKEN, f"ffmpeg was ended by signal {-code}")
         said = " ".join(self._said)
-        last = self._said[-1] if self._said else ""
         where = urlsplit(self._url).hostname
-        for pattern, cause, text in (
-            (r"40[13] ", GapCause.REFUSED_PASSWORD, "the camera refuses user name or password"),
-            (r"404 ", GapCause.NO_SUCH_STREAM, "the camera has no such stream"),
-            (r"Connection refused|No route|unreachable|timed out", GapCause.UNREACHABLE, last),
-            (r"Invalid data|Error opening|error|Unsupported", GapCause.STREAM_BROKEN, last),
-        ):
-            if re.search(pattern, said):
-                return SourceEnd(cause, text)
-        return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} ended the stream")
+        if status := re.search(r"(?:method (\w+) failed: |\b)([45]\d\d) ", said):
+            return self._refusal(status[1], int(status[2]))
+        if found := re.search(r"Connection refused|No route to host|unreachable|timed out", said):
+            return SourceEnd(GapCause.UNREACHABLE, f"{where}: {found[0].lower()}")
+        if re.search(r"Invalid data|Error opening|error|Unsupported", said):
+            what = "broke" if self._played else "was described, but ffmpeg cannot take it"
+            text = f"the stream of {where} {what}: {_reason(self._said[-1])}"
+            return SourceEnd(GapCause.STREAM_BROKEN, text)
+        return SourceEnd(
+            GapCause.CLOSED_BY_CAMERA, f"the stream of {where} ended, no reason was given"
+        )
+
+    def _refusal(self, method: str | None, status: int) -> SourceEnd:
+        """Say what it means that the camera refuses to ffmpeg what it has described to us."""
+        where = urlsplit(self._url).hostname
+        if status == 401 and self._proof not in (None, "Basic", "Digest MD5"):
+            return SourceEnd(
+                GapCause.STREAM_BROKEN,
+                f"{where} wants the password proved by {self._proof}, which ffmpeg cannot (401)",
+                "let the camera take MD5 digests too",
+            )
+        if status == 401:
+            text = f"{where} refuses user name or password to ffmpeg, after it described its stream"
+            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{text} (401)")
+        if status == 403:
+            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{where} forbids the stream (403)")
+        if status == 404:
+            return SourceEnd(GapCause.NO_SUCH_STREAM, f"{where} has no such stream (404)")
+        asked = f" to {method}" if method else ""
+        return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status}{asked}")
+
+    @property
+    def refused_setup(self) -> bool:
+        """Whether the camera described a track and then refused to set it up."""
+        return any("method SETUP failed" in line for line in self._said)
+
+
+def _reason(line: str) -> str:
+    """Return what is left of ffmpeg's last words without the names of its parts."""
+    return re.sub(r"^(?:pipe:0|Error opening input files?[^:]*): ", "", line)
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

@@ -6,20 +6,18 @@ A camera that changes its picture size sends new parameter sets in band and says
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 from storage.fmp4 import TrackInit, box_at, boxes, make_box
 
 _H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
 _H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
+MAX_FORMS = 64  # of sets that mean the same; more are compared anew
 _VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
-
-
-def nal_units(sample: bytes) -> Iterator[bytes]:
-    """Yield the NAL units of a sample; stops at a length that does not fit."""
-    for at, end in _nal_ranges(sample):
-        yield sample[at:end]
 
 
 def _nal_ranges(sample: bytes) -> Iterator[tuple[int, int]]:
@@ -34,12 +32,210 @@ def _nal_ranges(sample: bytes) -> Iterator[tuple[int, int]]:
 
 def parameter_sets(codec: str, sample: bytes) -> tuple[bytes, ...]:
     """Return the distinct parameter sets in a sample, in order; empty when it carries none."""
+    kinds = _H264_SETS if codec == "h264" else _H265_SETS
     found: dict[bytes, None] = {}
-    for nal in nal_units(sample):
-        kind = nal[0] & 0x1F if codec == "h264" else nal[0] >> 1 & 0x3F
-        if kind in (_H264_SETS if codec == "h264" else _H265_SETS):
-            found[nal] = None
+    for at, end in _nal_ranges(sample):
+        if _kind(codec, sample[at]) in kinds:
+            found[sample[at:end]] = None
     return tuple(found)
+
+
+def _kind(codec: str, first: int) -> int:
+    return first & 0x1F if codec == "h264" else first >> 1 & 0x3F
+
+
+class ParameterSets:
+    """The parameter sets that an init describes, compared by what they mean.
+
+    A set is known by its kind and id. Its meaning is its bytes without what varies without
+    meaning: nal_ref_idc (H.264, 7.4.1), emulation prevention, trailing zeros, and in an SPS of
+    H.264 the VUI, which says nothing of how pictures are decoded (H.264, annex E).
+    """
+
+    def __init__(self, codec: str, nals: tuple[bytes, ...]):
+        """Take whole NAL units."""
+        self.nals = nals
+        self._codec = codec
+        self._seen: set[bytes] = set(nals)  # forms that are known to mean the same
+        self._meanings = {_set_id(codec, n): _meaning(codec, n) for n in nals}
+
+    @classmethod
+    def of_entry(cls, track: TrackInit) -> ParameterSets:
+        """Return those in a sample entry (avcC, 14496-15, 5.3.3.1; hvcC, 8.3.3.1)."""
+        return cls(track.codec, tuple(_entry_sets(track)))
+
+    def changed_by(self, sample: bytes) -> ParameterSets | None:
+        """Return the sets that are in force after a keyframe, None where they mean the same.
+
+        Sets that the keyframe does not repeat stay in force.
+        """
+        sets = parameter_sets(self._codec, sample)
+        if self._seen.issuperset(sets):
+            return None
+        after = {_set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        if all(self._meanings.get(k) == _meaning(self._codec, n) for k, n in after.items()):
+            self._seen = {*(self._seen if len(self._seen) < MAX_FORMS else self.nals), *sets}
+            return None
+        return ParameterSets(self._codec, tuple(after.values()))
+
+
+def _set_id(codec: str, nal: bytes) -> tuple[int, int]:
+    """Return kind and id of a parameter set; its first bytes stand for an id that is not there."""
+    kind = _kind(codec, nal[0])
+    try:
+        if kind in (7, 33):
+            return kind, _sps(codec, nal).id
+        if kind == 32:  # H.265, 7.3.2.1: 4 bits
+            return kind, nal[2] >> 4
+        return kind, _Bits(nal[1 if codec == "h264" else 2 :]).ue()
+    except IndexError:
+        return kind, int.from_bytes(nal[:4], "big")
+
+
+def _meaning(codec: str, nal: bytes) -> bytes:
+    if codec == "h264" and nal[0] & 0x1F == 7:
+        with contextlib.suppress(IndexError):
+            return _sps(codec, nal).meaning
+    head = nal[0] & 0x1F if codec == "h264" else nal[0]
+    return bytes([head]) + _unescaped(nal[1:]).rstrip(b"\0")
+
+
+def _unescaped(nal: bytes) -> bytes:
+    """Return a NAL unit without emulation prevention (H.264 and H.265, 7.3.1.1)."""
+    return nal.replace(b"\0\0\3", b"\0\0")
+
+
+_CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
+
+
+class _Sps(NamedTuple):
+    """What a sequence parameter set says; `meaning` is that of H.264 without its VUI."""
+
+    id: int
+    width: int
+    height: int
+    meaning: bytes = b""
+
+
+def _sps(codec: str, nal: bytes) -> _Sps:
+    """Read a sequence parameter set; raises IndexError for one that ends early."""
+    return (_sps_h264 if codec == "h264" else _sps_h265)(_unescaped(nal))
+
+
+def _sps_h264(nal: bytes) -> _Sps:
+    """H.264, 7.3.2.1.1."""
+    profile, bits = nal[1], _Bits(nal[4:])
+    fields = [bits.ue()]
+    chroma = 1
+    if profile in _CHROMA_PROFILES:
+        chroma = bits.ue()
+        fields += [chroma, bits.u(1) if chroma == 3 else 0, bits.ue(), bits.ue(), bits.u(1)]
+        if bits.u(1):
+            fields += bits.scaling_lists(8 if chroma != 3 else 12)
+    fields += [bits.ue(), order := bits.ue()]
+    if order == 0:
+        fields.append(bits.ue())
+    elif order == 1:
+        fields += [bits.u(1), bits.ue(), bits.ue()]
+        fields += [bits.ue() for _ in range(min(255, bits.ue()))]
+    fields += [bits.ue(), bits.u(1)]
+    wide, high = bits.ue() + 1, bits.ue() + 1
+    whole_frames = bits.u(1)
+    fields += [wide, high, whole_frames, 0 if whole_frames else bits.u(1), bits.u(1)]
+    crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
+    across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1) * (2 - whole_frames)
+    return _Sps(
+        fields[0],
+        16 * wide - across * (crop[0] + crop[1]),
+        16 * high * (2 - whole_frames) - down * (crop[2] + crop[3]),
+        nal[1:4] + repr((fields, crop)).encode(),
+    )
+
+
+def _sps_h265(nal: bytes) -> _Sps:
+    """H.265, 7.3.2.2.1 and 7.3.3."""
+    bits = _Bits(nal[2:])
+    bits.u(4)
+    layers = bits.u(3)
+    bits.u(1 + 96)
+    present = [(bits.u(1), bits.u(1)) for _ in range(layers)]
+    bits.u(2 * (8 - layers) if layers else 0)
+    for profile, level in present:
+        bits.u(88 * profile + 8 * level)
+    number, chroma = bits.ue(), bits.ue()
+    if chroma == 3:
+        bits.u(1)
+    width, height = bits.ue(), bits.ue()
+    crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
+    across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1)
+    width -= across * (crop[0] + crop[1])
+    return _Sps(number, width, height - down * (crop[2] + crop[3]))
+
+
+class _Bits:
+    """Reads bits; raises IndexError at the end. Exp-Golomb codes: H.264, 9.1."""
+
+    def __init__(self, data: bytes):
+        self._data, self._at = data, 0
+
+    def u(self, count: int) -> int:
+        """Return an unsigned number of `count` bits."""
+        value = 0
+        for _ in range(count):
+            value = value << 1 | self._data[self._at >> 3] >> (7 - (self._at & 7)) & 1
+            self._at += 1
+        return value
+
+    def ue(self) -> int:
+        """Return an Exp-Golomb code; signed ones are as different as their codes."""
+        zeros = 0
+        while not self.u(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.u(zeros)
+
+    def scaling_lists(self, count: int) -> list[int]:
+        """Return the codes of the scaling lists (H.264, 7.3.2.1.1.1)."""
+        codes = []
+        for n in range(count):
+            codes.append(self.u(1))
+            last = following = 8
+            for _ in range((16 if n < 6 else 64) * codes[-1]):
+                if following:
+                    codes.append(code := self.ue())
+                    following = (last + (-(code // 2) if code % 2 == 0 else code // 2 + 1)) % 256
+                last = following or last
+        return codes
+
+
+def _entry_sets(track: TrackInit) -> Iterator[bytes]:
+    """Yield the parameter sets of a sample entry; of one that is malformed what can be read."""
+    box = box_at(track.entry, 0, len(track.entry))
+    name = b"avcC" if track.codec == "h264" else b"hvcC"
+    if box is None:
+        return
+    for inner in boxes(track.entry, box.body + _VISUAL_ENTRY, box.end):
+        if inner.type != name:
+            continue
+        record, pos = track.entry[inner.body : inner.end], 5
+        arrays: tuple[int, ...] = (0x1F, 0xFF)  # avcC: masks of the counts of SPS and PPS
+        if name == b"hvcC":
+            if len(record) < 23:
+                return
+            pos, arrays = 23, (0,) * record[22]
+        try:
+            for mask in arrays:
+                if mask:
+                    count, pos = record[pos] & mask, pos + 1
+                else:
+                    (count,) = struct.unpack_from(">H", record, pos + 1)
+                    pos += 3
+                for _ in range(count):
+                    (size,) = struct.unpack_from(">H", record, pos)
+                    if size:
+                        yield record[pos + 2 : pos + 2 + size]
+                    pos += 2 + size
+        except (IndexError, struct.error):
+            return
 
 
 def continues(codec: str, sample: bytes) -> bool:
@@ -75,15 +271,13 @@ def with_parameter_sets(track: TrackInit, sets: tuple[bytes, ...]) -> TrackInit:
         if new is None:
             return track
         parts.append(make_box(inner.type, new))
-    return TrackInit(
-        track.id,
-        track.kind,
-        track.codec,
-        track.timescale,
-        make_box(box.type, *parts),
-        track.width,
-        track.height,
-    )
+    width, height = track.width, track.height
+    with contextlib.suppress(IndexError, StopIteration):
+        sps = next(n for n in sets if _kind(track.codec, n[0]) in (7, 33))
+        _, width, height, _ = _sps(track.codec, sps)
+        # 24 bytes of a VisualSampleEntry, then both sizes (14496-12, 12.1.3)
+        parts[0] = parts[0][:24] + struct.pack(">HH", width, height) + parts[0][28:]
+    return replace(track, entry=make_box(box.type, *parts), width=width, height=height)
 
 
 def _avcc(sets: tuple[bytes, ...], old: bytes) -> bytes | None:

@@ -24,9 +24,13 @@ SETTLE_MS = 10_000  # at the beginning of a run the first estimate may be put ri
 SETTLE_SLEW = 20_000e-6
 CATCH_UP_MS = 5_000  # time in which an error would be gone if no limit held it
 RATE_NEEDS_MS = 8_000  # a slope over less than this says more about jitter than about a clock
-# but one this far off is a wholly wrong rate, and believed as soon as it is a steady one: a stall
-# of the network is a step up, what it held back then comes down
-WRONG_RATE, STEADY = (0.10, 0.75), 0.25
+# A slope is believed where it is steady: a stall of the network is a step up, what it held back
+# then comes down. In the first seconds it must be wholly wrong, and show between all neighbours.
+WHOLLY_WRONG, ALIKE = 0.10, 0.25
+# By how much points may lie above the line of a clock, in the mean, of what its slope makes in
+# all. After a step of the delay it is a quarter or more.
+UNSTEADY = 0.15
+HURRY = 20_000e-6  # to place frames after their arrival is certainly wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,6 @@ class Placer:
         self._start_ms = 0.0
         self._newest = float("-inf")
         self.rate = 1.0  # UTC per media time, as estimated
-        self.error_ms = 0.0  # by which the newest piece begins before its estimate
 
     def observe(self, media_ms: float, arrival_ms: float) -> None:
         """Take the arrival of a frame; one older than the newest bucket comes too late to count."""
@@ -75,7 +78,8 @@ class Placer:
         """Return the piece that begins at `media_ms`, where the one before it ends.
 
         It runs at the estimated rate, and as much faster or slower as brings it to the line,
-        within the limits: no steps, no drift. `highest_rate` keeps a segment from becoming
+        within the limits: no steps, no drift. Where it lies above the line, frames would be
+        placed after they arrived, and it hurries. `highest_rate` keeps a segment from becoming
         longer than its playlist allows when the estimate itself moves.
         """
         assert self._piece is not None
@@ -83,8 +87,10 @@ class Placer:
         height, slope = self._line(media_ms)
         settling = media_ms - self._start_ms < SETTLE_MS
         limit = SETTLE_SLEW if settling else SLEW
-        self.rate, self.error_ms = 1 + slope, media_ms + height - utc_ms
-        correction = max(-limit, min(limit, self.error_ms / CATCH_UP_MS))
+        self.rate, error_ms = 1 + slope, media_ms + height - utc_ms
+        correction = min(limit, error_ms / CATCH_UP_MS)
+        if error_ms < 0:
+            correction = max(-HURRY, error_ms / CATCH_UP_MS)
         self._piece = Piece(media_ms, utc_ms, min(1 + slope + correction, highest_rate))
         return self._piece
 
@@ -93,14 +99,25 @@ class Placer:
         """Media time from the first frame observed to the newest."""
         return self._newest - self._points[0][0] if self._points else 0.0
 
-    def early_by(self, media_ms: float, arrival_ms: float) -> float:
-        """Return by how much a frame would be placed after it arrived; 0 when it is not."""
-        if self._piece is None:
-            return 0.0
-        return max(0.0, self._piece.place(media_ms) - arrival_ms)
+    def place(self, media_ms: float) -> float:
+        """Return the UTC millisecond of a media time, by the newest piece."""
+        assert self._piece is not None
+        return self._piece.place(media_ms)
+
+    def media_of(self, utc_ms: float) -> float:
+        """Return the media time of a UTC millisecond, by the newest piece."""
+        assert self._piece is not None
+        return self._piece.media_ms + (utc_ms - self._piece.utc_ms) / self._piece.rate
+
+    def restart(self) -> None:
+        """Forget all arrivals: what comes is of another line. The mapping stays until then."""
+        self._points.clear()
+        self._bucket = float("-inf")
 
     def _line(self, at_ms: float) -> tuple[float, float]:
         """Return (height at `at_ms`, slope) of the line under the points."""
+        if not self._points:  # since a restart
+            return (self._piece.place(at_ms) - at_ms if self._piece else 0.0), 0.0
         first, last = self._points[0], self._points[-1]
         span = last[0] - first[0]
         hull: list[list[float]] = []
@@ -114,17 +131,25 @@ class Placer:
             if left[0] <= mean <= right[0]:
                 slope = (right[1] - left[1]) / (right[0] - left[0])
                 break
-        if span < RATE_NEEDS_MS and not self._steadily(slope):
+        if span < RATE_NEEDS_MS:
+            if not self._shows_everywhere(slope):
+                slope = 0.0
+        elif not self._is_steady(slope, span):
             slope = 0.0
         height = min(p[1] - slope * (p[0] - at_ms) for p in self._points)
         return height, slope
 
-    def _steadily(self, slope: float) -> bool:
+    def _shows_everywhere(self, slope: float) -> bool:
         """Say whether a wholly wrong rate shows between all neighbouring points."""
-        if len(self._points) < 3 or not WRONG_RATE[0] < abs(slope) < WRONG_RATE[1]:
+        if len(self._points) < 3 or abs(slope) < WHOLLY_WRONG:
             return False
         steps = ((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(self._points))
-        return all(STEADY < step / slope < 1 / STEADY for step in steps)
+        return all(ALIKE < step / slope < 1 / ALIKE for step in steps)
+
+    def _is_steady(self, slope: float, span: float) -> bool:
+        """Say whether all points lie near the line, as they do by a clock, not after a step."""
+        rests = [p[1] - slope * p[0] for p in self._points]
+        return sum(rests) / len(rests) - min(rests) < UNSTEADY * abs(slope) * span
 
 
 def _above(left: list[float], middle: list[float], right: list[float]) -> bool:

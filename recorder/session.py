@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from config.schedule import Window
 from recorder import disk
-from recorder.clock import clock_state
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
-from recorder.source import Frame, Source, SourceEnd
+from recorder.source import PICTURE_ID, Frame, Source, SourceEnd
 from recorder.states import Event, State
 from storage.fmp4 import TrackInit, write_init, write_segment
 from storage.index import GapCause, Segment, Track
@@ -19,33 +19,52 @@ from storage.spool import CameraSpool, Run
 if TYPE_CHECKING:
     from recorder.camera import CameraRecorder
 
-FIRST_S = 15.0  # then for the first picture: a keyframe, for which some cameras take long
-STALLED_S = 2.0  # without a picture: said so
-SILENCE_S = 5.0  # without a picture: the session is ended
-SOUND_S = 10.0  # without sound where it was promised
-DEAF_MS = 600_000  # until it is asked for again
+FIRST_S = 20.0  # for the first picture; some cameras begin long after PLAY
+STALLED_S = 2.0  # without a picture, or three times what the camera usually takes: said so
+SILENCE_S = 16.0  # without a picture: the session is ended. A still scene may send none for long
+SOUND_S = 10.0  # without sound where it was promised: said so
+KEY_WITHIN_S = 3.0  # after the recorder's clock was set, a new run begins all the same
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a session writes as one run."""
+
+    cutter: Cutter
+    tracks: list[TrackInit]
+    transcoded: tuple[str, ...]
+    run: Run | None = None  # once it is written
 
 
 class Session:
     """One session with a camera: from frames to written segments, with its deadlines."""
 
-    def __init__(self, camera: CameraRecorder, source: Source, spool: CameraSpool, window: Window):
+    def __init__(
+        self,
+        camera: CameraRecorder,
+        source: Source,
+        spool: CameraSpool,
+        window: Window,
+        sound_promised: bool = False,
+    ):
         self._camera, self._source, self._spool, self._window = camera, source, spool, window
         self._clock, self._disk = camera.clock, camera.disk
+        self._sound_promised = sound_promised
+        self._source_tracks: Sequence[TrackInit] = ()
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[SourceEnd | None] = loop.create_future()
-        self._queue: asyncio.Queue[Cut] = asyncio.Queue()
+        # what is to be written, and why one part ended and the next begins
+        self._queue: asyncio.Queue[tuple[_Part, Cut | SourceEnd]] = asyncio.Queue()
         self._unwritten = 0
-        self._cutter: Cutter | None = None
-        self._tracks: list[TrackInit] = []
-        self._transcoded: tuple[str, ...] = ()
-        self._run: Run | None = None
+        self._part: _Part | None = None
+        self._clock_set: tuple[SourceEnd, float, float] | None = None  # by how much, until when
+        self._usual_s = 0.0  # between pictures, at most, lately
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
         self._pictures = 0
-        self._hearing_since: float | None = None  # where the stream has sound
+        self._heard_at = loop.time()
         self._loop = loop
 
     async def hold(self) -> SourceEnd | None:
@@ -74,8 +93,8 @@ class Session:
         end: SourceEnd | None,
     ) -> None:
         await asyncio.wait({source})
-        if self._cutter is not None:
-            self._take(self._cutter.finish())
+        if self._part is not None:
+            self._take(self._part, self._part.cutter.finish())
         drained = asyncio.ensure_future(self._queue.join())
         tasks: set[asyncio.Future[None]] = {writer, drained}
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -102,45 +121,93 @@ class Session:
         """Check the deadlines of this session."""
         if self._clock.now_ms() >= self._window.end_ms + TAIL_MS:
             self.end(None)
-        waited_s = self._loop.time() - self._waiting_since
+        now = self._loop.time()
+        waited_s = now - self._waiting_since
         if self._pictures == 0:
             if waited_s > FIRST_S:
-                text = f"the camera answers but sends no keyframe in {FIRST_S:.0f} s"
+                text = f"the camera answers but sends no picture in {FIRST_S:.0f} s"
                 self.end(SourceEnd(GapCause.NO_DATA, text))
         elif waited_s > SILENCE_S:
             self.end(SourceEnd(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
-        elif self._hearing_since and self._loop.time() - self._hearing_since > SOUND_S:
-            # ffmpeg holds every picture back for a track that does not come
-            self._camera.deaf_until_ms = self._clock.now_ms() + DEAF_MS
-            text = "the camera promises sound and sends none; recording goes on without it"
-            self.end(SourceEnd(GapCause.STREAM_BROKEN, text))
-        elif waited_s > STALLED_S and self._camera.status.state is State.RECORDING:
+        elif (
+            waited_s > max(STALLED_S, 3 * self._usual_s)
+            and self._camera.status.state is State.RECORDING
+        ):
             self._camera.move(Event.SILENCE)
+        if self._sound_promised and self._pictures:
+            self._camera.hears(now - self._heard_at < SOUND_S)
 
     # -- the sink ------------------------------------------------------------------------
 
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
-        """Take the codec configuration."""
-        self._tracks, self._transcoded = output_tracks(tracks), transcoded
-        self._video_id = next(t.id for t in tracks if t.kind == "video")
-        self._cutter = Cutter(tracks, self._spool.numbers.target_duration_s)
-        if len(self._tracks) > 1:
-            self._hearing_since = self._loop.time()
+        """Take the codec configuration; a run that has begun ends here, and another begins."""
+        if self._part is not None and self._part.cutter.begun:
+            had = [t.kind for t in self._part.tracks]
+            has = [t.kind for t in output_tracks(tracks)]
+            text = "the camera changed its picture: size or encoder"
+            if had != has:
+                text = "sound came" if len(has) > len(had) else "the sound ended"
+            self._begin_anew(SourceEnd(GapCause.PARAMETERS_CHANGED, text), tracks, needs_key=True)
+        elif self._part is not None:
+            self._part.cutter.set_tracks(tracks)
+            self._part.tracks = output_tracks(tracks)
+        else:
+            cutter = Cutter(tracks, self._spool.numbers.target_duration_s)
+            self._part = _Part(cutter, output_tracks(tracks), transcoded)
+        self._source_tracks = tracks
+
+    def _begin_anew(
+        self, why: SourceEnd, tracks: Sequence[TrackInit], needs_key: bool = False
+    ) -> None:
+        """End the run, and begin one with what comes; the session goes on."""
+        before = self._part
+        assert before is not None
+        self._take(before, before.cutter.finish())
+        self._queue.put_nowait((before, why))
+        cutter = Cutter(tracks, before.cutter.target_duration_s, needs_key)
+        self._part = _Part(cutter, output_tracks(tracks), before.transcoded)
+
+    def clock_was_set(self, why: SourceEnd, by_ms: float) -> None:
+        """Begin a new run, placed by the clock as it is now, with the next keyframe.
+
+        What comes until then belongs to the run before, and is placed by the clock as it was.
+        """
+        if self._part is not None and not self._ended.done():
+            before_ms = self._clock_set[1] if self._clock_set else 0.0
+            self._clock_set = why, before_ms + by_ms, self._loop.time() + KEY_WITHIN_S
+
+    def _by_the_old_clock(self, frame: Frame) -> Frame:
+        assert self._clock_set is not None
+        why, by_ms, until = self._clock_set
+        begins = frame.track_id == PICTURE_ID and not frame.continues
+        if begins and (frame.key or self._loop.time() > until):
+            self._clock_set = None
+            self._begin_anew(why, self._source_tracks)
+            return frame
+        return frame._replace(arrival_ms=frame.arrival_ms - by_ms)
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame; cut, and hand what is cut to the writer."""
-        assert self._cutter is not None
+        assert self._part is not None
         if self._ended.done():
             return
+        if self._clock_set is not None:
+            frame = self._by_the_old_clock(frame)
         try:
-            cuts = self._cutter.push(frame)
+            cuts = self._part.cutter.push(frame)
         except Broken as broken:
-            self.end(SourceEnd(broken.cause, broken.detail))
-            return
-        if frame.track_id != self._video_id:
-            self._hearing_since = self._loop.time()
+            why = SourceEnd(broken.cause, broken.detail)
+            if broken.cause is GapCause.STREAM_BROKEN:
+                self.end(why)
+                return
+            self._begin_anew(why, self._source_tracks)
+            cuts = self._part.cutter.push(frame)
+        now = self._loop.time()
+        if frame.track_id != PICTURE_ID:
+            self._heard_at = now
         else:
-            self._waiting_since = self._loop.time()
+            self._usual_s = max(0.9 * self._usual_s, min(SILENCE_S, now - self._waiting_since))
+            self._waiting_since = now
             self._pictures += 1
             status = self._camera.status
             status.frames += 1
@@ -148,13 +215,13 @@ class Session:
             if status.state is State.STALLED:
                 self._camera.move(Event.PICTURE)
         if cuts:
-            self._take(cuts)
+            self._take(self._part, cuts)
 
-    def _take(self, cuts: Sequence[Cut]) -> None:
+    def _take(self, part: _Part, cuts: Sequence[Cut]) -> None:
         for cut in cuts:
             self._unwritten += cut.size
             self._disk.waiting += cut.size
-            self._queue.put_nowait(cut)
+            self._queue.put_nowait((part, cut))
         if self._unwritten > MAX_UNWRITTEN or self._disk.waiting > disk.MAX_WAITING:
             # what waits is written all the same, however long it takes; then it goes on
             text = f"the disk is too slow: {disk.human(self._unwritten)} of this camera wait for it"
@@ -166,9 +233,13 @@ class Session:
 
     async def _write_all(self) -> None:
         while True:
-            cut = await self._queue.get()
+            part, cut = await self._queue.get()
             try:
-                segment: Segment | None = await self._camera.thread(self._write, cut)
+                if isinstance(cut, SourceEnd):
+                    await self._camera.thread(self._end_run, part, cut)
+                    self._queue.task_done()
+                    continue
+                segment: Segment | None = await self._camera.thread(self._write, part, cut)
             except Exception as error:
                 if isinstance(error, OSError):
                     refusal = await self._disk.why(error)
@@ -189,31 +260,38 @@ class Session:
                 healthy_s = now - self._recording_since
                 self._camera.recorded(segment.segment_no, segment.length, healthy_s)
 
-    def _write(self, cut: Cut) -> Segment | None:
+    def _end_run(self, part: _Part, why: SourceEnd) -> None:
+        """Seal what is written of a run, in a thread; the next one is coming."""
+        self._spool.seal(why.cause)
+        self._camera.run_ended(why, self._window)
+
+    def _write(self, part: _Part, cut: Cut) -> Segment | None:
         """Write a segment, in a thread; None where the schedule has not begun."""
-        assert self._cutter is not None and self._cutter.run_start_ms is not None
-        if self._run is None:
-            self._run = Run(
-                self._cutter.run_start_ms,
-                write_init(self._tracks),
+        assert part.cutter.run_start_ms is not None
+        if part.run is None:
+            part.run = Run(
+                part.cutter.run_start_ms,
+                write_init(part.tracks),
                 tuple(
                     Track(t.id, t.kind, t.codec, t.timescale, t.width, t.height)
-                    for t in self._tracks
+                    for t in part.tracks
                 ),
-                self._cutter.target_duration_s,
-                self._transcoded,
+                part.cutter.target_duration_s,
+                part.transcoded,
             )
-        end_ms = self._run.run_start_ms + (cut.tfdt_90k + cut.duration_90k) // 90
+        end_ms = part.run.run_start_ms + (cut.tfdt_90k + cut.duration_90k) // 90
         if end_ms <= self._window.start_ms:
             return None
         data = write_segment(self._spool.next_segment_no, cut.runs)
         return self._spool.append(
-            self._run,
+            part.run,
             data,
             tfdt_90k=cut.tfdt_90k,
             duration_90k=cut.duration_90k,
             starts_with_key=cut.starts_with_key,
             arrival_ms=cut.arrival_ms,
             camera_ms=cut.camera_ms,
-            clock=clock_state(),
+            clock=self._clock.state(),
+            moved_ms=cut.moved_ms,
+            by_arrival=cut.by_arrival,
         )

@@ -12,9 +12,14 @@ from typing import NamedTuple, Protocol
 from storage.fmp4 import TrackInit
 from storage.index import GapCause
 
+PICTURE_ID, SOUND_ID = 1, 2  # of the tracks of every source
+
 
 class Frame(NamedTuple):
-    """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC."""
+    """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC.
+
+    `pts` is the camera's timestamp, whatever it is worth (docs/time.md).
+    """
 
     track_id: int
     pts: int
@@ -27,17 +32,21 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceEnd:
-    """Why a source ended: a cause from the closed list and a sentence without secrets."""
+    """Why a source ended: a cause from the closed list and a sentence without secrets.
+
+    `remedy` is what an operator can do, where that is known.
+    """
 
     cause: GapCause
     detail: str
+    remedy: str = ""
 
 
 class Sink(Protocol):
     """Who takes what a source yields; called from the event loop, must not block."""
 
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
-        """Take the codec configuration; comes once, before the first frame."""
+        """Take the codec configuration, before the first frame and before one that changes it."""
 
     def on_frame(self, frame: Frame) -> None:
         """Take one frame, in decode order within its track."""

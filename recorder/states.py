@@ -23,7 +23,6 @@ class Event(StrEnum):
     SILENCE = "silence"
     PICTURE = "picture"
     ENDED = "ended"
-    RETRY = "retry"
     UNSCHEDULED = "unscheduled"
 
 
@@ -38,6 +37,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STALLED, Event.PICTURE): State.RECORDING,
     (State.STALLED, Event.ENDED): State.BACKOFF,
     (State.STALLED, Event.UNSCHEDULED): State.IDLE,
-    (State.BACKOFF, Event.RETRY): State.CONNECTING,
+    (State.BACKOFF, Event.SEGMENT): State.RECORDING,
+    (State.BACKOFF, Event.ENDED): State.BACKOFF,
     (State.BACKOFF, Event.UNSCHEDULED): State.IDLE,
 }

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import orjson
 import structlog
 
+from base.hostclock import UNSYNCHRONIZED
 from config.limits import SpoolLimits
 from config.model import Config
 from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
+from recorder.rtsp.connection import Resolver
+from recorder.states import State
 from storage.files import replace_file
 from storage.index import GapCause
+from storage.status import last_runs_ms
+from storage.trouble import Trouble
 
 STATUS_FORMAT = "status/1"
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
 STATUS_S = 2.0
+DURABLE_EACH = 5  # of the status files is flushed: after a loss of power it says until when we ran
 DISK_THREADS = 32  # so that some cameras' slow files leave room for the others
 ANEW_S = 5.0  # until a camera is tried again whose recorder failed
 SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
@@ -43,6 +51,8 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
             url=camera.url.reveal(),
             transport=camera.transport,
             keep_audio=camera.audio == "keep",
+            video_track=camera.video_track,
+            user_agent=config.user_agent,
             windows=tuple(windows(config.election, station, camera)),
         )
         for station in config.stations
@@ -61,16 +71,40 @@ class Worker:
         ffmpeg: str,
         share: int = 0,
         limits: SpoolLimits = SpoolLimits(),  # noqa: B008
+        clock: Clock | None = None,
     ):
-        self._clock = Clock()
+        """`clock` is the system's where none is given."""
+        self._last_runs_ms = last_runs_ms(spool)
+        self._clock = clock or Clock(
+            max(self._last_runs_ms.values(), default=0),
+            lambda ms: any(w.start_ms <= ms < w.end_ms for t in cameras for w in t.windows),
+        )
+        self._unsynchronized = Trouble(
+            "The clock of this machine is not synchronized", "The clock is synchronized again"
+        )
+        self._doubt = Trouble(
+            "The clock of this machine was set and is not believed: recording goes on by the time "
+            "that has passed",
+            "The clock of this machine is believed again",
+        )
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
-        self._spool, self._ffmpeg = spool, ffmpeg
+        self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
-        self.cameras = [self._camera(t) for t in cameras]
+        self._share = share
+        self.cameras = [self._camera(t, self._last_runs_ms.get(t.name)) for t in cameras]
         self._status = spool / "_status" / f"recorder-{share}.json"
 
-    def _camera(self, target: Target) -> CameraRecorder:
-        return CameraRecorder(target, self._spool, self._ffmpeg, self._clock, self._pool, self.disk)
+    def _camera(self, target: Target, last_run_ms: int | None) -> CameraRecorder:
+        return CameraRecorder(
+            target,
+            self._spool,
+            self._ffmpeg,
+            self._clock,
+            self._pool,
+            self.disk,
+            self._resolver,
+            last_run_ms,
+        )
 
     def _written_bytes(self) -> int:
         return sum(c.status.bytes for c in self.cameras)
@@ -92,6 +126,7 @@ class Worker:
             if lives:
                 await asyncio.wait(lives)
             self._pool.shutdown()
+            self._resolver.close()
             self._write_status()
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")
@@ -105,18 +140,33 @@ class Worker:
                 target = self.cameras[n].target
                 log.exception("A camera's recorder failed; it begins anew", camera=target.name)
                 await asyncio.sleep(ANEW_S)
-                self.cameras[n] = self._camera(target)
+                self.cameras[n] = self._camera(target, int(self._clock.now_ms()))
 
     async def _tick_for_ever(self) -> None:
         while True:
-            if jumped_ms := self._clock.follow():
+            is_recording = any(c.status.state is not State.IDLE for c in self.cameras)
+            if jumped_ms := self._clock.follow(recording=is_recording):
                 log.error("The clock of this machine was set", by_ms=round(jumped_ms))
                 for camera in self.cameras:
                     camera.clock_jumped(jumped_ms)
+            self._judge_clock()
             for camera in self.cameras:
                 camera.tick()
             self.disk.tick()
             await asyncio.sleep(TICK_S)
+
+    def _judge_clock(self) -> None:
+        """Say what is wrong with the clock: the first recorder of a machine, once."""
+        if self._share:
+            return
+        for trouble, why in (
+            (self._doubt, self._clock.doubt),
+            (self._unsynchronized, None if self._clock.synchronized else UNSYNCHRONIZED),
+        ):
+            if why is None:
+                trouble.end()
+            elif trouble.why is None:
+                trouble.begin(why)
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -124,11 +174,11 @@ class Worker:
             await asyncio.sleep(LOOK_S)
 
     async def _tell_for_ever(self) -> None:
-        while True:
-            await self.disk.thread(self._write_status)
+        for n in itertools.count():
+            await self.disk.thread(partial(self._write_status, n % DURABLE_EACH == 0))
             await asyncio.sleep(STATUS_S)
 
-    def _write_status(self) -> None:
+    def _write_status(self, durable: bool = True) -> None:
         refusal = self.disk.refusal
         if refusal is not None and refusal.cause is GapCause.DISK_FAILED:
             return  # where a disk is gone nothing is written in its place
@@ -136,8 +186,12 @@ class Worker:
             "kuager": STATUS_FORMAT,
             "pid": os.getpid(),
             "written_ms": int(self._clock.now_ms()),
+            "clock": {
+                "synchronized": self._clock.synchronized,
+                "doubt": self._clock.doubt,
+            },
             "spool": self.disk.status_dict(),
             "cameras": {c.target.name: c.status_dict() for c in self.cameras},
         }
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
-            replace_file(self._status, orjson.dumps(record))
+            replace_file(self._status, orjson.dumps(record), durable=durable)

@@ -7,14 +7,18 @@ under the same key is either the same bytes (a crash before the commit) or an er
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from typing import BinaryIO, Literal, ParamSpec, Protocol, TypeVar
+
+import orjson
 
 from config.model import Archive as Settings
 from storage.files import fsync_directory, write_all
@@ -23,10 +27,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 THREADS = 8
 CHUNK = 1 << 18
+MARKER = "_kuager/archive.json"  # no election has such an id
 
 
 class ArchiveError(RuntimeError):
     """The archive refuses or cannot be reached; the text says what to do, without secrets."""
+
+
+class AnotherArchive(ArchiveError):
+    """What is there is not the archive that was there before, or is not marked as one."""
 
 
 class ArchiveConflict(ArchiveError):
@@ -54,20 +63,40 @@ class Entry:
 
 
 class Archive(Protocol):
-    """Objects by key. All methods raise ArchiveError; `bucket` is what `put` answered."""
+    """Objects by key. All methods raise ArchiveError; `bucket` is what `put` answered.
+
+    While `expected_id` is set, nothing is put where the archive's marker (MARKER) is missing or
+    has another id: a directory whose disk is not mounted is not the archive.
+    """
 
     name: str
+    buckets: tuple[str, ...]  # one nameless of a directory
+    expected_id: str | None
+
+    def bucket_of(self, key: str) -> str:
+        """Return the bucket in which an object is or would be put."""
+        ...
+
+    async def examine(self) -> None:
+        """Raise AnotherArchive unless this is the archive of `expected_id`, if that is set."""
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
+        `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""
+        ...
 
     async def put(
         self,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         sha256: str,
         locked_until_ms: int | None = None,
         *,
         replace: bool = False,
     ) -> Put:
-        """Store bytes whole; without `replace`, raises ArchiveConflict rather than lose others."""
+        """Store bytes, or those of a file, whole; without `replace`, raises ArchiveConflict
+        rather than lose others. A file is read piece by piece."""
         ...
 
     async def get(
@@ -106,17 +135,46 @@ class Archive(Protocol):
 def open_archive(settings: Settings) -> Archive:
     """Return the archive that the configuration names."""
     if settings.directory is not None:
-        return DirectoryArchive(settings.name, settings.directory)
+        return DirectoryArchive(settings.name, settings.directory, settings.mount)
     from storage.s3 import S3Archive  # boto3 takes half a second to load
 
     return S3Archive(settings)
 
 
+def parse_marker(data: bytes, where: str) -> str:
+    """Return the id in an archive's marker; raises AnotherArchive where there is none."""
+    try:
+        return str(orjson.loads(data)["id"])
+    except (ValueError, TypeError, KeyError):
+        raise AnotherArchive(f"{where}: {MARKER} cannot be read: put it back from a copy") from None
+
+
+def compare_ids(found: str | None, expected: str | None, where: str) -> None:
+    """Raise AnotherArchive unless the id that was found is the expected one."""
+    if expected is not None and found is None:
+        raise AnotherArchive(
+            f"the archive is gone from {where} (no {MARKER} there): mount its disk, or put the "
+            "marker back; where all of it is lost, give a new archive another 'name'"
+        )
+    if expected is not None and found != expected:
+        raise AnotherArchive(
+            f"another archive is at {where} now (id {found}, not {expected}): mount the one that "
+            "was there; where that is lost, give the new one another 'name'"
+        )
+
+
+@contextlib.contextmanager
+def opened(source: bytes | Path) -> Iterator[BinaryIO]:
+    """Open what is to be stored, to be read from its beginning."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        yield file
+
+
 class Threads:
     """A few threads for calls that block."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
+    def __init__(self, count: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="archive")
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(work, *args, **kwargs)
@@ -128,16 +186,47 @@ class Threads:
 
 
 class DirectoryArchive(Threads):
-    """A directory: written beside, flushed, linked into place; what is there is not replaced."""
+    """A directory: written beside, flushed, linked into place; what is there is not replaced.
 
-    def __init__(self, name: str, root: Path):
+    `mount`: where its disk is mounted; nothing is written while none is.
+    """
+
+    buckets: tuple[str, ...] = ("",)
+
+    def __init__(self, name: str, root: Path, mount: Path | None = None):
         super().__init__()
-        self.name, self._root = name, root
+        self.name, self._root, self._mount = name, root, mount
+        self.expected_id: str | None = None
+
+    def bucket_of(self, key: str) -> str:
+        """See Archive."""
+        return ""
+
+    async def examine(self) -> None:
+        """See Archive."""
+        await self._run(self._examine)
+
+    def _examine(self) -> None:
+        if self._mount is not None and not os.path.ismount(self._mount):
+            raise AnotherArchive(f"no disk is mounted at {self._mount}: mount it")
+        if self.expected_id is not None:
+            try:
+                found = parse_marker((self._root / MARKER).read_bytes(), str(self._root))
+            except FileNotFoundError:
+                found = None
+            except OSError as error:
+                raise self._error(error) from None
+            compare_ids(found, self.expected_id, str(self._root))
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """See Archive: a directory has the clock of this machine."""
+        return None
 
     async def put(
         self,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         sha256: str,
         locked_until_ms: int | None = None,
         *,
@@ -147,13 +236,14 @@ class DirectoryArchive(Threads):
         await self._run(self._put, self._root / key, data, sha256, replace)
         return Put("", "", await self.etag(key) or "")
 
-    def _put(self, path: Path, data: bytes, sha256: str, replace: bool) -> None:
+    def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
+        self._examine()
         try:
             self._make(path.parent)
             beside = path.with_name(f".{path.name}.{os.getpid()}.new")
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
-                write_all(fd, data)
+                self._copy(data, fd, sha256)
                 os.fsync(fd)
                 # so that it is read back from the disk and not from memory
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -169,6 +259,15 @@ class DirectoryArchive(Threads):
             fsync_directory(path.parent)
         except OSError as error:
             raise self._error(error) from None
+
+    def _copy(self, data: bytes | Path, fd: int, sha256: str) -> None:
+        digest = hashlib.sha256()
+        with opened(data) as file:
+            while piece := file.read(CHUNK):
+                digest.update(piece)
+                write_all(fd, piece)
+        if isinstance(data, Path) and digest.hexdigest() != sha256:
+            raise ArchiveError(f"{data} changed while it was copied to {self._root}")
 
     def _make(self, directory: Path) -> None:
         """Have a directory, and have it survive a loss of power."""

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from config.model import Config
+from storage.database import Connection
 from storage.pool import Pool
 from storage.schema import cameras
 
@@ -62,13 +62,13 @@ class Cameras:
         """Return the numbers that those cameras have now, for a statement that follows at once."""
         return {_name(row): row["camera_pk"] for row in await self._pool.rows(_numbers(names))}
 
-    async def make(self, connection: AsyncConnection, names: Collection[Name]) -> dict[Name, int]:
+    async def make(self, connection: Connection, names: Collection[Name]) -> dict[Name, int]:
         """Return the numbers of cameras in a transaction; who has none gets one."""
         rows = [dict(zip(KEY, name, strict=True)) for name in sorted(names)]
 
         async def found() -> dict[Name, int]:
             asked = await connection.execute(_numbers(list(names)))
-            return {_name(row): row["camera_pk"] for row in asked.mappings()}
+            return {_name(dict(row)): row["camera_pk"] for row in asked.mappings()}
 
         known = await found()
         if missing := [row for row in rows if _name(row) not in known]:

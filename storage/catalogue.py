@@ -15,11 +15,12 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from base.backoff import Backoff
+from storage.archive_id import ArchiveIds
 from storage.cameras import Cameras, Name
 from storage.checkouts import Checkouts
-from storage.database import CatalogueError, open_database
+from storage.database import CatalogueError, Engine, open_database
 from storage.holds import Holds
 from storage.index import LONGEST_MS, NUMBERS, Identity
 from storage.order_files import OrderFiles
@@ -40,7 +41,7 @@ from storage.schema import (
 from storage.writing import Writer
 
 OWNERS = 4  # of one segment number, at most
-REOPEN_S = (1.0, 2.0, 5.0, 10.0)
+REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
 
@@ -62,11 +63,12 @@ class InSpool:
 class Catalogue:
     """What there is of recordings and gaps, and all else that the database keeps."""
 
-    def __init__(self, engine: AsyncEngine, url: str):
+    def __init__(self, engine: Engine, url: str):
         self._url = url
         self.pool = Pool(engine)
         self.cameras = Cameras(self.pool)
         self.writer = Writer(self.pool, self.cameras)
+        self.archive_ids = ArchiveIds(self.pool)
         self.holds = Holds(self.pool, self.cameras)
         self.orders = Orders(self.pool)
         self.order_files = OrderFiles(self.pool)
@@ -84,7 +86,7 @@ class Catalogue:
     @classmethod
     async def open_patiently(cls, url: str) -> Self:
         """Open, for as long as it takes; why it cannot be opened is said once per reason."""
-        told, tries = "", 0
+        told, again = "", Backoff(REOPEN_S)
         while True:
             try:
                 return await cls.open(url)
@@ -92,8 +94,7 @@ class Catalogue:
                 if str(error) != told:
                     told = str(error)
                     log.error("The catalogue cannot be opened; trying again", why=told)
-            await asyncio.sleep(REOPEN_S[min(tries, len(REOPEN_S) - 1)])
-            tries += 1
+            await asyncio.sleep(again.failed())
 
     async def close(self) -> None:
         """Close all connections."""
@@ -159,6 +160,43 @@ class Catalogue:
             ).where(r.camera_pk == pk, r.spool != spool)
         )
         return None if found["epoch"] is None else {k: found[k] or 0 for k in NUMBERS}
+
+    async def missing(
+        self, name: Name, archives: Mapping[str, int | None], now_ms: int, limit: int
+    ) -> Rows:
+        """Return what is off the spool and not in each archive that should have it, oldest first.
+
+        `archives` are those of the configuration, with how many seconds each keeps recordings:
+        what is older is not missed. Each row has record_seq, start_ms, bytes, and under "archives"
+        bucket and ETags by the name of each archive that has it.
+        """
+        r, a = recordings.c, archived.c
+        lacking = [
+            sa.and_(
+                r.end_ms > now_ms - keep_s * 1000 if keep_s else sa.true(),
+                ~sa.exists().where(SAME_RECORDING, a.archive == archive),
+            )
+            for archive, keep_s in archives.items()
+        ]
+        there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
+        asked = (
+            sa.select(*(r[key] for key in RECORDING_KEY), r.start_ms, r.end_ms, r.bytes)
+            .where(r.camera_pk == self.cameras.at(name), r.removed_ms.is_not(None))
+            .where(sa.or_(*lacking), there)
+            .order_by(r.record_seq)
+            .limit(limit)
+        )
+        return [
+            row
+            | {
+                "archives": {
+                    one["archive"]: (one["bucket"], one["etags"])
+                    for one in row["archives"]
+                    if one["removed_ms"] is None
+                }
+            }
+            for row in await self._with_archives(await self.pool.rows(asked))
+        ]
 
     async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the recordings that touch [from_ms, to_ms), oldest first.
@@ -262,6 +300,13 @@ class Catalogue:
         mine = r.camera_pk == self.cameras.at(name)
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
         return await self._with_archives(await self.pool.rows(asked))
+
+    async def newest_ms(self, name: Name) -> int | None:
+        """Return when the newest recording of a camera ended; None without any."""
+        r = recordings.c
+        mine = r.camera_pk == self.cameras.at(name)
+        asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
+        return next(iter(await self.pool.column(asked)), None)
 
     async def _with_archives(self, rows: Rows) -> Rows:
         """Add what the archives have of one camera's recordings, which are in order."""

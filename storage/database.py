@@ -7,6 +7,9 @@ storage/migrations/env.py.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.schema import DAY_MS, PARTITIONED
+from storage.sqlite import SqliteConnection, SqliteEngine, sync_engine
 
 BUSY_MS, MIGRATING_MS = 10_000, 120_000
 CONNECT_S = 5.0
@@ -32,30 +36,110 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # advisory locks of what changes the schema; any numbers that other programs do not use
 _MIGRATION, _PARTITION = 7482, 7483
 
+Connection = AsyncConnection | SqliteConnection
+
 
 class CatalogueError(RuntimeError):
     """The database refuses; the text names it without a password."""
 
 
-async def open_database(url: str) -> AsyncEngine:
+class PostgresEngine:
+    """Connections to PostgreSQL, each of which comes back whoever is cancelled, and when.
+
+    SQLAlchemy's own context managers give a connection back in a task of its own, and where all
+    tasks are cancelled, as at the end of a process, that one is cancelled before it begins.
+    """
+
+    def __init__(self, url: sa.URL, command_s: float):
+        """`command_s` 0: each statement may take its time."""
+        settings = {
+            "statement_timeout": str(int(command_s * 1000)),
+            "idle_in_transaction_session_timeout": str(IDLE_MS),
+        }
+        limits = {
+            "timeout": CONNECT_S,
+            "command_timeout": command_s or None,
+            "server_settings": settings,
+        }
+        engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"), connect_args=limits, hide_parameters=True
+        )
+        self.sync_engine = engine.sync_engine
+        self.dialect = engine.dialect
+        event.listen(self.sync_engine, "checkout", _refuse_closed)
+        event.listen(self.sync_engine, "close", _hang_up)
+        # one that is thrown away is not waited for either, as we may be cancelled again
+        self.dialect.do_terminate = _terminate  # type: ignore[method-assign]
+        self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection; what is not committed when the block ends is rolled back."""
+        async with _returned(self._engine) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Give a transaction, which ends with the block."""
+        async with _returned(self._engine) as connection, connection.begin():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection on which each statement stands for itself, in one round trip."""
+        async with _returned(self._autocommit) as connection:
+            yield connection
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _returned(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    connection = await engine.connect()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool connect anew after a restart; unlike a ping this asks the server nothing."""
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
+
+
+def _hang_up(connection: Any, _record: object) -> None:
+    _terminate(connection)
+
+
+def _terminate(dbapi_connection: Any) -> None:
+    """End a connection without a word: a server that hangs would not answer."""
+    dbapi_connection.driver_connection.terminate()
+
+
+Engine = PostgresEngine | SqliteEngine
+
+
+async def open_database(url: str) -> Engine:
     """Connect and bring the schema up to date.
 
     `url` is sqlite:///path or postgresql://...; raises CatalogueError, without a password.
     """
-    engine = _engine(url, COMMAND_S)
+    parsed = make_url(url)
     try:
-        async with engine.connect() as connection:
-            behind = await connection.run_sync(_is_behind)
-        if behind:
-            await _migrate(url)
+        if parsed.get_backend_name() == "sqlite":
+            await asyncio.to_thread(_migrate_sqlite, parsed)  # to its end, also when cancelled
+            return SqliteEngine(parsed, BUSY_MS)
+        return await _open_postgresql(parsed)
     except (sa.exc.SQLAlchemyError, OSError, CatalogueError) as error:
-        await engine.dispose()
-        shown = make_url(url).render_as_string(hide_password=True)
+        shown = parsed.render_as_string(hide_password=True)
         raise CatalogueError(f"{shown}: {words(error)}") from None
-    return engine
 
 
-async def make_partitions(connection: AsyncConnection, days: set[int]) -> None:
+async def make_partitions(connection: Connection, days: set[int]) -> None:
     """Have a partition for each day (UTC, days since 1970); only PostgreSQL has partitions.
 
     ATTACH, unlike CREATE ... PARTITION OF, lets everyone else read and write meanwhile.
@@ -87,64 +171,6 @@ def words(error: BaseException) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _with_driver(url: str) -> sa.URL:
-    parsed = make_url(url)
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-    return parsed.set(drivername=drivers.get(parsed.get_backend_name(), parsed.drivername))
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # FULL: a row that says 'archived' may cost the only copy in the spool
-    for pragma in (
-        f"busy_timeout={BUSY_MS}",  # first: the next may have to wait
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _engine(url: str, command_s: float) -> AsyncEngine:
-    """`command_s` 0: each statement may take its time."""
-    parsed = _with_driver(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_async_engine(parsed, hide_parameters=True)
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        # A connection whose task is cancelled is closed like any other. SQLAlchemy would close it
-        # behind the task's back and stop its thread meanwhile; with aiosqlite 0.22 the close then
-        # waits for ever for an answer of that thread, and so does a process that is to stop.
-        dialect = engine.sync_engine.dialect
-        dialect.has_terminate = False
-        dialect.do_terminate = dialect.do_close  # type: ignore[method-assign]
-        return engine
-    settings = {
-        "statement_timeout": str(int(command_s * 1000)),
-        "idle_in_transaction_session_timeout": str(IDLE_MS),
-    }
-    limits = {
-        "timeout": CONNECT_S,
-        "command_timeout": command_s or None,
-        "server_settings": settings,
-    }
-    engine = create_async_engine(parsed, connect_args=limits, hide_parameters=True)
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    event.listen(engine.sync_engine, "close", _hang_up)
-    return engine
-
-
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Have the pool connect anew after a restart; unlike a ping this asks the server nothing."""
-    if connection.driver_connection.is_closed():
-        raise sa.exc.DisconnectionError
-
-
-def _hang_up(connection: Any, _record: object) -> None:
-    """End a connection that nobody uses without a word: a server that hangs would not answer."""
-    connection.driver_connection.terminate()
-
-
 def _alembic(connection: sa.Connection) -> Alembic:
     settings = Alembic()
     settings.set_main_option("script_location", str(MIGRATIONS))
@@ -157,9 +183,33 @@ def _is_behind(connection: sa.Connection) -> bool:
     return MigrationContext.configure(connection).get_current_revision() != head
 
 
-async def _migrate(url: str) -> None:
+def _migrate_sqlite(url: sa.URL) -> None:
+    engine = sync_engine(url, BUSY_MS)
+    try:
+        with engine.connect() as connection:
+            if _is_behind(connection):
+                connection.rollback()
+                _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+async def _open_postgresql(url: sa.URL) -> PostgresEngine:
+    engine = PostgresEngine(url, COMMAND_S)
+    try:
+        async with engine.connect() as connection:
+            behind = await connection.run_sync(_is_behind)
+        if behind:
+            await _migrate_postgresql(url)
+    except BaseException:
+        await engine.dispose()
+        raise
+    return engine
+
+
+async def _migrate_postgresql(url: sa.URL) -> None:
     """Bring the schema up to date, one process at a time."""
-    engine = _engine(url, 0)
+    engine = PostgresEngine(url, 0)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade)

@@ -25,6 +25,13 @@ from storage.index import GapCause
 MARKER = "spool.json"
 MARKER_FORMAT = "spool/1"
 FEWEST_FILES = 256  # that the file system must still take
+# of this process or this machine, and nothing that the disk is to blame for
+_OURS = {
+    errno.EMFILE: "this process has as many files open as it may: raise LimitNOFILE in the unit, "
+    "or give it fewer cameras (workers)",
+    errno.ENFILE: "this machine has as many files open as it can: raise fs.file-max",
+    errno.ENOMEM: "this machine has no memory left: give it fewer cameras, or more memory",
+}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -48,7 +55,14 @@ class Room:
 def refusal_of(error: OSError) -> Refusal:
     """Return what an error of the disk means for recording."""
     cause = GapCause.DISK_FULL if error.errno in _FULL else GapCause.DISK_FAILED
+    if short := shortage(error):
+        return Refusal(cause, f"the spool cannot be written: {short}")
     return Refusal(cause, f"the spool cannot be written: {error.strerror}")
+
+
+def shortage(error: OSError) -> str | None:
+    """Say what this process or machine lacks and what to do, where an error means that."""
+    return _OURS.get(error.errno or 0)
 
 
 def room(spool: Path) -> Room:

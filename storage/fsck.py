@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -36,7 +37,7 @@ from storage.index import (
 )
 from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
 from storage.recording import recording_name, start_of
-from storage.retention import remove
+from storage.spool_check import UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Key, Stored
 from storage.writing import Archived, recording_row
 
@@ -118,6 +119,7 @@ class Fsck:
         with contextlib.suppress(OSError):  # there is no spool here
             self.spool_id = spool_id(config.spool)
         self.recordings = self.bytes_read = 0
+        self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self._after = after, after
         self._gate = asyncio.Semaphore(PARALLEL)
 
@@ -146,6 +148,7 @@ class _Camera:
         self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
         self._now_ms = fsck._clock()
         self._view = CameraView(self._config.spool, name[1], name[2])
+        self._put: set[tuple[str, Key]] = set()  # archive and name of what was put there
 
     def _finding(
         self, where: str, kind: str, what: str, which: object = "", done: str = ""
@@ -162,11 +165,16 @@ class _Camera:
             async for finding in self._unknown(there):
                 yield finding
         self._rows_now = await self._rows() if self._repair else self._rows_now
+        rows = {_key(row): row for row in self._rows_now.values()}
+        async for local in self._fsck.spool.look(self._view, self._name, rows):
+            yield await self._local(local)
+        self._rows_now = await self._rows() if self._repair else self._rows_now
         for identity, row in self._rows_now.items():
             self._fsck.recordings += 1
             for there in self._there:
-                async for finding in self._compare(row, there, identity in before):
-                    yield finding
+                if (there.archive.name, _key(row)) not in self._put:  # since it was listed
+                    async for finding in self._compare(row, there, identity in before):
+                        yield finding
             async for finding in self._in_spool(row):
                 yield finding
         if self._fsck._deep:
@@ -196,6 +204,21 @@ class _Camera:
             else:
                 there.objects.setdefault(key, _Object()).entries[m["kind"]] = entry
         return there
+
+    async def _local(self, local: Local) -> Finding:
+        """Return what is wrong with the spool as a finding, put right where that is asked for."""
+        done, key = "", local.stored.key
+        if self._repair and local.what == UNSEALED:
+            done = await asyncio.to_thread(seal_abandoned, self._view, self._name)
+        elif self._repair and local.index is not None and local.where == "catalogue":
+            await self._writer.put_recordings([local.index], self._fsck.spool_id)
+            done = "row written"
+        elif self._repair and local.kind == "missing" and local.index is not None:
+            there = next(t for t in self._there if t.archive.name == local.where)
+            if row := (await self._rows()).get(local.index.identity):
+                done = await self._restore(row, there)
+                self._put |= {(local.where, key)}
+        return self._finding(local.where, local.kind, local.what, key[0], done)
 
     # -- what the catalogue does not know ------------------------------------------------
 
@@ -309,13 +332,19 @@ class _Camera:
         found = there.objects.get(key, _Object())
         said = next((a for a in row["archives"] if a["archive"] == archive), None)
         if said is not None and said["removed_ms"] is not None:
-            if "mp4" in found.entries:
-                what, done = await self._end_removal(row, said, there)
-                yield self._finding(archive, "extra", what, seq, done)
+            if found.entries.keys() - {"removed.json"}:
+                done = await self._finish_removal(row, there) if self._repair else ""
+                yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:
             other = found.entries["mp4"].size != row["bytes"]
             if other and (finding := await self._judge(row, there, OTHER_LENGTH)):
                 yield finding
+            trace = found.entries.get("removed.json")
+            if trace and trace.stored_ms < self._now_ms - IN_FLIGHT_MS:
+                if self._repair:
+                    await there.archive.remove(trace.key, bucket=trace.bucket)
+                done, what = "removed" * self._repair, "trace of a removal that did not happen"
+                yield self._finding(archive, "extra", what, seq, done)
         elif said is None and found.whole:
             if found.newest_ms < self._now_ms - IN_FLIGHT_MS:
                 index, done = await self._document(there, found), ""
@@ -336,6 +365,33 @@ class _Camera:
             done = await self._restore(row, there)
             yield self._finding(archive, "missing", self._lost(row, done), seq, done)
 
+    async def _finish_removal(self, row: dict[str, Any], there: _There) -> str:
+        """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
+        have the row say that the archive has it, if it is whole. Returns what was done: nothing
+        where the bytes under its name are not the row's."""
+        found, name, archive = there.objects[_key(row)], self._name, there.archive
+        media = found.entries.get("mp4")
+        if media and await archive.sha256(media.key, bucket=media.bucket) != row["sha256"]:
+            return ""
+        trace, whole = found.entries.get("removed.json"), found.whole
+        held = await self._catalogue.holds.keep(name, row["start_ms"], row["end_ms"], self._now_ms)
+        if trace and not (whole and held):
+            for kind in ("mp4", "json"):
+                if entry := found.entries.get(kind):
+                    await archive.remove(entry.key, bucket=entry.bucket)
+            return "removed"
+        index, identity = await self._document(there, found) if whole else "", Identity.of(row)
+        if not isinstance(index, Index) or index.identity != identity:
+            return ""
+        await self._writer.forget_archived(name, identity, archive.name)
+        if not await self._writer.mark_archived(index, await self._archived(there, found, index)):
+            return ""
+        if trace:
+            await archive.remove(trace.key, bucket=trace.bucket)
+        return "kept, row written: " + (
+            "a hold keeps it" if held else "nothing told of its removal"
+        )
+
     def _waits(self, row: dict[str, Any]) -> bool:
         """Say whether another spool has a recording, as far as its row knows."""
         return row["removed_ms"] is None and row["spool"] not in (None, self._fsck.spool_id)
@@ -345,24 +401,6 @@ class _Camera:
         others = key in self._spool or self._waits(row)
         others = others or any(key in t.objects and t.objects[key].whole for t in self._there)
         return "recording" if done or others else "recording that nobody has: lost"
-
-    async def _end_removal(
-        self, row: dict[str, Any], said: dict[str, Any], there: _There
-    ) -> tuple[str, str]:
-        """Remove the bytes of what was to be removed; return what they are and what was done.
-
-        They go only where they are the row's own and no hold keeps them, after their trace.
-        """
-        entry = there.objects[_key(row)].entries["mp4"]
-        if await there.archive.sha256(entry.key, bucket=entry.bucket) != row["sha256"]:
-            return "other bytes under the name of what was removed", ""
-        if await self._catalogue.holds.keeps(self._name, row, self._now_ms):
-            return "bytes of what was removed, which a hold keeps", ""
-        if self._repair:
-            facts = row | {k: said[k] for k in ("bucket", "version_id")}
-            at = {"removed_ms": said["removed_ms"], "reason": said["removed_reason"]}
-            await remove(self._catalogue, there.archive, self._name, facts, at)
-        return "bytes of what was removed", "removed" * self._repair
 
     async def _restore(self, row: dict[str, Any], there: _There) -> str:
         """Put a recording into an archive from wherever its bytes are; return from where."""
@@ -383,7 +421,7 @@ class _Camera:
             return f"put again from {where}"
         return ""
 
-    async def _bytes(self, key: Key, source: Stored | _There | None) -> tuple[Index, bytes]:
+    async def _bytes(self, key: Key, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
         """Return a recording, compared with its own hash; raises KeyError where it is not."""
         if isinstance(source, Stored):
             return await asyncio.to_thread(read_sealed, source)

@@ -13,9 +13,7 @@ import structlog
 from storage.files import replace_file, write_all
 from storage.index import Gap, GapCause
 
-# A new run that reaches back before the end of a gap shortens the gap: cameras send pictures
-# that they held while we connected. Further back than this it is a clock that was set.
-REACH_BACK_MS = 30_000
+PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
 
 EARLIER_GAPS = "gaps-{}.jsonl"  # of an earlier election
 
@@ -30,6 +28,33 @@ def set_gaps_aside(directory: Path, election: str) -> None:
     before = aside.read_bytes() if aside.exists() else b""
     replace_file(aside, before + path.read_bytes(), durable=True)
     path.unlink()
+
+
+class Coverage:
+    """What recordings and gaps account for: stretches of time that do not touch."""
+
+    def __init__(self) -> None:
+        self._stretches: list[tuple[int, int]] = []
+
+    def add(self, start_ms: int, end_ms: int) -> None:
+        """Account for a stretch (UTC), which may overlap others."""
+        touching = [s for s in self._stretches if s[0] <= end_ms and start_ms <= s[1]]
+        self._stretches = [s for s in self._stretches if s not in touching]
+        starts, ends = zip((start_ms, end_ms), *touching, strict=True)
+        self._stretches.append((min(starts), max(ends)))
+
+    def until_ms(self, now_ms: float) -> int | None:
+        """Return where what was accounted for by now ends; None where nothing was.
+
+        What a clock that was ahead placed in the future does not count. A stretch that has begun
+        ends at most PLACED_AHEAD_MS from now.
+        """
+        ends = (
+            end_ms if end_ms <= now_ms + PLACED_AHEAD_MS else int(now_ms)
+            for start_ms, end_ms in self._stretches
+            if start_ms <= now_ms + PLACED_AHEAD_MS
+        )
+        return max(ends, default=None)
 
 
 class GapJournal:
@@ -80,10 +105,19 @@ class GapJournal:
             self._set_end(gap, max(gap.start_ms, end_ms))
 
     def end_for_run(self, start_ms: int) -> None:
-        """End the open gap where a run starts (UTC); shorten those that it reaches back into."""
+        """Have no gap last beyond the start of a run (UTC): a gap ends where footage is.
+
+        Ends the open gap, and shortens those that are not carried yet: cameras send pictures that
+        they held while we connected.
+        """
+        self.cut_future(start_ms)
+        self.end(start_ms)
+
+    def cut_future(self, now_ms: int) -> None:
+        """Shorten what lies beyond now (UTC): by a clock that was ahead it had been missed."""
         for gap in list(self._gaps.values()):
-            if gap.end_ms is None or start_ms < gap.end_ms < start_ms + REACH_BACK_MS:
-                self._set_end(gap, max(gap.start_ms, start_ms))
+            if (gap.start_ms if gap.end_ms is None else gap.end_ms) > now_ms:
+                self._set_end(gap, max(gap.start_ms, now_ms))
 
     def _set_end(self, gap: Gap, end_ms: int) -> None:
         self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)

@@ -74,9 +74,10 @@ class Holds:
         )
 
     async def due(
-        self, name: Name, archive: str, before_ms: int, now_ms: int
+        self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0
     ) -> list[dict[str, Any]]:
-        """Return what an archive has of a camera that ended before a time and no hold keeps.
+        """Return what an archive has of a camera that ended before a time and no hold keeps, with
+        numbers above `after_seq`, the oldest first, some at a time.
 
         What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
         """
@@ -93,27 +94,39 @@ class Holds:
                 *(a.removed_ms.label("begun_ms"), a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
-            .where(
-                r.camera_pk == self._cameras.at(name), r.start_ms < before_ms, r.end_ms < before_ms
-            )
+            .where(r.camera_pk == self._cameras.at(name), r.record_seq > after_seq)
+            .where(r.start_ms < before_ms, r.end_ms < before_ms)
             .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )
 
-    async def keeps(self, name: Name, row: Mapping[str, Any], now_ms: int) -> bool:
-        """Say whether a hold keeps a recording; `row` has `start_ms` and `end_ms`."""
-        return bool(await self._pool.column(_held(name, row["start_ms"], row["end_ms"], now_ms)))
+    async def keep(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
+        """Say whether a hold keeps a recording (UTC) now."""
+        return bool(await self._pool.column(_held(name, start_ms, end_ms, now_ms).limit(1)))
+
+    async def recordings(self, name: Name) -> int:
+        """Return how many recordings a camera ever had."""
+        counted = sa.select(sa.func.count()).where(recordings.c.camera_pk == self._cameras.at(name))
+        return int((await self._pool.column(counted))[0])
 
     async def begin_removal(
-        self, name: Name, row: Mapping[str, Any], archive: str, at_ms: int, reason: str
+        self,
+        name: Name,
+        row: Mapping[str, Any],
+        archive: str,
+        at_ms: int,
+        reason: str,
+        *,
+        clock_ms: int | None = None,
     ) -> bool:
         """Note that an archive no longer has a recording, and why; its bytes may go from now on.
 
         False where it was noted before, or a hold keeps it: whoever of a hold and this comes
-        second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and `sha256`.
+        second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and `sha256`. Holds
+        count that last at `clock_ms`, which is `at_ms` unless the removal was told of before.
         """
-        held = _held(name, row["start_ms"], row["end_ms"], at_ms)
+        held = _held(name, row["start_ms"], row["end_ms"], clock_ms or at_ms)
         begun = (
             self._update(name, row, archive)
             .where(archived.c.removed_ms.is_(None), ~held.exists())

@@ -23,6 +23,7 @@ LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than th
 class GapCause(StrEnum):
     """Why scheduled time has no recording. The list is closed: docs/formats.md."""
 
+    CONNECTING = "connecting"
     UNREACHABLE = "unreachable"
     REFUSED_PASSWORD = "refused_password"
     NO_SUCH_STREAM = "no_such_stream"
@@ -141,6 +142,16 @@ class Segment(_Record):
     starts_with_key: bool
     arrival_ms: int | None  # None where the line was spoilt, and made again from the bytes
     camera_ms: int | None = None
+    moved_ms: int = 0
+    by_arrival: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; what marks a segment is only in those that it marks."""
+        record = asdict(self)
+        for mark in ("moved_ms", "by_arrival"):
+            if not record[mark]:
+                del record[mark]
+        return record
 
     @property
     def end_ms(self) -> int:

@@ -1,28 +1,31 @@
 """One archive: whatever is sealed goes there, oldest first, for ever.
 
-The order of truth of one recording in one archive stands in `Keeper._keep`, top to bottom. Every
-step may be repeated; a crash between two repeats the first.
+The order of truth of one recording in one archive stands in `Keeper.keep`, top to bottom. Every
+step may be repeated; a crash between two repeats the first. What waits, and what is tried next, is
+storage/backlog.py: one backlog for each bucket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from base.clock import now_ms
 from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
+from storage.archive_id import identify
+from storage.backlog import ARCHIVE_S, RECORDING_S, Backlog, Blocked, Job
 from storage.cameras import Name
 from storage.catalogue import Catalogue
-from storage.database import CatalogueError
 from storage.disk import MARKER
 from storage.index import FormatError, Index, parse_archive_document, parse_index
 from storage.recording import recording_name
@@ -31,13 +34,17 @@ from storage.trouble import Trouble
 from storage.view import Stored
 from storage.writing import Archived
 
-PARALLEL = 4
+PARALLEL = 4  # of each bucket
 
 log = structlog.get_logger()
 
 
 class Unkeepable(Exception):
-    """Something about this one recording that no retry changes."""
+    """Something about this one recording, whatever the archive; the text says what."""
+
+    def __init__(self, blocked: Blocked, text: str):
+        super().__init__(text)
+        self.blocked = blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +52,41 @@ class Pauses:
     """How long the uploader and its keepers wait, in seconds."""
 
     look_s: float = 1.0  # between two looks for something to do
-    retry_s: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row
+    retry_s: tuple[float, ...] = ARCHIVE_S  # after failures in a row
+    one_s: tuple[float, ...] = RECORDING_S  # after failures in a row of one recording
     well_s: float = 15.0  # without a failure: an archive works again
     remove_s: float = 10.0  # between two looks for what may leave the spool
     retire_s: float = 86_400.0  # between two looks for what archives need not keep any longer
+    drain_s: float = 20.0  # for what waits, when the uploader is to stop
+    seal_s: float = 5.0  # of it, for recorders that stop at the same time
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A sealed recording that has a row; its index is read again when it is its turn."""
+@dataclass(slots=True, eq=False)
+class Waiting(Job):
+    """A recording that an archive does not have; its index is read again when it is its turn."""
 
     stored: Stored
-    length: int
     done: dict[str, tuple[str, str]]  # the archives that have it, with bucket and ETags
+
+
+@dataclass(slots=True, eq=False)
+class Document(Job):
+    """A small object without a row, that is its own commit: an ended gap."""
+
+    data: bytes
+
+
+def waiting(name: Name, stored: Stored, length: int, done: dict[str, tuple[str, str]]) -> Waiting:
+    """Return what is to be done to archive a recording of a camera."""
+    return Waiting(str(stored.base), name, stored.start_ms, length, stored, done)
+
+
+class Peers(Protocol):
+    """The other archives of the configuration."""
+
+    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
+        """Return a recording that the spool no longer has; raises Unkeepable, ArchiveError."""
+        ...
 
 
 @dataclass(slots=True)
@@ -66,8 +95,10 @@ class KeeperStatus:
 
     ok: bool = True
     last_error: str | None = None
+    archive_id: str | None = None
     backlog_recordings: int = 0
     backlog_bytes: int = 0
+    blocked: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in Blocked})
     oldest_unarchived_ms: int | None = None
     archived_total: int = 0
     archived_bytes_total: int = 0
@@ -86,16 +117,18 @@ class Keeper:
         catalogue_trouble: Callable[[BaseException], None],
         spool: Path,
         pauses: Pauses = Pauses(),
+        peers: Peers | None = None,
     ):
         """`catalogue_trouble` is told what the database refused."""
-        self._pauses = pauses
+        self._pauses, self._peers = pauses, peers
         self.name, self.archive = settings.name, archive
         self.settings, self._spool = settings, spool
         self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
-        self._waiting: dict[str, Waiting] = {}  # by path, also while it is being kept
-        self._oldest: list[tuple[int, str]] = []  # a heap of those that nobody has taken
-        self._failures, self._failed_s = 0, float("-inf")  # in a row; the last
-        self._documents: dict[str, bytes] = {}  # small objects without a row: ended gaps
+        self._backlogs = {
+            bucket: Backlog(pauses.one_s, pauses.retry_s) for bucket in archive.buckets
+        }
+        self._failed_s = float("-inf")  # the last failure
+        self._identifying = asyncio.Lock()
         self._days: dict[Name, int] = {}  # the newest of which something was read back
         self._trouble = Trouble(
             "The archive refuses; recordings wait in the spool",
@@ -104,102 +137,167 @@ class Keeper:
         )
         self._status = KeeperStatus()
 
-    def add(self, waiting: Waiting) -> None:
-        """Have a recording kept; once, also where it waits already."""
-        base = str(waiting.stored.base)
-        if base not in self._waiting:
-            heapq.heappush(self._oldest, (waiting.stored.start_ms, base))
-        self._waiting[base] = waiting
+    def _backlog(self, job: Job) -> Backlog:
+        return self._backlogs[self.archive.bucket_of("/".join((*job.camera, "")))]
 
-    def add_document(self, key: str, data: bytes) -> None:
-        """Have a small object kept that is its own commit."""
-        self._documents[key] = data
+    def add(self, waiting: Waiting) -> None:
+        """Have a recording kept; where it waits already, it is noted where `waiting` says."""
+        backlog = self._backlog(waiting)
+        if isinstance(there := backlog.get(waiting.key), Waiting):
+            there.done = waiting.done
+        backlog.add(waiting)
+
+    def hold(self, waiting: Waiting, blocked: Blocked, why: str) -> None:
+        """Count a recording that cannot be kept until it is given to `add`."""
+        self._backlog(waiting).hold(waiting, blocked, why)
+
+    def forget(self, waiting: Waiting) -> None:
+        """Count a recording that is held no longer."""
+        self._backlog(waiting).forget(waiting.key)
+
+    def waits_for(self, waiting: Waiting) -> bool:
+        """Say whether a recording waits."""
+        return waiting.key in self._backlog(waiting)
+
+    def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
+        """Have a small object of a camera kept that is its own commit."""
+        job = Document(key, name, start_ms, len(data), data)
+        self._backlog(job).add(job)
 
     @property
     def status(self) -> KeeperStatus:
         """How it stands now."""
-        status, waiting = self._status, self._waiting.values()
+        status, waiting = self._status, list(self._waiting())
         status.ok, status.last_error = self._trouble.why is None, self._trouble.why
+        status.archive_id = self.archive.expected_id
         status.backlog_recordings = len(waiting)
         status.backlog_bytes = sum(w.length for w in waiting)
-        status.oldest_unarchived_ms = min((w.stored.start_ms for w in waiting), default=None)
+        blocked = Counter(w.blocked for w in waiting)
+        status.blocked = {reason.value: blocked[reason] for reason in Blocked}
+        status.oldest_unarchived_ms = min((w.start_ms for w in waiting), default=None)
         return status
+
+    def _waiting(self) -> Iterator[Waiting]:
+        for backlog in self._backlogs.values():
+            yield from (job for job in backlog if isinstance(job, Waiting))
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known to take nothing now."""
+        return self._trouble.why is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits."""
+        return not any(map(len, self._backlogs.values()))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that waits was tried and failed, or the archive takes nothing."""
+        return all(backlog.is_idle for backlog in self._backlogs.values())
+
+    def blocked(self) -> Iterable[Waiting]:
+        """Return the recordings that wait and have failed, each with why."""
+        return (w for w in self._waiting() if w.why)
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(PARALLEL):
-                tasks.create_task(self._work())
+            for backlog in self._backlogs.values():
+                for _ in range(PARALLEL):
+                    tasks.create_task(self._work(backlog))
 
-    async def _work(self) -> None:
-        """Take the oldest recording that nobody else has taken, for ever."""
+    async def _work(self, backlog: Backlog) -> None:
+        """Take what is next in a backlog, for ever."""
         while True:
-            pause_s = self._pauses.look_s
-            if self._documents or self._oldest:
-                pause_s = 0.0 if await self._take() else self._pause_s()
-            if pause_s:
-                await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+            if not await self._take(backlog):
+                await asyncio.sleep(self._pauses.look_s * random.uniform(0.8, 1.2))
 
-    async def _take(self) -> bool:
-        """Keep one; False when that failed and is to be tried again."""
-        at, base = None, ""
-        try:
-            if self._documents:
-                base, data = self._documents.popitem()
-                try:
-                    await self._put_verified(base, data, digest_of(data), None, read_back=True)
-                except BaseException:
-                    self._documents[base] = data
-                    raise
-            else:
-                at, base = heapq.heappop(self._oldest)
-                waiting = self._waiting[base]
-                there = await self._keep(waiting)
-                self._status.archived_total += 1
-                self._status.archived_bytes_total += waiting.length
-                self._waiting.pop(base).done[self.name] = there.bucket, there.etags
-        except Unkeepable as error:
-            if at is not None and not (self._spool / MARKER).exists():
-                heapq.heappush(self._oldest, (at, base))  # its disk went, and may come back
-                return False
-            self._waiting.pop(base, None)
-            self._documents.pop(base, None)
-            self._status.failures_total += 1
-            log.error(
-                "A recording cannot be archived and stays in the spool",
-                archive=self.name,
-                why=str(error),
-            )
-            return True
-        except Exception as error:
-            if at is not None:
-                heapq.heappush(self._oldest, (at, base))
-            self._failures += 1
-            self._failed_s = time.monotonic()
-            if isinstance(error, ArchiveError):
-                self._status.failures_total += 1
-                self._trouble.begin(str(error))
-            else:  # a database has many ways to say no
-                self._catalogue_trouble(error)
+    async def _take(self, backlog: Backlog) -> bool:
+        """Do one job; False where nothing is to be done now."""
+        if (job := backlog.take()) is None:
             return False
-        self._failures = 0
-        if not self._waiting or time.monotonic() - self._failed_s > self._pauses.well_s:
-            self._trouble.end(waiting=len(self._waiting))
+        try:
+            if self.archive.expected_id is None:
+                await self._identify()
+            await self._do(job)
+        except Unkeepable as error:
+            return self._unfit(backlog, job, error)
+        except ArchiveError as error:
+            self._status.failures_total += 1
+            self._failed(backlog, job, str(error))
+        except asyncio.CancelledError:
+            backlog.put_back(job)
+            raise
+        except Exception as error:  # a database has many ways to say no
+            backlog.failed(job, str(error))
+            self._failed_s = time.monotonic()
+            self._catalogue_trouble(error)
+        else:
+            backlog.succeeded(job)
+            if not backlog or time.monotonic() - self._failed_s > self._pauses.well_s:
+                self._trouble.end(waiting=sum(map(len, self._backlogs.values())))
         return True
 
-    def _pause_s(self) -> float:
-        retry_s = self._pauses.retry_s
-        return retry_s[min(self._failures // PARALLEL, len(retry_s) - 1)]
+    async def _identify(self) -> None:
+        async with self._identifying:
+            if self.archive.expected_id is None:
+                await identify(self.archive, self._catalogue.archive_ids)
+
+    async def _do(self, job: Job) -> None:
+        if isinstance(job, Document):
+            await self._put_verified(job.key, job.data, digest_of(job.data), None, read_back=True)
+        elif isinstance(job, Waiting):
+            there = await self._keep(job)
+            job.done[self.name] = there.bucket, there.etags
+            self._status.archived_total += 1
+            self._status.archived_bytes_total += job.length
+
+    def _unfit(self, backlog: Backlog, job: Job, error: Unkeepable) -> bool:
+        if isinstance(job, Waiting) and not (self._spool / MARKER).exists():
+            backlog.put_back(job)  # its disk went, and may come back
+            return False
+        self._status.failures_total += 1
+        if backlog.unfit(job, error.blocked, str(error)):
+            log.error(
+                "A recording cannot be archived now; it is tried again",
+                archive=self.name,
+                recording=job.key,
+                reason=error.blocked,
+                why=str(error),
+            )
+        return True
+
+    def _failed(self, backlog: Backlog, job: Job, why: str) -> None:
+        """Say that the archive failed: of a single recording, or of all once it looks away."""
+        first = backlog.failed(job, why)
+        self._failed_s = time.monotonic()
+        if backlog.is_away:
+            self._trouble.begin(why)
+        elif first:
+            log.error(
+                "The archive does not take a recording; it is tried again",
+                archive=self.name,
+                recording=job.key,
+                why=why,
+            )
 
     async def _keep(self, waiting: Waiting) -> Archived:
         # 1. its bytes, and that they are those that were sealed
         try:
             index, media = await asyncio.to_thread(read_sealed, waiting.stored)
         except Unkeepable:  # or its disk went and has just come back: only a second look tells
-            index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+            try:
+                index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+            except Unkeepable as error:
+                if self._peers is None or error.blocked is not Blocked.GONE:
+                    raise
+                if not (self._spool / MARKER).exists():
+                    raise
+                return await self.keep(*await self._peers.fetch(waiting))
         return await self.keep(index, media)
 
-    async def keep(self, index: Index, media: bytes) -> Archived:
+    async def keep(self, index: Index, media: bytes | Path) -> Archived:
         """Take one recording, whose bytes were compared, to the archive; all steps after that.
 
         Raises ArchiveError, Unkeepable, and what a database raises.
@@ -214,10 +312,11 @@ class Keeper:
         )
         # 2. the object, 3. its description as the commit, both verified
         how: list[tuple[Put, str]] = []
-        for ending, data, sha256 in (
+        parts: tuple[tuple[str, bytes | Path, str], ...] = (
             (".mp4", media, index.seal.sha256),
             (".json", document, digest_of(document)),
-        ):
+        )
+        for ending, data, sha256 in parts:
             how.append(
                 await self._put_verified(
                     key + ending,
@@ -235,32 +334,52 @@ class Keeper:
             self.name, put.bucket, now_ms(), verified, etags, put.version_id, locked_until_ms
         )
         if not await self._catalogue.writer.mark_archived(index, there):
-            raise CatalogueError(f"there is no row yet for {key}")
+            text = f"the catalogue has no row for {key}"
+            raise Unkeepable(Blocked.NO_ROW, text)
         return there
 
     async def still_has(self, index: Index, bucket: str, etags: str) -> bool:
         """Say whether the archive has a recording as it was verified: a last look before the
         spool's copy goes. What was replaced since, by a write that was long on its way, is read.
+
+        Raises ArchiveError where it cannot be asked, or is another archive.
         """
         assert index.seal is not None
+        if self.archive.expected_id is None:
+            await self._identify()
         key = archive_key(index)
         media, description = [
             await self.archive.etag(key + ending, bucket=bucket) for ending in (".mp4", ".json")
         ]
         if f"{media} {description}" == etags:
             return True
+        await self.archive.examine()  # of a disk that is not mounted nothing is there
         wanted = (index.seal.sha256, digest_of(index.archive_document()))
         for ending, sha256 in zip((".mp4", ".json"), wanted, strict=True):
-            if await self.archive.sha256(key + ending, bucket=bucket) != sha256:
-                log.error("An archived recording was altered later", archive=self.name, key=key)
+            found = await self.archive.sha256(key + ending, bucket=bucket)
+            if found != sha256:
+                what = "is no longer there" if found is None else "was altered later"
+                log.error(f"An archived recording {what}", archive=self.name, key=key + ending)
                 self._status.verification_failures_total += 1
                 return False
         return True
 
+    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
+        """Return a recording that this archive has, compared with its hashes; raises KeyError
+        where it has not, FormatError where it is spoilt, and ArchiveError."""
+        key = "/".join((*waiting.camera, waiting.stored.name))
+        bucket = waiting.done[self.name][0]
+        index = parse_archive_document(await self.archive.get(key + ".json", bucket=bucket))
+        media = await self.archive.get(key + ".mp4", bucket=bucket)
+        sha256 = await asyncio.to_thread(digest_of, media)
+        if archive_key(index) != key or index.seal is None or index.seal.sha256 != sha256:
+            raise FormatError(f"{key} has other bytes than its description says")
+        return index, media
+
     async def _put_verified(
         self,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         sha256: str,
         locked_until_ms: int | None,
         *,
@@ -275,7 +394,7 @@ class Keeper:
             put = await self.archive.put(key, data, sha256, locked_until_ms)
         except ArchiveConflict as conflict:
             if await self._is_another(key, media_sha256):
-                raise Unkeepable(str(conflict)) from None
+                raise Unkeepable(Blocked.REFUSED, str(conflict)) from None
             # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
             # vouches for these bytes, and they would keep the right ones out.
             log.error("A damaged object in the archive is replaced", archive=self.name, key=key)
@@ -315,18 +434,23 @@ def archive_key(index: Index) -> str:
     return "/".join((*index.name, recording_name(index.start_ms, index.header.record_seq)))
 
 
-def read_sealed(stored: Stored) -> tuple[Index, bytes]:
-    """Return a recording of the spool with its bytes, compared; raises Unkeepable."""
+def read_sealed(stored: Stored) -> tuple[Index, Path]:
+    """Return the index of a recording in the spool and its file, whose bytes were compared;
+    raises Unkeepable."""
     try:
         index = parse_index(stored.lines.read_bytes())
-        media = stored.media.read_bytes()
+        with stored.media.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise Unkeepable(f"{stored.media} is gone from the spool") from None
+        text = f"{stored.media} is gone from the spool"
+        raise Unkeepable(Blocked.GONE, text) from None
     except (OSError, FormatError) as error:
-        raise Unkeepable(f"{stored.media} cannot be read: {error}") from None
-    if index.seal is None or digest_of(media) != index.seal.sha256:
-        raise Unkeepable(f"{stored.media} does not have the bytes that were sealed")
-    return index, media
+        text = f"{stored.media} cannot be read: {error}"
+        raise Unkeepable(Blocked.UNREADABLE, text) from None
+    if index.seal is None or sha256 != index.seal.sha256:
+        text = f"{stored.media} does not have the bytes that were sealed"
+        raise Unkeepable(Blocked.ALTERED, text)
+    return index, stored.media
 
 
 def digest_of(data: bytes) -> str:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.database import Connection
 from storage.pool import Pool
 from storage.schema import (
     DAY_MS,
@@ -163,8 +163,6 @@ class Orders:
     async def _change(self, order_pk: int, decide: Decide) -> Order:
         o = orders.c
         async with self._pool.work() as connection:
-            if connection.dialect.name == "sqlite":  # else two readers could both become writers
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
             locked = sa.select(*_SHOWN).where(o.order_pk == order_pk).with_for_update()
             order = (await _orders(connection, locked))[0]
             change = decide(order)
@@ -225,6 +223,11 @@ class Orders:
         over = sa.or_(o.until_ms <= now_ms, o.forget_ms <= now_ms)
         return await self._pool.column(sa.select(o.order_pk).where(over).order_by(o.order_pk))
 
+    async def newest_ms(self) -> int | None:
+        """Return when the newest order or quote was made; None without any."""
+        asked = sa.select(orders.c.created_ms).order_by(orders.c.created_ms.desc()).limit(1)
+        return next(iter(await self._pool.column(asked)), None)
+
     async def with_payments(self) -> list[Order]:
         """Return the orders for which money came, oldest first."""
         o = orders.c
@@ -254,7 +257,7 @@ class Orders:
         return found[0] if found else None
 
 
-async def _orders(connection: AsyncConnection, asked: sa.Select[Any]) -> list[Order]:
+async def _orders(connection: Connection, asked: sa.Select[Any]) -> list[Order]:
     """Return orders with their payments, in two queries."""
     rows = [dict(row) for row in (await connection.execute(asked)).mappings()]
     found: dict[int, list[Payment]] = {row["order_pk"]: [] for row in rows}
@@ -267,13 +270,13 @@ async def _orders(connection: AsyncConnection, asked: sa.Select[Any]) -> list[Or
     return [Order(**row, payments=tuple(found[row["order_pk"]])) for row in rows]
 
 
-async def _log(connection: AsyncConnection, pk: int, at_ms: int, entries: Sequence[Entry]) -> None:
+async def _log(connection: Connection, pk: int, at_ms: int, entries: Sequence[Entry]) -> None:
     rows = [{"order_pk": pk, "at_ms": at_ms} | asdict(e) for e in entries]
     if rows:
         await connection.execute(sa.insert(audit), rows)
 
 
-async def _hold(connection: AsyncConnection, order: Order, keep: bool, at_ms: int) -> None:
+async def _hold(connection: Connection, order: Order, keep: bool, at_ms: int) -> None:
     """Keep what an order asks for beyond its date, or no longer; both may be done twice."""
     h = holds.c
     mine = sa.and_(h.order_pk == order.order_pk, h.released_ms.is_(None))
@@ -297,7 +300,7 @@ async def _hold(connection: AsyncConnection, order: Order, keep: bool, at_ms: in
         await _refuse_gone(connection, order)
 
 
-async def _refuse_gone(connection: AsyncConnection, order: Order) -> None:
+async def _refuse_gone(connection: Connection, order: Order) -> None:
     """Raise FootageGone where a recording of an order was removed from all archives that had it.
 
     Its holds are written already: a removal that is not seen here sees them.

@@ -12,9 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from storage.database import CatalogueError, words
+from storage.database import CatalogueError, Connection, Engine, words
 
 BATCH = 500
 
@@ -22,23 +21,21 @@ BATCH = 500
 class Pool:
     """The connections of a process; the same statements on SQLite and on PostgreSQL."""
 
-    def __init__(self, engine: AsyncEngine):
+    def __init__(self, engine: Engine):
         self.engine = engine
-        # what is one statement needs no transaction: one round trip instead of three
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.asynccontextmanager
-    async def work(self) -> AsyncIterator[AsyncConnection]:
+    async def work(self) -> AsyncIterator[Connection]:
         """A transaction."""
         with _said():
             async with self.engine.begin() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def single(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which each statement stands for itself."""
+    async def single(self) -> AsyncIterator[Connection]:
+        """A connection on which each statement stands for itself, without a transaction."""
         with _said():
-            async with self._single.connect() as connection:
+            async with self.engine.autocommit() as connection:
                 yield connection
 
     async def rows(self, asked: sa.Select[Any]) -> list[dict[str, Any]]:
@@ -71,7 +68,7 @@ class Pool:
 
     async def put(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         table: sa.Table,
         rows: Sequence[dict[str, Any]],
         key: list[str],

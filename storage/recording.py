@@ -36,6 +36,7 @@ class Recording:
 
     def __init__(self, base: Path, header: Header, init: bytes, start_ms: int, camera_id: str):
         self.segments = 0
+        self.unsure = False  # whether a flush failed: the disk may not have what can be read
         self.end_ms = start_ms
         phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
         self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
@@ -69,7 +70,7 @@ class Recording:
     def seal(self, reason: GapCause | None) -> None:
         """Flush and seal; `reason` is why the run ends with it, None where it goes on."""
         try:
-            os.fsync(self.media)
+            self._flush(self.media)
             seal = Seal(
                 sealed_ms=now_ms(),
                 segments=self.segments,
@@ -79,10 +80,17 @@ class Recording:
                 end_reason=reason,
             )
             write_all(self.index, seal.to_line())
-            os.fsync(self.index)
+            self._flush(self.index)
         finally:
             self.close()
         fsync_directory(self.base.parent)
+
+    def _flush(self, fd: int) -> None:
+        """Flush a file. After a failure, whatever its errno, the kernel counts its pages as
+        written: no later flush tells whether they are."""
+        self.unsure = True
+        os.fsync(fd)
+        self.unsure = False
 
     def close(self) -> None:
         """Close both files, once: their numbers may be another camera's a moment later."""

@@ -1,30 +1,35 @@
 """What is told of a recording beside itself: gaps that none carries, and that it was removed.
 
 Nothing is removed from an archive before its date, nor while a hold keeps it, and never without
-a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue. The row
-says so first, in one transaction with a last look at the holds: who orders it sees either that it
-is gone, or keeps it.
+a trace: `{key}.removed.json` stays in its place, and so does its row in the catalogue. The trace
+is stored first. Then the row says so, in one transaction with a last look at the holds: who
+orders it sees either that it is gone, or keeps it. Only then its bytes go. Whether the clock may
+be believed is for the caller to know (base/hostclock.py).
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
-from base.clock import now_ms
-from storage.archive import Archive, ArchiveConflict
+from base.clock import Clock, now_ms
+from storage.archive import Archive, ArchiveConflict, ArchiveError
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import Gap
 from storage.keeper import digest_of
 from storage.recording import recording_name
 
+SHARE = 0.1  # of a camera's recordings that one pass removes at most
+TRACE = ".removed.json"
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
+SAID = 5  # of those that cannot be removed, by name
 FACTS = (
     "record_seq",
     "epoch",
@@ -50,25 +55,45 @@ def gap_object(name: Name, gap: Gap) -> tuple[str, bytes]:
     return "/".join((*name, day, f"{at}-gap-{number}.json")), orjson.dumps(document | gap.to_dict())
 
 
-async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int) -> int:
+async def retire(
+    catalogue: Catalogue,
+    archive: Archive,
+    name: Name,
+    keep_s: int,
+    *,
+    share: float = SHARE,
+    clock: Clock = now_ms,
+) -> int:
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
-    Returns how many recordings. In this order: the row, unless a hold was set meanwhile, then
-    what says that it was removed, its bytes, its description, and that they are gone: after a
-    crash all but the first is done again.
+    At most a `share` of all recordings that the camera ever had are removed, the oldest first;
+    the rest is for the next pass. What cannot be removed is said by its name, is tried again the
+    next time, and holds up no other. Returns how many were removed. Raises what a database
+    raises. After a crash at any step the next pass goes on: see docs/crashes.md.
     """
-    at_ms, removed = now_ms(), 0
+    at_ms, removed, last_seq = clock(), 0, 0
+    refused: dict[str, str] = {}  # by name, and why
     reason = f"kept for {keep_s // 86400} days"
-    while due := await catalogue.holds.due(name, archive.name, at_ms - keep_s * 1000, at_ms):
-        for row in due:
-            if row["begun_ms"] is not None:
-                at = {"removed_ms": row["begun_ms"], "reason": row["removed_reason"]}
-            elif await catalogue.holds.begin_removal(name, row, archive.name, at_ms, reason):
-                at = {"removed_ms": at_ms, "reason": reason}
-            else:
-                continue
-            await remove(catalogue, archive, name, row, at)
-            removed += 1
+    before_ms = at_ms - keep_s * 1000
+    at_most = math.ceil(await catalogue.holds.recordings(name) * share)
+    while removed < at_most:
+        due = await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq)
+        for row in due[: at_most - removed]:
+            last_seq = row["record_seq"]
+            try:
+                removed += await _remove(catalogue, archive, name, row, at_ms, reason)
+            except (ArchiveError, KeyError, ValueError) as error:  # or a trace that is spoilt
+                refused[recording_name(row["start_ms"], last_seq)] = str(error)
+        if not due:
+            break
+    if refused:
+        log.error(
+            "Recordings whose time has come cannot be removed; they are tried again",
+            archive=archive.name,
+            camera=f"{name[1]}/{name[2]}",
+            recordings=len(refused),
+            why=dict(list(refused.items())[:SAID]),
+        )
     if removed:
         day = datetime.fromtimestamp(at_ms / 1000 - keep_s, UTC).date()
         log.info(
@@ -81,20 +106,35 @@ async def retire(catalogue: Catalogue, archive: Archive, name: Name, keep_s: int
     return removed
 
 
-async def remove(
-    catalogue: Catalogue, archive: Archive, name: Name, row: dict[str, Any], at: dict[str, Any]
-) -> None:
-    """Remove the bytes of a recording whose row says that they are to go; every step repeats.
-
-    `row` has FACTS, `bucket` and `version_id`; `at` has `removed_ms` and `reason`.
-    """
+async def _remove(
+    catalogue: Catalogue,
+    archive: Archive,
+    name: Name,
+    row: Mapping[str, Any],
+    at_ms: int,
+    reason: str,
+) -> bool:
+    """Remove one recording, in this order: what tells of it, its row, its bytes, its description,
+    and that they are gone. False where a hold was set meanwhile: then nothing tells of it.
+    Raises ArchiveError."""
     key = "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+    if row["begun_ms"] is not None:
+        at_ms, reason = row["begun_ms"], row["removed_reason"]
     told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
-    data = orjson.dumps(
-        {"kuager": REMOVED_FORMAT} | told | {fact: row[fact] for fact in FACTS} | at
-    )
-    with contextlib.suppress(ArchiveConflict):  # an earlier trace of it says as much
-        await archive.put(key + ".removed.json", data, digest_of(data))
+    told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
+    data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
+    try:
+        await archive.put(key + TRACE, data, digest_of(data))
+    except ArchiveConflict:  # whoever began with it died; what was told first stays
+        told = orjson.loads(await archive.get(key + TRACE))
+        if told["sha256"] != row["sha256"]:
+            raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
+    if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
+        name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
+    ):
+        await archive.remove(key + TRACE)
+        return False
     await archive.remove(key + ".mp4", bucket=row["bucket"], version_id=row["version_id"])
     await archive.remove(key + ".json", bucket=row["bucket"])
     await catalogue.holds.end_removal(name, row, archive.name)
+    return True

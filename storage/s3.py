@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -22,15 +23,22 @@ from botocore.exceptions import BotoCoreError
 from config.model import Archive as Settings
 from storage.archive import (
     CHUNK,
+    MARKER,
+    THREADS,
     ArchiveConflict,
     ArchiveError,
     Entry,
     Put,
     Threads,
+    compare_ids,
+    opened,
+    parse_marker,
 )
 from storage.s3server import READ_S, Late, Patience, Server, Unsupported, why
 
-PROBE = "_kuager/probe"  # no election has such an id
+OWN = "_kuager/"  # what is ours alone: no election has such an id
+PROBE = OWN + "probe"
+EXAMINE_S = 60.0  # between two looks at the marker before something is put
 
 log = structlog.get_logger()
 
@@ -39,9 +47,12 @@ class S3Archive(Threads):
     """A bucket, or several that share the cameras, or a prefix in them."""
 
     def __init__(self, settings: Settings, patience: Patience = Patience()):
-        super().__init__()
+        self.buckets = settings.buckets
+        super().__init__(THREADS * len(self.buckets))  # one that hangs leaves the others theirs
         self._patience = patience
         self.name, self._settings = settings.name, settings
+        self.expected_id: str | None = None
+        self._examined_s = float("-inf")
         self._server = Server(settings)
         self._asking = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
@@ -49,12 +60,17 @@ class S3Archive(Threads):
         # grow where the link is so slow that nothing arrives in time
         self._factors = {"put": 1.0, "get": 1.0}
 
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """See Archive."""
+        return self._server.told
+
     # -- putting -------------------------------------------------------------------------
 
     async def put(
         self,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         sha256: str,
         locked_until_ms: int | None = None,
         *,
@@ -64,12 +80,19 @@ class S3Archive(Threads):
         return await self._run(self._put, key, data, sha256, locked_until_ms, replace)
 
     def _put(
-        self, key: str, data: bytes, sha256: str, locked_until_ms: int | None, replace: bool
+        self,
+        key: str,
+        data: bytes | Path,
+        sha256: str,
+        locked_until_ms: int | None,
+        replace: bool,
     ) -> Put:
         with self._asking:
             if self._refuses_to_replace is None:
                 self._ask()
-        bucket, extra = self._bucket_of(key), dict[str, Any]()
+            if time.monotonic() - self._examined_s > EXAMINE_S:
+                self._examine()
+        bucket, extra = self.bucket_of(key), dict[str, Any]()
         if self._refuses_to_replace and not replace:
             extra["IfNoneMatch"] = "*"
         elif not replace and (found := self._there(bucket, key, sha256)):
@@ -83,11 +106,15 @@ class S3Archive(Threads):
                 "ObjectLockMode": settings.lock.upper(),
                 "ObjectLockRetainUntilDate": until,
             }
-        seconds = self._seconds("put", len(data))
+        length = len(data) if isinstance(data, bytes) else data.stat().st_size
+        seconds = self._seconds("put", length)
         try:
-            answer = self._server.call("put_object", bucket, key, seconds, data, sha256, **extra)
+            with opened(data) as file:
+                answer = self._server.call(
+                    "put_object", bucket, key, seconds, file, sha256, **extra
+                )
         except Late:
-            raise self._late("put", len(data), seconds) from None
+            raise self._late("put", length, seconds) from None
         except FileExistsError:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
@@ -158,23 +185,42 @@ class S3Archive(Threads):
     def _takes(self, bucket: str, key: str, data: bytes, sha256: str, **extra: Any) -> bool:
         """Say whether the server takes such a put; raises ArchiveError where it takes none."""
         try:
-            self._server.call("put_object", bucket, key, READ_S, data, sha256, **extra)
+            with opened(data) as file:
+                self._server.call("put_object", bucket, key, READ_S, file, sha256, **extra)
         except Unsupported:
             return False
         except Late:
             raise self._late("put", len(data), READ_S) from None
         return True
 
-    def _bucket_of(self, key: str) -> str:
+    def bucket_of(self, key: str) -> str:
         """Return the bucket of a camera: the highest random weight (Thaler and Ravishankar 1998).
 
-        A bucket that is added later takes its share from all and moves nothing else.
+        A bucket that is added later takes its share from all and moves nothing else. What is ours
+        alone is in the first.
         """
+        if key.startswith(OWN):
+            return self.buckets[0]
         camera = "/".join(key.split("/")[:3])
         return max(
             self._settings.buckets,
             key=lambda bucket: hashlib.sha256(f"{bucket}\n{camera}".encode()).digest(),
         )
+
+    async def examine(self) -> None:
+        """See Archive."""
+        await self._run(self._examine)
+
+    def _examine(self) -> None:
+        if self.expected_id is not None:
+            parts: list[bytes] = []
+            try:
+                self._read(MARKER, "", parts.append)
+            except KeyError:
+                compare_ids(None, self.expected_id, self._server.where)
+            found = parse_marker(b"".join(parts), self._server.where)
+            compare_ids(found, self.expected_id, self._server.where)
+            self._examined_s = time.monotonic()
 
     # -- getting -------------------------------------------------------------------------
 
@@ -204,7 +250,7 @@ class S3Archive(Threads):
 
     def _head(self, key: str, bucket: str) -> dict[str, Any] | None:
         try:
-            found = self._server.call("head_object", bucket or self._bucket_of(key), key)
+            found = self._server.call("head_object", bucket or self.bucket_of(key), key)
         except KeyError:
             return None
         return dict(found)
@@ -225,7 +271,7 @@ class S3Archive(Threads):
         self, key: str, bucket: str, take: Callable[[bytes], object], **arguments: Any
     ) -> Any:
         """Read an object, or a range of it, whole; return the head of the answer."""
-        answer = self._server.call("get_object", bucket or self._bucket_of(key), key, **arguments)
+        answer = self._server.call("get_object", bucket or self.bucket_of(key), key, **arguments)
         length = answer.get("ContentLength", 0)
         seconds = self._seconds("get", length)
         until = time.monotonic() + seconds
@@ -274,6 +320,6 @@ class S3Archive(Threads):
 
         def delete() -> None:
             with contextlib.suppress(KeyError):
-                self._server.call("delete_object", bucket or self._bucket_of(key), key, **extra)
+                self._server.call("delete_object", bucket or self.bucket_of(key), key, **extra)
 
         await self._run(delete)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
+import contextlib
 import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO
 
 import boto3
 import botocore.session
@@ -29,6 +30,8 @@ from botocore.exceptions import (
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
+from base.clock import now_ms
+from base.hostclock import LEAP_MS, elapsed_ms, span
 from config.model import Archive as Settings
 from storage.archive import THREADS, ArchiveError
 
@@ -70,19 +73,20 @@ class Unsupported(ArchiveError):
     """The server understood the request and does not take it."""
 
 
-class _Body(io.BytesIO):
-    """Bytes to send that give up when their time is over: sockets only time out each write."""
+class _Body:
+    """A file to send that gives up when its time is over: sockets only time out each write."""
 
-    def __init__(self, data: bytes, seconds: float):
-        super().__init__(data)
-        self._until = time.monotonic() + seconds
+    def __init__(self, file: BinaryIO, seconds: float):
+        self._file, self._until = file, time.monotonic() + seconds
+        self.seek, self.tell = file.seek, file.tell
         self.late = False
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes; raises TimeoutError when the time is over."""
         self.late = time.monotonic() > self._until
         if self.late:
             raise TimeoutError
-        return super().read(size)
+        return self._file.read(size)
 
 
 class Server:
@@ -93,6 +97,7 @@ class Server:
 
     def __init__(self, settings: Settings):
         self._settings, self.sends_sha256 = settings, True
+        self.told: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
         secret, core = settings.secret_access_key, botocore.session.Session()
@@ -128,16 +133,24 @@ class Server:
         timeouts: Any = (CONNECT_S, READ_S)
         http = URLLib3Session(  # as boto3's own, which takes no options for its sockets
             timeout=timeouts,
-            max_pool_connections=THREADS,
+            max_pool_connections=THREADS * len(settings.buckets),
             proxies=get_environ_proxies(self._client.meta.endpoint_url),
             verify=verify,
             socket_options=options,
         )
 
         def send(request: AWSPreparedRequest, **_: object) -> Any:
-            return http.send(request)
+            answer = http.send(request)
+            self._take_time(answer.headers.get("Date"))
+            return answer
 
         self._client.meta.events.register("before-send.s3", send)
+
+    def _take_time(self, date: str | None) -> None:
+        """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
+        with contextlib.suppress(ValueError, TypeError):
+            at = parsedate_to_datetime(date or "")
+            self.told = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(
         self,
@@ -145,7 +158,7 @@ class Server:
         bucket: str,
         key: str | None = None,
         seconds: float = 0,
-        data: bytes | None = None,
+        data: BinaryIO | None = None,
         sha256: str = "",
         **arguments: Any,
     ) -> Any:
@@ -178,7 +191,7 @@ class Server:
                 raise FileExistsError(key) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
-            raise kind(f"{self.where}: {_advice(code, status, said)}") from None
+            raise kind(f"{self.where}: {_advice(code, status, said, self.told)}") from None
         except (BotoCoreError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
                 raise Late from None
@@ -209,7 +222,14 @@ def why(error: BaseException) -> str:
     return f"cannot be reached ({type(error).__name__})"
 
 
-def _advice(code: str, status: int, said: str) -> str:
+def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> str:
+    if code == "RequestTimeTooSkewed" and told is not None:
+        off_ms = now_ms() - told[0] - (elapsed_ms() - told[1])
+        if abs(off_ms) > LEAP_MS:
+            return (
+                f"the clock of this machine is off by {span(off_ms)} against the server: "
+                f"set both by NTP ({code})"
+            )
     for codes, text in (
         (
             ("InvalidAccessKeyId", "SignatureDoesNotMatch"),

@@ -104,6 +104,12 @@ sa.Index(
     postgresql_where=archived.c.removed_ms.is_not(None),
     sqlite_where=archived.c.removed_ms.is_not(None),
 )
+archive_ids = sa.Table(  # what the marker of each archive says
+    "archive_ids",
+    metadata,
+    sa.Column("archive", sa.String(64), primary_key=True),  # its name in the configuration
+    sa.Column("archive_id", sa.String(64), nullable=False),
+)
 gaps = sa.Table(
     "gaps",
     metadata,

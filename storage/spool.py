@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from storage.files import boot_id, replace_file
-from storage.gaps import GapJournal, set_gaps_aside
+from storage.gaps import Coverage, GapJournal, set_gaps_aside
 from storage.index import (
     NUMBERS,
     OTHERS,
@@ -45,6 +45,9 @@ ABSENT_S = 600  # without a recording for longer than this, another may have rec
 COUNTED = ("run_no", "record_seq", "segment_no")
 
 _CRASHED = GapCause.RECORDER_CRASHED
+
+# A recording that is due to end goes on for so long, so that the next begins with a keyframe.
+KEY_WITHIN_MS = 60_000
 
 log = structlog.get_logger()
 
@@ -120,7 +123,8 @@ class CameraSpool:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
-        self._abandoned: dict[Path, GapCause] = {}  # recordings that the disk refused, and why
+        # recordings that the disk refused: why, and whether they are to be written anew
+        self._abandoned: dict[Path, tuple[GapCause, bool]] = {}
         self._told: set[Path] = set()
         self._lock = self._take_lock()
         try:
@@ -154,6 +158,7 @@ class CameraSpool:
     def _recover(self, floor: Numbers) -> None:
         self.last_end_ms: int | None = None  # end of the last recording
         self.last_end_reason: GapCause | None = None
+        self._covered = Coverage()  # by recordings and carried gaps, as far as it is known
         state = self._of_this_election(_read_json(self.directory / "camera.json"))
         self._gaps = GapJournal(self.directory / "gaps.jsonl")
         if state is None:
@@ -163,7 +168,7 @@ class CameraSpool:
             self.numbers = Numbers(**known)
             rebooted = state.get("boot") != boot_id()
             for name in state.get("unfinished", ()):
-                self._abandoned[self.directory / name] = GapCause.DISK_FAILED
+                self._abandoned[self.directory / name] = GapCause.DISK_FAILED, True
             self._recover_recording(self.directory / state["recording"], rebooted, floor)
         self._gaps.carried_to(self.numbers.gap_no)
         self._rise_above_others(floor)
@@ -218,6 +223,8 @@ class CameraSpool:
         if index is not None and index.seal is not None:
             self.last_end_ms = index.seal.end_ms
             self.last_end_reason = index.seal.end_reason
+            if index.segments:
+                self._covered.add(index.start_ms, index.seal.end_ms)
         absent_s = floor.segment_no - Numbers.by_clock(self.last_end_ms or 0).segment_no
         if lost or absent_s > ABSENT_S:
             self._rise_above(floor)
@@ -239,6 +246,8 @@ class CameraSpool:
             )
             assert index.seal is not None
             self.last_end_ms, self.last_end_reason = index.seal.end_ms, index.seal.end_reason
+            if index.segments:
+                self._covered.add(index.start_ms, index.seal.end_ms)
         if found:
             self.numbers = replace(self.numbers, epoch=self.numbers.epoch + 1)
             log.warning(
@@ -292,6 +301,8 @@ class CameraSpool:
         arrival_ms: int,
         camera_ms: int | None,
         clock: ClockState,
+        moved_ms: int = 0,
+        by_arrival: bool = False,
     ) -> Segment:
         """Write a segment and its index line: when this returns, the segment is live.
 
@@ -300,8 +311,10 @@ class CameraSpool:
         """
         start_ms = run.run_start_ms + tfdt_90k // 90
         new_run = run is not self._run
-        if self._recording and (new_run or start_ms >= self._recording.rotate_ms):
-            self.seal(None)
+        if self._recording is not None:
+            late_ms = start_ms - self._recording.rotate_ms
+            if new_run or late_ms >= (0 if starts_with_key else KEY_WITHIN_MS):
+                self.seal(None)
         if self._recording is None:
             if new_run:
                 self._gaps.end_for_run(start_ms)
@@ -319,15 +332,20 @@ class CameraSpool:
             starts_with_key=starts_with_key,
             arrival_ms=arrival_ms,
             camera_ms=camera_ms,
+            moved_ms=moved_ms,
+            by_arrival=by_arrival,
         )
         end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
         recording.append(data, segment, end_ms)
         self.numbers = replace(self.numbers, segment_no=segment.segment_no)
         if recording.segments == 1:  # now its header counts, and carries these gaps for good
             carried = max([self.numbers.gap_no, *(g.gap_no for g in self._gaps.ended)])
+            for gap in self._gaps.ended:
+                self._covered.add(gap.start_ms, gap.end_ms or gap.start_ms)
             self.numbers = replace(self.numbers, gap_no=carried)
             self._gaps.carried_to(carried)
         self.last_end_ms, self.last_end_reason = end_ms, None
+        self._covered.add(start_ms, end_ms)
         return segment
 
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
@@ -390,13 +408,14 @@ class CameraSpool:
         next begins or, where the disk refuses that too, before a later one."""
         recording, self._recording, self._run = self._recording, None, None
         if recording is not None:
-            self._abandoned[recording.base] = cause
+            anew = recording.unsure or cause is GapCause.DISK_FAILED
+            self._abandoned[recording.base] = cause, anew
             recording.close()
 
     def _finish_abandoned(self) -> None:
-        for base, cause in list(self._abandoned.items()):
+        for base, (cause, anew) in list(self._abandoned.items()):
             try:
-                finish(base, cause, anew=cause is GapCause.DISK_FAILED)
+                finish(base, cause, anew=anew)
             except OSError as error:  # its own files may be spoilt for good: go on beside them
                 if base not in self._told:
                     self._told.add(base)
@@ -416,15 +435,36 @@ class CameraSpool:
     # -- gaps ----------------------------------------------------------------------------
 
     @property
+    def is_recording(self) -> bool:
+        """Whether a run goes on."""
+        return self._run is not None
+
+    @property
     def open_gap(self) -> Gap | None:
         """The gap that lasts."""
         return self._gaps.open
 
-    @property
-    def covered_until_ms(self) -> int | None:
-        """End of the last recording or ended gap; None when nothing is known of the camera."""
-        ends = [g.end_ms for g in self._gaps.ended if g.end_ms is not None]
-        return max([*ends, *([] if self.last_end_ms is None else [self.last_end_ms])], default=None)
+    def covered_until_ms(self, now_ms: float) -> int | None:
+        """Return the end of what recordings and ended gaps account for by now (UTC); None when
+        nothing is known of the camera. What lies in the future does not count."""
+        ends = [g.end_ms for g in self._gaps.ended if g.end_ms is not None and g.end_ms <= now_ms]
+        covered = self._covered.until_ms(now_ms)
+        return max([*ends, *([] if covered is None else [covered])], default=None)
+
+    def look_back(self, now_ms: float) -> None:
+        """Find the newest recording that began by now, where those that are known begin later:
+        a clock was ahead. Reads the spool."""
+        if self.last_end_ms is None or self._covered.until_ms(now_ms) is not None:
+            return
+        at = recording_name(int(now_ms), 0).rpartition("-")[0]
+        earlier = [b for b in self._bases() if f"{b.parent.name}/{b.name}".rpartition("-")[0] <= at]
+        newest = max(earlier, key=_seq_of, default=None)
+        if newest is not None and (index := finish(newest)) is not None and index.segments:
+            self._covered.add(index.start_ms, index.end_ms)
+
+    def cut_future_gaps(self, now_ms: int) -> None:
+        """Journal that no gap has lasted beyond now: the clock was ahead when it was written."""
+        self._gaps.cut_future(now_ms)
 
     def begin_gap(self, start_ms: int, cause: GapCause, detail: str = "") -> None:
         """Journal that scheduled time goes without a recording from `start_ms` on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,23 @@ from typing import Any
 
 import orjson
 
+from base.clock import Clock, now_ms
+from base.hostclock import UNSYNCHRONIZED, elapsed_ms
+
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
+
+
+def last_runs_ms(spool: Path) -> dict[str, int]:
+    """Return when a recorder was last at work on each camera ("station/camera"), in UTC."""
+    found: dict[str, int] = {}
+    for path in (spool / "_status").glob("recorder-*.json"):
+        try:
+            said = orjson.loads(path.read_bytes())
+            found |= {n: max(found.get(n, 0), int(said["written_ms"])) for n in said["cameras"]}
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return found
 
 
 @dataclass(slots=True)
@@ -20,23 +34,32 @@ class _File:
     """What is kept of a status file: of cameras only their state, which is asked for often."""
 
     seen: tuple[int, int]  # inode and mtime of what was read
+    seen_ms: float  # when it was read, in `elapsed_ms`
+    goes_on: bool  # whether its writer's time went on since the one before as ours did
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def alive(self) -> bool:
-        """Whether who wrote it is there; a clock that was set back leaves a time to come."""
+    def is_alive(self, now_ms: int) -> bool:
+        """Say whether who wrote it is there: by the time that it gives, or because it was
+        replaced a moment ago, where the clocks of the two differ and one of them is wrong."""
+        if self.goes_on and elapsed_ms() - self.seen_ms <= STATUS_OLD_MS:
+            return True
         written_ms = self.said.get("written_ms")
-        return (
-            isinstance(written_ms, int | float)
-            and abs(time.time() * 1000 - written_ms) <= STATUS_OLD_MS
-        )
+        return isinstance(written_ms, int | float) and abs(now_ms - written_ms) <= STATUS_OLD_MS
+
+
+def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
+    if known is None:
+        return False
+    passed_ms = float(said["written_ms"]) - float(known.said["written_ms"])
+    return passed_ms > 0 and abs(passed_ms - (now_ms - known.seen_ms)) <= STATUS_OLD_MS
 
 
 class SpoolStatus:
     """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
-    def __init__(self, spool: Path):
+    def __init__(self, spool: Path, clock: Clock = now_ms):
+        self._clock = clock
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
@@ -49,7 +72,7 @@ class SpoolStatus:
         for path in sorted(self._directory.glob("*.json")):
             if file := self._look(path):
                 files[path.name] = file
-                states |= file.states if file.alive else {}
+                states |= file.states if file.is_alive(self._clock()) else {}
             yield
         self._files, self.states = files, states
 
@@ -60,7 +83,8 @@ class SpoolStatus:
             seen = (stat.st_ino, stat.st_mtime_ns)
             if known and known.seen == seen:
                 return known
-            file = _File(seen, orjson.loads(path.read_bytes()))
+            said, now_ms = orjson.loads(path.read_bytes()), elapsed_ms()
+            file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
             cameras = file.said.pop("cameras", {}).items()
             file.states = {
                 sys.intern(name): sys.intern(one["state"])
@@ -74,7 +98,7 @@ class SpoolStatus:
     def cameras(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield all that each living recorder says of its cameras, by "station/camera"."""
         for name, file in list(self._files.items()):
-            if file.states and file.alive:
+            if file.states and file.is_alive(self._clock()):
                 try:
                     yield orjson.loads((self._directory / name).read_bytes())["cameras"]
                 except (OSError, ValueError, TypeError, KeyError):
@@ -86,13 +110,37 @@ class SpoolStatus:
             int(share): file.said["spool"]
             for name, file in self._files.items()
             if (share := name.removeprefix("recorder-").removesuffix(".json")).isdigit()
-            and file.alive
+            and file.is_alive(self._clock())
             and isinstance(file.said.get("spool"), dict)
         }
+
+    def clocks(self) -> list[dict[str, Any]]:
+        """Return what the living recorders say of their clock: `synchronized` and `doubt`."""
+        return [
+            file.said["clock"]
+            for name, file in self._files.items()
+            if name.startswith("recorder-")
+            and file.is_alive(self._clock())
+            and isinstance(file.said.get("clock"), dict)
+        ]
+
+    def clock_warnings(self) -> list[str]:
+        """Return what is wrong with the clocks of recorders and uploader, in sentences."""
+        said = [UNSYNCHRONIZED for c in self.clocks() if not c.get("synchronized")]
+        said += [str(c["doubt"]) for c in self.clocks() if c.get("doubt")]
+        uploader = self.uploader() or {}
+        if uploader.get("clock_doubt"):
+            said.append(f"nothing is removed on its word: {uploader['clock_doubt']}")
+        return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""
         return self._said(UPLOADER)
+
+    def last_uploader(self) -> dict[str, Any] | None:
+        """Return what the last uploader said, though it may be gone."""
+        file = self._files.get(UPLOADER)
+        return file.said if file else None
 
     def orders(self) -> dict[str, Any] | None:
         """Return what a living desk of orders says."""
@@ -104,4 +152,4 @@ class SpoolStatus:
 
     def _said(self, name: str) -> dict[str, Any] | None:
         file = self._files.get(name)
-        return file.said if file and file.alive else None
+        return file.said if file and file.is_alive(self._clock()) else None

@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,26 +21,40 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
-from base.clock import now_ms
+from base.backoff import Backoff
+from base.clock import Clock, now_ms
+from base.hostclock import HEARD_MS, ClockWatch
 from config.model import Config
 from storage.archive import Archive, ArchiveError
+from storage.backlog import Blocked
 from storage.cameras import Name
 from storage.catalogue import Catalogue, InSpool
 from storage.database import words
 from storage.disk import Room, room, spool_id
 from storage.files import replace_file, try_lock
 from storage.gaps import EARLIER_GAPS, read_gaps
-from storage.index import LONGEST_MS, OTHERS, OTHERS_FORMAT, Gap, Index
-from storage.keeper import Keeper, Pauses, Waiting
+from storage.index import LONGEST_MS, OTHERS, OTHERS_FORMAT, FormatError, Gap, Index
+from storage.keeper import Keeper, Pauses, Unkeepable, Waiting, waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
-from storage.view import CameraView, Key, Stored
+from storage.view import CameraView, Key, Stored, stored_at
 
 BATCH = 200
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
 OTHERS_S = 600.0  # between two looks for what other spools have of a camera
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
+AGAIN_S = 600.0  # until what is not removed now is tried again
+LATE_MS = 180_000  # after the last line of an index without a seal: nobody will seal it
+GIVE_WAY = 3  # cameras in a row whose rows are refused: it is the catalogue
+MISSING = 500  # of each camera, off the spool and not in every archive: so many wait at a time
+
+HELD = {
+    Blocked.NO_ROW: "the catalogue has no row of it yet",
+    Blocked.UNREADABLE: "its index cannot be read",
+    Blocked.UNSEALED: "its recorder ended without sealing it: the next recorder of the camera, or "
+    "`kuager fsck --repair`, seals it",
+}
 
 log = structlog.get_logger()
 
@@ -56,6 +70,8 @@ class UploaderStatus:
     retired_total: int = 0
     catalogue_ok: bool = True
     catalogue_error: str | None = None
+    clock_synchronized: bool = True
+    clock_doubt: str | None = None
     archives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -63,9 +79,13 @@ class UploaderStatus:
 class _Camera:
     name: Name  # of its journal of gaps; a recording's election is in its header
     view: CameraView
-    known: dict[Key, InSpool]  # has a row
+    trouble: Trouble
+    known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
+    held: dict[Key, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
+    missing: list[Waiting] | None = None  # off the spool, not in every archive; None: not asked
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
+    ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
     gap_no: int = 0  # the last whose object was given to the keepers
     earlier: set[str] = field(default_factory=set)  # elections whose gaps were taken over
     others_s: float = float("-inf")  # when other spools were last asked for
@@ -83,8 +103,20 @@ class Uploader:
         *,
         pauses: Pauses = Pauses(),
         room: Callable[[Path], Room] = room,
+        clock: Clock = now_ms,
+        watch: ClockWatch | None = None,
     ):
-        """`archives` are those of the configuration, in its order; `room` measures a disk."""
+        """`archives` are those of the configuration, in its order; `room` measures a disk,
+        `watch` judges `clock`."""
+        self._clock, self._watch = clock, watch or ClockWatch(clock)
+        self._doubt = Trouble(
+            "The clock of this machine is not believed: nothing is removed on its word",
+            "The clock of this machine is believed again",
+        )
+        self._retiring = Trouble(
+            "Recordings whose time has come are not removed from archives now",
+            "Recordings whose time has come are removed from archives again",
+        )
         self._config, self._catalogue = config, catalogue
         self._pauses, self._room = pauses, room
         self._spool = config.spool
@@ -97,21 +129,78 @@ class Uploader:
             "The spool's disk has room again",
         )
         self.keepers = [
-            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses)
+            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self)
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
-        self._removed = self._retired = float("-inf")  # when it was last looked for
+        self._retire_at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
+        self._failing: set[str] = set()  # what of its work the catalogue refused last
         self._spool_id = self._catalogue_id = ""  # of those to which `_cameras` belongs
+        self._begin = 0  # the camera with which the next look begins
+        self._fetching = asyncio.Lock()  # one recording at a time is in memory
+        self.looked = 0  # how often
         self.status = UploaderStatus(pid=os.getpid())
 
     async def run(self) -> None:
-        """Work until cancelled; what goes wrong is told once and tried again."""
+        """Work until cancelled; what goes wrong is told once and tried again.
+
+        When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
+        """
         with await self._alone():
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for keeper in self.keepers:
                     tasks.create_task(keeper.run())
-                tasks.create_task(self._find())
+                tasks.create_task(self._ask_time())
+                look_s = self._pauses.look_s
+                tasks.create_task(self._every(self._pauses.remove_s, self._clear))
+                tasks.create_task(self._every(look_s, self._retire_when_due))
+                try:
+                    await self._every(look_s, self._find)
+                except asyncio.CancelledError:
+                    await self._drain()
+                    raise
+
+    async def _drain(self) -> None:
+        """Archive what waits, also what recorders that stop now still seal; say what is left."""
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        with contextlib.suppress(TimeoutError, Exception):  # what refuses was said before
+            async with asyncio.timeout(self._pauses.drain_s):
+                while True:
+                    await self._find()
+                    sealing = loop.time() - begun_s < self._pauses.seal_s and self._is_recording()
+                    if not sealing and self.is_idle:
+                        break
+                    await asyncio.sleep(self._pauses.look_s / 4)
+        self._write_status()
+        for keeper in self.keepers:
+            status = keeper.status
+            say = log.warning if status.backlog_recordings else log.info
+            say(
+                "Uploader stopped; so many recordings wait on this disk for the archive",
+                archive=keeper.name,
+                recordings=status.backlog_recordings,
+                bytes=status.backlog_bytes,
+            )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that waits was tried and failed, or the archive takes nothing."""
+        return all(keeper.is_idle for keeper in self.keepers)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every archive has all that was found at the last look."""
+        return self.looked > 0 and all(keeper.is_done for keeper in self.keepers)
+
+    def _is_recording(self) -> bool:
+        newest = (camera.view.newest() for camera in self._cameras.values())
+        return any(index is not None and index.seal is None for index in newest)
+
+    @property
+    def blocked(self) -> Iterator[tuple[str, Waiting]]:
+        """The recordings that cannot be archived now, each with the archive's name."""
+        return ((keeper.name, one) for keeper in self.keepers for one in keeper.blocked())
 
     async def _alone(self) -> BinaryIO:
         """Return the lock of the spool's uploader: of two, one could spoil what the other has
@@ -129,34 +218,38 @@ class Uploader:
                 log.warning("Another uploader works on this spool; waiting until it has ended")
             await asyncio.sleep(self._pauses.look_s)
 
-    async def _find(self) -> None:
-        failures = 0
+    async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something again and again; none of the three that do so waits for another."""
+        again = Backoff(self._pauses.retry_s)
         while True:
             try:
-                if await self._recognise():  # else the spool's disk is away, which recorders say
-                    await self._work()
-                self._trouble.end()
-                failures = 0
+                await work()
             except Exception as error:  # a database has many ways to say no
+                self._failing.add(work.__name__)
                 self._catalogue_refuses(error)
-                failures += 1
+                wait_s = again.failed()
+            else:
+                self._failing.discard(work.__name__)
+                again.succeeded()
+                wait_s = pause_s
+                if not self._failing:
+                    self._trouble.end()
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
+
+    async def _find(self) -> None:
+        """Find what was sealed, and say how it stands."""
+        try:
+            self._judge_clock()
+            if await self._recognise():  # else the spool's disk is away, which recorders say
+                await self._look()
+        finally:
             self._write_status()
-            await asyncio.sleep(self._pause_s(failures) * random.uniform(0.8, 1.2))
 
-    async def _work(self) -> None:
-        """Do once what is due."""
-        await self._look()
-        if time.monotonic() - self._removed > self._pauses.remove_s:
-            self._removed = time.monotonic()
-            self._keep_gaps()
-            await self._remove()
-        if time.monotonic() - self._retired > self._pauses.retire_s:
-            self._retired = time.monotonic()
-            await self._retire()
-
-    def _pause_s(self, failures: int) -> float:
-        retry_s = self._pauses.retry_s
-        return retry_s[min(failures, len(retry_s)) - 1] if failures else self._pauses.look_s
+    async def _clear(self) -> None:
+        """Have archived what else is to be, and the spool rid of what need not be there."""
+        self._keep_gaps()
+        await self._find_missing()
+        await self._remove()
 
     def _catalogue_refuses(self, error: BaseException) -> None:
         self._trouble.begin(words(error)[:300])
@@ -173,7 +266,11 @@ class Uploader:
             spool = spool_id(self._spool)
         except OSError:
             return False
-        found = await self._catalogue.prepared()
+        try:
+            found = await self._catalogue.prepared()
+        except Exception:
+            self._count_all()
+            raise
         if (found, spool) == (self._catalogue_id, self._spool_id):
             return True
         note = self._spool / "_status" / NOTE
@@ -184,48 +281,102 @@ class Uploader:
                     "is entered again; `kuager fsck --repair` enters what only archives have"
                 )
         self._cameras.clear()
+        for keeper in self.keepers:
+            keeper.archive.expected_id = None  # this database may know another
         await self._catalogue.cameras.sync(self._config)
         replace_file(note, orjson.dumps({"kuager": NOTE_FORMAT, "id": found}), durable=True)
         self._catalogue_id, self._spool_id = found, spool
         return True
 
-    async def _look(self) -> None:
-        """Find what was sealed since the last look, and what happened to gaps."""
-        for station in sorted(_directories(self._spool)):
-            if station.name.startswith("_"):
-                continue
-            for directory in sorted(_directories(station)):
-                await self._look_at(station.name, directory)
+    def _count_all(self) -> None:
+        """Count what is in the spool while the catalogue cannot be asked of it."""
+        for station, directory in self._directories():
+            camera = self._camera(station, directory)
+            if camera.known is None:
+                camera.view.refresh()
+                self._hold_all(camera)
 
-    async def _look_at(self, station: str, directory: Path) -> None:
+    def _directories(self) -> list[tuple[str, Path]]:
+        return [
+            (station.name, directory)
+            for station in sorted(_directories(self._spool))
+            if not station.name.startswith("_")
+            for directory in sorted(_directories(station))
+        ]
+
+    async def _look(self) -> None:
+        """Find what was sealed since the last look, and what happened to gaps.
+
+        What the catalogue refuses of one camera holds up no other; only where it refuses several
+        in a row the look ends, with what it refused, and the next begins with others.
+        """
+        found = self._directories()
+        begin = self._begin % max(1, len(found))
+        in_a_row = 0
+        for n, (station, directory) in enumerate(found[begin:] + found[:begin]):
+            camera = self._camera(station, directory)
+            try:
+                await self._look_at(camera, directory)
+            except Exception as error:  # a database has many ways to say no
+                camera.seen = ()
+                in_a_row += 1
+                if in_a_row >= min(GIVE_WAY, len(found)):
+                    self._begin = begin + n
+                    raise
+                camera.trouble.begin(words(error)[:300])
+            else:
+                in_a_row = 0
+                camera.trouble.end()
+        self.looked += 1
+
+    def _camera(self, station: str, directory: Path) -> _Camera:
         key = (station, directory.name)
         if key not in self._cameras:
-            view = CameraView(self._spool, station, directory.name)
-            view.refresh()
-            known = await self._catalogue.in_spool(station, directory.name, self._spool_id)
-            await self._repair(view, known)
-            election = view.election() or self._config.election.id
-            self._cameras[key] = _Camera((election, station, directory.name), view, known)
-        camera = self._cameras[key]
+            trouble = Trouble(
+                "The catalogue refuses rows of a camera; its recordings wait in the spool",
+                "The catalogue takes rows of this camera again",
+                camera="/".join(key),
+            )
+            name = (self._config.election.id, *key)
+            view = CameraView(self._spool, *key)
+            self._cameras[key] = _Camera(name, view, trouble)
+        return self._cameras[key]
+
+    async def _look_at(self, camera: _Camera, directory: Path) -> None:
         view = camera.view
         view.refresh()
+        if camera.known is None:
+            self._hold_all(camera)
+            known = await self._catalogue.in_spool(*camera.name[1:], self._spool_id)
+            await self._repair(camera, known)
+            camera.known = known
         newest = view.newest()
+        if newest and newest.segments:
+            self._watch.past(newest.end_ms, f"a recording of {'/'.join(camera.name[1:])}")
+        late = newest is not None and newest.seal is None and self._is_late(view.stored()[-1])
         seen = (
+            late,
             *(_stamp(directory / f) for f in ("camera.json", "gaps.jsonl")),
             *((newest.header.record_seq, newest.size) if newest else ()),
         )
         if seen == camera.seen:
             return
-        new: list[tuple[Index, Stored]] = []
+        new: list[tuple[Index, Waiting]] = []
         for stored in view.stored():
-            if stored.key not in camera.known:
+            row = camera.known.get(stored.key)
+            if row is None:
                 index = view.read(stored)
                 if index is not None and index.seal is not None and index.segments:
-                    new.append((index, stored))
+                    new.append((index, self._hold(camera, stored, Blocked.NO_ROW)))
+                elif self._is_late(stored):
+                    unread = index is None or stored.broken
+                    why = Blocked.UNREADABLE if unread else Blocked.UNSEALED
+                    self._hold(camera, stored, why)
             elif not camera.seen:  # the first look: an uploader before this one wrote its row
-                self._keep(stored, camera.known[stored.key].archives)
+                self._keep(row.name, stored, row.archives)
+        self._forget(camera)
         for n in range(0, len(new), BATCH):
-            await self._put(camera, new[n : n + BATCH])
+            await self._put(camera, camera.known, new[n : n + BATCH])
         view.trim()
         await self._put_earlier_gaps(camera)
         camera.name = (view.election() or camera.name[0], *camera.name[1:])
@@ -235,7 +386,9 @@ class Uploader:
             await self._look_for_others(camera, newest)
         camera.seen = seen
 
-    async def _put(self, camera: _Camera, batch: list[tuple[Index, Stored]]) -> None:
+    async def _put(
+        self, camera: _Camera, known: dict[Key, InSpool], batch: list[tuple[Index, Waiting]]
+    ) -> None:
         """Write the rows of sealed recordings, and have archives keep them."""
         indexes = [index for index, _ in batch]
         for index in await self._catalogue.writer.put_recordings(indexes, self._spool_id):
@@ -247,13 +400,17 @@ class Uploader:
                 record_seq=index.header.record_seq,
                 epoch=index.header.epoch,
             )
-        for index, stored in batch:
+        for index, one in batch:
             if index.name[0] != self._config.election.id:
                 text = "The spool has recordings of another election; they are kept under its name"
                 self._say(camera, text, election=index.name[0])
-            row = InSpool(index.name, index.identity, self._spool_id, {})
-            camera.known[stored.key] = row
-            self._keep(stored, row.archives)
+            key = one.stored.key
+            known[key] = InSpool(index.name, index.identity, self._spool_id, one.done)
+            camera.held.pop(key, None)
+            if one.camera != index.name:  # it may belong to another bucket
+                for keeper in self.keepers:
+                    keeper.forget(one)
+            self._keep(index.name, one.stored, one.done)
 
     async def _look_for_others(self, camera: _Camera, newest: Index) -> None:
         """Tell the recorder of this spool which numbers others used, and who owns the camera."""
@@ -277,35 +434,111 @@ class Uploader:
             camera.told.add(text)
             log.warning(text, camera="/".join(camera.name[1:]), **facts)
 
-    def _keep(self, stored: Stored, done: dict[str, tuple[str, str]]) -> None:
-        try:
-            length = stored.media.stat().st_size
-        except OSError:
-            length = 0  # the keeper says what is wrong with it
+    def _hold_all(self, camera: _Camera) -> None:
+        """Count all recordings of a camera of which the catalogue was not asked yet."""
+        for stored in camera.view.stored()[:-1]:
+            self._hold(camera, stored, Blocked.NO_ROW)
+
+    def _hold(self, camera: _Camera, stored: Stored, blocked: Blocked) -> Waiting:
+        """Count a recording that cannot be archived before something else has happened."""
+        one = camera.held.get(stored.key)
+        if one is None or one.blocked is not blocked:
+            one = camera.held[stored.key] = waiting(camera.name, stored, _length(stored), {})
+        for keeper in self.keepers:
+            keeper.hold(one, blocked, HELD[blocked])
+        return one
+
+    def _forget(self, camera: _Camera) -> None:
+        """Count no longer what is held and is gone, set aside, or archived already."""
+        there = {stored.key for stored in camera.view.stored()}
+        for key, one in list(camera.held.items()):
+            if key not in there or (camera.known and key in camera.known):
+                del camera.held[key]
+                for keeper in self.keepers:
+                    keeper.forget(one)
+
+    def _is_late(self, stored: Stored) -> bool:
+        """Say whether nobody writes a recording any longer."""
+        return self._clock() - _stamp(stored.lines) // 1_000_000 > LATE_MS
+
+    def _keep(
+        self,
+        name: Name,
+        stored: Stored,
+        done: dict[str, tuple[str, str]],
+        length: int | None = None,
+    ) -> None:
+        length = _length(stored) if length is None else length
         for keeper in self.keepers:
             if keeper.name not in done:
-                keeper.add(Waiting(stored, length, done))
+                keeper.add(waiting(name, stored, length, done))
 
-    async def _repair(self, view: CameraView, known: dict[Key, InSpool]) -> None:
+    async def _repair(self, camera: _Camera, known: dict[Key, InSpool]) -> None:
         """Put right what an uploader that died left: rows of what is no longer in this spool.
 
         A row that does not say which spool has it is of this one where the file is here.
         """
-        there = {stored.key for stored in view.stored()}
+        there = {stored.key for stored in camera.view.stored()}
         for key, row in list(known.items()):
             if key in there and row.spool is None:
                 await self._catalogue.writer.claim(row.name, [row.identity], self._spool_id)
             if key in there or known.pop(key).spool is None:
                 continue
+            seq, start_ms, _ = row.identity
             if self._may_go(row):
-                await self._catalogue.writer.mark_removed(row.name, row.identity, now_ms())
-            else:
-                log.error(
-                    "A recording is gone from the spool and was not archived; `kuager fsck` "
-                    "looks for it in the archives",
-                    camera="/".join(row.name[1:]),
-                    record_seq=row.identity.record_seq,
-                )
+                await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
+                continue
+            log.error(
+                "A recording is gone from the spool and was not archived everywhere; it is looked "
+                "for in the other archives",
+                camera="/".join(row.name[1:]),
+                record_seq=seq,
+                archived=sorted(row.archives),
+            )
+            stored = stored_at(camera.view.directory, start_ms, seq)
+            self._keep(row.name, stored, row.archives)
+
+    async def _find_missing(self) -> None:
+        """Have each archive get what it missed and the spool no longer has."""
+        if len(self.keepers) < 2:
+            return
+        wanted = {keeper.name: keeper.settings.keep for keeper in self.keepers}
+        for camera in self._cameras.values():
+            waiting_for = any(
+                k.waits_for(one) for k in self.keepers for one in camera.missing or ()
+            )
+            all_known = camera.missing is not None and len(camera.missing) < MISSING
+            if camera.known is None or waiting_for or all_known:
+                continue
+            camera.missing = []
+            for row in await self._catalogue.missing(camera.name, wanted, self._clock(), MISSING):
+                stored = stored_at(camera.view.directory, row["start_ms"], row["record_seq"])
+                one = waiting(camera.name, stored, row["bytes"], row["archives"])
+                camera.missing.append(one)
+                self._keep(camera.name, stored, one.done, one.length)
+
+    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
+        """Return a recording that the spool no longer has from an archive that has it.
+
+        Raises Unkeepable where none has it, ArchiveError where one that should cannot be asked.
+        """
+        away: ArchiveError | None = None
+        async with self._fetching:
+            for keeper in self.keepers:
+                if keeper.name in waiting.done:
+                    try:
+                        return await keeper.fetch(waiting)
+                    except (KeyError, FormatError) as error:
+                        log.error(
+                            "A recording cannot be had from an archive",
+                            archive=keeper.name,
+                            recording=waiting.key,
+                            why=str(error),
+                        )
+                    except ArchiveError as error:
+                        away = error
+        text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
+        raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
 
     async def _put_earlier_gaps(self, camera: _Camera) -> None:
         """Enter and keep the gaps of earlier elections, which stand under their names."""
@@ -318,7 +551,7 @@ class Uploader:
             for gap in gaps:
                 if gap.end_ms is not None and gap.start_ms < gap.end_ms:
                     for keeper in self.keepers:
-                        keeper.add_document(*gap_object(name, gap))
+                        keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
             camera.earlier.add(election)
 
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
@@ -329,15 +562,25 @@ class Uploader:
 
     def _keep_gaps(self) -> None:
         """Have archives keep gaps that ended and that no recording carries to them."""
-        before_ms = now_ms() - GAP_AGE_MS
+        now = self._watch.elapsed()
         for camera in self._cameras.values():
-            carried = camera.view.carried_gap_no
+            if camera.held:  # what held them up may have gone meanwhile
+                camera.seen = ()
+            done = max(camera.view.carried_gap_no, camera.gap_no)
+            ended = camera.ended
+            camera.ended, waits = {}, False
             for gap in camera.view.all_gaps():
-                ended = gap.end_ms is not None and gap.start_ms < gap.end_ms < before_ms
-                if ended and gap.gap_no > max(carried, camera.gap_no):
-                    camera.gap_no = gap.gap_no
-                    for keeper in self.keepers:
-                        keeper.add_document(*gap_object(camera.name, gap))
+                if gap.gap_no <= done or gap.end_ms in (None, gap.start_ms):
+                    continue
+                # whatever the clocks say: it may end earlier when a recording follows
+                seen = (gap.gap_no, gap.end_ms or 0)
+                camera.ended[seen] = ended.get(seen, now)
+                waits = waits or now - camera.ended[seen] < GAP_AGE_MS
+                if waits:
+                    continue
+                camera.gap_no = gap.gap_no
+                for keeper in self.keepers:
+                    keeper.add_document(camera.name, gap.start_ms, *gap_object(camera.name, gap))
 
     # -- removing ------------------------------------------------------------------------
 
@@ -352,13 +595,15 @@ class Uploader:
         the disk is nearly full, archived recordings go before that, the oldest first: their
         segments then come from the archive.
         """
-        before_ms = now_ms() - self._config.rewind_s * 1000 - LONGEST_MS
+        before_ms = self._clock() - self._config.rewind_s * 1000 - LONGEST_MS
+        if self._watch.unlikely():
+            before_ms = 0
         pressed = self._is_pressed()
         found = [
             (stored, row, camera)
             for camera in self._cameras.values()
             for stored in camera.view.stored()[:-1]  # not the newest: recorders go on there
-            if (row := camera.known.get(stored.key)) and self._may_go(row)
+            if (row := (camera.known or {}).get(stored.key)) and self._may_go(row)
             if pressed or stored.start_ms < before_ms
         ]
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
@@ -371,7 +616,8 @@ class Uploader:
             with contextlib.suppress(OSError):
                 stored.base.parent.rmdir()  # the day's last
             camera.view.forget(stored.key)
-            await self._catalogue.writer.mark_removed(row.name, row.identity, now_ms())
+            await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
+            assert camera.known is not None
             del camera.known[stored.key]
             self.status.removed_total += 1
 
@@ -387,6 +633,8 @@ class Uploader:
         for keeper in self.keepers:
             if (there := row.archives.get(keeper.name)) is None:
                 continue
+            if keeper.is_away:  # it would only be waited for
+                return False
             try:
                 if await keeper.still_has(index, *there):
                     continue
@@ -394,7 +642,7 @@ class Uploader:
                 return False
             del row.archives[keeper.name]
             await self._catalogue.writer.forget_archived(row.name, row.identity, keeper.name)
-            self._keep(stored, row.archives)
+            self._keep(row.name, stored, row.archives)
         return self._may_go(row)
 
     def _is_pressed(self) -> bool:
@@ -412,23 +660,72 @@ class Uploader:
             self._pressure.end()
         return pressed
 
-    async def _retire(self) -> None:
-        """Remove from archives what is older than they keep it."""
+    def _judge_clock(self) -> None:
+        """Notice that the clock was set, hear what the archives' servers say, and tell it."""
+        self._watch.look()
         for keeper in self.keepers:
-            if keeper.settings.keep is not None:
-                for name in await self._catalogue.cameras.names(self._config.election.id):
-                    self.status.retired_total += await retire(
-                        self._catalogue, keeper.archive, name, keeper.settings.keep
-                    )
+            if told := keeper.archive.told:
+                self._watch.heard(keeper.name, *told)
+        if (why := self._watch.unlikely()) is None:
+            self._doubt.end()
+        elif self._doubt.why is None:
+            self._doubt.begin(why)
+
+    async def _ask_time(self) -> None:
+        """Have every server tell the time that has not done so for half an hour, for ever."""
+        asked_ms = dict.fromkeys(self.keepers, float("-inf"))
+        while True:
+            for keeper in self.keepers:
+                told, at_ms = keeper.archive.told, self._watch.elapsed()
+                last_ms = max(asked_ms[keeper], told[1] if told else float("-inf"))
+                if at_ms - last_ms > HEARD_MS / 2:
+                    asked_ms[keeper] = at_ms
+                    with contextlib.suppress(ArchiveError):  # also who refuses tells the time
+                        await keeper.archive.etag("_kuager/clock")
+            await asyncio.sleep(self._pauses.look_s)
+
+    async def _retire_when_due(self) -> None:
+        """Retire a day after the start, and after a clock that was set."""
+        at_ms = self._watch.elapsed()
+        if self._watch.steady_s() >= self._pauses.retire_s and at_ms >= self._retire_at_ms:
+            self._retire_at_ms = at_ms + await self._retire() * 1000
+
+    async def _retire(self) -> float:
+        """Remove from archives what is older than they keep it, unless the clock is in doubt;
+        return in how many seconds to do so again."""
+        keepers = [(k, k.settings.keep) for k in self.keepers if k.settings.keep is not None]
+        names = await self._catalogue.cameras.names(self._config.election.id) if keepers else []
+        for name in names:
+            if newest_ms := await self._catalogue.newest_ms(name):
+                self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
+        for keeper, keep_s in keepers:
+            for name in names:
+                self._judge_clock()
+                why = self._watch.doubt()
+                if why or self._watch.steady_s() < self._pauses.retire_s:
+                    self._retiring.begin(why or "the clock was set")
+                    return min(self._pauses.retire_s, AGAIN_S)
+                self.status.retired_total += await retire(
+                    self._catalogue, keeper.archive, name, keep_s, clock=self._clock
+                )
+        self._retiring.end()
+        return self._pauses.retire_s
 
     # -- telling -------------------------------------------------------------------------
 
     def _write_status(self) -> None:
         status = self.status
-        status.written_ms = now_ms()
+        status.written_ms = self._clock()
         status.catalogue_ok = self._trouble.why is None
         status.catalogue_error = self._trouble.why
-        status.archives = {keeper.name: asdict(keeper.status) for keeper in self.keepers}
+        status.clock_synchronized = self._watch.synchronized
+        removes = any(keeper.settings.keep is not None for keeper in self.keepers)
+        status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
+        status.archives = {
+            keeper.name: asdict(keeper.status)
+            | {"clock_offset_ms": self._watch.offset_ms(keeper.name)}
+            for keeper in self.keepers
+        }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
 
@@ -438,6 +735,13 @@ def _directories(path: Path) -> list[Path]:
         return [p for p in path.iterdir() if p.is_dir()]
     except OSError:
         return []
+
+
+def _length(stored: Stored) -> int:
+    try:
+        return stored.media.stat().st_size
+    except OSError:
+        return 0  # the keeper says what is wrong with it
 
 
 def _stamp(path: Path) -> int:

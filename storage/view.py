@@ -21,7 +21,7 @@ import structlog
 
 from storage.gaps import read_gaps
 from storage.index import LONGEST_MS, Gap, Header, Index, Segment, parse_index
-from storage.recording import start_of
+from storage.recording import recording_name, start_of
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json
@@ -329,6 +329,11 @@ def _entries(path: Path) -> list[str]:
         return os.listdir(path)  # noqa: PTH208 names are enough, thousands a day
     except OSError:
         return []
+
+
+def stored_at(directory: Path, start_ms: int, record_seq: int) -> Stored:
+    """Return where a camera's directory has, or had, the recording of this start and number."""
+    return Stored(directory / recording_name(start_ms, record_seq), record_seq, start_ms)
 
 
 def _stored(directory: Path, day: str, name: str) -> Stored:

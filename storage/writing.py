@@ -11,10 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.cameras import Cameras, Name
-from storage.database import make_partitions
+from storage.database import Connection, make_partitions
 from storage.index import Gap, Identity, Index
 from storage.pool import Pool
 from storage.schema import (
@@ -122,7 +121,7 @@ class Writer:
             await put(connection, gaps, gap_rows, GAP, ["start_ms", "end_ms"])
         return [found[n] for n in others]
 
-    async def _put_rows(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+    async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Insert rows; of the same bytes it is noted that this spool has them."""
         if not rows:
             return
@@ -136,7 +135,7 @@ class Writer:
         await connection.execute(again, rows)
 
     async def _stored(
-        self, connection: AsyncConnection, rows: list[dict[str, Any]]
+        self, connection: Connection, rows: list[dict[str, Any]]
     ) -> set[tuple[Any, ...]]:
         """Return which bytes have rows under the numbers of these rows."""
         r = recordings.c

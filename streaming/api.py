@@ -5,7 +5,6 @@ All of it is answered from memory. Every address is described in `openapi`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +41,7 @@ async def election(request: web.Request) -> web.StreamResponse:
         "words": tally_live(lang, places.tally),
         "regions": [area_dict(lang, area) for area in places.regions.values()],
     }
-    return answer(request, data, now_ms=int(time.time() * 1000))
+    return answer(request, data, now_ms=views.clock())
 
 
 @routes.get("/api/v1/regions/{region}")

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from aiohttp import web, web_response
 
+from base.clock import Clock, now_ms
 from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
@@ -86,14 +87,17 @@ def _port_problem(host: str, port: int, error: OSError) -> PortInUse:
 
 
 def create_app(
-    config: Config, catalogue: Catalogue | None, archives: Sequence[Archive]
+    config: Config,
+    catalogue: Catalogue | None,
+    archives: Sequence[Archive],
+    clock: Clock = now_ms,
 ) -> web.Application:
     """Return the application; the caller closes catalogue and archives."""
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         sentences(lang)
     assets.version()  # so is a script that is missing
     app = web.Application(middlewares=[status.measure, _errors])
-    app[VIEWS] = Views(config, catalogue, archives)
+    app[VIEWS] = Views(config, catalogue, archives, clock)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[live.TEXTS] = live.Texts()
     app[archived.INDEXES] = OrderedDict()
@@ -179,13 +183,13 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers.setdefault("Cache-Control", "no-cache")
 
 
-def make_runner(app: web.Application) -> web.AppRunner:
-    """Return what runs the application; requests in flight are finished within 5 s."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S, max_line_size=MOST_LINE)
+def make_runner(app: web.Application, stop_s: float = STOP_S) -> web.AppRunner:
+    """Return what runs the application; requests in flight are finished within `stop_s`."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=stop_s, max_line_size=MOST_LINE)
 
 
-async def serve(config: Config) -> None:
-    """Serve until cancelled; requests in flight are finished within 5 s.
+async def serve(config: Config, stop_s: float = STOP_S) -> None:
+    """Serve until cancelled; requests in flight are finished within `stop_s`.
 
     Several processes share the port. Raises PortInUse.
     """
@@ -194,7 +198,7 @@ async def serve(config: Config) -> None:
     app.cleanup_ctx.append(_catalogue)
     gc.collect()
     gc.freeze()  # what is there for good: with 40,000 cameras a look through it takes 0.3 s
-    runner = make_runner(app)
+    runner = make_runner(app, stop_s)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.web.host, config.web.port, reuse_port=True)

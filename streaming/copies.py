@@ -20,7 +20,6 @@ from copies.letters import address
 from copies.orders import Refused
 from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
-from copies.settling import now_ms
 from copies.states import State
 from copies.words import title_of
 from storage.orders import Order
@@ -40,7 +39,7 @@ from streaming.shop import (
     refuse_foreign,
     till,
 )
-from streaming.views import VIEWS, moment
+from streaming.views import VIEWS, current_ms, moment
 
 REGISTER_PAGE = 50
 HOUR_MS = 3_600_000
@@ -69,7 +68,7 @@ async def new(request: web.Request) -> web.StreamResponse:
             query=request.query.get("q", ""),
             stations=found.page if found else None,
         )
-    to_ms = moment(request, "to") or now_ms() // 60_000 * 60_000
+    to_ms = moment(request, "to") or current_ms(request) // 60_000 * 60_000
     from_ms = moment(request, "from") or to_ms - HOUR_MS
     named = request.query.get("cameras", "")
     chosen = [c.strip() for c in named.split(",")] if named else [c.id for c in station.cameras]
@@ -181,7 +180,9 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    return await _done(request, order, till(request).end(order.order_pk, events.cancel(now_ms())))
+    return await _done(
+        request, order, till(request).end(order.order_pk, events.cancel(current_ms(request)))
+    )
 
 
 async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResponse:

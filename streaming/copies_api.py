@@ -13,7 +13,6 @@ from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused, owed, received
 from copies.payments import Online, OnPaper, PaymentAway
-from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
 from copies.words import in_language
 from storage.orders import Order
@@ -32,7 +31,7 @@ from streaming.shop import (
     refuse_foreign,
     till,
 )
-from streaming.views import EPOCH
+from streaming.views import EPOCH, current_ms
 
 UNCACHED = {"Cache-Control": "no-store"}
 
@@ -82,7 +81,9 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    return await _done(request, till(request).end(order.order_pk, events.cancel(now_ms())))
+    return await _done(
+        request, till(request).end(order.order_pk, events.cancel(current_ms(request)))
+    )
 
 
 @routes.get("/api/v1/copies/register")
@@ -138,7 +139,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     files = {
         f["file_no"]: f for f in await answered(catalogue(request).order_files.of(order.order_pk))
     }
-    open_ = order.state in DOWNLOADS and (order.until_ms or 0) > now_ms()
+    open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(in_language, language=language(request))
     hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
     providers = request.app[SHOP].providers.values()

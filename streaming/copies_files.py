@@ -8,7 +8,6 @@ from aiohttp import web
 
 from copies.bundle import Bundle, Item, manifest
 from copies.plan import CopyPlan
-from copies.settling import now_ms
 from copies.sources import Sources
 from copies.states import DOWNLOADS
 from copies.virtual import VirtualFile
@@ -17,7 +16,7 @@ from storage.orders import Order
 from streaming.delivery import send
 from streaming.language import say, translate
 from streaming.shop import answered, catalogue, order_of
-from streaming.views import VIEWS
+from streaming.views import VIEWS, current_ms
 from streaming.words import CAUSES
 
 routes = web.RouteTableDef()
@@ -95,7 +94,7 @@ def _words(order: Order, cause: str) -> str:
 async def _downloadable(request: web.Request) -> Order:
     """Return an order whose files may be fetched; raises 403 and 410 with words."""
     order = await order_of(request)
-    if order.state in DOWNLOADS and (order.until_ms or 0) > now_ms():
+    if order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request):
         return order
     if order.paid_ms is None:
         raise web.HTTPForbidden(text=say(request, "The order is not paid yet."))

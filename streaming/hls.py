@@ -46,8 +46,14 @@ def live_window(listed: Sequence[Listed]) -> Sequence[Listed]:
 
 
 def target_duration_s(listed: Sequence[Listed]) -> int:
-    """Return the target duration in whole seconds: the same for all of a camera's segments."""
-    return max((h.target_duration_s for h, _ in listed), default=0)
+    """Return the target duration in whole seconds: the same for all of a camera's segments.
+
+    But where a picture stood still, a segment is longer, and no EXTINF may exceed it (4.3.3.1).
+    """
+    return max(
+        (max(h.target_duration_s, int(s.duration_90k / 90_000 + 0.5)) for h, s in listed),
+        default=0,
+    )
 
 
 def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -36,7 +35,7 @@ async def home(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "home.html",
-        **_today(lang, views.config.election, places),
+        **_today(lang, views.config.election, places, views.clock()),
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
         kept=[("lang", lang)] if "lang" in asked else [],
@@ -61,7 +60,7 @@ async def home(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _today(lang: str, election: Election, places: Places) -> dict[str, Any]:
+def _today(lang: str, election: Election, places: Places, now_ms: int) -> dict[str, Any]:
     """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
     hours = election.polling_hours
     noon = datetime(
@@ -72,12 +71,11 @@ def _today(lang: str, election: Election, places: Places) -> dict[str, Any]:
         "day": day_words(lang, election.date, "full"),
         "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
         "recorded": tally_live(lang, places.tally),
-        "state": _state(lang, election, places),
+        "state": _state(lang, election, places, now_ms),
     }
 
 
-def _state(lang: str, election: Election, places: Places) -> str:
-    now_ms = int(time.time() * 1000)
+def _state(lang: str, election: Election, places: Places, now_ms: int) -> str:
     windows = places.windows
     if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
         return ""

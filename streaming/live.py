@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,8 +86,8 @@ async def index(request: web.Request) -> web.StreamResponse:
 def _rewind(
     request: web.Request, name: tuple[str, str, str], view: CameraView
 ) -> web.StreamResponse:
-    now_ms = int(time.time() * 1000)
-    rewind_s = request.app[VIEWS].config.rewind_s
+    views = request.app[VIEWS]
+    now_ms, rewind_s = views.clock(), views.config.rewind_s
     from_ms, to_ms = moment(request, "from"), moment(request, "to")
     if from_ms is None:
         text = say(request, "'from' is missing: write from=2026-11-29T09:40:00Z")

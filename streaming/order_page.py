@@ -10,7 +10,6 @@ from aiohttp import web
 from copies.orders import owed, received
 from copies.payments import Online, OnPaper
 from copies.payments.invoice import money
-from copies.settling import now_ms
 from copies.states import DOWNLOADS, State
 from copies.words import in_language, minutes, moment, stretch, title_of
 from storage.index import GapCause
@@ -19,6 +18,7 @@ from streaming.answers import base_url
 from streaming.language import language, say, translate
 from streaming.pages import page
 from streaming.shop import SHOP, STATE_WORDS, answered, catalogue
+from streaming.views import current_ms
 from streaming.words import CAUSES
 
 
@@ -57,7 +57,7 @@ async def order_page(
         files={f["file_no"]: f for f in files},
         hashed=sum(f["hashed"] for f in files),
         bytes=sum(f["length"] for f in files),
-        downloads=order.state in DOWNLOADS and (order.until_ms or 0) > now_ms(),
+        downloads=order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request),
         missing=order.total - received(order),
         owed=[money(a, c, lang) for c, a in owed(order).items()],
         cause=lambda c: translate(lang, CAUSES[GapCause(c)]),

@@ -8,13 +8,12 @@ from __future__ import annotations
 import html
 import os
 import textwrap
-import time
 from email.utils import formatdate
 from pathlib import Path
 
 from aiohttp import web
 
-from config.model import Camera, Config, Station
+from config.model import Camera, Station
 from streaming.answers import not_modified
 from streaming.language import language, say
 from streaming.views import VIEWS, Views
@@ -52,11 +51,12 @@ def has_picture(views: Views, station: Station, camera: Camera) -> bool:
         stat = (views.config.spool / station.id / camera.id / "thumb.jpg").stat()
     except OSError:
         return False
-    return _is_fresh(views.config, stat)
+    return _is_fresh(views, stat)
 
 
-def _is_fresh(config: Config, stat: os.stat_result) -> bool:
-    return abs(time.time() - stat.st_mtime) < max(FRESH_S, 3 * (config.pictures_s or 0))
+def _is_fresh(views: Views, stat: os.stat_result) -> bool:
+    fresh_s = max(FRESH_S, 3 * (views.config.pictures_s or 0))
+    return abs(views.clock() / 1000 - stat.st_mtime) < fresh_s
 
 
 def _picture(request: web.Request, name: str) -> web.StreamResponse:
@@ -64,7 +64,7 @@ def _picture(request: web.Request, name: str) -> web.StreamResponse:
     station, camera = views.station_and_camera(request)
     found = None
     if views.state(station, camera) == "recording":
-        found = _read(views.config, views.config.spool / station.id / camera.id / name)
+        found = _read(views, views.config.spool / station.id / camera.id / name)
     if found is None:  # only this has a language, so caches need one picture for all
         lang = language(request)
         words = why_no_picture(views, lang, station, camera)
@@ -83,12 +83,12 @@ def _picture(request: web.Request, name: str) -> web.StreamResponse:
     return web.Response(body=data, content_type="image/jpeg", headers=headers)
 
 
-def _read(config: Config, path: Path) -> tuple[bytes, os.stat_result] | None:
+def _read(views: Views, path: Path) -> tuple[bytes, os.stat_result] | None:
     """Return a picture of now; None where there is none."""
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            return (file.read(), stat) if _is_fresh(config, stat) else None
+            return (file.read(), stat) if _is_fresh(views, stat) else None
     except OSError:
         return None
 

@@ -17,7 +17,7 @@ from copies import orders as events
 from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
 from copies.quotes import Asked, ask, quote
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue
@@ -26,7 +26,7 @@ from storage.orders import FootageGone, Order
 from streaming.answers import base_url
 from streaming.language import language, mark, say
 from streaming.limits import Limit, client, too_many
-from streaming.views import VIEWS
+from streaming.views import VIEWS, current_ms
 
 GONE = mark("what was quoted is there no longer: ask for a new quote")
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
@@ -72,7 +72,7 @@ SHOP = web.AppKey("shop", Shop)
 def till(request: web.Request) -> Till:
     """Return the orders with their providers; raises 503 while the catalogue is away."""
     shop = request.app[SHOP]
-    return Till(catalogue(request), shop.settings, shop.providers)
+    return Till(catalogue(request), shop.settings, shop.providers, request.app[VIEWS].clock)
 
 
 def catalogue(request: web.Request) -> Catalogue:
@@ -156,7 +156,7 @@ def asked_for(
     """Return what can be quoted; raises Refused."""
     shop = request.app[SHOP]
     config = request.app[VIEWS].config
-    return ask(config, shop.settings, station, cameras, from_ms, to_ms, now_ms())
+    return ask(config, shop.settings, station, cameras, from_ms, to_ms, current_ms(request))
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
@@ -173,7 +173,7 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         if _etags(row["quote"]) != _etags(order.quote):
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    decide = events.place(shop.settings, email, link, now_ms())
+    decide = events.place(shop.settings, email, link, views.clock())
     try:
         return await answered(till(request).orders.change(order.order_pk, decide))
     except FootageGone:  # since it was looked for

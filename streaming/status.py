@@ -48,6 +48,7 @@ UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
     ("catalogue_ok", "1 while the catalogue takes rows"),
+    ("clock_ok", "1 while its clock is believed, so that archives may be cleared"),
 )
 PICTURE_NUMBERS = (
     ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
@@ -65,13 +66,14 @@ SPOOL_NUMBERS = (
 )
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
-    ("backlog_recordings", "Sealed recordings that wait for the archive"),
+    ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
     ("backlog_bytes", "Their bytes"),
     ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
     ("archived_total", "Recordings archived and verified since the uploader started"),
     ("archived_bytes_total", "Their bytes"),
     ("failures_total", "Failures since the uploader started"),
     ("verification_failures_total", "Objects that were not there, or others, when verified"),
+    ("clock_offset_seconds", "How far this machine's clock is ahead of the archive's"),
 )
 ORDERS_NUMBERS = (
     ("unhashed_files", "Files of orders whose SHA-256 is not known yet"),
@@ -94,14 +96,24 @@ class StatusCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of spool, uploader and archives."""
+        yield from self._clock()
         yield from self._spool()
         yield from self._pictures()
         yield from self._orders()
-        uploader = self._views.status.uploader()
+        yield from self._uploader()
+
+    def _uploader(self) -> Iterator[Metric]:
+        """Yield what the uploader says or, while none runs, what the last one said: the backlog
+        does not vanish with it."""
         up = GaugeMetricFamily("kuager_uploader_up", "1 while an uploader is running")
-        up.add_metric([], float(uploader is not None))
+        up.add_metric([], float(self._views.status.uploader() is not None))
         yield up
-        if uploader is not None:
+        if (uploader := self._views.status.last_uploader()) is not None:
+            uploader = uploader | {"clock_ok": uploader.get("clock_doubt") is None}
+            silent_s = _age_s(self._views.clock(), uploader.get("written_ms"))
+            age = GaugeMetricFamily("kuager_uploader_silence_seconds", "Since it last said this")
+            _add(age, [], silent_s)
+            yield age
             for key, text in UPLOADER_NUMBERS:
                 number = _family(f"kuager_uploader_{key}", text, [])
                 _add(number, [], uploader.get(key))
@@ -110,9 +122,24 @@ class StatusCollector(Collector):
             for key, text in ARCHIVE_NUMBERS:
                 number = _family(f"kuager_archive_{key}", text, ["archive"])
                 for name, said in archives.items():
-                    oldest = _age_s(said.get("oldest_unarchived_ms")) or 0
-                    _add(number, [name], (said | {"oldest_unarchived_seconds": oldest}).get(key))
+                    oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms"))
+                    if oldest is None:  # all that was recorded since it last looked may wait
+                        oldest = 0 if self._views.status.uploader() else silent_s
+                    more = {
+                        "oldest_unarchived_seconds": oldest,
+                        "clock_offset_seconds": _seconds(said.get("clock_offset_ms")),
+                    }
+                    _add(number, [name], (said | more).get(key))
                 yield number
+            blocked = GaugeMetricFamily(
+                "kuager_archive_blocked_recordings",
+                "Of those that wait, what cannot be archived now, by reason",
+                labels=["archive", "reason"],
+            )
+            for name, said in archives.items():
+                for reason, count in (said.get("blocked") or {}).items():
+                    _add(blocked, [name, reason], count)
+            yield blocked
 
     def _orders(self) -> Iterator[Metric]:
         """Yield what the role `orders` says; nothing where copies are off."""
@@ -132,6 +159,26 @@ class StatusCollector(Collector):
                 _add(number, [], said.get(key))
                 yield number
 
+    def _clock(self) -> Iterator[Metric]:
+        """Yield what the recorders say of their clock; nothing where none runs."""
+        said = self._views.status.clocks()
+        for key, text, values in (
+            (
+                "synchronized",
+                "1 while the kernel says that the clock is synchronized",
+                [c.get("synchronized") for c in said],
+            ),
+            (
+                "believed",
+                "1 while recorders follow the clock; 0 after it was set, until it is believed",
+                [not c.get("doubt") for c in said],
+            ),
+        ):
+            number = GaugeMetricFamily(f"kuager_clock_{key}", text)
+            if said:
+                number.add_metric([], float(all(values)))
+            yield number
+
     def _pictures(self) -> Iterator[Metric]:
         said = self._views.status.pictures()
         up = GaugeMetricFamily("kuager_pictures_up", "1 while a picture process is running")
@@ -140,7 +187,7 @@ class StatusCollector(Collector):
         if said is not None:
             left_out = said.get("left_out")
             said = said | {
-                "oldest_seconds": _age_s(said.get("oldest_ms")),
+                "oldest_seconds": _age_s(self._views.clock(), said.get("oldest_ms")),
                 "left_out": len(left_out) if isinstance(left_out, list) else None,
             }
             for key, text in PICTURE_NUMBERS:
@@ -179,8 +226,12 @@ def _add(family: Any, labels: list[str], value: object) -> None:
         family.add_metric(labels, float(value))
 
 
-def _age_s(at_ms: object) -> float | None:
-    return max(0.0, time.time() - at_ms / 1000) if isinstance(at_ms, int | float) else None
+def _age_s(now_ms: int, at_ms: object) -> float | None:
+    return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
+
+
+def _seconds(ms: object) -> float | None:
+    return ms / 1000 if isinstance(ms, int | float) else None
 
 
 def make_registry(views: Views) -> CollectorRegistry:
@@ -198,9 +249,11 @@ def camera_lines(views: Views) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers. Ids need no escaping in labels."""
     said: dict[str, tuple[object, ...]] = {}
+    causes: dict[str, object] = {}
     for cameras in views.status.cameras():
         for name, one in cameras.items():
-            silence_s = _age_s(one.get("last_arrival_ms"))
+            causes[name] = one.get("cause")
+            silence_s = _age_s(views.clock(), one.get("last_arrival_ms"))
             said[name] = (*(one.get(key) for key, _, _ in CAMERA_NUMBERS[:-1]), silence_s)
         yield b""
     stations = views.config.stations
@@ -213,6 +266,14 @@ def camera_lines(views: Views) -> Iterator[bytes]:
             for c in s.cameras
             for now in (views.state(s, c),)
             for state in STATES
+        ).encode()
+    yield _head("kuager_camera_cause", "1 for why it is not recorded; none while it is")
+    for group in groups:
+        yield "".join(
+            f'kuager_camera_cause{{{_labels(s, c)},cause="{cause}"}} 1\n'
+            for s in group
+            for c in s.cameras
+            if (cause := causes.get(f"{s.id}/{c.id}")) is not None
         ).encode()
     for n, (_, key, text) in enumerate(CAMERA_NUMBERS):
         yield _head(f"kuager_camera_{key}", text)
@@ -267,7 +328,8 @@ async def healthz(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/readyz")
 async def readyz(request: web.Request) -> web.StreamResponse:
-    """Spool and catalogue can be read; 503 with words where not."""
+    """Spool and catalogue can be read; 503 with words where not. What is wrong with the clock is
+    said, too, and is no reason to send people elsewhere."""
     views = request.app[VIEWS]
     wrong = []
     try:
@@ -278,7 +340,9 @@ async def readyz(request: web.Request) -> web.StreamResponse:
         await views.ask(lambda catalogue: catalogue.id())
     except CatalogueError:  # why is in the log, not for everyone
         wrong.append("the catalogue does not answer")
-    return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
+    await views.fresh()
+    told = [*(wrong or ["ready"]), *views.status.clock_warnings()]
+    return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
 
 
 @routes.get("/metrics")

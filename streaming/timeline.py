@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -29,7 +28,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
     views, lang = request.app[VIEWS], language(request)
     station = views.station(request)
-    now_ms = int(time.time() * 1000)
+    now_ms = views.clock()
     from_ms, to_ms = _stretch(request, now_ms)
     names = [views.name(station, c.id) for c in station.cameras]
     complete, known = True, dict[Name, Known]()

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 from aiohttp import web
 
+from base.clock import Clock, now_ms
 from config.model import Camera, Config, Station
 from storage.archive import Archive
 from storage.cameras import Name
@@ -39,6 +40,7 @@ class Views:
     config: Config
     catalogue: Catalogue | None
     archives: Sequence[Archive]
+    clock: Clock = now_ms
     away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
     places: Places = field(init=False)
@@ -51,7 +53,7 @@ class Views:
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
         self.places = Places(self.config)
-        self.status = SpoolStatus(self.config.spool)
+        self.status = SpoolStatus(self.config.spool, self.clock)
 
     async def fresh(self) -> None:
         """Have what the status files say, a second or so old; thousands of cameras take some
@@ -144,6 +146,11 @@ class Views:
 
 
 VIEWS = web.AppKey("views", Views)
+
+
+def current_ms(request: web.Request) -> int:
+    """Return the time by the application's clock, in UTC milliseconds."""
+    return request.app[VIEWS].clock()
 
 
 def moment(request: web.Request, name: str) -> int | None:

@@ -7,7 +7,6 @@ and caches may keep it for the seconds for which it holds.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -30,7 +29,7 @@ class Wall:
 
     def shown(self, views: Views, limit: int) -> list[tuple[Station, Camera]]:
         """Return so many cameras, one of a station, or as many as there are."""
-        slot = int(time.time()) // HOLDS_S
+        slot = views.clock() // 1000 // HOLDS_S
         if slot != self._slot:
             self._slot, self._shown = slot, list(_choose(views, slot))
         return self._shown[:limit]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -88,7 +87,7 @@ def _moment(request: web.Request, views: Views, found: Station) -> tuple[int, st
         return 400, error.text or "", None
     if at_ms is None:
         return 200, "", None
-    now_ms = int(time.time() * 1000)
+    now_ms = views.clock()
     schedules = [windows(views.config.election, found, camera) for camera in found.cameras]
     begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
     if at_ms > now_ms:
@@ -113,7 +112,7 @@ def _state(lang: str, views: Views, found: Station, told: dict[str, Any]) -> str
         return translate(lang, "No camera is configured in this station.")
     if told["live"]:
         return ""
-    now_ms = int(time.time() * 1000)
+    now_ms = views.clock()
     schedule = windows(views.config.election, found, found.cameras[0])
     inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
     if inside:
@@ -159,7 +158,7 @@ def _told(
         "lang": lang,
         "chosen": "lang" in request.query,
         "months": list(get_month_names("wide", locale=lang).values()),
-        "now_ms": int(time.time() * 1000),
+        "now_ms": views.clock(),
         "rewind_ms": views.config.rewind_s * 1000,
         "windows": sorted({(w.start_ms, w.end_ms) for s in schedules for w in s}),
         "cameras": [

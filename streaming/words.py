@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -15,6 +14,7 @@ from streaming.language import mark, translate
 from streaming.views import Views
 
 CAUSES = {
+    GapCause.CONNECTING: mark("the camera was asked, and no picture had come yet"),
     GapCause.UNREACHABLE: mark("the camera does not answer"),
     GapCause.REFUSED_PASSWORD: mark("the camera refuses the password"),
     GapCause.NO_SUCH_STREAM: mark("the camera has no such stream"),
@@ -62,7 +62,7 @@ def why_no_picture(views: Views, lang: str, station: Station, camera: Camera) ->
     state = views.state(station, camera)
     if state == "recording":
         return ""
-    now_ms = int(time.time() * 1000)
+    now_ms = views.clock()
     schedule = windows(views.config.election, station, camera)
     if not is_scheduled(schedule, now_ms):
         begins_ms = next_change(schedule, now_ms)

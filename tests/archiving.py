@@ -27,7 +27,7 @@ from tests.s3 import BUCKET, KEY, SECRET
 NOW = int(time.time() * 1000)
 C = ("e", "s", "c")
 
-BRISK = Pauses(look_s=0.1, retry_s=(0.2,), remove_s=0.2)
+BRISK = Pauses(look_s=0.1, retry_s=(0.2,), one_s=(0.2,), remove_s=0.2, drain_s=0.0)
 
 STATIONS = """\
 stations:

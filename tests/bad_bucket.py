@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import random
@@ -297,7 +298,11 @@ class BadBucket:
             headers.popall(name, None)
         url = URL(self._upstream + request.raw_path, encoded=True)
         return self._client.request(
-            request.method, url, headers=headers, data=data or None, allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            data=io.BytesIO(data) if data else None,
+            allow_redirects=False,
         )
 
     @contextlib.asynccontextmanager
@@ -315,7 +320,10 @@ class BadBucket:
         S3SigV4Auth(self._credentials, "s3", "us-east-1").add_auth(signed)
         url = URL(self._upstream + path, encoded=True)
         async with self._client.request(
-            method, url, headers=dict(signed.headers.items()), data=data or None
+            method,
+            url,
+            headers=dict(signed.headers.items()),
+            data=io.BytesIO(data) if data else None,
         ) as answer:
             yield answer
 

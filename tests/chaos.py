@@ -115,13 +115,14 @@ class Chaos:
 
     @contextlib.asynccontextmanager
     async def _process(self, module: str, *arguments: str):  # type: ignore[no-untyped-def]
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
-            env=os.environ | {"TEST_SECRET": SECRET},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=(self.folder / f"{module}.log").open("ab"),
-        )
+        with (self.folder / f"{module}.log").open("ab") as log:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", module, *arguments),
+                env=os.environ | {"TEST_SECRET": SECRET},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+            )
         try:
             yield child
         finally:
@@ -142,12 +143,13 @@ class Chaos:
             await asyncio.sleep(0.3)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kuager", "run", "--config", str(self.folder / "kuager.yaml")),
-            env=os.environ | {"TEST_SECRET": SECRET},
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=(self.folder / "kuager.log").open("ab"),
-        )
+        with (self.folder / "kuager.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "kuager", "run", "--config", f"{self.folder}/kuager.yaml"),
+                env=os.environ | {"TEST_SECRET": SECRET},
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=log,
+            )
 
     async def _kill_one(self, kuager: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
         """kill -9 a process of ours, any of them; start the supervisor again if it was that."""

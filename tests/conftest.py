@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
 import pytest
+import uvloop
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -27,13 +29,14 @@ CI = os.environ.get("KUAGER_CI") == "1"
 # another, in this order, and what is hurt most by others when the other lanes have ended. All other
 # tests are spread over what is left, and leave the cores to the lanes.
 LANES = {
-    "test_drift": "drift",  # five minutes that mostly wait
-    "test_foreign_cameras": "cameras",
-    "test_native": "cameras",
-    "test_system": "cameras",
-    "test_sync": "cameras",
-    "test_simulator_faults": "cameras",
     "test_recording": "cameras",
+    "test_simulator_faults": "cameras",
+    "test_drift": "cameras",
+    "test_foreign_cameras": "system",
+    "test_native": "system",
+    "test_system": "system",
+    "test_host_clock": "system",
+    "test_sync": "system",
     "test_player": "pages",
     "test_site": "pages",
     "test_ordering": "pages",
@@ -63,10 +66,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     return Lanes(config, log)
 
 
+# Fixtures that start another program, or cameras: what asks for one of them takes its time.
+SLOW = {"stripe", "chromium", "suffered", "upstream", "postgres", "postgres_url"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the lanes."""
+    """Mark what is slow by what it needs, and begin with the lanes."""
+    for item in items:
+        if SLOW.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
     items.sort(key=lambda item: order.index(item.path.stem))
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests in the event loop that Kuager's processes have."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -92,9 +108,10 @@ def chromium() -> str:
     return need("chromium", "apt-get install chromium")
 
 
-def need(program: str, how: str) -> str:
-    """Return the path of a program; without it the test is skipped, in CI it fails."""
-    found = shutil.which(program)
+def need(program: str, how: str, path: str | None = None) -> str:
+    """Return the path of a program, from `path` or PATH; without it the test is skipped, in CI it
+    fails."""
+    found = shutil.which(program, path=path)
     if found is None:
         missing(f"{program} is missing: {how}")
     assert found is not None

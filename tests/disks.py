@@ -247,7 +247,7 @@ async def suffer(root: Path, ffmpeg: str) -> dict[str, Suffered]:
             lost = [
                 g
                 for g in gaps(spools[fault].path, name, fault)
-                if g.cause is not GapCause.RECORDER_STOPPED
+                if g.cause not in (GapCause.RECORDER_STOPPED, GapCause.CONNECTING)
             ]
             one.causes[name] = [g.cause.value for g in lost]
             one.missed_s[name] = sum((g.end_ms or 0) - g.start_ms for g in lost) / 1000

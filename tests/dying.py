@@ -1,6 +1,7 @@
 """Processes that kill themselves (SIGKILL) just before, in or just after a step of the order of
-truth: `python -m tests.dying uploader CONFIG STEP WHEN`, `python -m tests.dying writer SPOOL STEP
-WHEN`. What runs is the real uploader and the real writer of the spool; only the step is watched.
+truth: `python -m tests.dying uploader CONFIG STEP WHEN`, `python -m tests.dying remover CONFIG STEP
+WHEN`, `python -m tests.dying writer SPOOL STEP WHEN`. What runs is the real uploader, the real
+removal from an archive and the real writer of the spool; only the step is watched.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any
 import storage.recording
 import storage.spool
 from config.load import load
-from storage.archive import DirectoryArchive
+from storage.archive import DirectoryArchive, open_archive
 from storage.catalogue import Catalogue
+from storage.holds import Holds
 from storage.index import ClockState
+from storage.retention import retire
 from storage.s3 import S3Archive
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
@@ -103,6 +106,13 @@ UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
     "removal_of_index": [(Path, "unlink", _in_spool(".jsonl"))],
     "removed_row": [(Writer, "mark_removed", _always)],
 }
+REMOVER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
+    "trace": [(DirectoryArchive, "put", _ends(".removed.json"))],
+    "removing_row": [(Holds, "begin_removal", _always)],
+    "removal_of_bytes": [(DirectoryArchive, "remove", _ends(".mp4"))],
+    "removal_of_description": [(DirectoryArchive, "remove", _ends(".json"))],
+    "removed_row": [(Holds, "end_removal", _always)],
+}
 WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "numbers": (storage.spool, "replace_file", _always),
     "segment_bytes": (storage.recording, "write_all", lambda fd, data: data[4:8] == b"moof"),
@@ -114,12 +124,18 @@ WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
 
 async def upload(config_path: Path) -> None:
     """Run the uploader of a configuration."""
-    from storage.archive import open_archive
-
     config = load(config_path, {"SECRET": SECRET})
     catalogue = await Catalogue.open(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     await Uploader(config, catalogue, archives, pauses=BRISK).run()
+
+
+async def remove(config_path: Path) -> None:
+    """Remove all recordings of station s, camera c, from the archive of a configuration."""
+    config = load(config_path, {"SECRET": SECRET})
+    catalogue = await Catalogue.open(config.database_url)
+    archive = open_archive(config.archives[0])
+    await retire(catalogue, archive, ("e", "s", "c"), 60, share=1)
 
 
 def write(spool_path: Path, begin_ms: int, segments: int = 70) -> None:
@@ -146,11 +162,13 @@ def write(spool_path: Path, begin_ms: int, segments: int = 70) -> None:
 def main() -> None:
     """Set the trap and work until it snaps."""
     role, path, step, when = sys.argv[1:5]
-    traps = UPLOADER[step] if role == "uploader" else [WRITER[step]]
+    traps = {"uploader": UPLOADER, "remover": REMOVER}.get(role, {}).get(step) or [WRITER[step]]
     for owner, name, match in traps:
         _trap(owner, name, when, match)
     if role == "uploader":
         asyncio.run(upload(Path(path)))
+    elif role == "remover":
+        asyncio.run(remove(Path(path)))
     else:
         write(Path(path), UTC0)
 

@@ -19,6 +19,7 @@ import aiohttp
 
 import copies.desk
 import storage.orders
+from base.clock import now_ms
 from config.load import load
 from config.model import Config
 from copies import orders as events
@@ -26,7 +27,6 @@ from copies.desk import Desk
 from copies.orders import Refused, key_of
 from copies.payments.stripe import Stripe
 from copies.quotes import ask, quote
-from copies.settling import now_ms
 from copies.states import ENDED, State
 from storage.catalogue import Catalogue
 from storage.checkouts import Checkouts

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from storage.archive import DirectoryArchive
+from storage.archive_id import identify
 from storage.catalogue import Catalogue
 from storage.disk import claim
 from storage.fsck import Fsck
@@ -195,8 +196,10 @@ class Walk(RuleBasedStateMachine):
         (keeper,) = uploader.keepers
         assert await uploader._recognise()
         await uploader._look()
-        for _ in range(len(keeper._waiting) + len(keeper._documents)):
-            assert await keeper._take(), keeper._trouble.why or uploader._trouble.why
+        for backlog in keeper._backlogs.values():
+            while await keeper._take(backlog):
+                pass
+        assert keeper.is_done, [one.why for one in keeper.blocked()]
         await uploader._remove()
 
     @rule(owner=owners)
@@ -207,6 +210,7 @@ class Walk(RuleBasedStateMachine):
     async def _fsck(self, owner: str) -> None:
         how = {"repair": True, "deep": True, "clock": later_ms}
         fsck = Fsck(self.config[owner], self.catalogue, [self.archive], **how)  # type: ignore[arg-type]
+        await identify(self.archive, self.catalogue.archive_ids)
         for name in await fsck.cameras():
             await fsck.check(name)
 

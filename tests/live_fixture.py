@@ -70,6 +70,11 @@ class LiveCamera:
         self._segments: tuple[bytes, ...] = ()
         self._next = 0
 
+    @property
+    def written(self) -> int:
+        """Segments of this run."""
+        return self._next
+
     def begin(self, begin_ms: int, colour: str = "red") -> None:
         """Begin a run."""
         init, self._segments = clip(colour, self._codec)
@@ -77,12 +82,12 @@ class LiveCamera:
         self._run, self._next = Run(begin_ms, init, (track,), 1), 0
 
     def append(self) -> Segment:
-        """Write the run's next segment."""
+        """Write the run's next segment; after the clip's last it begins anew, in the same run."""
         assert self._run is not None
         n, self._next = self._next, self._next + 1
         return self._spool.append(
             self._run,
-            self._segments[n],
+            _later(self._segments[n % LENGTH_S], n // LENGTH_S * LENGTH_S * SEGMENT_90K),
             tfdt_90k=n * SEGMENT_90K,
             duration_90k=SEGMENT_90K,
             starts_with_key=True,
@@ -94,22 +99,14 @@ class LiveCamera:
     def keep_up(self) -> None:
         """Write all segments that have ended by now, and the status."""
         now_ms = int(time.time() * 1000)
-        while (
-            self._run
-            and self._next < LENGTH_S
-            and self._run.run_start_ms + (self._next + 1) * 1000 <= now_ms
-        ):
+        while self._run and self._run.run_start_ms + (self._next + 1) * 1000 <= now_ms:
             self.append()
         self._say("recording" if self._run else "backoff")
 
     def leave_out(self, n: int, ms: int) -> None:
         """Have the pictures from the run's segment `n` on come later than they are listed."""
-
-        def later(segment: bytes) -> bytes:
-            moof = rebase(segment, {1: -90 * ms})
-            return moof + segment[len(moof) :]
-
-        self._segments = (*self._segments[:n], *map(later, self._segments[n:]))
+        later = (_later(segment, 90 * ms) for segment in self._segments[n:])
+        self._segments = (*self._segments[:n], *later)
 
     def end(self, cause: GapCause) -> None:
         """End the run with a gap."""
@@ -131,6 +128,12 @@ class LiveCamera:
         path = folder / f"recorder-{self._camera}.json"
         path.with_suffix(".new").write_text(json.dumps(said))
         path.with_suffix(".new").replace(path)
+
+
+def _later(segment: bytes, by_90k: int) -> bytes:
+    """Return a segment whose pictures come later."""
+    moof = rebase(segment, {1: -by_90k})
+    return moof + segment[len(moof) :]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from config.model import Archive
+from tests.conftest import need
 
 BIN = Path(sys.executable).parent
 KEY, SECRET, BUCKET = "tester", "test-secret-0123456789", "kuager-test"
@@ -56,6 +57,11 @@ def settings(port: int, **other: object) -> Archive:
     return Archive.model_validate(values | other)
 
 
+def program(name: str) -> str:
+    """Return the path of a program that a wheel brings; without it the test is skipped."""
+    return need(name, "make tools", str(BIN))
+
+
 @contextlib.contextmanager
 def server(command: list[str], port: int, environ: Mapping[str, str]) -> Iterator[None]:
     """Run a server while the block runs."""
@@ -78,7 +84,7 @@ def server(command: list[str], port: int, environ: Mapping[str, str]) -> Iterato
 def rclone(folder: Path, port: int) -> Iterator[None]:
     """rclone serve s3, with a bucket."""
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
-    command = [str(BIN / "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", str(folder)]
+    command = [program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", str(folder)]
     environ = {"RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"', "RCLONE_CONFIG": "/dev/null"}
     with server(command, port, environ):
         yield
@@ -99,7 +105,7 @@ def client_of(endpoint: str, key: str | None, secret: str | None) -> Any:
 @contextlib.contextmanager
 def moto(port: int) -> Iterator[None]:
     """moto's server, with a bucket."""
-    with server([str(BIN / "moto_server"), "-p", str(port)], port, {}):
+    with server([program("moto_server"), "-p", str(port)], port, {}):
         with contextlib.closing(client_of(f"http://127.0.0.1:{port}", KEY, SECRET)) as client:
             client.create_bucket(Bucket=BUCKET)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import itertools
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from config.schedule import Window
 from kuager.simulator import Simulator
 from recorder.camera import Target
+from recorder.clock import Clock
 from recorder.worker import Worker
 from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
@@ -32,6 +34,19 @@ class Recording:
     def errors_ms(self, ffmpeg: str) -> list[float]:
         """Return placed - burned of every picture; fails when one cannot be decoded or read."""
         return [e for _, e in self.timed_errors_ms(ffmpeg)]
+
+    def marked_errors_ms(self, ffmpeg: str) -> list[tuple[float, float, bool]]:
+        """Return (burned, placed - burned, is its segment marked) of every picture."""
+        segments = self.index.segments
+        starts = [s.tfdt_90k / 90_000 for s in segments]
+        found = []
+        for p in pictures(self.path, ffmpeg):
+            segment = segments[max(0, bisect.bisect_right(starts, p.media_s + 0.001) - 1)]
+            marked = bool(segment.moved_ms or segment.by_arrival)
+            burned_ms = float(p.burned_ms or 0)
+            placed_ms = self.index.header.run_start_ms + p.media_s * 1000
+            found.append((burned_ms, placed_ms - burned_ms, marked))
+        return found
 
     def timed_errors_ms(self, ffmpeg: str) -> list[tuple[float, float]]:
         """Return (seconds since the run began, placed - burned in ms) of every picture."""
@@ -82,6 +97,7 @@ async def recording(
     *,
     start_ms: int | None = None,
     transport: Callable[[str], str] = lambda name: "auto",
+    clock: Clock | None = None,
 ) -> AsyncIterator[Worker]:
     """Record all cameras of a simulator as station 's' while the block runs."""
     begin = int(time.time() * 1000) if start_ms is None else start_ms
@@ -90,7 +106,7 @@ async def recording(
         Target("e", "s", name, simulator.url(name), transport(name), True, windows)
         for name in simulator.cameras
     ]
-    worker = Worker(targets, spool, ffmpeg)
+    worker = Worker(targets, spool, ffmpeg, clock=clock)
     task = asyncio.create_task(worker.run())
     try:
         yield worker

@@ -142,16 +142,14 @@ async def keyed(request: web.Request, handler: Any) -> web.StreamResponse:
 @contextlib.contextmanager
 def running(port: int) -> Iterator[str]:
     """Have the server in its own process; gives its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.stripe_server", str(port)], stdout=subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        assert b"Running" in process.stdout.readline()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    command = [sys.executable, "-m", "tests.stripe_server", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert b"Running" in process.stdout.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
 
 
 async def tell(base: str, hook: str) -> None:

@@ -20,7 +20,8 @@ from config.model import Archive as Settings
 from storage.archive import Archive, ArchiveConflict, ArchiveError, Put, open_archive
 from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
-SERVERS = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
+NAMES = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 async def put(archive: Archive, key: str, data: bytes) -> Put:
@@ -178,6 +179,7 @@ async def test_cameras_spread_over_buckets(server: Server) -> None:
         assert await archive.sha256(keys[0], bucket=where[keys[0]]) is None
 
 
+@pytest.mark.slow
 async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
     port = free_port()
     away = open_archive(settings(port))

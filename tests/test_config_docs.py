@@ -15,6 +15,7 @@ from config.csvfile import COLUMNS
 from config.model import Archive, Camera, Election, LocalWindow, Model, ScheduleException, Station
 from config.model import keys as keys_of
 from config.written import ConfigFile, WebFile
+from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from tests.config_files import read
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,7 @@ def test_defaults_are_as_told(tmp_path: Path) -> None:
     assert config.rewind_s == 24 * 3600
     assert told["pictures"] == f"{config.pictures_s}s"
     assert told["listen"] == f"{config.web.host}:{config.web.port}"
+    assert told["user_agent"] == config.user_agent == DEFAULT_USER_AGENT
     assert told["processes"] == str(config.web.processes)
     assert told["database"].split("`")[0] == Path(config.database_url).name
     camera = config.stations[0].cameras[0]

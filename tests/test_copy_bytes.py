@@ -34,6 +34,7 @@ from tests.waiting import until
 
 CAMERAS = [SimCamera("h264"), SimCamera("aac", audio="aac"), SimCamera("h265", codec="h265")]
 NAMES = [c.name for c in CAMERAS]
+pytestmark = pytest.mark.slow  # cameras are recorded first
 PLACES = ("spool", "directory", "rclone", "moto")
 
 

@@ -12,9 +12,18 @@ from storage.disk import spool_id
 from storage.fsck import Fsck
 from storage.index import parse_index
 from storage.repair import finish
+from storage.retention import retire
 from storage.spool import CameraSpool, Numbers
-from tests.archiving import NOW, configure, kept, later_ms, opened, uploading
-from tests.dying import UPLOADER, WRITER, write
+from tests.archiving import (
+    NOW,
+    configure,
+    forget_the_spool,
+    kept,
+    later_ms,
+    opened,
+    uploading,
+)
+from tests.dying import REMOVER, UPLOADER, WRITER, write
 from tests.spools import UTC0, fill
 from tests.waiting import until
 
@@ -70,6 +79,50 @@ async def test_crash_of_the_uploader(
         assert len(rows) == len(sealed) == fsck.recordings
         assert sorted(r["sha256"] for r in rows) == sorted(sealed.values())
         assert all(len(r["archives"]) == 1 for r in rows)
+
+
+def left_in(folder: Path) -> dict[int, set[str]]:
+    """Return, by number, the kinds of objects that an archive has of a camera."""
+    found: dict[int, set[str]] = {}
+    for path in (folder / "archive/e/s/c").glob("*/*Z-*"):
+        number, _, kind = path.name.rpartition("Z-")[2].partition(".")
+        found.setdefault(int(number), set()).add(kind)
+    return found
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", REMOVER)
+async def test_crash_of_a_removal(database_url: str, tmp_path: Path, step: str, when: str) -> None:
+    """What is removed is never without a trace, and what a hold keeps is there."""
+    config = configure(tmp_path, database_url, "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000, segments=60).close()
+    async with uploading(config) as (uploader, catalogue, _):
+        await until(lambda: kept(uploader).archived_total >= 4)
+        await until(lambda: kept(uploader).backlog_recordings == 0)
+    async with opened(config) as (catalogue, archives):
+        await forget_the_spool(config, catalogue)
+    whole, trace = {"mp4", "json"}, {"removed.json"}
+    die("remover", str(config.path), step, when)
+    async with opened(config) as (catalogue, archives):
+        rows = await catalogue.recordings_of(("e", "s", "c"))
+        removed = {r["record_seq"]: r["archives"][0]["removed_ms"] is not None for r in rows}
+        for seq, kinds in left_in(tmp_path).items():
+            assert kinds >= whole or kinds >= trace
+            assert kinds >= (trace if removed[seq] else whole)
+        hold = await catalogue.holds.add("e", "a court asks", NOW)
+        fsck = Fsck(config, catalogue, archives, repair=True, clock=later_ms)
+        await fsck.check(("e", "s", "c"))
+        # what was half removed is whole and held, or gone with its trace; nothing is in between
+        assert all(kinds in (whole, trace) for kinds in left_in(tmp_path).values())
+        before = left_in(tmp_path)
+        await retire(catalogue, archives[0], ("e", "s", "c"), 60, share=1)
+        assert left_in(tmp_path) == before
+        await catalogue.holds.release(hold, NOW)
+        await retire(catalogue, archives[0], ("e", "s", "c"), 60, share=1)
+        assert all(kinds == trace for kinds in left_in(tmp_path).values())
+        fsck = Fsck(config, catalogue, archives, deep=True, clock=later_ms)
+        found = await fsck.check(("e", "s", "c"))
+        assert [f for f in found if f.where != "schedule"] == []
 
 
 @pytest.mark.parametrize(

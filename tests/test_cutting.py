@@ -139,42 +139,27 @@ def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
 def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
     cutter = Cutter([VIDEO])
     with pytest.raises(Broken) as broken:
-        cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(30)])
+        cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
     assert broken.value.cause is GapCause.STREAM_BROKEN
 
 
-@pytest.mark.parametrize("hours", [2, -2])
-def test_a_jump_of_media_time_ends_the_run_and_claims_nothing(hours: int) -> None:
-    frames = camera(20, start=9_000_000_000)
-    late = [
-        Frame(1, f.pts + hours * 3600 * 90_000, f.key, f.data, f.arrival_ms) for f in frames[265:]
-    ]
-    cutter = Cutter([VIDEO])
-    cuts = [c for f in frames[:265] for c in cutter.push(f)]
-    with pytest.raises(Broken) as broken:
-        cutter.push(late[0])
-    assert broken.value.cause is GapCause.CLOCK_JUMP
-    cuts += cutter.finish()
-    check(cutter, cuts)
-    total = sum(c.duration_90k for c in cuts) / 90_000
-    assert abs(total - 265 / 25) < 0.05
-
-
 def test_a_hole_is_a_gap_not_a_long_frame() -> None:
-    frames = camera(20)
+    frames = camera(40)
     cutter = Cutter([VIDEO])
     with pytest.raises(Broken) as broken:
-        cut_all(cutter, frames[:265] + frames[365:])
+        cut_all(cutter, frames[:265] + frames[665:])
     assert broken.value.cause is GapCause.NO_DATA
 
 
-def test_wrong_first_times_cost_a_keyframe_interval_not_the_session() -> None:
+def test_wrong_first_times_cost_nothing() -> None:
     frames = camera(20)
     wrong = Frame(1, frames[0].pts + 90_000 * 7200, True, b"v", frames[0].arrival_ms - 1)
     cutter = Cutter([VIDEO])
     cuts = cut_all(cutter, [wrong, *frames])
     check(cutter, cuts)
-    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
+    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames) + 1
+    assert cuts[0].moved_ms < -7_000_000
+    assert abs(sum(c.duration_90k for c in cuts) - 20 * 90_000) < 5_000
 
 
 def test_audio_goes_along_in_step() -> None:
@@ -299,7 +284,6 @@ def test_what_was_held_back_at_the_start_does_not_move_the_mapping(
     assert started_late(arrivals, backlog_ms, gop) < 20
 
 
-def test_a_mapping_that_came_to_be_wrong_ends_the_run() -> None:
-    with pytest.raises(Broken, match="apart") as broken:  # a backlog drains for a minute
-        started_late(lambda n, at: at + 40 / 1.05, 3000, 50, seconds=200)
-    assert broken.value.cause is GapCause.CLOCK_JUMP
+def test_a_backlog_that_drains_for_a_minute_is_followed() -> None:
+    """Its first pictures cannot be placed better; later ones are never after their arrival."""
+    assert started_late(lambda n, at: at + 40 / 1.05, 3000, 50, seconds=200) < 3_050

@@ -14,7 +14,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from copies import virtual
 from copies.footage import find
 from copies.plan import CopyPlan
 from copies.sources import Sources
@@ -140,12 +139,11 @@ async def test_bytes_that_cannot_be_had_end_the_connection_short(tmp_path: Path)
 
 
 async def test_a_client_that_goes_or_is_slow_holds_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(virtual, "BLOCK_BYTES", 100_000)
     plan, sources = await made(tmp_path, segments=300, size=40_000)
     assert plan.length > 40_000_000
-    file, read, open_ = VirtualFile(plan, sources), [0], [0]
+    file, read, open_ = VirtualFile(plan, sources, block_bytes=100_000), [0], [0]
 
     class Counted:
         content_type, resumable, length, etag, last_modified_ms = (
@@ -171,7 +169,8 @@ async def test_a_client_that_goes_or_is_slow_holds_little(
         port = session._base_url.port  # type: ignore[union-attr]
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"GET /copy HTTP/1.1\r\nHost: x\r\n\r\n")
-            before = -1
+            await until(lambda: read[0])
+            before = 0
             while before != read[0]:  # until nothing more fits between them
                 before = read[0]
                 await asyncio.sleep(0.3)

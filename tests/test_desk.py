@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
-import copies.desk
+from base.clock import Clock, now_ms
+from base.hostclock import ClockWatch
 from config.model import Config
-from copies.desk import Desk
-from copies.settling import Till, now_ms
+from copies.desk import Desk, Pauses
+from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Payment
@@ -29,6 +31,7 @@ from tests.test_payments import opened, pay, placed
 from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow  # Stripe is a process of its own
 COPIES = """\
 copies:
   price_per_minute: 20
@@ -45,13 +48,17 @@ def stripe() -> Iterator[str]:
         yield base
 
 
-@pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the desk look often."""
-    for name in ("LOOK_S", "DUE_S", "STATUS_S"):
-        monkeypatch.setattr(copies.desk, name, 0.05)
-    monkeypatch.setattr(copies.desk, "ASK_S", (0.1, 0.1))
-    monkeypatch.setattr(copies.desk, "RETRY_S", (0, 0, 0, 0, 0))
+# letters are tried again for as long as a test takes
+BRISK = Pauses(look_s=0.05, due_s=0.05, status_s=0.05, ask_s=(0.1, 0.1), retry_s=(0,) * 10_000)
+
+
+class LaterClock:
+    """This machine's clock, which a test may set forward."""
+
+    ahead_ms = 0
+
+    def __call__(self) -> int:
+        return now_ms() + self.ahead_ms
 
 
 def configured(folder: Path, url: str, stripe: str, port: int) -> Config:
@@ -62,27 +69,23 @@ def configured(folder: Path, url: str, stripe: str, port: int) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def working(config: Config) -> AsyncIterator[Till]:
+async def working(
+    config: Config, clock: Clock = now_ms, kind: type[Desk] = Desk
+) -> AsyncIterator[Till]:
     """A desk that works; gives a till of its orders."""
     catalogue = await Catalogue.open(config.database_url)
-    desk = Desk(config, catalogue, [], translate)
+    watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
+    desk = kind(config, catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     assert config.copies is not None
     try:
-        yield Till(catalogue, config.copies, desk._till.providers)
+        yield Till(catalogue, config.copies, desk._till.providers, clock)
         assert not task.done()
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await catalogue.close()
-
-
-async def eventually(what: Callable[[], Awaitable[object]]) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(20):
-        while not await what():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 async def all_sent(till: Till) -> bool:
@@ -97,14 +100,14 @@ async def state_of(till: Till, pk: int, state: State) -> None:
     async def moved() -> bool:
         return (await till.orders.get(pk)).state == state
 
-    await eventually(moved)
+    await until(moved)
 
 
 async def came(box: Mailbox, count: int) -> None:
     await until(lambda: len(box.letters) >= count)
 
 
-async def test_letters(database_url: str, tmp_path: Path, stripe: str, brisk: None) -> None:
+async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         config = configured(tmp_path, database_url, stripe, box.port)
         async with working(config) as till:
@@ -120,7 +123,7 @@ async def test_letters(database_url: str, tmp_path: Path, stripe: str, brisk: No
             assert "http://k/copies/secret" not in box.text(1) and "UTC+5" in box.text(1)
             assert second["In-Reply-To"] == first["Message-ID"]
             assert first["Subject"] == "Kuager: 1-тапсырыс"
-            await eventually(partial(all_sent, till))
+            await until(partial(all_sent, till))
             for n in (1, 2):  # neither address nor link is left where it waited
                 row = await _letter(till, n)
                 assert (row["recipient"], row["link"]) == (None, None) and row["sent_ms"]
@@ -134,36 +137,32 @@ async def _letter(till: Till, n: int) -> dict[str, object]:
     return (await till.catalogue.pool.rows(select(outbox).where(outbox.c.letter_no == n)))[0]
 
 
-async def test_a_mail_server_that_is_away_loses_nothing(
-    tmp_path: Path, stripe: str, brisk: None
-) -> None:
+async def test_a_mail_server_that_is_away_loses_nothing(tmp_path: Path, stripe: str) -> None:
     port = free_port()
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, port)
     async with working(config) as till:
         order = await placed(till, email="voter@example.kz")
         assert order.state == State.AWAITING_PAYMENT
-        await eventually(partial(failed, till))
+        await until(partial(failed, till))
         with mailbox(port) as box:
             await came(box, 1)
             assert "http://k/copies/secret" in box.text(0)
 
 
-async def test_an_address_that_does_not_exist(tmp_path: Path, stripe: str, brisk: None) -> None:
+async def test_an_address_that_does_not_exist(tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         box.refuse = "550 no such user"
         config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, box.port)
         async with working(config) as till:
             order = await placed(till, email="nobody@example.kz")
-            await eventually(partial(all_sent, till))
+            await until(partial(all_sent, till))
             row = await _letter(till, 1)
             assert row["recipient"] is None and row["sent_ms"] is None
             assert "nobody" not in str(row["error"])  # nor is it in what is kept of the failure
             assert (await till.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
 
 
-async def test_a_webhook_that_never_came(
-    database_url: str, tmp_path: Path, stripe: str, brisk: None
-) -> None:
+async def test_a_webhook_that_never_came(database_url: str, tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, database_url, stripe, free_port())
     async with working(config) as till:
         order = await placed(till)
@@ -172,30 +171,35 @@ async def test_a_webhook_that_never_came(
 
 
 async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
-    database_url: str, tmp_path: Path, stripe: str, brisk: None
+    database_url: str, tmp_path: Path, stripe: str
 ) -> None:
     config = configured(tmp_path, database_url, stripe, free_port())
     assert config.copies is not None
-    short = config.copies.model_copy(update={"pay_within": 2, "download_for": 2})
-    late = config.model_copy(update={"copies": short})
-    catalogue = await Catalogue.open(config.database_url)
-    async with working(late) as till:
+    catalogue, clock = await Catalogue.open(config.database_url), LaterClock()
+    async with working(config, clock) as till:
         unpaid, paid = await placed(till, email="voter@example.kz"), await placed(till)
         url = await opened(till, unpaid)
         await pay(await opened(till, paid))
+        clock.ahead_ms += config.copies.pay_within * 1000
         await state_of(till, unpaid.order_pk, State.EXPIRED)
+        await state_of(till, paid.order_pk, State.PAID)
         ended = await till.orders.get(unpaid.order_pk)
         assert (ended.email, ended.forget_ms) == (None, None)
         async with aiohttp.ClientSession() as session, session.post(url) as answer:
             assert answer.status == 400  # its page takes no money any more
+        clock.ahead_ms += config.copies.download_for * 1000
         await state_of(till, paid.order_pk, State.EXPIRED)
         assert (await till.orders.get(paid.order_pk)).paid_ms
         assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
-        assert await till.catalogue.order_files.of(paid.order_pk) == []
+
+        async def files_are_dropped() -> bool:  # a step later
+            return await till.catalogue.order_files.of(paid.order_pk) == []
+
+        await until(files_are_dropped)
     await catalogue.close()
 
 
-async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, brisk: None) -> None:
+async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
     async with working(config) as till:
         order = await placed(till, email="voter@example.kz")
@@ -206,41 +210,43 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str, bris
         async def forgotten() -> bool:
             return (await till.orders.get(again.order_pk)).email is None
 
-        await eventually(forgotten)
+        await until(forgotten)
         assert (await till.orders.get(order.order_pk)).email == "voter@example.kz"
         assert (await till.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
         assert len(await till.catalogue.checkouts.all_open()) == 1  # it can still be paid
 
 
-async def test_one_desk_at_a_time_that_says_what_it_does(
-    tmp_path: Path, stripe: str, brisk: None
-) -> None:
+async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
     async with working(config) as till:
         await placed(till)
-        async with working(config):  # waits
-            await asyncio.sleep(0.3)
+        with capture_logs() as log:
+            async with working(config):
+                await until(lambda: any("Another desk" in entry["event"] for entry in log))
         path = config.spool / "_status/orders.json"
-        await until(lambda: path.exists() and json.loads(path.read_bytes())["states"] != {})
-        said = json.loads(path.read_bytes())
-        assert said["states"] == {"awaiting_payment": 1}
-        assert said["kuager"] == "orders/1" and said["unhashed_files"] == 1
-        assert abs(time.time() * 1000 - float(str(said["written_ms"]))) < 10_000
+
+        def said() -> dict[str, Any]:
+            return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+        await until(lambda: said().get("states") == {"awaiting_payment": 1})
+        before_ms = said()["written_ms"]
+        await until(lambda: said()["written_ms"] > before_ms)
+        assert said()["kuager"] == "orders/1" and said()["unhashed_files"] == 1
 
 
-async def test_it_stops_although_a_part_misses_that_it_is_to(
-    tmp_path: Path, stripe: str, brisk: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `asyncio.wait_for` of Python 3.11 does, when its answer comes at the same moment."""
+class Deaf(Desk):
+    """Misses that it is to end, as `asyncio.wait_for` of Python 3.11 does when its answer comes at
+    the same moment."""
+
     begun = asyncio.Event()
 
-    async def deaf(_: Desk) -> None:
-        begun.set()
+    async def _post(self) -> None:
+        self.begun.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(100)
+            await asyncio.Event().wait()
 
-    monkeypatch.setattr(Desk, "_post", deaf)
+
+async def test_it_stops_although_a_part_misses_that_it_is_to(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
-    async with asyncio.timeout(30):
-        async with working(config):
-            await begun.wait()
+    async with working(config, kind=Deaf):
+        await Deaf.begun.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -169,11 +170,11 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
 
 
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
-    config = read(tmp_path)
+    config, now_ms = read(tmp_path), int(time.time() * 1000)
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        views = Views(config, None, [])
+        views = Views(config, None, [], lambda: now_ms)
         list(views.look())
         text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
@@ -183,7 +184,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     claim(config.spool)
     for n in range(2):
         spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
-        status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": spool}
+        status = {"written_ms": now_ms, "cameras": {}, "spool": spool}
         (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
     found = told()
     reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)
@@ -222,6 +223,63 @@ def test_a_recording_that_cannot_be_finished_waits_and_is_finished_after_a_resta
     found = check_files(tmp_path)
     assert all(i.seal for i in found) and len(found[0].segments) == 3
     assert found[0].seal and found[0].seal.end_reason is GapCause.DISK_FAILED
+
+
+async def test_files_that_this_process_lacks_are_not_the_disks_fault(tmp_path: Path) -> None:
+    disk = SpoolDisk(tmp_path, SpoolLimits(), 0, lambda: 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        await disk.look()
+        with capture_logs() as said:
+            held = []
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        held.append(os.open(os.devnull, os.O_RDONLY))
+                await disk.look()
+                await disk.look()
+                with pytest.raises(OSError, match="Too many open files") as refused:
+                    open_spool(tmp_path)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for fd in held:
+                    os.close(fd)
+        assert disk.refusal is None  # no camera pauses
+        assert [line["event"] for line in said] == [
+            "The spool's disk cannot be looked at; recording goes on"
+        ]
+        assert "LimitNOFILE" in said[0]["why"]
+        assert "LimitNOFILE" in (await disk.why(refused.value)).detail
+    finally:
+        disk.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("which", [".mp4", ".jsonl"])
+def test_a_flush_that_failed_is_written_anew_whatever_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, which: str
+) -> None:
+    """Thin volumes, NFS and quotas say at the flush that there is no room."""
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    (media,) = tmp_path.glob("s/c/*/*.mp4")
+    before = media.stat().st_ino, media.read_bytes()
+
+    def refuses(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").resolve().suffix == which:
+            raise OSError(code, "injected")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="injected"):
+        patch.setattr(os, "fsync", refuses)
+        spool.seal(None)
+    full = code in (errno.ENOSPC, errno.EDQUOT)
+    spool.abandon(GapCause.DISK_FULL if full else GapCause.DISK_FAILED)
+    write(spool, run_at(UTC0 + 60_000), 0, 2)
+    spool.seal(None)
+    spool.close()
+    assert media.stat().st_ino != before[0] and media.read_bytes() == before[1]
+    check_files(tmp_path)
 
 
 def test_what_a_failed_flush_left_in_memory_is_written_to_another_place(tmp_path: Path) -> None:

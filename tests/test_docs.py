@@ -43,6 +43,7 @@ def commands(group: object, prefix: str = "kuager") -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_command_is_documented_and_has_help() -> None:
     names = commands(typer.main.get_command(app))
     assert {"kuager check", "kuager run", "kuager demo"} <= set(names)

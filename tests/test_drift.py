@@ -1,4 +1,4 @@
-"""Five minutes at +2,000 ppm."""
+"""Two minutes at +2,000 ppm; `make bench-time` has half an hour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.stack import recorded, recording, recordings
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 290
+SECONDS = 120
 
 
 @pytest.mark.timeout(SECONDS + 120)
@@ -27,7 +27,7 @@ async def test_no_drift_at_2000_ppm(tmp_path: Path, ffmpeg: str) -> None:
     assert timed[-1][0] > SECONDS - 10
     late = sorted(abs(e) for s, e in timed if s > 10)
     assert late[int(len(late) * 0.99)] <= 100
-    # a clock 2,000 ppm fast is 500 ms ahead after 250 s; once its rate is known nothing is left
+    # a clock 2,000 ppm fast is 150 ms further ahead after 75 s; once its rate is known nothing is
     first = [e for s, e in timed if 30 <= s < 60]
     last = [e for s, e in timed if s > SECONDS - 30]
     assert abs(sum(last) / len(last) - sum(first) / len(first)) < 40

@@ -15,7 +15,8 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 import pytest
 
-from recorder.rtsp import DescribeFailed, describe
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
@@ -107,10 +108,9 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
                 await probed(f"http://127.0.0.1:{port}/live/s/{name}/index.m3u8", ffprobe, log)
             spool = tmp_path / "spool"
             await until(lambda: all(_seconds(spool, name) > 10 for name in MOUNTS))
-        async with kuager_run(tmp_path, log, "--role", "uploader"):
-            sealed = len(list((tmp_path / "spool/s").glob("*/*/*.mp4")))
-            archive = tmp_path / "archive/e/s"
-            await until(lambda: len(list(archive.glob("*/*/*.json"))) == sealed)
+    upload = (sys.executable, "-m", "kuager", "upload", "--config", str(tmp_path / "kuager.yaml"))
+    assert await (await asyncio.create_subprocess_exec(*upload)).wait() == 0
+    archive = tmp_path / "archive/e/s"
     for name in MOUNTS:
         found = list(archive.glob(f"{name}/*/*.json"))
         longest = max(found, key=lambda p: p.with_suffix(".mp4").stat().st_size)
@@ -134,14 +134,14 @@ def _seconds(spool: Path, name: str) -> float:
 
 
 @contextlib.asynccontextmanager
-async def kuager_run(folder: Path, log: Path, *options: str) -> AsyncIterator[None]:
+async def kuager_run(folder: Path, log: Path) -> AsyncIterator[None]:
     """Run `kuager run` while the block runs."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
-        *options,
-        stderr=log.open("ab"),
-        stdin=asyncio.subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+            stderr=file,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
     try:
         yield
     finally:
@@ -196,6 +196,6 @@ async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
             ("rtsp://viewer:right@127.0.0.1:1/x", GapCause.UNREACHABLE),
         ):
             with pytest.raises(DescribeFailed) as failed:
-                await describe(url, 10)
+                await describe(url, Resolver())
             assert failed.value.cause is cause
             assert "right" not in failed.value.detail and "wrong" not in failed.value.detail

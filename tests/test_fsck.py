@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from config.model import Config
 from config.schedule import Window
@@ -24,7 +25,17 @@ from storage.fsck import Finding, Fsck, _holes
 from storage.index import Gap, GapCause
 from storage.retention import gap_object, retire
 from storage.schema import archived, cameras, gaps, recordings, runs
-from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
+from tests.archiving import (
+    NOW,
+    C,
+    configure,
+    forget_the_spool,
+    kept,
+    later_ms,
+    opened,
+    sealed,
+    uploading,
+)
 from tests.spools import fill
 from tests.waiting import until
 
@@ -89,7 +100,7 @@ async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_pat
         late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
         await catalogue.writer.put_gaps(C, [late])
         key, data = gap_object(C, late)
-        uploader.keepers[0].add_document(key, data)
+        uploader.keepers[0].add_document(C, late.start_ms, key, data)
         await until(lambda: (tmp_path / "archive" / key).exists())
         assert await look(config, catalogue, [archives]) == []
         before = await dump(catalogue)
@@ -158,7 +169,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
     async with opened(config) as (catalogue, archives):
         await forget_the_spool(config, catalogue)
         hold = await catalogue.holds.add("e", "a court asks", NOW, camera="d")
-        assert await retire(catalogue, archives[0], C, 60) > 0
+        assert await retire(catalogue, archives[0], C, 60, share=1) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
         assert all(r["archives"][0]["removed_reason"] for r in rows)
@@ -176,6 +187,73 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
             before["recordings"],
             before["archived"],
         )
+
+
+async def test_what_only_the_spool_has_is_no_agreement(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 7_200_000, runs=1, sealed=False).close()
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    async with opened(config) as (catalogue, archives):
+        found = await look(config, catalogue, archives)
+        assert ("spool", "different", "recording without a seal") in briefly(found)
+        assert ("catalogue", "missing", "recording that only the spool has") in briefly(found)
+        found = await look(config, catalogue, archives, repair=True)
+        assert {f.done for f in found} == {"sealed", "row written"}
+        assert sealed(config) == count
+        await look(config, catalogue, archives, repair=True)
+        found = await look(config, catalogue, archives, repair=True)
+        assert briefly(found) == {("archive", "missing", "recording that waits in the spool")}
+        assert {f.done for f in found} == {"put again from the spool"}
+        assert await look(config, catalogue, archives, deep=True) == []
+    media = min(config.spool.glob("s/c/*/*.mp4"))
+    media.write_bytes(media.read_bytes()[:-1] + b"?")
+    async with opened(config) as (catalogue, archives):
+        assert await look(config, catalogue, archives) == []
+        found = await look(config, catalogue, archives, deep=True)
+        assert briefly(found) == {("spool", "different", "altered in the spool")}
+
+
+@pytest.mark.slow
+async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 7_200_000).close()
+    fill(config.spool, camera="d", start_ms=NOW - 7_200_000, sealed=False).close()
+    media = sorted(config.spool.glob("s/*/*/*.mp4"))
+    whole = media[0].read_bytes()
+    media[0].write_bytes(whole[:-1] + b"?")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kuager", "upload", "--config", str(config.path)]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True)
+
+    said = await asyncio.to_thread(run)
+    assert said.returncode == 1, said.stderr
+    assert f"{len(media) - 1} recordings archived" in said.stdout and "1 wait" in said.stdout
+    assert "does not have the bytes" in said.stderr and "sealed" in said.stderr
+    media[0].write_bytes(whole)
+    said = await asyncio.to_thread(run, "--until-done")
+    assert said.returncode == 0 and "archive: 1 recordings archived" in said.stdout
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.looked)
+        said = await asyncio.to_thread(run)
+        assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
+
+
+async def test_one_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    await filled(config)
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    await archive_all(config, count)
+    media = sorted((tmp_path / "archive/e/s/c").glob("*/*.mp4"))
+    media[1].unlink()
+    media[1].mkdir()  # cannot be unlinked, whoever asks
+    async with opened(config) as (catalogue, archives):
+        with capture_logs() as log:
+            assert await retire(catalogue, archives[0], C, 60, share=1) == len(media) - 1
+        (said,) = (entry for entry in log if "cannot be removed" in entry["event"])
+        assert [name.rpartition("/")[2] for name in said["why"]] == [media[1].stem]
+        media[1].rmdir()
+        assert await retire(catalogue, archives[0], C, 60, share=1) == 1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.clock import Clock, now_ms
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
@@ -33,9 +35,9 @@ NOW = int(time.time() * 1000)
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Config, catalogue: Catalogue | None = None, *archives: Archive
+    config: Config, catalogue: Catalogue | None = None, *archives: Archive, clock: Clock = now_ms
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = make_runner(create_app(config, catalogue, archives))
+    runner = make_runner(create_app(config, catalogue, archives, clock))
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -147,6 +149,11 @@ async def test_rewind(config: Config) -> None:
 
 async def test_pages_api_and_status(config: Config) -> None:
     fill(config.spool, start_ms=NOW - 300_000).close()
+    (config.spool / "_status").mkdir(exist_ok=True)
+    said = {"s/c": {"state": "backoff", "cause": "no_data"}}
+    (config.spool / "_status/recorder-0.json").write_text(
+        json.dumps({"written_ms": int(time.time() * 1000), "cameras": said})
+    )
     async with serving(config) as session:
         status, headers, body = await get(session, "/")
         assert status == 200 and b"/stations/s" in body
@@ -167,7 +174,9 @@ async def test_pages_api_and_status(config: Config) -> None:
                 assert answer.content_type == "application/problem+json"
         assert (await get(session, "/healthz"))[0] == 200
         assert (await get(session, "/readyz"))[0] == 200
-        assert b"kuager_camera_state" in (await get(session, "/metrics"))[2]
+        metrics = (await get(session, "/metrics"))[2]
+        assert b'kuager_camera_state{station="s",camera="c",state="backoff"} 1' in metrics
+        assert b'kuager_camera_cause{station="s",camera="c",cause="no_data"} 1' in metrics
         assert (await get(session, assets.address("hls.mjs")))[0] == 200
         assert (await get(session, "/static/x/../../app.py"))[0] == 404
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from storage import database
 from storage.catalogue import Catalogue
@@ -99,39 +98,33 @@ async def test_a_new_day_does_not_wait_for_a_long_reader(postgres_url: str, tmp_
         await other.close()
 
 
-async def test_rows_of_before_stay_as_they_were(database_url: str, tmp_path: Path) -> None:
+async def test_rows_of_before_stay_as_they_were(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A catalogue of the version before identities: each row is there, and is found as before."""
     index = recorded(tmp_path / "spool", 0)[0]
-    engine = database._engine(database_url, 0)
-
-    def at_0002(connection: sa.Connection) -> None:
-        command.upgrade(database._alembic(connection), "0002")
-        connection.commit()
-
-    async with engine.connect() as connection:
-        await connection.run_sync(at_0002)
-    row = recording_row(index) | {"sha256": bytes.fromhex(recording_row(index)["sha256"])}
-    quoted = '"{}"'.format
-    names = ["camera_pk", *row]
-    values = ", ".join(f":{name}" for name in names)
+    shutil.copytree(database.MIGRATIONS, before := tmp_path / "migrations")
+    (before / "versions/0004_identity.py").unlink()
+    row = recording_row(index) | {"camera_pk": 1}
     there = {"archive": "near", "bucket": "b", "archived_ms": 5, "verified": "x", "etags": "y"}
-    there |= {"record_seq": row["record_seq"], "day": row["day"], "removed_ms": 7}
-    async with engine.begin() as connection:
-        await connection.execute(
-            sa.text("INSERT INTO cameras (election, station, camera) VALUES ('e', 's', 'c')")
-        )
-        await database.make_partitions(connection, {row["day"]})
-        text = f"INSERT INTO recordings ({', '.join(map(quoted, names))}) VALUES ({values})"
-        await connection.execute(sa.text(text), row | {"camera_pk": 1})
-        names = ["camera_pk", *there]
-        values = ", ".join(f":{name}" for name in names)
-        text = f"INSERT INTO archived ({', '.join(names)}) VALUES ({values})"
-        await connection.execute(sa.text(text), there | {"camera_pk": 1})
-    await engine.dispose()
+    there |= {"record_seq": row["record_seq"], "day": row["day"], "removed_ms": 7, "camera_pk": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", before)
+        catalogue = await Catalogue.open(database_url)
+        async with catalogue.pool.work() as connection:
+            camera = dict(zip(("election", "station", "camera"), NAME, strict=True))
+            await database.make_partitions(connection, {row["day"]})
+            for table, values in ("cameras", camera), ("recordings", row), ("archived", there):
+                columns = ", ".join(f'"{name}"' for name in values)
+                marks = ", ".join(f":{name}" for name in values)
+                raw = {k: bytes.fromhex(str(v)) if k == "sha256" else v for k, v in values.items()}
+                text = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+                await connection.execute(sa.text(text), raw)
+        await catalogue.close()
     catalogue = await Catalogue.open(database_url)
     try:
         (found,) = await catalogue.recordings_of(NAME)
-        assert {k: found[k] for k in recording_row(index)} == recording_row(index)
+        assert {k: found[k] for k in row} == row
         assert (found["spool"], found["collision"], found["removed_ms"]) == (None, 0, None)
         (archived,) = found["archives"]
         assert {k: archived[k] for k in there} == there
@@ -142,16 +135,10 @@ async def test_rows_of_before_stay_as_they_were(database_url: str, tmp_path: Pat
         assert await catalogue.writer.put_recordings([index, other], "a") == []
         rows = await catalogue.recordings_of(NAME)
         assert [r["spool"] for r in rows] == ["a", "a"] and len({r["sha256"] for r in rows}) == 2
-        connection_url = database._engine(database_url, 0)
-        async with connection_url.connect() as connection:
-            indexes = await connection.run_sync(
-                lambda c: {
-                    i["name"]
-                    for t in ("recordings", "archived")
-                    for i in sa.inspect(c).get_indexes(t)
-                }
-            )
-        await connection_url.dispose()
+        listed = {"sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'"}
+        async with catalogue.pool.work() as connection:
+            text = listed.get(connection.dialect.name, "SELECT indexname FROM pg_indexes")
+            indexes = set((await connection.execute(sa.text(text))).scalars())
         assert {"recordings_by_time", "recordings_by_segment", "archived_removed"} <= indexes
     finally:
         await catalogue.close()

@@ -26,6 +26,7 @@ from tests.stripe_server import KEY, WEBHOOK_SECRET, running
 from tests.test_desk import COPIES
 
 pytest_plugins = ["tests.postgres"]
+pytestmark = pytest.mark.slow  # processes that die, and Stripe
 # of a minute, so that each camera has one file
 BEGIN = (int(time.time()) // 60 - 5) * 60_000
 
@@ -57,16 +58,13 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mortals() -> Iterator[subprocess.Popen[str]]:
     """Forks processes that die; see tests.dying_orders."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.dying_orders"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    yield process
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait()
+    ) as process:
+        yield process  # the end of its standard input ends it
 
 
 def configured(folder: Path, url: str, spool: Path, stripe: str, port: int) -> Config:

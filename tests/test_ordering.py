@@ -147,6 +147,7 @@ async def fetched(page: Page) -> None:
         assert found["sha256"] == shown
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.slow
 async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
@@ -187,6 +188,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert errors == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.slow
 async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:

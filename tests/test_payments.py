@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 from pypdf import PdfReader
 
+from base.clock import now_ms
 from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
 from copies import orders as events
@@ -25,7 +26,7 @@ from copies.orders import Refused, owed, received
 from copies.payments import Forged, PaymentAway, open_providers
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
-from copies.settling import Till, now_ms
+from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Order, Payment, PaymentTaken
@@ -367,6 +368,7 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     assert found == "\n".join(f"{n}: {v}" for n, v in invoice.details(order, said))
 
 
+@pytest.mark.slow
 def test_what_draws_invoices_is_loaded_with_the_first() -> None:
     """It takes 40 MB, and there are several processes."""
     loaded = "import sys, kuager.run, streaming.app; print('fpdf' in sys.modules)"

@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from base.clock import now_ms
 from config.limits import Reserve, SpoolLimits
 from config.load import load
 from config.model import Config, Station
@@ -212,7 +213,7 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
             told = " ".join(t.text or "" for t in root.iter("{http://www.w3.org/2000/svg}text"))
             assert words in told and "7 · <kills> & co" in told
         assert (await get(session, "/live/s/nobody/thumb.jpg"))[0] == 404
-        say(config, *said)
+        say(config, *said, clock=now_ms)
         old = time.time() - 100
         os.utime(files[0], (old, old))
         for _ in range(100):  # until the status files are looked at again
@@ -241,10 +242,10 @@ def _keep_saying(config: Config, *live: str) -> Iterator[None]:
 
     async def speak() -> None:
         while True:
-            say(config, *live)
+            say(config, *live, clock=now_ms)
             await asyncio.sleep(1)
 
-    say(config, *live)
+    say(config, *live, clock=now_ms)
     task = asyncio.get_running_loop().create_task(speak())
     try:
         yield

@@ -13,7 +13,7 @@ import pytest
 
 from recorder.ffmpeg import FfmpegSource
 from recorder.pipe import ReadPipe, pipe_with
-from recorder.rtsp import Description
+from recorder.rtsp.description import Description
 from recorder.source import Frame
 from storage.index import GapCause
 from tests.conftest import need
@@ -70,6 +70,13 @@ async def test_a_line_without_end_neither_blocks_the_child_nor_is_kept(tmp_path:
     said = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo '404 Not Found' >&2"
     cause, _ = await session(program(tmp_path, said))
     assert cause is GapCause.NO_SUCH_STREAM
+
+
+async def test_a_child_inherits_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMERA_PASSWORD", "s3cret")
+    await session(program(tmp_path, f"env > {tmp_path}/environment"))
+    seen = (tmp_path / "environment").read_text()
+    assert "PATH=" in seen and "CAMERA_PASSWORD" not in seen and "s3cret" not in seen
 
 
 async def test_what_was_written_before_the_end_is_read() -> None:

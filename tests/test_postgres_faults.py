@@ -111,7 +111,11 @@ class Site:
             rows = await self.rows()
             return len(rows) == self.sealed and all(count == 1 for _, count in rows)
 
-        await until(all_have, why=f"{self.sealed} were sealed, and the catalogue has not all")
+        try:
+            await until(all_have)
+        except AssertionError:
+            rows, said = await self.rows(), self.said("uploader")
+            raise AssertionError(f"{self.sealed} were sealed; of rows {rows}: {said}") from None
         assert len({seq for seq, _ in await self.rows()}) == self.sealed == self.archived()
 
     async def heard(self, event: str, after: int = 0) -> None:

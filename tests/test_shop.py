@@ -41,6 +41,7 @@ from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_payments import pay
+from tests.waiting import until
 
 NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000
@@ -392,13 +393,11 @@ async def test_stripes_webhooks(config: Config) -> None:
                 assert answer.status == 200  # and is left open
             await pay(url)
 
-            async def state() -> str:
+            async def is_paid() -> bool:
                 async with http.get(f"/api/v1/copies/orders/{secret}") as answer:
-                    return str((await answer.json())["state"])
+                    return bool((await answer.json())["state"] == "paid")
 
-            async with asyncio.timeout(20):
-                while await state() != "paid":  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+            await until(is_paid)
             # what Stripe might send, in any order and again, and what others might
             reference = url.rpartition("/")[2]
             for kind, amount, status in (

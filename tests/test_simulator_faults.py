@@ -29,7 +29,21 @@ VALUES = {
     "delay": 300.0,
     "no-keyframe": 3.0,
 }
-OWN_ENCODER = ("no-sound", "ppm", "jump", "resize", "wrong-rate", "no-keyframe", "b-frames")
+OWN_ENCODER = (
+    "no-sound",
+    "ppm",
+    "jump",
+    "resize",
+    "wrong-rate",
+    "no-keyframe",
+    "b-frames",
+    "sound-late",
+    "stall",
+    "wild",
+    "wild-often",
+    "same-time",
+    "rate",
+)
 
 
 def ticks(later: int, earlier: int) -> int:
@@ -178,6 +192,50 @@ def b_frames(wire: Wire, begun_s: float) -> None:
     whole(wire, begun_s)
 
 
+def steps(wire: Wire, begun_s: float = 0.0) -> list[float]:
+    """Return the seconds between the timestamps of pictures that follow each other."""
+    pictures = wire.pictures(begun_s)
+    return [ticks(b[0], a[0]) / 90_000 for a, b in itertools.pairwise(pictures)]
+
+
+def late(wire: Wire, begun_s: float) -> None:
+    assert in_order(wire.media()) and lost(wire.media()) == 0
+    whole(wire, begun_s)
+
+
+def sound_late(wire: Wire, begun_s: float) -> None:
+    arrivals = [p.arrival_s for p in wire.packets if p.channel == 2]
+    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.8
+    whole(wire, begun_s)
+
+
+def stall(wire: Wire, begun_s: float) -> None:
+    arrivals = [p[0].arrival_s for _, p in wire.pictures(begun_s - 0.2)]
+    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.7
+    assert all(0 < s < 0.5 for s in steps(wire))
+    whole(wire, begun_s)
+
+
+def wild(wire: Wire, begun_s: float) -> None:
+    assert sum(abs(s) > 3_500 for s in steps(wire)) == 2  # there and back
+    whole(wire, begun_s)
+
+
+def wild_often(wire: Wire, begun_s: float) -> None:
+    assert sum(abs(s) > 3_500 for s in steps(wire)) >= 2
+    whole(wire, begun_s)
+
+
+def same_time(wire: Wire, begun_s: float) -> None:
+    packets = wire.media(after_s=begun_s + 0.3)
+    assert len({p.stamp for p in packets}) == 1 and lost(packets) == 0
+
+
+def half_rate(wire: Wire, begun_s: float) -> None:
+    assert rate(wire, begun_s + 0.1) == pytest.approx(0.5, abs=0.001)
+    whole(wire, begun_s)
+
+
 CHECKS: dict[str, Callable[[Wire, float], None]] = {
     "drop": closed,
     "silent": silent,
@@ -192,6 +250,13 @@ CHECKS: dict[str, Callable[[Wire, float], None]] = {
     "wrong-rate": wrong_rate,
     "lose": lose,
     "reorder": reorder,
+    "late": late,
+    "sound-late": sound_late,
+    "stall": stall,
+    "wild": wild,
+    "wild-often": wild_often,
+    "same-time": same_time,
+    "rate": half_rate,
     "delay": delay,
     "garbage": garbage,
     "no-keyframe": no_keyframe,
@@ -208,7 +273,7 @@ async def test_each_fault_on_the_wire() -> None:
         SimCamera(
             name,
             shared=None if name in OWN_ENCODER else "well",
-            audio="aac" if name == "no-sound" else None,
+            audio="aac" if "sound" in name else None,
             **SMALL,
         )
         for name in FAULTS

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import m3u8
+import psutil
 import pytest
 from playwright.async_api import Page, async_playwright
 
@@ -68,8 +69,16 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIterator[Running]:
-    """Start rclone, the simulator and `kuager run`; stop all at the end."""
+async def kuager(
+    folder: Path,
+    cameras: list[SimCamera],
+    ffmpeg: str,
+    *,
+    until_s: int = 2_000_000_000,
+    archive: str = "",
+) -> AsyncIterator[Running]:
+    """Start rclone, the simulator and `kuager run`; stop all at the end. The window ends
+    `until_s` seconds from now; `archive` is more of the archive's settings."""
     port, s3 = free_port(), free_port()
     begin = int(time.time())
     with rclone(folder / "s3", s3):
@@ -78,14 +87,17 @@ async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIt
                 f'      - {{id: {c.name}, url: "{simulator.url(c.name)}"}}\n' for c in cameras
             )
             (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + stations)
-            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begin))
+            opens, closes = [
+                time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+                for at in (begin, begin + until_s)
+            ]
             (folder / "kuager.yaml").write_text(
                 "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
-                f" windows: [{{from: {moment}, to: 2090-01-01T00:00}}]}}\n"
+                f" windows: [{{from: {opens}, to: {closes}}}]}}\n"
                 f"stations: stations.yaml\nspool: spool\nworkers: 2\n"
                 f"archives:\n- url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
                 f"  region: us-east-1\n  access_key_id: {KEY}\n"
-                f"  secret_access_key: ${{TEST_SECRET}}\n"
+                f"  secret_access_key: ${{TEST_SECRET}}\n{archive}"
                 f'web: {{listen: "127.0.0.1:{port}", processes: 2}}\n'
             )
             log = folder / "kuager.log"
@@ -103,12 +115,13 @@ async def kuager(folder: Path, cameras: list[SimCamera], ffmpeg: str) -> AsyncIt
 
 
 async def start(folder: Path, log: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
-        env=os.environ | {"TEST_SECRET": SECRET},
-        stderr=log.open("ab"),
-        stdin=asyncio.subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kuager", "run", "--config", str(folder / "kuager.yaml")),
+            env=os.environ | {"TEST_SECRET": SECRET},
+            stderr=file,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
 
 
 async def playing(running: Running, names: list[str], seconds: float = BOUND_S) -> None:
@@ -196,6 +209,7 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
         for uri in follower.seen:  # what anybody could see is there
             assert int(uri.removesuffix(".m4s")) in kept
     assert causes == {
+        GapCause.CONNECTING,
         GapCause.STREAM_BROKEN,
         GapCause.RECORDER_CRASHED,
         GapCause.RECORDER_STOPPED,
@@ -254,15 +268,43 @@ async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: s
         await playing(running, ["a"])
         children = list(running.processes().values())
         grandchildren = [f for pid in children for f in running.ffmpegs(pid)]
-        running.process.terminate()
-        await asyncio.sleep(0.01)
-        running.process.terminate()
-        assert await asyncio.wait_for(running.process.wait(), BOUND_S) == 1
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)  # so that they cannot end in order
+
+        def ended_when_asked_again() -> bool:
+            if running.process.returncode is None:
+                running.process.terminate()
+            return running.process.returncode is not None
+
+        await until(ended_when_asked_again)
+        assert running.process.returncode == 1
         everyone = [*children, *grandchildren]
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone))
         running.process = await start(tmp_path, running.log)
         await playing(running, ["a"])
     check_tiling(running.spool, "a", running.begin_ms)
+
+
+async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: str) -> None:
+    """As systemd does it by default: also to ffmpeg, and the recorders get it twice."""
+    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+        await playing(running, ["a", "b"])
+        tree = psutil.Process(running.process.pid)
+        for process in (tree, *tree.children(recursive=True)):
+            process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.process.wait(), 40) == 0
+        assert not running.processes()
+        assert all(r.index.seal for n in ("a", "b") for r in recordings(running.spool, n))
+        running.process = await start(tmp_path, running.log)
+        await playing(running, ["a", "b"])
+        running.process.send_signal(signal.SIGHUP)
+        await until(lambda: "SIGHUP changes nothing" in running.log.read_text())
+        assert running.process.returncode is None
+    for name in ("a", "b"):
+        check_tiling(running.spool, name, running.begin_ms)
+        assert {g.cause for g in gaps(running.spool, name)} == {GapCause.RECORDER_STOPPED}
+    log = running.log.read_text()
+    assert "Traceback" not in log and "did not stop in time" not in log, log
 
 
 async def video_times(page: Page) -> list[float]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from storage.disk import Room
-from storage.index import ClockState, GapCause, parse_archive_document
-from storage.keeper import Keeper, Waiting, digest_of
+from storage.index import ClockState, GapCause, Identity, parse_archive_document
+from storage.keeper import Keeper, digest_of, waiting
 from storage.recording import recording_name
 from storage.spool import Run
 from storage.view import CameraView, Stored
@@ -86,10 +89,12 @@ async def test_altered_bytes_are_not_archived(
     data = bytearray(first.read_bytes())
     data[200] ^= 1
     first.write_bytes(data)
-    count = sealed(config)  # what is archived soon leaves the spool
+    count = sealed(config)
     async with uploading(config) as (uploader, _, archive):
-        await until(lambda: kept(uploader).failures_total == 1)
         await until(lambda: kept(uploader).archived_total == count - 1)
+        await until(lambda: kept(uploader).failures_total > 1)  # it is tried again
+        assert kept(uploader).ok and kept(uploader).backlog_recordings == 1
+        assert told(config)["blocked"]["altered"] == 1
         assert not any(k.endswith(first.name) for k in [e.key async for e in archive.entries("e/")])
         assert first.exists()
         assert "does not have the bytes" in capfd.readouterr().out
@@ -136,10 +141,11 @@ async def test_the_last_recording_is_archived_without_another_word(tmp_path: Pat
     spool = fill(config.spool, start_ms=NOW - 50_000, runs=1, segments=10, sealed=False)
     async with uploading(config) as (uploader, _, _):
         await until(lambda: uploader.status.written_ms)  # it has looked
-        assert kept(uploader).archived_total == 0
+        count = len(list(config.spool.glob("s/c/*/*.mp4")))
+        assert kept(uploader).archived_total < count
         spool.seal(None)
         spool.close()
-        await until(lambda: kept(uploader).archived_total == 1)
+        await until(lambda: kept(uploader).archived_total == count)
 
 
 async def test_one_unreadable_file_holds_up_no_other(
@@ -154,9 +160,107 @@ async def test_one_unreadable_file_holds_up_no_other(
     first.mkdir()  # a read fails, whoever asks
     async with uploading(config) as (uploader, _, _):
         await until(lambda: kept(uploader).archived_total == count - 1)
-        await until(lambda: kept(uploader).failures_total == 1)
+        await until(lambda: kept(uploader).failures_total > 1)
         assert uploader.status.catalogue_ok
+        assert kept(uploader).blocked["unreadable"] == 1
+        first.rmdir()
+        first.with_suffix(".away").rename(first)  # it was an error of a moment
+        await until(lambda: kept(uploader).archived_total == count)
+        assert kept(uploader).backlog_recordings == 0
         assert "cannot be read" in capfd.readouterr().out
+
+
+async def test_one_recording_that_is_refused_holds_up_no_other(tmp_path: Path) -> None:
+    """A file stands where the directory of the oldest recordings belongs."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 3_600_000, runs=1).close()
+    fill(config.spool, camera="d", start_ms=NOW - 600_000, runs=3).close()
+    refused, count = len(list(config.spool.glob("s/c/*/*.mp4"))), 0
+    (tmp_path / "archive/e/s").mkdir(parents=True)
+    (tmp_path / "archive/e/s/c").write_text("in the way")
+    count = len(list(config.spool.glob("s/d/*/*.mp4")))
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: kept(uploader).archived_total == count)
+        await until(lambda: kept(uploader).blocked["refused"] > 0)
+        assert kept(uploader).backlog_recordings == refused
+        (tmp_path / "archive/e/s/c").unlink()
+        await until(lambda: kept(uploader).archived_total == count + refused)
+
+
+async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> None:
+    """`archives_needed` 1: the spool's copies go while one archive is away."""
+    two = "archives: [{name: near, url: near}, {name: far, url: far}]\narchives_needed: 1\n"
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", two)
+    fill(config.spool, start_ms=NOW - 7_200_000).close()
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    (tmp_path / "far").write_text("away")
+    async with uploading(config) as (uploader, catalogue, _):
+        _, far = uploader.keepers
+        await until(lambda: uploader.status.removed_total == count - 1)
+        assert far.status.backlog_recordings == count and not far.status.ok
+        (tmp_path / "far").unlink()
+        await until(lambda: far.status.archived_total == count)
+    for path in (tmp_path / "far").rglob("*"):  # what it had, and its rows, are lost again
+        if path.suffix in (".mp4", ".json") and "_kuager" not in path.parts:
+            path.unlink()
+    async with opened(config) as (catalogue, _):
+        for row in await catalogue.recordings_of(C):
+            await catalogue.writer.forget_archived(C, Identity.of(row), "far")
+    async with uploading(config) as (uploader, _, _):  # another process: it asks the catalogue
+        await until(lambda: uploader.keepers[1].status.archived_total == count)
+        assert uploader.keepers[1].is_done
+    names = [sorted(p.name for p in (tmp_path / n / "e/s/c").glob("*/*")) for n in ("near", "far")]
+    assert names[0] == names[1]
+
+
+async def test_rows_of_one_camera_that_are_refused_hold_up_no_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000).close()
+    fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
+    count = len(list(config.spool.glob("s/d/*/*.mp4")))
+    refused = len(list(config.spool.glob("s/c/*/*.mp4")))
+    async with opened(config) as (catalogue, _):
+        await catalogue.cameras.sync(config)
+        pk = (await catalogue.cameras.known([C]))[C]
+        async with catalogue.pool.work() as connection:
+            await connection.execute(
+                sa.text(
+                    "CREATE TRIGGER no BEFORE INSERT ON recordings WHEN NEW.camera_pk = "
+                    f"{pk} BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END"
+                )
+            )
+    async with uploading(config) as (uploader, catalogue, _):
+        await until(lambda: kept(uploader).archived_total == count)
+        await until(lambda: told(config)["backlog_recordings"] == refused)
+        assert told(config)["blocked"]["no_row"] == refused
+        async with catalogue.pool.work() as connection:
+            await connection.execute(sa.text("DROP TRIGGER no"))
+        await until(lambda: kept(uploader).archived_total == count + refused)
+
+
+async def test_what_nobody_seals_is_backlog(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 10_800_000, runs=1, segments=20, sealed=False).close()
+    lines = max(config.spool.glob("s/c/*/*.jsonl"))
+    os.utime(lines, (NOW / 1000 - 10_000,) * 2)
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: kept(uploader).blocked["unsealed"] == 1)
+        fill(config.spool, start_ms=NOW - 600_000, runs=1).close()  # a recorder comes and seals
+        count = len(list(config.spool.glob("s/c/*/*.mp4")))
+        await until(lambda: kept(uploader).archived_total == count)
+        assert kept(uploader).backlog_recordings == 0
+
+
+async def test_a_stop_archives_what_is_sealed_meanwhile(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    spool = fill(config.spool, start_ms=NOW - 50_000, runs=1, segments=10, sealed=False)
+    pauses = replace(BRISK, look_s=0.05, drain_s=60.0, seal_s=30.0)
+    async with uploading(config, pauses) as (uploader, _, _):
+        await until(lambda: uploader.status.written_ms)
+        asyncio.get_running_loop().call_later(0.3, spool.seal, GapCause.RECORDER_STOPPED)
+    assert kept(uploader).archived_total == sealed(config) > 0
+    assert kept(uploader).backlog_recordings == 0
+    spool.close()
 
 
 async def test_a_recording_of_the_future_blocks_no_removal(tmp_path: Path) -> None:
@@ -228,8 +332,10 @@ async def test_a_disk_that_comes_back_in_the_middle_of_a_read(tmp_path: Path) ->
         keeper = Keeper(
             config.archives[0], archives[0], catalogue, lambda _: None, config.spool, BRISK
         )
-        keeper.add(Waiting(Back(stored.base, stored.record_seq, stored.start_ms), 1, {}))
-        assert await keeper._take()
+        back = Back(stored.base, stored.record_seq, stored.start_ms)
+        keeper.add(waiting(C, back, 1, {}))
+        (backlog,) = keeper._backlogs.values()
+        assert await keeper._take(backlog)
         assert keeper.status.archived_total == 1 and Back.reads == 2
 
 
@@ -238,15 +344,17 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_pat
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     fill(config.spool, start_ms=NOW - 600_000, segments=120).close()
     before = sorted(config.spool.glob("s/c/*/*.mp4"))
-    asked = 0
+    asked, full = 0, False
 
-    def room(spool: Path) -> Room:  # none is left, until three recordings have gone
+    def room(spool: Path) -> Room:  # when all are archived none is left, until three have gone
         nonlocal asked
         asked += 1
-        short = len(list(spool.glob("s/c/*/*.mp4"))) > len(before) - 3
+        short = full and len(list(spool.glob("s/c/*/*.mp4"))) > len(before) - 3
         return Room(0 if short else 1 << 50, 1 << 50, True)
 
     async with uploading(config, room=room) as (uploader, _, archive):
+        await until(lambda: uploader.keepers[0].status.archived_total >= len(before) - 1)
+        full = True
         await until(lambda: uploader.status.removed_total == 3)
         begun = asked
         await until(lambda: asked > begun + 3)  # it has looked again and found no need

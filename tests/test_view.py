@@ -225,7 +225,7 @@ def test_status_files(tmp_path: Path) -> None:
         ("uploader.json", orjson.dumps({"written_ms": now + 60_000})),  # the clock was set back
     ):
         (folder / name).write_bytes(text)
-    status = SpoolStatus(tmp_path)
+    status = SpoolStatus(tmp_path, lambda: now)
     list(status.refresh())
     assert status.states == {"s/c": "recording"} and list(status.cameras()) == [said]
     assert status.uploader() is None

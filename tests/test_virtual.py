@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copies import virtual
 from copies.digest import digest
 from copies.footage import find
 from copies.mp4 import read_about, rebase
@@ -106,16 +105,13 @@ async def test_the_docs_tell_how_to_check_a_segment(
     assert all(lines[int(number)] == sha256 for number, sha256 in said)
 
 
-async def test_any_range_is_that_range_of_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(virtual, "BLOCK_BYTES", 4_000)
+async def test_any_range_is_that_range_of_the_whole(tmp_path: Path) -> None:
     one = await made(tmp_path)
     head = await VirtualFile(one.plan, one.sources).head()
     assert one.data.startswith(head)
 
     async def read(start: int, stop: int, given: bytes | None) -> bytes:
-        file = VirtualFile(one.plan, one.sources, given)
+        file = VirtualFile(one.plan, one.sources, given, block_bytes=4_000)
         return b"".join([bytes(p) async for p in file.read(start, stop)])
 
     size = len(one.data)
@@ -184,13 +180,11 @@ async def test_the_same_bytes_from_spool_and_each_archive(kept: Kept) -> None:
     assert await whole(one.plan, Sources(one.camera.root, archives, catalogue)) == one.data
 
 
-async def test_a_file_leaves_the_spool_while_it_is_read(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(virtual, "BLOCK_BYTES", 10_000)
+async def test_a_file_leaves_the_spool_while_it_is_read(kept: Kept) -> None:
     one, catalogue, archives = kept
     got = bytearray()
-    async for piece in VirtualFile(one.plan, Sources(one.camera.root, archives, catalogue)).read():
+    sources = Sources(one.camera.root, archives, catalogue)
+    async for piece in VirtualFile(one.plan, sources, block_bytes=10_000).read():
         got += piece
         if len(got) > len(one.data) // 3:
             for path in one.camera.spool.directory.glob("*/*"):
@@ -241,13 +235,11 @@ async def test_another_recording_of_the_same_number_is_not_taken(
     assert await whole(one.plan, Sources(other.root, [first], catalogue)) == one.data
 
 
-async def test_who_stops_reading_leaves_nothing_running(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(virtual, "BLOCK_BYTES", 4_000)
+async def test_who_stops_reading_leaves_nothing_running(kept: Kept) -> None:
     one, catalogue, archives = kept
     before = asyncio.all_tasks()
-    async with aclosing(VirtualFile(one.plan, Sources(None, archives, catalogue)).read()) as pieces:
+    file = VirtualFile(one.plan, Sources(None, archives, catalogue), block_bytes=4_000)
+    async with aclosing(file.read()) as pieces:
         got = 0
         async for piece in pieces:
             got += len(piece)

@@ -30,7 +30,7 @@ from tests.archiving import kept as kept_by
 from tests.s3 import free_port
 from tests.spools import TRACKS, fill
 from tests.test_live import get, serving
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 NOW = int(time.time() * 1000)
 
@@ -105,9 +105,9 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
 async def test_a_stretch_grows_ends_and_never_changes(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = int(time.time() * 1000)  # of this moment: the test is about a minute
+    now = NOW
     spool = fill(config.spool, start_ms=now - 120_000, runs=1, segments=59, sealed=False)
-    async with serving(config) as session:
+    async with serving(config, clock=lambda: now) as session:
 
         async def kind(from_ms: int, to_ms: int | None) -> tuple[str | None, bool]:
             to = "" if to_ms is None else f"&to={to_ms}"
@@ -251,10 +251,11 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
             with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is in use by another"):
                 check_port("127.0.0.1", port)
             other.mkdir()
-            for _ in range(100):
-                if (await get(session, "/readyz"))[0] == 200:
-                    break
-                await asyncio.sleep(0.1)
+
+            async def is_ready() -> bool:
+                return bool((await get(session, "/readyz"))[0] == 200)
+
+            await until(is_ready)
             assert (await get(session, "/live/s/c/999.m4s"))[0] == 404
     finally:
         for task in tasks:
@@ -264,13 +265,13 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
 
 
 async def _answers(session: aiohttp.ClientSession) -> None:
-    for _ in range(100):
+    async def is_there() -> bool:
         try:
-            await get(session, "/healthz")
-            return
+            return bool(await get(session, "/healthz"))
         except aiohttp.ClientError:
-            await asyncio.sleep(0.1)
-    pytest.fail("the process does not answer")
+            return False
+
+    await until(is_there)
 
 
 async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
@@ -289,17 +290,23 @@ async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
         camera_ms=None,
         clock=ClockState(True, 1),
     )
-    task = asyncio.create_task(serve(config))
+    task = asyncio.create_task(serve(config, stop_s=BOUND_S))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         await _answers(session)
         async with session.get("/live/s/c/1.m4s") as answer:
             body = await answer.content.readexactly(1 << 20)
             task.cancel()
-            await asyncio.sleep(0.5)
+
+            async def is_closed() -> bool:
+                try:
+                    async with aiohttp.ClientSession() as late:
+                        await late.get(f"http://127.0.0.1:{port}/healthz")
+                except aiohttp.ClientError:
+                    return True
+                return False
+
+            await until(is_closed)  # to others
             assert not task.done()
-            with pytest.raises(aiohttp.ClientError):
-                async with aiohttp.ClientSession() as late:
-                    await late.get(f"http://127.0.0.1:{port}/healthz")
             body += await answer.content.read()
     assert body == data
     with pytest.raises(asyncio.CancelledError):

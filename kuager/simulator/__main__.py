@@ -9,14 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import signal
-import stat
-import sys
 from pathlib import Path
 
 import uvloop
 
+from kuager import signals
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 
@@ -43,17 +40,9 @@ def simulator_of(arguments: argparse.Namespace) -> Simulator:
 async def serve(simulator: Simulator) -> None:
     """Run until a signal or the end of standard input."""
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-
-    class Parent(asyncio.Protocol):
-        def connection_lost(self, exc: Exception | None) -> None:
-            ended.set()
-
+    signals.on_stop(ended.set, ended.set)
     async with simulator:
-        if sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
-            await loop.connect_read_pipe(Parent, sys.stdin)
+        signals.on_parent_gone(ended.set)
         print("ready", *simulator.cameras, flush=True)
         await ended.wait()
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from kuager.simulator.encoder import AUDIO_RATES, VIDEO_RATE, Encoder
-from kuager.simulator.faults import ENCODER_FAULTS, MEDIA_FAULTS, TIMED, Line, Send, fault_value
+from kuager.simulator.faults import (
+    ENCODER_FAULTS,
+    MEDIA_FAULTS,
+    ONCE,
+    TIMED,
+    Line,
+    Send,
+    fault_value,
+)
 from kuager.simulator.film import Film
 from kuager.simulator.picture import Room
 from kuager.simulator.scene import ANGLES
@@ -18,6 +26,7 @@ from kuager.simulator.track import Track
 REPORT_S = 2.0
 WRONG_RATE = (21, 25)  # pictures a second: taken, declared
 RESIZED = (640, 360)
+WILD_EVERY = 40  # pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +206,10 @@ class Camera:
         amount = fault_value(name, value)
         if self.source is not self and name in MEDIA_FAULTS | ENCODER_FAULTS:
             raise ValueError(f"{name}: {self.what.name} sends the packets of another camera")
-        if self.what.film_s and name in ENCODER_FAULTS:
+        if self.what.film_s and name in ENCODER_FAULTS | {"stall"}:
             raise ValueError(f"{name}: {self.what.name} shows a film")
-        if name == "jump":
-            for track in self.tracks:
-                track.change(jump_s=amount)
+        if name in ONCE:
+            self._once(name, amount)
             return
         self.faults[name] = amount
         if timer := self._ends.pop(name, None):
@@ -212,6 +220,19 @@ class Camera:
         if name in ("drop", "refuse-password", "no-such-stream"):
             self.close_viewers()
         self._apply(name)
+
+    def _once(self, name: str, amount: float) -> None:
+        if name == "wild":
+            self.tracks[0].wild(amount, 1)
+        elif name == "jump":
+            for track in self.tracks:
+                track.change(jump_s=amount)
+        elif isinstance(self._encoder, Encoder):
+            stall_s = int(amount * self.what.fps + 0.001) / self.what.fps  # whole pictures
+            self._encoder.stall(stall_s)
+            # while no picture is on its way
+            loop = asyncio.get_running_loop()
+            loop.call_later(stall_s / 2, lambda: self.tracks[0].change(jump_s=-stall_s))
 
     def clear(self, name: str | None = None) -> None:
         """End one fault, or all."""
@@ -226,9 +247,16 @@ class Camera:
         if name == "ppm":
             for track in self.tracks[1:]:
                 track.change(rate=rate)
-        if name in ("ppm", "wrong-rate"):  # the sound of such a camera is right
+        if name in ("ppm", "wrong-rate", "rate"):  # the sound of such a camera is right
             taken, declared = WRONG_RATE if "wrong-rate" in self.faults else (1, 1)
+            rate *= self.faults.get("rate", 1.0)
             self.tracks[0].change(rate=rate * taken / declared)
+        if name == "wild-often":
+            self.tracks[0].wild(
+                self.faults.get(name, 0.0), WILD_EVERY if name in self.faults else 0
+            )
+        if name == "same-time":
+            self.tracks[0].same_time(self.faults.get(name))
         if name in ENCODER_FAULTS:
             self._spawn(self._change())
 

@@ -174,6 +174,7 @@ class Encoder:
             self._sound = _Child(program, samples, encoded, self._audio_packet)
         self._children = [c for c in (self._video, self._sound) if c is not None]
         self._stopping = threading.Event()
+        self._stall_s = 0.0  # before the next picture
         self._thread = threading.Thread(target=self._draw, daemon=True, name="drawing")
         self.sdp: list[str] = []
 
@@ -194,6 +195,10 @@ class Encoder:
         for child in self._children:
             child.close()
 
+    def stall(self, seconds: float) -> None:
+        """Take no picture for so long."""
+        self._stall_s = seconds
+
     def _draw(self) -> None:
         begun, due_no, drawn, samples = time.time(), 0, 0, 0
         rate = AUDIO_RATES.get(self._audio or "", 0)
@@ -201,9 +206,11 @@ class Encoder:
         with contextlib.suppress(OSError, ValueError):  # stopped
             while True:
                 late_s = time.time() - begun - due_no / self._fps
-                if self._stopping.wait(max(0.0, -late_s)):
+                stall_s, self._stall_s = self._stall_s, 0.0
+                if self._stopping.wait(max(0.0, -late_s) + stall_s):
                     return
-                due_no += max(0, int(late_s * self._fps))  # a busy machine skips, queues nothing
+                late_s = max(0.0, late_s) + stall_s
+                due_no += int(late_s * self._fps + 0.001)  # a busy machine skips, queues nothing
                 now_ms = (begun + due_no / self._fps) * 1000  # cameras take pictures regularly
                 self._drawn_ms[drawn % REMEMBERED] = now_ms
                 self._video.write(self._room.draw(int(now_ms)).data)

@@ -24,6 +24,13 @@ FAULTS = {
     "wrong-rate": "declare and stamp 25 pictures a second, take 21",
     "lose": "lose N per cent of the packets (5)",
     "reorder": "send N per cent of the packets one later (5)",
+    "late": "send everything N milliseconds later (200)",
+    "sound-late": "send sound N milliseconds later than pictures (1000)",
+    "stall": "take no picture for N seconds, once, and count timestamps on by picture (0.9)",
+    "wild": "send one picture with a timestamp N seconds off, once (3600)",
+    "wild-often": "send every 40th picture with a timestamp N seconds off (3600)",
+    "same-time": "stamp all pictures alike, or N ticks of 1/90000 s apart (0)",
+    "rate": "stamp pictures as if N times as much time passed (0.5)",
     "delay": "delay packets by 0 to N milliseconds, in order (150)",
     "garbage": "send noise instead of pictures",
     "no-keyframe": "send no keyframe for N seconds (60)",
@@ -40,10 +47,26 @@ _DEFAULTS = {
     "reorder": 5.0,
     "delay": 150.0,
     "no-keyframe": 60.0,
+    "late": 200.0,
+    "sound-late": 1000.0,
+    "stall": 0.9,
+    "wild": 3600.0,
+    "wild-often": 3600.0,
+    "rate": 0.5,
 }
-MEDIA_FAULTS = {"ppm", "jump", "wrong-rate"}  # of the packets' timestamps
+MEDIA_FAULTS = {
+    "ppm",
+    "jump",
+    "wrong-rate",
+    "rate",
+    "stall",
+    "wild",
+    "wild-often",
+    "same-time",
+}  # of the packets' timestamps
+ONCE = {"jump", "stall", "wild"}  # there is nothing to clear
 ENCODER_FAULTS = {"resize", "wrong-rate", "no-keyframe", "b-frames"}
-SIGNED = {"ppm", "step-clock", "jump"}
+SIGNED = {"ppm", "step-clock", "jump", "wild", "wild-often"}
 TIMED = {"drop", "no-keyframe"}  # these end by themselves after their value in seconds
 
 Send = Callable[[int, bool, bytes], None]  # number of the track, is it RTCP, packet
@@ -70,7 +93,17 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, number: int, is_rtcp: bool, packet: bytes) -> None:
-        """Send a packet on, or spoil it."""
+        """Send a packet on, or spoil it, or keep it for a while."""
+        later_ms = self._faults.get("late", 0.0)
+        if number == 1:
+            later_ms += self._faults.get("sound-late", 0.0)
+        if later_ms:
+            loop = asyncio.get_running_loop()
+            loop.call_later(later_ms / 1000, self._take, number, is_rtcp, packet)
+        else:
+            self._take(number, is_rtcp, packet)
+
+    def _take(self, number: int, is_rtcp: bool, packet: bytes) -> None:
         faults = self._faults
         if not faults and not self._queue and self._held is None:
             self._send(number, is_rtcp, packet)

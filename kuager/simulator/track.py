@@ -21,6 +21,10 @@ class Track:
         self._from_ms = time.time() * 1000
         self._media_ms = 0.0
         self._rate = 1.0
+        self._picture_ms, self._pictures = 0.0, 0  # the newest, and how many there were
+        self._tick_ms = 0.0
+        self._wild: tuple[float, int] = 0.0, 0  # by how many seconds, and every how manieth
+        self._same: tuple[int, float] | None = None  # number and media time of the first
 
     def change(self, *, rate: float | None = None, jump_s: float = 0.0) -> None:
         """Run at another rate from now on, or jump."""
@@ -29,9 +33,32 @@ class Track:
         self._from_ms = now_ms
         self._rate = self._rate if rate is None else rate
 
-    def timestamp(self, utc_ms: float) -> bytes:
+    def wild(self, off_s: float, every: int) -> None:
+        """Stamp every so manieth picture so many seconds off, the next one first; 1 is once."""
+        self._wild, self._pictures = (off_s, every), 0
+
+    def same_time(self, tick: float | None) -> None:
+        """Stamp all pictures from now on so many ticks apart; None: as time passes."""
+        now_ms = self._media_ms + (time.time() * 1000 - self._from_ms) * self._rate
+        self._same = None if tick is None else (self._pictures, now_ms)
+        self._tick_ms = 1000 * (tick or 0.0) / self.clock
+
+    def _stamp_of(self, utc_ms: float) -> bytes:
+        """Return the RTP timestamp of a packet of a picture."""
+        if utc_ms != self._picture_ms:
+            self._picture_ms, self._pictures = utc_ms, self._pictures + 1
+        if self._same is not None:
+            first, media_ms = self._same
+            return self._ticks(media_ms + (self._pictures - first) * self._tick_ms)
+        off_s, every = self._wild
+        wild = self._pictures == 1 if every == 1 else every and self._pictures % every == 1
+        return self.timestamp(utc_ms, off_s * 1000 if wild else 0.0)
+
+    def timestamp(self, utc_ms: float, off_ms: float = 0.0) -> bytes:
         """Return the RTP timestamp of a moment."""
-        media_ms = self._media_ms + (utc_ms - self._from_ms) * self._rate
+        return self._ticks(self._media_ms + (utc_ms - self._from_ms) * self._rate + off_ms)
+
+    def _ticks(self, media_ms: float) -> bytes:
         return (self._base + round(media_ms * self.clock / 1000) & 0xFFFFFFFF).to_bytes(4, "big")
 
     def stamp(self, packet: bytes, utc_ms: float) -> bytes:
@@ -40,7 +67,7 @@ class Track:
         self._sequence = self._sequence + 1 & 0xFFFF
         self._packets += 1
         self._bytes += len(packet) - 12
-        return b"".join((packet[:2], sequence, self.timestamp(utc_ms), self._ssrc, packet[12:]))
+        return b"".join((packet[:2], sequence, self._stamp_of(utc_ms), self._ssrc, packet[12:]))
 
     def report(self, ahead_s: float) -> bytes:
         """Return a sender report (6.4.1) of a camera whose clock is `ahead_s` ahead."""

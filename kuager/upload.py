@@ -1,0 +1,121 @@
+"""`kuager upload`: archives what waits in the spool, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from rich.console import Console
+from rich.progress import Progress
+
+from config.model import Config
+from storage.archive import open_archive
+from storage.cameras import Name
+from storage.catalogue import Catalogue
+from storage.database import CatalogueError
+from storage.disk import claim
+from storage.files import try_lock
+from storage.keeper import Pauses
+from storage.spool_check import seal_abandoned
+from storage.uploader import Uploader
+from storage.view import CameraView
+
+LOOK_S = 0.2
+SHOWN = 20  # of what cannot be archived, one by one
+
+out = Console()
+err = Console(stderr=True)
+
+
+def upload(config: Config, *, until_done: bool) -> int:
+    """Archive what waits; returns the exit code: 0 nothing waits any longer, 1 something does.
+
+    With `until_done` it ends only when nothing waits, or when it is interrupted.
+    """
+    try:
+        return asyncio.run(_upload(config, until_done))
+    except KeyboardInterrupt:
+        err.print("Interrupted: what was not archived still waits in the spool.")
+        return 1
+    except CatalogueError as error:
+        err.print(f"upload could not run: {error}", markup=False, soft_wrap=True)
+    except OSError as error:
+        err.print(f"upload could not run: {error.strerror}", markup=False, soft_wrap=True)
+    return 2
+
+
+async def _upload(config: Config, until_done: bool) -> int:
+    claim(config.spool, config.spool_limits.mount)
+    with _alone(config):
+        pass  # the uploader takes the lock itself; this only tells at once that another has it
+    for name, view in _cameras(config):
+        if sealed := await asyncio.to_thread(seal_abandoned, view, name):
+            err.print(f"{name[1]}/{name[2]}: what its recorder left was {sealed}.", highlight=False)
+    async with _uploader(config) as uploader:
+        work = asyncio.create_task(uploader.run())
+        with Progress(console=err) as bar:
+            task = bar.add_task("Archiving", total=None)
+            while not work.done():
+                await asyncio.wait({work}, timeout=LOOK_S)
+                done = sum(keeper.status.archived_total for keeper in uploader.keepers)
+                left = sum(keeper.status.backlog_recordings for keeper in uploader.keepers)
+                bar.update(task, completed=done, total=done + left)
+                if uploader.looked and (uploader.is_done or (uploader.is_idle and not until_done)):
+                    break
+        failed = work.done()
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        return _say(uploader) if not failed else 2
+
+
+def _say(uploader: Uploader) -> int:
+    """Print what was archived and what was not, and why; returns the exit code."""
+    waits = 0
+    for keeper in uploader.keepers:
+        status = keeper.status
+        waits += status.backlog_recordings
+        out.print(
+            f"{keeper.name}: {status.archived_total:,} recordings archived "
+            f"({status.archived_bytes_total / 1e6:,.1f} MB), {status.backlog_recordings:,} wait"
+            + (f": {status.last_error}" if status.last_error else "."),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    for number, (archive, one) in enumerate(uploader.blocked):
+        if number < SHOWN:
+            err.print(f"{archive}: {one.key}: {one.why}", markup=False, soft_wrap=True)
+    return 1 if waits else 0
+
+
+@contextlib.asynccontextmanager
+async def _uploader(config: Config) -> AsyncIterator[Uploader]:
+    catalogue = await Catalogue.open(config.database_url)
+    archives = [open_archive(a) for a in config.archives]
+    try:
+        yield Uploader(config, catalogue, archives, pauses=Pauses(drain_s=0.0))
+    finally:
+        for archive in archives:
+            await archive.close()
+        await catalogue.close()
+
+
+def _alone(config: Config) -> contextlib.AbstractContextManager[object]:
+    """Return the lock of the spool's uploader; raises OSError while another has it."""
+    if lock := try_lock(config.spool / "_status" / "uploader.lock"):
+        return lock
+    text = "an uploader works on this spool: it archives what waits (kuager_archive_backlog_…)"
+    raise OSError(0, text)
+
+
+def _cameras(config: Config) -> list[tuple[Name, CameraView]]:
+    """Return the cameras of the spool."""
+    found = []
+    for path in sorted(config.spool.glob("[a-z0-9]*/*/camera.json")):
+        name = (config.election.id, path.parent.parent.name, path.parent.name)
+        view = CameraView(config.spool, name[1], name[2])
+        view.refresh()
+        found.append((name, view))
+    return found

@@ -1,0 +1,62 @@
+"""How one camera is approached: what its sessions have taught.
+
+Until DESCRIBE and the stream share a connection, a camera sees two: ours, then ffmpeg's. One that
+takes a single client, lets a client go late, or takes a connection every few seconds refuses the
+second. It is then asked nothing more: the stream is taken by the description of before, after
+longer and longer pauses, and the pause that worked is remembered.
+"""
+
+from __future__ import annotations
+
+from recorder.rtsp.describe import Offer
+from recorder.source import SourceEnd
+from storage.index import GapCause
+
+PAUSES_S = (1.0, 4.0, 12.0)
+WITHOUT_SOUND_MS = 600_000  # until it is asked for again
+_TOO_MANY = {GapCause.CLOSED_BY_CAMERA, GapCause.UNREACHABLE, GapCause.STREAM_BROKEN}
+
+
+class Approach:
+    """What is known of one camera from one session to the next."""
+
+    def __init__(self) -> None:
+        self._offer: Offer | None = None
+        self._try: int | None = None  # index of the pause before the next session without DESCRIBE
+        self._worked: int | None = None  # index of the pause after which there were pictures
+        self._without_sound_until_ms = 0.0
+
+    def remembered(self) -> Offer | None:
+        """Return the offer to use without asking; None where the camera is to be asked."""
+        return self._offer if self._try is not None else None
+
+    def described(self, offer: Offer) -> float:
+        """Keep what the camera offers; return how many seconds to leave it alone then."""
+        self._offer = offer
+        return 0.0 if self._worked is None else PAUSES_S[self._worked]
+
+    def pause_s(self) -> float:
+        """Return the least pause before the next session, in seconds."""
+        return 0.0 if self._try is None else PAUSES_S[self._try]
+
+    def ended(self, end: SourceEnd, pictures: int) -> None:
+        """Learn from how a session ended that had this many pictures."""
+        if pictures:
+            self._worked = self._worked if self._try is None else self._try
+        elif end.cause not in _TOO_MANY:
+            self._try = None
+        elif self._try is None:
+            self._try = self._worked or 0
+        else:
+            self._try = self._try + 1 if self._try + 1 < len(PAUSES_S) else None
+
+    def leave_out_sound(self, now_ms: float) -> bool:
+        """Record without sound for a while; False where that was so already."""
+        if not self.takes_sound(now_ms):
+            return False
+        self._without_sound_until_ms = now_ms + WITHOUT_SOUND_MS
+        return True
+
+    def takes_sound(self, now_ms: float) -> bool:
+        """Whether sound is asked for."""
+        return now_ms >= self._without_sound_until_ms

@@ -1,0 +1,235 @@
+"""One connection to a camera: requests and their answers, with the login where it is asked for.
+
+Requests go one after another, so an answer belongs to the request before it whatever its CSeq
+says: cameras count wrongly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from recorder.rtsp.address import Address
+from recorder.rtsp.auth import Authenticator, parse_challenges, strongest
+from recorder.rtsp.messages import Packet, Parser, ProtocolError, Response
+
+DEFAULT_USER_AGENT = "Kuager"
+LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
+ANSWERS = 2  # to challenges of one request: the login, and once more where its nonce was stale
+_SHUTDOWN_S = 1.0  # for the other side to see that the connection is closed
+
+
+class ClosedError(ConnectionError):
+    """The camera closed the connection where an answer was due."""
+
+
+def look_up(host: str) -> list[str]:
+    """Return the numbers of a host as the system knows them; raises socket.gaierror; blocks."""
+    try:
+        return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    except UnicodeError:  # of a name that is none
+        raise socket.gaierror(socket.EAI_NONAME, "not a name of a host") from None
+
+
+class Resolver:
+    """Looks up names in threads of its own.
+
+    The event loop has four for everything; names that nobody answers for would keep them all.
+    """
+
+    def __init__(
+        self,
+        threads: int = LOOKUP_THREADS,
+        look_up: Callable[[str], list[str]] = look_up,
+    ):
+        self._look_up = look_up
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
+
+    async def __call__(self, host: str) -> list[str]:
+        """Return the numbers of a host, at least one; raises socket.gaierror."""
+        try:
+            ipaddress.ip_address(host)
+            return [host]
+        except ValueError:
+            pass
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._pool, self._look_up, host)
+        return list(dict.fromkeys(found))
+
+    def close(self) -> None:
+        """Start no more look-ups; those under way are not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Connection:
+    """A connection that was opened, until it is closed.
+
+    It connects again where a camera closes after its challenge. `on_packet` takes the packets
+    between the answers. TimeoutError, ClosedError, ProtocolError and OSError (ssl.SSLError and
+    socket.gaierror among them) come out of `open` and `request`; the connection is then of no
+    more use.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        resolver: Resolver,
+        *,
+        user_agent: str = DEFAULT_USER_AGENT,
+        on_packet: Callable[[Packet], None] = lambda packet: None,
+    ):
+        self.address = address
+        self.authenticator: Authenticator | None = None
+        self._resolver, self._user_agent, self._on_packet = resolver, user_agent, on_packet
+        self._wire: _Wire | None = None
+        self._sequence = 0
+
+    async def open(self, timeout_s: float) -> None:
+        """Connect, to the first of the host's numbers that takes the connection."""
+        numbers = await self._resolve(timeout_s)
+        for n, number in enumerate(numbers):
+            try:
+                async with asyncio.timeout(timeout_s / len(numbers)):
+                    self._wire = await self._connect(number)
+                    return
+            except OSError:  # TimeoutError is one
+                if n == len(numbers) - 1:
+                    raise
+
+    async def _resolve(self, timeout_s: float) -> list[str]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._resolver(self.address.host)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "no name server answers") from None
+
+    async def _connect(self, number: str) -> _Wire:
+        tls: ssl.SSLContext | None = None
+        if self.address.secure:  # cameras make their certificates themselves, nobody vouches
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        _, wire = await asyncio.get_running_loop().create_connection(
+            lambda: _Wire(self._on_packet),
+            number,
+            self.address.port,
+            ssl=tls,
+            server_hostname=self.address.host if tls else None,
+        )
+        return wire
+
+    async def request(
+        self, method: str, uri: str, headers: Mapping[str, str], timeout_s: float
+    ) -> Response:
+        """Send a request and return its answer; challenges are answered as often as is right.
+
+        An answer of 401 that comes back is final: there is no login, or it was refused.
+        """
+        for attempt in range(ANSWERS + 1):
+            response = await self._exchange(method, uri, headers, timeout_s, again=attempt > 0)
+            if response.status != 401 or attempt == ANSWERS:
+                break
+            challenge = strongest(parse_challenges(response.all("www-authenticate")))
+            if challenge is None or self.address.credentials is None:
+                break
+            if attempt > 0 and not challenge.stale:
+                break
+            self.authenticator = Authenticator(self.address.credentials, challenge)
+        return response
+
+    async def _exchange(
+        self, method: str, uri: str, headers: Mapping[str, str], timeout_s: float, again: bool
+    ) -> Response:
+        """Send once and wait for the answer; after a challenge connect again where it closed."""
+        assert self._wire is not None, "not open"
+        try:
+            if self._wire.closed and again:
+                raise ClosedError
+            return await self._send(self._wire, method, uri, headers, timeout_s)
+        except ConnectionError:
+            if not again:
+                raise
+        await self.close()
+        await self.open(timeout_s)
+        return await self._send(self._wire, method, uri, headers, timeout_s)
+
+    async def _send(
+        self, wire: _Wire, method: str, uri: str, headers: Mapping[str, str], timeout_s: float
+    ) -> Response:
+        self._sequence += 1
+        lines = {"CSeq": str(self._sequence), "User-Agent": self._user_agent, **headers}
+        if self.authenticator is not None:
+            lines["Authorization"] = self.authenticator.authorization(method, uri)
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        async with asyncio.timeout(timeout_s):
+            request = f"{method} {uri} RTSP/1.0\r\n{head}\r\n"
+            return await wire.send(request.encode("utf-8", "surrogateescape"))
+
+    async def close(self) -> None:
+        """Close, and see to it that the camera knows."""
+        if self._wire is not None:
+            await self._wire.close()
+
+
+class _Wire(asyncio.Protocol):
+    """The bytes of one connection; answers that nobody waits for are dropped."""
+
+    def __init__(self, on_packet: Callable[[Packet], None]):
+        self.closed = False
+        self._on_packet, self._parser = on_packet, Parser()
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[Response] | None = None
+        self._answered = False  # at least once: it does speak RTSP
+
+    async def send(self, request: bytes) -> Response:
+        if self.closed:
+            raise ClosedError
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    async def close(self) -> None:
+        self._transport.close()
+        done, _ = await asyncio.wait({self._lost}, timeout=_SHUTDOWN_S)
+        if not done:
+            self._transport.abort()
+
+    # -- called by the event loop ---------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        try:
+            for message in self._parser.feed(data):
+                if isinstance(message, Packet):
+                    self._on_packet(message)
+                elif message.status >= 200:  # 100 is not the answer yet
+                    self._answered = True
+                    self._end(message)
+        except ProtocolError as error:
+            self._end(error)
+            self.closed = True
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        if self._parser.skipped and not self._answered:
+            self._end(ProtocolError("something that is not RTSP"))
+        self._end(ClosedError())
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _end(self, result: Response | Exception) -> None:
+        if self._answer is None or self._answer.done():
+            return
+        if isinstance(result, Response):
+            self._answer.set_result(result)
+        else:
+            self._answer.set_exception(result)

@@ -1,0 +1,317 @@
+"""A camera's timestamps made into media time that runs with UTC (docs/time.md). Pure.
+
+Most pictures pass at once. One that seems to be placed wrongly waits, at most some seconds, until
+the pictures after it say what happened: the network held them back, one timestamp was wild, time
+jumped, the camera stood still, its rate changed, or its timestamps say nothing. All times are in
+milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from recorder.placing import Placer
+from recorder.source import Frame
+
+EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
+DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
+JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
+LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
+WINDOW_MS = 2_000.0
+SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
+HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
+DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
+GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
+LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
+REORDER_MS = 500.0  # B-frames show so much before those that came earlier
+FEW = 3  # pictures that are needed for a verdict
+# -- of a line through timestamps and arrivals
+STEADY_MS = 60.0  # by which the least delays of its quarters may differ
+OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
+RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
+RATES = (0.3, 3.3)  # UTC per media time; what is beyond is no rate
+
+
+@dataclass(slots=True)
+class Picture:
+    """One picture on its way to a segment; `media_ms` is known once it is settled."""
+
+    frame: Frame
+    stamp_ms: float  # the camera's timestamp
+    size: int
+    pieces: list[bytes] = field(default_factory=list)  # what came of it after `frame`
+    media_ms: float = 0.0
+    late_ms: float = 0.0  # arrival less placed time
+    moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture
+    by_arrival: bool = False  # its timestamp says nothing
+
+    @property
+    def arrival_ms(self) -> float:
+        """When it arrived (UTC)."""
+        return self.frame.arrival_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`arrival - delay = timestamp * rate + level`, with delays from 0 on."""
+
+    rate: float
+    level_ms: float
+
+
+def fit(pictures: Sequence[Picture], rate: float) -> Line | None:
+    """Return the line under the arrivals: at the rate given, else at another steady rate.
+
+    None where the timestamps keep to no rate between RATES. What the network held back in between
+    only lifts some quarters.
+    """
+    levels = _levels(pictures, rate)
+    low = [level <= _least(levels) + STEADY_MS for level, _ in levels]
+    if low[-1] and (sum(low) > 1 or len(low) < FEW):
+        return Line(rate, _least(levels))
+    return _other_rate(pictures, rate)
+
+
+def first_line(pictures: Sequence[Picture]) -> Line | None:
+    """Return the line of the first pictures of a run.
+
+    What the camera held back looks at half the rate as if it came in time. So a rate is taken from
+    the later half, and where that is too short for one, not yet.
+    """
+    line = fit(pictures, 1.0)
+    if line is None or line.rate == 1.0:
+        return line
+    later = pictures[len(pictures) // 2 :]
+    if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
+        return None
+    return _other_rate(later, line.rate)
+
+
+def _other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
+    levels = _levels(pictures, rate)
+    for _ in range(3):  # the least delayed pictures depend on the rate themselves
+        (_, first), (_, last) = levels[0], levels[-1]
+        passed_ms = last.stamp_ms - first.stamp_ms
+        if passed_ms <= 0:
+            return None
+        rate = (last.arrival_ms - first.arrival_ms) / passed_ms
+        if not RATES[0] <= rate <= RATES[1]:
+            return None
+        levels = _levels(pictures, rate)
+    return Line(rate, _least(levels)) if _spread(levels) <= STEADY_MS else None
+
+
+def _levels(pictures: Sequence[Picture], rate: float) -> list[tuple[float, Picture]]:
+    """Return the least delay, plus a constant, of each quarter, and the picture that has it."""
+    count = len(pictures)
+    quarters = min(4, count)
+    found = []
+    for n in range(quarters):
+        part = pictures[n * count // quarters : (n + 1) * count // quarters]
+        levels = [p.arrival_ms - p.stamp_ms * rate for p in part]
+        floor = sorted(levels)[len(levels) // 2] - OUTLIER_MS
+        least = min(range(len(part)), key=lambda k: (levels[k] < floor, levels[k]))
+        found.append((levels[least], part[least]))
+    return found
+
+
+def _least(levels: list[tuple[float, Picture]]) -> float:
+    return min(level for level, _ in levels)
+
+
+def _spread(levels: list[tuple[float, Picture]]) -> float:
+    values = [level for level, _ in levels]
+    return max(values) - min(values)
+
+
+class Timeline:
+    """Gives the pictures of one run their media time, in the order in which they came."""
+
+    def __init__(self, placer: Placer):
+        """`placer` has the mapping that arrivals are compared with, and is told of arrivals."""
+        self.by_arrival = False
+        self._placer = placer
+        self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
+        self._held: list[Picture] = []
+        self._newest_ms = float("-inf")  # media time
+        self._newest_stamp_ms = float("-inf")  # of the picture that has it
+        self._late_ms = 0.0  # of the newest that is settled
+        self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
+        self._judge_at_ms = 0.0
+        self._recent: list[Picture] = []  # where timestamps say nothing: do they still?
+
+    def begin(self, pictures: Sequence[Picture], live: int) -> None:
+        """Settle the first pictures of a run; from number `live` on none was held back.
+
+        Starts the placer.
+        """
+        tail = pictures[live:]
+        if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
+            tail = pictures
+        line = first_line(tail)
+        self.by_arrival = line is None
+        level_ms = 0.0
+        if line is not None:
+            self._rate, level_ms = line.rate, line.level_ms
+        steps = sorted(b.arrival_ms - a.arrival_ms for a, b in pairwise(tail))
+        usual_ms = max(1.0, steps[len(steps) // 2] if steps else 40.0)
+        following: Picture | None = None
+        for p in reversed(pictures):
+            at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
+            right_ms = min(at_ms, p.arrival_ms - level_ms) if self._early(p, level_ms) else at_ms
+            if following is not None:
+                step_ms = following.media_ms - right_ms
+                waited_ms = following.arrival_ms - p.arrival_ms
+                most_ms = max(3 * usual_ms, waited_ms + 1000)
+                if line is None:
+                    right_ms = min(right_ms, following.media_ms - 1)
+                elif not -REORDER_MS <= step_ms <= most_ms:
+                    right_ms = following.media_ms - usual_ms
+            p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
+            following = p
+        for p in tail:
+            if not p.moved_ms:
+                self._placer.observe(p.media_ms, p.arrival_ms)
+        self._newest_ms = max(p.media_ms for p in pictures)
+        self._placer.start(min(p.media_ms for p in pictures))
+
+    def _early(self, p: Picture, level_ms: float) -> bool:
+        return p.stamp_ms * self._rate + level_ms > p.arrival_ms + EARLY_MS
+
+    def push(self, p: Picture) -> Sequence[Picture]:
+        """Take a picture; return those that are settled now."""
+        if self.by_arrival:
+            return self._push_by_arrival(p)
+        p.media_ms = self.media_ms(p.stamp_ms)
+        late_ms = p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
+        if not self._held:
+            if -EARLY_MS <= late_ms <= self._tolerated_ms + DOUBT_MS:
+                return (self._settle(p),)
+            if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
+                self._offset_ms += late_ms
+                p.media_ms += late_ms
+                p.moved_ms, p.late_ms = late_ms, 0.0
+                return (self._settle(p),)
+        self._held.append(p)
+        return self._resolve(p)
+
+    def media_ms(self, stamp_ms: float) -> float:
+        """Return the media time of a timestamp, as timestamps are read now."""
+        return stamp_ms * self._rate + self._offset_ms
+
+    def flush(self) -> Sequence[Picture]:
+        """Settle what waits, by what is known so far."""
+        if len(self._held) >= FEW:
+            return self._judge(last=True)
+        return self._release(len(self._held))
+
+    def _settle(self, p: Picture) -> Picture:
+        self._late_ms = p.late_ms
+        self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
+        if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
+            p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
+        if p.media_ms > self._newest_ms:
+            self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
+        if not p.by_arrival:
+            self._placer.observe(p.media_ms, p.arrival_ms)
+        return p
+
+    def _resolve(self, p: Picture) -> Sequence[Picture]:
+        held = self._held
+        if len(held) > 1 and -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS:
+            return self._release(len(held))  # all is as it was; only some came late or were wild
+        waited_ms = p.arrival_ms - held[0].arrival_ms
+        if len(held) < FEW:
+            return ()
+        if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
+            return self._move(Line(self._rate, _least(_levels(held, self._rate))))
+        if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
+            return self._judge()
+        return ()
+
+    def _judge(self, last: bool = False) -> Sequence[Picture]:
+        """Decide what the pictures that wait mean."""
+        held = self._held
+        newest_ms = held[-1].arrival_ms
+        recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
+        recent = held if len(recent) < FEW else recent
+        lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
+        if len(lates) > len(recent) // 2:
+            third = max(1, len(lates) // 3)
+            grown_ms = min(lates[-third:]) - min(lates[:third])
+            if -grown_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
+                self._judge_at_ms = newest_ms + SURE_MS
+                return self._release(sum(h.arrival_ms < newest_ms - HOLD_MS for h in held))
+            if min(lates) <= LASTING_MS:
+                waited_ms = newest_ms - held[0].arrival_ms
+                if grown_ms > GROWS_MS and waited_ms < LONGEST_HOLD_MS and not last:
+                    return ()
+                self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
+                return self._release(len(held))
+        return self._move(fit(held, self._rate) or fit(recent, self._rate))
+
+    def _move(self, line: Line | None) -> Sequence[Picture]:
+        """Go on by another line from the first picture that waits; None: by arrival."""
+        held, place = self._held, self._placer
+        before_ms = [h.media_ms for h in held]
+        if line is None:
+            self.by_arrival = True
+            for h in held:
+                h.media_ms = self._by_arrival(h)
+                self._newest_ms = h.media_ms
+        else:
+            self._take(line, held[-1])
+            for h in held:
+                h.media_ms = self.media_ms(h.stamp_ms)
+            for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
+                h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
+        self._placer.restart()
+        self._tolerated_ms = 0.0
+        for h, was_ms in zip(held, before_ms, strict=True):
+            h.moved_ms = h.media_ms - was_ms
+            h.late_ms = h.arrival_ms - place.place(h.media_ms)
+        return self._release(len(held))
+
+    def _take(self, line: Line, p: Picture) -> None:
+        """Make a line the one in force, so that its least delayed pictures are placed in time."""
+        self._rate = line.rate
+        right_ms = self._placer.media_of(p.stamp_ms * line.rate + line.level_ms)
+        self._offset_ms = right_ms - p.stamp_ms * line.rate
+
+    def _release(self, count: int) -> list[Picture]:
+        """Settle the first pictures that wait; a wild one between its neighbours."""
+        done, self._held = self._held[:count], self._held[count:]
+        if self.by_arrival:
+            return [self._settle(p) for p in done]
+        wild = [p.late_ms < -EARLY_MS or p.media_ms < self._newest_ms - REORDER_MS for p in done]
+        for n, p in enumerate(done):
+            if wild[n]:
+                rest = [k for k in range(n + 1, count) if not wild[k]]
+                before_ms, was_ms = self._newest_ms, p.media_ms
+                if rest:
+                    step_ms = (done[rest[0]].media_ms - before_ms) / (rest[0] - n + 1)
+                    p.media_ms = before_ms + max(0.1, step_ms)
+                else:
+                    p.media_ms = max(before_ms + 0.1, self._placer.media_of(p.arrival_ms))
+                p.moved_ms += p.media_ms - was_ms
+                p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
+            self._settle(p)
+        return done
+
+    # -- where timestamps say nothing ----------------------------------------------------
+
+    def _by_arrival(self, p: Picture) -> float:
+        p.by_arrival = True
+        return max(self._placer.media_of(p.arrival_ms), self._newest_ms + 0.1)
+
+    def _push_by_arrival(self, p: Picture) -> Sequence[Picture]:
+        p.media_ms = self._by_arrival(p)
+        self._recent.append(p)
+        if p.arrival_ms - self._recent[0].arrival_ms >= WINDOW_MS and len(self._recent) >= 2 * FEW:
+            if (line := fit(self._recent, 1.0)) is not None:
+                self.by_arrival = False
+                self._take(line, p)
+            self._recent.clear()
+        return (self._settle(p),)

@@ -1,0 +1,255 @@
+"""Cameras whose timestamps, sound or link are wrong: where each picture is placed, and marked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorder.cutting import Broken, Cut, Cutter
+from recorder.source import Frame
+from storage.index import GapCause
+from tests.test_cutting import UTC0, VIDEO, check
+
+
+@dataclass
+class Shot:
+    """One picture: when it was taken, what its timestamp says, when it arrived; ms."""
+
+    taken: float
+    stamp: float
+    arrival: float
+    key: bool
+
+
+@dataclass
+class Result:
+    """placed - taken of every picture with the marks of its segment, and how runs ended."""
+
+    errors: list[tuple[float, float, bool]]  # taken, error, marked
+    cuts: list[Cut]
+    ends: list[Broken]
+
+    def worst(self, *, marked_too: bool = True, after: float = 0) -> float:
+        return max(abs(e) for t, e, m in self.errors if t >= after and (marked_too or not m))
+
+
+def camera(
+    seconds: float,
+    stamp: Callable[[int, float], float] = lambda n, taken: taken,
+    delay: Callable[[int, float], float] = lambda n, taken: 20,
+    *,
+    fps: float = 25,
+    gop: int = 50,
+    taken: Callable[[int], float] | None = None,
+) -> list[Shot]:
+    shots, before = [], 0.0
+    for n in range(int(seconds * fps)):
+        at = taken(n) if taken else n * 1000 / fps
+        before = max(before, at + delay(n, at))
+        shots.append(Shot(at, 50_000_000 + stamp(n, at), before, n % gop == 0))
+    return shots
+
+
+def record(shots: list[Shot], ordered: bool = True) -> Result:
+    """Cut as a session does: where a run breaks, the next one goes on with the frame in hand."""
+    cutter, result = Cutter([VIDEO]), Result([], [], [])
+    runs: list[tuple[Cutter, list[Cut]]] = [(cutter, [])]
+    for number, shot in enumerate(shots):
+        frame = Frame(
+            1, round(shot.stamp * 90), shot.key, number.to_bytes(4, "big"), UTC0 + shot.arrival
+        )
+        try:
+            runs[-1][1].extend(runs[-1][0].push(frame))
+        except Broken as broken:
+            result.ends.append(broken)
+            runs[-1][1].extend(runs[-1][0].finish())
+            runs.append((Cutter([VIDEO], runs[-1][0].target_duration_s, needs_key=False), []))
+            runs[-1][1].extend(runs[-1][0].push(frame))
+    runs[-1][1].extend(runs[-1][0].finish())
+    seen = set()
+    for cutter, cuts in runs:
+        check(cutter, cuts)
+        for cut in cuts:
+            at, pictures, shown = cut.tfdt_90k, cut.runs[0], -1
+            assert cutter.run_start_ms is not None
+            assert cutter.run_start_ms + cut.tfdt_90k // 90 <= cut.arrival_ms
+            for sample, data in zip(pictures.samples, pictures.data, strict=True):
+                number = int.from_bytes(data, "big")
+                assert number not in seen
+                seen.add(number)
+                assert not ordered or at + sample.cts > shown, "pictures change places"
+                shown = at + sample.cts
+                placed = cutter.run_start_ms + (at + sample.cts) / 90 - UTC0
+                assert placed <= shots[number].arrival + 1
+                marked = bool(cut.moved_ms or cut.by_arrival)
+                result.errors.append((shots[number].taken, placed - shots[number].taken, marked))
+                at += sample.duration
+        result.cuts += cuts
+    first = next(n for n, s in enumerate(shots) if s.key)
+    assert len(seen) == len(shots) - first, "pictures were lost"
+    return result
+
+
+def jump(at: float, by: float) -> Callable[[int, float], float]:
+    return lambda n, taken: taken + (by if taken >= at else 0)
+
+
+@pytest.mark.parametrize("by", [-1e3, -4e3, -60e3, -7_200e3, -900, 900, 60e3, 7_200e3, -20_000e3])
+def test_time_that_jumps_is_placed_and_marked(by: float) -> None:
+    result = record(camera(30, jump(10_000, by)))
+    assert result.worst() < 60 and not result.ends
+    assert any(abs(abs(c.moved_ms) - abs(by)) < 100 for c in result.cuts)
+    assert sum(bool(c.moved_ms) for c in result.cuts) <= 2
+
+
+@pytest.mark.parametrize("every", [None, 100, 26])
+@pytest.mark.parametrize("by", [-3_600e3, -3e3, 700, 5e3, 3_600e3, 20_000e3])
+def test_a_wild_timestamp_changes_nothing_else(by: float, every: int | None) -> None:
+    def stamp(n: int, taken: float) -> float:
+        wild = n == 260 if every is None else n % every == 17
+        return taken + (by if wild else 0)
+
+    result = record(camera(30, stamp))
+    assert result.worst() < 60 and not result.ends
+
+
+@pytest.mark.parametrize("tick", [0, 1 / 90, 40 / 90, 0.4])
+def test_timestamps_that_say_nothing_are_placed_by_arrival_and_marked(tick: float) -> None:
+    result = record(camera(30, lambda n, taken: n * tick, lambda n, taken: 20 + n * 7 % 30))
+    assert result.worst() < 100 and all(c.by_arrival for c in result.cuts)
+    later = record(camera(40, lambda n, taken: taken if taken < 15_000 else 15_000 + n * tick))
+    assert later.worst() < 100
+    assert not later.cuts[3].by_arrival and later.cuts[-1].by_arrival
+
+
+def test_timestamps_that_come_to_say_something_again_are_used() -> None:
+    result = record(camera(60, lambda n, taken: 0 if taken < 20_000 else taken))
+    assert result.worst() < 100
+    assert result.cuts[0].by_arrival and not result.cuts[-1].by_arrival
+
+
+@pytest.mark.parametrize("ratio", [0.35, 0.5, 0.56, 0.64, 0.8, 0.9, 0.95, 1.05, 1.2, 1.67, 2, 3])
+@pytest.mark.parametrize("from_s", [0, 20])
+def test_any_steady_rate(ratio: float, from_s: int) -> None:
+    """Media time runs at `ratio` of what passes, from the start or in mid-run."""
+
+    def stamp(n: int, taken: float) -> float:
+        return min(taken, from_s * 1000) + max(0.0, taken - from_s * 1000) * ratio
+
+    result = record(camera(90, stamp, lambda n, taken: 20 + n * 7 % 12))
+    assert result.worst() <= 150 and not result.ends
+
+
+@pytest.mark.parametrize("ratio", [0.35, 0.5, 0.8, 1.25, 2])
+def test_any_steady_rate_after_a_backlog(ratio: float) -> None:
+    """The first second comes at once, as after ffmpeg's probing."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + n * 7 % 12 + max(0.0, 1_000 - taken) * 0.95
+
+    assert record(camera(60, lambda n, t: t * ratio, delay)).worst(after=2_000) <= 60
+
+
+@pytest.mark.parametrize("stall", [300, 900, 1_900])
+def test_a_camera_that_stalls_and_counts_its_timestamps(stall: float) -> None:
+    result = record(camera(40, lambda n, t: n * 40.0, taken=lambda n: n * 40.0 + stall * (n > 260)))
+    assert result.worst() <= 150
+    assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
+
+
+@pytest.mark.parametrize("stall", [300, 900, 1_900, 2_600])
+@pytest.mark.parametrize("faster", [0.0, 2.0, 10.0, 25.0])
+def test_a_network_that_stalls_moves_nothing(stall: float, faster: float) -> None:
+    """What it held back comes at once, or as much faster as 40 ms against `faster`."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + max(0.0, (stall - (n - 260) * (40 - faster)) if n >= 260 else 0)
+
+    result = record(camera(60, delay=delay))
+    assert result.worst() <= 30 and not any(c.moved_ms for c in result.cuts)
+
+
+@pytest.mark.parametrize(("grown", "most"), [(100, 150), (200, 150), (400, 430), (2_000, 2_030)])
+@pytest.mark.parametrize("at", [5_000, 15_000])
+def test_a_delay_that_grows_and_stays(grown: float, most: float, at: float) -> None:
+    shots = camera(240, delay=lambda n, taken: 20 + (grown if taken >= at else 0))
+    result = record(shots)
+    assert result.worst() <= most
+    assert any(c.moved_ms for c in result.cuts) == (grown > 220)
+
+
+def test_a_delay_that_was_believed_and_goes_away() -> None:
+    result = record(camera(60, delay=lambda n, t: 20 + (400 if 10_000 < t < 30_000 else 0)))
+    assert result.worst(after=33_000) <= 30
+
+
+@pytest.mark.parametrize("by", [250, 400, 900, -250, -900])
+def test_the_recorders_clock_is_set(by: float) -> None:
+    """Pictures are placed by the clock of when they came, and nothing is squeezed."""
+    shots = camera(60)
+    for shot in shots:
+        if shot.taken >= 20_000:
+            shot.arrival += by
+            shot.taken += by
+    result = record(shots)
+    assert result.worst() <= 150
+    assert bool(result.ends) == (by < -150) or by == -250
+    assert all(e.cause is GapCause.CLOCK_JUMP for e in result.ends)
+
+
+@pytest.mark.parametrize("interval", [2_500, 1_000])
+def test_slow_pictures(interval: float) -> None:
+    result = record(camera(120, fps=1000 / interval, gop=2))
+    assert result.worst() <= 30 and not result.ends
+
+
+@pytest.mark.parametrize("still", [3_000, 8_000, 12_000])
+def test_a_scene_that_stands_still_is_recorded(still: float) -> None:
+    def taken(n: int) -> float:
+        return n * 40.0 + (still if n >= 270 else 0) + (still if n >= 600 else 0)
+
+    result = record(camera(40, taken=taken))
+    assert result.worst() <= 30 and not result.ends
+
+
+def test_keyframes_that_are_rare() -> None:
+    for gop in (250, 500, 1125):
+        assert record(camera(100, gop=gop)).worst() <= 30
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.5, 1.9, 7.8])
+def test_a_session_that_ends_early_keeps_what_came(seconds: float) -> None:
+    assert record(camera(seconds, gop=250)).worst() <= 30
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 10_000))
+def test_any_camera(data: st.DataObject, seed: int) -> None:
+    """Whatever timestamps and links do: all is kept, in order, nothing after its arrival."""
+    rng = random.Random(seed)
+    jumps = data.draw(st.lists(st.tuples(st.integers(0, 400), st.integers(-9_000, 9_000))))
+    wild = data.draw(st.floats(0, 0.2))
+    jitter = data.draw(st.floats(0, 400))
+    rate = data.draw(st.sampled_from([0, 0.5, 1, 1, 1, 2]))
+    moved = dict(jumps)
+
+    def stamp(n: int, taken: float) -> float:
+        offset = sum(by for at, by in moved.items() if n >= at)
+        return max(-40e6, taken * rate + offset + rng.uniform(-1e6, 1e6) * (rng.random() < wild))
+
+    shots = camera(20, stamp, lambda n, t: 20 + rng.uniform(0, jitter), gop=rng.choice([1, 25, 90]))
+    record(shots, ordered=False)  # a small jump back looks like a B-frame
+
+
+def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
+    cutter = Cutter([VIDEO])
+    cutter.push(Frame(1, 0, True, b"v", UTC0))
+    piece = Frame(1, 0, False, bytes(1400), UTC0, None, True)
+    with pytest.raises(Broken, match="does not end"):
+        for _ in range(100_000):
+            cutter.push(piece)
