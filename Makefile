@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast check lock fault-table crash-table chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -72,6 +72,9 @@ fault-table: tools ## what operators see of each fault of a camera: the table of
 
 crash-table: tools ## crashes at every step of the order of truth: the table of docs/crashes.md
 	@$(PY) -m tests.crash_table 2>/dev/null | grep "^|"
+
+identity-walk: tools ## two recorders, uploaders and fsck, in any order (WALKS=300)
+	@$(PY) -m tests.identity_walk $(or $(WALKS),300)
 
 chaos: tools ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)

@@ -200,9 +200,7 @@ async def writing(bench: Bench, callers: int, cost: Callable[[], float]) -> None
 
     async def remove_next() -> None:
         index = next(leaving)
-        h = index.header
-        where = (h.election, h.station, h.camera)
-        await bench.catalogue.writer.mark_removed(where, h.record_seq, index.start_ms, index.end_ms)
+        await bench.catalogue.writer.mark_removed(index.name, index.identity, index.end_ms)
 
     await measured(bench, "mark_removed", remove_next, callers, cost)
 
@@ -285,7 +283,7 @@ def questions(bench: Bench) -> dict[str, Callable[[], Awaitable[Any]]]:
         "recording_with_segment": segment,
         "recording_of_run": run,
         f"names (all {CAMERAS:,} cameras)": lambda: c.cameras.names(ELECTION),
-        "in_spool (a camera)": lambda: c.in_spool(camera()),
+        "in_spool (a camera)": lambda: c.in_spool(*camera()[1:], ""),
         "due (a camera)": lambda: c.holds.due(camera(), "far", before_ms, before_ms * 2),
     }
 

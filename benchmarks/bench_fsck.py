@@ -27,7 +27,7 @@ from storage.writing import Archived
 
 PER_CAMERA = 1000  # recordings of a minute: 17 hours
 BEGIN_MS = 1_764_392_400_000
-OWN = {"camera_pk", "archived_ms", "verified", "etags", "removed_ms", "number", "names"}
+OWN = {"camera_pk", "spool", "archived_ms", "verified", "etags", "removed_ms", "number", "names"}
 
 
 def recording(camera: str, n: int) -> tuple[Index, bytes]:
@@ -84,7 +84,7 @@ async def fill(config: Config, count: int) -> None:
             batch.append(index)
         await catalogue.writer.put_recordings(batch)
         there = Archived("archive", "", BEGIN_MS, "read back")
-        await catalogue.writer.put_archived(("e", "s", f"c{camera}"), [(i, there) for i in batch])
+        await catalogue.writer.put_archived([(i, there) for i in batch])
     async with catalogue.pool.work() as connection:  # all are off the spool
         await connection.execute(sa.update(recordings).values(removed_ms=BEGIN_MS))
     await catalogue.close()

@@ -1,7 +1,8 @@
 """What exists of a camera in a stretch of time: files to be had, and why the rest is missing.
 
 The catalogue and the spool tell it together: what is sealed is in the spool before the catalogue
-knows of it, and in an archive after the spool forgot it. Both say the same of a `record_seq`.
+knows of it, and in an archive after the spool forgot it. Both say the same of a recording's
+number and start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from storage.archive import Archive
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import LONGEST_MS, Gap
-from storage.view import CameraView
+from storage.view import CameraView, Key
 from storage.writing import recording_row
 
 AT_ONCE = 8  # files that are planned side by side
@@ -77,17 +78,17 @@ async def find(
     """
     view = CameraView(spool, name[1], name[2])
     await asyncio.to_thread(view.refresh)
-    rows: dict[int, Row] = {}
+    rows: dict[Key, Row] = {}
     gaps: dict[int, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
-        rows = {row["record_seq"]: row for row in found}
+        rows = {_key(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
         gaps = {g["gap_no"]: Gap.from_dict(g) for g in found}
     gaps |= {g.gap_no: g for g in view.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
     rows |= fresh
-    there, removed = _sort_out([rows[seq] for seq in sorted(rows)], view, archives)
+    there, removed = _sort_out([rows[key] for key in sorted(rows)], view, archives)
     reader = Reader(Sources(spool, archives, catalogue), name, from_ms, to_ms, _buckets(there))
     limit = asyncio.Semaphore(AT_ONCE)
 
@@ -113,14 +114,13 @@ async def find(
 
 
 def _sealed(
-    view: CameraView, known: dict[int, Row], from_ms: int, to_ms: int
-) -> tuple[dict[int, Row], int]:
+    view: CameraView, known: dict[Key, Row], from_ms: int, to_ms: int
+) -> tuple[dict[Key, Row], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
     which on the stretch is being recorded, or in the future."""
-    fresh, settled_ms = {}, min(to_ms, now_ms())
+    fresh, settled_ms = dict[Key, Row](), min(to_ms, now_ms())
     for stored in view.stored():
-        seq = stored.record_seq
-        if seq in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
+        if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue
         index = view.read(stored)
         if index is None or not index.segments or index.end_ms <= from_ms:
@@ -128,7 +128,7 @@ def _sealed(
         if index.seal is None:
             settled_ms = min(settled_ms, max(index.start_ms, from_ms))
         else:
-            fresh[seq] = recording_row(index) | {"archives": []}
+            fresh[stored.key] = recording_row(index) | {"archives": []}
     return fresh, settled_ms
 
 
@@ -136,13 +136,13 @@ def _sort_out(
     rows: Iterable[Row], view: CameraView, archives: Sequence[Archive]
 ) -> tuple[list[Row], list[Missing]]:
     """Return the recordings that can be had, and what became of the others."""
-    in_spool = {stored.record_seq for stored in view.stored()}
+    in_spool = {stored.key for stored in view.stored()}
     names = {archive.name for archive in archives}
     there, missing = [], list[Missing]()
     for row in rows:
         kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
         waiting = not row["archives"] or kept  # to leave the spool, not to be kept no longer
-        if names & set(kept) or (waiting and row["record_seq"] in in_spool):
+        if names & set(kept) or (waiting and _key(row) in in_spool):
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"
@@ -158,11 +158,13 @@ def _sort_out(
     return there, missing
 
 
-def _buckets(rows: Iterable[Row]) -> dict[int, dict[str, str]]:
+def _key(row: Row) -> Key:
+    return row["record_seq"], row["start_ms"]
+
+
+def _buckets(rows: Iterable[Row]) -> dict[Key, dict[str, str]]:
     return {
-        row["record_seq"]: {
-            a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
-        }
+        _key(row): {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
         for row in rows
     }
 

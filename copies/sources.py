@@ -21,12 +21,14 @@ from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.index import FormatError, Index, parse_archive_document, parse_index
 from storage.recording import recording_name
+from storage.view import Key
 
 READ_S = 30.0
 ASK_S = 5.0
 
 T = TypeVar("T")
-Buckets = Mapping[int, Mapping[str, str]]  # by record_seq: the bucket in each archive that has it
+# by number and start: the bucket in each archive that has it
+Buckets = Mapping[Key, Mapping[str, str]]
 log = structlog.get_logger()
 
 
@@ -55,7 +57,7 @@ class Sources:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
         return {
-            row["record_seq"]: {
+            (row["record_seq"], row["start_ms"]): {
                 a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
             }
             for row in rows
@@ -116,18 +118,18 @@ class Reader:
             if found:
                 return value  # type: ignore[return-value]
         key = f"{election}/{station}/{camera}/{stem}{in_archive[0]}"
-        for archive, bucket in await self._places(record_seq):
+        for archive, bucket in await self._places((record_seq, start_ms)):
             read = archive.get(key, offset, length, bucket=bucket)
             found, value = await _try(archive.name, key, read, in_archive[1])
             if found:
                 return value  # type: ignore[return-value]
         raise Unreadable(f"{key} cannot be read from the spool or any archive")
 
-    async def _places(self, record_seq: int) -> Iterable[tuple[Archive, str]]:
+    async def _places(self, key: Key) -> Iterable[tuple[Archive, str]]:
         async with self._asking:
             if self.buckets is None:
                 self.buckets = await self.sources.locate(self.name, self.from_ms, self.to_ms)
-        there = self.buckets.get(record_seq)
+        there = self.buckets.get(key)
         archives = self.sources.archives
         if not there:
             return [(a, "") for a in archives]

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 from rich.console import Console
@@ -19,7 +20,7 @@ from storage.archive_id import identify
 from storage.cameras import Name
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError
-from storage.files import replace_file
+from storage.files import replace_file, try_lock
 from storage.fsck import Finding, Fsck, Position
 
 SAVE_S = 2.0
@@ -46,6 +47,10 @@ async def _fsck(
 ) -> int:
     state = config.spool / "_status" / "fsck.json"
     after, wrong_before = (None, 0) if from_start or not deep else _read_state(state)
+    lock = _lock(config.spool) if repair else None
+    if repair and lock is None:
+        err.print("Another kuager fsck --repair works on this spool: wait until it has ended.")
+        return 2
     catalogue = await Catalogue.open(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
@@ -59,13 +64,15 @@ async def _fsck(
             err.print(f"nobody knows of {', '.join(sorted(unknown))}", markup=False)
             return 2
         if after:
-            out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3]}.")
+            out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3][0]}.")
             names = [n for n in names if n[1:] >= after[:2]]
         findings, begun = await _look(fsck, names, state if deep else None, wrong_before)
     finally:
         for archive in archives:
             await archive.close()
         await catalogue.close()
+        if lock is not None:
+            lock.close()
     if deep:
         state.unlink(missing_ok=True)
     _print(findings, bool(fsck.spool.waits))
@@ -85,6 +92,12 @@ async def _fsck(
     if findings and not repair:
         out.print("kuager fsck --repair puts right what can be.")
     return 1 if left or wrong_before else 0
+
+
+def _lock(spool: Path) -> BinaryIO | None:
+    """Return the lock of who repairs; None while another has it. Two would do all of it twice."""
+    (spool / "_status").mkdir(parents=True, exist_ok=True)
+    return try_lock(spool / "_status" / "fsck.lock")
 
 
 async def _look(
@@ -139,8 +152,9 @@ def _print(findings: list[Finding], waits: bool) -> None:
 def _read_state(path: Path) -> tuple[Position | None, int]:
     try:
         state = orjson.loads(path.read_bytes())
-        station, camera, archive, seq = state["position"]
-        return (str(station), str(camera), int(archive), int(seq)), int(state["wrong"])
+        station, camera, archive, (seq, start_ms) = state["position"]
+        position = str(station), str(camera), int(archive), (int(seq), int(start_ms))
+        return position, int(state["wrong"])
     except (OSError, ValueError, TypeError, KeyError):
         return None, 0
 

@@ -113,6 +113,10 @@ class Archive(Protocol):
         """Return what changes when an object is replaced; None when there is none."""
         ...
 
+    async def version_id(self, key: str, *, bucket: str = "") -> str | None:
+        """Return the version of an object, where versions are kept; None else, or without one."""
+        ...
+
     def entries(self, prefix: str) -> AsyncIterator[Entry]:
         """Yield what there is below a prefix that ends with `/`, sorted within each bucket."""
         ...
@@ -315,6 +319,10 @@ class DirectoryArchive(Threads):
             return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
         return await self._run(stamp)
+
+    async def version_id(self, key: str, *, bucket: str = "") -> str | None:
+        """See Archive."""
+        return None
 
     async def entries(self, prefix: str) -> AsyncIterator[Entry]:
         """See Archive."""

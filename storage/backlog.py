@@ -42,7 +42,7 @@ class Blocked(StrEnum):
     ALTERED = "altered"  # its bytes are not those that were sealed
     GONE = "gone"  # neither the spool nor another archive has it
     UNSEALED = "unsealed"  # whoever recorded it ended without sealing it
-    NO_ROW = "no_row"  # the catalogue has no row of it, or another recording's
+    NO_ROW = "no_row"  # the catalogue has no row of it
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +87,10 @@ class Backlog:
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._all.values())
+
+    def get(self, key: str) -> Job | None:
+        """Return what waits under a key."""
+        return self._all.get(key)
 
     def __contains__(self, key: str) -> bool:
         return key in self._all

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from config.model import Config
+from storage.database import Connection
 from storage.pool import Pool
 from storage.schema import cameras
 
@@ -15,11 +17,11 @@ KEY = ["election", "station", "camera"]
 
 
 class Cameras:
-    """The cameras of a catalogue; their numbers are kept, as none ever changes."""
+    """The cameras of a catalogue. Their numbers are true in one database only, and another may
+    take its place at any moment: none is kept from one statement or transaction to the next."""
 
     def __init__(self, pool: Pool):
         self._pool = pool
-        self._pks: dict[Name, int] = {}
 
     async def sync(self, config: Config) -> None:
         """Take over the stations and cameras of the configuration; none is ever removed."""
@@ -52,22 +54,37 @@ class Cameras:
         )
         return [(r["election"], r["station"], r["camera"]) for r in rows]
 
-    async def known(self, names: Sequence[Name]) -> dict[Name, int]:
-        """Return the numbers of those cameras that have one; one statement for all."""
-        if missing := [name for name in names if name not in self._pks]:
-            c = cameras.c
-            asked = sa.select(c.camera_pk, c.election, c.station, c.camera).where(
-                c.election.in_({name[0] for name in missing}),
-                c.station.in_({name[1] for name in missing}),
-            )
-            for row in await self._pool.rows(asked):
-                self._pks[row["election"], row["station"], row["camera"]] = row["camera_pk"]
-        return {name: self._pks[name] for name in names if name in self._pks}
+    def at(self, name: Name) -> sa.ScalarSelect[int]:
+        """Return the number of a camera as a part of a statement; it has none where unknown."""
+        return _numbers([name]).with_only_columns(cameras.c.camera_pk).scalar_subquery()
 
-    async def pk(self, name: Name) -> int:
-        """Return the number of a camera, which gets one if it has none."""
-        if not (found := await self.known([name])):
-            row = dict(zip(KEY, name, strict=True))
-            await self._pool.upsert(cameras, [row], KEY, [])
-            found = await self.known([name])
-        return found[name]
+    async def known(self, names: Sequence[Name]) -> dict[Name, int]:
+        """Return the numbers that those cameras have now, for a statement that follows at once."""
+        return {_name(row): row["camera_pk"] for row in await self._pool.rows(_numbers(names))}
+
+    async def make(self, connection: Connection, names: Collection[Name]) -> dict[Name, int]:
+        """Return the numbers of cameras in a transaction; who has none gets one."""
+        rows = [dict(zip(KEY, name, strict=True)) for name in sorted(names)]
+
+        async def found() -> dict[Name, int]:
+            asked = await connection.execute(_numbers(list(names)))
+            return {_name(dict(row)): row["camera_pk"] for row in asked.mappings()}
+
+        known = await found()
+        if missing := [row for row in rows if _name(row) not in known]:
+            await self._pool.put(connection, cameras, missing, KEY, [])
+            known = await found()
+        return known
+
+
+def _numbers(names: Sequence[Name]) -> sa.Select[Any]:
+    c = cameras.c
+    them = [
+        sa.and_(c.election == election, c.station == station, c.camera == camera)
+        for election, station, camera in names
+    ]
+    return sa.select(c.camera_pk, *(c[key] for key in KEY)).where(sa.or_(sa.false(), *them))
+
+
+def _name(row: Mapping[str, Any]) -> Name:
+    return row["election"], row["station"], row["camera"]

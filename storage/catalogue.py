@@ -8,6 +8,7 @@ uploader and `kuager fsck` (storage/writing.py) and read by everyone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,36 +20,51 @@ from base.backoff import Backoff
 from storage.archive_id import ArchiveIds
 from storage.cameras import Cameras, Name
 from storage.checkouts import Checkouts
-from storage.database import Engine, open_database
+from storage.database import CatalogueError, Engine, open_database
 from storage.holds import Holds
-from storage.index import LONGEST_MS
+from storage.index import LONGEST_MS, NUMBERS, Identity
 from storage.order_files import OrderFiles
 from storage.orders import Orders
 from storage.outbox import Outbox
 from storage.pool import Pool
-from storage.schema import DAY_MS, SAME_RECORDING, archived, gaps, recordings, runs
+from storage.schema import (
+    DAY_MS,
+    RECORDING_KEY,
+    SAME_RECORDING,
+    archived,
+    cameras,
+    catalogue,
+    gaps,
+    recordings,
+    runs,
+)
 from storage.writing import Writer
 
+OWNERS = 4  # of one segment number, at most
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
 
 Rows = list[dict[str, Any]]
+Pks = Collection[int] | sa.ScalarSelect[int]  # of cameras; one is a part of the statement
 
 
 @dataclass(frozen=True, slots=True)
 class InSpool:
-    """A recording that the spool has as far as the catalogue knows, and which archives have it,
-    with bucket and ETags."""
+    """A recording that a spool has as far as the catalogue knows, and which archives have it,
+    with bucket and ETags. `spool` is None where its row does not say which spool."""
 
-    start_ms: int
+    name: Name
+    identity: Identity
+    spool: str | None
     archives: dict[str, tuple[str, str]]
 
 
 class Catalogue:
     """What there is of recordings and gaps, and all else that the database keeps."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, url: str):
+        self._url = url
         self.pool = Pool(engine)
         self.cameras = Cameras(self.pool)
         self.writer = Writer(self.pool, self.cameras)
@@ -65,7 +81,7 @@ class Catalogue:
 
         `url` is sqlite:///path or postgresql://...; raises CatalogueError, without a password.
         """
-        return cls(await open_database(url))
+        return cls(await open_database(url), url)
 
     @classmethod
     async def open_patiently(cls, url: str) -> Self:
@@ -84,23 +100,66 @@ class Catalogue:
         """Close all connections."""
         await self.pool.engine.dispose()
 
-    async def ping(self) -> None:
-        """Raise CatalogueError unless the database answers."""
-        await self.pool.column(sa.select(1))
+    async def id(self) -> str:
+        """Return what tells this database from another that may take its place.
 
-    async def in_spool(self, name: Name) -> dict[int, InSpool]:
-        """Return by record_seq what was not removed from the spool."""
-        pk, r, a = await self.cameras.pk(name), recordings.c, archived.c
-        found: dict[int, InSpool] = {}
-        for row in await self.pool.rows(
-            sa.select(r.record_seq, r.start_ms, a.archive, a.bucket, a.etags)
+        Raises CatalogueError unless it answers, and has its tables.
+        """
+        (found,) = (await self.pool.rows(sa.select(catalogue.c.id))) or [{"id": ""}]
+        return str(found["id"])
+
+    async def prepared(self) -> str:
+        """Return the id; a database that was put there without tables gets them."""
+        await self.pool.column(sa.select(1))  # whoever does not answer this has more than no tables
+        with contextlib.suppress(CatalogueError):
+            if found := await self.id():
+                return found
+        await (await open_database(self._url)).dispose()
+        return await self.id()
+
+    async def in_spool(
+        self, station: str, camera: str, spool: str
+    ) -> dict[tuple[int, int], InSpool]:
+        """Return by number and start what was not removed from a spool, of whatever election."""
+        r, a, c = recordings.c, archived.c, cameras.c
+        found: dict[tuple[int, int], InSpool] = {}
+        asked = (
+            sa.select(*(c.election, c.station, c.camera, r.record_seq, r.start_ms, r.sha256))
+            .add_columns(r.spool, a.archive, a.bucket, a.etags)
+            .join(cameras, c.camera_pk == r.camera_pk)
             .join(archived, SAME_RECORDING, isouter=True)
-            .where(r.camera_pk == pk, r.removed_ms.is_(None))
-        ):
-            known = found.setdefault(row["record_seq"], InSpool(row["start_ms"], {}))
+            .where(c.station == station, c.camera == camera, r.removed_ms.is_(None))
+            .where(sa.or_(r.spool == spool, r.spool.is_(None)))
+            .order_by(r.spool.is_not(None))  # of two with one name that of this spool counts
+        )
+        for row in await self.pool.rows(asked):
+            name, identity = (row["election"], row["station"], row["camera"]), Identity.of(row)
+            known = found.get((row["record_seq"], row["start_ms"]))
+            if known is None or known.identity != identity:
+                known = InSpool(name, identity, row["spool"], {})
+                found[row["record_seq"], row["start_ms"]] = known
             if row["archive"]:
                 known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
+
+    async def numbers_elsewhere(self, name: Name, spool: str) -> dict[str, int] | None:
+        """Return the highest numbers of a camera that came from other spools; None for none."""
+        r, g = recordings.c, gaps.c
+        pk = self.cameras.at(name)
+        counted = (r.epoch, r.run_no, r.record_seq, r.first_segment_no + r.segments)
+        (found,) = await self.pool.rows(
+            sa.select(
+                *(
+                    sa.func.max(column).label(number)
+                    for number, column in zip(NUMBERS, counted, strict=False)
+                ),
+                sa.select(sa.func.max(g.gap_no))
+                .where(g.camera_pk == pk)
+                .scalar_subquery()
+                .label("gap_no"),
+            ).where(r.camera_pk == pk, r.spool != spool)
+        )
+        return None if found["epoch"] is None else {k: found[k] or 0 for k in NUMBERS}
 
     async def missing(
         self, name: Name, archives: Mapping[str, int | None], now_ms: int, limit: int
@@ -111,7 +170,7 @@ class Catalogue:
         what is older is not missed. Each row has record_seq, start_ms, bytes, and under "archives"
         bucket and ETags by the name of each archive that has it.
         """
-        pk, r, a = await self.cameras.pk(name), recordings.c, archived.c
+        r, a = recordings.c, archived.c
         lacking = [
             sa.and_(
                 r.end_ms > now_ms - keep_s * 1000 if keep_s else sa.true(),
@@ -121,8 +180,9 @@ class Catalogue:
         ]
         there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
         asked = (
-            sa.select(r.camera_pk, r.record_seq, r.day, r.start_ms, r.end_ms, r.bytes)
-            .where(r.camera_pk == pk, r.removed_ms.is_not(None), sa.or_(*lacking), there)
+            sa.select(*(r[key] for key in RECORDING_KEY), r.start_ms, r.end_ms, r.bytes)
+            .where(r.camera_pk == self.cameras.at(name), r.removed_ms.is_not(None))
+            .where(sa.or_(*lacking), there)
             .order_by(r.record_seq)
             .limit(limit)
         )
@@ -143,7 +203,7 @@ class Catalogue:
 
         Each has the rows of its archives under "archives".
         """
-        touching = self._touching([await self.cameras.pk(name)], from_ms, to_ms)
+        touching = self._touching(self.cameras.at(name), from_ms, to_ms)
         asked = sa.select(recordings).where(*touching).order_by(recordings.c.record_seq)
         return await self._with_archives(await self.pool.rows(asked))
 
@@ -160,7 +220,7 @@ class Catalogue:
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}
         found: dict[int, tuple[Rows, Rows]] = {pk: ([], []) for pk in by_pk}
-        columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day)
+        columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day, r.collision)
         touching = self._touching(by_pk, from_ms, to_ms)
         asked = sa.select(*columns).where(*touching).order_by(r.record_seq)
         for row in await self.pool.rows(asked):
@@ -186,21 +246,24 @@ class Catalogue:
         }
 
     async def recording_with_segment(self, name: Name, segment_no: int) -> dict[str, Any] | None:
-        """Return the recording that holds a segment, with its archives."""
-        pk, r = await self.cameras.pk(name), recordings.c
+        """Return the recording that holds a segment, with its archives.
+
+        Where two owners used its number, it is that of the higher epoch.
+        """
+        r = recordings.c
         rows = await self.pool.rows(
             sa.select(recordings)
-            .where(r.camera_pk == pk, r.first_segment_no <= segment_no)
+            .where(r.camera_pk == self.cameras.at(name), r.first_segment_no <= segment_no)
             .order_by(r.first_segment_no.desc())
-            .limit(1)
+            .limit(OWNERS)
         )
-        if rows and segment_no < rows[0]["first_segment_no"] + rows[0]["segments"]:
-            return (await self._with_archives(rows))[0]
-        return None
+        rows = [row for row in rows if segment_no < row["first_segment_no"] + row["segments"]]
+        newest = sorted(rows, key=lambda row: row["epoch"])[-1:]  # whose numbers are believed
+        return (await self._with_archives(newest))[0] if newest else None
 
     async def recording_of_run(self, name: Name, run_no: int) -> dict[str, Any] | None:
         """Return the first recording of a run, with its archives."""
-        pk, r = await self.cameras.pk(name), recordings.c
+        pk, r = self.cameras.at(name), recordings.c
         run = await self.pool.rows(
             sa.select(runs.c.start_ms).where(runs.c.camera_pk == pk, runs.c.run_no == run_no)
         )
@@ -217,16 +280,32 @@ class Catalogue:
         )
         return (await self._with_archives(rows))[0] if rows else None
 
+    async def camera_of_same_bytes(self, name: Name, identity: Identity) -> Name | None:
+        """Return another camera that has a recording's bytes under its number, in an archive."""
+        r, c = recordings.c, cameras.c
+        rows = await self.pool.rows(
+            sa.select(c.election, c.station, c.camera)
+            .select_from(recordings)
+            .join(cameras, c.camera_pk == r.camera_pk)
+            .join(archived, SAME_RECORDING)
+            .where(r.day == identity.start_ms // DAY_MS, r.sha256 == identity.sha256)
+            .where(r.record_seq == identity.record_seq, archived.c.removed_ms.is_(None))
+        )
+        found = [(row["election"], row["station"], row["camera"]) for row in rows]
+        return next((other for other in found if other != name), None)
+
     async def recordings_of(self, name: Name) -> Rows:
         """Return all recordings of a camera by number, with their archives."""
-        pk, r = await self.cameras.pk(name), recordings.c
-        asked = sa.select(recordings).where(r.camera_pk == pk).order_by(r.record_seq)
+        r = recordings.c
+        mine = r.camera_pk == self.cameras.at(name)
+        asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
         return await self._with_archives(await self.pool.rows(asked))
 
     async def newest_ms(self, name: Name) -> int | None:
         """Return when the newest recording of a camera ended; None without any."""
-        pk, r = await self.cameras.pk(name), recordings.c
-        asked = sa.select(r.end_ms).where(r.camera_pk == pk).order_by(r.start_ms.desc()).limit(1)
+        r = recordings.c
+        mine = r.camera_pk == self.cameras.at(name)
+        asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
         return next(iter(await self.pool.column(asked)), None)
 
     async def _with_archives(self, rows: Rows) -> Rows:
@@ -234,7 +313,7 @@ class Catalogue:
         if not rows:
             return rows
         a, first, last = archived.c, rows[0], rows[-1]
-        by_seq: dict[int, Rows] = {}
+        by_key: dict[tuple[int, ...], Rows] = {}
         for found in await self.pool.rows(
             sa.select(archived)
             .where(a.camera_pk == first["camera_pk"])
@@ -242,29 +321,39 @@ class Catalogue:
             .where(a.day.between(min(r["day"] for r in rows), max(r["day"] for r in rows)))
             .order_by(a.record_seq, a.archive)
         ):
-            by_seq.setdefault(found["record_seq"], []).append(found)
-        return [row | {"archives": by_seq.get(row["record_seq"], [])} for row in rows]
+            by_key.setdefault(_key(found), []).append(found)
+        return [row | {"archives": by_key.get(_key(row), [])} for row in rows]
 
     async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
-        return await self._gaps([await self.cameras.pk(name)], from_ms, to_ms)
+        return await self._gaps(self.cameras.at(name), from_ms, to_ms)
 
-    async def _gaps(self, pks: Collection[int], from_ms: int, to_ms: int) -> Rows:
+    async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> Rows:
         g = gaps.c
         return await self.pool.rows(
             sa.select(gaps)
-            .where(g.camera_pk.in_(pks), g.start_ms < to_ms)
+            .where(_is_one_of(g.camera_pk, pks), g.start_ms < to_ms)
             .where(sa.or_(g.end_ms.is_(None), g.end_ms > from_ms))
             .order_by(g.start_ms)
         )
 
     @staticmethod
-    def _touching(pks: Collection[int], from_ms: int, to_ms: int) -> list[sa.ColumnElement[bool]]:
+    def _touching(pks: Pks, from_ms: int, to_ms: int) -> list[sa.ColumnElement[bool]]:
         r, first_ms = recordings.c, from_ms - LONGEST_MS
         return [
-            r.camera_pk.in_(pks),
+            _is_one_of(r.camera_pk, pks),
             r.day.between(first_ms // DAY_MS, to_ms // DAY_MS),
             r.start_ms < to_ms,
             r.start_ms > first_ms,
             r.end_ms > from_ms,
         ]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(row[key] for key in RECORDING_KEY)
+
+
+def _is_one_of(column: Any, pks: Pks) -> sa.ColumnElement[bool]:
+    if isinstance(pks, sa.ScalarSelect):
+        return sa.type_coerce(column == pks, sa.Boolean)
+    return sa.type_coerce(column.in_(pks), sa.Boolean)

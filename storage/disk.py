@@ -91,7 +91,7 @@ def claim(spool: Path, mount: Path | None = None) -> str:
     if mount is not None and not os.path.ismount(mount):
         raise OSError(errno.ENODEV, f"no disk is mounted at {mount}: mount it")
     with contextlib.suppress(FileNotFoundError):
-        return _marker(spool)
+        return spool_id(spool)
     (spool / "_status").mkdir(parents=True, exist_ok=True)
     own = spool / f"{MARKER}.{os.getpid()}"
     try:
@@ -101,20 +101,20 @@ def claim(spool: Path, mount: Path | None = None) -> str:
     finally:
         own.unlink(missing_ok=True)
     fsync_directory(spool)
-    return _marker(spool)
+    return spool_id(spool)
 
 
-def examine(spool: Path, spool_id: str | None = None) -> Room:
+def examine(spool: Path, wanted: str | None = None) -> Room:
     """Return the room of the spool; raises OSError, with words, where it cannot be written.
 
     With an id it must be the spool of that id.
     """
     try:
-        found = _marker(spool)
+        found = spool_id(spool)
     except FileNotFoundError:
         text = f"it is gone from {spool} (no {MARKER} there): mount its disk again"
         raise OSError(errno.ENODEV, text) from None
-    if spool_id not in (None, found):
+    if wanted not in (None, found):
         text = f"another is at {spool} now: mount the one that was there, or restart Kuager"
         raise OSError(errno.ENODEV, text)
     if os.statvfs(spool).f_flag & os.ST_RDONLY:
@@ -123,7 +123,8 @@ def examine(spool: Path, spool_id: str | None = None) -> Room:
     return room(spool)
 
 
-def _marker(spool: Path) -> str:
+def spool_id(spool: Path) -> str:
+    """Return the id by which a spool is marked; raises OSError where there is no mark."""
     try:
         return str(orjson.loads((spool / MARKER).read_bytes())["id"])
     except (ValueError, TypeError, KeyError):

@@ -1,13 +1,16 @@
 """Compares spool, catalogue and archives, camera by camera, and puts right what can be.
 
-Nothing is ever removed from an archive here but what was to be removed. What may just be on its
-way is left alone: the catalogue is read before and after the archive is listed, and an object
-that is younger than IN_FLIGHT_MS is not missed in the catalogue.
+Nothing is ever removed from an archive here but what was to be removed: what a row names, with
+the bytes that the row names, that no hold keeps, and with its trace. Where a row and the `.json`
+beside whole bytes differ, the archive is right. What may just be on its way is left alone: the
+catalogue is read before and after the archive is listed, and an object that is younger than
+IN_FLIGHT_MS is not missed in the catalogue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -23,23 +26,27 @@ from config.schedule import Window, clip, windows
 from storage.archive import Archive, ArchiveError, Entry
 from storage.cameras import Name
 from storage.catalogue import Catalogue
+from storage.disk import spool_id
 from storage.index import (
     LONGEST_MS,
     FormatError,
     Gap,
+    Identity,
     Index,
     parse_archive_document,
 )
-from storage.keeper import Keeper, Unkeepable, read_sealed
-from storage.recording import recording_name
+from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
+from storage.recording import recording_name, start_of
 from storage.spool_check import UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.view import CameraView, Stored
-from storage.writing import Archived
+from storage.view import CameraView, Key, Stored
+from storage.writing import Archived, recording_row
 
-Position = tuple[str, str, int, int]  # station, camera, number of the archive, record_seq
+Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
 IN_FLIGHT_MS = 600_000
+WAITS_MS = 3_600_000  # what another spool has not archived after so long is told of
 PARALLEL = 8
+OTHER_LENGTH = "recording of another length"
 BATCH = 200
 
 _OBJECT = re.compile(
@@ -63,7 +70,7 @@ class Finding:
 
 @dataclass(slots=True)
 class _Object:
-    """What an archive has under the number of a recording."""
+    """What an archive has under the name of a recording."""
 
     entries: dict[str, Entry] = field(default_factory=dict)  # by kind: mp4, json, removed.json
 
@@ -81,7 +88,7 @@ class _There:
     """What one archive has of one camera."""
 
     archive: Archive
-    objects: dict[int, _Object] = field(default_factory=dict)
+    objects: dict[Key, _Object] = field(default_factory=dict)
     gaps: dict[int, Entry] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -108,6 +115,9 @@ class Fsck:
             archive.name: Keeper(settings, archive, catalogue, lambda _: None, config.spool)
             for settings, archive in zip(config.archives, archives, strict=True)
         }
+        self.spool_id: str | None = None
+        with contextlib.suppress(OSError):  # there is no spool here
+            self.spool_id = spool_id(config.spool)
         self.recordings = self.bytes_read = 0
         self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self._after = after, after
@@ -138,9 +148,11 @@ class _Camera:
         self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
         self._now_ms = fsck._clock()
         self._view = CameraView(self._config.spool, name[1], name[2])
-        self._put: set[tuple[str, int]] = set()  # archive and number of what was put there
+        self._put: set[tuple[str, Key]] = set()  # archive and name of what was put there
 
-    def _finding(self, where: str, kind: str, what: str, which: object = "", done: str = "") -> Any:
+    def _finding(
+        self, where: str, kind: str, what: str, which: object = "", done: str = ""
+    ) -> Finding:
         return Finding("/".join(self._name[1:]), where, kind, what, str(which), done)
 
     async def look(self) -> AsyncIterator[Finding]:
@@ -148,21 +160,22 @@ class _Camera:
         self._there = [await self._list(archive) for archive in self._fsck._archives]
         self._rows_now = await self._rows()
         self._view.refresh()
-        self._spool = {stored.record_seq: stored for stored in self._view.stored()}
+        self._spool = {stored.key: stored for stored in self._view.stored()}
         for there in self._there:
             async for finding in self._unknown(there):
                 yield finding
         self._rows_now = await self._rows() if self._repair else self._rows_now
-        async for local in self._fsck.spool.look(self._view, self._rows_now):
+        rows = {_key(row): row for row in self._rows_now.values()}
+        async for local in self._fsck.spool.look(self._view, self._name, rows):
             yield await self._local(local)
         self._rows_now = await self._rows() if self._repair else self._rows_now
-        for seq, row in self._rows_now.items():
+        for identity, row in self._rows_now.items():
             self._fsck.recordings += 1
             for there in self._there:
-                if (there.archive.name, seq) not in self._put:  # since it was listed
-                    async for finding in self._compare(seq, row, there, seq in before):
+                if (there.archive.name, _key(row)) not in self._put:  # since it was listed
+                    async for finding in self._compare(row, there, identity in before):
                         yield finding
-            async for finding in self._in_spool(seq, row):
+            async for finding in self._in_spool(row):
                 yield finding
         if self._fsck._deep:
             for number, there in enumerate(self._there):
@@ -173,68 +186,77 @@ class _Camera:
         async for finding in self._schedule():
             yield finding
 
-    async def _rows(self) -> dict[int, dict[str, Any]]:
-        return {r["record_seq"]: r for r in await self._catalogue.recordings_of(self._name)}
+    async def _rows(self) -> dict[Identity, dict[str, Any]]:
+        return {Identity.of(r): r for r in await self._catalogue.recordings_of(self._name)}
 
     async def _list(self, archive: Archive) -> _There:
         there, prefix = _There(archive), "/".join(self._name) + "/"
         async for entry in archive.entries(prefix):
-            if not (m := _OBJECT.fullmatch(entry.key[len(prefix) :])):
+            try:
+                m = _OBJECT.fullmatch(entry.key[len(prefix) :])
+                key = (int(m["no"]), start_of(m["day"], m["clock"])) if m else None
+            except ValueError:  # of no day or time that there is
+                key = None
+            if m is None or key is None:
                 there.unknown.append(entry.key)
             elif m["gap"]:
                 there.gaps[int(m["no"])] = entry
             else:
-                there.objects.setdefault(int(m["no"]), _Object()).entries[m["kind"]] = entry
+                there.objects.setdefault(key, _Object()).entries[m["kind"]] = entry
         return there
 
     async def _local(self, local: Local) -> Finding:
         """Return what is wrong with the spool as a finding, put right where that is asked for."""
-        done, seq = "", local.stored.record_seq
+        done, key = "", local.stored.key
         if self._repair and local.what == UNSEALED:
             done = await asyncio.to_thread(seal_abandoned, self._view, self._name)
         elif self._repair and local.index is not None and local.where == "catalogue":
-            await self._writer.put_recordings([local.index])
+            await self._writer.put_recordings([local.index], self._fsck.spool_id)
             done = "row written"
-        elif self._repair and local.kind == "missing" and (row := (await self._rows()).get(seq)):
+        elif self._repair and local.kind == "missing" and local.index is not None:
             there = next(t for t in self._there if t.archive.name == local.where)
-            done = await self._restore(seq, row, there)
-            self._put |= {(local.where, seq)}
-        found: Finding = self._finding(local.where, local.kind, local.what, seq, done)
-        return found
+            if row := (await self._rows()).get(local.index.identity):
+                done = await self._restore(row, there)
+                self._put |= {(local.where, key)}
+        return self._finding(local.where, local.kind, local.what, key[0], done)
 
     # -- what the catalogue does not know ------------------------------------------------
 
     async def _unknown(self, there: _There) -> AsyncIterator[Finding]:
-        archive, rows = there.archive.name, self._rows_now
-        for key in there.unknown:
-            yield self._finding(archive, "extra", "not an object of ours", key)
+        archive, known = there.archive.name, {identity[:2] for identity in self._rows_now}
+        for stranger in there.unknown:
+            yield self._finding(archive, "extra", "not an object of ours", stranger)
         async for finding in self._unknown_gaps(there):
             yield finding
         unknown = [
-            (seq, found)
-            for seq, found in sorted(there.objects.items())
-            if seq not in rows and found.newest_ms < self._now_ms - IN_FLIGHT_MS
+            (key, found)
+            for key, found in sorted(there.objects.items())
+            if key not in known and found.newest_ms < self._now_ms - IN_FLIGHT_MS
         ]
         what = "recording that the catalogue does not know"
         for n in range(0, len(unknown), BATCH):
             batch = unknown[n : n + BATCH]
-            whole = [(seq, found) for seq, found in batch if found.whole]
+            whole = [(key, found) for key, found in batch if found.whole]
             indexes = await asyncio.gather(*(self._document(there, f) for _, f in whole))
             good = [
-                (index, self._archived(there, found, index))
+                (index, await self._archived(there, found, index))
                 for (_, found), index in zip(whole, indexes, strict=True)
                 if isinstance(index, Index)
             ]
             if self._repair and good:
-                await self._writer.put_recordings([index for index, _ in good])
-                await self._writer.put_archived(self._name, good)
-            for (seq, _), index in zip(whole, indexes, strict=True):
+                here = [index for index, _ in good if index.identity[:2] in self._spool]
+                away = [index for index, _ in good if index.identity[:2] not in self._spool]
+                await self._writer.put_recordings(here, self._fsck.spool_id)
+                await self._writer.put_recordings(away, now_ms=self._now_ms)
+                await self._writer.put_archived(good)
+            for ((seq, _), _), index in zip(whole, indexes, strict=True):
                 if isinstance(index, str):
                     yield self._finding(archive, "different", index, seq)
                 else:
                     done = "row written" if self._repair else ""
                     yield self._finding("catalogue", "missing", what, seq, done)
-            for seq, found in batch:
+            for key, found in batch:
+                seq = key[0]
                 if found.whole:
                     continue
                 if trace := found.entries.get("removed.json"):
@@ -248,7 +270,7 @@ class _Camera:
                     yield self._finding(
                         "catalogue", "missing", "recording that was removed", seq, done
                     )
-                elif seq not in self._spool:
+                elif key not in self._spool:
                     half = (
                         "bytes without a description"
                         if "mp4" in found.entries
@@ -277,63 +299,80 @@ class _Camera:
             index = parse_archive_document(data)
         except (FormatError, KeyError, TypeError, ValueError):
             return "description that cannot be read"
-        header, seal = index.header, index.seal
-        if (header.election, header.station, header.camera) != self._name or not index.segments:
+        seal = index.seal
+        if not index.segments or entry.key != archive_key(index) + ".json":
             return "description of another recording"
         if seal is None or found.entries["mp4"].size != seal.length:
             return "other length than its description says"
         return index
 
-    def _archived(self, there: _There, found: _Object, index: Index) -> Archived:
+    async def _archived(self, there: _There, found: _Object, index: Index) -> Archived:
         settings = self._fsck._keepers[there.archive.name].settings
         locked_until_ms = None
         if settings.lock and settings.keep:
             locked_until_ms = index.end_ms + settings.keep * 1000
-        bucket, stored_ms = found.entries["mp4"].bucket, found.entries["json"].stored_ms
+        media, stored_ms = found.entries["mp4"], found.entries["json"].stored_ms
+        async with self._fsck._gate:
+            version = await there.archive.version_id(media.key, bucket=media.bucket)
         return Archived(
-            there.archive.name, bucket, stored_ms, "listed", locked_until_ms=locked_until_ms
+            there.archive.name,
+            media.bucket,
+            stored_ms,
+            "listed",
+            version_id=version,
+            locked_until_ms=locked_until_ms,
         )
 
     # -- what the catalogue says ---------------------------------------------------------
 
     async def _compare(
-        self, seq: int, row: dict[str, Any], there: _There, was_there: bool
+        self, row: dict[str, Any], there: _There, was_there: bool
     ) -> AsyncIterator[Finding]:
-        archive, found = there.archive.name, there.objects.get(seq, _Object())
+        archive, seq, key = there.archive.name, row["record_seq"], _key(row)
+        found = there.objects.get(key, _Object())
         said = next((a for a in row["archives"] if a["archive"] == archive), None)
         if said is not None and said["removed_ms"] is not None:
             if found.entries.keys() - {"removed.json"}:
-                done = await self._finish_removal(seq, row, there) if self._repair else ""
+                done = await self._finish_removal(row, there) if self._repair else ""
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:
-            if found.entries["mp4"].size != row["bytes"]:
-                done = await self._restore(seq, row, there)
-                yield self._finding(archive, "different", "recording of another length", seq, done)
+            other = found.entries["mp4"].size != row["bytes"]
+            if other and (finding := await self._judge(row, there, OTHER_LENGTH)):
+                yield finding
             trace = found.entries.get("removed.json")
             if trace and trace.stored_ms < self._now_ms - IN_FLIGHT_MS:
                 if self._repair:
                     await there.archive.remove(trace.key, bucket=trace.bucket)
                 done, what = "removed" * self._repair, "trace of a removal that did not happen"
                 yield self._finding(archive, "extra", what, seq, done)
-        elif said is not None and was_there:
-            done = await self._restore(seq, row, there)
-            yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
         elif said is None and found.whole:
             if found.newest_ms < self._now_ms - IN_FLIGHT_MS:
                 index, done = await self._document(there, found), ""
                 if self._repair and isinstance(index, Index):
-                    told = self._archived(there, found, index)
+                    told = await self._archived(there, found, index)
                     done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
-        elif said is None and seq not in self._spool and was_there:
-            done = await self._restore(seq, row, there)
-            yield self._finding(archive, "missing", self._lost(seq, done), seq, done)
+        elif was_there and (said is not None or not (key in self._spool or self._waits(row))):
+            if other := await self._catalogue.camera_of_same_bytes(self._name, Identity.of(row)):
+                done = ""
+                if self._repair:
+                    await self._writer.forget_recording(self._name, Identity.of(row))
+                    done = "row removed"
+                what = f"row of a recording of {other[1]}/{other[2]}"
+                yield self._finding("catalogue", "extra", what, seq, done)
+                return
+            done = await self._restore(row, there)
+            yield self._finding(archive, "missing", self._lost(row, done), seq, done)
 
-    async def _finish_removal(self, seq: int, row: dict[str, Any], there: _There) -> str:
+    async def _finish_removal(self, row: dict[str, Any], there: _There) -> str:
         """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
-        have the row say that the archive has it, if it is whole. Returns what was done."""
-        found, name, archive = there.objects[seq], self._name, there.archive
+        have the row say that the archive has it, if it is whole. Returns what was done: nothing
+        where the bytes under its name are not the row's."""
+        found, name, archive = there.objects[_key(row)], self._name, there.archive
+        media = found.entries.get("mp4")
+        if media and await archive.sha256(media.key, bucket=media.bucket) != row["sha256"]:
+            return ""
         trace, whole = found.entries.get("removed.json"), found.whole
         held = await self._catalogue.holds.keep(name, row["start_ms"], row["end_ms"], self._now_ms)
         if trace and not (whole and held):
@@ -341,11 +380,11 @@ class _Camera:
                 if entry := found.entries.get(kind):
                     await archive.remove(entry.key, bucket=entry.bucket)
             return "removed"
-        index = await self._document(there, found) if whole else ""
-        if not isinstance(index, Index) or index.seal is None or index.seal.sha256 != row["sha256"]:
+        index, identity = await self._document(there, found) if whole else "", Identity.of(row)
+        if not isinstance(index, Index) or index.identity != identity:
             return ""
-        await self._writer.forget_archived(name, seq, row["start_ms"], archive.name)
-        if not await self._writer.mark_archived(index, self._archived(there, found, index)):
+        await self._writer.forget_archived(name, identity, archive.name)
+        if not await self._writer.mark_archived(index, await self._archived(there, found, index)):
             return ""
         if trace:
             await archive.remove(trace.key, bucket=trace.bucket)
@@ -353,25 +392,28 @@ class _Camera:
             "a hold keeps it" if held else "nothing told of its removal"
         )
 
-    def _lost(self, seq: int, done: str) -> str:
-        others = seq in self._spool or any(
-            seq in t.objects and t.objects[seq].whole for t in self._there
-        )
+    def _waits(self, row: dict[str, Any]) -> bool:
+        """Say whether another spool has a recording, as far as its row knows."""
+        return row["removed_ms"] is None and row["spool"] not in (None, self._fsck.spool_id)
+
+    def _lost(self, row: dict[str, Any], done: str) -> str:
+        key = _key(row)
+        others = key in self._spool or self._waits(row)
+        others = others or any(key in t.objects and t.objects[key].whole for t in self._there)
         return "recording" if done or others else "recording that nobody has: lost"
 
-    async def _restore(self, seq: int, row: dict[str, Any], there: _There) -> str:
+    async def _restore(self, row: dict[str, Any], there: _There) -> str:
         """Put a recording into an archive from wherever its bytes are; return from where."""
         if not self._repair:
             return ""
         keeper = self._fsck._keepers[there.archive.name]
-        for source in (self._spool.get(seq), *(t for t in self._there if t is not there)):
+        key, identity = _key(row), Identity.of(row)
+        for source in (self._spool.get(key), *(t for t in self._there if t is not there)):
             try:
-                index, media = await self._bytes(seq, source)
-                if index.seal is None or index.seal.sha256 != row["sha256"]:
+                index, media = await self._bytes(key, source)
+                if index.identity != identity:
                     continue
-                await self._writer.forget_archived(
-                    self._name, seq, row["start_ms"], there.archive.name
-                )
+                await self._writer.forget_archived(self._name, identity, there.archive.name)
                 await keeper.keep(index, media)
             except (Unkeepable, ArchiveError, KeyError, FormatError):
                 continue
@@ -379,52 +421,86 @@ class _Camera:
             return f"put again from {where}"
         return ""
 
-    async def _bytes(self, seq: int, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
+    async def _bytes(self, key: Key, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
         """Return a recording, compared with its own hash; raises KeyError where it is not."""
         if isinstance(source, Stored):
             return await asyncio.to_thread(read_sealed, source)
-        if source is None or seq not in source.objects or not source.objects[seq].whole:
-            raise KeyError(seq)
-        found = source.objects[seq]
+        if source is None or key not in source.objects or not source.objects[key].whole:
+            raise KeyError(key)
+        found = source.objects[key]
         index = await self._document(source, found)
         entry = found.entries["mp4"]
         media = await source.archive.get(entry.key, bucket=entry.bucket)
         if isinstance(index, str) or not _is_whole(media, index):
-            raise KeyError(seq)
+            raise KeyError(key)
         return index, media
 
-    async def _in_spool(self, seq: int, row: dict[str, Any]) -> AsyncIterator[Finding]:
-        if row["removed_ms"] is None and seq not in self._spool:
-            done = ""
-            if self._repair and any(t.objects[seq].whole for t in self._there if seq in t.objects):
-                await self._writer.mark_removed(self._name, seq, row["start_ms"], self._now_ms)
-                done = "row written"
-            yield self._finding("spool", "missing", "recording that was not removed", seq, done)
+    async def _in_spool(self, row: dict[str, Any]) -> AsyncIterator[Finding]:
+        """Find what this spool should have and has not; of others' spools it knows nothing."""
+        key, seq = _key(row), row["record_seq"]
+        if row["removed_ms"] is not None or key in self._spool:
+            return
+        if self._waits(row):
+            if not row["archives"] and row["end_ms"] < self._now_ms - WAITS_MS:
+                what = f"recording in no archive yet: only the spool {row['spool']} has it"
+                yield self._finding("spool", "missing", what, seq)
+            return
+        done = ""
+        if self._repair and any(t.objects[key].whole for t in self._there if key in t.objects):
+            await self._writer.mark_removed(self._name, Identity.of(row), self._now_ms)
+            done = "row written"
+        yield self._finding("spool", "missing", "recording that was not removed", seq, done)
 
     # -- every byte ----------------------------------------------------------------------
 
     async def _read_all(self, number: int, there: _There) -> AsyncIterator[Finding]:
-        rows, fsck = await self._rows(), self._fsck
-        for seq, found in sorted(there.objects.items()):
-            position = (self._name[1], self._name[2], number, seq)
-            if not found.whole or seq not in rows or (fsck._after and position <= fsck._after):
+        rows, fsck = {_key(row): row for row in (await self._rows()).values()}, self._fsck
+        for key, found in sorted(there.objects.items()):
+            position = (self._name[1], self._name[2], number, key)
+            if not found.whole or key not in rows or (fsck._after and position <= fsck._after):
                 continue
-            if wrong := await self._read(there, found, rows[seq]["sha256"]):
-                done = await self._restore(seq, rows[seq], there)
-                yield self._finding(there.archive.name, "different", wrong, seq, done)
+            if (finding := await self._judge(rows[key], there)) is not None:
+                yield finding
             fsck.position = position
 
-    async def _read(self, there: _There, found: _Object, sha256: str) -> str:
+    async def _judge(self, row: dict[str, Any], there: _There, seen: str = "") -> Finding | None:
+        """Read a recording in an archive: are its bytes those of its description, and its row?
+
+        `seen` is what a look from outside found, for bytes that are not.
+        """
+        index, wrong = await self._read(there, there.objects[_key(row)])
+        seq = row["record_seq"]
+        if wrong or index is None:
+            done = await self._restore(row, there)
+            return self._finding(there.archive.name, "different", seen or wrong, seq, done)
+        if told := _differs(row, index):
+            done = await self._believe(row, index, there)
+            what = f"row with another {told} than its recording"
+            return self._finding("catalogue", "different", what, seq, done)
+        return None
+
+    async def _read(self, there: _There, found: _Object) -> tuple[Index | None, str]:
+        """Return what describes a recording, and what is wrong with it or its bytes."""
         index = await self._document(there, found)
         if isinstance(index, str):
-            return index
-        if index.seal is None or index.seal.sha256 != sha256:
-            return "another description than the catalogue's"
+            return None, index
         entry = found.entries["mp4"]
         media = await there.archive.get(entry.key, bucket=entry.bucket)
         self._fsck.bytes_read += len(media)
         whole = await asyncio.to_thread(_is_whole, media, index)
-        return "" if whole else "other bytes than were recorded"
+        return index, "" if whole else "other bytes than were recorded"
+
+    async def _believe(self, row: dict[str, Any], index: Index, there: _There) -> str:
+        """Have a row say what the archive does; what the row said before may be elsewhere."""
+        if not self._repair:
+            return ""
+        if index.identity != Identity.of(row) and (done := await self._restore(row, there)):
+            return done
+        told = await self._archived(there, there.objects[_key(row)], index)
+        await self._writer.forget_recording(self._name, Identity.of(row))
+        spool = self._fsck.spool_id if _key(row) in self._spool else None
+        await self._writer.put_recordings([index], spool, now_ms=self._now_ms)
+        return "row written" * await self._writer.mark_archived(index, told)
 
     # -- the schedule --------------------------------------------------------------------
 
@@ -452,6 +528,18 @@ class _Camera:
             length = f"{(end_ms - start_ms) / 1000:.3f} s from {recording_name(start_ms, 0)[:-3]}Z"
             what = "scheduled time without a recording or a gap"
             yield self._finding("schedule", "missing", what, length)
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["record_seq"], row["start_ms"]
+
+
+def _differs(row: dict[str, Any], index: Index) -> str:
+    """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
+    right = recording_row(index)
+    if row["sha256"] != right["sha256"]:
+        return "sha256"
+    return ", ".join(column for column, value in right.items() if row[column] != value)
 
 
 def _holes(

@@ -10,12 +10,24 @@ from typing import Any
 import orjson
 import structlog
 
-from storage.files import write_all
+from storage.files import replace_file, write_all
 from storage.index import Gap, GapCause
 
 PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
 
+EARLIER_GAPS = "gaps-{}.jsonl"  # of an earlier election
+
 log = structlog.get_logger()
+
+
+def set_gaps_aside(directory: Path, election: str) -> None:
+    """Leave a camera's journal under the name of the election to which it belongs."""
+    path, aside = directory / "gaps.jsonl", directory / EARLIER_GAPS.format(election)
+    if not path.exists():
+        return
+    before = aside.read_bytes() if aside.exists() else b""
+    replace_file(aside, before + path.read_bytes(), durable=True)
+    path.unlink()
 
 
 class Coverage:
@@ -63,10 +75,14 @@ class GapJournal:
         self._gaps = {n: gap for n, gap in self._gaps.items() if n > number}
         self.last_no = max(self.last_no, number)
 
+    def rise_above(self, number: int) -> None:
+        """Have later gaps above this number."""
+        self.last_no = max(self.last_no, number)
+
     @property
     def open(self) -> Gap | None:
         """The gap that lasts."""
-        newest = self._gaps.get(self.last_no)
+        newest = self._gaps.get(max(self._gaps, default=0))
         return newest if newest and newest.end_ms is None else None
 
     @property

@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.cameras import Cameras, Name
+from storage.index import Identity
 from storage.pool import Pool
-from storage.schema import DAY_MS, REMOVING, SAME_RECORDING, archived, holds, recordings
+from storage.schema import REMOVING, SAME_RECORDING, archived, holds, is_archived, recordings
 
 AT_ONCE = 500
 
@@ -80,7 +81,7 @@ class Holds:
 
         What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
         """
-        pk, r, a = await self._cameras.pk(name), recordings.c, archived.c
+        r, a = recordings.c, archived.c
         free = sa.and_(
             a.removed_ms.is_(None),
             sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
@@ -93,8 +94,9 @@ class Holds:
                 *(a.removed_ms.label("begun_ms"), a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
-            .where(r.camera_pk == pk, r.start_ms < before_ms, r.end_ms < before_ms)
-            .where(a.archive == archive, sa.or_(free, begun), r.record_seq > after_seq)
+            .where(r.camera_pk == self._cameras.at(name), r.record_seq > after_seq)
+            .where(r.start_ms < before_ms, r.end_ms < before_ms)
+            .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )
@@ -105,9 +107,7 @@ class Holds:
 
     async def recordings(self, name: Name) -> int:
         """Return how many recordings a camera ever had."""
-        counted = sa.select(sa.func.count()).where(
-            recordings.c.camera_pk == await self._cameras.pk(name)
-        )
+        counted = sa.select(sa.func.count()).where(recordings.c.camera_pk == self._cameras.at(name))
         return int((await self._pool.column(counted))[0])
 
     async def begin_removal(
@@ -123,12 +123,12 @@ class Holds:
         """Note that an archive no longer has a recording, and why; its bytes may go from now on.
 
         False where it was noted before, or a hold keeps it: whoever of a hold and this comes
-        second sees the first. `row` has `record_seq`, `start_ms` and `end_ms`. Holds count that
-        last at `clock_ms`, which is `at_ms` unless the removal was told of before.
+        second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and `sha256`. Holds
+        count that last at `clock_ms`, which is `at_ms` unless the removal was told of before.
         """
         held = _held(name, row["start_ms"], row["end_ms"], clock_ms or at_ms)
         begun = (
-            (await self._update(name, row, archive))
+            self._update(name, row, archive)
             .where(archived.c.removed_ms.is_(None), ~held.exists())
             .values(removed_ms=at_ms, removed_reason=reason, etags=REMOVING)
         )
@@ -139,16 +139,11 @@ class Holds:
 
     async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
         """Note that the bytes of what was removed from an archive are gone."""
-        await self._pool.execute((await self._update(name, row, archive)).values(etags=""))
+        await self._pool.execute(self._update(name, row, archive).values(etags=""))
 
-    async def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
-        a = archived.c
-        return sa.update(archived).where(
-            a.camera_pk == await self._cameras.pk(name),
-            a.record_seq == row["record_seq"],
-            a.day == row["start_ms"] // DAY_MS,
-            a.archive == archive,
-        )
+    def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+        same = is_archived(self._cameras.at(name), Identity.of(row))
+        return sa.update(archived).where(same, archived.c.archive == archive)
 
 
 def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:

@@ -6,14 +6,17 @@ The same records make the `.json` beside an archived recording.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
 INDEX_FORMAT = "index/1"
 ARCHIVE_FORMAT = "recording/1"
+NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
+OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 
 
@@ -137,7 +140,7 @@ class Segment(_Record):
     length: int
     sha256: str
     starts_with_key: bool
-    arrival_ms: int
+    arrival_ms: int | None  # None where the line was spoilt, and made again from the bytes
     camera_ms: int | None = None
     moved_ms: int = 0
     by_arrival: bool = False
@@ -172,6 +175,19 @@ class Seal(_Record):
             object.__setattr__(self, "end_reason", GapCause(self.end_reason))
 
 
+class Identity(NamedTuple):
+    """Which recording of a camera: a number alone may have been given to other bytes."""
+
+    record_seq: int
+    start_ms: int  # with the number it makes the name
+    sha256: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return that of a row of the catalogue."""
+        return cls(row["record_seq"], row["start_ms"], row["sha256"])
+
+
 @dataclass(slots=True)
 class Index:
     """A whole index: header, segments so far, and the seal once it is finished."""
@@ -193,6 +209,18 @@ class Index:
             return self.header.run_start_ms
         last = self.segments[-1]
         return self.header.run_start_ms + (last.tfdt_90k + last.duration_90k) // 90
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Election, station and camera."""
+        return self.header.election, self.header.station, self.header.camera
+
+    @property
+    def identity(self) -> Identity:
+        """Which recording of its camera it is; only a sealed one has a hash."""
+        if self.seal is None:
+            raise FormatError("an unsealed recording has no hash")
+        return Identity(self.header.record_seq, self.start_ms, self.seal.sha256)
 
     def feed(self, data: bytes) -> None:
         """Take more bytes of the file; what follows the last newline is left for the next time.

@@ -141,8 +141,11 @@ class Keeper:
         return self._backlogs[self.archive.bucket_of("/".join((*job.camera, "")))]
 
     def add(self, waiting: Waiting) -> None:
-        """Have a recording kept; nothing to do where it waits already."""
-        self._backlog(waiting).add(waiting)
+        """Have a recording kept; where it waits already, it is noted where `waiting` says."""
+        backlog = self._backlog(waiting)
+        if isinstance(there := backlog.get(waiting.key), Waiting):
+            there.done = waiting.done
+        backlog.add(waiting)
 
     def hold(self, waiting: Waiting, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be kept until it is given to `add`."""
@@ -331,7 +334,7 @@ class Keeper:
             self.name, put.bucket, now_ms(), verified, etags, put.version_id, locked_until_ms
         )
         if not await self._catalogue.writer.mark_archived(index, there):
-            text = f"the catalogue has no row, or another recording's, for {key}"
+            text = f"the catalogue has no row for {key}"
             raise Unkeepable(Blocked.NO_ROW, text)
         return there
 
@@ -420,20 +423,15 @@ class Keeper:
         return index.seal is not None and index.seal.sha256 == found != media_sha256
 
     def _is_first_of_day(self, index: Index) -> bool:
-        name, day = name_of(index), index.start_ms // DAY_MS
+        name, day = index.name, index.start_ms // DAY_MS
         first = self._days.get(name) != day
         self._days[name] = day
         return first
 
 
-def name_of(index: Index) -> Name:
-    """Return election, station and camera of a recording."""
-    return index.header.election, index.header.station, index.header.camera
-
-
 def archive_key(index: Index) -> str:
     """Return the key of a recording in the archive, without ending (docs/formats.md)."""
-    return "/".join((*name_of(index), recording_name(index.start_ms, index.header.record_seq)))
+    return "/".join((*index.name, recording_name(index.start_ms, index.header.record_seq)))
 
 
 def read_sealed(stored: Stored) -> tuple[Index, Path]:

@@ -25,6 +25,12 @@ def recording_name(start_ms: int, record_seq: int) -> str:
     return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
 
 
+def start_of(day: str, clock: str) -> int:
+    """Return the start (UTC) that a name says: YYYY-MM-DD and HHMMSSmmm; raises ValueError."""
+    at = datetime.strptime(day + clock[:6], "%Y-%m-%d%H%M%S").replace(tzinfo=UTC)
+    return int(at.timestamp()) * 1000 + int(clock[6:])
+
+
 class Recording:
     """The recording in the making: two open files and a running hash."""
 

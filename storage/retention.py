@@ -127,6 +127,8 @@ async def _remove(
         await archive.put(key + TRACE, data, digest_of(data))
     except ArchiveConflict:  # whoever began with it died; what was told first stays
         told = orjson.loads(await archive.get(key + TRACE))
+        if told["sha256"] != row["sha256"]:
+            raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
     if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
         name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
     ):

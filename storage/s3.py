@@ -240,15 +240,20 @@ class S3Archive(Threads):
 
     async def etag(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""
+        found = await self._run(self._head, key, bucket)
+        return None if found is None else str(found.get("ETag", ""))
 
-        def head() -> str | None:
-            try:
-                found = self._server.call("head_object", bucket or self.bucket_of(key), key)
-            except KeyError:
-                return None
-            return str(found.get("ETag", ""))
+    async def version_id(self, key: str, *, bucket: str = "") -> str | None:
+        """See Archive."""
+        found = await self._run(self._head, key, bucket)
+        return None if found is None else found.get("VersionId")
 
-        return await self._run(head)
+    def _head(self, key: str, bucket: str) -> dict[str, Any] | None:
+        try:
+            found = self._server.call("head_object", bucket or self.bucket_of(key), key)
+        except KeyError:
+            return None
+        return dict(found)
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""

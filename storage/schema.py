@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage.index import Identity
+
 DAY_MS = 86_400_000
 REMOVING = "removing"  # the etags of what is noted as removed while its bytes are not yet gone
 
@@ -29,6 +31,9 @@ class Digest(sa.TypeDecorator[str]):
 
 
 metadata = sa.MetaData()
+catalogue = sa.Table(  # one row: by it, one database is told from another that took its place
+    "catalogue", metadata, sa.Column("id", sa.String(32), primary_key=True)
+)
 cameras = sa.Table(
     "cameras",
     metadata,
@@ -58,6 +63,8 @@ recordings = sa.Table(
     sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    # 0; else the beginning of its sha256, where other bytes were there before under its number
+    sa.Column("collision", sa.Integer, primary_key=True, autoincrement=False, server_default="0"),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("run_no", sa.BigInteger, nullable=False),
     sa.Column("first_segment_no", sa.BigInteger, nullable=False),
@@ -68,6 +75,7 @@ recordings = sa.Table(
     sa.Column("sha256", Digest, nullable=False),
     sa.Column("overlaps", sa.Boolean, nullable=False),
     sa.Column("removed_ms", sa.BigInteger),  # from the spool
+    sa.Column("spool", sa.String(32)),  # the id of the spool that has or had it; null: unknown
     # with all that a timeline shows: a camera's rows lie far apart, its index entries together
     sa.Index("recordings_by_time", "camera_pk", "start_ms", "end_ms", "record_seq", "day"),
     sa.Index("recordings_by_segment", "camera_pk", "first_segment_no"),
@@ -78,6 +86,7 @@ archived = sa.Table(  # a row once an archive has a recording, verified
     sa.Column("camera_pk", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("record_seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("collision", sa.Integer, primary_key=True, autoincrement=False, server_default="0"),
     sa.Column("archive", sa.String(64), primary_key=True),  # its name in the configuration
     sa.Column("bucket", sa.Text, nullable=False),  # empty for a directory
     sa.Column("archived_ms", sa.BigInteger, nullable=False),
@@ -221,6 +230,29 @@ outbox = sa.Table(  # letters; the address goes when they are sent or given up
     sa.Index("outbox_by_time", "next_ms"),
 )
 PARTITIONED = (recordings, archived)
+RECORDING_KEY = ["camera_pk", "record_seq", "day", "collision"]
 SAME_RECORDING = sa.and_(  # joins `archived` to `recordings`
-    *(archived.c[key] == recordings.c[key] for key in ("camera_pk", "record_seq", "day"))
+    *(archived.c[key] == recordings.c[key] for key in RECORDING_KEY)
 )
+
+
+def is_recording(camera_pk: Any, identity: Identity) -> sa.ColumnElement[bool]:
+    """Select one recording of a camera, by its bytes, from `recordings`."""
+    r = recordings.c
+    return sa.and_(
+        r.camera_pk == camera_pk,
+        r.record_seq == identity.record_seq,
+        r.day == identity.start_ms // DAY_MS,
+        r.sha256 == identity.sha256,
+    )
+
+
+def is_archived(camera_pk: Any, identity: Identity) -> sa.ColumnElement[bool]:
+    """Select what archives have of one recording from `archived`."""
+    a, r = archived.c, recordings.c
+    return sa.and_(
+        a.camera_pk == camera_pk,
+        a.record_seq == identity.record_seq,
+        a.day == identity.start_ms // DAY_MS,
+        a.collision.in_(sa.select(r.collision).where(is_recording(camera_pk, identity))),
+    )

@@ -6,6 +6,7 @@ blocks on the disk: a recorder calls them from a thread, one at a time per camer
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -19,8 +20,10 @@ import orjson
 import structlog
 
 from storage.files import boot_id, replace_file
-from storage.gaps import Coverage, GapJournal
+from storage.gaps import Coverage, GapJournal, set_gaps_aside
 from storage.index import (
+    NUMBERS,
+    OTHERS,
     ClockState,
     FormatError,
     Gap,
@@ -35,9 +38,11 @@ from storage.recording import Recording, recording_name
 from storage.repair import finish, had_lines
 
 CAMERA_FORMAT = "camera/1"
-# Numbers left out after a loss of power: segments may have been seen live whose lines are lost.
+# Numbers left out where segments may have been seen live whose lines are lost.
 UNSEEN_SEGMENTS = 1_000
 CLOCK_2020_S = 1_577_836_800
+ABSENT_S = 600  # without a recording for longer than this, another may have recorded meanwhile
+COUNTED = ("run_no", "record_seq", "segment_no")
 
 _CRASHED = GapCause.RECORDER_CRASHED
 
@@ -154,8 +159,8 @@ class CameraSpool:
         self.last_end_ms: int | None = None  # end of the last recording
         self.last_end_reason: GapCause | None = None
         self._covered = Coverage()  # by recordings and carried gaps, as far as it is known
+        state = self._of_this_election(_read_json(self.directory / "camera.json"))
         self._gaps = GapJournal(self.directory / "gaps.jsonl")
-        state = _read_json(self.directory / "camera.json")
         if state is None:
             self._recover_without_state(floor)
         else:
@@ -164,38 +169,65 @@ class CameraSpool:
             rebooted = state.get("boot") != boot_id()
             for name in state.get("unfinished", ()):
                 self._abandoned[self.directory / name] = GapCause.DISK_FAILED, True
-            self._recover_recording(self.directory / state["recording"], rebooted)
+            self._recover_recording(self.directory / state["recording"], rebooted, floor)
         self._gaps.carried_to(self.numbers.gap_no)
+        self._rise_above_others(floor)
 
-    def _recover_recording(self, base: Path, rebooted: bool) -> None:
-        """Finish the recording that camera.json names; with none, its numbers were not used.
+    def _of_this_election(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Leave the gaps of an earlier election under its own name; numbers go on."""
+        if state is None:
+            return None
+        if (election := state.get("election")) is None:  # of a version that did not write it
+            with contextlib.suppress(OSError, FormatError):
+                path = self.directory / (state["recording"] + ".jsonl")
+                election = parse_index(path.read_bytes()).header.election
+        if election in (None, self.election):
+            return state
+        log.warning(
+            "The spool has recordings of another election; they keep its name",
+            camera=f"{self.station}/{self.camera}",
+            election=election,
+        )
+        set_gaps_aside(self.directory, election)
+        state |= {"election": self.election}
+        replace_file(self.directory / "camera.json", orjson.dumps(state), durable=True)
+        return state
+
+    def _recover_recording(self, base: Path, rebooted: bool, floor: Numbers) -> None:
+        """Finish the recording that camera.json names. Its numbers count as used, always.
 
         A recorder that died lost no line. A machine that lost power, or a disk that spoils an
-        index, may have lost lines of segments that were seen live: their numbers are left out.
+        index, may have lost lines of segments that were seen live. Where the files are missing, or
+        nobody recorded here for long, others may have used numbers that nobody here knows. Then
+        all go on above the clock, as those of a new owner; never far ahead of it, as a spool that
+        is lost later must find all of them below it.
         """
+        there = any(base.with_name(base.name + ending).exists() for ending in (".mp4", ".jsonl"))
         index = finish(base)
         n = self.numbers
         if index is not None:
             carried = max([n.gap_no, *(g.gap_no for g in index.header.gaps)])
-            last = index.segments[-1].segment_no
+            last = max(n.segment_no, _last_segment(index))
             n = replace(n, segment_no=last, gap_no=carried)
             lost = rebooted and index.seal is not None and index.seal.end_reason is _CRASHED
-        elif not (lost := rebooted or had_lines(base)):
-            first_of_run = not any(self._indexes(n.run_no))
-            n = replace(
-                n,
-                record_seq=n.record_seq - 1,
-                segment_no=n.segment_no - 1,
-                run_no=n.run_no - first_of_run,
-            )
-        self.numbers = replace(n, segment_no=n.segment_no + UNSEEN_SEGMENTS * lost)
+            lost = lost or not index.segments
+        else:
+            lost = rebooted or not there or had_lines(base)
+            n = replace(n, segment_no=n.segment_no - 1)  # that of a first segment, never written
+        if lost and floor.segment_no <= n.segment_no:  # a clock that was set back
+            n = replace(n, segment_no=n.segment_no + UNSEEN_SEGMENTS)
+        self.numbers = n
         if index is None:
             previous = max(self._bases(), key=_seq_of, default=None)
             index = finish(previous) if previous else None
         if index is not None and index.seal is not None:
             self.last_end_ms = index.seal.end_ms
             self.last_end_reason = index.seal.end_reason
-            self._covered.add(index.start_ms, index.seal.end_ms)
+            if index.segments:
+                self._covered.add(index.start_ms, index.seal.end_ms)
+        absent_s = floor.segment_no - Numbers.by_clock(self.last_end_ms or 0).segment_no
+        if lost or absent_s > ABSENT_S:
+            self._rise_above(floor)
 
     def _recover_without_state(self, floor: Numbers) -> None:
         """Go on above `floor` and every number that the spool knows, as a new owner."""
@@ -208,13 +240,14 @@ class CameraSpool:
                 max(n.epoch, h.epoch),
                 max(n.run_no, h.run_no),
                 max(n.record_seq, h.record_seq),
-                max(n.segment_no, index.segments[-1].segment_no),
+                max(n.segment_no, _last_segment(index)),
                 max([n.gap_no, *(g.gap_no for g in h.gaps)]),
                 h.target_duration_s,
             )
             assert index.seal is not None
             self.last_end_ms, self.last_end_reason = index.seal.end_ms, index.seal.end_reason
-            self._covered.add(index.start_ms, index.seal.end_ms)
+            if index.segments:
+                self._covered.add(index.start_ms, index.seal.end_ms)
         if found:
             self.numbers = replace(self.numbers, epoch=self.numbers.epoch + 1)
             log.warning(
@@ -223,18 +256,32 @@ class CameraSpool:
                 record_seq=self.numbers.record_seq,
             )
 
+    def _rise_above(self, floor: Numbers) -> None:
+        """Have the next numbers above `floor`, and a higher epoch; nothing to do where they are."""
+        n = self.numbers
+        self._gaps.rise_above(floor.gap_no)
+        higher = {f: max(getattr(n, f), getattr(floor, f)) for f in COUNTED}
+        if all(higher[f] == getattr(n, f) for f in COUNTED) and n.epoch > floor.epoch:
+            return
+        self.numbers = replace(n, epoch=max(n.epoch, floor.epoch) + 1, **higher)
+
+    def _rise_above_others(self, clock: Numbers) -> None:
+        """Rise above what other spools used, as far as the uploader has found that."""
+        others = _read_json(self.directory / OTHERS, "epoch")
+        if others is None or others["epoch"] < self.numbers.epoch:
+            return
+        log.warning(
+            "Another spool has recordings of this camera under a higher epoch; "
+            "numbers are continued above them",
+            camera=f"{self.station}/{self.camera}",
+            epoch=others["epoch"],
+        )
+        # who records now is above what its catalogue knows, and below the clock
+        self._rise_above(Numbers(**{f: max(int(others[f]), getattr(clock, f)) for f in NUMBERS}))
+
     def _bases(self) -> Iterator[Path]:
         for path in self.directory.glob("????-??-??/*.jsonl"):
             yield path.with_suffix("")
-
-    def _indexes(self, run_no: int) -> Iterator[Index]:
-        for base in sorted(self._bases(), key=_seq_of, reverse=True)[:2]:
-            try:
-                index = parse_index(base.with_name(base.name + ".jsonl").read_bytes())
-            except (OSError, FormatError):
-                continue
-            if index.header.run_no == run_no and index.segments:
-                yield index
 
     # -- recording -----------------------------------------------------------------------
 
@@ -304,6 +351,8 @@ class CameraSpool:
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
         self._renew_lock()
         self._finish_abandoned()
+        if new_run:
+            self._rise_above_others(Numbers.by_clock(start_ms))
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
@@ -331,6 +380,7 @@ class CameraSpool:
         state = {f: getattr(numbers, f) for f in Numbers.__slots__}
         state |= {
             "kuager": CAMERA_FORMAT,
+            "election": self.election,
             "segment_no": self.next_segment_no,
             "recording": name,
             "unfinished": [f"{b.parent.name}/{b.name}" for b in self._abandoned],
@@ -429,19 +479,22 @@ class CameraSpool:
         self._gaps.write()
 
 
+def _last_segment(index: Index) -> int:
+    """Return a recording's last segment number; 0 where none of its lines can be read."""
+    return index.segments[-1].segment_no if index.segments else 0
+
+
 def _seq_of(base: Path) -> int:
     tail = base.name.rpartition("-")[2]
     return int(tail) if tail.isdigit() else 0
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path, key: str = "recording") -> dict[str, Any] | None:
     try:
         state = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except orjson.JSONDecodeError:
-        log.error(
-            "camera.json cannot be read; numbers are taken from the recordings", file=str(path)
-        )
+        log.error("A file of numbers cannot be read; recordings tell them", file=str(path))
         return None
-    return state if isinstance(state, dict) and "recording" in state else None
+    return state if isinstance(state, dict) and key in state else None

@@ -17,7 +17,7 @@ from storage.index import Index
 from storage.keeper import Unkeepable, read_sealed
 from storage.repair import finish
 from storage.spool import CameraSpool, Numbers, SpoolBusy
-from storage.view import CameraView, Stored
+from storage.view import CameraView, Key, Stored
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 
@@ -53,11 +53,16 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, view: CameraView, rows: Mapping[int, Mapping[str, Any]]
+        self, view: CameraView, name: Name, rows: Mapping[Key, Mapping[str, Any]]
     ) -> AsyncIterator[Local]:
-        """Yield what is wrong; `rows` are those of the catalogue, with their archives."""
+        """Yield what is wrong; `rows` are those of the catalogue, with their archives.
+
+        What an earlier election left in the spool is looked at with its own configuration.
+        """
         for stored in view.stored():
-            index, row = view.read(stored), rows.get(stored.record_seq)
+            index, row = view.read(stored), rows.get(stored.key)
+            if index is not None and index.name != name:
+                continue
             late = self.clock() - _written_ms(stored) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:

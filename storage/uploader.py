@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,15 +30,18 @@ from storage.backlog import Blocked
 from storage.cameras import Name
 from storage.catalogue import Catalogue, InSpool
 from storage.database import words
-from storage.disk import Room, room
+from storage.disk import Room, room, spool_id
 from storage.files import replace_file, try_lock
-from storage.index import LONGEST_MS, FormatError, Gap, Index
+from storage.gaps import EARLIER_GAPS, read_gaps
+from storage.index import LONGEST_MS, OTHERS, OTHERS_FORMAT, FormatError, Gap, Index
 from storage.keeper import Keeper, Pauses, Unkeepable, Waiting, waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
-from storage.view import CameraView, Stored, stored_at
+from storage.view import CameraView, Key, Stored, stored_at
 
 BATCH = 200
+NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
+OTHERS_S = 600.0  # between two looks for what other spools have of a camera
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
 GAP_AGE_MS = 180_000  # after its end: the recording that follows, if one does, carries it
 AGAIN_S = 600.0  # until what is not removed now is tried again
@@ -73,16 +77,19 @@ class UploaderStatus:
 
 @dataclass(slots=True)
 class _Camera:
-    name: Name
+    name: Name  # of its journal of gaps; a recording's election is in its header
     view: CameraView
     trouble: Trouble
-    known: dict[int, InSpool] | None = None  # by record_seq: has a row; None: not asked yet
-    held: dict[int, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
+    known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
+    held: dict[Key, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
     missing: list[Waiting] | None = None  # off the spool, not in every archive; None: not asked
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
     gap_no: int = 0  # the last whose object was given to the keepers
+    earlier: set[str] = field(default_factory=set)  # elections whose gaps were taken over
+    others_s: float = float("-inf")  # when other spools were last asked for
+    told: set[str] = field(default_factory=set)  # what was said of it once
 
 
 class Uploader:
@@ -127,7 +134,7 @@ class Uploader:
         ]
         self._retire_at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
         self._failing: set[str] = set()  # what of its work the catalogue refused last
-        self._synced = False
+        self._spool_id = self._catalogue_id = ""  # of those to which `_cameras` belongs
         self._begin = 0  # the camera with which the next look begins
         self._fetching = asyncio.Lock()  # one recording at a time is in memory
         self.looked = 0  # how often
@@ -232,11 +239,9 @@ class Uploader:
     async def _find(self) -> None:
         """Find what was sealed, and say how it stands."""
         try:
-            if not self._synced:
-                await self._catalogue.cameras.sync(self._config)
-                self._synced = True
             self._judge_clock()
-            await self._look()
+            if await self._recognise():  # else the spool's disk is away, which recorders say
+                await self._look()
         finally:
             self._write_status()
 
@@ -251,18 +256,61 @@ class Uploader:
 
     # -- finding -------------------------------------------------------------------------
 
+    async def _recognise(self) -> bool:
+        """Begin anew where another database or another spool has taken the place of the last.
+
+        What was known of rows is true in one database only, and which files are missing in one
+        spool only. Returns False while there is no spool.
+        """
+        try:
+            spool = spool_id(self._spool)
+        except OSError:
+            return False
+        try:
+            found = await self._catalogue.prepared()
+        except Exception:
+            self._count_all()
+            raise
+        if (found, spool) == (self._catalogue_id, self._spool_id):
+            return True
+        note = self._spool / "_status" / NOTE
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if orjson.loads(note.read_bytes())["id"] != found:
+                log.warning(
+                    "Another database is in the place of the catalogue: all that is in the spool "
+                    "is entered again; `kuager fsck --repair` enters what only archives have"
+                )
+        self._cameras.clear()
+        for keeper in self.keepers:
+            keeper.archive.expected_id = None  # this database may know another
+        await self._catalogue.cameras.sync(self._config)
+        replace_file(note, orjson.dumps({"kuager": NOTE_FORMAT, "id": found}), durable=True)
+        self._catalogue_id, self._spool_id = found, spool
+        return True
+
+    def _count_all(self) -> None:
+        """Count what is in the spool while the catalogue cannot be asked of it."""
+        for station, directory in self._directories():
+            camera = self._camera(station, directory)
+            if camera.known is None:
+                camera.view.refresh()
+                self._hold_all(camera)
+
+    def _directories(self) -> list[tuple[str, Path]]:
+        return [
+            (station.name, directory)
+            for station in sorted(_directories(self._spool))
+            if not station.name.startswith("_")
+            for directory in sorted(_directories(station))
+        ]
+
     async def _look(self) -> None:
         """Find what was sealed since the last look, and what happened to gaps.
 
         What the catalogue refuses of one camera holds up no other; only where it refuses several
         in a row the look ends, with what it refused, and the next begins with others.
         """
-        found = [
-            (station.name, directory)
-            for station in sorted(_directories(self._spool))
-            if not station.name.startswith("_")
-            for directory in sorted(_directories(station))
-        ]
+        found = self._directories()
         begin = self._begin % max(1, len(found))
         in_a_row = 0
         for n, (station, directory) in enumerate(found[begin:] + found[:begin]):
@@ -299,7 +347,7 @@ class Uploader:
         view.refresh()
         if camera.known is None:
             self._hold_all(camera)
-            known = await self._catalogue.in_spool(camera.name)
+            known = await self._catalogue.in_spool(*camera.name[1:], self._spool_id)
             await self._repair(camera, known)
             camera.known = known
         newest = view.newest()
@@ -315,7 +363,7 @@ class Uploader:
             return
         new: list[tuple[Index, Waiting]] = []
         for stored in view.stored():
-            row = camera.known.get(stored.record_seq)
+            row = camera.known.get(stored.key)
             if row is None:
                 index = view.read(stored)
                 if index is not None and index.seal is not None and index.segments:
@@ -325,19 +373,66 @@ class Uploader:
                     why = Blocked.UNREADABLE if unread else Blocked.UNSEALED
                     self._hold(camera, stored, why)
             elif not camera.seen:  # the first look: an uploader before this one wrote its row
-                self._keep(camera, stored, row.archives)
+                self._keep(row.name, stored, row.archives)
         self._forget(camera)
         for n in range(0, len(new), BATCH):
-            batch = new[n : n + BATCH]
-            await self._catalogue.writer.put_recordings([index for index, _ in batch])
-            for index, one in batch:
-                seq = one.stored.record_seq
-                camera.known[seq] = InSpool(index.start_ms, one.done)
-                camera.held.pop(seq, None)
-                self._keep(camera, one.stored, one.done)
+            await self._put(camera, camera.known, new[n : n + BATCH])
         view.trim()
+        await self._put_earlier_gaps(camera)
+        camera.name = (view.election() or camera.name[0], *camera.name[1:])
         await self._put_gaps(camera, view.all_gaps())
+        if newest and time.monotonic() - camera.others_s > OTHERS_S:
+            camera.others_s = time.monotonic()
+            await self._look_for_others(camera, newest)
         camera.seen = seen
+
+    async def _put(
+        self, camera: _Camera, known: dict[Key, InSpool], batch: list[tuple[Index, Waiting]]
+    ) -> None:
+        """Write the rows of sealed recordings, and have archives keep them."""
+        indexes = [index for index, _ in batch]
+        for index in await self._catalogue.writer.put_recordings(indexes, self._spool_id):
+            camera.others_s = float("-inf")
+            self._say(
+                camera,
+                "Another recording has the number of one of this spool; both are kept: "
+                "only one recorder may have a camera",
+                record_seq=index.header.record_seq,
+                epoch=index.header.epoch,
+            )
+        for index, one in batch:
+            if index.name[0] != self._config.election.id:
+                text = "The spool has recordings of another election; they are kept under its name"
+                self._say(camera, text, election=index.name[0])
+            key = one.stored.key
+            known[key] = InSpool(index.name, index.identity, self._spool_id, one.done)
+            camera.held.pop(key, None)
+            if one.camera != index.name:  # it may belong to another bucket
+                for keeper in self.keepers:
+                    keeper.forget(one)
+            self._keep(index.name, one.stored, one.done)
+
+    async def _look_for_others(self, camera: _Camera, newest: Index) -> None:
+        """Tell the recorder of this spool which numbers others used, and who owns the camera."""
+        numbers = await self._catalogue.numbers_elsewhere(newest.name, self._spool_id)
+        if numbers is None or numbers["epoch"] < newest.header.epoch:
+            return
+        self._say(
+            camera,
+            "Another spool has recordings of this camera under an epoch that is not lower: from "
+            "its next run on the recorder here goes on above its numbers. Where both record now, "
+            "stop one",
+            epoch=newest.header.epoch,
+            other_epoch=numbers["epoch"],
+        )
+        told = orjson.dumps({"kuager": OTHERS_FORMAT} | numbers)
+        replace_file(camera.view.directory / OTHERS, told, durable=True)
+
+    def _say(self, camera: _Camera, text: str, **facts: object) -> None:
+        """Say something of a camera once."""
+        if text not in camera.told:
+            camera.told.add(text)
+            log.warning(text, camera="/".join(camera.name[1:]), **facts)
 
     def _hold_all(self, camera: _Camera) -> None:
         """Count all recordings of a camera of which the catalogue was not asked yet."""
@@ -346,19 +441,19 @@ class Uploader:
 
     def _hold(self, camera: _Camera, stored: Stored, blocked: Blocked) -> Waiting:
         """Count a recording that cannot be archived before something else has happened."""
-        one = camera.held.get(stored.record_seq)
+        one = camera.held.get(stored.key)
         if one is None or one.blocked is not blocked:
-            one = camera.held[stored.record_seq] = waiting(camera.name, stored, _length(stored), {})
+            one = camera.held[stored.key] = waiting(camera.name, stored, _length(stored), {})
         for keeper in self.keepers:
             keeper.hold(one, blocked, HELD[blocked])
         return one
 
     def _forget(self, camera: _Camera) -> None:
         """Count no longer what is held and is gone, set aside, or archived already."""
-        there = {stored.record_seq for stored in camera.view.stored()}
-        for seq, one in list(camera.held.items()):
-            if seq not in there or (camera.known and seq in camera.known):
-                del camera.held[seq]
+        there = {stored.key for stored in camera.view.stored()}
+        for key, one in list(camera.held.items()):
+            if key not in there or (camera.known and key in camera.known):
+                del camera.held[key]
                 for keeper in self.keepers:
                     keeper.forget(one)
 
@@ -368,7 +463,7 @@ class Uploader:
 
     def _keep(
         self,
-        camera: _Camera,
+        name: Name,
         stored: Stored,
         done: dict[str, tuple[str, str]],
         length: int | None = None,
@@ -376,26 +471,32 @@ class Uploader:
         length = _length(stored) if length is None else length
         for keeper in self.keepers:
             if keeper.name not in done:
-                keeper.add(waiting(camera.name, stored, length, done))
+                keeper.add(waiting(name, stored, length, done))
 
-    async def _repair(self, camera: _Camera, known: dict[int, InSpool]) -> None:
-        """Put right what an uploader that died left: rows of what is no longer in the spool."""
-        name = camera.name
-        there = {stored.record_seq for stored in camera.view.stored()}
-        for seq in [seq for seq in known if seq not in there]:
-            row = known.pop(seq)
+    async def _repair(self, camera: _Camera, known: dict[Key, InSpool]) -> None:
+        """Put right what an uploader that died left: rows of what is no longer in this spool.
+
+        A row that does not say which spool has it is of this one where the file is here.
+        """
+        there = {stored.key for stored in camera.view.stored()}
+        for key, row in list(known.items()):
+            if key in there and row.spool is None:
+                await self._catalogue.writer.claim(row.name, [row.identity], self._spool_id)
+            if key in there or known.pop(key).spool is None:
+                continue
+            seq, start_ms, _ = row.identity
             if self._may_go(row):
-                await self._catalogue.writer.mark_removed(name, seq, row.start_ms, self._clock())
+                await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
                 continue
             log.error(
                 "A recording is gone from the spool and was not archived everywhere; it is looked "
                 "for in the other archives",
-                camera=f"{name[1]}/{name[2]}",
+                camera="/".join(row.name[1:]),
                 record_seq=seq,
                 archived=sorted(row.archives),
             )
-            stored = stored_at(camera.view.directory, row.start_ms, seq)
-            self._keep(camera, stored, row.archives)
+            stored = stored_at(camera.view.directory, start_ms, seq)
+            self._keep(row.name, stored, row.archives)
 
     async def _find_missing(self) -> None:
         """Have each archive get what it missed and the spool no longer has."""
@@ -414,7 +515,7 @@ class Uploader:
                 stored = stored_at(camera.view.directory, row["start_ms"], row["record_seq"])
                 one = waiting(camera.name, stored, row["bytes"], row["archives"])
                 camera.missing.append(one)
-                self._keep(camera, stored, one.done, one.length)
+                self._keep(camera.name, stored, one.done, one.length)
 
     async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
         """Return a recording that the spool no longer has from an archive that has it.
@@ -438,6 +539,20 @@ class Uploader:
                         away = error
         text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
         raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
+
+    async def _put_earlier_gaps(self, camera: _Camera) -> None:
+        """Enter and keep the gaps of earlier elections, which stand under their names."""
+        for path in camera.view.directory.glob(EARLIER_GAPS.format("*")):
+            election = path.stem.removeprefix(EARLIER_GAPS.format("").removesuffix(".jsonl"))
+            if election in camera.earlier:
+                continue
+            name, gaps = (election, *camera.name[1:]), read_gaps(path)
+            await self._catalogue.writer.put_gaps(name, gaps)
+            for gap in gaps:
+                if gap.end_ms is not None and gap.start_ms < gap.end_ms:
+                    for keeper in self.keepers:
+                        keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
+            camera.earlier.add(election)
 
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
@@ -488,7 +603,7 @@ class Uploader:
             (stored, row, camera)
             for camera in self._cameras.values()
             for stored in camera.view.stored()[:-1]  # not the newest: recorders go on there
-            if (row := (camera.known or {}).get(stored.record_seq)) and self._may_go(row)
+            if (row := (camera.known or {}).get(stored.key)) and self._may_go(row)
             if pressed or stored.start_ms < before_ms
         ]
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
@@ -500,12 +615,10 @@ class Uploader:
             stored.lines.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 stored.base.parent.rmdir()  # the day's last
-            camera.view.forget(stored.record_seq)
-            await self._catalogue.writer.mark_removed(
-                camera.name, stored.record_seq, row.start_ms, self._clock()
-            )
+            camera.view.forget(stored.key)
+            await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
             assert camera.known is not None
-            del camera.known[stored.record_seq]
+            del camera.known[stored.key]
             self.status.removed_total += 1
 
     async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
@@ -513,6 +626,10 @@ class Uploader:
         index = camera.view.read(stored)
         if index is None:  # the other half of its files is gone: an uploader died in between
             return True
+        if index.seal is None or index.identity != row.identity:
+            text = "A recording in the spool is not the one that the catalogue knows: it stays"
+            self._say(camera, text, file=str(stored.media))
+            return False
         for keeper in self.keepers:
             if (there := row.archives.get(keeper.name)) is None:
                 continue
@@ -524,9 +641,8 @@ class Uploader:
             except ArchiveError:  # away: its own keeper says so
                 return False
             del row.archives[keeper.name]
-            name, seq = camera.name, stored.record_seq
-            await self._catalogue.writer.forget_archived(name, seq, row.start_ms, keeper.name)
-            self._keep(camera, stored, row.archives)
+            await self._catalogue.writer.forget_archived(row.name, row.identity, keeper.name)
+            self._keep(row.name, stored, row.archives)
         return self._may_go(row)
 
     def _is_pressed(self) -> bool:

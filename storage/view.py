@@ -13,7 +13,6 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import structlog
 
 from storage.gaps import read_gaps
 from storage.index import LONGEST_MS, Gap, Header, Index, Segment, parse_index
-from storage.recording import recording_name
+from storage.recording import recording_name, start_of
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json
@@ -32,6 +31,9 @@ LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can sh
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
 _BAD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # of JSON that is not ours
+
+
+Key = tuple[int, int]  # record_seq and start_ms
 
 
 @dataclass(slots=True)
@@ -44,6 +46,11 @@ class Stored:
     index: Index | None = None
     seen: tuple[int, int] = (0, 0)  # inode and size of the index file that was read
     broken: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Number and start: its name, by which recordings are in order."""
+        return self.record_seq, self.start_ms
 
     @property
     def media(self) -> Path:
@@ -66,7 +73,7 @@ class CameraView:
 
     def __init__(self, spool: Path, station: str, camera: str):
         self.directory = spool / station / camera
-        self._stored: dict[int, Stored] = {}
+        self._stored: dict[Key, Stored] = {}
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
         self._told: set[Path] = set()
@@ -74,6 +81,7 @@ class CameraView:
         self._gaps_seen: tuple[int, int] | None = None
         self._current: Stored | None = None
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
+        self._election: str | None = None
 
     # -- keeping up ----------------------------------------------------------------------
 
@@ -94,26 +102,27 @@ class CameraView:
             self._scan()
             self._state = state
         if self._current is not None and self.read(self._current) is not None:
-            self._stored[self._current.record_seq] = self._current  # its files came after its name
+            self._stored[self._current.key] = self._current  # its files came after its name
 
     def _begun(self, state: dict[str, Any]) -> None:
         """A recording was begun: finish reading the one before it and follow the new one."""
         if self._current is not None:
             self.read(self._current)
         stored = _stored(self.directory, *state["recording"].split("/"))
-        known = self._stored.get(stored.record_seq)
+        known = self._stored.get(stored.key)
         follows = self._current and stored.record_seq == self._current.record_seq + 1
         if not follows or time.monotonic() - self._scanned > SCAN_ALL_S:
             self._scan()
-            known = self._stored.get(stored.record_seq)
-        if known is None or known.base != stored.base:  # a number whose recording came to nothing
-            self._stored[stored.record_seq] = known = stored
+            known = self._stored.get(stored.key)
+        if known is None:
+            self._stored[stored.key] = known = stored
         self._current = known
         self.carried_gap_no = int(state.get("gap_no", 0))
+        self._election = state.get("election")
 
     def _scan(self) -> None:
         self._scanned = time.monotonic()
-        found: dict[int, Stored] = {}
+        found: dict[Key, Stored] = {}
         for day in _entries(self.directory):
             for name in _entries(self.directory / day) if _DAY.fullmatch(day) else ():
                 if name.endswith(".jsonl") and _NAME.fullmatch(name[:-6]):
@@ -121,9 +130,7 @@ class CameraView:
                         stored = _stored(self.directory, day, name[:-6])
                     except ValueError:
                         continue
-                    known = self._stored.get(stored.record_seq)
-                    same = known is not None and known.base == stored.base
-                    found[stored.record_seq] = known if known and same else stored
+                    found[stored.key] = self._stored.get(stored.key, stored)
         self._stored = found
 
     def read(self, stored: Stored) -> Index | None:
@@ -143,8 +150,8 @@ class CameraView:
                 file.seek(index.size if index else 0)
                 data = file.read()
         except FileNotFoundError:
-            if self._stored.get(stored.record_seq) is stored:
-                del self._stored[stored.record_seq]
+            if self._stored.get(stored.key) is stored:
+                del self._stored[stored.key]
             return None
         except OSError as error:  # of this moment, perhaps; what was read before stays true
             self._tell(path, error)
@@ -182,32 +189,38 @@ class CameraView:
     def trim(self) -> None:
         """Forget the indexes of all recordings but the newest two; they are read again when
         somebody asks for them."""
-        for seq in sorted(self._stored)[:-2]:
-            stored = self._stored[seq]
+        for key in sorted(self._stored)[:-2]:
+            stored = self._stored[key]
             stored.index, stored.seen = None, (0, 0)
 
-    def forget(self, record_seq: int) -> None:
+    def forget(self, key: Key) -> None:
         """Leave out a recording that was removed."""
-        self._stored.pop(record_seq, None)
-        if self._current is not None and self._current.record_seq == record_seq:
+        self._stored.pop(key, None)
+        if self._current is not None and self._current.key == key:
             self._current = None
 
     # -- looking -------------------------------------------------------------------------
 
     def stored(self) -> list[Stored]:
         """Return what is in the spool, oldest first, without reading it."""
-        return [self._stored[seq] for seq in sorted(self._stored)]
+        return [self._stored[key] for key in sorted(self._stored)]
 
     def newest(self) -> Index | None:
         """Return the index of the newest recording, as far as it was written."""
         return self.read(self._stored[max(self._stored)]) if self._stored else None
 
+    def election(self) -> str | None:
+        """Return the election to which the journal of gaps belongs; None where nothing says it."""
+        if self._election is None and (newest := self.newest()) is not None:
+            return newest.header.election
+        return self._election
+
     def recordings(
         self, from_ms: int | None = None, to_ms: int | None = None
     ) -> Iterator[tuple[Stored, Index]]:
         """Yield what is in the spool, oldest first; with times, what touches [from_ms, to_ms)."""
-        for seq in sorted(self._stored):
-            stored = self._stored.get(seq)
+        for key in sorted(self._stored):
+            stored = self._stored.get(key)
             if stored is None or (to_ms is not None and stored.start_ms >= to_ms):
                 continue
             if from_ms is not None and stored.start_ms <= from_ms - LONGEST_MS:
@@ -219,8 +232,8 @@ class CameraView:
     def live(self, count: int) -> list[tuple[Header, Segment]]:
         """Return the last `count` segments, oldest first."""
         out: list[tuple[Header, Segment]] = []
-        for seq in sorted(self._stored, reverse=True):
-            stored = self._stored.get(seq)
+        for key in sorted(self._stored, reverse=True):
+            stored = self._stored.get(key)
             if stored is not None and (index := self.read(stored)) is not None:
                 out += [(index.header, s) for s in index.segments[: -count - 1 : -1]]
             if len(out) >= count:
@@ -328,8 +341,7 @@ def _stored(directory: Path, day: str, name: str) -> Stored:
     if not (_DAY.fullmatch(day) and (found := _NAME.fullmatch(name))):
         raise ValueError(f"{day}/{name} does not name a recording")
     clock, seq = found.groups()
-    at = datetime.strptime(day + clock[:6], "%Y-%m-%d%H%M%S").replace(tzinfo=UTC)
-    return Stored(directory / day / name, int(seq), int(at.timestamp()) * 1000 + int(clock[6:]))
+    return Stored(directory / day / name, int(seq), start_of(day, clock))
 
 
 def _is_int(*values: object) -> bool:

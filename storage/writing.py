@@ -5,19 +5,31 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from storage.cameras import Cameras, Name
-from storage.database import make_partitions
-from storage.index import Gap, Index
+from storage.database import Connection, make_partitions
+from storage.index import Gap, Identity, Index
 from storage.pool import Pool
-from storage.schema import DAY_MS, archived, gaps, recordings, runs
+from storage.schema import (
+    DAY_MS,
+    RECORDING_KEY,
+    archived,
+    gaps,
+    is_archived,
+    is_recording,
+    recordings,
+    runs,
+)
 
-RECORDING, GAP = ["camera_pk", "record_seq", "day"], ["camera_pk", "gap_no"]
+GAP = ["camera_pk", "gap_no"]
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,15 @@ def recording_row(index: Index) -> dict[str, Any]:
     }
 
 
+def collision_of(identity: Identity) -> int:
+    """Return what tells a recording from the one that had its number first: never 0."""
+    return int(identity.sha256[:7], 16) + 1
+
+
+def _bytes_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["camera_pk"], row["record_seq"], row["day"], row["sha256"]
+
+
 class Writer:
     """Writes what became of recordings and gaps."""
 
@@ -59,84 +80,135 @@ class Writer:
         self._pool, self._cameras = pool, cameras
         self._days: set[int] = set()  # that have partitions
 
-    async def put_recordings(self, found: Sequence[Index]) -> None:
-        """Insert sealed recordings, their runs and the gaps they carry."""
+    async def put_recordings(
+        self, found: Sequence[Index], spool: str | None = None, *, now_ms: int | None = None
+    ) -> list[Index]:
+        """Insert sealed recordings, their runs and the gaps they carry.
+
+        `spool` is the id of the spool that has them; without one they are off every spool since
+        `now_ms`. Returns those whose number other bytes had before, and which got a row beside it.
+        """
         if not found:
-            return
-        recording_rows, run_rows, gap_rows = [], {}, []
-        for index in found:
-            header, seal = index.header, index.seal
-            assert seal is not None
-            name = header.election, header.station, header.camera
-            pk: dict[str, Any] = {"camera_pk": await self._cameras.pk(name)}
-            recording_rows.append(pk | recording_row(index))
-            run_rows[pk["camera_pk"], header.run_no] = pk | {
-                "run_no": header.run_no,
-                "epoch": header.epoch,
-                "start_ms": header.run_start_ms,
-                "end_ms": seal.end_ms if seal.end_reason else None,
-                "end_reason": seal.end_reason,
-                "init_sha256": header.init_sha256,
-                "tracks": [t.to_dict() for t in header.tracks],
-            }
-            gap_rows += [pk | g.to_dict() for g in header.gaps]
-        await self._have_days({row["day"] for row in recording_rows})
+            return []
+        await self._have_days({index.start_ms // DAY_MS for index in found})
         ended, put = ["end_ms", "end_reason"], self._pool.put
         async with self._pool.work() as connection:  # one, as each costs a flush of the disk
+            pks = await self._cameras.make(connection, {index.name for index in found})
+            rows, run_rows, gap_rows = [], {}, []
+            for index in found:
+                header, seal = index.header, index.seal
+                assert seal is not None
+                pk: dict[str, Any] = {"camera_pk": pks[index.name]}
+                where = {"spool": spool, "removed_ms": None if spool else now_ms, "collision": 0}
+                rows.append(pk | recording_row(index) | where)
+                run_rows[pk["camera_pk"], header.run_no] = pk | {
+                    "run_no": header.run_no,
+                    "epoch": header.epoch,
+                    "start_ms": header.run_start_ms,
+                    "end_ms": seal.end_ms if seal.end_reason else None,
+                    "end_reason": seal.end_reason,
+                    "init_sha256": header.init_sha256,
+                    "tracks": [t.to_dict() for t in header.tracks],
+                }
+                gap_rows += [pk | g.to_dict() for g in header.gaps]
             await put(connection, runs, list(run_rows.values()), ["camera_pk", "run_no"], ended)
-            await put(connection, recordings, recording_rows, RECORDING, [])
+            await self._put_rows(connection, rows)
+            there = await self._stored(connection, rows)
+            others = [n for n, row in enumerate(rows) if _bytes_of(row) not in there]
+            for n in others:
+                rows[n]["collision"] = collision_of(found[n].identity)
+            await self._put_rows(connection, [rows[n] for n in others])
             await put(connection, gaps, gap_rows, GAP, ["start_ms", "end_ms"])
+        return [found[n] for n in others]
+
+    async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Insert rows; of the same bytes it is noted that this spool has them."""
+        if not rows:
+            return
+        insert = self._pool.insert(recordings)
+        taken, r = insert.excluded, recordings.c
+        again = insert.on_conflict_do_update(
+            index_elements=RECORDING_KEY,
+            set_={"spool": taken.spool, "removed_ms": None},
+            where=sa.and_(r.sha256 == taken.sha256, taken.spool.is_not(None)),
+        )
+        await connection.execute(again, rows)
+
+    async def _stored(
+        self, connection: Connection, rows: list[dict[str, Any]]
+    ) -> set[tuple[Any, ...]]:
+        """Return which bytes have rows under the numbers of these rows."""
+        r = recordings.c
+        asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256).where(
+            r.camera_pk.in_({row["camera_pk"] for row in rows}),
+            r.record_seq.in_({row["record_seq"] for row in rows}),
+            r.day.in_({row["day"] for row in rows}),
+        )
+        return {_bytes_of(dict(row)) for row in (await connection.execute(asked)).mappings()}
+
+    async def claim(self, name: Name, found: Collection[Identity], spool: str) -> None:
+        """Note which spool has recordings whose rows do not say so yet."""
+        r = recordings.c
+        for identity in found:
+            same = is_recording(self._cameras.at(name), identity)
+            await self._pool.execute(
+                sa.update(recordings).where(same, r.spool.is_(None)).values(spool=spool)
+            )
 
     async def put_gaps(self, name: Name, found: Sequence[Gap]) -> None:
         """Insert gaps or the ends of gaps of one camera; one that is empty is taken out."""
-        pk = await self._cameras.pk(name)
-        rows = [
-            {"camera_pk": pk} | g.to_dict()
-            for g in found
-            if g.end_ms is None or g.end_ms > g.start_ms
-        ]
-        await self._pool.upsert(gaps, rows, GAP, ["start_ms", "end_ms"])
-        if none := [g.gap_no for g in found if g.end_ms is not None and g.end_ms <= g.start_ms]:
-            await self._pool.execute(
-                sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
-            )
+        none = {g.gap_no for g in found if g.end_ms is not None and g.end_ms <= g.start_ms}
+        async with self._pool.work() as connection:
+            pk = (await self._cameras.make(connection, [name]))[name]
+            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g.gap_no not in none]
+            await self._pool.put(connection, gaps, rows, GAP, ["start_ms", "end_ms"])
+            gone = sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
+            await connection.execute(gone)
+
+    async def forget_recording(self, name: Name, identity: Identity) -> None:
+        """Take out a row that the archive contradicts, with what it says of archives."""
+        pk = self._cameras.at(name)
+        log.warning(
+            "A row of the catalogue contradicts the archive and is taken out",
+            camera="/".join(name[1:]),
+            record_seq=identity.record_seq,
+            sha256=identity.sha256,
+        )
+        async with self._pool.work() as connection:
+            await connection.execute(sa.delete(archived).where(is_archived(pk, identity)))
+            await connection.execute(sa.delete(recordings).where(is_recording(pk, identity)))
 
     async def mark_archived(self, index: Index, archive: Archived) -> bool:
-        """Note that an archive has a recording, verified.
-
-        False when the catalogue has no row, or another recording's, under its number.
-        """
-        header, seal, r = index.header, index.seal, recordings.c
-        assert seal is not None
-        pk = await self._cameras.pk((header.election, header.station, header.camera))
-        key = {"camera_pk": pk, "record_seq": header.record_seq, "day": index.start_ms // DAY_MS}
-        row = key | asdict(archive)
-        same = [r[name] == value for name, value in key.items()] + [r.sha256 == seal.sha256]
-        values = [sa.literal(value, archived.c[name].type) for name, value in row.items()]
-        insert = self._pool.insert(archived).from_select(list(row), sa.select(*values).where(*same))
+        """Note that an archive has a recording, verified; False when these bytes have no row."""
+        r = recordings.c
+        same = is_recording(self._cameras.at(index.name), index.identity)
+        values = [sa.literal(v, archived.c[k].type) for k, v in asdict(archive).items()]
+        row = sa.select(*(r[key] for key in RECORDING_KEY), *values).where(same)
+        columns = [*RECORDING_KEY, *asdict(archive)]
+        insert = self._pool.insert(archived).from_select(columns, row)
         if await self._pool.execute(insert.on_conflict_do_nothing()) == 1:
             return True
-        return (await self._pool.column(sa.select(sa.exists().where(*same))))[0] == 1
+        return (await self._pool.column(sa.select(sa.exists().where(same))))[0] == 1
 
-    async def put_archived(self, name: Name, found: Sequence[tuple[Index, Archived]]) -> None:
-        """Note the same of many recordings of a camera whose rows were just written."""
-        pk = await self._cameras.pk(name)
-        rows = [
-            {"camera_pk": pk, "record_seq": i.header.record_seq, "day": i.start_ms // DAY_MS}
-            | asdict(there)
-            for i, there in found
-        ]
-        await self._pool.upsert(archived, rows, [*RECORDING, "archive"], [])
+    async def put_archived(self, found: Sequence[tuple[Index, Archived]]) -> None:
+        """Note the same of many recordings whose rows were just written."""
+        async with self._pool.work() as connection:
+            pks = await self._cameras.make(connection, {index.name for index, _ in found})
+            for index, archive in found:
+                same = is_recording(pks[index.name], index.identity)
+                keys = sa.select(*(recordings.c[key] for key in RECORDING_KEY)).where(same)
+                rows = [
+                    dict(row) | asdict(archive)
+                    for row in (await connection.execute(keys)).mappings()
+                ]
+                await self._pool.put(connection, archived, rows, [*RECORDING_KEY, "archive"], [])
 
-    async def mark_removed(
-        self, name: Name, record_seq: int, start_ms: int, removed_ms: int
-    ) -> None:
+    async def mark_removed(self, name: Name, identity: Identity, removed_ms: int) -> None:
         """Note that a recording is no longer in the spool."""
-        r = recordings.c
-        where = await self._is(recordings, name, record_seq, start_ms)
         await self._pool.execute(
             sa.update(recordings)
-            .where(*where, r.removed_ms.is_(None))
+            .where(is_recording(self._cameras.at(name), identity))
+            .where(recordings.c.removed_ms.is_(None))
             .values(removed_ms=removed_ms)
         )
 
@@ -144,34 +216,30 @@ class Writer:
         self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
     ) -> None:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
-        pk = await self._cameras.pk(name)
-        key = {
-            "camera_pk": pk,
-            "record_seq": facts["record_seq"],
-            "day": facts["start_ms"] // DAY_MS,
-        }
-        row = {c.name: facts[c.name] for c in recordings.c if c.name in facts} | key
-        row["removed_ms"] = facts["removed_ms"]
+        identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
+        row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
+        row |= {"day": day, "collision": 0}
         gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
         told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
-        await self._have_days({key["day"]})
+        await self._have_days({day})
         async with self._pool.work() as connection:
-            for table, values in ((recordings, row), (archived, key | asdict(told) | gone)):
-                await connection.execute(self._pool.insert(table).on_conflict_do_nothing(), values)
+            row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
+            nothing = self._pool.insert(recordings).on_conflict_do_nothing()
+            await connection.execute(nothing, row)
+            if _bytes_of(row) not in await self._stored(connection, [row]):
+                row["collision"] = collision_of(identity)
+                await connection.execute(nothing, row)
+            key = sa.select(*(recordings.c[key] for key in RECORDING_KEY)).where(
+                is_recording(row["camera_pk"], identity)
+            )
+            there = (await connection.execute(key)).mappings().one()
+            insert = self._pool.insert(archived).on_conflict_do_nothing()
+            await connection.execute(insert, dict(there) | asdict(told) | gone)
 
-    async def forget_archived(
-        self, name: Name, record_seq: int, start_ms: int, archive: str
-    ) -> None:
+    async def forget_archived(self, name: Name, identity: Identity, archive: str) -> None:
         """Take back that an archive has a recording: it was looked for and is not there."""
-        where = await self._is(archived, name, record_seq, start_ms)
-        await self._pool.execute(sa.delete(archived).where(*where, archived.c.archive == archive))
-
-    async def _is(
-        self, table: sa.Table, name: Name, record_seq: int, start_ms: int
-    ) -> list[sa.ColumnElement[bool]]:
-        c = table.c
-        pk = await self._cameras.pk(name)
-        return [c.camera_pk == pk, c.record_seq == record_seq, c.day == start_ms // DAY_MS]
+        gone = is_archived(self._cameras.at(name), identity), archived.c.archive == archive
+        await self._pool.execute(sa.delete(archived).where(*gone))
 
     async def _have_days(self, days: set[int]) -> None:
         if missing := days - self._days:

@@ -337,7 +337,7 @@ async def readyz(request: web.Request) -> web.StreamResponse:
     except OSError as error:
         wrong.append(f"the spool cannot be read: {error.strerror}")
     try:
-        await views.ask(lambda catalogue: catalogue.ping())
+        await views.ask(lambda catalogue: catalogue.id())
     except CatalogueError:  # why is in the log, not for everyone
         wrong.append("the catalogue does not answer")
     await views.fresh()

@@ -19,7 +19,7 @@ from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from storage.disk import Room, room
 from storage.fsck import IN_FLIGHT_MS
-from storage.index import parse_index
+from storage.index import Identity, parse_index
 from storage.keeper import KeeperStatus, Pauses
 from storage.uploader import Uploader
 from tests.s3 import BUCKET, KEY, SECRET
@@ -122,4 +122,4 @@ async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
             path.unlink()
     for name in await catalogue.cameras.names("e"):
         for row in await catalogue.recordings_of(name):
-            await catalogue.writer.mark_removed(name, row["record_seq"], row["start_ms"], NOW)
+            await catalogue.writer.mark_removed(name, Identity.of(row), NOW)

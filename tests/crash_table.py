@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from config.model import Config
 from storage.catalogue import Catalogue
+from storage.disk import spool_id
 from storage.fsck import Fsck
 from storage.schema import archived, recordings
 from tests.archiving import NOW, configure, later_ms, opened, uploading
@@ -60,7 +61,9 @@ async def uploader_row(folder: Path, url: str, step: str, when: str) -> tuple[st
         await until(lambda: uploader.keepers[0].status.backlog_recordings == 0)
 
         async def only_the_newest_are_left() -> bool:
-            known = [await catalogue.in_spool(("e", "s", camera)) for camera in "cd"]
+            known = [
+                await catalogue.in_spool("s", camera, spool_id(config.spool)) for camera in "cd"
+            ]
             return sum(len(k) for k in known) == 2
 
         await until(only_the_newest_are_left)

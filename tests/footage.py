@@ -114,8 +114,7 @@ class Camera:
             if not keep:
                 path.unlink()
                 path.with_suffix(".jsonl").unlink()
-                seq, start_ms = index.header.record_seq, index.start_ms
-                await catalogue.writer.mark_removed(NAME, seq, start_ms, at_ms)
+                await catalogue.writer.mark_removed(NAME, index.identity, at_ms)
 
 
 async def whole(plan: CopyPlan, sources: Sources, head: bytes | None = None) -> bytes:

@@ -67,22 +67,23 @@ async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     view.refresh()
     first, second = [index for _, index in view.recordings()][:2]
     try:
-        known = await catalogue.in_spool(NAME)
-        assert known[1].archives == {} and len(known) >= 4
+        known = await catalogue.in_spool("s", "c", "a")
+        key = first.identity[:2]
+        assert known[key].archives == {} and len(known) >= 4
         for name in ("near", "far", "far"):  # a crash repeats the step
             assert await catalogue.writer.mark_archived(first, Archived(name, "", 5, "read back"))
-        assert (await catalogue.in_spool(NAME))[1].archives.keys() == {"near", "far"}
+        assert (await catalogue.in_spool("s", "c", "a"))[key].archives.keys() == {"near", "far"}
         assert first.seal is not None and second.seal is not None
         others = replace(first, seal=replace(first.seal, sha256=second.seal.sha256))
         later = Archived("near", "", 6, "read back")
         assert not await catalogue.writer.mark_archived(others, later)
         unknown = replace(first, header=replace(first.header, record_seq=99))
         assert not await catalogue.writer.mark_archived(unknown, later)
-        await catalogue.writer.mark_removed(NAME, 1, first.start_ms, 9)
-        assert 1 not in await catalogue.in_spool(NAME)
+        await catalogue.writer.mark_removed(NAME, first.identity, 9)
+        assert key not in await catalogue.in_spool("s", "c", "a")
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
         assert [a["archive"] for a in row["archives"]] == ["far", "near"]
-        await catalogue.writer.forget_archived(NAME, 1, first.start_ms, "far")
+        await catalogue.writer.forget_archived(NAME, first.identity, "far")
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
         assert [a["archive"] for a in row["archives"]] == ["near"]
     finally:

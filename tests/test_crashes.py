@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.disk import spool_id
 from storage.fsck import Fsck
 from storage.index import parse_index
 from storage.repair import finish
@@ -60,7 +61,9 @@ async def test_crash_of_the_uploader(
     async with uploading(config) as (uploader, catalogue, _):
 
         async def only_the_newest_are_left() -> bool:
-            known = [await catalogue.in_spool(("e", "s", camera)) for camera in "cd"]
+            known = [
+                await catalogue.in_spool("s", camera, spool_id(config.spool)) for camera in "cd"
+            ]
             return sum(len(k) for k in known) == 2
 
         # all but the newest of each camera are past the rewind window

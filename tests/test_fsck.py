@@ -59,7 +59,16 @@ def briefly(findings: Sequence[Finding]) -> set[tuple[str, str, str]]:
 async def dump(catalogue: Catalogue) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row, with the camera's name for its number, without what only it can know:
     when and how something was verified, and when it left the spool."""
-    own = {"camera_pk", "archived_ms", "verified", "etags", "removed_ms", "number", "names"}
+    own = {
+        "camera_pk",
+        "spool",
+        "archived_ms",
+        "verified",
+        "etags",
+        "removed_ms",
+        "number",
+        "names",
+    }
     out = {}
     for table in (recordings, runs, gaps, archived):
         columns = [c for c in table.c if c.name not in own]
@@ -277,7 +286,7 @@ async def test_the_command(tmp_path: Path) -> None:
     said = await asyncio.to_thread(run, "--camera", "s/nobody")
     assert said.returncode == 2 and "nobody knows" in said.stderr
     (config.spool / "_status/fsck.json").write_text(
-        json.dumps({"position": ["s", "c", 0, 10**9], "wrong": 0})
+        json.dumps({"position": ["s", "c", 0, [10**9, 0]], "wrong": 0})
     )
     said = await asyncio.to_thread(run, "--deep")
     assert "Going on after s/c" in said.stdout

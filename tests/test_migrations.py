@@ -6,10 +6,12 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
 from storage import database
 from storage.catalogue import Catalogue
@@ -17,6 +19,7 @@ from storage.database import CatalogueError
 from storage.index import Index
 from storage.schema import DAY_MS
 from storage.view import CameraView
+from storage.writing import recording_row
 from tests.spools import UTC0, fill
 from tests.waiting import until
 
@@ -93,6 +96,52 @@ async def test_a_new_day_does_not_wait_for_a_long_reader(postgres_url: str, tmp_
     finally:
         await catalogue.close()
         await other.close()
+
+
+async def test_rows_of_before_stay_as_they_were(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalogue of the version before identities: each row is there, and is found as before."""
+    index = recorded(tmp_path / "spool", 0)[0]
+    shutil.copytree(database.MIGRATIONS, before := tmp_path / "migrations")
+    (before / "versions/0004_identity.py").unlink()
+    row = recording_row(index) | {"camera_pk": 1}
+    there = {"archive": "near", "bucket": "b", "archived_ms": 5, "verified": "x", "etags": "y"}
+    there |= {"record_seq": row["record_seq"], "day": row["day"], "removed_ms": 7, "camera_pk": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", before)
+        catalogue = await Catalogue.open(database_url)
+        async with catalogue.pool.work() as connection:
+            camera = dict(zip(("election", "station", "camera"), NAME, strict=True))
+            await database.make_partitions(connection, {row["day"]})
+            for table, values in ("cameras", camera), ("recordings", row), ("archived", there):
+                columns = ", ".join(f'"{name}"' for name in values)
+                marks = ", ".join(f":{name}" for name in values)
+                raw = {k: bytes.fromhex(str(v)) if k == "sha256" else v for k, v in values.items()}
+                text = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+                await connection.execute(sa.text(text), raw)
+        await catalogue.close()
+    catalogue = await Catalogue.open(database_url)
+    try:
+        (found,) = await catalogue.recordings_of(NAME)
+        assert {k: found[k] for k in row} == row
+        assert (found["spool"], found["collision"], found["removed_ms"]) == (None, 0, None)
+        (archived,) = found["archives"]
+        assert {k: archived[k] for k in there} == there
+        # other bytes under its number get a row of their own, and the same bytes none
+        assert index.seal is not None
+        other = replace(index, seal=replace(index.seal, sha256="ab" * 32))
+        assert await catalogue.writer.put_recordings([index, other], "a") == [other]
+        assert await catalogue.writer.put_recordings([index, other], "a") == []
+        rows = await catalogue.recordings_of(NAME)
+        assert [r["spool"] for r in rows] == ["a", "a"] and len({r["sha256"] for r in rows}) == 2
+        listed = {"sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'"}
+        async with catalogue.pool.work() as connection:
+            text = listed.get(connection.dialect.name, "SELECT indexname FROM pg_indexes")
+            indexes = set((await connection.execute(sa.text(text))).scalars())
+        assert {"recordings_by_time", "recordings_by_segment", "archived_removed"} <= indexes
+    finally:
+        await catalogue.close()
 
 
 async def test_a_migration_under_a_long_reader_holds_up_nobody(

@@ -120,7 +120,7 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
         assert all(d > 1.5 or before > target_s + 0.3 for before, d in after), (name, durations_s)
     clocks = {
         name: [
-            s.camera_ms - s.arrival_ms if s.camera_ms else None
+            s.camera_ms - s.arrival_ms if s.camera_ms and s.arrival_ms else None
             for r in recordings(tmp_path, name)
             for s in r.index.segments[1:]
         ]

@@ -453,7 +453,7 @@ async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
         if index.start_ms < BEGIN + 40_000:
             seq = index.header.record_seq
             await catalogue.writer.mark_archived(index, Archived("archive", "", NOW, "read back"))
-            await catalogue.writer.mark_removed(name, seq, index.start_ms, NOW)
+            await catalogue.writer.mark_removed(name, index.identity, NOW)
             gone = (name, recording_row(index), "archive", NOW, "kept for 365 days")
             assert await catalogue.holds.begin_removal(*gone)
             for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):

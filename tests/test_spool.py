@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
+from storage.fmp4 import Sample, TrackRun, write_segment
 from storage.gaps import read_gaps
 from storage.index import ClockState, GapCause, Index, Track, parse_index
 from storage.spool import CameraSpool, Numbers, Run, SpoolBusy
@@ -53,12 +55,15 @@ def indexes(root: Path) -> list[Index]:
     return sorted(found, key=lambda i: i.header.record_seq)
 
 
-def check_files(root: Path) -> list[Index]:
-    """Every index line describes bytes that are there; numbers go on by one; seals are true."""
+def check_files(root: Path, *, holes: bool = False) -> list[Index]:
+    """Every index line describes bytes that are there; numbers go on by one, or with `holes` only
+    rise; seals are true."""
     found = indexes(root)
-    numbers = [s.segment_no for i in found for s in i.segments]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert [i.header.record_seq for i in found] == list(range(1, len(found) + 1))
+    for numbers in (
+        [s.segment_no for i in found for s in i.segments],
+        [i.header.record_seq for i in found],
+    ):
+        assert numbers == (sorted(set(numbers)) if holes else list(range(1, len(numbers) + 1)))
     for path in root.glob("s/c/*/*.jsonl"):
         index, media = parse_index(path.read_bytes()), path.with_suffix(".mp4").read_bytes()
         header = index.header
@@ -178,7 +183,7 @@ def test_crash_in_a_recording_is_repaired_at_start(tmp_path: Path, tail: bytes) 
     assert found[0].seal is not None and found[0].seal.end_reason == "recorder_crashed"
 
 
-def test_crash_before_the_first_segment_uses_the_numbers_again(tmp_path: Path) -> None:
+def test_a_crash_before_the_first_segment_leaves_its_numbers_out(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     write(spool, run_at(UTC0), 0, 3)
     spool.seal(GapCause.NO_DATA)
@@ -186,21 +191,140 @@ def test_crash_before_the_first_segment_uses_the_numbers_again(tmp_path: Path) -
     spool.abandon(GapCause.DISK_FULL)
     spool.close()
     last = max(tmp_path.glob("s/c/*/*.jsonl"), key=lambda p: int(p.stem.rpartition("-")[2]))
-    header = last.read_bytes().splitlines(keepends=True)[0]
-    for content in (header, None):
-        if content is None:
-            last.unlink()
-            last.with_suffix(".mp4").unlink()
-        else:
-            last.write_bytes(content)
-        spool = open_spool(tmp_path)
-        assert spool.numbers.record_seq == 1
-        assert spool.numbers.run_no == 1
-        assert spool.next_segment_no == 4
+    last.write_bytes(last.read_bytes().splitlines(keepends=True)[0])
+    spool = open_spool(tmp_path)
+    assert (spool.numbers.record_seq, spool.numbers.run_no) == (2, 2)
+    assert spool.next_segment_no == 4  # none was live
+    spool.close()
+
+
+@pytest.mark.parametrize("gone", ["newest", "all"])
+def test_numbers_of_recordings_that_somebody_deleted_are_not_used_again(
+    tmp_path: Path, gone: str
+) -> None:
+    """An operator makes room by hand while no recorder runs."""
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    write(spool, run_at(UTC0), 0, 100)
+    spool.seal(GapCause.RECORDER_STOPPED)
+    used = spool.numbers
+    spool.close()
+    files = sorted(tmp_path.glob("s/c/*/*Z-*"))
+    for path in files if gone == "all" else files[-2:]:
+        path.unlink()
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0 + 201_000))
+    write(spool, run_at(UTC0 + 202_000), 0, 2)
+    (index,) = [i for i in indexes(tmp_path) if i.header.run_start_ms == UTC0 + 202_000]
+    assert index.header.record_seq > used.record_seq and index.header.run_no > used.run_no
+    assert index.segments[0].segment_no > used.segment_no + 100
+    assert index.header.epoch > used.epoch
+    spool.seal(None)
+    spool.close()
+
+
+def test_who_was_away_goes_on_above_who_recorded_meanwhile(tmp_path: Path) -> None:
+    """A an hour, B an hour with a spool of its own, then A again: numbers say the order."""
+    hour = 3_600_000
+    found: list[list[Index]] = []
+    for n, owner in enumerate("ABA"):
+        begin = UTC0 + n * hour
+        root = tmp_path / owner
+        known = len(indexes(root))
+        spool = open_spool(root, Numbers.by_clock(begin))
+        for k in range(60):
+            write(spool, run_at(begin + k * 60_000), 0, 20)
+        spool.seal(GapCause.RECORDER_STOPPED)
         spool.close()
-        if content is not None:
-            last.write_bytes(header)
-            last.with_suffix(".mp4").write_bytes(b"init" * 20)
+        found.append(indexes(root)[known:])
+    for before, after in itertools.pairwise(found):
+        a, b = before[-1], after[0]
+        assert a.header.record_seq < b.header.record_seq and a.header.run_no < b.header.run_no
+        assert a.header.epoch < b.header.epoch
+        assert a.segments[-1].segment_no < b.segments[0].segment_no
+
+
+def test_a_restart_goes_on_by_one(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    write(spool, run_at(UTC0), 0, 100)
+    spool.seal(GapCause.RECORDER_STOPPED)
+    used = spool.numbers
+    spool.close()
+    assert open_spool(tmp_path, Numbers.by_clock(UTC0 + 260_000)).numbers == used
+
+
+def test_a_recorder_rises_above_what_another_spool_used(tmp_path: Path) -> None:
+    """The uploader found higher numbers in the catalogue; they count at the next run."""
+    spool = open_spool(tmp_path, Numbers(5, 10, 20, 30, 2))
+    write(spool, run_at(UTC0), 0, 2)
+    others = {"epoch": 7, "run_no": 40, "record_seq": 50, "segment_no": 600, "gap_no": 9}
+    (tmp_path / "s/c/others.json").write_bytes(orjson.dumps({"kuager": "others/1"} | others))
+    write(spool, run_at(UTC0 + 4_000), 0, 2)
+    newest = indexes(tmp_path)[-1]
+    assert newest.header.run_no == Numbers.by_clock(UTC0 + 4_000).run_no + 1
+    assert newest.header.epoch > 7 and newest.header.run_no > 40
+    assert newest.header.record_seq > 50 and newest.segments[0].segment_no > 600
+    spool.begin_gap(UTC0 + 9_000, GapCause.NO_DATA)
+    assert spool.open_gap is not None and spool.open_gap.gap_no > 9
+    write(spool, run_at(UTC0 + 12_000), 0, 2)
+    assert indexes(tmp_path)[-1].header.record_seq == newest.header.record_seq + 1
+    spool.seal(None)
+    spool.close()
+
+
+def real_segment(number: int, k: int) -> bytes:
+    samples = [Sample(90_000, 100, True, 0), Sample(90_000, 50, False, 0)]
+    data = [os.urandom(sample.size) for sample in samples]
+    return write_segment(number, [TrackRun(1, k * 180_000, samples, data)])
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("spoilt", [[1], [5], [2, 3], [9], [10], list(range(1, 10))])
+@pytest.mark.parametrize("how", ["a bad character", "no newline"])
+def test_a_spoilt_line_costs_nothing(
+    tmp_path: Path, spoilt: list[int], sealed: bool, how: str
+) -> None:
+    """Ten segments, of which the lines of some cannot be read: all are kept, with their bytes."""
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    run = run_at(UTC0)
+    for k in range(10):
+        spool.append(
+            run,
+            real_segment(spool.next_segment_no, k),
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0 + 2000 * k,
+            camera_ms=None,
+            clock=CLOCK,
+        )
+    if sealed:
+        spool.seal(GapCause.NO_DATA)
+    else:
+        spool.abandon(GapCause.DISK_FULL)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    before, media = parse_index(path.read_bytes()), path.with_suffix(".mp4").read_bytes()
+    lines = path.read_bytes().splitlines(keepends=True)
+    for n in spoilt:
+        lines[n] = lines[n].replace(b'"offset"', b'"off\xffet"')
+        if how == "no newline":
+            lines[n] = lines[n].replace(b"\n", b"")
+    path.write_bytes(b"".join(lines))
+    open_spool(tmp_path, Numbers.by_clock(UTC0)).close()
+    after = parse_index(path.read_bytes())
+    torn = not sealed and how == "no newline" and 10 in spoilt  # a line without end is not there
+    want = before.segments[: 9 if torn else 10]
+    if how == "no newline":  # the next line is spoilt with it
+        spoilt = [*spoilt, *(n + 1 for n in spoilt)]
+    assert [replace(s, arrival_ms=None) for s in after.segments] == [
+        replace(s, arrival_ms=None) for s in want
+    ]
+    assert [s.arrival_ms is None for s in after.segments] == [
+        n in spoilt for n in range(1, len(want) + 1)
+    ]
+    assert path.with_suffix(".mp4").read_bytes() == media[: want[-1].offset + want[-1].length]
+    assert after.seal is not None and after.seal.length == want[-1].offset + want[-1].length
+    if sealed and 11 not in spoilt:
+        assert after.seal == before.seal
 
 
 def test_damaged_bytes_are_cut_off_not_believed(tmp_path: Path) -> None:
@@ -383,7 +507,7 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
         assert all(now[n] == digest for n, digest in seen.items())
         seen = now
     open_spool(tmp_path).close()
-    found = check_files(tmp_path)
+    found = check_files(tmp_path, holes=True)
     assert all(i.seal for i in found)
     assert len(seen) > 100
     read_gaps(tmp_path / "s/c/gaps.jsonl")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from storage.disk import Room
-from storage.index import ClockState, GapCause, parse_archive_document
+from storage.index import ClockState, GapCause, Identity, parse_archive_document
 from storage.keeper import Keeper, digest_of, waiting
 from storage.recording import recording_name
 from storage.spool import Run
@@ -205,7 +205,7 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
             path.unlink()
     async with opened(config) as (catalogue, _):
         for row in await catalogue.recordings_of(C):
-            await catalogue.writer.forget_archived(C, row["record_seq"], row["start_ms"], "far")
+            await catalogue.writer.forget_archived(C, Identity.of(row), "far")
     async with uploading(config) as (uploader, _, _):  # another process: it asks the catalogue
         await until(lambda: uploader.keepers[1].status.archived_total == count)
         assert uploader.keepers[1].is_done
@@ -221,7 +221,7 @@ async def test_rows_of_one_camera_that_are_refused_hold_up_no_other(tmp_path: Pa
     refused = len(list(config.spool.glob("s/c/*/*.mp4")))
     async with opened(config) as (catalogue, _):
         await catalogue.cameras.sync(config)
-        pk = await catalogue.cameras.pk(C)
+        pk = (await catalogue.cameras.known([C]))[C]
         async with catalogue.pool.work() as connection:
             await connection.execute(
                 sa.text(
