@@ -8,6 +8,7 @@ milliseconds.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +26,7 @@ HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it wa
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
+REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_MS = 500.0  # B-frames show so much before those that came earlier
 FEW = 3  # pictures that are needed for a verdict
 # -- of a line through timestamps and arrivals
@@ -137,6 +139,8 @@ class Timeline:
         self._held: list[Picture] = []
         self._newest_ms = float("-inf")  # media time
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
+        # timestamp and media time of the last pictures: B-frames are to show between them
+        self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
@@ -155,9 +159,14 @@ class Timeline:
         level_ms = 0.0
         if line is not None:
             self._rate, level_ms = line.rate, line.level_ms
-        steps = sorted(b.arrival_ms - a.arrival_ms for a, b in pairwise(tail))
+        if line is None:
+            shown = [p.arrival_ms for p in tail]
+        else:
+            shown = sorted(p.stamp_ms * line.rate for p in tail)
+        steps = sorted(b - a for a, b in pairwise(shown))
         usual_ms = max(1.0, steps[len(steps) // 2] if steps else 40.0)
         following: Picture | None = None
+        earliest_ms = float("inf")
         for p in reversed(pictures):
             at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
             right_ms = min(at_ms, p.arrival_ms - level_ms) if self._early(p, level_ms) else at_ms
@@ -167,14 +176,17 @@ class Timeline:
                 most_ms = max(3 * usual_ms, waited_ms + 1000)
                 if line is None:
                     right_ms = min(right_ms, following.media_ms - 1)
-                elif not -REORDER_MS <= step_ms <= most_ms:
-                    right_ms = following.media_ms - usual_ms
+                elif not -REORDER_MS <= step_ms <= most_ms:  # it shows before all that follow
+                    right_ms = earliest_ms - usual_ms
             p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
-            following = p
+            following, earliest_ms = p, min(earliest_ms, right_ms)
         for p in tail:
             if not p.moved_ms:
                 self._placer.observe(p.media_ms, p.arrival_ms)
-        self._newest_ms = max(p.media_ms for p in pictures)
+        newest = max(pictures, key=lambda p: p.media_ms)
+        self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
+        if line is not None:
+            self._settled.extend((p.stamp_ms, p.media_ms) for p in pictures if not p.moved_ms)
         self._placer.start(min(p.media_ms for p in pictures))
 
     def _early(self, p: Picture, level_ms: float) -> bool:
@@ -207,11 +219,24 @@ class Timeline:
             return self._judge(last=True)
         return self._release(len(self._held))
 
-    def _settle(self, p: Picture) -> Picture:
+    def _between(self, p: Picture) -> float:
+        """Return the media time of a picture that shows before others that came earlier."""
+        before = [media for stamp, media in self._settled if stamp <= p.stamp_ms]
+        after = [media for stamp, media in self._settled if stamp > p.stamp_ms]
+        least, most = max(before, default=p.media_ms), min(after, default=float("inf"))
+        if least + 0.2 > most:
+            return (least + most) / 2
+        return min(max(p.media_ms, least + 0.1 * bool(before)), most - 0.1)
+
+    def _settle(self, p: Picture, wild: bool = False) -> Picture:
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
         if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
             p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
+        elif not p.by_arrival and not wild:
+            p.media_ms = self._between(p)
+        if not p.by_arrival and not wild:
+            self._settled.append((p.stamp_ms, p.media_ms))
         if p.media_ms > self._newest_ms:
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         if not p.by_arrival:
@@ -270,6 +295,7 @@ class Timeline:
             for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
                 h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
         self._placer.restart()
+        self._settled.clear()  # timestamps before and after need not compare
         self._tolerated_ms = 0.0
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
@@ -299,7 +325,7 @@ class Timeline:
                     p.media_ms = max(before_ms + 0.1, self._placer.media_of(p.arrival_ms))
                 p.moved_ms += p.media_ms - was_ms
                 p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
-            self._settle(p)
+            self._settle(p, wild[n])
         return done
 
     # -- where timestamps say nothing ----------------------------------------------------

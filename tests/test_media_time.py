@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -258,3 +259,26 @@ def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
     with pytest.raises(Broken, match="does not end"):
         for _ in range(100_000):
             cutter.push(piece)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 60.0, 400.0, 1500.0]), st.integers(0, 40))
+def test_pictures_that_show_before_earlier_ones_keep_their_order(
+    seed: int, delay: float, backlog: int
+) -> None:
+    """B-frames: I0 P3 B1 B2 P6 B4 B5 …, whatever the link and the machine hold back."""
+    chance = random.Random(seed)
+    rate = 1 + chance.choice([0, 0.002])
+    shots, before, late = [], backlog * 40.0, 0.0
+    for group in range(160):
+        late = max(0.0, late - 80) if chance.random() < 0.9 else chance.uniform(0, delay)
+        numbers = [3 * group + 3, 3 * group + 1, 3 * group + 2]
+        if numbers[0] % 48 == 0:  # a keyframe: nothing that comes after it shows before it
+            numbers.sort()
+        for n in [0] * (group == 0) + numbers:
+            taken = n * 40.0
+            before = max(before, (3 * group + 4) * 40.0 + 20 + late)
+            shots.append(Shot(taken, 50_000_000 + taken / rate, before, n % 48 == 0))
+    placed = sorted((taken, taken + error) for taken, error, _ in record(shots, False).errors)
+    times = [at for _, at in placed]
+    assert all(a < b for a, b in itertools.pairwise(times)), "pictures change places"
