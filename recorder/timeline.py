@@ -33,6 +33,7 @@ FEW = 3  # pictures that are needed for a verdict
 STEADY_MS = 60.0  # by which the least delays of its quarters may differ
 OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
 RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
+REGULAR = 0.9  # of the steps between timestamps; the others are pictures that were lost
 RATES = (0.3, 3.3)  # UTC per media time; what is beyond is no rate
 
 
@@ -89,6 +90,19 @@ def first_line(pictures: Sequence[Picture]) -> Line | None:
     if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
         return None
     return _other_rate(later, line.rate)
+
+
+def _is_regular(pictures: Sequence[Picture]) -> bool:
+    """Say whether timestamps, put in order, keep to one step: then they say when to show what."""
+    stamps = sorted(p.stamp_ms for p in pictures)
+    steps = sorted(b - a for a, b in pairwise(stamps))
+    if not steps or (usual := steps[len(steps) // 2]) < 1:
+        return False
+    usual_ones = sum(0.5 * usual <= step <= 1.5 * usual for step in steps)
+    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
+    return usual_ones >= REGULAR * len(steps) and (
+        passed_ms < WINDOW_MS or RATES[0] <= passed_ms / (stamps[-1] - stamps[0]) <= RATES[1]
+    )
 
 
 def _other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
@@ -155,6 +169,8 @@ class Timeline:
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
         line = first_line(tail)
+        if line is None and _is_regular(tail):  # the network or the machine held some back
+            line = Line(1.0, _least(_levels(tail, 1.0)))
         self.by_arrival = line is None
         level_ms = 0.0
         if line is not None:
@@ -277,7 +293,10 @@ class Timeline:
                     return ()
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
                 return self._release(len(held))
-        return self._move(fit(held, self._rate) or fit(recent, self._rate))
+        line = fit(held, self._rate) or fit(recent, self._rate)
+        if line is None and _is_regular(held):
+            line = Line(self._rate, _least(_levels(held, self._rate)))
+        return self._move(line)
 
     def _move(self, line: Line | None) -> Sequence[Picture]:
         """Go on by another line from the first picture that waits; None: by arrival."""
