@@ -332,20 +332,41 @@ class Timeline:
         done, self._held = self._held[:count], self._held[count:]
         if self.by_arrival:
             return [self._settle(p) for p in done]
-        wild = [p.late_ms < -EARLY_MS or p.media_ms < self._newest_ms - REORDER_MS for p in done]
-        for n, p in enumerate(done):
-            if wild[n]:
-                rest = [k for k in range(n + 1, count) if not wild[k]]
-                before_ms, was_ms = self._newest_ms, p.media_ms
-                if rest:
-                    step_ms = (done[rest[0]].media_ms - before_ms) / (rest[0] - n + 1)
-                    p.media_ms = before_ms + max(0.1, step_ms)
-                else:
-                    p.media_ms = max(before_ms + 0.1, self._placer.media_of(p.arrival_ms))
-                p.moved_ms += p.media_ms - was_ms
-                p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
-            self._settle(p, wild[n])
+        at = 0
+        while at < count:
+            end = at
+            while end < count and self._is_wild(done[end]):
+                end += 1
+            if end > at:
+                self._place_between(done[at:end], done[end] if end < count else None)
+            else:
+                self._settle(done[at])
+            at = max(end, at + 1)
         return done
+
+    def _is_wild(self, p: Picture) -> bool:
+        return p.late_ms < -EARLY_MS or p.media_ms < self._newest_ms - REORDER_MS
+
+    def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
+        """Settle wild pictures between the newest one and the following; None: by arrival.
+
+        If several are wild their timestamps may still tell which shows first.
+        """
+        times, at_ms = [], self._newest_ms
+        for p in pictures:
+            if following is not None:
+                step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
+                at_ms += max(0.1, step_ms)
+            else:
+                at_ms = max(at_ms + 0.1, self._placer.media_of(p.arrival_ms))
+            times.append(at_ms)
+        in_order = sorted(pictures, key=lambda p: p.stamp_ms)
+        for p, right_ms in zip(in_order, times, strict=True):
+            p.moved_ms += right_ms - p.media_ms
+            p.media_ms = right_ms
+            p.late_ms = p.arrival_ms - self._placer.place(right_ms)
+        for p in pictures:
+            self._settle(p, wild=True)
 
     # -- where timestamps say nothing ----------------------------------------------------
 

@@ -208,9 +208,9 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
         kept = {s.segment_no: s for r in recordings(running.spool, name) for s in r.index.segments}
         for uri in follower.seen:  # what anybody could see is there
             assert int(uri.removesuffix(".m4s")) in kept
-    assert causes == {
+    # what the camera still had in hand may close the gap of a stream that broke
+    assert causes - {GapCause.STREAM_BROKEN} == {
         GapCause.CONNECTING,
-        GapCause.STREAM_BROKEN,
         GapCause.RECORDER_CRASHED,
         GapCause.RECORDER_STOPPED,
     }
@@ -302,7 +302,8 @@ async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: st
         assert running.process.returncode is None
     for name in ("a", "b"):
         check_tiling(running.spool, name, running.begin_ms)
-        assert {g.cause for g in gaps(running.spool, name)} == {GapCause.RECORDER_STOPPED}
+        causes = {g.cause for g in gaps(running.spool, name)}
+        assert causes == {GapCause.CONNECTING, GapCause.RECORDER_STOPPED}
     log = running.log.read_text()
     assert "Traceback" not in log and "did not stop in time" not in log, log
 
