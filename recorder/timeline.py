@@ -181,7 +181,10 @@ class Timeline:
             shown = sorted(p.stamp_ms * line.rate for p in tail)
         steps = sorted(b - a for a, b in pairwise(shown))
         usual_ms = max(1.0, steps[len(steps) // 2] if steps else 40.0)
+        first = pictures[0]
         following: Picture | None = None
+        # ffmpeg gives the first picture of a session the timestamp of the next one at times
+        is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
         earliest_ms = float("inf")
         for p in reversed(pictures):
             at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
@@ -192,7 +195,8 @@ class Timeline:
                 most_ms = max(3 * usual_ms, waited_ms + 1000)
                 if line is None:
                     right_ms = min(right_ms, following.media_ms - 1)
-                elif not -REORDER_MS <= step_ms <= most_ms:  # it shows before all that follow
+                elif not -REORDER_MS <= step_ms <= most_ms or (p is first and is_guess):
+                    # it shows before all that follow
                     right_ms = earliest_ms - usual_ms
             p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
             following, earliest_ms = p, min(earliest_ms, right_ms)

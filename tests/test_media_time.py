@@ -282,3 +282,14 @@ def test_pictures_that_show_before_earlier_ones_keep_their_order(
     placed = sorted((taken, taken + error) for taken, error, _ in record(shots, False).errors)
     times = [at for _, at in placed]
     assert all(a < b for a, b in itertools.pairwise(times)), "pictures change places"
+
+
+def test_a_first_timestamp_that_is_that_of_the_next_picture_is_not_believed() -> None:
+    shots = camera(8)
+    order = [0, *(n for group in range(66) for n in (3 * group + 3, 3 * group + 1, 3 * group + 2))]
+    shots = [shots[n] for n in order if n < len(shots)]
+    for shot, before in zip(shots, sorted(s.arrival + 120 for s in shots), strict=True):
+        shot.arrival, shot.key = before, shot.taken == 0
+    shots[0].stamp = shots[1].stamp
+    placed = sorted((taken, error) for taken, error, _ in record(shots, False).errors)
+    assert max(abs(error - placed[1][1]) for _, error in placed) < 10
