@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +27,7 @@ from hypothesis import strategies as st
 from kuager.simulator import SimCamera, Simulator
 from kuager.simulator.encoder import _Packets
 from kuager.simulator.picture import Room
+from kuager.simulator.rtsp import Connection
 from kuager.simulator.scene import ANGLES
 from tests.strip import _pgms, av_offsets, pictures, read_strip
 from tests.waiting import BOUND_S, until
@@ -319,3 +323,20 @@ async def test_a_wrong_list_of_cameras_is_told(tmp_path: Path) -> None:
         _, said = await child.communicate()
         assert child.returncode == 2
         assert b"Traceback" not in said and b"cameras.json" in said
+
+
+async def test_a_pair_of_ports_of_which_one_is_taken_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What stays open is said when it is collected, and fails the test."""
+    tries = iter([5424, *range(3000, 3100)])
+    monkeypatch.setattr(secrets, "randbelow", lambda most: next(tries))
+    async with Simulator([SimCamera("a", **SMALL)]) as simulator:
+        reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            with contextlib.suppress(OSError):  # somebody else has it, then
+                taken.bind(("127.0.0.1", 49152 + 2 * 5424))
+            session = Connection(simulator.cameras, reader, writer)
+            assert await session._pair(50_000) >= 49152 + 2 * 3000
+            session.close()
+    gc.collect()

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
@@ -180,6 +181,9 @@ class Connection:
         for _ in range(PORTS_TRIED):
             opened: list[asyncio.DatagramTransport] = []
             begin = 49152 + 2 * secrets.randbelow(8000)
+            # uvloop leaves a transport open that it could not bind
+            if not all(is_free(own, begin + n) for n in (0, 1)):
+                continue
             with contextlib.suppress(OSError):
                 for n in (0, 1):
                     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -197,3 +201,14 @@ class Connection:
     def _view(self, track: int, is_rtcp: bool, data: bytes) -> None:
         if send := self._sends.get(track):
             send(is_rtcp, data)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Say whether no UDP socket has a port of one of our addresses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
