@@ -74,12 +74,13 @@ async def test_ranges(config: Config) -> None:
 async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
     """A media file that is shorter than its index says, then an archive that lies."""
     fill(config.spool, start_ms=NOW - 8_000_000, segments=40).close()
-    media = sorted((config.spool / "s/c").glob("*/*.mp4"))[0]
+    # the first but one: the first may have one segment alone, by the time of day
+    media = sorted((config.spool / "s/c").glob("*/*.mp4"))[1]
     os.truncate(media, media.stat().st_size - 1)
+    lines = [json.loads(line) for line in media.with_suffix(".jsonl").read_bytes().splitlines()]
+    first, *_, lost = [line["segment_no"] for line in lines if "segment_no" in line]
     async with serving(config) as session:
-        index = await get(session, "/live/s/c/1.m4s")
-        assert index[0] == 200
-        lost = media.with_suffix(".jsonl").read_bytes().count(b'"segment_no"')
+        assert (await get(session, f"/live/s/c/{first}.m4s"))[0] == 200
         status, headers, _ = await get(session, f"/live/s/c/{lost}.m4s")
         assert status == 404 and headers["Cache-Control"] == "no-store"
     media.unlink()
