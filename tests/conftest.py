@@ -14,13 +14,17 @@ import imageio_ffmpeg
 import pytest
 import uvloop
 from hypothesis import settings
+from playwright.async_api import expect
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
+from tests.waiting import BOUND_S
 
 # No deadline for an example: a machine may be busy with other work.
 settings.register_profile("kuager", deadline=None)
 settings.load_profile("kuager")
+# The same for what a page is to show.
+expect.set_options(timeout=BOUND_S * 1000)
 
 CI = os.environ.get("KUAGER_CI") == "1"
 

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright
 
 from config.load import load
 from config.model import Config
@@ -20,6 +20,7 @@ from kuager.simulator import SimCamera, Simulator
 from recorder.worker import Worker, targets
 from streaming.app import create_app, make_runner
 from tests.s3 import free_port
+from tests.waiting import BOUND_S
 
 CHROMIUM = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -109,6 +110,13 @@ async def recorded(
                 await task
 
 
+async def patient_page(context: BrowserContext) -> Page:
+    """Open a page whose waiting ends only for what never happens."""
+    page = await context.new_page()
+    page.set_default_timeout(BOUND_S * 1000)
+    return page
+
+
 @contextlib.asynccontextmanager
 async def opened(chromium: str, url: str, **options: Any) -> AsyncIterator[tuple[Page, list[str]]]:
     """Open a page; yields it with the list of what goes wrong in its scripts."""
@@ -116,7 +124,7 @@ async def opened(chromium: str, url: str, **options: Any) -> AsyncIterator[tuple
         browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
         try:
             options.setdefault("viewport", {"width": 390, "height": 800})
-            page = await browser.new_page(**options)
+            page = await patient_page(await browser.new_context(**options))
             errors: list[str] = []
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on(

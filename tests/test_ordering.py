@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from config.model import Config
 from copies.desk import Desk
@@ -23,11 +24,11 @@ from streaming.language import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
-from tests.site_stack import CHROMIUM
+from tests.site_stack import opened
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running, tell
 from tests.test_desk import COPIES
 from tests.test_shop import BEGIN, record
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 # In the page: fetch a file, let go of it after some bytes, go on where it ended; play the whole.
@@ -96,23 +97,14 @@ async def shop(folder: Path, stripe: str, box: Mailbox) -> AsyncIterator[tuple[s
         await catalogue.close()
 
 
-@contextlib.asynccontextmanager
-async def browser(chromium: str, width: int) -> AsyncIterator[tuple[Page, list[str]]]:
-    async with async_playwright() as play:
-        one = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
-        try:
-            page = await one.new_page(
-                viewport={"width": width, "height": 800}, locale="en-GB", accept_downloads=True
-            )
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.on(
-                "console",
-                lambda said: errors.append(said.text) if "Security Policy" in said.text else None,
-            )
-            yield page, errors
-        finally:
-            await one.close()
+def page_of(chromium: str, width: int) -> AbstractAsyncContextManager[tuple[Page, list[str]]]:
+    return opened(
+        chromium,
+        "about:blank",
+        viewport={"width": width, "height": 800},
+        locale="en-GB",
+        accept_downloads=True,
+    )
 
 
 async def order(page: Page, base: str, email: str = "") -> None:
@@ -154,7 +146,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
             shop(tmp_path, stripe, box) as (base, config),
-            browser(chromium, 390) as (page, errors),
+            page_of(chromium, 390) as (page, errors),
         ):
             await order(page, base, "voter@example.kz")
             await until(lambda: len(box.letters) == 1)
@@ -175,9 +167,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             said, _ = await done.communicate()
             assert done.returncode == 0 and b"paid" in said
             # the page finds out by itself
-            await expect(page.locator("#state")).to_contain_text(
-                "Paid and checked", timeout=BOUND_S * 1000
-            )
+            await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             async with page.expect_download() as everything:
                 await page.get_by_role("link", name="Everything as one ZIP").click()
@@ -195,7 +185,7 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
             shop(tmp_path, stripe, box) as (base, _),
-            browser(chromium, 1440) as (page, errors),
+            page_of(chromium, 1440) as (page, errors),
         ):
             referers: list[str] = []
             page.on("request", lambda r: referers.append(r.headers.get("referer", "")))
@@ -206,9 +196,7 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert secret not in await page.content()
             await page.get_by_role("button", name="Pay").click()
             await page.wait_for_url(re.compile(secret))  # back, through a page without the secret
-            await expect(page.locator("#state")).to_contain_text(
-                "Paid and checked", timeout=BOUND_S * 1000
-            )
+            await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             assert not any(secret in referer for referer in referers)
             assert errors == []

@@ -20,20 +20,18 @@ import aiohttp
 import m3u8
 import psutil
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from kuager.simulator import SimCamera, Simulator
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import need
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
+from tests.site_stack import opened
 from tests.stack import check_tiling, gaps, recordings
 from tests.strip import pictures
 from tests.waiting import BOUND_S, until
 
 CAMERAS = [SimCamera("a", user="u", password="pass-of-a"), SimCamera("b", audio="aac")]
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-CHROMIUM += ["--autoplay-policy=no-user-gesture-required"]
 
 
 @dataclass
@@ -307,31 +305,20 @@ async def video_times(page: Page) -> list[float]:
 async def test_a_browser_plays_and_goes_on_through_a_gap(
     tmp_path: Path, ffmpeg: str, chromium: str
 ) -> None:
-    async with (
-        kuager(tmp_path, CAMERAS, ffmpeg) as running,
-        async_playwright() as play,
-    ):
+    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
         await playing(running, ["a", "b"])
-        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
-        try:
-            page = await browser.new_page(viewport={"width": 390, "height": 800})
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            await page.goto(running.base)
+        async with opened(chromium, running.base) as (page, errors):
             await page.click("text=cameras live >> xpath=../a")
             await moving(page, 2)
             running.simulator.fault("a", "drop", 9)
             slate = page.locator("figure[data-camera=a] .slate", has_text="camera")
-            await slate.wait_for(timeout=BOUND_S * 1000)
+            await slate.wait_for()
             web = running.processes()["web 1/2"]
             os.kill(web, signal.SIGKILL)
             await asyncio.sleep(8)
             await moving(page, 2)
             assert errors == []
-            width = await page.evaluate("document.documentElement.scrollWidth")
-            assert width <= 390
-        finally:
-            await browser.close()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 async def moving(page: Page, count: int, seconds: float = BOUND_S) -> None:
