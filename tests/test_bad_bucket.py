@@ -134,7 +134,8 @@ async def test_away_then_slow_catches_up_oldest_first(
     assert told.count("The archive works again") == 1
     times = [r["archives"][0]["archived_ms"] for r in rows]
     part = len(times) // 3  # a few at a time, the oldest first
-    assert max(times[:part]) <= min(times[-part:])
+    _, second, *_ = sorted(times[-part:])  # the very first may be the newest: see Backlog
+    assert max(times[:part]) <= second
     await compare(upstream, media)
 
 
