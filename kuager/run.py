@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 import uvloop
 
+from base.backoff import Backoff
 from config.model import Config
 from copies.desk import Desk
 from kuager import signals
@@ -44,7 +45,7 @@ class _Child:
     name: str
     arguments: list[str]
     process: asyncio.subprocess.Process | None = None
-    rung: int = 0
+    backoff: Backoff = field(default_factory=lambda: Backoff(RESTART_S))
     started: float = field(default=0.0)
 
 
@@ -99,9 +100,8 @@ class Supervisor:
             except OSError as error:  # no process or no memory to be had, or Python is away
                 code = f"it cannot be started: {error.strerror}"
             if loop.time() - child.started > HEALTHY_S:
-                child.rung = 0
-            pause_s = RESTART_S[child.rung]
-            child.rung = min(child.rung + 1, len(RESTART_S) - 1)
+                child.backoff.succeeded()
+            pause_s = child.backoff.failed()
             log.error(
                 "A process ended and is started again", process=child.name, code=code, in_s=pause_s
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from base.backoff import Backoff
 from config.schedule import Window, clip
 from config.secrets import redact_text
 from recorder.approach import Approach
@@ -107,7 +108,7 @@ class CameraRecorder:
         self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
-        self._rung = 0
+        self._backoff = Backoff(LADDER_S, spread=0.3)
         self._hears = True  # the sound that the camera promises
         self._cut_told: tuple[GapCause, float] | None = None  # and when
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
@@ -263,9 +264,7 @@ class CameraRecorder:
         await self._disk(self._note_gap, end, window)
         if self._refused_for(end.cause):
             await self._pause(end.cause, window)
-        pause_s = min(LADDER_S[-1], LADDER_S[self._rung] * random.uniform(0.7, 1.3))
-        pause_s = max(pause_s, self.approach.pause_s())
-        self._rung = min(self._rung + 1, len(LADDER_S) - 1)
+        pause_s = max(min(LADDER_S[-1], self._backoff.failed()), self.approach.pause_s())
         status.retries += 1
         await asyncio.sleep(pause_s)
 
@@ -275,7 +274,7 @@ class CameraRecorder:
             await asyncio.sleep(REFUSED_S)
             if not self._refused_for(cause):
                 break
-        self._rung = 0
+        self._backoff.succeeded()
         await self._disk(self._write_gaps)
 
     def tell(self, end: SourceEnd) -> None:
@@ -324,7 +323,7 @@ class CameraRecorder:
                 self.log.info("Recording again", after=status.cause.value)
             status.cause = status.detail = None
         if healthy_s > HEALTHY_S:
-            self._rung = 0
+            self._backoff.succeeded()
         status.segment_no = segment_no
         status.bytes += size
 
