@@ -235,20 +235,20 @@ class Cutter:
 
     def _begin(self) -> list[Cut]:
         """Set the mapping by the pictures that wait, and go on with them."""
-        held, self._waiting, self._bytes = self._waiting, [], 0
-        self._timeline.begin(held, self._live_from or 0)
-        self._start = min(p.media_ms for p in held)
+        held, self._waiting = self._waiting, []
+        settled = self._timeline.begin(held, self._live_from or 0)
+        self._start = min(p.media_ms for p in settled)
         start_ms = min(self._placer.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms)
         self._tfdt = 0
         self.target_duration_s = self.target_duration_s or target_duration(
-            [self._placer.place(p.media_ms) / 1000 for p in held if p.frame.key]
+            [self._placer.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )
         cuts = []
-        for picture in held:
-            self._bytes += picture.size
+        self._bytes = sum(p.size for p in held)
+        for picture in settled:
             cuts += self._add(picture)
         return cuts
 

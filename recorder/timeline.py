@@ -28,6 +28,9 @@ GROWS_MS = 40.0  # a delay that grows by more within the window is not judged be
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_MS = 500.0  # B-frames show so much before those that came earlier
+REORDER_SEEN = 32  # pictures that tell whether there are B-frames
+REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
+OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 FEW = 3  # pictures that are needed for a verdict
 # -- of a line through timestamps and arrivals
 STEADY_MS = 60.0  # by which the least delays of its quarters may differ
@@ -63,6 +66,10 @@ class Line:
     rate: float
     level_ms: float
 
+    def late_ms(self, p: Picture) -> float:
+        """Return by how much a picture came later than the least delayed."""
+        return p.arrival_ms - p.stamp_ms * self.rate - self.level_ms
+
 
 def fit(pictures: Sequence[Picture], rate: float) -> Line | None:
     """Return the line under the arrivals: at the rate given, else at another steady rate.
@@ -90,6 +97,39 @@ def first_line(pictures: Sequence[Picture]) -> Line | None:
     if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
         return None
     return _other_rate(later, line.rate)
+
+
+def beginning_line(pictures: Sequence[Picture]) -> Line | None:
+    """Return the line that the first pictures keep to: all of them, or as many as do.
+
+    None where timestamps say nothing; where arrivals tell no rate, but timestamps keep to one step,
+    the network or the machine held some back.
+    """
+    for part in (4, 3, 2, 1):
+        some = pictures[: len(pictures) * part // 4]
+        if part == 4 or (some and some[-1].arrival_ms - some[0].arrival_ms >= SURE_MS):
+            if (line := first_line(some)) is not None:
+                return line
+    return Line(1.0, _least(_levels(pictures, 1.0))) if _is_regular(pictures) else None
+
+
+def _usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
+    """Return the usual time from one picture to the next, in the order in which they show."""
+    if line is None:
+        shown = [p.arrival_ms for p in pictures]
+    else:
+        shown = sorted(p.stamp_ms * line.rate for p in pictures)
+    steps = sorted(b - a for a, b in pairwise(shown))
+    return max(1.0, steps[len(steps) // 2] if steps else 40.0)
+
+
+def reorders(pictures: Sequence[Picture]) -> bool:
+    """Say whether pictures show in another order than they come in: there are B-frames.
+
+    Then timestamps step back with every group of them; time that jumps does so now and then.
+    """
+    steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
+    return sum(-REORDER_MS <= step < 0 for step in steps) > max(1.0, REORDERS * len(steps))
 
 
 def _is_regular(pictures: Sequence[Picture]) -> bool:
@@ -155,65 +195,77 @@ class Timeline:
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
+        self._reorders = False
+        self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
         self._recent: list[Picture] = []  # where timestamps say nothing: do they still?
 
-    def begin(self, pictures: Sequence[Picture], live: int) -> None:
-        """Settle the first pictures of a run; from number `live` on none was held back.
+    def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
+        """Take the first pictures of a run, return those that are settled; starts the placer.
 
-        Starts the placer.
+        From number `live` on none was held back: by these time is set, and what came before is
+        placed by them. The others are looked at as all that come later.
         """
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        line = first_line(tail)
-        if line is None and _is_regular(tail):  # the network or the machine held some back
-            line = Line(1.0, _least(_levels(tail, 1.0)))
+        self._reorders = reorders(pictures)
+        line = beginning_line(tail)
         self.by_arrival = line is None
-        level_ms = 0.0
+        count = len(pictures)
         if line is not None:
-            self._rate, level_ms = line.rate, line.level_ms
-        if line is None:
-            shown = [p.arrival_ms for p in tail]
-        else:
-            shown = sorted(p.stamp_ms * line.rate for p in tail)
-        steps = sorted(b - a for a, b in pairwise(shown))
-        usual_ms = max(1.0, steps[len(steps) // 2] if steps else 40.0)
+            self._rate = line.rate
+            before = len(pictures) - len(tail)
+            in_line = [n for n, p in enumerate(tail, 1) if abs(line.late_ms(p)) <= DOUBT_MS]
+            count = before + next((n for n in in_line if n >= OPENING), len(tail))
+            for p in tail:
+                if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
+                    self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
+        opening = pictures[:count]
+        self._open(opening, line, _usual_step(tail, line))
+        self._placer.start(min(p.media_ms for p in opening))
+        settled = list(opening)
+        for p in pictures[count:]:
+            settled += self.push(p)
+        return settled
+
+    def _open(self, pictures: Sequence[Picture], line: Line | None, usual_ms: float) -> None:
+        """Settle the first pictures by the line that the later ones keep to; None: by arrival."""
         first = pictures[0]
         following: Picture | None = None
         # ffmpeg gives the first picture of a session the timestamp of the next one at times
         is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
         earliest_ms = float("inf")
         for p in reversed(pictures):
-            at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
-            right_ms = min(at_ms, p.arrival_ms - level_ms) if self._early(p, level_ms) else at_ms
+            at_ms = right_ms = p.arrival_ms
+            if line is not None:
+                at_ms = right_ms = p.stamp_ms * line.rate
+                if line.late_ms(p) < -EARLY_MS:
+                    right_ms = p.arrival_ms - line.level_ms
             if following is not None:
                 step_ms = following.media_ms - right_ms
                 waited_ms = following.arrival_ms - p.arrival_ms
                 most_ms = max(3 * usual_ms, waited_ms + 1000)
+                least_ms = -REORDER_MS if self._reorders else 0.0
                 if line is None:
                     right_ms = min(right_ms, following.media_ms - 1)
-                elif not -REORDER_MS <= step_ms <= most_ms or (p is first and is_guess):
+                elif not least_ms <= step_ms <= most_ms or (p is first and is_guess):
                     # it shows before all that follow
                     right_ms = earliest_ms - usual_ms
             p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
             following, earliest_ms = p, min(earliest_ms, right_ms)
-        for p in tail:
-            if not p.moved_ms:
-                self._placer.observe(p.media_ms, p.arrival_ms)
         newest = max(pictures, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
             self._settled.extend((p.stamp_ms, p.media_ms) for p in pictures if not p.moved_ms)
-        self._placer.start(min(p.media_ms for p in pictures))
-
-    def _early(self, p: Picture, level_ms: float) -> bool:
-        return p.stamp_ms * self._rate + level_ms > p.arrival_ms + EARLY_MS
 
     def push(self, p: Picture) -> Sequence[Picture]:
         """Take a picture; return those that are settled now."""
+        self._lately.append(p)
+        if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
+            self._reorders = reorders(self._lately)
         if self.by_arrival:
             return self._push_by_arrival(p)
         p.media_ms = self.media_ms(p.stamp_ms)
@@ -251,7 +303,7 @@ class Timeline:
     def _settle(self, p: Picture, wild: bool = False) -> Picture:
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
-        if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
+        if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # it shows after all that came
             p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
         elif not p.by_arrival and not wild:
             p.media_ms = self._between(p)
@@ -349,7 +401,8 @@ class Timeline:
         return done
 
     def _is_wild(self, p: Picture) -> bool:
-        return p.late_ms < -EARLY_MS or p.media_ms < self._newest_ms - REORDER_MS
+        earliest_ms = self._newest_ms - (REORDER_MS if self._reorders else 0.0)
+        return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
         """Settle wild pictures between the newest one and the following; None: by arrival.
