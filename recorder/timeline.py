@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from recorder.placing import Placer
+from recorder.placing import WHOLLY_WRONG, Placer
 from recorder.source import Frame
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
@@ -200,7 +200,7 @@ class Timeline:
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
-        self._recent: list[Picture] = []  # where timestamps say nothing: do they still?
+        self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
     def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
         """Take the first pictures of a run, return those that are settled; starts the placer.
@@ -219,7 +219,8 @@ class Timeline:
             self._rate = line.rate
             before = len(pictures) - len(tail)
             in_line = [n for n, p in enumerate(tail, 1) if abs(line.late_ms(p)) <= DOUBT_MS]
-            count = before + next((n for n in in_line if n >= OPENING), len(tail))
+            last = in_line[-1] if in_line else len(tail)
+            count = before + next((n for n in in_line if n >= OPENING), last)
             for p in tail:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
                     self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
@@ -272,14 +273,32 @@ class Timeline:
         late_ms = p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
         if not self._held:
             if -EARLY_MS <= late_ms <= self._tolerated_ms + DOUBT_MS:
+                self._look_for_a_rate(p)
                 return (self._settle(p),)
             if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
                 self._offset_ms += late_ms
                 p.media_ms += late_ms
                 p.moved_ms, p.late_ms = late_ms, 0.0
+                self._look_for_a_rate(p)
                 return (self._settle(p),)
         self._held.append(p)
         return self._resolve(p)
+
+    def _look_for_a_rate(self, p: Picture) -> None:
+        """Take another rate where one picture after the other has to be put right.
+
+        What the network held back does the same for a while, at a rate that is nearly right.
+        """
+        if p.moved_ms or self._recent:
+            self._recent.append(p)
+        if not self._recent or p.arrival_ms - self._recent[0].arrival_ms < WINDOW_MS:
+            return
+        recent, self._recent = self._recent, []
+        if sum(bool(r.moved_ms) for r in recent) >= FEW:
+            line = _other_rate(recent, self._rate)
+            if line is not None and abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
+                self._take(line, p)
+                self._placer.restart()
 
     def media_ms(self, stamp_ms: float) -> float:
         """Return the media time of a timestamp, as timestamps are read now."""
@@ -311,7 +330,7 @@ class Timeline:
             self._settled.append((p.stamp_ms, p.media_ms))
         if p.media_ms > self._newest_ms:
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
-        if not p.by_arrival:
+        if not p.by_arrival and p.late_ms >= -EARLY_MS:
             self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
@@ -366,10 +385,11 @@ class Timeline:
         else:
             self._take(line, held[-1])
             for h in held:
-                h.media_ms = self.media_ms(h.stamp_ms)
+                h.media_ms = min(self.media_ms(h.stamp_ms), place.media_of(h.arrival_ms))
             for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
                 h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
         self._placer.restart()
+        self._recent.clear()
         self._settled.clear()  # timestamps before and after need not compare
         self._tolerated_ms = 0.0
         for h, was_ms in zip(held, before_ms, strict=True):
