@@ -182,6 +182,23 @@ def _spread(levels: list[tuple[float, Picture]]) -> float:
     return max(values) - min(values)
 
 
+def _grew_at(pictures: Sequence[Picture]) -> int:
+    """Return the number of the last picture at which the delay grew at once; 0 if it did not."""
+    steps = enumerate(pairwise(pictures), 1)
+    return max((n for n, (a, b) in steps if b.late_ms - a.late_ms > JUMP_MS), default=0)
+
+
+def _is_lasting(pictures: Sequence[Picture], rate: float) -> bool:
+    """Say whether the delay grew and stayed: what the network holds back comes faster again."""
+    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
+    return (
+        len(pictures) >= FEW
+        and passed_ms >= SURE_MS
+        and min(p.late_ms for p in pictures) > LASTING_MS
+        and _spread(_levels(pictures, rate)) <= STEADY_MS
+    )
+
+
 class Timeline:
     """Gives the pictures of one run their media time, in the order in which they came."""
 
@@ -355,6 +372,14 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
+        if (grew := _grew_at(held)) and not last:
+            if _is_lasting(held[:grew], self._rate):  # it happened twice
+                self._held = held[:grew]
+                settled = self._move(Line(self._rate, _least(_levels(self._held, self._rate))))
+                return settled + [p for h in held[grew:] for p in self.push(h)]
+            judged_ms = newest_ms - held[grew].arrival_ms
+            if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
+                return ()  # what is to be judged has only begun
         lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
         if len(lates) > len(recent) // 2:
             third = max(1, len(lates) // 3)
@@ -373,7 +398,7 @@ class Timeline:
             line = Line(self._rate, _least(_levels(held, self._rate)))
         return self._move(line)
 
-    def _move(self, line: Line | None) -> Sequence[Picture]:
+    def _move(self, line: Line | None) -> list[Picture]:
         """Go on by another line from the first picture that waits; None: by arrival."""
         held, place = self._held, self._placer
         before_ms = [h.media_ms for h in held]
