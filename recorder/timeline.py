@@ -30,6 +30,7 @@ REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold bac
 REORDER_MS = 500.0  # B-frames show so much before those that came earlier
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
 REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
+HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 FEW = 3  # pictures that are needed for a verdict
 # -- of a line through timestamps and arrivals
@@ -231,10 +232,9 @@ class Timeline:
         self._reorders = reorders(pictures)
         line = beginning_line(tail)
         self.by_arrival = line is None
-        count = len(pictures)
+        count, before = len(pictures), len(pictures) - len(tail)
         if line is not None:
             self._rate = line.rate
-            before = len(pictures) - len(tail)
             in_line = [n for n, p in enumerate(tail, 1) if abs(line.late_ms(p)) <= DOUBT_MS]
             last = in_line[-1] if in_line else len(tail)
             count = before + next((n for n in in_line if n >= OPENING), last)
@@ -242,21 +242,23 @@ class Timeline:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
                     self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
         opening = pictures[:count]
-        self._open(opening, line, _usual_step(tail, line))
+        self._open(opening, before, line, _usual_step(tail, line))
         self._placer.start(min(p.media_ms for p in opening))
         settled = list(opening)
         for p in pictures[count:]:
             settled += self.push(p)
         return settled
 
-    def _open(self, pictures: Sequence[Picture], line: Line | None, usual_ms: float) -> None:
+    def _open(
+        self, pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float
+    ) -> None:
         """Settle the first pictures by the line that the later ones keep to; None: by arrival."""
         first = pictures[0]
         following: Picture | None = None
         # ffmpeg gives the first picture of a session the timestamp of the next one at times
         is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
         earliest_ms = float("inf")
-        for p in reversed(pictures):
+        for n, p in reversed(list(enumerate(pictures))):
             at_ms = right_ms = p.arrival_ms
             if line is not None:
                 at_ms = right_ms = p.stamp_ms * line.rate
@@ -265,7 +267,7 @@ class Timeline:
             if following is not None:
                 step_ms = following.media_ms - right_ms
                 waited_ms = following.arrival_ms - p.arrival_ms
-                most_ms = max(3 * usual_ms, waited_ms + 1000)
+                most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
                 least_ms = -REORDER_MS if self._reorders else 0.0
                 if line is None:
                     right_ms = min(right_ms, following.media_ms - 1)
