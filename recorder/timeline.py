@@ -257,23 +257,23 @@ class Timeline:
         following: Picture | None = None
         # ffmpeg gives the first picture of a session the timestamp of the next one at times
         is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
-        earliest_ms = float("inf")
+        earliest_ms, offset_ms = float("inf"), 0.0
         for n, p in reversed(list(enumerate(pictures))):
-            at_ms = right_ms = p.arrival_ms
-            if line is not None:
-                at_ms = right_ms = p.stamp_ms * line.rate
-                if line.late_ms(p) < -EARLY_MS:
-                    right_ms = p.arrival_ms - line.level_ms
+            at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
+            right_ms = at_ms + offset_ms
+            most_ms, least_ms = float("inf"), -REORDER_MS if self._reorders else 0.0
             if following is not None:
-                step_ms = following.media_ms - right_ms
                 waited_ms = following.arrival_ms - p.arrival_ms
                 most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
-                least_ms = -REORDER_MS if self._reorders else 0.0
-                if line is None:
-                    right_ms = min(right_ms, following.media_ms - 1)
-                elif not least_ms <= step_ms <= most_ms or (p is first and is_guess):
-                    # it shows before all that follow
-                    right_ms = earliest_ms - usual_ms
+            if line is None:
+                right_ms = min(right_ms, earliest_ms - 1)
+            elif following is not None and (
+                not least_ms <= following.media_ms - right_ms <= most_ms or (p is first and is_guess)
+            ):
+                right_ms = earliest_ms - usual_ms  # it shows before all that follow
+            elif (late_ms := line.late_ms(p) - offset_ms) < -EARLY_MS:
+                offset_ms += late_ms  # it cannot show after it arrived, nor what came before it
+                right_ms += late_ms
             p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
             following, earliest_ms = p, min(earliest_ms, right_ms)
         newest = max(pictures, key=lambda p: p.media_ms)
@@ -411,9 +411,13 @@ class Timeline:
                 self._newest_ms = h.media_ms
         else:
             self._take(line, held[-1])
-            for h in held:
+            in_order = sorted(held, key=lambda h: h.stamp_ms) if self._reorders else held
+            latest_ms = float("inf")
+            for h in reversed(in_order):
                 h.media_ms = min(self.media_ms(h.stamp_ms), place.media_of(h.arrival_ms))
-            for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
+                if self._reorders and h.media_ms < latest_ms + REORDER_MS:
+                    latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
+            for n, h in enumerate(in_order, 1):  # none before others
                 h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
         self._placer.restart()
         self._recent.clear()
