@@ -426,7 +426,8 @@ class Timeline:
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
             h.late_ms = h.arrival_ms - place.place(h.media_ms)
-        return self._release(len(held))
+        self._held = []
+        return [self._settle(h) for h in held]
 
     def _take(self, line: Line, p: Picture) -> None:
         """Make a line the one in force, so that its least delayed pictures are placed in time."""
