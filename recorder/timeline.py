@@ -291,7 +291,7 @@ class Timeline:
         p.media_ms = self.media_ms(p.stamp_ms)
         late_ms = p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
         if not self._held:
-            if -EARLY_MS <= late_ms <= self._tolerated_ms + DOUBT_MS:
+            if self._is_in_line(p):
                 self._look_for_a_rate(p)
                 return (self._settle(p),)
             if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
@@ -338,24 +338,29 @@ class Timeline:
             return (least + most) / 2
         return min(max(p.media_ms, least + 0.1 * bool(before)), most - 0.1)
 
-    def _settle(self, p: Picture, wild: bool = False) -> Picture:
+    def _settle(self, p: Picture, placed: bool = False) -> Picture:
+        """Take leave of a picture; one that is `placed` stays where it is, others keep in order."""
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
-        if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # it shows after all that came
-            p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
-        elif not p.by_arrival and not wild:
-            p.media_ms = self._between(p)
-        if not p.by_arrival and not wild:
-            self._settled.append((p.stamp_ms, p.media_ms))
+        if not placed:
+            if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
+                p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
+            elif not p.by_arrival:
+                p.media_ms = self._between(p)
+            if not p.by_arrival:
+                self._settled.append((p.stamp_ms, p.media_ms))
         if p.media_ms > self._newest_ms:
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         if not p.by_arrival and p.late_ms >= -EARLY_MS:
             self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
+    def _is_in_line(self, p: Picture) -> bool:
+        return -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS
+
     def _resolve(self, p: Picture) -> Sequence[Picture]:
         held = self._held
-        if len(held) > 1 and -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS:
+        if len(held) > 1 and self._is_in_line(p) and self._shows_after(p, held):
             return self._release(len(held))  # all is as it was; only some came late or were wild
         waited_ms = p.arrival_ms - held[0].arrival_ms
         if len(held) < FEW:
@@ -367,6 +372,13 @@ class Timeline:
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()
+
+    def _shows_after(self, p: Picture, held: Sequence[Picture]) -> bool:
+        """Say whether a picture shows after those that wait: a B-frame says nothing of them."""
+        if not self._reorders:
+            return True
+        wild = [h.arrival_ms for h in held if self._is_wild(h)]
+        return p.media_ms >= self._placer.media_of(max(wild, default=0.0))
 
     def _judge(self, last: bool = False) -> Sequence[Picture]:
         """Decide what the pictures that wait mean."""
@@ -404,30 +416,38 @@ class Timeline:
         """Go on by another line from the first picture that waits; None: by arrival."""
         held, place = self._held, self._placer
         before_ms = [h.media_ms for h in held]
+        # B-frames from before the jump come after the first picture from after it
+        stay = [h for h in held[:REORDERED] if self._reorders and self._is_in_line(h)]
+        moved = [h for h in held if h not in stay]
+        newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
+        self._settled.clear()  # timestamps before and after need not compare
         if line is None:
             self.by_arrival = True
             for h in held:
-                h.media_ms = self._by_arrival(h)
-                self._newest_ms = h.media_ms
+                h.media_ms = self._newest_ms = self._by_arrival(h)
         else:
             self._take(line, held[-1])
-            in_order = sorted(held, key=lambda h: h.stamp_ms) if self._reorders else held
-            latest_ms = float("inf")
-            for h in reversed(in_order):
-                h.media_ms = min(self.media_ms(h.stamp_ms), place.media_of(h.arrival_ms))
-                if self._reorders and h.media_ms < latest_ms + REORDER_MS:
-                    latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
-            for n, h in enumerate(in_order, 1):  # none before others
-                h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
-        self._placer.restart()
-        self._recent.clear()
-        self._settled.clear()  # timestamps before and after need not compare
+            self._move_to(moved, newest_ms)
+            self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
         self._tolerated_ms = 0.0
+        self._recent.clear()
+        place.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
             h.late_ms = h.arrival_ms - place.place(h.media_ms)
         self._held = []
-        return [self._settle(h) for h in held]
+        return [self._settle(h, placed=True) for h in held]
+
+    def _move_to(self, moved: Sequence[Picture], newest_ms: float) -> None:
+        """Give pictures the time that their timestamps say now, none after its arrival."""
+        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self._reorders else moved
+        latest_ms = float("inf")
+        for h in reversed(in_order):
+            h.media_ms = min(self.media_ms(h.stamp_ms), self._placer.media_of(h.arrival_ms))
+            if self._reorders and h.media_ms < latest_ms + REORDER_MS:
+                latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
+        for h in in_order:  # none before others
+            newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
 
     def _take(self, line: Line, p: Picture) -> None:
         """Make a line the one in force, so that its least delayed pictures are placed in time."""
@@ -463,7 +483,7 @@ class Timeline:
         """
         times, at_ms = [], self._newest_ms
         for p in pictures:
-            if following is not None:
+            if following is not None and not self._reorders:
                 step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
                 at_ms += max(0.1, step_ms)
             else:
@@ -475,7 +495,7 @@ class Timeline:
             p.media_ms = right_ms
             p.late_ms = p.arrival_ms - self._placer.place(right_ms)
         for p in pictures:
-            self._settle(p, wild=True)
+            self._settle(p, placed=True)
 
     # -- where timestamps say nothing ----------------------------------------------------
 
