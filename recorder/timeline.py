@@ -270,7 +270,9 @@ class Timeline:
             elif following is not None and (
                 not least_ms <= following.media_ms - right_ms <= most_ms or (p is first and is_guess)
             ):
-                right_ms = earliest_ms - usual_ms  # it shows before all that follow
+                # it shows before all that follow, and so does what came before it
+                right_ms = earliest_ms - usual_ms
+                offset_ms = right_ms - at_ms
             elif (late_ms := line.late_ms(p) - offset_ms) < -EARLY_MS:
                 offset_ms += late_ms  # it cannot show after it arrived, nor what came before it
                 right_ms += late_ms
