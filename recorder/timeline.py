@@ -108,9 +108,9 @@ def beginning_line(pictures: Sequence[Picture]) -> Line | None:
     """
     for part in (4, 3, 2, 1):
         some = pictures[: len(pictures) * part // 4]
-        if part == 4 or (some and some[-1].arrival_ms - some[0].arrival_ms >= SURE_MS):
-            if (line := first_line(some)) is not None:
-                return line
+        is_enough = part == 4 or (some and some[-1].arrival_ms - some[0].arrival_ms >= SURE_MS)
+        if is_enough and (line := first_line(some)) is not None:
+            return line
     return Line(1.0, _least(_levels(pictures, 1.0))) if _is_regular(pictures) else None
 
 
@@ -268,7 +268,8 @@ class Timeline:
             if line is None:
                 right_ms = min(right_ms, earliest_ms - 1)
             elif following is not None and (
-                not least_ms <= following.media_ms - right_ms <= most_ms or (p is first and is_guess)
+                not least_ms <= following.media_ms - right_ms <= most_ms
+                or (p is first and is_guess)
             ):
                 # it shows before all that follow, and so does what came before it
                 right_ms = earliest_ms - usual_ms
