@@ -183,10 +183,19 @@ def _spread(levels: list[tuple[float, Picture]]) -> float:
     return max(values) - min(values)
 
 
-def _grew_at(pictures: Sequence[Picture]) -> int:
-    """Return the number of the last picture at which the delay grew at once; 0 if it did not."""
-    steps = enumerate(pairwise(pictures), 1)
-    return max((n for n, (a, b) in steps if b.late_ms - a.late_ms > JUMP_MS), default=0)
+def _grew_at(pictures: Sequence[Picture], reorders: bool) -> int:
+    """Return the number of the last picture at which the delay grew at once; 0 if it did not.
+
+    B-frames come later than they could, and say nothing.
+    """
+    found, before = 0, pictures[0]
+    for n, p in enumerate(pictures):
+        if p.stamp_ms < before.stamp_ms and reorders:
+            continue
+        if p.late_ms - before.late_ms > JUMP_MS:
+            found = n
+        before = p
+    return found
 
 
 def _is_lasting(pictures: Sequence[Picture], rate: float) -> bool:
@@ -389,7 +398,7 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
-        if (grew := _grew_at(held)) and not last:
+        if (grew := _grew_at(held, self._reorders)) and not last:
             if _is_lasting(held[:grew], self._rate):  # it happened twice
                 self._held = held[:grew]
                 settled = self._move(Line(self._rate, _least(_levels(self._held, self._rate))))
