@@ -218,7 +218,7 @@ class Timeline:
         self._placer = placer
         self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
         self._held: list[Picture] = []
-        self._newest_ms = float("-inf")  # media time
+        self._newest_ms = self._before_newest_ms = float("-inf")  # media time
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
@@ -362,6 +362,7 @@ class Timeline:
             if not p.by_arrival:
                 self._settled.append((p.stamp_ms, p.media_ms))
         if p.media_ms > self._newest_ms:
+            self._before_newest_ms = self._newest_ms
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         if not p.by_arrival and p.late_ms >= -EARLY_MS:
             self._placer.observe(p.media_ms, p.arrival_ms)
@@ -485,7 +486,9 @@ class Timeline:
         return done
 
     def _is_wild(self, p: Picture) -> bool:
-        earliest_ms = self._newest_ms - (REORDER_MS if self._reorders else 0.0)
+        earliest_ms = self._newest_ms
+        if self._reorders:  # a B-frame shows after the one that was the newest before the newest
+            earliest_ms = max(self._newest_ms - REORDER_MS, self._before_newest_ms - 1)
         return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
