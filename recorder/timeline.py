@@ -494,7 +494,7 @@ class Timeline:
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
         """Settle wild pictures between the newest one and the following; None: by arrival.
 
-        If several are wild their timestamps may still tell which shows first.
+        With B-frames, if several are wild, their timestamps may still tell which shows first.
         """
         times, at_ms = [], self._newest_ms
         for p in pictures:
@@ -504,7 +504,7 @@ class Timeline:
             else:
                 at_ms = max(at_ms + 0.1, self._placer.media_of(p.arrival_ms))
             times.append(at_ms)
-        in_order = sorted(pictures, key=lambda p: p.stamp_ms)
+        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self._reorders else pictures
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms
