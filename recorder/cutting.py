@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from recorder.lines import Picture, first_line
 from recorder.placing import Piece, Placer
 from recorder.sound import SoundTrack
 from recorder.source import Frame
-from recorder.timeline import Picture, Timeline, first_line
+from recorder.timeline import Timeline
 from storage.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
 from storage.index import GapCause
 

@@ -10,203 +10,40 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 
+from recorder.lines import (
+    FEW,
+    JUMP_MS,
+    LASTING_MS,
+    REORDER_MS,
+    SURE_MS,
+    WINDOW_MS,
+    Line,
+    Picture,
+    beginning_line,
+    fit,
+    grew_at,
+    is_lasting,
+    is_regular,
+    least,
+    levels_of,
+    other_rate,
+    reorders,
+    spread,
+    usual_step,
+)
 from recorder.placing import WHOLLY_WRONG, Placer
-from recorder.source import Frame
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
-JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
-LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
-WINDOW_MS = 2_000.0
-SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
 HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
-REORDER_MS = 500.0  # B-frames show so much before those that came earlier
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
-REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
-FEW = 3  # pictures that are needed for a verdict
-# -- of a line through timestamps and arrivals
-STEADY_MS = 60.0  # by which the least delays of its quarters may differ
-OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
-RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
-REGULAR = 0.9  # of the steps between timestamps; the others are pictures that were lost
-RATES = (0.3, 3.3)  # UTC per media time; what is beyond is no rate
-
-
-@dataclass(slots=True)
-class Picture:
-    """One picture on its way to a segment; `media_ms` is known once it is settled."""
-
-    frame: Frame
-    stamp_ms: float  # the camera's timestamp
-    size: int
-    pieces: list[bytes] = field(default_factory=list)  # what came of it after `frame`
-    media_ms: float = 0.0
-    late_ms: float = 0.0  # arrival less placed time
-    moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture
-    by_arrival: bool = False  # its timestamp says nothing
-
-    @property
-    def arrival_ms(self) -> float:
-        """When it arrived (UTC)."""
-        return self.frame.arrival_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """`arrival - delay = timestamp * rate + level`, with delays from 0 on."""
-
-    rate: float
-    level_ms: float
-
-    def late_ms(self, p: Picture) -> float:
-        """Return by how much a picture came later than the least delayed."""
-        return p.arrival_ms - p.stamp_ms * self.rate - self.level_ms
-
-
-def fit(pictures: Sequence[Picture], rate: float) -> Line | None:
-    """Return the line under the arrivals: at the rate given, else at another steady rate.
-
-    None where the timestamps keep to no rate between RATES. What the network held back in between
-    only lifts some quarters.
-    """
-    levels = _levels(pictures, rate)
-    low = [level <= _least(levels) + STEADY_MS for level, _ in levels]
-    if low[-1] and (sum(low) > 1 or len(low) < FEW):
-        return Line(rate, _least(levels))
-    return _other_rate(pictures, rate)
-
-
-def first_line(pictures: Sequence[Picture]) -> Line | None:
-    """Return the line of the first pictures of a run.
-
-    What the camera held back looks at half the rate as if it came in time. So a rate is taken from
-    the later half, and where that is too short for one, not yet.
-    """
-    line = fit(pictures, 1.0)
-    if line is None or line.rate == 1.0:
-        return line
-    later = pictures[len(pictures) // 2 :]
-    if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
-        return None
-    return _other_rate(later, line.rate)
-
-
-def beginning_line(pictures: Sequence[Picture]) -> Line | None:
-    """Return the line that the first pictures keep to: all of them, or as many as do.
-
-    None where timestamps say nothing; where arrivals tell no rate, but timestamps keep to one step,
-    the network or the machine held some back.
-    """
-    for part in (4, 3, 2, 1):
-        some = pictures[: len(pictures) * part // 4]
-        is_enough = part == 4 or (some and some[-1].arrival_ms - some[0].arrival_ms >= SURE_MS)
-        if is_enough and (line := first_line(some)) is not None:
-            return line
-    return Line(1.0, _least(_levels(pictures, 1.0))) if _is_regular(pictures) else None
-
-
-def _usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
-    """Return the usual time from one picture to the next, in the order in which they show."""
-    if line is None:
-        shown = [p.arrival_ms for p in pictures]
-    else:
-        shown = sorted(p.stamp_ms * line.rate for p in pictures)
-    steps = sorted(b - a for a, b in pairwise(shown))
-    return max(1.0, steps[len(steps) // 2] if steps else 40.0)
-
-
-def reorders(pictures: Sequence[Picture]) -> bool:
-    """Say whether pictures show in another order than they come in: there are B-frames.
-
-    Then timestamps step back with every group of them; time that jumps does so now and then.
-    """
-    steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
-    return sum(-REORDER_MS <= step < 0 for step in steps) > max(1.0, REORDERS * len(steps))
-
-
-def _is_regular(pictures: Sequence[Picture]) -> bool:
-    """Say whether timestamps, put in order, keep to one step: then they say when to show what."""
-    stamps = sorted(p.stamp_ms for p in pictures)
-    steps = sorted(b - a for a, b in pairwise(stamps))
-    if not steps or (usual := steps[len(steps) // 2]) < 1:
-        return False
-    usual_ones = sum(0.5 * usual <= step <= 1.5 * usual for step in steps)
-    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
-    return usual_ones >= REGULAR * len(steps) and (
-        passed_ms < WINDOW_MS or RATES[0] <= passed_ms / (stamps[-1] - stamps[0]) <= RATES[1]
-    )
-
-
-def _other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
-    levels = _levels(pictures, rate)
-    for _ in range(3):  # the least delayed pictures depend on the rate themselves
-        (_, first), (_, last) = levels[0], levels[-1]
-        passed_ms = last.stamp_ms - first.stamp_ms
-        if passed_ms <= 0:
-            return None
-        rate = (last.arrival_ms - first.arrival_ms) / passed_ms
-        if not RATES[0] <= rate <= RATES[1]:
-            return None
-        levels = _levels(pictures, rate)
-    return Line(rate, _least(levels)) if _spread(levels) <= STEADY_MS else None
-
-
-def _levels(pictures: Sequence[Picture], rate: float) -> list[tuple[float, Picture]]:
-    """Return the least delay, plus a constant, of each quarter, and the picture that has it."""
-    count = len(pictures)
-    quarters = min(4, count)
-    found = []
-    for n in range(quarters):
-        part = pictures[n * count // quarters : (n + 1) * count // quarters]
-        levels = [p.arrival_ms - p.stamp_ms * rate for p in part]
-        floor = sorted(levels)[len(levels) // 2] - OUTLIER_MS
-        least = min(range(len(part)), key=lambda k: (levels[k] < floor, levels[k]))
-        found.append((levels[least], part[least]))
-    return found
-
-
-def _least(levels: list[tuple[float, Picture]]) -> float:
-    return min(level for level, _ in levels)
-
-
-def _spread(levels: list[tuple[float, Picture]]) -> float:
-    values = [level for level, _ in levels]
-    return max(values) - min(values)
-
-
-def _grew_at(pictures: Sequence[Picture], reorders: bool) -> int:
-    """Return the number of the last picture at which the delay grew at once; 0 if it did not.
-
-    B-frames come later than they could, and say nothing.
-    """
-    found, before = 0, pictures[0]
-    for n, p in enumerate(pictures):
-        if p.stamp_ms < before.stamp_ms and reorders:
-            continue
-        if p.late_ms - before.late_ms > JUMP_MS:
-            found = n
-        before = p
-    return found
-
-
-def _is_lasting(pictures: Sequence[Picture], rate: float) -> bool:
-    """Say whether the delay grew and stayed: what the network holds back comes faster again."""
-    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
-    return (
-        len(pictures) >= FEW
-        and passed_ms >= SURE_MS
-        and min(p.late_ms for p in pictures) > LASTING_MS
-        and _spread(_levels(pictures, rate)) <= STEADY_MS
-    )
 
 
 class Timeline:
@@ -251,7 +88,7 @@ class Timeline:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
                     self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
         opening = pictures[:count]
-        self._open(opening, before, line, _usual_step(tail, line))
+        self._open(opening, before, line, usual_step(tail, line))
         self._placer.start(min(p.media_ms for p in opening))
         settled = list(opening)
         for p in pictures[count:]:
@@ -326,7 +163,7 @@ class Timeline:
             return
         recent, self._recent = self._recent, []
         if sum(bool(r.moved_ms) for r in recent) >= FEW:
-            line = _other_rate(recent, self._rate)
+            line = other_rate(recent, self._rate)
             if line is not None and abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
                 self._take(line, p)
                 self._placer.restart()
@@ -379,9 +216,9 @@ class Timeline:
         if len(held) < FEW:
             return ()
         if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
-            levels = _levels(held, self._rate)
-            if _spread(levels) <= LASTING_MS:  # one jump, not many
-                return self._move(Line(self._rate, _least(levels)))
+            levels = levels_of(held, self._rate)
+            if spread(levels) <= LASTING_MS:  # one jump, not many
+                return self._move(Line(self._rate, least(levels)))
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()
@@ -399,10 +236,10 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
-        if (grew := _grew_at(held, self._reorders)) and not last:
-            if _is_lasting(held[:grew], self._rate):  # it happened twice
+        if (grew := grew_at(held, self._reorders)) and not last:
+            if is_lasting(held[:grew], self._rate):  # it happened twice
                 self._held = held[:grew]
-                settled = self._move(Line(self._rate, _least(_levels(self._held, self._rate))))
+                settled = self._move(Line(self._rate, least(levels_of(self._held, self._rate))))
                 return settled + [p for h in held[grew:] for p in self.push(h)]
             judged_ms = newest_ms - held[grew].arrival_ms
             if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
@@ -421,8 +258,8 @@ class Timeline:
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
                 return self._release(len(held))
         line = fit(held, self._rate) or fit(recent, self._rate)
-        if line is None and _is_regular(held):
-            line = Line(self._rate, _least(_levels(held, self._rate)))
+        if line is None and is_regular(held):
+            line = Line(self._rate, least(levels_of(held, self._rate)))
         return self._move(line)
 
     def _move(self, line: Line | None) -> list[Picture]:
