@@ -6,6 +6,9 @@
 `ffmpeg`    the first source: an ffmpeg child as a transport of frames
 `demux`     its pipe taken apart into frames
 `placing`   media time to UTC (docs/time.md): pure
+`lines`     what arrivals say of timestamps: pure
+`timeline`  timestamps to media time that runs with UTC: pure
+`sound`     the sound of a run, beside the picture: pure
 `cutting`   frames to segments: pure
 `states`    what a camera is doing: the table of transitions
 `session`   one session: from frames to written segments, with its deadlines

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from recorder.lines import Picture, first_line
 from recorder.placing import Piece, Placer
 from recorder.sound import SoundTrack
 from recorder.source import Frame
-from recorder.timeline import Picture, Timeline, first_line
+from recorder.timeline import Timeline
 from storage.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
 from storage.index import GapCause
 
@@ -30,7 +31,7 @@ MAX_FRAMES = 2_000
 MAX_PIECES = 4_000  # of one picture
 STILL_MS = 15_000.0  # a picture that stands longer ends the run
 SET_BACK_MS = 150.0  # arrivals that go back by more: the recorder's clock was set
-JOINED_MS = 150.0  # by which the guess of how long a last picture shows may be wrong
+JOINED_MS = 1_000.0  # a run that would begin by less before the end of another begins there
 NO_KEYFRAME_MS = 60_000.0
 # Frames that come faster than they were taken were held back by somebody; when they no longer do,
 # seen over so many ms, what comes is of now.
@@ -76,8 +77,9 @@ class Cutter:
     ):
         """`target_duration_s` of 0 is measured from the first keyframe interval.
 
-        A run that goes on with the pictures of another need not begin with a keyframe, and begins
-        where that ended, `before_ms` (UTC), as long as both say nearly the same.
+        A run that goes on with the pictures of another need not begin with a keyframe. None begins
+        before `before_ms` (UTC), the end of the run before it, but by more than JOINED_MS: then
+        the recorder's clock was set back, or the camera sends again what it had sent.
         """
         self._before_ms = before_ms
         self.target_duration_s = target_duration_s
@@ -106,8 +108,10 @@ class Cutter:
 
     @property
     def end_ms(self) -> float:
-        """UTC end of the last segment."""
-        return (self.run_start_ms or -math.inf) + self._tfdt * 1000 / VIDEO_TIMESCALE
+        """UTC end of the last segment; where there is none, of the run before."""
+        if self.run_start_ms is None:
+            return self._before_ms
+        return self.run_start_ms + self._tfdt * 1000 / VIDEO_TIMESCALE
 
     def set_tracks(self, tracks: Sequence[TrackInit]) -> None:
         """Take the tracks, again as long as the run has not begun."""
@@ -144,12 +148,14 @@ class Cutter:
                 cuts += self._add(settled)
         return cuts
 
-    def finish(self) -> list[Cut]:
+    def finish(self, until_ms: float = math.inf) -> list[Cut]:
         """Return what is left when the run ends; the last frame lasts as long as the one before.
 
+        It does not last beyond `until_ms` (UTC): the next picture has arrived, or the session ends.
         Of a picture that came in pieces the last may be missing, which only the next picture would
         tell: the newest one is left out where there are such.
         """
+        until_ms = max(until_ms, self.newest_ms)  # the recorder's clock may have been set back
         if self._in_pieces and self._newest is not None:
             self._drop_newest()
         cuts = self._begin() if self._waiting else []
@@ -162,7 +168,7 @@ class Cutter:
             times = sorted(p.media_ms for p in self._open)
             step = times[-1] - times[-2] if len(times) > 1 else 40.0
             end = max(times[-1] + min(max(0.1, step), 1000 * SEGMENT_S), self._start + 0.1)
-            cuts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), None))
+            cuts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
         return cuts
 
     def _drop_newest(self) -> None:
@@ -235,20 +241,20 @@ class Cutter:
 
     def _begin(self) -> list[Cut]:
         """Set the mapping by the pictures that wait, and go on with them."""
-        held, self._waiting, self._bytes = self._waiting, [], 0
-        self._timeline.begin(held, self._live_from or 0)
-        self._start = min(p.media_ms for p in held)
+        held, self._waiting = self._waiting, []
+        settled = self._timeline.begin(held, self._live_from or 0)
+        self._start = min(p.media_ms for p in settled)
         start_ms = min(self._placer.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms)
         self._tfdt = 0
         self.target_duration_s = self.target_duration_s or target_duration(
-            [self._placer.place(p.media_ms) / 1000 for p in held if p.frame.key]
+            [self._placer.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )
         cuts = []
-        for picture in held:
-            self._bytes += picture.size
+        self._bytes = sum(p.size for p in held)
+        for picture in settled:
             cuts += self._add(picture)
         return cuts
 
@@ -268,7 +274,7 @@ class Cutter:
             if (picture.frame.key and lasted_s >= enough_s and at <= limit) or (
                 self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES
             ):
-                cuts.append(self._cut(at, picture))
+                cuts.append(self._cut(at, picture.arrival_ms))
             elif at > limit:
                 cuts += self._cut_at_limit(picture)
         self._open.append(picture)
@@ -284,14 +290,14 @@ class Cutter:
         last = opened[-1]
         if len(opened) > 1 and last.media_ms >= max(p.media_ms for p in opened):
             self._open = opened[:-1]
-            cuts.append(self._cut(min(last.media_ms, self._limit()), last))
+            cuts.append(self._cut(min(last.media_ms, self._limit()), last.arrival_ms))
             self._open.append(last)
         if picture.media_ms > self._limit() or picture.frame.key:
-            cuts.append(self._cut(picture.media_ms, picture))
+            cuts.append(self._cut(picture.media_ms, picture.arrival_ms))
         return cuts
 
-    def _cut(self, end: float, following: Picture | None) -> Cut:
-        """Close the open segment at media time `end`, where `following` begins the next."""
+    def _cut(self, end: float, until_ms: float) -> Cut:
+        """Close the open segment at media time `end`, and not after `until_ms` (UTC)."""
         assert self.run_start_ms is not None
         pictures, self._open = self._open, []
         self._bytes -= sum(p.size for p in pictures)
@@ -300,7 +306,7 @@ class Cutter:
         highest = math.inf if long else longest_ms / max(1.0, end - self._start)
         piece = self._placer.advance(self._start, highest)
         tfdt = self._tfdt
-        times, stop = self._times(piece, pictures, end, following)
+        times, stop = self._times(piece, pictures, end, until_ms)
         # a picture that stood still makes a segment long, and the playlists say so
         lasted_s = (stop - tfdt) / VIDEO_TIMESCALE
         self.target_duration_s = max(self.target_duration_s, int(lasted_s + 0.5))
@@ -333,7 +339,7 @@ class Cutter:
         )
 
     def _times(
-        self, piece: Piece, pictures: list[Picture], end: float, following: Picture | None
+        self, piece: Piece, pictures: list[Picture], end: float, until_ms: float
     ) -> tuple[list[int], int]:
         """Return when pictures show, ascending, and when the next segment begins (tfdt).
 
@@ -341,9 +347,7 @@ class Cutter:
         """
         order = sorted(pictures, key=lambda p: p.media_ms)
         times = [self._ticks(piece.place(p.media_ms)) for p in order]
-        stop = self._ticks(piece.place(end))
-        if following is not None:
-            stop = min(stop, self._ticks(following.arrival_ms))
+        stop = self._ticks(min(piece.place(end), until_ms))
         latest = stop = max(stop, self._tfdt + len(order))
         for n in range(len(order) - 1, -1, -1):
             arrived = self._ticks(order[n].arrival_ms)

@@ -30,6 +30,9 @@ WHOLLY_WRONG, ALIKE = 0.10, 0.25
 # By how much points may lie above the line of a clock, in the mean, of what its slope makes in
 # all. After a step of the delay it is a quarter or more.
 UNSTEADY = 0.15
+# Clocks are hardly ever wrong by more. A steeper slope is a delay that grows or shrinks, as long as
+# it does not make more than a network's delay in all.
+CLOCK, DELAY_MS = 3_000e-6, 150.0
 HURRY = 20_000e-6  # to place frames after their arrival is certainly wrong
 
 
@@ -148,6 +151,8 @@ class Placer:
 
     def _is_steady(self, slope: float, span: float) -> bool:
         """Say whether all points lie near the line, as they do by a clock, not after a step."""
+        if abs(slope) > CLOCK and abs(slope) * span < DELAY_MS:
+            return False
         rests = [p[1] - slope * p[0] for p in self._points]
         return sum(rests) / len(rests) - min(rests) < UNSTEADY * abs(slope) * span
 

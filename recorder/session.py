@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ class Session:
         self._unwritten = 0
         self._part: _Part | None = None
         self._clock_set: tuple[SourceEnd, float, float] | None = None  # by how much, until when
+        self._changed: SourceEnd | None = None  # the tracks, with the next frame
         self._usual_s = 0.0  # between pictures, at most, lately
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
@@ -94,7 +96,7 @@ class Session:
     ) -> None:
         await asyncio.wait({source})
         if self._part is not None:
-            self._take(self._part, self._part.cutter.finish())
+            self._take(self._part, self._part.cutter.finish(self._clock.now_ms()))
         drained = asyncio.ensure_future(self._queue.join())
         tasks: set[asyncio.Future[None]] = {writer, drained}
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -147,25 +149,26 @@ class Session:
             text = "the camera changed its picture: size or encoder"
             if had != has:
                 text = "sound came" if len(has) > len(had) else "the sound ended"
-            self._begin_anew(SourceEnd(GapCause.PARAMETERS_CHANGED, text), tracks, needs_key=True)
+            self._changed = SourceEnd(GapCause.PARAMETERS_CHANGED, text)
         elif self._part is not None:
             self._part.cutter.set_tracks(tracks)
             self._part.tracks = output_tracks(tracks)
         else:
-            cutter = Cutter(tracks, self._spool.numbers.target_duration_s)
+            target_s, last_ms = self._spool.numbers.target_duration_s, self._spool.last_end_ms
+            cutter = Cutter(tracks, target_s, before_ms=-math.inf if last_ms is None else last_ms)
             self._part = _Part(cutter, output_tracks(tracks), transcoded)
         self._source_tracks = tracks
 
-    def _begin_anew(
-        self, why: SourceEnd, tracks: Sequence[TrackInit], needs_key: bool = False
-    ) -> None:
-        """End the run, and begin one with what comes; the session goes on."""
+    def _begin_anew(self, why: SourceEnd, at_ms: float, needs_key: bool = False) -> None:
+        """End the run, and begin one with what arrives at `at_ms`; the session goes on."""
         before = self._part
         assert before is not None
-        self._take(before, before.cutter.finish())
+        self._take(before, before.cutter.finish(at_ms))
         self._queue.put_nowait((before, why))
-        ended = before.cutter
-        cutter = Cutter(tracks, ended.target_duration_s, needs_key, ended.end_ms)
+        ended, tracks = before.cutter, self._source_tracks
+        same_clock = why.cause is not GapCause.CLOCK_JUMP
+        end_ms = ended.end_ms if same_clock else -math.inf
+        cutter = Cutter(tracks, ended.target_duration_s, needs_key, end_ms)
         self._part = _Part(cutter, output_tracks(tracks), before.transcoded)
 
     def clock_was_set(self, why: SourceEnd, by_ms: float) -> None:
@@ -183,7 +186,7 @@ class Session:
         begins = frame.track_id == PICTURE_ID and not frame.continues
         if begins and (frame.key or self._loop.time() > until):
             self._clock_set = None
-            self._begin_anew(why, self._source_tracks)
+            self._begin_anew(why, frame.arrival_ms - by_ms)
             return frame
         return frame._replace(arrival_ms=frame.arrival_ms - by_ms)
 
@@ -192,6 +195,9 @@ class Session:
         assert self._part is not None
         if self._ended.done():
             return
+        if self._changed is not None:  # by this picture, a keyframe
+            why, self._changed = self._changed, None
+            self._begin_anew(why, frame.arrival_ms, needs_key=True)
         if self._clock_set is not None:
             frame = self._by_the_old_clock(frame)
         try:
@@ -201,7 +207,7 @@ class Session:
             if broken.cause is GapCause.STREAM_BROKEN:
                 self.end(why)
                 return
-            self._begin_anew(why, self._source_tracks)
+            self._begin_anew(why, frame.arrival_ms)
             cuts = self._part.cutter.push(frame)
         now = self._loop.time()
         if frame.track_id != PICTURE_ID:

@@ -10,136 +10,40 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 
-from recorder.placing import Placer
-from recorder.source import Frame
+from recorder.lines import (
+    FEW,
+    JUMP_MS,
+    LASTING_MS,
+    REORDER_MS,
+    SURE_MS,
+    WINDOW_MS,
+    Line,
+    Picture,
+    beginning_line,
+    fit,
+    grew_at,
+    is_lasting,
+    is_regular,
+    least,
+    levels_of,
+    other_rate,
+    reorders,
+    spread,
+    usual_step,
+)
+from recorder.placing import WHOLLY_WRONG, Placer
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
-JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
-LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
-WINDOW_MS = 2_000.0
-SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
 HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
-REORDER_MS = 500.0  # B-frames show so much before those that came earlier
-FEW = 3  # pictures that are needed for a verdict
-# -- of a line through timestamps and arrivals
-STEADY_MS = 60.0  # by which the least delays of its quarters may differ
-OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
-RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
-REGULAR = 0.9  # of the steps between timestamps; the others are pictures that were lost
-RATES = (0.3, 3.3)  # UTC per media time; what is beyond is no rate
-
-
-@dataclass(slots=True)
-class Picture:
-    """One picture on its way to a segment; `media_ms` is known once it is settled."""
-
-    frame: Frame
-    stamp_ms: float  # the camera's timestamp
-    size: int
-    pieces: list[bytes] = field(default_factory=list)  # what came of it after `frame`
-    media_ms: float = 0.0
-    late_ms: float = 0.0  # arrival less placed time
-    moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture
-    by_arrival: bool = False  # its timestamp says nothing
-
-    @property
-    def arrival_ms(self) -> float:
-        """When it arrived (UTC)."""
-        return self.frame.arrival_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """`arrival - delay = timestamp * rate + level`, with delays from 0 on."""
-
-    rate: float
-    level_ms: float
-
-
-def fit(pictures: Sequence[Picture], rate: float) -> Line | None:
-    """Return the line under the arrivals: at the rate given, else at another steady rate.
-
-    None where the timestamps keep to no rate between RATES. What the network held back in between
-    only lifts some quarters.
-    """
-    levels = _levels(pictures, rate)
-    low = [level <= _least(levels) + STEADY_MS for level, _ in levels]
-    if low[-1] and (sum(low) > 1 or len(low) < FEW):
-        return Line(rate, _least(levels))
-    return _other_rate(pictures, rate)
-
-
-def first_line(pictures: Sequence[Picture]) -> Line | None:
-    """Return the line of the first pictures of a run.
-
-    What the camera held back looks at half the rate as if it came in time. So a rate is taken from
-    the later half, and where that is too short for one, not yet.
-    """
-    line = fit(pictures, 1.0)
-    if line is None or line.rate == 1.0:
-        return line
-    later = pictures[len(pictures) // 2 :]
-    if later[-1].arrival_ms - later[0].arrival_ms < RATE_TAKES_MS:
-        return None
-    return _other_rate(later, line.rate)
-
-
-def _is_regular(pictures: Sequence[Picture]) -> bool:
-    """Say whether timestamps, put in order, keep to one step: then they say when to show what."""
-    stamps = sorted(p.stamp_ms for p in pictures)
-    steps = sorted(b - a for a, b in pairwise(stamps))
-    if not steps or (usual := steps[len(steps) // 2]) < 1:
-        return False
-    usual_ones = sum(0.5 * usual <= step <= 1.5 * usual for step in steps)
-    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
-    return usual_ones >= REGULAR * len(steps) and (
-        passed_ms < WINDOW_MS or RATES[0] <= passed_ms / (stamps[-1] - stamps[0]) <= RATES[1]
-    )
-
-
-def _other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
-    levels = _levels(pictures, rate)
-    for _ in range(3):  # the least delayed pictures depend on the rate themselves
-        (_, first), (_, last) = levels[0], levels[-1]
-        passed_ms = last.stamp_ms - first.stamp_ms
-        if passed_ms <= 0:
-            return None
-        rate = (last.arrival_ms - first.arrival_ms) / passed_ms
-        if not RATES[0] <= rate <= RATES[1]:
-            return None
-        levels = _levels(pictures, rate)
-    return Line(rate, _least(levels)) if _spread(levels) <= STEADY_MS else None
-
-
-def _levels(pictures: Sequence[Picture], rate: float) -> list[tuple[float, Picture]]:
-    """Return the least delay, plus a constant, of each quarter, and the picture that has it."""
-    count = len(pictures)
-    quarters = min(4, count)
-    found = []
-    for n in range(quarters):
-        part = pictures[n * count // quarters : (n + 1) * count // quarters]
-        levels = [p.arrival_ms - p.stamp_ms * rate for p in part]
-        floor = sorted(levels)[len(levels) // 2] - OUTLIER_MS
-        least = min(range(len(part)), key=lambda k: (levels[k] < floor, levels[k]))
-        found.append((levels[least], part[least]))
-    return found
-
-
-def _least(levels: list[tuple[float, Picture]]) -> float:
-    return min(level for level, _ in levels)
-
-
-def _spread(levels: list[tuple[float, Picture]]) -> float:
-    values = [level for level, _ in levels]
-    return max(values) - min(values)
+REORDER_SEEN = 32  # pictures that tell whether there are B-frames
+HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
+OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 
 
 class Timeline:
@@ -151,83 +55,118 @@ class Timeline:
         self._placer = placer
         self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
         self._held: list[Picture] = []
-        self._newest_ms = float("-inf")  # media time
+        self._newest_ms = self._before_newest_ms = float("-inf")  # media time
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
+        self._reorders = False
+        self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
-        self._recent: list[Picture] = []  # where timestamps say nothing: do they still?
+        self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
-    def begin(self, pictures: Sequence[Picture], live: int) -> None:
-        """Settle the first pictures of a run; from number `live` on none was held back.
+    def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
+        """Take the first pictures of a run, return those that are settled; starts the placer.
 
-        Starts the placer.
+        From number `live` on none was held back: by these time is set, and what came before is
+        placed by them. The others are looked at as all that come later.
         """
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        line = first_line(tail)
-        if line is None and _is_regular(tail):  # the network or the machine held some back
-            line = Line(1.0, _least(_levels(tail, 1.0)))
+        self._reorders = reorders(pictures)
+        line = beginning_line(tail)
         self.by_arrival = line is None
-        level_ms = 0.0
+        count, before = len(pictures), len(pictures) - len(tail)
         if line is not None:
-            self._rate, level_ms = line.rate, line.level_ms
-        if line is None:
-            shown = [p.arrival_ms for p in tail]
-        else:
-            shown = sorted(p.stamp_ms * line.rate for p in tail)
-        steps = sorted(b - a for a, b in pairwise(shown))
-        usual_ms = max(1.0, steps[len(steps) // 2] if steps else 40.0)
+            self._rate = line.rate
+            in_line = [n for n, p in enumerate(tail, 1) if abs(line.late_ms(p)) <= DOUBT_MS]
+            last = in_line[-1] if in_line else len(tail)
+            count = before + next((n for n in in_line if n >= OPENING), last)
+            for p in tail:
+                if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
+                    self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
+        opening = pictures[:count]
+        self._open(opening, before, line, usual_step(tail, line))
+        self._placer.start(min(p.media_ms for p in opening))
+        settled = list(opening)
+        for p in pictures[count:]:
+            settled += self.push(p)
+        return settled
+
+    def _open(
+        self, pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float
+    ) -> None:
+        """Settle the first pictures by the line that the later ones keep to; None: by arrival."""
         first = pictures[0]
         following: Picture | None = None
         # ffmpeg gives the first picture of a session the timestamp of the next one at times
         is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
-        earliest_ms = float("inf")
-        for p in reversed(pictures):
+        earliest_ms, offset_ms = float("inf"), 0.0
+        for n, p in reversed(list(enumerate(pictures))):
             at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
-            right_ms = min(at_ms, p.arrival_ms - level_ms) if self._early(p, level_ms) else at_ms
+            right_ms = at_ms + offset_ms
+            most_ms, least_ms = float("inf"), -REORDER_MS if self._reorders else 0.0
             if following is not None:
-                step_ms = following.media_ms - right_ms
                 waited_ms = following.arrival_ms - p.arrival_ms
-                most_ms = max(3 * usual_ms, waited_ms + 1000)
-                if line is None:
-                    right_ms = min(right_ms, following.media_ms - 1)
-                elif not -REORDER_MS <= step_ms <= most_ms or (p is first and is_guess):
-                    # it shows before all that follow
-                    right_ms = earliest_ms - usual_ms
+                most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
+            if line is None:
+                right_ms = min(right_ms, earliest_ms - 1)
+            elif following is not None and (
+                not least_ms <= following.media_ms - right_ms <= most_ms
+                or (p is first and is_guess)
+            ):
+                # it shows before all that follow, and so does what came before it
+                right_ms = earliest_ms - usual_ms
+                offset_ms = right_ms - at_ms
+            elif (late_ms := line.late_ms(p) - offset_ms) < -EARLY_MS:
+                offset_ms += late_ms  # it cannot show after it arrived, nor what came before it
+                right_ms += late_ms
             p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
             following, earliest_ms = p, min(earliest_ms, right_ms)
-        for p in tail:
-            if not p.moved_ms:
-                self._placer.observe(p.media_ms, p.arrival_ms)
         newest = max(pictures, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
             self._settled.extend((p.stamp_ms, p.media_ms) for p in pictures if not p.moved_ms)
-        self._placer.start(min(p.media_ms for p in pictures))
-
-    def _early(self, p: Picture, level_ms: float) -> bool:
-        return p.stamp_ms * self._rate + level_ms > p.arrival_ms + EARLY_MS
 
     def push(self, p: Picture) -> Sequence[Picture]:
         """Take a picture; return those that are settled now."""
+        self._lately.append(p)
+        if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
+            self._reorders = reorders(self._lately)
         if self.by_arrival:
             return self._push_by_arrival(p)
         p.media_ms = self.media_ms(p.stamp_ms)
         late_ms = p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
         if not self._held:
-            if -EARLY_MS <= late_ms <= self._tolerated_ms + DOUBT_MS:
+            if self._is_in_line(p):
+                self._look_for_a_rate(p)
                 return (self._settle(p),)
             if self._late_ms - JUMP_MS < late_ms < 0:  # it cannot be: put right at once
                 self._offset_ms += late_ms
                 p.media_ms += late_ms
                 p.moved_ms, p.late_ms = late_ms, 0.0
+                self._look_for_a_rate(p)
                 return (self._settle(p),)
         self._held.append(p)
         return self._resolve(p)
+
+    def _look_for_a_rate(self, p: Picture) -> None:
+        """Take another rate where one picture after the other has to be put right.
+
+        What the network held back does the same for a while, at a rate that is nearly right.
+        """
+        if p.moved_ms or self._recent:
+            self._recent.append(p)
+        if not self._recent or p.arrival_ms - self._recent[0].arrival_ms < WINDOW_MS:
+            return
+        recent, self._recent = self._recent, []
+        if sum(bool(r.moved_ms) for r in recent) >= FEW:
+            line = other_rate(recent, self._rate)
+            if line is not None and abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
+                self._take(line, p)
+                self._placer.restart()
 
     def media_ms(self, stamp_ms: float) -> float:
         """Return the media time of a timestamp, as timestamps are read now."""
@@ -248,35 +187,48 @@ class Timeline:
             return (least + most) / 2
         return min(max(p.media_ms, least + 0.1 * bool(before)), most - 0.1)
 
-    def _settle(self, p: Picture, wild: bool = False) -> Picture:
+    def _settle(self, p: Picture, placed: bool = False) -> Picture:
+        """Take leave of a picture; one that is `placed` stays where it is, others keep in order."""
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
-        if p.stamp_ms > self._newest_stamp_ms:  # it shows after all that came
-            p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
-        elif not p.by_arrival and not wild:
-            p.media_ms = self._between(p)
-        if not p.by_arrival and not wild:
-            self._settled.append((p.stamp_ms, p.media_ms))
+        if not placed:
+            if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
+                p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
+            elif not p.by_arrival:
+                p.media_ms = self._between(p)
+            if not p.by_arrival:
+                self._settled.append((p.stamp_ms, p.media_ms))
         if p.media_ms > self._newest_ms:
+            self._before_newest_ms = self._newest_ms
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
-        if not p.by_arrival:
+        if not p.by_arrival and p.late_ms >= -EARLY_MS:
             self._placer.observe(p.media_ms, p.arrival_ms)
         return p
 
+    def _is_in_line(self, p: Picture) -> bool:
+        return -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS
+
     def _resolve(self, p: Picture) -> Sequence[Picture]:
         held = self._held
-        if len(held) > 1 and -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS:
+        if len(held) > 1 and self._is_in_line(p) and self._shows_after(p, held):
             return self._release(len(held))  # all is as it was; only some came late or were wild
         waited_ms = p.arrival_ms - held[0].arrival_ms
         if len(held) < FEW:
             return ()
         if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
-            levels = _levels(held, self._rate)
-            if _spread(levels) <= LASTING_MS:  # one jump, not many
-                return self._move(Line(self._rate, _least(levels)))
+            levels = levels_of(held, self._rate)
+            if spread(levels) <= LASTING_MS:  # one jump, not many
+                return self._move(Line(self._rate, least(levels)))
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()
+
+    def _shows_after(self, p: Picture, held: Sequence[Picture]) -> bool:
+        """Say whether a picture shows after those that wait: a B-frame says nothing of them."""
+        if not self._reorders:
+            return True
+        wild = [h.arrival_ms for h in held if self._is_wild(h)]
+        return p.media_ms >= self._placer.media_of(max(wild, default=0.0))
 
     def _judge(self, last: bool = False) -> Sequence[Picture]:
         """Decide what the pictures that wait mean."""
@@ -284,6 +236,14 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
+        if (grew := grew_at(held, self._reorders)) and not last:
+            if is_lasting(held[:grew], self._rate):  # it happened twice
+                self._held = held[:grew]
+                settled = self._move(Line(self._rate, least(levels_of(self._held, self._rate))))
+                return settled + [p for h in held[grew:] for p in self.push(h)]
+            judged_ms = newest_ms - held[grew].arrival_ms
+            if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
+                return ()  # what is to be judged has only begun
         lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
         if len(lates) > len(recent) // 2:
             third = max(1, len(lates) // 3)
@@ -298,32 +258,46 @@ class Timeline:
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
                 return self._release(len(held))
         line = fit(held, self._rate) or fit(recent, self._rate)
-        if line is None and _is_regular(held):
-            line = Line(self._rate, _least(_levels(held, self._rate)))
+        if line is None and is_regular(held):
+            line = Line(self._rate, least(levels_of(held, self._rate)))
         return self._move(line)
 
-    def _move(self, line: Line | None) -> Sequence[Picture]:
+    def _move(self, line: Line | None) -> list[Picture]:
         """Go on by another line from the first picture that waits; None: by arrival."""
         held, place = self._held, self._placer
         before_ms = [h.media_ms for h in held]
+        # B-frames from before the jump come after the first picture from after it
+        stay = [h for h in held[:REORDERED] if self._reorders and self._is_in_line(h)]
+        moved = [h for h in held if h not in stay]
+        newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
+        self._settled.clear()  # timestamps before and after need not compare
         if line is None:
             self.by_arrival = True
             for h in held:
-                h.media_ms = self._by_arrival(h)
-                self._newest_ms = h.media_ms
+                h.media_ms = self._newest_ms = self._by_arrival(h)
         else:
             self._take(line, held[-1])
-            for h in held:
-                h.media_ms = self.media_ms(h.stamp_ms)
-            for n, h in enumerate(sorted(held, key=lambda h: h.media_ms), 1):  # none before others
-                h.media_ms = max(h.media_ms, self._newest_ms + 0.1 * n)
-        self._placer.restart()
-        self._settled.clear()  # timestamps before and after need not compare
+            self._move_to(moved, newest_ms)
+            self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
         self._tolerated_ms = 0.0
+        self._recent.clear()
+        place.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
             h.late_ms = h.arrival_ms - place.place(h.media_ms)
-        return self._release(len(held))
+        self._held = []
+        return [self._settle(h, placed=True) for h in held]
+
+    def _move_to(self, moved: Sequence[Picture], newest_ms: float) -> None:
+        """Give pictures the time that their timestamps say now, none after its arrival."""
+        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self._reorders else moved
+        latest_ms = float("inf")
+        for h in reversed(in_order):
+            h.media_ms = min(self.media_ms(h.stamp_ms), self._placer.media_of(h.arrival_ms))
+            if self._reorders and h.media_ms < latest_ms + REORDER_MS:
+                latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
+        for h in in_order:  # none before others
+            newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
 
     def _take(self, line: Line, p: Picture) -> None:
         """Make a line the one in force, so that its least delayed pictures are placed in time."""
@@ -349,28 +323,31 @@ class Timeline:
         return done
 
     def _is_wild(self, p: Picture) -> bool:
-        return p.late_ms < -EARLY_MS or p.media_ms < self._newest_ms - REORDER_MS
+        earliest_ms = self._newest_ms
+        if self._reorders:  # a B-frame shows after the one that was the newest before the newest
+            earliest_ms = max(self._newest_ms - REORDER_MS, self._before_newest_ms - 1)
+        return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
         """Settle wild pictures between the newest one and the following; None: by arrival.
 
-        If several are wild their timestamps may still tell which shows first.
+        With B-frames, if several are wild, their timestamps may still tell which shows first.
         """
         times, at_ms = [], self._newest_ms
         for p in pictures:
-            if following is not None:
+            if following is not None and not self._reorders:
                 step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
                 at_ms += max(0.1, step_ms)
             else:
                 at_ms = max(at_ms + 0.1, self._placer.media_of(p.arrival_ms))
             times.append(at_ms)
-        in_order = sorted(pictures, key=lambda p: p.stamp_ms)
+        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self._reorders else pictures
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms
             p.late_ms = p.arrival_ms - self._placer.place(right_ms)
         for p in pictures:
-            self._settle(p, wild=True)
+            self._settle(p, placed=True)
 
     # -- where timestamps say nothing ----------------------------------------------------
 

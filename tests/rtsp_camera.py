@@ -73,6 +73,7 @@ class Camera:
     films: Sequence[Sequence[Sequence[bytes]]] = ()  # by track; NAL units of each access unit
     sound: bool = False  # silence in G.711 on the tracks after the films
     takes: Callable[[Camera], bool] = lambda camera: True  # a connection now, or closes it
+    begins_s: float = 0.0  # after PLAY
     requests: list[Request] = field(default_factory=list)
     connections: list[float] = field(default_factory=list)  # when, by the loop's clock
     open: int = 0  # connections now
@@ -136,7 +137,7 @@ class Camera:
     async def _play(self, dialogue: Dialogue) -> None:
         """Send every second's pictures and sound in small steps, by the loop's clock."""
         loop = asyncio.get_running_loop()
-        begun, sequence = loop.time(), dict.fromkeys(dialogue.tracks, 0)
+        begun, sequence = loop.time() + self.begins_s, dict.fromkeys(dialogue.tracks, 0)
         with contextlib.suppress(OSError):
             for number in range(1 << 30):
                 await asyncio.sleep(max(0.0, begun + number / FPS - loop.time()))

@@ -199,6 +199,30 @@ def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
     assert abs(cutter.run_start_ms - UTC0 - 30) < 45
 
 
+@given(
+    ends=st.integers(1, 400),
+    held=st.lists(st.floats(0, 900), min_size=500, max_size=500),
+    fps=st.sampled_from([1.0, 15.0, 25.0]),
+)
+def test_a_run_begins_where_the_one_before_it_ended_or_later(
+    ends: int, held: list[float], fps: float
+) -> None:
+    """Wherever one ends, and however unevenly a busy machine lets pictures come."""
+    frames, before = [], 0.0
+    for f, late in zip(camera(500 / fps, fps=fps), held, strict=True):
+        before = max(before, f.arrival_ms + (late if late > 600 else 0))
+        frames.append(f._replace(arrival_ms=before))
+    first = Cutter([VIDEO])
+    for f in frames[:ends]:
+        first.push(f)
+    first.finish(frames[ends].arrival_ms)
+    second = Cutter([VIDEO], first.target_duration_s, False, first.end_ms)
+    check(second, cut_all(second, frames[ends:]))
+    assert first.run_start_ms is not None and second.run_start_ms is not None
+    gap_ms = second.run_start_ms - first.end_ms
+    assert -1 < gap_ms < 1_000 / fps + 1_000
+
+
 @pytest.mark.parametrize(
     ("interval", "target"),
     [(2.0, 2), (1.0, 2), (0.5, 2), (4.0, 4), (1.5, 3), (2.13, 2), (2.4, 3), (30.0, 8), (0.04, 2)],

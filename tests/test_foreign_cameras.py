@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -124,7 +125,10 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
             check(name, document.with_suffix(".mp4"), ffmpeg)
         if "audio" in kinds:
             offsets = tick_offsets_s(longest.with_suffix(".mp4"), ffmpeg)
-            assert len(offsets) >= 4 and all(abs(o) < 0.1 for o in offsets), (name, offsets)
+            # until its first sender report says how they belong together, sound is where ffmpeg
+            # guesses: it takes what came first of each for simultaneous
+            assert len(offsets) >= 4 and abs(statistics.median(offsets)) < 0.1, (name, offsets)
+            assert all(abs(o) < 0.2 for o in offsets), (name, offsets)
 
 
 def _seconds(spool: Path, name: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -194,6 +195,15 @@ def test_a_delay_that_was_believed_and_goes_away() -> None:
     assert result.worst(after=33_000) <= 30
 
 
+@pytest.mark.parametrize("half", [75, 100])
+def test_a_delay_that_wanders_moves_nothing(half: float) -> None:
+    """It is no clock: placed time follows less than the delay, of which 20 ms stay always."""
+    shots = camera(180, delay=lambda n, t: 20 + half * (1 - math.cos(t * math.tau / 40_000)))
+    result = record(shots)
+    assert result.worst() - 20 <= min(150, 1.4 * half)
+    assert not any(c.moved_ms for c in result.cuts)
+
+
 @pytest.mark.parametrize("by", [250, 400, 900, -250, -900])
 def test_the_recorders_clock_is_set(by: float) -> None:
     """Pictures are placed by the clock of when they came, and nothing is squeezed."""
@@ -249,7 +259,7 @@ def test_any_camera(data: st.DataObject, seed: int) -> None:
         return max(-40e6, taken * rate + offset + rng.uniform(-1e6, 1e6) * (rng.random() < wild))
 
     shots = camera(20, stamp, lambda n, t: 20 + rng.uniform(0, jitter), gop=rng.choice([1, 25, 90]))
-    record(shots, ordered=False)  # a small jump back looks like a B-frame
+    record(shots, ordered=len(moved) <= 3)  # many small jumps back look like B-frames
 
 
 def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
@@ -262,7 +272,7 @@ def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
 
 
 @settings(max_examples=150)
-@given(st.integers(0, 2**32), st.sampled_from([0.0, 60.0, 400.0]), st.integers(0, 40))
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 60.0, 400.0, 700.0]), st.integers(0, 40))
 def test_pictures_that_show_before_earlier_ones_keep_their_order(
     seed: int, delay: float, backlog: int
 ) -> None:

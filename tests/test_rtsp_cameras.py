@@ -144,6 +144,7 @@ class Kind:
     track: int | None = None
     size: tuple[int, int] = (640, 360)
     first: tuple[str, ...] = field(default=())  # media before the film
+    begins_s: float = 0.0  # after PLAY
 
 
 KINDS = {
@@ -168,6 +169,7 @@ KINDS = {
     "one at a time": Kind(takes=one_at_a_time(0)),
     "lingers 3 s": Kind(takes=one_at_a_time(3)),
     "one every 10 s": Kind(takes=one_every(10)),
+    "picture 8 s after PLAY": Kind(begins_s=8),
 }
 
 
@@ -210,7 +212,12 @@ async def test_recorded(tmp_path: Path, ffmpeg: str, name: str) -> None:
     names = [*kind.first, ""]
     media = [h264(films[n]) for n in names] + list(kind.media)
     camera = Camera(
-        sdp_of(*media), kind.script, [films[n] for n in names], kind.sends_sound, kind.takes
+        sdp_of(*media),
+        kind.script,
+        [films[n] for n in names],
+        kind.sends_sound,
+        kind.takes,
+        kind.begins_s,
     )
     async with serving(camera), recorder(tmp_path, ffmpeg, camera, kind) as one:
         await recorded(one)
