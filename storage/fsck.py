@@ -165,8 +165,7 @@ class _Camera:
             async for finding in self._unknown(there):
                 yield finding
         self._rows_now = await self._rows() if self._repair else self._rows_now
-        rows = {_key(row): row for row in self._rows_now.values()}
-        async for local in self._fsck.spool.look(self._view, self._name, rows):
+        async for local in self._fsck.spool.look(self._view, self._name, self._rows_now):
             yield await self._local(local)
         self._rows_now = await self._rows() if self._repair else self._rows_now
         for identity, row in self._rows_now.items():
@@ -353,7 +352,7 @@ class _Camera:
                     done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
-        elif was_there and (said is not None or not (key in self._spool or self._waits(row))):
+        elif was_there and (said is not None or not (self._is_here(row) or self._comes(row))):
             if other := await self._catalogue.camera_of_same_bytes(self._name, Identity.of(row)):
                 done = ""
                 if self._repair:
@@ -383,7 +382,7 @@ class _Camera:
         index, identity = await self._document(there, found) if whole else "", Identity.of(row)
         if not isinstance(index, Index) or index.identity != identity:
             return ""
-        await self._writer.forget_archived(name, identity, archive.name)
+        await self._writer.forget_archived(name, identity, archive.name, removed=True)
         if not await self._writer.mark_archived(index, await self._archived(there, found, index)):
             return ""
         if trace:
@@ -396,9 +395,21 @@ class _Camera:
         """Say whether another spool has a recording, as far as its row knows."""
         return row["removed_ms"] is None and row["spool"] not in (None, self._fsck.spool_id)
 
+    def _comes(self, row: dict[str, Any]) -> bool:
+        """Say whether an archive may still get a recording from another spool. That one may be
+        gone: after a while it is missed where another archive has it."""
+        there = any(one["removed_ms"] is None for one in row["archives"])
+        return self._waits(row) and not (there and row["end_ms"] < self._now_ms - WAITS_MS)
+
+    def _is_here(self, row: dict[str, Any]) -> bool:
+        """Say whether this spool has a recording, or what may be it."""
+        stored = self._spool.get(_key(row))
+        index = stored and self._view.read(stored)
+        return bool(stored) and (not index or not index.seal or index.identity == Identity.of(row))
+
     def _lost(self, row: dict[str, Any], done: str) -> str:
         key = _key(row)
-        others = key in self._spool or self._waits(row)
+        others = self._is_here(row) or self._waits(row)
         others = others or any(key in t.objects and t.objects[key].whole for t in self._there)
         return "recording" if done or others else "recording that nobody has: lost"
 
@@ -438,7 +449,7 @@ class _Camera:
     async def _in_spool(self, row: dict[str, Any]) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
         key, seq = _key(row), row["record_seq"]
-        if row["removed_ms"] is not None or key in self._spool:
+        if row["removed_ms"] is not None or self._is_here(row):
             return
         if self._waits(row):
             if not row["archives"] and row["end_ms"] < self._now_ms - WAITS_MS:
@@ -454,13 +465,16 @@ class _Camera:
     # -- every byte ----------------------------------------------------------------------
 
     async def _read_all(self, number: int, there: _There) -> AsyncIterator[Finding]:
-        rows, fsck = {_key(row): row for row in (await self._rows()).values()}, self._fsck
+        rows, fsck = dict[Key, list[dict[str, Any]]](), self._fsck
+        for row in (await self._rows()).values():
+            rows.setdefault(_key(row), []).append(row)
         for key, found in sorted(there.objects.items()):
             position = (self._name[1], self._name[2], number, key)
             if not found.whole or key not in rows or (fsck._after and position <= fsck._after):
                 continue
-            if (finding := await self._judge(rows[key], there)) is not None:
-                yield finding
+            for row in rows[key]:
+                if (finding := await self._judge(row, there)) is not None:
+                    yield finding
             fsck.position = position
 
     async def _judge(self, row: dict[str, Any], there: _There, seen: str = "") -> Finding | None:

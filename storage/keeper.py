@@ -218,8 +218,7 @@ class Keeper:
         if (job := backlog.take()) is None:
             return False
         try:
-            if self.archive.expected_id is None:
-                await self._identify()
+            await self.identify()
             await self._do(job)
         except Unkeepable as error:
             return self._unfit(backlog, job, error)
@@ -239,7 +238,8 @@ class Keeper:
                 self._trouble.end(waiting=sum(map(len, self._backlogs.values())))
         return True
 
-    async def _identify(self) -> None:
+    async def identify(self) -> None:
+        """Compare the archive's id, unless that was done; raises as archive_id.identify."""
         async with self._identifying:
             if self.archive.expected_id is None:
                 await identify(self.archive, self._catalogue.archive_ids)
@@ -345,8 +345,7 @@ class Keeper:
         Raises ArchiveError where it cannot be asked, or is another archive.
         """
         assert index.seal is not None
-        if self.archive.expected_id is None:
-            await self._identify()
+        await self.identify()
         key = archive_key(index)
         media, description = [
             await self.archive.etag(key + ending, bucket=bucket) for ending in (".mp4", ".json")

@@ -13,11 +13,11 @@ from typing import Any
 
 from base.clock import Clock, now_ms
 from storage.cameras import Name
-from storage.index import Index
+from storage.index import Identity, Index
 from storage.keeper import Unkeepable, read_sealed
 from storage.repair import finish
 from storage.spool import CameraSpool, Numbers, SpoolBusy
-from storage.view import CameraView, Key, Stored
+from storage.view import CameraView, Stored
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 
@@ -53,14 +53,14 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, view: CameraView, name: Name, rows: Mapping[Key, Mapping[str, Any]]
+        self, view: CameraView, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
         What an earlier election left in the spool is looked at with its own configuration.
         """
         for stored in view.stored():
-            index, row = view.read(stored), rows.get(stored.key)
+            index = view.read(stored)
             if index is not None and index.name != name:
                 continue
             late = self.clock() - _written_ms(stored) > LATE_MS
@@ -69,8 +69,9 @@ class SpoolCheck:
                 unread = index is None or stored.broken
                 what = "index that cannot be read" if unread else UNSEALED
                 yield Local(stored, "spool", "different", what)
-            if not sealed:
+            if index is None or index.seal is None or not index.segments:
                 continue
+            row = rows.get(index.identity)
             if self.deep:
                 try:
                     await asyncio.to_thread(read_sealed, stored)

@@ -112,6 +112,9 @@ class Writer:
                 }
                 gap_rows += [pk | g.to_dict() for g in header.gaps]
             await put(connection, runs, list(run_rows.values()), ["camera_pk", "run_no"], ended)
+            there = await self._stored(connection, rows)
+            for row in rows:
+                row["collision"] = there.get(_bytes_of(row), 0)
             await self._put_rows(connection, rows)
             there = await self._stored(connection, rows)
             others = [n for n, row in enumerate(rows) if _bytes_of(row) not in there]
@@ -136,15 +139,16 @@ class Writer:
 
     async def _stored(
         self, connection: Connection, rows: list[dict[str, Any]]
-    ) -> set[tuple[Any, ...]]:
-        """Return which bytes have rows under the numbers of these rows."""
+    ) -> dict[tuple[Any, ...], int]:
+        """Return which bytes have rows under the numbers of these rows, with `collision`."""
         r = recordings.c
-        asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256).where(
+        asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256, r.collision).where(
             r.camera_pk.in_({row["camera_pk"] for row in rows}),
             r.record_seq.in_({row["record_seq"] for row in rows}),
             r.day.in_({row["day"] for row in rows}),
         )
-        return {_bytes_of(dict(row)) for row in (await connection.execute(asked)).mappings()}
+        found = (await connection.execute(asked)).mappings()
+        return {_bytes_of(dict(row)): row["collision"] for row in found}
 
     async def claim(self, name: Name, found: Collection[Identity], spool: str) -> None:
         """Note which spool has recordings whose rows do not say so yet."""
@@ -236,10 +240,14 @@ class Writer:
             insert = self._pool.insert(archived).on_conflict_do_nothing()
             await connection.execute(insert, dict(there) | asdict(told) | gone)
 
-    async def forget_archived(self, name: Name, identity: Identity, archive: str) -> None:
-        """Take back that an archive has a recording: it was looked for and is not there."""
+    async def forget_archived(
+        self, name: Name, identity: Identity, archive: str, *, removed: bool = False
+    ) -> None:
+        """Take back that an archive has a recording: it was looked for and is not there. With
+        `removed`, that it was removed from there."""
         gone = is_archived(self._cameras.at(name), identity), archived.c.archive == archive
-        await self._pool.execute(sa.delete(archived).where(*gone))
+        told = archived.c.removed_ms.is_not(None) if removed else archived.c.removed_ms.is_(None)
+        await self._pool.execute(sa.delete(archived).where(*gone, told))
 
     async def _have_days(self, days: set[int]) -> None:
         if missing := days - self._days:

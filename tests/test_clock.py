@@ -106,6 +106,14 @@ def test_a_clock_that_was_behind_what_is_known_gives_way_at_once() -> None:
     assert host.follow(clock, 500) == 2 * HOUR
 
 
+def test_what_a_clock_that_was_ahead_wrote_is_not_known() -> None:
+    """A status file of that time: a leap of seconds is followed no sooner for it."""
+    host = Host(synchronized=True)
+    clock = host.clock(known_ms=NOW + 400 * DAY, begin_ms=0, end_ms=NOW + DAY)
+    host.offset_ms += DAY
+    assert host.follow(clock, 10_000) == 0
+
+
 def test_small_steps_are_followed_and_told_above_150_ms() -> None:
     host = Host()
     clock = host.clock()
