@@ -146,7 +146,8 @@ class ClockWatch:
             ago = f"{self.steady_s() / 60:.0f} minutes ago"
             return f"the clock of this machine was set by {span(self._set_by_ms)} {ago}"
         ahead_ms = self._newest_ms - self._clock()
-        if ahead_ms > LEAP_MS:
+        # one moment that a clock wrote that was ahead is not believed for ever
+        if ahead_ms > LEAP_MS and not (self.synchronized and self.steady_s() >= YOUNG_S):
             return f"{self._newest} is dated {span(ahead_ms)} after what the clock says now"
         return None
 

@@ -37,7 +37,7 @@ from storage.index import (
 )
 from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
 from storage.recording import recording_name, start_of
-from storage.spool_check import UNSEALED, Local, SpoolCheck, seal_abandoned
+from storage.spool_check import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Key, Stored
 from storage.writing import Archived, recording_row
 
@@ -89,7 +89,7 @@ class _There:
 
     archive: Archive
     objects: dict[Key, _Object] = field(default_factory=dict)
-    gaps: dict[int, Entry] = field(default_factory=dict)
+    gaps: dict[Key, Entry] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
 
@@ -199,7 +199,7 @@ class _Camera:
             if m is None or key is None:
                 there.unknown.append(entry.key)
             elif m["gap"]:
-                there.gaps[int(m["no"])] = entry
+                there.gaps[key] = entry
             else:
                 there.objects.setdefault(key, _Object()).entries[m["kind"]] = entry
         return there
@@ -207,7 +207,7 @@ class _Camera:
     async def _local(self, local: Local) -> Finding:
         """Return what is wrong with the spool as a finding, put right where that is asked for."""
         done, key = "", local.stored.key
-        if self._repair and local.what == UNSEALED:
+        if self._repair and local.what in (UNSEALED, UNREAD):
             done = await asyncio.to_thread(seal_abandoned, self._view, self._name)
         elif self._repair and local.index is not None and local.where == "catalogue":
             await self._writer.put_recordings([local.index], self._fsck.spool_id)
@@ -278,16 +278,19 @@ class _Camera:
                     yield self._finding(archive, "extra", half, seq)
 
     async def _unknown_gaps(self, there: _There) -> AsyncIterator[Finding]:
-        known = {g["gap_no"] for g in await self._catalogue.gaps_between(self._name, 0, 1 << 60)}
-        for gap_no, entry in sorted(there.gaps.items()):
-            if gap_no in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
+        rows = await self._catalogue.gaps_between(self._name, 0, 1 << 60)
+        known = {(row["gap_no"], row["start_ms"]) for row in rows}
+        for key, entry in sorted(there.gaps.items()):
+            if key in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
                 continue
-            done = ""
+            data = await there.archive.get(entry.key, bucket=entry.bucket)
+            gap, done = Gap.from_dict(orjson.loads(data)), ""
+            if gap.end_ms is not None and gap.end_ms <= gap.start_ms:
+                continue  # it was taken back: a clock had been ahead
             if self._repair:
-                data = await there.archive.get(entry.key, bucket=entry.bucket)
-                await self._writer.put_gaps(self._name, [Gap.from_dict(orjson.loads(data))])
+                await self._writer.put_gaps(self._name, [gap])
                 done = "row written"
-            yield self._finding("catalogue", "missing", "gap that an archive has", gap_no, done)
+            yield self._finding("catalogue", "missing", "gap that an archive has", key[0], done)
 
     async def _document(self, there: _There, found: _Object) -> Index | str:
         """Return the description of a recording, or what is wrong with it."""

@@ -162,7 +162,10 @@ class Keeper:
     def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
         """Have a small object of a camera kept that is its own commit."""
         job = Document(key, name, start_ms, len(data), data)
-        self._backlog(job).add(job)
+        backlog = self._backlog(job)
+        if isinstance(there := backlog.get(key), Document):
+            there.data = data
+        backlog.add(job)
 
     @property
     def status(self) -> KeeperStatus:

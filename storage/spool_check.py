@@ -21,7 +21,7 @@ from storage.view import CameraView, Stored
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 
-UNSEALED = "recording without a seal"
+UNSEALED, UNREAD = "recording without a seal", "index that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,7 @@ class SpoolCheck:
             sealed = index is not None and index.seal is not None
             if not sealed and late:
                 unread = index is None or stored.broken
-                what = "index that cannot be read" if unread else UNSEALED
-                yield Local(stored, "spool", "different", what)
+                yield Local(stored, "spool", "different", UNREAD if unread else UNSEALED)
             if index is None or index.seal is None or not index.segments:
                 continue
             row = rows.get(index.identity)
@@ -100,7 +99,9 @@ def seal_abandoned(view: CameraView, name: Name) -> str:
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
     indexes = [(stored, view.read(stored)) for stored in view.stored()]
-    unsealed = [stored for stored, index in indexes if index is not None and index.seal is None]
+    unsealed = [
+        stored for stored, index in indexes if index and not index.seal and index.name == name
+    ]
     if not unsealed:
         return ""
     try:

@@ -87,7 +87,7 @@ class _Camera:
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
-    gap_no: int = 0  # the last whose object was given to the keepers
+    told_gaps: dict[int, int] = field(default_factory=dict)  # given to the keepers, with their ends
     earlier: set[str] = field(default_factory=set)  # elections whose gaps were taken over
     others_s: float = float("-inf")  # when other spools were last asked for
     told: set[str] = field(default_factory=set)  # what was said of it once
@@ -576,19 +576,20 @@ class Uploader:
         for camera in self._cameras.values():
             if camera.held:  # what held them up may have gone meanwhile
                 camera.seen = ()
-            done = max(camera.view.carried_gap_no, camera.gap_no)
             ended = camera.ended
             camera.ended, waits = {}, False
             for gap in camera.view.all_gaps():
-                if gap.gap_no <= done or gap.end_ms in (None, gap.start_ms):
+                if gap.gap_no <= camera.view.carried_gap_no or gap.end_ms is None:
                     continue
+                if camera.told_gaps.get(gap.gap_no, gap.start_ms) == gap.end_ms:
+                    continue  # also one that is none; but one that was told may be none now
                 # whatever the clocks say: it may end earlier when a recording follows
-                seen = (gap.gap_no, gap.end_ms or 0)
+                seen = (gap.gap_no, gap.end_ms)
                 camera.ended[seen] = ended.get(seen, now)
                 waits = waits or now - camera.ended[seen] < GAP_AGE_MS
                 if waits:
                     continue
-                camera.gap_no = gap.gap_no
+                camera.told_gaps[gap.gap_no] = gap.end_ms
                 for keeper in self.keepers:
                     keeper.add_document(camera.name, gap.start_ms, *gap_object(camera.name, gap))
 

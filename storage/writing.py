@@ -27,7 +27,7 @@ from storage.schema import (
     runs,
 )
 
-GAP = ["camera_pk", "gap_no"]
+GAP = ["camera_pk", "gap_no", "start_ms"]
 
 log = structlog.get_logger()
 
@@ -121,7 +121,7 @@ class Writer:
             for n in others:
                 rows[n]["collision"] = collision_of(found[n].identity)
             await self._put_rows(connection, [rows[n] for n in others])
-            await put(connection, gaps, gap_rows, GAP, ["start_ms", "end_ms"])
+            await put(connection, gaps, gap_rows, GAP, ["end_ms"])
         return [found[n] for n in others]
 
     async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -161,13 +161,14 @@ class Writer:
 
     async def put_gaps(self, name: Name, found: Sequence[Gap]) -> None:
         """Insert gaps or the ends of gaps of one camera; one that is empty is taken out."""
-        none = {g.gap_no for g in found if g.end_ms is not None and g.end_ms <= g.start_ms}
+        none = [g for g in found if g.end_ms is not None and g.end_ms <= g.start_ms]
         async with self._pool.work() as connection:
             pk = (await self._cameras.make(connection, [name]))[name]
-            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g.gap_no not in none]
-            await self._pool.put(connection, gaps, rows, GAP, ["start_ms", "end_ms"])
-            gone = sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
-            await connection.execute(gone)
+            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g not in none]
+            await self._pool.put(connection, gaps, rows, GAP, ["end_ms"])
+            for gap in none:
+                same = gaps.c.gap_no == gap.gap_no, gaps.c.start_ms == gap.start_ms
+                await connection.execute(sa.delete(gaps).where(gaps.c.camera_pk == pk, *same))
 
     async def forget_recording(self, name: Name, identity: Identity) -> None:
         """Take out a row that the archive contradicts, with what it says of archives."""

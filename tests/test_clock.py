@@ -183,6 +183,17 @@ def test_a_clock_before_what_has_passed_is_wrong_unless_a_server_agrees() -> Non
     assert watch.wrong() is None
 
 
+def test_a_moment_of_the_future_stops_nothing_for_ever() -> None:
+    """One order that was made while the clock was ahead would hold up all letters."""
+    for synchronized in (True, False):
+        host = Host(synchronized=synchronized)
+        watch = host.watch()
+        watch.past(NOW + 400 * DAY, "the newest order")
+        assert watch.wrong() is not None
+        host.up_ms += HOUR + 5_000
+        assert (watch.wrong() is None) is synchronized
+
+
 def test_a_set_clock_is_not_steady() -> None:
     host = Host(synchronized=True)
     watch = host.watch()

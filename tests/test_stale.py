@@ -18,13 +18,15 @@ from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
 from storage.catalogue import Catalogue
 from storage.disk import claim
+from storage.fmp4 import Sample, TrackRun, write_segment
 from storage.fsck import Finding, Fsck
-from storage.index import Identity, Index, parse_index
-from storage.retention import retire
-from storage.spool import Numbers
+from storage.index import ClockState, Gap, GapCause, Identity, Index, parse_index
+from storage.keeper import digest_of
+from storage.retention import gap_object, retire
+from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
-from tests.spools import fill
+from tests.spools import TRACKS, fill
 from tests.waiting import until
 
 pytest_plugins = ["tests.postgres"]
@@ -240,6 +242,66 @@ async def test_bytes_of_the_spool_that_no_row_names_are_found(tmp_path: Path) ->
         rows = {Identity.of(row) for row in await catalogue.recordings_of(C)}
         assert rows == {index.identity, other.identity}
     assert await fsck(config)  # no archive has it, as its name is taken: that is told
+
+
+async def test_gaps_of_two_spools_with_one_number_are_both_told(
+    database_url: str, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, database_url, "archives: [archive]\n")
+    mine = Gap(1, NOW - HOUR, NOW - HOUR // 2, GapCause.UNREACHABLE)
+    theirs = Gap(1, NOW - 9 * HOUR, NOW - 8 * HOUR, GapCause.DISK_FULL)
+    none = Gap(1, NOW - 8 * HOUR, NOW - 8 * HOUR, GapCause.NO_DATA)
+    async with opened(config) as (catalogue, archives):
+        for gap in (mine, theirs, none, replace(mine, end_ms=NOW)):
+            await catalogue.writer.put_gaps(C, [gap])
+        found = [Gap.from_dict(row) for row in await catalogue.gaps_between(C, 0, NOW)]
+        assert found == [theirs, replace(mine, end_ms=NOW)]
+        for gap in found:
+            key, data = gap_object(C, gap)
+            await archives[0].put(key, data, digest_of(data))
+        await catalogue.writer.put_gaps(C, [replace(mine, end_ms=mine.start_ms)])
+        assert len(await catalogue.gaps_between(C, 0, NOW)) == 1
+    claim(config.spool)
+    await fsck(config, repair=True)
+    async with opened(config) as (catalogue, _):
+        assert len(await catalogue.gaps_between(C, 0, NOW)) == 2
+
+
+async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path) -> None:
+    """A recorder that starts looks at its newest recording only."""
+    config = one_archive(tmp_path, "2d")
+    claim(config.spool)
+    spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
+    for begin_ms in (NOW - 2 * HOUR, NOW - HOUR):
+        run = Run(begin_ms, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
+        for k in range(5):
+            samples = [Sample(180_000, 100, True, 0)]
+            spool.append(
+                run,
+                write_segment(
+                    spool.next_segment_no, [TrackRun(1, k * 180_000, samples, [bytes(100)])]
+                ),
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=begin_ms,
+                camera_ms=None,
+                clock=ClockState(True, 2),
+            )
+        spool.seal(GapCause.NO_DATA)
+    spool.close()
+    lines = min(config.spool.glob("s/c/*/*.jsonl"))
+    whole = parse_index(lines.read_bytes())
+    parts = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(b"".join([*parts[:2], b"spoilt\n", *parts[3:]]))
+    os.utime(lines, (1, 1))
+    found = await fsck(config, repair=True)
+    assert {f.done for f in found if f.what == "index that cannot be read"} == {"sealed"}
+    mended = parse_index(lines.read_bytes())
+    assert mended.seal == whole.seal and len(mended.segments) == len(whole.segments)
+    async with opened(config) as (catalogue, archives):
+        await work(an_uploader(config, catalogue, archives))
+        assert len([r for r in await catalogue.recordings_of(C) if r["archives"]]) == 2
 
 
 @pytest.mark.parametrize("text", [b'{"epoch":5}', b'{"epoch":"x"}', b"[]", b"\xff"])
