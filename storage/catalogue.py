@@ -107,7 +107,8 @@ class Catalogue:
 
         Raises CatalogueError unless it answers, and has its tables.
         """
-        (found,) = (await self.pool.rows(sa.select(catalogue.c.id))) or [{"id": ""}]
+        asked = sa.select(catalogue.c.id).order_by(catalogue.c.id).limit(1)
+        (found,) = (await self.pool.rows(asked)) or [{"id": ""}]
         return str(found["id"])
 
     async def prepared(self) -> str:

@@ -356,8 +356,6 @@ class CameraSpool:
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
         self._renew_lock()
         self._finish_abandoned()
-        if new_run:
-            self._rise_above_others(Numbers.by_clock(start_ms))
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
@@ -407,6 +405,7 @@ class CameraSpool:
             self._recording = None
         if reason is not None:
             self._run, self.last_end_reason = None, reason
+            self._rise_above_others(Numbers.by_clock(self.last_end_ms or 0))
 
     def abandon(self, cause: GapCause) -> None:
         """Give up the recording that the disk refused, for this cause; it is finished before the

@@ -95,6 +95,14 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
         assert uploader.status.removed_total == count - 1
 
 
+async def test_a_database_into_which_another_was_loaded_has_one_id(tmp_path: Path) -> None:
+    config = one_archive(tmp_path)
+    async with opened(config) as (catalogue, _):
+        with database(tmp_path) as db:
+            db.execute("INSERT INTO catalogue (id) VALUES ('another')")
+        assert await catalogue.id() == await catalogue.prepared() != ""
+
+
 async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_path: Path) -> None:
     config = one_archive(tmp_path, "2d")
     fill(config.spool, start_ms=NOW - HOUR).close()
