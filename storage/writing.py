@@ -223,12 +223,13 @@ class Writer:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
         identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
         row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
-        row |= {"day": day, "collision": 0}
+        row["day"] = day
         gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
         told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
         await self._have_days({day})
         async with self._pool.work() as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
+            row["collision"] = (await self._stored(connection, [row])).get(_bytes_of(row), 0)
             nothing = self._pool.insert(recordings).on_conflict_do_nothing()
             await connection.execute(nothing, row)
             if _bytes_of(row) not in await self._stored(connection, [row]):

@@ -201,6 +201,8 @@ async def test_one_recording_has_one_row_whatever_became_of_the_first_with_its_n
         assert rows[b.identity]["spool"] == claim(other.spool)
         assert rows[b.identity]["removed_ms"] is None
         await writer.forget_recording(C, a.identity)
+        facts = rows[b.identity] | {"removed_ms": NOW, "reason": "kept for 1 days"}
+        await writer.put_removed(C, "archive", "", facts)
         await writer.put_recordings([b], claim(other.spool))
         assert len(await catalogue.recordings_of(C)) == 1
 

@@ -37,11 +37,14 @@ def upgrade() -> None:
             _change_key(table, (*BEFORE[table], "collision"))
         _change_key_of_gaps()
         return
-    collision = sa.Column("collision", sa.Integer, nullable=False, server_default="0")
     spool = sa.Column("spool", sa.String(32))
-    _rebuild("recordings", (*BEFORE["recordings"], "collision"), collision, spool)
-    _rebuild("archived", (*BEFORE["archived"], "collision"), collision.copy())
+    _rebuild("recordings", (*BEFORE["recordings"], "collision"), _collision(), spool)
+    _rebuild("archived", (*BEFORE["archived"], "collision"), _collision())
     _rebuild("gaps", GAP)
+
+
+def _collision() -> sa.Column[Any]:
+    return sa.Column("collision", sa.Integer, nullable=False, server_default="0")
 
 
 def _rebuild(table: str, key: tuple[str, ...], *more: sa.Column[Any]) -> None:
