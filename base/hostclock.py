@@ -145,6 +145,9 @@ class ClockWatch:
         if self._set_by_ms and self.steady_s() * 1000 < SETTLE_MS:
             ago = f"{self.steady_s() / 60:.0f} minutes ago"
             return f"the clock of this machine was set by {span(self._set_by_ms)} {ago}"
+        return self._behind()
+
+    def _behind(self) -> str | None:
         ahead_ms = self._newest_ms - self._clock()
         if ahead_ms > LEAP_MS:
             return f"{self._newest} is dated {span(ahead_ms)} after what the clock says now"
@@ -156,9 +159,11 @@ class ClockWatch:
 
     def unlikely(self) -> str | None:
         """Say why the clock may be ahead: it is wrong, or this process has just started, and by
-        this clock nothing that `past` tells of happened for a day. None after an hour of that."""
+        this clock nothing that `past` tells of happened for a day. None after an hour of that, and
+        of a moment of the future that may have been written by a clock that was ahead."""
         if (wrong := self.wrong()) is not None:
-            return wrong
+            is_old = self.synchronized and self.steady_s() >= YOUNG_S
+            return None if is_old and wrong == self._behind() else wrong
         if self._agrees():
             return None
         silent_ms = self._clock() - self._newest_ms if self._newest_ms else 0

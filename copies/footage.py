@@ -79,13 +79,13 @@ async def find(
     view = CameraView(spool, name[1], name[2])
     await asyncio.to_thread(view.refresh)
     rows: dict[Key, Row] = {}
-    gaps: dict[int, Gap] = {}
+    gaps: dict[Key, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
         rows = {_key(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
-        gaps = {g["gap_no"]: Gap.from_dict(g) for g in found}
-    gaps |= {g.gap_no: g for g in view.gaps(from_ms, to_ms)}
+        gaps = {(g["gap_no"], g["start_ms"]): Gap.from_dict(g) for g in found}
+    gaps |= {(g.gap_no, g.start_ms): g for g in view.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
     rows |= fresh
     there, removed = _sort_out([rows[key] for key in sorted(rows)], view, archives)

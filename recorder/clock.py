@@ -73,6 +73,8 @@ class Clock:
         self._known_offset_ms = known_ms - elapsed()
         self._synchronized = kernel().synchronized
         self._offset_ms = self._read()
+        if self._synchronized:  # what is known was written by a clock that was ahead
+            self._known_offset_ms = min(self._known_offset_ms, self._offset_ms)
         self._leap: _Leap | None = None
         self._goes_on_from_known = (
             not self._synchronized and not is_on(self.now_ms()) and is_on(known_ms)

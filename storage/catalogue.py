@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -52,12 +52,14 @@ Pks = Collection[int] | sa.ScalarSelect[int]  # of cameras; one is a part of the
 @dataclass(frozen=True, slots=True)
 class InSpool:
     """A recording that a spool has as far as the catalogue knows, and which archives have it,
-    with bucket and ETags. `spool` is None where its row does not say which spool."""
+    with bucket and ETags, and which had it until its time came. `spool` is None where its row
+    does not say which spool."""
 
     name: Name
     identity: Identity
     spool: str | None
     archives: dict[str, tuple[str, str]]
+    retired: set[str] = field(default_factory=set)
 
 
 class Catalogue:
@@ -105,7 +107,8 @@ class Catalogue:
 
         Raises CatalogueError unless it answers, and has its tables.
         """
-        (found,) = (await self.pool.rows(sa.select(catalogue.c.id))) or [{"id": ""}]
+        asked = sa.select(catalogue.c.id).order_by(catalogue.c.id).limit(1)
+        (found,) = (await self.pool.rows(asked)) or [{"id": ""}]
         return str(found["id"])
 
     async def prepared(self) -> str:
@@ -118,18 +121,20 @@ class Catalogue:
         return await self.id()
 
     async def in_spool(
-        self, station: str, camera: str, spool: str
+        self, station: str, camera: str, spool: str, record_seq: int | None = None
     ) -> dict[tuple[int, int], InSpool]:
-        """Return by number and start what was not removed from a spool, of whatever election."""
+        """Return by number and start what was not removed from a spool, of whatever election; of
+        one number where that is given."""
         r, a, c = recordings.c, archived.c, cameras.c
         found: dict[tuple[int, int], InSpool] = {}
         asked = (
             sa.select(*(c.election, c.station, c.camera, r.record_seq, r.start_ms, r.sha256))
-            .add_columns(r.spool, a.archive, a.bucket, a.etags)
+            .add_columns(r.spool, a.archive, a.bucket, a.etags, a.removed_ms)
             .join(cameras, c.camera_pk == r.camera_pk)
             .join(archived, SAME_RECORDING, isouter=True)
             .where(c.station == station, c.camera == camera, r.removed_ms.is_(None))
             .where(sa.or_(r.spool == spool, r.spool.is_(None)))
+            .where(sa.true() if record_seq is None else r.record_seq == record_seq)
             .order_by(r.spool.is_not(None))  # of two with one name that of this spool counts
         )
         for row in await self.pool.rows(asked):
@@ -138,7 +143,9 @@ class Catalogue:
             if known is None or known.identity != identity:
                 known = InSpool(name, identity, row["spool"], {})
                 found[row["record_seq"], row["start_ms"]] = known
-            if row["archive"]:
+            if row["removed_ms"] is not None:
+                known.retired.add(row["archive"])
+            elif row["archive"]:
                 known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
 

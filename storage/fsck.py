@@ -37,7 +37,7 @@ from storage.index import (
 )
 from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
 from storage.recording import recording_name, start_of
-from storage.spool_check import UNSEALED, Local, SpoolCheck, seal_abandoned
+from storage.spool_check import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Key, Stored
 from storage.writing import Archived, recording_row
 
@@ -89,7 +89,7 @@ class _There:
 
     archive: Archive
     objects: dict[Key, _Object] = field(default_factory=dict)
-    gaps: dict[int, Entry] = field(default_factory=dict)
+    gaps: dict[Key, Entry] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
 
@@ -165,8 +165,7 @@ class _Camera:
             async for finding in self._unknown(there):
                 yield finding
         self._rows_now = await self._rows() if self._repair else self._rows_now
-        rows = {_key(row): row for row in self._rows_now.values()}
-        async for local in self._fsck.spool.look(self._view, self._name, rows):
+        async for local in self._fsck.spool.look(self._view, self._name, self._rows_now):
             yield await self._local(local)
         self._rows_now = await self._rows() if self._repair else self._rows_now
         for identity, row in self._rows_now.items():
@@ -200,7 +199,7 @@ class _Camera:
             if m is None or key is None:
                 there.unknown.append(entry.key)
             elif m["gap"]:
-                there.gaps[int(m["no"])] = entry
+                there.gaps[key] = entry
             else:
                 there.objects.setdefault(key, _Object()).entries[m["kind"]] = entry
         return there
@@ -208,7 +207,7 @@ class _Camera:
     async def _local(self, local: Local) -> Finding:
         """Return what is wrong with the spool as a finding, put right where that is asked for."""
         done, key = "", local.stored.key
-        if self._repair and local.what == UNSEALED:
+        if self._repair and local.what in (UNSEALED, UNREAD):
             done = await asyncio.to_thread(seal_abandoned, self._view, self._name)
         elif self._repair and local.index is not None and local.where == "catalogue":
             await self._writer.put_recordings([local.index], self._fsck.spool_id)
@@ -279,16 +278,19 @@ class _Camera:
                     yield self._finding(archive, "extra", half, seq)
 
     async def _unknown_gaps(self, there: _There) -> AsyncIterator[Finding]:
-        known = {g["gap_no"] for g in await self._catalogue.gaps_between(self._name, 0, 1 << 60)}
-        for gap_no, entry in sorted(there.gaps.items()):
-            if gap_no in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
+        rows = await self._catalogue.gaps_between(self._name, 0, 1 << 60)
+        known = {(row["gap_no"], row["start_ms"]) for row in rows}
+        for key, entry in sorted(there.gaps.items()):
+            if key in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
                 continue
-            done = ""
+            data = await there.archive.get(entry.key, bucket=entry.bucket)
+            gap, done = Gap.from_dict(orjson.loads(data)), ""
+            if gap.end_ms is not None and gap.end_ms <= gap.start_ms:
+                continue  # it was taken back: a clock had been ahead
             if self._repair:
-                data = await there.archive.get(entry.key, bucket=entry.bucket)
-                await self._writer.put_gaps(self._name, [Gap.from_dict(orjson.loads(data))])
+                await self._writer.put_gaps(self._name, [gap])
                 done = "row written"
-            yield self._finding("catalogue", "missing", "gap that an archive has", gap_no, done)
+            yield self._finding("catalogue", "missing", "gap that an archive has", key[0], done)
 
     async def _document(self, there: _There, found: _Object) -> Index | str:
         """Return the description of a recording, or what is wrong with it."""
@@ -353,7 +355,7 @@ class _Camera:
                     done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
-        elif was_there and (said is not None or not (key in self._spool or self._waits(row))):
+        elif was_there and (said is not None or not (self._is_here(row) or self._comes(row))):
             if other := await self._catalogue.camera_of_same_bytes(self._name, Identity.of(row)):
                 done = ""
                 if self._repair:
@@ -383,7 +385,7 @@ class _Camera:
         index, identity = await self._document(there, found) if whole else "", Identity.of(row)
         if not isinstance(index, Index) or index.identity != identity:
             return ""
-        await self._writer.forget_archived(name, identity, archive.name)
+        await self._writer.forget_archived(name, identity, archive.name, removed=True)
         if not await self._writer.mark_archived(index, await self._archived(there, found, index)):
             return ""
         if trace:
@@ -396,9 +398,21 @@ class _Camera:
         """Say whether another spool has a recording, as far as its row knows."""
         return row["removed_ms"] is None and row["spool"] not in (None, self._fsck.spool_id)
 
+    def _comes(self, row: dict[str, Any]) -> bool:
+        """Say whether an archive may still get a recording from another spool. That one may be
+        gone: after a while it is missed where another archive has it."""
+        there = any(one["removed_ms"] is None for one in row["archives"])
+        return self._waits(row) and not (there and row["end_ms"] < self._now_ms - WAITS_MS)
+
+    def _is_here(self, row: dict[str, Any]) -> bool:
+        """Say whether this spool has a recording, or what may be it."""
+        stored = self._spool.get(_key(row))
+        index = stored and self._view.read(stored)
+        return bool(stored) and (not index or not index.seal or index.identity == Identity.of(row))
+
     def _lost(self, row: dict[str, Any], done: str) -> str:
         key = _key(row)
-        others = key in self._spool or self._waits(row)
+        others = self._is_here(row) or self._waits(row)
         others = others or any(key in t.objects and t.objects[key].whole for t in self._there)
         return "recording" if done or others else "recording that nobody has: lost"
 
@@ -438,7 +452,7 @@ class _Camera:
     async def _in_spool(self, row: dict[str, Any]) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
         key, seq = _key(row), row["record_seq"]
-        if row["removed_ms"] is not None or key in self._spool:
+        if row["removed_ms"] is not None or self._is_here(row):
             return
         if self._waits(row):
             if not row["archives"] and row["end_ms"] < self._now_ms - WAITS_MS:
@@ -454,13 +468,16 @@ class _Camera:
     # -- every byte ----------------------------------------------------------------------
 
     async def _read_all(self, number: int, there: _There) -> AsyncIterator[Finding]:
-        rows, fsck = {_key(row): row for row in (await self._rows()).values()}, self._fsck
+        rows, fsck = dict[Key, list[dict[str, Any]]](), self._fsck
+        for row in (await self._rows()).values():
+            rows.setdefault(_key(row), []).append(row)
         for key, found in sorted(there.objects.items()):
             position = (self._name[1], self._name[2], number, key)
             if not found.whole or key not in rows or (fsck._after and position <= fsck._after):
                 continue
-            if (finding := await self._judge(rows[key], there)) is not None:
-                yield finding
+            for row in rows[key]:
+                if (finding := await self._judge(row, there)) is not None:
+                    yield finding
             fsck.position = position
 
     async def _judge(self, row: dict[str, Any], there: _There, seen: str = "") -> Finding | None:

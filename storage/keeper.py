@@ -162,7 +162,10 @@ class Keeper:
     def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
         """Have a small object of a camera kept that is its own commit."""
         job = Document(key, name, start_ms, len(data), data)
-        self._backlog(job).add(job)
+        backlog = self._backlog(job)
+        if isinstance(there := backlog.get(key), Document):
+            there.data = data
+        backlog.add(job)
 
     @property
     def status(self) -> KeeperStatus:
@@ -218,8 +221,7 @@ class Keeper:
         if (job := backlog.take()) is None:
             return False
         try:
-            if self.archive.expected_id is None:
-                await self._identify()
+            await self.identify()
             await self._do(job)
         except Unkeepable as error:
             return self._unfit(backlog, job, error)
@@ -239,7 +241,8 @@ class Keeper:
                 self._trouble.end(waiting=sum(map(len, self._backlogs.values())))
         return True
 
-    async def _identify(self) -> None:
+    async def identify(self) -> None:
+        """Compare the archive's id, unless that was done; raises as archive_id.identify."""
         async with self._identifying:
             if self.archive.expected_id is None:
                 await identify(self.archive, self._catalogue.archive_ids)
@@ -345,8 +348,7 @@ class Keeper:
         Raises ArchiveError where it cannot be asked, or is another archive.
         """
         assert index.seal is not None
-        if self.archive.expected_id is None:
-            await self._identify()
+        await self.identify()
         key = archive_key(index)
         media, description = [
             await self.archive.etag(key + ending, bucket=bucket) for ending in (".mp4", ".json")

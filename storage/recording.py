@@ -83,7 +83,9 @@ class Recording:
             self._flush(self.index)
         finally:
             self.close()
+        self.unsure = True
         fsync_directory(self.base.parent)
+        self.unsure = False
 
     def _flush(self, fd: int) -> None:
         """Flush a file. After a failure, whatever its errno, the kernel counts its pages as

@@ -115,7 +115,7 @@ gaps = sa.Table(
     metadata,
     sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
     sa.Column("gap_no", sa.BigInteger, primary_key=True),
-    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("start_ms", sa.BigInteger, primary_key=True),  # two spools may use one number
     sa.Column("end_ms", sa.BigInteger),  # null while it lasts
     sa.Column("cause", sa.String(32), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),

@@ -41,6 +41,7 @@ CAMERA_FORMAT = "camera/1"
 # Numbers left out where segments may have been seen live whose lines are lost.
 UNSEEN_SEGMENTS = 1_000
 CLOCK_2020_S = 1_577_836_800
+LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
 ABSENT_S = 600  # without a recording for longer than this, another may have recorded meanwhile
 COUNTED = ("run_no", "record_seq", "segment_no")
 
@@ -75,7 +76,7 @@ class Numbers:
         number that was counted up from an earlier such start. For a camera of which nothing is
         known here: a new one, or one whose spool was lost.
         """
-        seconds = max(0, int(now_ms / 1000) - CLOCK_2020_S)
+        seconds = min(max(0, int(now_ms / 1000) - CLOCK_2020_S), LATEST_S)
         return cls(seconds, seconds, seconds, seconds, seconds)
 
 
@@ -267,8 +268,12 @@ class CameraSpool:
 
     def _rise_above_others(self, clock: Numbers) -> None:
         """Rise above what other spools used, as far as the uploader has found that."""
-        others = _read_json(self.directory / OTHERS, "epoch")
-        if others is None or others["epoch"] < self.numbers.epoch:
+        try:
+            found = orjson.loads((self.directory / OTHERS).read_bytes())
+            others = {f: int(found[f]) for f in NUMBERS}
+        except (OSError, TypeError, ValueError, KeyError):
+            return  # not there, or spoilt: the uploader writes it again
+        if others["epoch"] < self.numbers.epoch:
             return
         log.warning(
             "Another spool has recordings of this camera under a higher epoch; "
@@ -277,7 +282,7 @@ class CameraSpool:
             epoch=others["epoch"],
         )
         # who records now is above what its catalogue knows, and below the clock
-        self._rise_above(Numbers(**{f: max(int(others[f]), getattr(clock, f)) for f in NUMBERS}))
+        self._rise_above(Numbers(**{f: max(others[f], getattr(clock, f)) for f in NUMBERS}))
 
     def _bases(self) -> Iterator[Path]:
         for path in self.directory.glob("????-??-??/*.jsonl"):
@@ -351,8 +356,6 @@ class CameraSpool:
     def _begin(self, run: Run, start_ms: int, new_run: bool, clock: ClockState) -> None:
         self._renew_lock()
         self._finish_abandoned()
-        if new_run:
-            self._rise_above_others(Numbers.by_clock(start_ms))
         numbers = replace(
             self.numbers,
             run_no=self.numbers.run_no + new_run,
@@ -402,6 +405,7 @@ class CameraSpool:
             self._recording = None
         if reason is not None:
             self._run, self.last_end_reason = None, reason
+            self._rise_above_others(Numbers.by_clock(self.last_end_ms or 0))
 
     def abandon(self, cause: GapCause) -> None:
         """Give up the recording that the disk refused, for this cause; it is finished before the
@@ -489,7 +493,7 @@ def _seq_of(base: Path) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _read_json(path: Path, key: str = "recording") -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         state = orjson.loads(path.read_bytes())
     except FileNotFoundError:
@@ -497,4 +501,4 @@ def _read_json(path: Path, key: str = "recording") -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         log.error("A file of numbers cannot be read; recordings tell them", file=str(path))
         return None
-    return state if isinstance(state, dict) and key in state else None
+    return state if isinstance(state, dict) and "recording" in state else None

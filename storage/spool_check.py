@@ -13,15 +13,15 @@ from typing import Any
 
 from base.clock import Clock, now_ms
 from storage.cameras import Name
-from storage.index import Index
+from storage.index import Identity, Index
 from storage.keeper import Unkeepable, read_sealed
 from storage.repair import finish
 from storage.spool import CameraSpool, Numbers, SpoolBusy
-from storage.view import CameraView, Key, Stored
+from storage.view import CameraView, Stored
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 
-UNSEALED = "recording without a seal"
+UNSEALED, UNREAD = "recording without a seal", "index that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +53,24 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, view: CameraView, name: Name, rows: Mapping[Key, Mapping[str, Any]]
+        self, view: CameraView, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
         What an earlier election left in the spool is looked at with its own configuration.
         """
         for stored in view.stored():
-            index, row = view.read(stored), rows.get(stored.key)
+            index = view.read(stored)
             if index is not None and index.name != name:
                 continue
             late = self.clock() - _written_ms(stored) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:
                 unread = index is None or stored.broken
-                what = "index that cannot be read" if unread else UNSEALED
-                yield Local(stored, "spool", "different", what)
-            if not sealed:
+                yield Local(stored, "spool", "different", UNREAD if unread else UNSEALED)
+            if index is None or index.seal is None or not index.segments:
                 continue
+            row = rows.get(index.identity)
             if self.deep:
                 try:
                     await asyncio.to_thread(read_sealed, stored)
@@ -99,7 +99,9 @@ def seal_abandoned(view: CameraView, name: Name) -> str:
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
     indexes = [(stored, view.read(stored)) for stored in view.stored()]
-    unsealed = [stored for stored, index in indexes if index is not None and index.seal is None]
+    unsealed = [
+        stored for stored, index in indexes if index and not index.seal and index.name == name
+    ]
     if not unsealed:
         return ""
     try:

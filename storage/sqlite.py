@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -57,6 +59,8 @@ class SqliteEngine:
             url, busy_ms, isolation_level="AUTOCOMMIT", pool_size=READERS + 1, max_overflow=0
         )
         self.dialect = self.sync_engine.dialect
+        self._path = url.database or ""
+        self._file = self._file_now()
         self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
         self._writer = ThreadPoolExecutor(1, "sqlite-writer")
         self._turn = asyncio.Lock()  # held during a transaction
@@ -69,6 +73,7 @@ class SqliteEngine:
         async with self._turn:
             connection = SqliteConnection(self.dialect, self._write)
             try:
+                await self._in(self._writer, self._compare_file)
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
                 await self._in(self._writer, lambda: self._connection().commit())
@@ -103,6 +108,23 @@ class SqliteEngine:
             self._writing = self.sync_engine.connect()
         return self._writing
 
+    def _file_now(self) -> tuple[int, int] | None:
+        try:
+            found = Path(self._path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _compare_file(self) -> None:
+        """Raise OSError where another file has the name: what is open is found by nobody then, and
+        the other one may not be opened beside the `-wal` of this one."""
+        if self._file_now() != self._file:
+            raise OSError(
+                errno.ESTALE,
+                f"the file {self._path} was removed or replaced while it was in use: stop Kuager, "
+                "put the right file there without -wal and -shm of another, and start it again",
+            )
+
     async def _write(self, ask: _Ask, _writes: bool = True) -> _Result:
         return await self._in(self._writer, lambda: _taken(ask(self._connection())))
 
@@ -112,6 +134,7 @@ class SqliteEngine:
                 return await self._write(ask)
 
         def read() -> _Result:
+            self._compare_file()
             with self.sync_engine.connect() as connection:
                 return _taken(ask(connection))
 

@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,12 +81,13 @@ class _Camera:
     view: CameraView
     trouble: Trouble
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
+    unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
     held: dict[Key, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
     missing: list[Waiting] | None = None  # off the spool, not in every archive; None: not asked
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
-    gap_no: int = 0  # the last whose object was given to the keepers
+    told_gaps: dict[int, int] = field(default_factory=dict)  # given to the keepers, with their ends
     earlier: set[str] = field(default_factory=set)  # elections whose gaps were taken over
     others_s: float = float("-inf")  # when other spools were last asked for
     told: set[str] = field(default_factory=set)  # what was said of it once
@@ -248,6 +249,7 @@ class Uploader:
     async def _clear(self) -> None:
         """Have archived what else is to be, and the spool rid of what need not be there."""
         self._keep_gaps()
+        self._enter_what_has_no_row()
         await self._find_missing()
         await self._remove()
 
@@ -273,18 +275,22 @@ class Uploader:
             raise
         if (found, spool) == (self._catalogue_id, self._spool_id):
             return True
-        note = self._spool / "_status" / NOTE
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            if orjson.loads(note.read_bytes())["id"] != found:
-                log.warning(
-                    "Another database is in the place of the catalogue: all that is in the spool "
-                    "is entered again; `kuager fsck --repair` enters what only archives have"
-                )
+        note, known = self._spool / "_status" / NOTE, None
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            known = orjson.loads(note.read_bytes())["id"]
+        if known not in (None, found):
+            log.warning(
+                "Another database is in the place of the catalogue: all that is in the spool "
+                "is entered again; `kuager fsck --repair` enters what only archives have"
+            )
         self._cameras.clear()
         for keeper in self.keepers:
             keeper.archive.expected_id = None  # this database may know another
         await self._catalogue.cameras.sync(self._config)
-        replace_file(note, orjson.dumps({"kuager": NOTE_FORMAT, "id": found}), durable=True)
+        if known != found:
+            told = orjson.dumps({"kuager": NOTE_FORMAT, "id": found})
+            with contextlib.suppress(OSError):  # who makes room on a full disk needs none
+                replace_file(note, told, durable=True)
         self._catalogue_id, self._spool_id = found, spool
         return True
 
@@ -349,7 +355,9 @@ class Uploader:
             self._hold_all(camera)
             known = await self._catalogue.in_spool(*camera.name[1:], self._spool_id)
             await self._repair(camera, known)
-            camera.known = known
+            while camera.unknown:
+                known.pop(camera.unknown.pop(), None)
+            camera.known, camera.seen = known, ()
         newest = view.newest()
         if newest and newest.segments:
             self._watch.past(newest.end_ms, f"a recording of {'/'.join(camera.name[1:])}")
@@ -373,7 +381,7 @@ class Uploader:
                     why = Blocked.UNREADABLE if unread else Blocked.UNSEALED
                     self._hold(camera, stored, why)
             elif not camera.seen:  # the first look: an uploader before this one wrote its row
-                self._keep(row.name, stored, row.archives)
+                self._keep(row.name, stored, row.archives, row.retired)
         self._forget(camera)
         for n in range(0, len(new), BATCH):
             await self._put(camera, camera.known, new[n : n + BATCH])
@@ -426,7 +434,8 @@ class Uploader:
             other_epoch=numbers["epoch"],
         )
         told = orjson.dumps({"kuager": OTHERS_FORMAT} | numbers)
-        replace_file(camera.view.directory / OTHERS, told, durable=True)
+        with contextlib.suppress(OSError):  # tried again; what waits to be archived does not wait
+            replace_file(camera.view.directory / OTHERS, told, durable=True)
 
     def _say(self, camera: _Camera, text: str, **facts: object) -> None:
         """Say something of a camera once."""
@@ -466,11 +475,12 @@ class Uploader:
         name: Name,
         stored: Stored,
         done: dict[str, tuple[str, str]],
+        retired: Collection[str] = (),
         length: int | None = None,
     ) -> None:
         length = _length(stored) if length is None else length
         for keeper in self.keepers:
-            if keeper.name not in done:
+            if keeper.name not in done and keeper.name not in retired:
                 keeper.add(waiting(name, stored, length, done))
 
     async def _repair(self, camera: _Camera, known: dict[Key, InSpool]) -> None:
@@ -496,14 +506,14 @@ class Uploader:
                 archived=sorted(row.archives),
             )
             stored = stored_at(camera.view.directory, start_ms, seq)
-            self._keep(row.name, stored, row.archives)
+            self._keep(row.name, stored, row.archives, row.retired)
 
     async def _find_missing(self) -> None:
         """Have each archive get what it missed and the spool no longer has."""
         if len(self.keepers) < 2:
             return
         wanted = {keeper.name: keeper.settings.keep for keeper in self.keepers}
-        for camera in self._cameras.values():
+        for camera in list(self._cameras.values()):
             waiting_for = any(
                 k.waits_for(one) for k in self.keepers for one in camera.missing or ()
             )
@@ -515,7 +525,7 @@ class Uploader:
                 stored = stored_at(camera.view.directory, row["start_ms"], row["record_seq"])
                 one = waiting(camera.name, stored, row["bytes"], row["archives"])
                 camera.missing.append(one)
-                self._keep(camera.name, stored, one.done, one.length)
+                self._keep(camera.name, stored, one.done, length=one.length)
 
     async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
         """Return a recording that the spool no longer has from an archive that has it.
@@ -566,27 +576,33 @@ class Uploader:
         for camera in self._cameras.values():
             if camera.held:  # what held them up may have gone meanwhile
                 camera.seen = ()
-            done = max(camera.view.carried_gap_no, camera.gap_no)
             ended = camera.ended
             camera.ended, waits = {}, False
             for gap in camera.view.all_gaps():
-                if gap.gap_no <= done or gap.end_ms in (None, gap.start_ms):
+                if gap.gap_no <= camera.view.carried_gap_no or gap.end_ms is None:
                     continue
+                if camera.told_gaps.get(gap.gap_no, gap.start_ms) == gap.end_ms:
+                    continue  # also one that is none; but one that was told may be none now
                 # whatever the clocks say: it may end earlier when a recording follows
-                seen = (gap.gap_no, gap.end_ms or 0)
+                seen = (gap.gap_no, gap.end_ms)
                 camera.ended[seen] = ended.get(seen, now)
                 waits = waits or now - camera.ended[seen] < GAP_AGE_MS
                 if waits:
                     continue
-                camera.gap_no = gap.gap_no
+                camera.told_gaps[gap.gap_no] = gap.end_ms
                 for keeper in self.keepers:
                     keeper.add_document(camera.name, gap.start_ms, *gap_object(camera.name, gap))
 
     # -- removing ------------------------------------------------------------------------
 
     def _may_go(self, row: InSpool) -> bool:
+        """Say whether enough archives have a recording; of those that had it until its time came
+        one is enough only where no other is to keep it."""
         ours = {keeper.name for keeper in self.keepers}
-        return len(row.archives.keys() & ours) >= self._config.archives_needed
+        there = row.archives.keys() & ours
+        if len(there | (row.retired & ours)) < self._config.archives_needed:
+            return False
+        return bool(there) or row.retired >= ours
 
     async def _remove(self) -> None:
         """Take off the spool what is archived and older than the rewind window.
@@ -617,33 +633,55 @@ class Uploader:
                 stored.base.parent.rmdir()  # the day's last
             camera.view.forget(stored.key)
             await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
-            assert camera.known is not None
-            del camera.known[stored.key]
+            (camera.known or {}).pop(stored.key, None)
             self.status.removed_total += 1
 
     async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
         """Look a last time whether the archives have a recording; what they lost goes again."""
         index = camera.view.read(stored)
-        if index is None:  # the other half of its files is gone: an uploader died in between
-            return True
-        if index.seal is None or index.identity != row.identity:
-            text = "A recording in the spool is not the one that the catalogue knows: it stays"
-            self._say(camera, text, file=str(stored.media))
+        if index is None:
+            return not stored.lines.exists()  # else it cannot be read now
+        found = await self._catalogue.in_spool(*camera.name[1:], self._spool_id, stored.record_seq)
+        told = found.get(stored.key)
+        if index.seal is None or not told or not index.identity == row.identity == told.identity:
+            self._enter_again(camera, stored)
             return False
+        row.retired.update(told.retired)
         for keeper in self.keepers:
+            if keeper.name in row.retired:
+                row.archives.pop(keeper.name, None)
             if (there := row.archives.get(keeper.name)) is None:
                 continue
             if keeper.is_away:  # it would only be waited for
                 return False
             try:
-                if await keeper.still_has(index, *there):
+                if keeper.name in told.archives and await keeper.still_has(index, *there):
                     continue
             except ArchiveError:  # away: its own keeper says so
                 return False
             del row.archives[keeper.name]
             await self._catalogue.writer.forget_archived(row.name, row.identity, keeper.name)
-            self._keep(row.name, stored, row.archives)
+            self._keep(row.name, stored, row.archives, row.retired)
         return self._may_go(row)
+
+    def _enter_again(self, camera: _Camera, stored: Stored) -> None:
+        """Write the row of a recording again that the catalogue had, and has no longer."""
+        if camera.known and stored.key in camera.known:
+            camera.known = None  # asked again: more of them may be gone
+            camera.unknown.add(stored.key)
+            self._say(
+                camera,
+                "The catalogue no longer knows recordings of this spool that it knew: they are "
+                "entered again. If it came back from a copy, `kuager fsck --repair` enters what "
+                "only archives have",
+                file=str(stored.media),
+            )
+
+    def _enter_what_has_no_row(self) -> None:
+        for _, one in list(self.blocked):
+            camera = self._cameras.get(one.stored.camera)
+            if camera is not None and one.blocked is Blocked.NO_ROW:
+                self._enter_again(camera, one.stored)
 
     def _is_pressed(self) -> bool:
         """Say whether recording will soon have to pause for want of room."""
@@ -698,7 +736,13 @@ class Uploader:
         for name in names:
             if newest_ms := await self._catalogue.newest_ms(name):
                 self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
+        away = ""
         for keeper, keep_s in keepers:
+            try:
+                await keeper.identify()
+            except ArchiveError as error:
+                away = str(error)
+                continue
             for name in names:
                 self._judge_clock()
                 why = self._watch.doubt()
@@ -708,6 +752,9 @@ class Uploader:
                 self.status.retired_total += await retire(
                     self._catalogue, keeper.archive, name, keep_s, clock=self._clock
                 )
+        if away:
+            self._retiring.begin(away)
+            return min(self._pauses.retire_s, AGAIN_S)
         self._retiring.end()
         return self._pauses.retire_s
 

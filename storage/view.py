@@ -63,6 +63,11 @@ class Stored:
         return self.base.with_name(self.base.name + ".jsonl")
 
     @property
+    def camera(self) -> tuple[str, str]:
+        """Station and camera."""
+        return self.base.parts[-4], self.base.parts[-3]
+
+    @property
     def name(self) -> str:
         """Day and name, the tail of its archive key."""
         return f"{self.base.parent.name}/{self.base.name}"

@@ -27,7 +27,7 @@ from storage.schema import (
     runs,
 )
 
-GAP = ["camera_pk", "gap_no"]
+GAP = ["camera_pk", "gap_no", "start_ms"]
 
 log = structlog.get_logger()
 
@@ -112,13 +112,16 @@ class Writer:
                 }
                 gap_rows += [pk | g.to_dict() for g in header.gaps]
             await put(connection, runs, list(run_rows.values()), ["camera_pk", "run_no"], ended)
+            there = await self._stored(connection, rows)
+            for row in rows:
+                row["collision"] = there.get(_bytes_of(row), 0)
             await self._put_rows(connection, rows)
             there = await self._stored(connection, rows)
             others = [n for n, row in enumerate(rows) if _bytes_of(row) not in there]
             for n in others:
                 rows[n]["collision"] = collision_of(found[n].identity)
             await self._put_rows(connection, [rows[n] for n in others])
-            await put(connection, gaps, gap_rows, GAP, ["start_ms", "end_ms"])
+            await put(connection, gaps, gap_rows, GAP, ["end_ms"])
         return [found[n] for n in others]
 
     async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -136,15 +139,16 @@ class Writer:
 
     async def _stored(
         self, connection: Connection, rows: list[dict[str, Any]]
-    ) -> set[tuple[Any, ...]]:
-        """Return which bytes have rows under the numbers of these rows."""
+    ) -> dict[tuple[Any, ...], int]:
+        """Return which bytes have rows under the numbers of these rows, with `collision`."""
         r = recordings.c
-        asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256).where(
+        asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256, r.collision).where(
             r.camera_pk.in_({row["camera_pk"] for row in rows}),
             r.record_seq.in_({row["record_seq"] for row in rows}),
             r.day.in_({row["day"] for row in rows}),
         )
-        return {_bytes_of(dict(row)) for row in (await connection.execute(asked)).mappings()}
+        found = (await connection.execute(asked)).mappings()
+        return {_bytes_of(dict(row)): row["collision"] for row in found}
 
     async def claim(self, name: Name, found: Collection[Identity], spool: str) -> None:
         """Note which spool has recordings whose rows do not say so yet."""
@@ -157,13 +161,14 @@ class Writer:
 
     async def put_gaps(self, name: Name, found: Sequence[Gap]) -> None:
         """Insert gaps or the ends of gaps of one camera; one that is empty is taken out."""
-        none = {g.gap_no for g in found if g.end_ms is not None and g.end_ms <= g.start_ms}
+        none = [g for g in found if g.end_ms is not None and g.end_ms <= g.start_ms]
         async with self._pool.work() as connection:
             pk = (await self._cameras.make(connection, [name]))[name]
-            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g.gap_no not in none]
-            await self._pool.put(connection, gaps, rows, GAP, ["start_ms", "end_ms"])
-            gone = sa.delete(gaps).where(gaps.c.camera_pk == pk, gaps.c.gap_no.in_(none))
-            await connection.execute(gone)
+            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g not in none]
+            await self._pool.put(connection, gaps, rows, GAP, ["end_ms"])
+            for gap in none:
+                same = gaps.c.gap_no == gap.gap_no, gaps.c.start_ms == gap.start_ms
+                await connection.execute(sa.delete(gaps).where(gaps.c.camera_pk == pk, *same))
 
     async def forget_recording(self, name: Name, identity: Identity) -> None:
         """Take out a row that the archive contradicts, with what it says of archives."""
@@ -218,12 +223,13 @@ class Writer:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
         identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
         row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
-        row |= {"day": day, "collision": 0}
+        row["day"] = day
         gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
         told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
         await self._have_days({day})
         async with self._pool.work() as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
+            row["collision"] = (await self._stored(connection, [row])).get(_bytes_of(row), 0)
             nothing = self._pool.insert(recordings).on_conflict_do_nothing()
             await connection.execute(nothing, row)
             if _bytes_of(row) not in await self._stored(connection, [row]):
@@ -236,10 +242,14 @@ class Writer:
             insert = self._pool.insert(archived).on_conflict_do_nothing()
             await connection.execute(insert, dict(there) | asdict(told) | gone)
 
-    async def forget_archived(self, name: Name, identity: Identity, archive: str) -> None:
-        """Take back that an archive has a recording: it was looked for and is not there."""
+    async def forget_archived(
+        self, name: Name, identity: Identity, archive: str, *, removed: bool = False
+    ) -> None:
+        """Take back that an archive has a recording: it was looked for and is not there. With
+        `removed`, that it was removed from there."""
         gone = is_archived(self._cameras.at(name), identity), archived.c.archive == archive
-        await self._pool.execute(sa.delete(archived).where(*gone))
+        told = archived.c.removed_ms.is_not(None) if removed else archived.c.removed_ms.is_(None)
+        await self._pool.execute(sa.delete(archived).where(*gone, told))
 
     async def _have_days(self, days: set[int]) -> None:
         if missing := days - self._days:

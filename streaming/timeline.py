@@ -70,14 +70,14 @@ def _camera(
 ) -> dict[str, Any]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
     recordings = {(r["record_seq"], r["start_ms"]): _recording(r) for r in known[0]}
-    gaps = {g["gap_no"]: _gap(lang, Gap.from_dict(g)) for g in known[1]}
+    gaps = {(g["gap_no"], g["start_ms"]): _gap(lang, Gap.from_dict(g)) for g in known[1]}
     view = views.view(station.id, camera.id)
     for _, index in view.recordings(*times):
         if index.segments and index.start_ms < times[1]:
             seq = index.header.record_seq
             span = {"start_ms": index.start_ms, "end_ms": index.end_ms}
             recordings[seq, index.start_ms] = {"record_seq": seq} | span
-    gaps |= {g.gap_no: _gap(lang, g) for g in view.gaps(*times)}
+    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in view.gaps(*times)}
     return camera_dict(views, lang, station, camera) | {
         "words": why_no_picture(views, lang, station, camera),
         "recordings": [recordings[n] for n in sorted(recordings)],

@@ -160,3 +160,24 @@ def test_who_writes_on_is_alive_whatever_the_clocks_say(tmp_path: Path) -> None:
     assert write(behind_ms) == {}  # nobody knows whether it is old
     assert write(behind_ms + 2_000) == {"s/c": "recording"}
     assert write(behind_ms - 60_000) == {}  # time does not go back
+
+
+def test_what_is_wrong_with_the_clocks_is_said_once(tmp_path: Path) -> None:
+    """By check, /readyz and metrics, as recorders and uploader tell it."""
+    (tmp_path / "_status").mkdir()
+    clocks = [
+        {"synchronized": True, "doubt": None},
+        {"synchronized": False, "doubt": None},
+        {"synchronized": False, "doubt": "it is off by +1.0 days"},
+    ]
+    for share, clock in enumerate(clocks):
+        record = {"written_ms": now_ms(), "cameras": {}, "clock": clock}
+        (tmp_path / f"_status/recorder-{share}.json").write_bytes(orjson.dumps(record))
+    told = {"written_ms": now_ms(), "clock_doubt": "it is off by +400.0 days"}
+    (tmp_path / "_status/uploader.json").write_bytes(orjson.dumps(told))
+    status = SpoolStatus(tmp_path)
+    list(status.refresh())
+    assert sorted(status.clocks(), key=str) == sorted(clocks, key=str)
+    unsynchronized, doubt, removes = status.clock_warnings()
+    assert "nobody synchronizes" in unsynchronized and "+1.0 days" in doubt
+    assert "nothing is removed" in removes and "+400.0 days" in removes

@@ -106,6 +106,14 @@ def test_a_clock_that_was_behind_what_is_known_gives_way_at_once() -> None:
     assert host.follow(clock, 500) == 2 * HOUR
 
 
+def test_what_a_clock_that_was_ahead_wrote_is_not_known() -> None:
+    """A status file of that time: a leap of seconds is followed no sooner for it."""
+    host = Host(synchronized=True)
+    clock = host.clock(known_ms=NOW + 400 * DAY, begin_ms=0, end_ms=NOW + DAY)
+    host.offset_ms += DAY
+    assert host.follow(clock, 10_000) == 0
+
+
 def test_small_steps_are_followed_and_told_above_150_ms() -> None:
     host = Host()
     clock = host.clock()
@@ -173,6 +181,18 @@ def test_a_clock_before_what_has_passed_is_wrong_unless_a_server_agrees() -> Non
     assert watch.wrong() == "a recording is dated +3.0 days after what the clock says now"
     watch.heard("archive a", NOW, host.up())
     assert watch.wrong() is None
+
+
+def test_a_moment_of_the_future_stops_nothing_for_ever() -> None:
+    """One order that was made while the clock was ahead would hold up all letters."""
+    for synchronized in (True, False):
+        host = Host(synchronized=synchronized)
+        watch = host.watch()
+        watch.past(NOW + 400 * DAY, "the newest order")
+        assert watch.unlikely() is not None
+        host.up_ms += HOUR + 5_000
+        assert (watch.unlikely() is None) is synchronized
+        assert watch.wrong() is not None  # by which archives are not cleared
 
 
 def test_a_set_clock_is_not_steady() -> None:

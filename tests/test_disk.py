@@ -256,7 +256,7 @@ async def test_files_that_this_process_lacks_are_not_the_disks_fault(tmp_path: P
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("which", [".mp4", ".jsonl"])
+@pytest.mark.parametrize("which", [".mp4", ".jsonl", ""])  # the last is the directory
 def test_a_flush_that_failed_is_written_anew_whatever_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, which: str
 ) -> None:

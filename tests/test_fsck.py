@@ -19,8 +19,10 @@ from structlog.testing import capture_logs
 
 from config.model import Config
 from config.schedule import Window
+from kuager.fsck import fsck as fsck_command
 from storage.archive import Archive
 from storage.catalogue import Catalogue
+from storage.files import try_lock
 from storage.fsck import Finding, Fsck, _holes
 from storage.index import Gap, GapCause
 from storage.retention import gap_object, retire
@@ -237,6 +239,21 @@ async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) 
         await until(lambda: uploader.looked)
         said = await asyncio.to_thread(run)
         assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
+
+
+def test_of_two_repairs_one_says_so_and_ends(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    (config.spool / "_status").mkdir(parents=True)
+    lock = try_lock(config.spool / "_status/fsck.lock")
+    assert lock is not None
+    how: dict[str, Any] = {"deep": False, "from_start": False, "cameras": []}
+    assert fsck_command(config, repair=True, **how) == 2
+    assert "Another kuager fsck --repair" in capfd.readouterr().err
+    assert fsck_command(config, repair=False, **how) == 0
+    lock.close()
+    assert fsck_command(config, repair=True, **how) == 0
 
 
 async def test_one_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from base.hostclock import ClockWatch, KernelClock
@@ -16,6 +17,7 @@ from storage.fsck import Fsck
 from storage.index import GapCause
 from storage.keeper import Pauses
 from storage.retention import retire
+from storage.spool import CameraSpool, Numbers
 from storage.uploader import Uploader
 from tests.archiving import (
     NOW,
@@ -216,5 +218,19 @@ async def test_an_archive_is_told_of_a_gap_when_it_has_stood_for_three_minutes(
         assert list((tmp_path / "archive").rglob("*-gap-*")) == []
         machine.up_ms += 100_000
         await until(lambda: len(list((tmp_path / "archive").rglob("*-gap-*"))) == 2)
+        spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
+        spool.cut_future_gaps(NOW)  # the clock is right again
+        spool.close()
+        await some_looks(uploader)
+        machine.up_ms += 200_000
+
+        def taken_back() -> bool:
+            found = [orjson.loads(p.read_bytes()) for p in (tmp_path / "archive").rglob("*-gap-*")]
+            return all(gap["start_ms"] == gap["end_ms"] for gap in found)
+
+        await until(taken_back)
         task.cancel()
         await asyncio.wait({task})
+        look = Fsck(config, catalogue, archives, repair=True, clock=later_ms)
+        assert not [f for f in await look.check(C) if "gap" in f.what and f.where != "schedule"]
+        assert all(g["start_ms"] < NOW for g in await catalogue.gaps_between(C, 0, 1 << 60))

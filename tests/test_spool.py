@@ -257,7 +257,11 @@ def test_a_recorder_rises_above_what_another_spool_used(tmp_path: Path) -> None:
     write(spool, run_at(UTC0), 0, 2)
     others = {"epoch": 7, "run_no": 40, "record_seq": 50, "segment_no": 600, "gap_no": 9}
     (tmp_path / "s/c/others.json").write_bytes(orjson.dumps({"kuager": "others/1"} | others))
+    spool.seal(GapCause.NO_DATA)
+    # whoever writes a segment asks for its number first, as that is a part of its bytes
+    number = spool.next_segment_no
     write(spool, run_at(UTC0 + 4_000), 0, 2)
+    assert indexes(tmp_path)[-1].segments[0].segment_no == number
     newest = indexes(tmp_path)[-1]
     assert newest.header.run_no == Numbers.by_clock(UTC0 + 4_000).run_no + 1
     assert newest.header.epoch > 7 and newest.header.run_no > 40

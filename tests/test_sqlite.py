@@ -220,3 +220,21 @@ async def test_opening_that_is_cancelled_leaves_a_whole_schema(tmp_path: Path) -
     loop.set_default_executor(ThreadPoolExecutor())
     async with opened(tmp_path) as catalogue:
         assert await catalogue.pool.column(COUNT) == [0]
+
+
+async def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    """What is written to the one that is open would be found by nobody."""
+    path = tmp_path / "k.db"
+    async with opened(tmp_path) as catalogue:
+        await catalogue.pool.execute(hold("first"))
+        path.rename(tmp_path / "elsewhere.db")
+        for there in (False, True):
+            if there:
+                path.write_bytes((tmp_path / "elsewhere.db").read_bytes())
+            for ask in (catalogue.id(), catalogue.pool.execute(hold("second"))):
+                with pytest.raises(CatalogueError, match="replaced while it was in use"):
+                    await ask
+        path.unlink()
+        (tmp_path / "elsewhere.db").rename(path)  # it is the right one again
+        await catalogue.pool.execute(hold("third"))
+        assert await catalogue.pool.column(COUNT) == [2]
