@@ -126,7 +126,7 @@ class Worker:
         """Record; on cancellation everything is sealed before this returns."""
         log.info("Recorder started", cameras=len(self.cameras))
         await self.disk.look()
-        self._begin(list(self._cameras))
+        self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick_for_ever())
@@ -159,15 +159,18 @@ class Worker:
         for name, camera in kept.items():
             if camera.target != new[name]:
                 camera.change_windows(new[name])
-        self._begin([name for name in new if name not in kept])
+        self._begin()
+        log.info("The cameras were changed", cameras=len(new), undisturbed=len(kept))
 
-    def _begin(self, names: list[str]) -> None:
+    def _begin(self) -> None:
+        """Begin the lives of cameras that have none."""
+        names = [name for name in self._cameras if name not in self._lives]
         spread_s = min(5.0, SPREAD_S * len(names))
         for name in names:
             self._lives[name] = asyncio.create_task(self._live(name, spread_s))
 
     async def _end(self, names: list[str]) -> None:
-        lives = [self._lives.pop(name) for name in names]
+        lives = [self._lives.pop(name) for name in names if name in self._lives]
         for life in lives:
             life.cancel()
         if lives:
