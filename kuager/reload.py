@@ -253,7 +253,7 @@ def reload(path: Path) -> int:
     """
     spool = spool_of(path)
     before = Outcome.read(spool)
-    if before is None or not _is_at_work(spool):
+    if before is None or not is_at_work(spool):
         raise ProcessLookupError(
             f"no `kuager run` is at work with the spool {spool}: start it, or say with --config"
             " by which file it runs"
@@ -274,7 +274,7 @@ def reload(path: Path) -> int:
                 return 1
             print("Taken over." if after[1].lines else "Nothing differs from what runs.")
             return 0
-        if not _is_at_work(spool):
+        if not is_at_work(spool):
             raise ProcessLookupError(f"process {pid} has ended meanwhile")
     raise TimeoutError(f"process {pid} has not answered for {WAIT_S:.0f} s: its log says why")
 
@@ -289,8 +289,10 @@ def lock_spool(spool: Path) -> BinaryIO | None:
     return try_lock(path)
 
 
-def _is_at_work(spool: Path) -> bool:
+def is_at_work(spool: Path) -> bool:
     """Tell whether a supervisor has this spool: a number of a process may be another's by now."""
+    if not (spool / "_status").is_dir():
+        return False
     lock = lock_spool(spool)
     if lock is not None:
         lock.close()

@@ -323,9 +323,14 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def files_needed(cameras: int) -> int:
+    """Return how many files a recorder process of so many cameras has open at most."""
+    return FILES_BESIDE + FILES_A_CAMERA * cameras
+
+
 def check_file_limit(files: int, cameras: int) -> None:
     """Say how many cameras fit where a recorder process may open only so many files."""
-    fit = max(0, (files - FILES_BESIDE) // FILES_A_CAMERA)
+    fit = max(0, (files - files_needed(0)) // FILES_A_CAMERA)
     if fit < cameras:
         log.error(
             "This process may open too few files for its cameras: raise the hard limit"
