@@ -34,6 +34,16 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return _Loading(path, environ).config()
 
 
+def spool_of(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the spool that kuager.yaml names, whatever else is wrong; raises ConfigError."""
+    problems: list[Problem] = []
+    main = read_yaml(path, _text(path, problems), environ, problems)
+    spool = main.data.get("spool") if main is not None and isinstance(main.data, dict) else None
+    if not isinstance(spool, str) or not spool.strip():
+        raise ConfigError(problems or [Problem(path, None, "spool", "is missing", "write it")])
+    return _normal(path.absolute().parent / spool.strip())
+
+
 class _Loading:
     def __init__(self, path: Path, environ: Mapping[str, str]):
         self._path, self._environ = path, environ
@@ -56,13 +66,8 @@ class _Loading:
 
     def _main(self) -> YamlDocument:
         problems = self._problems
-        try:
-            text = read_text(self._path, problems)
-        except OSError as error:
-            what = f"cannot be read: {reason(error)}"
-            fix = "write its right name, or make it readable"
-            raise UnreadableConfig([Problem(self._path, None, "", what, fix)]) from None
-        main = None if text is None else read_yaml(self._path, text, self._environ, problems)
+        text = _text(self._path, problems)
+        main = read_yaml(self._path, text, self._environ, problems)
         if main is None:
             raise ConfigError(problems)
         if isinstance(main.data, dict):
@@ -107,6 +112,19 @@ class _Loading:
             self._problems.append(note(main, (key,), what, fix))
             return None
         return None if text is None else (path, text)
+
+
+def _text(path: Path, problems: list[Problem]) -> str:
+    """Return the text of kuager.yaml; raises UnreadableConfig and ConfigError."""
+    try:
+        text = read_text(path, problems)
+    except OSError as error:
+        what = f"cannot be read: {reason(error)}"
+        fix = "write its right name, or make it readable"
+        raise UnreadableConfig([Problem(path, None, "", what, fix)]) from None
+    if text is None:
+        raise ConfigError(problems)
+    return text
 
 
 def _complete(data: Any, main: Any, credentials: Credentials) -> None:

@@ -19,6 +19,7 @@ from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.load import load
 from config.model import Camera, Config, Station
 from config.problems import ConfigError, Problem, UnreadableConfig
+from kuager.preflight import Finding, look
 from kuager.summary import summary
 from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource, find_ffmpeg
 from recorder.rtsp.connection import Resolver
@@ -34,9 +35,7 @@ from recorder.rtsp.describe import (
 )
 from recorder.rtsp.description import Description
 from recorder.source import Frame, SourceEnd
-from storage.archive import ArchiveError, open_archive
 from storage.fmp4 import TrackInit
-from storage.spool import spool_problem
 from storage.status import SpoolStatus
 
 PROBE_S = 8.0
@@ -77,18 +76,18 @@ def check(path: Path, probe: bool) -> int:
     out.print(summary(config))
     for text in _clock(config.spool):
         out.print(text, markup=False)
-    problem = spool_problem(config.spool, config.spool_limits.mount)
-    wrong = [*([problem] if problem else []), *asyncio.run(_archive_problems(config))]
-    for text in wrong:
-        err.print(text, style="red", markup=False)
+    found = asyncio.run(look(config))
+    for finding in found:
+        _show(finding)
+    wrong = any(finding.wrong is not None for finding in found)
     if not probe:
         return 1 if wrong else 0
     cameras = [(s, c) for s in config.stations for c in s.cameras]
-    found = asyncio.run(_probe_all(config, cameras))
-    for probed in found:
-        _show(probed)
-    bad = sum(p.wrong is not None for p in found)
-    out.print(f"{len(found) - bad} of {len(found)} cameras answer with a picture.")
+    probed = asyncio.run(_probe_all(config, cameras))
+    for finding in probed:
+        _show(finding)
+    bad = sum(p.wrong is not None for p in probed)
+    out.print(f"{len(probed) - bad} of {len(probed)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
 
 
@@ -101,35 +100,6 @@ def _clock(spool: Path) -> list[str]:
         warnings = [f"the clock: {UNSYNCHRONIZED}", *warnings]
     error = f"Clock: synchronized, wrong by {kernel.error_ms} ms at most."
     return [f"warning: {text}" for text in dict.fromkeys(warnings)] or [error]
-
-
-async def _archive_problems(config: Config) -> list[str]:
-    """Say which directories are not the archives that the last uploader knew."""
-    status = SpoolStatus(config.spool)
-    list(status.refresh())
-    said = (status.last_uploader() or {}).get("archives", {})
-    wrong = []
-    for settings in config.archives:
-        if settings.directory is not None:
-            archive = open_archive(settings)
-            archive.expected_id = said.get(settings.name, {}).get("archive_id")
-            try:
-                await archive.examine()
-            except ArchiveError as error:
-                wrong.append(f"Archive {settings.name}: {error}")
-            finally:
-                await archive.close()
-    return wrong
-
-
-@dataclass(slots=True)
-class Probed:
-    """What a camera showed in a few seconds."""
-
-    name: str
-    wrong: str | None = None
-    seen: tuple[str, ...] = ()  # codec, size and so on
-    to_do: tuple[str, ...] = ()  # and what else an operator may want to know
 
 
 class _Sink:
@@ -147,13 +117,13 @@ class _Sink:
             self.frames.append(frame)
 
 
-async def _probe_all(config: Config, cameras: Sequence[tuple[Station, Camera]]) -> list[Probed]:
+async def _probe_all(config: Config, cameras: Sequence[tuple[Station, Camera]]) -> list[Finding]:
     program = find_ffmpeg(config.ffmpeg)
     gate, resolver = asyncio.Semaphore(PARALLEL), Resolver()
     with contextlib.closing(resolver), Progress(console=err, transient=True) as progress:
         task = progress.add_task("Asking the cameras", total=len(cameras))
 
-        async def one(station: Station, camera: Camera) -> Probed:
+        async def one(station: Station, camera: Camera) -> Finding:
             async with gate:
                 probe = _Probe(program, config.user_agent, resolver, camera)
                 found = await probe.run(f"{station.id}/{camera.id}")
@@ -172,7 +142,7 @@ class _Probe:
     resolver: Resolver
     camera: Camera
 
-    async def run(self, name: str) -> Probed:
+    async def run(self, name: str) -> Finding:
         try:
             offer = await describe(
                 self.camera.url.reveal(),
@@ -182,15 +152,15 @@ class _Probe:
                 patience=Patience(connect_s=PROBE_S),
             )
         except DescribeFailed as failed:
-            return Probed(name, failed.detail, to_do=(failed.remedy,))
+            return Finding(name, failed.detail, to_do=(failed.remedy,))
         sink = _Sink()
         ended = await self._watch(offer, sink)
         if ended is not None:
-            return Probed(name, ended.detail, to_do=(ended.remedy or _ADVICE[ended.cause.value],))
+            return Finding(name, ended.detail, to_do=(ended.remedy or _ADVICE[ended.cause.value],))
         if not any(f.key for f in sink.frames):
             text = f"{offer.address.where} plays, but sent no picture with a keyframe"
             to_do = (_ADVICE["no_data"], *offer.description.remarks)
-            return Probed(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
+            return Finding(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
         return _measured(name, offer.description, sink)
 
     async def _watch(self, offer: Offer, sink: _Sink) -> SourceEnd | None:
@@ -213,7 +183,7 @@ class _Probe:
         return ended
 
 
-def _measured(name: str, description: Description, sink: _Sink) -> Probed:
+def _measured(name: str, description: Description, sink: _Sink) -> Finding:
     track, frames = sink.tracks[0], sink.frames
     seen, to_do = [f"{description.video} {track.width}x{track.height}"], []
     live = [f for f in frames if f.arrival_ms > frames[0].arrival_ms + 500] or frames
@@ -233,7 +203,7 @@ def _measured(name: str, description: Description, sink: _Sink) -> Probed:
         to_do.append("the camera's clock is off: give it an NTP server")
     if description.video not in COPIED_VIDEO:
         to_do.append("set the camera to H.264: this codec is encoded again, at a cost")
-    return Probed(name, None, tuple(seen), (*to_do, *description.remarks))
+    return Finding(name, None, tuple(seen), (*to_do, *description.remarks))
 
 
 # where the source has said no more than its cause
@@ -248,11 +218,11 @@ _ADVICE = {
 }
 
 
-def _show(probed: Probed) -> None:
+def _show(finding: Finding) -> None:
     """Print what is well on one line, and below it what to do; wrapped only at a terminal."""
-    word = "WRONG" if probed.wrong is not None else "ok"
-    first = probed.wrong if probed.wrong is not None else ", ".join(probed.seen)
-    lines = [f"{word:5}  {probed.name}: {first}", *(f"       -> {text}" for text in probed.to_do)]
+    word = "WRONG" if finding.wrong is not None else "ok"
+    first = finding.wrong if finding.wrong is not None else ", ".join(finding.seen)
+    lines = [f"{word:5}  {finding.name}: {first}", *(f"       -> {text}" for text in finding.to_do)]
     width = out.width if out.is_terminal else 0
     for line in lines:
         folded = textwrap.fill(line, width, subsequent_indent=" " * 10) if width > 40 else line

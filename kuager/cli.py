@@ -84,7 +84,11 @@ def run(
     ] = "0/1",
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Record, show and keep until stopped (Ctrl-C, SIGTERM); a second signal ends at once."""
+    """Record, show and keep until stopped (Ctrl-C, SIGTERM); a second signal ends at once.
+
+    SIGHUP, or `kuager reload`, takes over changed files.
+    """
+    from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
     from streaming.app import PortInUse
@@ -95,15 +99,30 @@ def run(
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     logs.configure("supervisor" if role == "all" else f"{role}-{number}")
-    found = _read(config)
     try:
         if role == "all":
-            code = run_all(found, supervised)
+            code = run_all(_read(config), supervised)
+        elif not supervised:
+            code = run_role(_read(config), role, (int(number), int(shares)), None)
+        elif handed := receive():
+            code = run_role(handed[0], role, (int(number), int(shares)), handed[1])
         else:
-            code = run_role(found, role, (int(number), int(shares)), supervised)
+            code = 0  # the supervisor is gone already
     except (PortInUse, FfmpegMissing, OSError) as error:
         raise _fail(str(error)) from None
     raise typer.Exit(code)
+
+
+@app.command()
+def reload(config: ConfigFile = Path("kuager.yaml")) -> None:
+    """Have a running Kuager take over the changed files, where they are right; nothing stops."""
+    from config.problems import ConfigError
+    from kuager.reload import reload as run_reload
+
+    try:
+        raise typer.Exit(run_reload(config))
+    except (OSError, ConfigError) as error:
+        raise _fail(str(error)) from None
 
 
 @app.command()

@@ -39,10 +39,12 @@ def on_stop(stop: Callable[[], None], hangup: Callable[[], None]) -> None:
     signal.signal(signal.SIGHUP, call(hangup))
 
 
-def on_parent_gone(gone: Callable[[], None]) -> None:
+def on_parent_gone(
+    gone: Callable[[], None], heard: Callable[[bytes], None] = lambda _: None
+) -> None:
     """Have the running event loop call `gone` once standard input, a pipe or a socket, ends.
 
-    Whatever comes over it before is thrown away. Another kind of standard input has no end.
+    What comes over it before goes to `heard`. Another kind of standard input has no end.
     """
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):  # there may be none
@@ -52,12 +54,14 @@ def on_parent_gone(gone: Callable[[], None]) -> None:
 
         def readable() -> None:
             try:
-                ended = not os.read(0, 4096)
+                data = os.read(0, 1 << 16)
             except BlockingIOError:
                 return
             except OSError:  # a socket whose peer died
-                ended = True
-            if ended:
+                data = b""
+            if data:
+                heard(data)
+            else:
                 loop.remove_reader(0)
                 gone()
 

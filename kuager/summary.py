@@ -33,19 +33,28 @@ def _settings(config: Config) -> Table:
     for name, value in (
         ("Election", f"{election.name.in_(LANGUAGE)} ({election.id}), {election.date}"),
         ("Stations", f"{len(config.stations):,}, with {cameras:,} cameras"),
-        ("Spool", f"{config.spool}, back in time {config.rewind_s / 3600:g} h"),
+        ("Spool", f"{config.spool}, back in time {_span(config.rewind_s)}"),
         *(
             (f"Archive {a.name}", a.url + (f" at {a.endpoint}" if a.endpoint else ""))
             for a in config.archives
         ),
         ("Database", config.database_shown),
-        ("Web", f"{config.web.host} port {config.web.port}, {config.web.processes} processes"),
-        ("Recorders", f"{config.workers} processes"),
+        ("Web", f"{config.web.host} port {config.web.port}, {_processes(config.web.processes)}"),
+        ("Recorders", _processes(config.workers)),
         ("Pictures", f"every {config.pictures_s} s" if config.pictures_s else "off"),
         ("Copies", _copies(config.copies)),
     ):
         table.add_row(name, Text(value, overflow="fold"))
     return table
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def _span(seconds: int) -> str:
+    parts = ((seconds // 3600, "h"), (seconds % 3600 // 60, "min"), (seconds % 60, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def _copies(copies: Copies | None) -> str:

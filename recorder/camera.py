@@ -114,7 +114,8 @@ class CameraRecorder:
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
         self._gap_task: asyncio.Future[None] | None = None
         self._last_run_ms = last_run_ms
-        self._clock_was_set = asyncio.Event()
+        self.window = Window(0, 0)  # that is recorded now, or was last
+        self._look_again = asyncio.Event()  # at the schedule
         self._refused: Refusal | None = None  # by the disk, before it could be opened
         self._told = False  # why nothing is recorded, in a line of this camera's own
 
@@ -133,17 +134,17 @@ class CameraRecorder:
             await self._disk(self._account_for_absence)
             await asyncio.sleep(random.uniform(0, spread_s))
             while True:
-                window = await self._until_scheduled()
+                self.window = await self._until_scheduled()
                 self.move(Event.SCHEDULED)
                 self.status.cause = self.status.detail = None
-                while self.clock.now_ms() < window.end_ms:
-                    end = await self._run_once(window)
+                while self.clock.now_ms() < self.window.end_ms:
+                    end = await self._run_once()
                     if end is None:
                         break
-                    await self._back_off(end, window)
+                    await self._back_off(end)
                 self.move(Event.UNSCHEDULED)
                 self.status.cause = None
-                await self._disk(self._close_window, window)
+                await self._disk(self._close_window, self.window)
         except asyncio.CancelledError:
             await asyncio.shield(self._stop())
             raise
@@ -175,7 +176,7 @@ class CameraRecorder:
         """Wait until shortly before the next window, for ever where none is left; a clock that is
         set is looked at at once."""
         while True:
-            self._clock_was_set.clear()
+            self._look_again.clear()
             now_ms = self.clock.now_ms()
             window = next((w for w in self.target.windows if w.end_ms > now_ms), None)
             wait_s = LOOK_S
@@ -188,9 +189,9 @@ class CameraRecorder:
                 assert window is not None
                 return window
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._clock_was_set.wait(), wait_s)
+                await asyncio.wait_for(self._look_again.wait(), wait_s)
 
-    async def _run_once(self, window: Window) -> SourceEnd | None:
+    async def _run_once(self) -> SourceEnd | None:
         """Hold one session; None when the window closed. Any failure is an end with a cause."""
         assert self._spool is not None
         if (refusal := self.disk.refusal) is not None:
@@ -210,7 +211,7 @@ class CameraRecorder:
             )
             before = self.status.frames
             sound = keep_audio and offer.description.audio is not None
-            self._session = Session(self, source, self._spool, window, sound)
+            self._session = Session(self, source, self._spool, sound)
             end = await self._session.hold()
             if end is not None:
                 self._learn(end, source.refused_setup, self.status.frames - before)
@@ -257,20 +258,20 @@ class CameraRecorder:
     def _leave_out_sound(self) -> bool:
         return self.target.keep_audio and self.approach.leave_out_sound(self.clock.now_ms())
 
-    async def _back_off(self, end: SourceEnd, window: Window) -> None:
+    async def _back_off(self, end: SourceEnd) -> None:
         status = self.status
         self.move(Event.ENDED)
         self.tell(end)
-        await self._disk(self._note_gap, end, window)
+        await self._disk(self._note_gap, end, self.window)
         if self._refused_for(end.cause):
-            await self._pause(end.cause, window)
+            await self._pause(end.cause)
         pause_s = max(min(LADDER_S[-1], self._backoff.failed()), self.approach.pause_s())
         status.retries += 1
         await asyncio.sleep(pause_s)
 
-    async def _pause(self, cause: GapCause, window: Window) -> None:
+    async def _pause(self, cause: GapCause) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
-        while self.clock.now_ms() < window.end_ms:
+        while self.clock.now_ms() < self.window.end_ms:
             await asyncio.sleep(REFUSED_S)
             if not self._refused_for(cause):
                 break
@@ -296,14 +297,14 @@ class CameraRecorder:
             else:
                 self.log.warning("The camera promises sound and sends none; it is recorded without")
 
-    def run_ended(self, why: SourceEnd, window: Window) -> None:
+    def run_ended(self, why: SourceEnd) -> None:
         """Take note, in a thread, that a run ended and the session goes on with another."""
         now = time.monotonic()
         before = self._cut_told
         if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
             self._cut_told = why.cause, now
             self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
-        self._note_gap(why, window)
+        self._note_gap(why, self.window)
 
     def refused(self, what: str, error: OSError) -> None:
         """Say what the disk refused, where that is not told of all of the disk."""
@@ -326,6 +327,16 @@ class CameraRecorder:
             self._backoff.succeeded()
         status.segment_no = segment_no
         status.bytes += size
+
+    def change_windows(self, target: Target) -> None:
+        """Take over a target that differs in its windows alone: what is recorded goes on."""
+        self.target = target
+        if self.status.state is not State.IDLE:
+            now_ms = int(self.clock.now_ms())
+            ended = Window(self.window.start_ms, min(self.window.end_ms, now_ms))
+            is_open = (w for w in target.windows if w.start_ms - LEAD_MS <= now_ms < w.end_ms)
+            self.window = next(is_open, ended)
+        self._look_again.set()
 
     async def _stop(self) -> None:
         """Journal that nobody records now. The session has sealed its recording already."""
@@ -351,7 +362,7 @@ class CameraRecorder:
 
     def clock_jumped(self, by_ms: float) -> None:
         """End the run: what comes is placed by another clock. Look at the schedule again."""
-        self._clock_was_set.set()
+        self._look_again.set()
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
             self._session.clock_was_set(SourceEnd(GapCause.CLOCK_JUMP, text), by_ms)

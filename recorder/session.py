@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from config.schedule import Window
 from recorder import disk
 from recorder.cutting import Broken, Cut, Cutter, output_tracks
 from recorder.source import PICTURE_ID, Frame, Source, SourceEnd
@@ -47,10 +46,9 @@ class Session:
         camera: CameraRecorder,
         source: Source,
         spool: CameraSpool,
-        window: Window,
         sound_promised: bool = False,
     ):
-        self._camera, self._source, self._spool, self._window = camera, source, spool, window
+        self._camera, self._source, self._spool = camera, source, spool
         self._clock, self._disk = camera.clock, camera.disk
         self._sound_promised = sound_promised
         self._source_tracks: Sequence[TrackInit] = ()
@@ -121,7 +119,7 @@ class Session:
 
     def tick(self) -> None:
         """Check the deadlines of this session."""
-        if self._clock.now_ms() >= self._window.end_ms + TAIL_MS:
+        if self._clock.now_ms() >= self._camera.window.end_ms + TAIL_MS:
             self.end(None)
         now = self._loop.time()
         waited_s = now - self._waiting_since
@@ -270,7 +268,7 @@ class Session:
     def _end_run(self, part: _Part, why: SourceEnd) -> None:
         """Seal what is written of a run, in a thread; the next one is coming."""
         self._spool.seal(why.cause)
-        self._camera.run_ended(why, self._window)
+        self._camera.run_ended(why)
 
     def _write(self, part: _Part, cut: Cut) -> Segment | None:
         """Write a segment, in a thread; None where the schedule has not begun."""
@@ -287,7 +285,7 @@ class Session:
                 part.transcoded,
             )
         end_ms = part.run.run_start_ms + (cut.tfdt_90k + cut.duration_90k) // 90
-        if end_ms <= self._window.start_ms:
+        if end_ms <= self._camera.window.start_ms:
             return None
         data = write_segment(self._spool.next_segment_no, cut.runs)
         return self._spool.append(

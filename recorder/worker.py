@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
     return [t for t in found if zlib.crc32(t.name.encode()) % shares == share]
 
 
+def is_same_camera(one: Target, other: Target) -> bool:
+    """Tell whether a session with one serves the other too: all but the windows is alike."""
+    return replace(one, windows=()) == replace(other, windows=())
+
+
 class Worker:
     """Runs the cameras of one share until cancelled."""
 
@@ -74,10 +80,11 @@ class Worker:
         clock: Clock | None = None,
     ):
         """`clock` is the system's where none is given."""
+        self._targets = cameras
         self._last_runs_ms = last_runs_ms(spool)
         self._clock = clock or Clock(
             max(self._last_runs_ms.values(), default=0),
-            lambda ms: any(w.start_ms <= ms < w.end_ms for t in cameras for w in t.windows),
+            lambda ms: any(w.start_ms <= ms < w.end_ms for t in self._targets for w in t.windows),
         )
         self._unsynchronized = Trouble(
             "The clock of this machine is not synchronized", "The clock is synchronized again"
@@ -91,8 +98,14 @@ class Worker:
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
         self._share = share
-        self.cameras = [self._camera(t, self._last_runs_ms.get(t.name)) for t in cameras]
+        self._cameras = {t.name: self._camera(t, self._last_runs_ms.get(t.name)) for t in cameras}
+        self._lives: dict[str, asyncio.Task[None]] = {}
         self._status = spool / "_status" / f"recorder-{share}.json"
+
+    @property
+    def cameras(self) -> list[CameraRecorder]:
+        """Those that are recorded, in the order of the configuration."""
+        return list(self._cameras.values())
 
     def _camera(self, target: Target, last_run_ms: int | None) -> CameraRecorder:
         return CameraRecorder(
@@ -113,34 +126,66 @@ class Worker:
         """Record; on cancellation everything is sealed before this returns."""
         log.info("Recorder started", cameras=len(self.cameras))
         await self.disk.look()
-        spread_s = min(5.0, SPREAD_S * len(self.cameras))
-        lives = [asyncio.create_task(self._live(n, spread_s)) for n in range(len(self.cameras))]
+        self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick_for_ever())
                 tasks.create_task(self._look_for_ever())
                 tasks.create_task(self._tell_for_ever())
         finally:
-            for life in lives:
-                life.cancel()
-            if lives:
-                await asyncio.wait(lives)
+            await self._end(list(self._lives))
             self._pool.shutdown()
             self._resolver.close()
             self._write_status()
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")
 
-    async def _live(self, n: int, spread_s: float) -> None:
+    async def change(self, targets: Sequence[Target]) -> None:
+        """Record these cameras from now on; those that are the same go on undisturbed.
+
+        Of a camera whose windows alone differ the session goes on, too. Others that differ, and
+        those that are gone, are sealed first.
+        """
+        new = {t.name: t for t in targets}
+        kept = {
+            name: camera
+            for name, camera in self._cameras.items()
+            if name in new and is_same_camera(camera.target, new[name])
+        }
+        await self._end([name for name in self._cameras if name not in kept])
+        begun_ms = int(self._clock.now_ms())
+        self._targets = targets
+        self._cameras = {n: kept.get(n) or self._camera(t, begun_ms) for n, t in new.items()}
+        for name, camera in kept.items():
+            if camera.target != new[name]:
+                camera.change_windows(new[name])
+        self._begin()
+        log.info("The cameras were changed", cameras=len(new), undisturbed=len(kept))
+
+    def _begin(self) -> None:
+        """Begin the lives of cameras that have none."""
+        names = [name for name in self._cameras if name not in self._lives]
+        spread_s = min(5.0, SPREAD_S * len(names))
+        for name in names:
+            self._lives[name] = asyncio.create_task(self._live(name, spread_s))
+
+    async def _end(self, names: list[str]) -> None:
+        lives = [self._lives.pop(name) for name in names if name in self._lives]
+        for life in lives:
+            life.cancel()
+        if lives:
+            await asyncio.wait(lives)
+
+    async def _live(self, name: str, spread_s: float) -> None:
         """Run a camera; a fault of ours that ends its life is told and costs no other anything."""
         while True:
             try:
-                await self.cameras[n].run(spread_s)
+                await self._cameras[name].run(spread_s)
             except Exception:
-                target = self.cameras[n].target
+                target = self._cameras[name].target
                 log.exception("A camera's recorder failed; it begins anew", camera=target.name)
                 await asyncio.sleep(ANEW_S)
-                self.cameras[n] = self._camera(target, int(self._clock.now_ms()))
+                self._cameras[name] = self._camera(target, int(self._clock.now_ms()))
 
     async def _tick_for_ever(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +140,49 @@ async def open_database(url: str) -> Engine:
         raise CatalogueError(f"{shown}: {words(error)}") from None
 
 
+async def examine_database(url: str) -> str:
+    """Say what is found at a database's address, changing nothing; raises CatalogueError."""
+    parsed = make_url(url)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            return await asyncio.to_thread(_examine_sqlite, parsed)
+        engine = PostgresEngine(parsed, COMMAND_S)
+        try:
+            async with engine.connect() as connection:
+                allowed = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
+                if not await connection.scalar(sa.text(allowed)):
+                    raise CatalogueError("this user may not make tables in its schema")
+                return await connection.run_sync(_state)
+        finally:
+            await engine.dispose()
+    except (sa.exc.SQLAlchemyError, OSError, CatalogueError) as error:
+        raise CatalogueError(f"{shown}: {words(error)}") from None
+
+
+def _examine_sqlite(url: sa.URL) -> str:
+    path = Path(url.database or "")
+    there = path if path.exists() else next(p for p in path.parents if p.exists())
+    if not os.access(there, os.W_OK):
+        raise CatalogueError(f"no right to write {there}")
+    if there is not path:
+        return "is made at the first start"
+    engine = sync_engine(url, BUSY_MS)
+    try:
+        with engine.connect() as connection:
+            return _state(connection)
+    finally:
+        engine.dispose()
+
+
+def _state(connection: sa.Connection) -> str:
+    if MigrationContext.configure(connection).get_current_revision() is None:
+        return "answers; its tables are made at the first start"
+    if _is_behind(connection):
+        return "answers; its tables are brought up to date at the next start"
+    return "answers, with its tables"
+
+
 async def make_partitions(connection: Connection, days: set[int]) -> None:
     """Have a partition for each day (UTC, days since 1970); only PostgreSQL has partitions.
 
@@ -168,6 +212,8 @@ def words(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == DISK_FULL:
         return "the database's disk is full"  # in other words for each file that it cannot extend
+    if isinstance(cause, OSError) and cause.errno:  # Python's own text is for programmers
+        return os.strerror(cause.errno).lower()
     return " ".join(str(cause).split()) or type(cause).__name__
 
 

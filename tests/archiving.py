@@ -45,7 +45,7 @@ def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s"
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
         f"stations: stations.yaml\nspool: spool\n{archive}rewind: {rewind}\n"
-        f'database: "{database_url}"\n'
+        f'database: "{database_url}"\nweb: {{listen: "127.0.0.1:0"}}\n'
     )
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 

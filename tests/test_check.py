@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from config.load import load
+from kuager.preflight import look
 from kuager.simulator import SimCamera, Simulator
 from tests.config_files import KUAGER, STATIONS, write
+from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 
 ROOT = Path(__file__).parents[1]
+ANY_PORT = KUAGER + 'web: {listen: "127.0.0.1:0"}\n'
 
 
 def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
@@ -35,7 +41,9 @@ def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
 def test_the_example_is_well(tmp_path: Path) -> None:
     for name in ("kuager", "stations"):  # a copy, because the spool is made beside it
         shutil.copy(ROOT / f"deploy/{name}.example.yaml", tmp_path)
-    code, out, err = check(tmp_path / "kuager.example.yaml", CAMERA_PASSWORD="Zx9Qw7")
+    example = tmp_path / "kuager.example.yaml"
+    example.write_text(example.read_text().replace("8080", str(free_port())))
+    code, out, err = check(example, CAMERA_PASSWORD="Zx9Qw7")
     assert (code, err) == (0, "")
     assert "Presidential election (president-2026), 2026-11-29" in out
     assert "2, with 3 cameras" in out
@@ -66,7 +74,7 @@ def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
     stations = STATIONS.replace("10.0.0.2", "10.0.0.1").replace(
         "    cameras:", "    name: '[bold]School[/x]'\n    cameras:"
     )
-    code, out, err = check(write(tmp_path, stations_yaml=stations))
+    code, out, err = check(write(tmp_path, kuager_yaml=ANY_PORT, stations_yaml=stations))
     assert code == 0
     assert "[bold]School[/x]" in out
     (warning,) = err.splitlines()
@@ -77,7 +85,8 @@ def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
     lines = ["station_id,camera_id,url,last_day"]
     lines += [f"s{n},c1,rtsp://10.1.{n}.1/,{'2026-11-29' if n % 2 else ''}" for n in range(60)]
     lines += ["s60,c1,rtsp://10.2.0.1/,2026-11-01"]
-    code, out, err = check(write(tmp_path, stations_csv="\n".join(lines)))
+    kuager = ANY_PORT.replace("stations.yaml", "stations.csv")
+    code, out, err = check(write(tmp_path, kuager_yaml=kuager, stations_csv="\n".join(lines)))
     assert code == 0
     assert "s60/c1 is never recorded" in err
     assert "and 11 more" in out
@@ -140,3 +149,63 @@ def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=KUAGER + "ffmpeg: /no/such/ffmpeg\n")
     code, _, err = check(path, "--probe")
     assert code == 2 and "is not a program that can be run" in err
+
+
+def needs(folder: Path, settings: str) -> tuple[int, dict[str, str]]:
+    """Check a configuration with more settings; return the exit code and what was said of what."""
+    path = write(folder, kuager_yaml=KUAGER.replace("archives: [archive]\n", "") + settings)
+    code, out, _ = check(path, HTTPS_PROXY="http://proxy.example:3128")
+    lines = re.sub(r"\n +-> ", " -> ", out).splitlines()
+    found = [line.split(": ", 1) for line in lines if line.startswith(("ok ", "WRONG "))]
+    return code, dict(found)
+
+
+def bucket(port: int, name: str = BUCKET, secret: str = SECRET) -> str:
+    return (
+        f"archives:\n- url: s3://{name}/p\n  endpoint: http://127.0.0.1:{port}\n"
+        f"  region: us-east-1\n  access_key_id: {KEY}\n  secret_access_key: {secret}\n"
+    )
+
+
+@pytest.mark.slow
+def test_what_run_needs_is_tried(tmp_path: Path) -> None:
+    port, web = free_port(), free_port()
+    listen = f"web: {{listen: '127.0.0.1:{web}'}}\n"
+    with rclone(tmp_path / "s3", port):
+        code, said = needs(tmp_path, bucket(port) + listen)
+        assert code == 0 and {name.split()[0] for name in said} == {"ok"}, said
+        assert "written, read and removed" in said["ok     archive archive"]
+        assert not list((tmp_path / "s3").rglob("check-*")), "nothing stays"
+        assert "made at the first start" in said["ok     database"]
+        assert "HTTPS_PROXY is set and not used" in said["ok     proxy"]
+        assert not (tmp_path / "kuager.db").exists() and not (tmp_path / "spool").exists()
+        code, said = needs(tmp_path, bucket(port, secret="not-the-secret") + listen)
+        assert code == 1 and "WRONG  archive archive" in said, said
+        assert "not-the-secret" not in str(said)
+        code, said = needs(tmp_path, bucket(port, name="no-such-bucket") + listen)
+        assert code == 1 and "no-such-bucket" in said["WRONG  archive archive"]
+    code, said = needs(tmp_path, bucket(port) + listen)
+    assert code == 1 and "cannot be reached" in said["WRONG  archive archive"]
+    with socket.create_server(("127.0.0.1", web)):
+        code, said = needs(tmp_path, "archives: [archive]\n" + listen)
+        assert code == 1 and "in use by another program" in said["WRONG  port"]
+    wrong = f"database: postgresql://u:pass-of-u@127.0.0.1:{port}/d\n"
+    code, said = needs(tmp_path, "archives: [archive]\n" + wrong + listen)
+    assert code == 1 and "connection refused" in said["WRONG  database"]
+    assert "pass-of-u" not in str(said)
+
+
+def test_a_disk_or_a_limit_that_is_too_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(write(tmp_path, kuager_yaml=KUAGER + "spool_reserve: 999999T\n"), {})
+    found = {f.name: f for f in asyncio.run(look(config))}
+    assert "nothing would be recorded" in (found["spool"].wrong or "")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (70, 70))
+    found = {f.name: f for f in asyncio.run(look(config))}
+    assert found["files"].wrong is None and (soft, hard) != (70, 70)
+    many = "".join(f"      - {{id: d{n}, url: 'rtsp://10.0.0.1/{n}'}}\n" for n in range(3))
+    config = load(write(tmp_path, stations_yaml=STATIONS + many), {})
+    found = {f.name: f for f in asyncio.run(look(config))}
+    assert "a recorder of 3 cameras needs 82" in (found["files"].wrong or "")

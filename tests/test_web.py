@@ -22,8 +22,8 @@ from storage.archive import open_archive
 from storage.catalogue import Catalogue
 from storage.index import ClockState, GapCause, Header, Segment, Track
 from storage.spool import CameraSpool, Numbers, Run
-from streaming import live
-from streaming.app import PortInUse, check_port, serve
+from streaming import app, live
+from streaming.app import PortInUse, check_port
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
@@ -263,6 +263,11 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(e, asyncio.CancelledError) for e in ended)
+
+
+async def serve(config: Config, **options: float) -> None:
+    async with app.serving(config, **options):
+        await asyncio.Event().wait()
 
 
 async def _answers(session: aiohttp.ClientSession) -> None:

@@ -1,0 +1,144 @@
+"""What `kuager run` will need beside right files, tried as it will use it, and left as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import resource
+import uuid
+from dataclasses import dataclass
+
+from base.clock import now_ms
+from config.model import Archive as Settings
+from config.model import Config
+from kuager.reload import is_at_work
+from kuager.run import files_needed
+from storage.archive import Archive, ArchiveError, open_archive
+from storage.database import CatalogueError, examine_database
+from storage.disk import room
+from storage.spool import spool_problem
+from storage.status import SpoolStatus
+from streaming.app import PortInUse, check_port
+
+CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what is wrong with it, or what was seen, and what to do."""
+
+    name: str
+    wrong: str | None = None
+    seen: tuple[str, ...] = ()
+    to_do: tuple[str, ...] = ()
+
+
+async def look(config: Config) -> list[Finding]:
+    """Look at the spool, the database, the archives, and what this machine gives."""
+    known = _known_archives(config)
+    return [
+        _spool(config),
+        await _database(config),
+        *[await _archive(a, known.get(a.name)) for a in config.archives],
+        _port(config),
+        _files(config),
+        *_proxies(config),
+    ]
+
+
+def _spool(config: Config) -> Finding:
+    name = "spool"
+    if problem := spool_problem(config.spool, config.spool_limits.mount):
+        return Finding(name, problem)
+    there = next(p for p in (config.spool, *config.spool.parents) if p.exists())
+    found = room(there)
+    cameras = sum(len(s.cameras) for s in config.stations)
+    reserve = config.spool_limits.reserve.of(found.total_bytes)
+    free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
+    if found.free_bytes <= reserve or not found.files:
+        text = f"{free}; {reserve / 1e9:,.1f} GB are left alone, so nothing would be recorded"
+        return Finding(name, text, to_do=("make room, or choose another disk with 'spool'",))
+    hours = (found.free_bytes - reserve) / (cameras * CAMERA_BYTES_S) / 3600 if cameras else 0
+    lasts = f"for {hours:,.1f} h of all cameras at 2 Mbit/s each if nothing is archived"
+    return Finding(name, seen=(free, lasts))
+
+
+async def _database(config: Config) -> Finding:
+    try:
+        return Finding("database", seen=(await examine_database(config.database_url),))
+    except CatalogueError as error:
+        to_do = "put right the address, the password or the rights of 'database', or start it"
+        return Finding("database", str(error), to_do=(to_do,))
+
+
+def _known_archives(config: Config) -> dict[str, str | None]:
+    """Return the id of each archive that the last uploader knew, by its name."""
+    status = SpoolStatus(config.spool)
+    list(status.refresh())
+    said = (status.last_uploader() or {}).get("archives", {})
+    return {name: archive.get("archive_id") for name, archive in said.items()}
+
+
+async def _archive(settings: Settings, known_id: str | None) -> Finding:
+    name = f"archive {settings.name}"
+    directory = settings.directory
+    if directory is not None and known_id is None and not directory.exists():
+        there = next(p for p in directory.parents if p.exists())
+        if settings.mount is None and os.access(there, os.W_OK | os.X_OK):
+            return Finding(name, seen=(f"{directory} is made at the first start",))
+    archive = open_archive(settings)
+    archive.expected_id = known_id
+    try:
+        await archive.examine()
+        return Finding(name, seen=(await _try(archive, settings),))
+    except (ArchiveError, KeyError) as error:
+        return Finding(name, str(error))
+    finally:
+        await archive.close()
+
+
+async def _try(archive: Archive, settings: Settings) -> str:
+    """Write, read and remove an object; returns what was done, raises ArchiveError."""
+    key, data = f"_kuager/check-{uuid.uuid4().hex}", b"kuager check"
+    if settings.lock is not None:
+        await archive.sha256(key)
+        return "answers; nothing was written, as 'lock' would keep it there"
+    begun_ms = now_ms()
+    put = await archive.put(key, data, hashlib.sha256(data).hexdigest())
+    try:
+        if await archive.get(key, bucket=put.bucket) != data:
+            raise ArchiveError("an object that was written has other bytes when it is read")
+    finally:
+        await archive.remove(key, bucket=put.bucket, version_id=put.version_id)
+    return f"an object was written, read and removed in {now_ms() - begun_ms} ms"
+
+
+def _port(config: Config) -> Finding:
+    host, port = config.web.host, config.web.port
+    if is_at_work(config.spool):
+        return Finding("port", seen=(f"{port} on {host}: `kuager run` is at work",))
+    try:
+        check_port(host, port)
+    except PortInUse as error:
+        return Finding("port", str(error))
+    return Finding("port", seen=(f"{port} on {host} is free",))
+
+
+def _files(config: Config) -> Finding:
+    cameras = math.ceil(sum(len(s.cameras) for s in config.stations) / config.workers)
+    needed, (_, hard) = files_needed(cameras), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        text = f"a process may open {hard}, and a recorder of {cameras} cameras needs {needed}"
+        to_do = "raise the hard limit (LimitNOFILE in the unit, ulimit -Hn), or 'workers'"
+        return Finding("files", text, to_do=(to_do,))
+    return Finding("files", seen=(f"{hard} may be open, {needed} are needed",))
+
+
+def _proxies(config: Config) -> list[Finding]:
+    found = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
+    if not found:
+        return []
+    text = f"{', '.join(found)} {'are' if len(found) > 1 else 'is'} set and not used"
+    return [Finding("proxy", seen=(text, "cameras and archives are reached directly"))]
