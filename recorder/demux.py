@@ -17,10 +17,8 @@ from storage.index import GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
-# Without sender reports ffmpeg stamps `prft` with the moment of writing, which is this close to
-# our reading it; with them it is the moment of taking, at least a frame earlier.
-OWN_CLOCK_MS = 5.0
-LAGS = 15  # frames
+# Frames in a row whose `prft` cannot be the moment of writing: then sender reports have come.
+PROOF = 20
 
 
 class Demuxer:
@@ -42,8 +40,7 @@ class Demuxer:
         self._kinds = kinds
         self._shown: deque[float] = deque(maxlen=latency_frames + 1)
         self._prft_ms: float | None = None
-        self._lags: deque[float] = deque(maxlen=LAGS)
-        self._camera_offset_ms = 0.0  # the camera's clock less media time
+        self._clock = _CameraClock()
 
     def feed(self, data: bytes | memoryview, now_ms: float) -> None:
         """Take bytes that were read at `now_ms` (UTC); ends with `self.end` set when broken."""
@@ -106,10 +103,14 @@ class Demuxer:
             if self._told:
                 self._sink.on_frame(Frame(track.id, pts, True, data, now_ms))
             return
+        age_ms = now_ms - self._shown[-1] if self._shown else 0.0
         self._shown.append(now_ms)
+        if self._prft_ms is not None:
+            self._prft_ms = self._clock.check(self._prft_ms, now_ms, age_ms)
+        camera_ms = self._clock.at(pts * 1000 / track.timescale, self._prft_ms)
+        self._prft_ms = None
         if key and not self._check_parameters(track, data):
             return
-        camera_ms = self._camera_clock(pts * 1000 / track.timescale, now_ms)
         if self._told:
             more = continues(track.codec, data)
             self._sink.on_frame(Frame(track.id, pts, key, data, self._shown[0], camera_ms, more))
@@ -129,11 +130,31 @@ class Demuxer:
             return False
         return True
 
-    def _camera_clock(self, media_ms: float, now_ms: float) -> float | None:
-        if self._prft_ms is not None:  # it is missing before some frames
-            self._lags.append(abs(now_ms - self._prft_ms))
-            self._camera_offset_ms = self._prft_ms - media_ms
-            self._prft_ms = None
-        if len(self._lags) < LAGS or sorted(self._lags)[LAGS // 2] < OWN_CLOCK_MS:
-            return None
-        return media_ms + self._camera_offset_ms
+
+class _CameraClock:
+    """Tells the camera's clock, in `prft` where sender reports came, from ffmpeg's own.
+
+    Without a report ffmpeg stamps a fragment with the moment of writing. That is never before we
+    read the fragment before it, and never after we read this one. A clock for which this fails
+    many times in a row is the camera's; once a session has had a report it stays so.
+    """
+
+    def __init__(self) -> None:
+        self._proofs = 0
+        self._offset_ms: float | None = None  # the camera's clock less media time
+
+    def check(self, reference_ms: float, now_ms: float, age_ms: float) -> float | None:
+        """Return a `prft` read at `now_ms` where it is proved to be the camera's, else None.
+
+        `age_ms` is how long before that the fragment before it was read, 0 when at once with it.
+        """
+        if self._proofs < PROOF and age_ms > 0:
+            own = now_ms - age_ms - 1 < reference_ms < now_ms + 1
+            self._proofs = 0 if own else self._proofs + 1
+        return reference_ms if self._proofs >= PROOF else None
+
+    def at(self, pts_ms: float, reference_ms: float | None) -> float | None:
+        """Return the camera's clock at a picture; `reference_ms` is missing for some."""
+        if reference_ms is not None:
+            self._offset_ms = reference_ms - pts_ms
+        return None if self._offset_ms is None else pts_ms + self._offset_ms
