@@ -21,6 +21,8 @@ def postgres() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="kuager-pg-") as folder:
         Path(folder).chmod(0o755)  # as root, pgserver runs it as another user
         server = pgserver.get_server(folder, cleanup_mode="stop")
+        # a disk that is busy with other work would make statements wait for longer than they may
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield server.get_uri()
         server.cleanup()
 

@@ -7,18 +7,20 @@ be allowed to make and remove buckets that begin with the name below.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 from botocore.config import Config as BotoConfig
@@ -29,6 +31,7 @@ from config.model import Archive
 from tests.conftest import need
 
 BIN = Path(sys.executable).parent
+_ports: set[int] = set()  # that were given
 KEY, SECRET, BUCKET = "tester", "test-secret-0123456789", "kuager-test"
 
 
@@ -36,13 +39,23 @@ def free_port() -> int:
     """Return a port that nobody listens on now.
 
     It is below those that the kernel gives to outgoing connections (ip_local_port_range), so that
-    none of these takes it before the server that is to have it.
+    none of these takes it before the server that is to have it; and no other process that runs
+    tests is given it, as a byte of a file is locked for each (fcntl(2)), until this one ends.
     """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _ports:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
+            fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
+            _ports.add(port)
             return port
+
+
+@cache
+def _locks() -> BinaryIO:
+    return (Path(tempfile.gettempdir()) / f"kuager-test-ports-{os.getuid()}").open("ab")
 
 
 def settings(port: int, **other: object) -> Archive:

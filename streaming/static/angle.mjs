@@ -36,7 +36,8 @@ export class Angle {
     this.blocked = 0; // no new beginning before this
     this.watchPictures();
     this.pictureMs = 40; // from one picture to the next
-    this.shown = null; // where on the video's time line the picture on the screen begins
+    // where on the video's time line the picture on the screen begins; null while it jumps
+    this.shown = null;
     this.late = false; // it waits for the camera, not for the network
   }
 
@@ -45,16 +46,17 @@ export class Angle {
     const { video } = this;
     const steps = [];
     const next = (_now, { mediaTime }) => {
-      const apart = Math.round((mediaTime - this.shown) * 1000);
+      const apart = this.shown === null ? 0 : Math.round((mediaTime - this.shown) * 1000);
       if (apart > 5 && apart < 500 && !video.seeking && video.playbackRate < 1.2) {
         steps.push(apart);
         if (steps.length > 25) steps.shift();
         this.pictureMs = Math.min(...steps);
       }
-      this.shown = mediaTime;
+      this.shown = video.seeking ? null : mediaTime;
       video.requestVideoFrameCallback(next);
     };
     video.requestVideoFrameCallback?.(next);
+    video.addEventListener("seeking", () => { this.shown = null; });
   }
 
   // Begins anew at a moment, or at what is recorded now where it is null.
@@ -207,12 +209,13 @@ export class Angle {
   }
 
   // Returns how many ms a moment is after the beginning of the picture on the screen; half a
-  // picture where that is not known, as while it jumps.
+  // picture where that is not known, as while it jumps or is about to: steps end in the middle.
   into(moment) {
     const segment = this.listing?.at(moment);
     const position = segment ? this.position(segment, moment) : null;
-    const into = position === null || this.shown === null ? NaN : (position - this.shown) * 1000;
-    return Math.abs(into) < 2000 ? into : this.pictureMs / 2;
+    if (position === null || this.shown === null) return this.pictureMs / 2;
+    if (Math.abs(position - this.video.currentTime) * 1000 > this.pictureMs / 2) return this.pictureMs / 2;
+    return (position - this.shown) * 1000;
   }
 
   start() {
