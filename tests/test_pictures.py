@@ -216,13 +216,13 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
         say(config, *said, clock=now_ms)
         old = time.time() - 100
         os.utime(files[0], (old, old))
-        for _ in range(100):  # until the status files are looked at again
+
+        async def is_told() -> bool:
             status, _, body = await get(session, "/live/s/wide/thumb.jpg")
             assert status == 404
-            if b"not ready yet" in body:
-                break
-            await asyncio.sleep(0.1)
-        assert b"not ready yet" in body
+            return b"not ready yet" in body
+
+        await until(is_told)  # when the status files are looked at again
 
 
 async def _served(session: aiohttp.ClientSession, url: str, size: tuple[int, int]) -> None:
