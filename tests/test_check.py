@@ -14,6 +14,8 @@ import pytest
 
 from kuager.simulator import SimCamera, Simulator
 from tests.config_files import KUAGER, STATIONS, write
+from tests.waiting import until
+from tests.wire import play
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,6 +109,10 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
         }
         listed = "".join(f"      - {{id: {n}, url: '{url}'}}\n" for n, url in urls.items())
         path = write(tmp_path, stations_yaml="stations:\n  - id: s1\n    cameras:\n" + listed)
+        for name in ("hour", "h265", "long"):  # their encoders have begun
+            wire = await play(simulator.url(name))
+            await until(lambda wire=wire: len(wire.pictures()) > 20)  # type: ignore[misc]
+            await wire.close()
         code, out, err = await asyncio.to_thread(check, path, "--probe", COLUMNS="80")
     assert code == 1 and "Traceback" not in err
     assert "s3cret-word" not in out + err and "other-word" not in out + err
