@@ -22,7 +22,7 @@ from storage.fsck import IN_FLIGHT_MS
 from storage.index import Identity, parse_index
 from storage.keeper import KeeperStatus, Pauses
 from storage.uploader import Uploader
-from tests.s3 import BUCKET, KEY, SECRET
+from tests.s3 import BUCKET, KEY, SECRET, free_port
 
 NOW = int(time.time() * 1000)
 C = ("e", "s", "c")
@@ -39,13 +39,16 @@ stations:
 """
 
 
+WEB = free_port()
+
+
 def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s") -> Config:
     (folder / "stations.yaml").write_text(STATIONS)
     (folder / "kuager.yaml").write_text(
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
         f"stations: stations.yaml\nspool: spool\n{archive}rewind: {rewind}\n"
-        f'database: "{database_url}"\nweb: {{listen: "127.0.0.1:0"}}\n'
+        f'database: "{database_url}"\nweb: {{listen: "127.0.0.1:{WEB}"}}\n'
     )
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 

@@ -23,7 +23,7 @@ from tests.waiting import until
 from tests.wire import play
 
 ROOT = Path(__file__).parents[1]
-ANY_PORT = KUAGER + 'web: {listen: "127.0.0.1:0"}\n'
+FREE_PORT = f'{KUAGER}web: {{listen: "127.0.0.1:{free_port()}"}}\n'
 
 
 def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
@@ -76,7 +76,7 @@ def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
     stations = STATIONS.replace("10.0.0.2", "10.0.0.1").replace(
         "    cameras:", "    name: '[bold]School[/x]'\n    cameras:"
     )
-    code, out, err = check(write(tmp_path, kuager_yaml=ANY_PORT, stations_yaml=stations))
+    code, out, err = check(write(tmp_path, kuager_yaml=FREE_PORT, stations_yaml=stations))
     assert code == 0
     assert "[bold]School[/x]" in out
     (warning,) = err.splitlines()
@@ -87,7 +87,7 @@ def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
     lines = ["station_id,camera_id,url,last_day"]
     lines += [f"s{n},c1,rtsp://10.1.{n}.1/,{'2026-11-29' if n % 2 else ''}" for n in range(60)]
     lines += ["s60,c1,rtsp://10.2.0.1/,2026-11-01"]
-    kuager = ANY_PORT.replace("stations.yaml", "stations.csv")
+    kuager = FREE_PORT.replace("stations.yaml", "stations.csv")
     code, out, err = check(write(tmp_path, kuager_yaml=kuager, stations_csv="\n".join(lines)))
     assert code == 0
     assert "s60/c1 is never recorded" in err
