@@ -212,7 +212,7 @@ def words(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == DISK_FULL:
         return "the database's disk is full"  # in other words for each file that it cannot extend
-    if isinstance(cause, OSError) and cause.errno:  # Python's own text is for programmers
+    if isinstance(cause, ConnectionError) and cause.errno:  # Python's own text is for programmers
         return os.strerror(cause.errno).lower()
     return " ".join(str(cause).split()) or type(cause).__name__
 

@@ -298,7 +298,7 @@ def test_a_role_may_open_as_many_files_as_it_may_ask_for() -> None:
             "from kuager.run import _run_until_signal as run\n"
             "r.setrlimit(r.RLIMIT_NOFILE, (100, 200))\n"
             "async def role(): print(r.getrlimit(r.RLIMIT_NOFILE))\n"
-            "run(role, parent_on_stdin=False, hard=False)",
+            "run(role)",
         ],
         cwd=ROOT,
         capture_output=True,
