@@ -39,7 +39,6 @@ LANES = {
     "test_drift": "more cameras",  # takes long and does little
     "test_native": "more cameras",
     "test_foreign_cameras": "more cameras",
-    "test_host_clock": "more cameras",
     "test_sync": "more cameras",
     "test_system": "more cameras",
     "test_player": "pages",
@@ -48,6 +47,7 @@ LANES = {
     "test_copy_bytes": "pages",
     "test_disk": "pages",
     "test_simulator": "pages",
+    "test_host_clock": "pages",
 }
 
 
