@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from config.base import HttpUrl, Model, seconds
-from config.money import LARGEST, amount, currency
+from config.money import LARGEST, amount, decimals, known_currency
 from config.problems import Wrong
 
 
@@ -123,7 +123,7 @@ class Copies(Model):
     """What copies cost, in the smallest unit of the currency, and how long what lasts, in
     seconds. `tax` is in hundredths of a percent and added to the price."""
 
-    currency: Annotated[str, AfterValidator(currency)] = "KZT"
+    currency: Annotated[str, AfterValidator(known_currency)] = "KZT"
     free: bool = False
     price_per_minute: Money = 0
     minimum: Money = 0
@@ -149,10 +149,15 @@ class Copies(Model):
             raise Wrong("no way to pay", "write 'bank', 'stripe' or both")
         if max(self.price_per_minute, self.minimum) > LARGEST // 10**9:
             raise Wrong("more than anyone can pay", "write a smaller price", "price_per_minute")
-        if self.stripe and self.currency in _NOT_AT_STRIPE:
+        if self.stripe and decimals(self.currency) != _decimals_at_stripe(self.currency):
             raise Wrong("Stripe counts this currency in other units", "remove 'stripe'", "currency")
         return self
 
 
-# zero decimals by ISO 4217 and two at Stripe; three decimals, of which Stripe takes two
-_NOT_AT_STRIPE = frozenset(["ISK", "UGX", "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+# docs.stripe.com/currencies: amounts of these have no decimals there, of all others two, as of ISK
+# and UGX; where ISO 4217 has three, Stripe refuses all amounts whose last digit is not 0
+_NONE_AT_STRIPE = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
+
+
+def _decimals_at_stripe(currency: str) -> int:
+    return 0 if currency in _NONE_AT_STRIPE.split() else 2

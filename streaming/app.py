@@ -35,7 +35,7 @@ from streaming import (
     timeline,
     watch,
 )
-from streaming.answers import problem
+from streaming.answers import HOST_IN_ANSWER, problem
 from streaming.language import language_headers, say, sentences
 from streaming.pages import KEPT
 from streaming.shop import SHOP, Shop
@@ -170,6 +170,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers["Referrer-Policy"] = "no-referrer"
         headers["X-Robots-Tag"] = "noindex"
         headers.setdefault("Cache-Control", "no-store")
+    if request.get(HOST_IN_ANSWER):  # whoever named a host of his own would fill the cache with it
+        headers["Cache-Control"] = "no-store"
     if response.status >= 400:  # a segment that is not there yet will be
         headers.setdefault("Cache-Control", "no-store")
     if request.path.startswith(OPEN):

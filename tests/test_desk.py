@@ -32,6 +32,7 @@ from tests.waiting import until
 pytest_plugins = ["tests.postgres"]
 pytestmark = pytest.mark.slow  # Stripe is a process of its own
 COPIES = """\
+web: {{public_url: "http://k"}}
 copies:
   price_per_minute: 20
   bank: {{beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,

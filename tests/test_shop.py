@@ -46,6 +46,7 @@ from tests.waiting import until
 NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000
 COPIES = """\
+web: {public_url: "http://k"}
 copies:
   price_per_minute: 60
   tax: 16%
@@ -78,10 +79,12 @@ def config(tmp_path: Path) -> Config:
 @contextlib.asynccontextmanager
 async def selling(config: Config) -> AsyncIterator[tuple[str, Catalogue]]:
     """A web process that sells copies; gives its address."""
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue, port = await Catalogue.open(config.database_url), free_port()
+    if config.web.public_url == "http://k":
+        here = config.web.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
+        config = config.model_copy(update={"web": here})
     runner = make_runner(create_app(config, catalogue, []))
     await runner.setup()
-    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield f"http://127.0.0.1:{port}", catalogue
