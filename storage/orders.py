@@ -246,11 +246,13 @@ class Orders:
             *(sums.c.currency == o.currency, sums.c.amount == o.total),
             *(o.paid_ms.is_not(None), o.state != keeps_nothing),
         )
-        asked = (
-            sa.select(*_SHOWN)
-            .where(sa.exists().where(sums.c.order_pk == o.order_pk, sums.c.amount != 0, ~even))
-            .order_by(o.order_pk)
+        found = (
+            sa.select(o.order_pk)
+            .join(sums, sums.c.order_pk == o.order_pk)
+            .where(sums.c.amount != 0, ~even)
+            .correlate(None)
         )
+        asked = sa.select(*_SHOWN).where(o.order_pk.in_(found)).order_by(o.order_pk)
         async with self._pool.single() as connection:
             return await _orders(connection, asked)
 

@@ -49,7 +49,15 @@ def stripe() -> Iterator[str]:
 
 
 # letters are tried again for as long as a test takes
-BRISK = Pauses(look_s=0.05, due_s=0.05, status_s=0.05, ask_s=(0.1, 0.1), retry_s=(0,) * 10_000)
+BRISK = Pauses(
+    look_s=0.05,
+    due_s=0.05,
+    status_s=0.05,
+    again_s=(0.05,),
+    away_s=(0.05,),
+    ask_s=(0.1, 0.1),
+    retry_s=(0,) * 10_000,
+)
 
 
 class LaterClock:
