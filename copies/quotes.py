@@ -54,14 +54,14 @@ def ask(
         raise Refused("'to' is not after 'from'")
     if from_ms < 0:
         raise Refused("nothing is recorded of that time")
-    if to_ms - from_ms < SHORTEST_MS:
-        seconds = SHORTEST_MS // 1000
-        raise Refused("the stretch is shorter than %(seconds)s seconds", seconds=seconds)
     if to_ms - from_ms > settings.longest * 1000:
         hours = f"{settings.longest / 3600:g}"
         raise Refused("the stretch is longer than %(hours)s hours: ask in parts", hours=hours)
     if from_ms >= now_ms:
         raise Refused("nothing is recorded yet of that time")
+    if to_ms - from_ms < SHORTEST_MS:
+        seconds = SHORTEST_MS // 1000
+        raise Refused("the stretch is shorter than %(seconds)s seconds", seconds=seconds)
     # in the station's order, each once
     return Asked(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
 

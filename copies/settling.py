@@ -135,34 +135,42 @@ class Till:
         back = events.to_return(order, whole)
         if not back and not whole:
             raise Refused("nothing is owed back")
-        paper = [p for p, _ in back if not isinstance(self.providers.get(p.provider), Online)]
+        online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()
+        for payment, amount in back:
+            provider = self.providers.get(payment.provider)
+            if isinstance(provider, Online):
+                online.append((provider, payment, amount))
+            else:
+                paper.append((payment, amount))
         if paper and bank_reference is None:
             raise Refused("a part came by bank: transfer it back, then enter it with --reference")
         if not paper and bank_reference is not None:
             raise Refused("nothing that is to go back came by bank: leave out --reference")
-        for n, (payment, amount) in enumerate(back, 1):
-            provider = self.providers.get(payment.provider)
-            if isinstance(provider, Online):
-                earlier = sum(p.returns == payment.reference for p in order.payments)
-                key = f"{order.order_pk}-{payment.reference}-{earlier}"
-                reference = await provider.refund(payment, amount, key)
-            else:
-                reference = f"{bank_reference}" if len(paper) == 1 else f"{bank_reference}/{n}"
-            gone = Payment(
-                payment.provider,
-                reference,
-                -amount,
-                payment.currency,
-                self._clock(),
-                payment.reference,
-            )
-            last = whole and n == len(back)
-            by_hand = not isinstance(provider, Online)
-            refund = events.refund((gone,), last, self._clock(), by_hand=by_hand)
+        for n, (provider, payment, amount) in enumerate(online, 1):
+            earlier = sum(p.returns == payment.reference for p in order.payments)
+            key = f"{order.order_pk}-{payment.reference}-{earlier}"
+            gone = self._returned(payment, amount, await provider.refund(payment, amount, key))
+            last = whole and not paper and n == len(online)
+            refund = events.refund((gone,), last, self._clock())
             order = await self.orders.change(order.order_pk, refund)
-        if whole and not back:
-            order = await self.orders.change(order.order_pk, events.refund((), True, self._clock()))
+        if paper or not online:  # all of it at once: several operators may enter it
+            returned = tuple(
+                self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
+                for n, (p, amount) in enumerate(paper, 1)
+            )
+            refund = events.refund(returned, whole, self._clock(), by_hand=True)
+            order = await self.orders.change(order.order_pk, refund)
         return order
+
+    def _returned(self, payment: Payment, amount: int, reference: str) -> Payment:
+        return Payment(
+            payment.provider,
+            reference,
+            -amount,
+            payment.currency,
+            self._clock(),
+            payment.reference,
+        )
 
 
 def _refuse_unpayable(order: Order) -> None:

@@ -50,7 +50,7 @@ async def order_page(
         title=title_of(order, partial(translate, lang)),
         text=partial(in_language, language=lang),
         stretch=lambda a, b: stretch(a, b, zone),
-        when=lambda ms: moment(ms, zone),
+        when=lambda ms: moment(ms, zone) if ms else "–",
         money=shown,
         price=order.quote["price"],
         files={f["file_no"]: f for f in files},
