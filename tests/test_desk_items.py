@@ -34,6 +34,7 @@ from tests.mailbox import Mailbox, mailbox
 from tests.test_payments import QUOTE, placed
 from tests.waiting import until
 
+pytest_plugins = ["tests.postgres"]
 COPIES = """\
 web: {{public_url: "http://k"}}
 copies:
@@ -57,9 +58,9 @@ class SetClock:
         return now_ms() + self.ahead_ms
 
 
-def configured(folder: Path, port: int | None) -> Config:
+def configured(folder: Path, port: int | None, url: str | None = None) -> Config:
     text = COPIES + (MAIL if port else "")
-    url = f"sqlite:///{folder}/k.db"
+    url = url or f"sqlite:///{folder}/k.db"
     config = configure(folder, url, "archives: [archive]\n" + text.format(port=port), "2h")
     (config.spool / "_status").mkdir(parents=True, exist_ok=True)
     return config
@@ -82,6 +83,8 @@ async def working(config: Config, till: Till, clock: Clock = now_ms) -> AsyncIte
     try:
         yield desk
         assert not task.done()
+        held_up = {part: one.why for part, one in desk._troubles.items() if one.why}
+        assert held_up.keys() <= {"_post"}, held_up
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -203,8 +206,10 @@ async def test_a_mail_server_that_is_away_uses_up_no_try(tmp_path: Path) -> None
         assert row["next_ms"] <= now_ms()
 
 
-async def test_what_waits_too_long_is_given_up_and_forgotten(tmp_path: Path) -> None:
-    config, clock = configured(tmp_path, 1), SetClock()
+async def test_what_waits_too_long_is_given_up_and_forgotten(
+    database_url: str, tmp_path: Path
+) -> None:
+    config, clock = configured(tmp_path, 1, database_url), SetClock()
     async with opened(config) as till:
         await placed(till, email="voter@example.kz")
         clock.ahead_ms = BRISK.letter_kept_s * 1000 + 60_000
@@ -262,8 +267,10 @@ async def test_without_mail_no_address_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "lapse", "forget", "reject"])
-async def test_what_waits_is_forgotten_with_the_order(tmp_path: Path, how: str) -> None:
-    async with opened(configured(tmp_path, 1)) as till:
+async def test_what_waits_is_forgotten_with_the_order(
+    database_url: str, tmp_path: Path, how: str
+) -> None:
+    async with opened(configured(tmp_path, 1, database_url)) as till:
         order = await placed(till, email="voter@example.kz")
         await till.enter(order.order_pk, Payment("invoice", "r", 1, "KZT", now_ms()), "operator")
         assert [row["recipient"] for row in await letters(till)] == ["voter@example.kz"] * 2
@@ -347,8 +354,10 @@ async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:
         assert (unpaid[0]["failed"], unpaid[0]["hashed"]) == (None, 0) and tried[0]["failed"]
 
 
-async def test_an_order_ends_by_its_date_although_its_provider_is_gone(tmp_path: Path) -> None:
-    config, clock = configured(tmp_path, 1), SetClock()
+async def test_an_order_ends_by_its_date_although_its_provider_is_gone(
+    database_url: str, tmp_path: Path
+) -> None:
+    config, clock = configured(tmp_path, 1, database_url), SetClock()
     async with opened(config) as till:
         by_date, taken_back = [await placed(till, email="voter@example.kz") for _ in range(2)]
         for order in (by_date, taken_back):
@@ -380,8 +389,8 @@ async def test_an_order_ends_by_its_date_although_its_provider_is_gone(tmp_path:
             await until(given_up)
 
 
-async def test_quotes_are_deleted_a_day_after_their_end(tmp_path: Path) -> None:
-    config, clock = configured(tmp_path, None), SetClock()
+async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_path: Path) -> None:
+    config, clock = configured(tmp_path, None, database_url), SetClock()
     async with opened(config) as till:
         order = await placed(till)
         row = {
@@ -424,8 +433,10 @@ async def test_quotes_are_deleted_a_day_after_their_end(tmp_path: Path) -> None:
         assert log[0]["at_ms"] == order.created_ms
 
 
-async def test_what_may_be_owed_is_found_without_reading_every_order(tmp_path: Path) -> None:
-    async with opened(configured(tmp_path, None)) as till:
+async def test_what_may_be_owed_is_found_without_reading_every_order(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(configured(tmp_path, None, database_url)) as till:
         made = [await placed(till) for _ in range(9)]
         for n, amounts in enumerate(
             [[], [58_000], [100], [58_001], [58_000], [58_000], [58_000], [100], [58_000]]
