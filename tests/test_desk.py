@@ -235,7 +235,7 @@ async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe:
         def said() -> dict[str, Any]:
             return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
-        await until(lambda: said().get("states") == {"awaiting_payment": 1})
+        await until(lambda: said().get("states") == {"paid": 1})
         before_ms = said()["written_ms"]
         await until(lambda: said()["written_ms"] > before_ms)
         assert said()["kuager"] == "orders/1" and said()["unhashed_files"] == 1
