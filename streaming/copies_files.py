@@ -36,7 +36,7 @@ async def file(request: web.Request) -> web.StreamResponse:
         request,
         VirtualFile(plan, sources(request), found[0]["head"]),
         plan.file_name,
-        _lasting(request, order),
+        lasting(request, order),
     )
 
 
@@ -47,7 +47,7 @@ async def everything(request: web.Request) -> web.StreamResponse:
     items = await _items(request, order)
     zone = order.quote["station"]["time_zone"]
     bundle = Bundle(_about(order), items, order.language, zone)
-    return await send(request, bundle, f"kuager-{order.number}.zip", _lasting(request, order))
+    return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 
 
 @routes.get("/copies/{secret}/manifest.json")
@@ -115,7 +115,7 @@ def _may_be_fetched(order: Order, now_ms: int) -> bool:
     return order.state in DOWNLOADS and (order.until_ms or 0) > now_ms
 
 
-def _lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]:
+def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]:
     """Return what tells whether an order's files may still be fetched."""
 
     async def lasts() -> bool:

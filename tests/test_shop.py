@@ -19,6 +19,7 @@ import jsonschema_rs
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from pydantic import SecretStr
 from stripe import WebhookSignature
 
@@ -36,9 +37,10 @@ from storage.orders import Payment
 from storage.schema import orders
 from storage.view import CameraView
 from storage.writing import Archived, recording_row
-from streaming import copies_api
+from streaming import copies_api, copies_files
 from streaming.app import create_app, make_runner
 from streaming.language import translate
+from streaming.shop import SHOP
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
@@ -671,3 +673,24 @@ async def test_the_register_takes_what_its_description_allows(config: Config, be
         largest = asked["schema"]["maximum"]
         async with http.get(f"/api/v1/copies/register?before={largest + 1}") as answer:
             assert answer.status == 400
+
+
+async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
+    ahead_ms = 0
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        await ordered(http)
+        await ordered(http)
+        app = create_app(config, catalogue, [], lambda: now_ms() + ahead_ms)
+        request = make_mocked_request("GET", "/", app=app)
+        lasting = []
+        for number in (1, 2):
+            await paid(config, catalogue, number)
+            order = await catalogue.orders.with_number(number)
+            assert order is not None and config.copies is not None
+            lasting.append(copies_files.lasting(request, order))
+        assert [await lasts() for lasts in lasting] == [True, True]
+        await Till(catalogue, config.copies, {}).give_back(order, True, "back")
+        assert [await lasts() for lasts in lasting] == [True, False]
+        ahead_ms = config.copies.download_for * 1000
+        assert [await lasts() for lasts in lasting] == [False, False]
+        await app[SHOP].close()
