@@ -676,20 +676,22 @@ async def test_the_register_takes_what_its_description_allows(config: Config, be
 
 
 async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
+    assert config.copies is not None
     ahead_ms = 0
     async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
         await ordered(http)
         await ordered(http)
         app = create_app(config, catalogue, [], lambda: now_ms() + ahead_ms)
         request = make_mocked_request("GET", "/", app=app)
-        lasting = []
+        lasting, found = [], []
         for number in (1, 2):
             await paid(config, catalogue, number)
             order = await catalogue.orders.with_number(number)
-            assert order is not None and config.copies is not None
+            assert order is not None
+            found.append(order)
             lasting.append(copies_files.lasting(request, order))
         assert [await lasts() for lasts in lasting] == [True, True]
-        await Till(catalogue, config.copies, {}).give_back(order, True, "back")
+        await Till(catalogue, config.copies, {}).give_back(found[1], True, "back")
         assert [await lasts() for lasts in lasting] == [True, False]
         ahead_ms = config.copies.download_for * 1000
         assert [await lasts() for lasts in lasting] == [False, False]
