@@ -226,7 +226,9 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str) -> N
 async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
     async with working(config) as till:
-        await placed(till)
+        order = await placed(till)
+        paid = Payment("invoice", "r", 58_000, "KZT", now_ms())
+        await till.enter(order.order_pk, paid, "operator")
         with capture_logs() as log:
             async with working(config):
                 await until(lambda: any("Another desk" in entry["event"] for entry in log))
