@@ -7,7 +7,8 @@ stays.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 
 def pause_s(ladder_s: Sequence[float], failures: int) -> float:
@@ -31,3 +32,37 @@ class Backoff:
     def succeeded(self) -> None:
         """Begin the ladder anew."""
         self.failures = 0
+
+
+class ItemBackoff:
+    """The pauses of the items of a queue, each by its own failures in a row: one that fails is
+    tried later, and holds up no other.
+
+    `clock` tells seconds, and never goes back.
+    """
+
+    def __init__(self, ladder_s: Sequence[float], clock: Callable[[], float] = time.monotonic):
+        self._ladder_s, self._clock = ladder_s, clock
+        self._failed: dict[Hashable, tuple[int, float]] = {}  # how often, and when it is due again
+
+    def due(self, item: Hashable) -> bool:
+        """Tell whether an item may be tried: it did not fail, or its pause is over."""
+        return self._failed.get(item, (0, 0.0))[1] <= self._clock()
+
+    def failures(self, item: Hashable) -> int:
+        """Return how often an item failed in a row."""
+        return self._failed.get(item, (0, 0.0))[0]
+
+    def failed(self, item: Hashable) -> None:
+        """Count a failure of an item."""
+        failures = self.failures(item) + 1
+        self._failed[item] = failures, self._clock() + pause_s(self._ladder_s, failures)
+
+    def succeeded(self, item: Hashable) -> None:
+        """Begin the ladder of an item anew."""
+        self._failed.pop(item, None)
+
+    def retain(self, items: Collection[Hashable]) -> None:
+        """Forget what is no longer in the queue."""
+        for gone in self._failed.keys() - set(items):
+            del self._failed[gone]

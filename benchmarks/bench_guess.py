@@ -31,7 +31,9 @@ async def measure(seconds: float) -> Counter[int]:
     """Return how often each status was answered to guesses."""
     found: Counter[int] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder), kuager_yaml=KUAGER + "copies: {free: true}\n")
+        path = write(
+            Path(folder), kuager_yaml=KUAGER + "web: {public_url: http://k}\ncopies: {free: true}\n"
+        )
         config = load(path, {})
         catalogue = await Catalogue.open(config.database_url)
         runner = make_runner(create_app(config, catalogue, []))

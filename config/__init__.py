@@ -7,7 +7,8 @@
 `yamlfile`  text -> a document that knows the line of everything in it
 `csvfile`   the same document from a table with one row per camera
 `model`     Config and its parts; what a setting may be is said here
-`copies`    the section of copies; `money`, amounts as integers of a currency's smallest unit
+`copies`    the section of copies; `money`, amounts as integers of a currency's smallest unit;
+            `mailaddress`, what a letter can be sent to
 `base`      what every part is made of
 `secrets`   `${NAME}`, and addresses that never show their password
 `credentials`   `*_file` keys and the logins of cameras

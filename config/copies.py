@@ -15,7 +15,9 @@ from pydantic import (
 )
 
 from config.base import HttpUrl, Model, seconds
-from config.money import LARGEST, amount, currency
+from config.limits import size
+from config.mailaddress import is_address
+from config.money import LARGEST, amount, decimals, known_currency
 from config.problems import Wrong
 
 
@@ -51,6 +53,12 @@ def _iban(text: str) -> str:
     raise Wrong("not an IBAN: its check digits are wrong", "copy it anew from the bank's papers")
 
 
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise Wrong("not an e-mail address", "write it as orders@example.kz, in ASCII")
+    return text
+
+
 def _pattern(form: str, what: str, fix: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(form, text):
@@ -62,14 +70,7 @@ def _pattern(form: str, what: str, fix: str) -> AfterValidator:
 
 Money = Annotated[int, PlainValidator(_money)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
-Address = Annotated[
-    str,
-    _pattern(
-        r"[^\s<>@\",;]{1,64}@[A-Za-z0-9.-]{1,255}",
-        "not an e-mail address",
-        "write it as orders@example.kz",
-    ),
-]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Bank(Model):
@@ -121,9 +122,10 @@ class Mail(Model):
 
 class Copies(Model):
     """What copies cost, in the smallest unit of the currency, and how long what lasts, in
-    seconds. `tax` is in hundredths of a percent and added to the price."""
+    seconds. `tax` is in hundredths of a percent and added to the price. `unpaid_per_client` and
+    `unpaid_in_all` are bytes of files that are ordered and not paid."""
 
-    currency: Annotated[str, AfterValidator(currency)] = "KZT"
+    currency: Annotated[str, AfterValidator(known_currency)] = "KZT"
     free: bool = False
     price_per_minute: Money = 0
     minimum: Money = 0
@@ -133,6 +135,8 @@ class Copies(Model):
     quote_for: Annotated[int, _span("10m", "7d")] = 3600
     pay_within: Annotated[int, _span("1h", "366d")] = 7 * 86400
     download_for: Annotated[int, _span("1h", "3660d")] = 30 * 86400
+    unpaid_per_client: Annotated[int, PlainValidator(size)] = 200 * 10**9
+    unpaid_in_all: Annotated[int, PlainValidator(size)] = 10 * 10**12
     forget_after: Annotated[int, _span("1d", "3660d")] = 60 * 86400
     bank: Bank | None = None
     stripe: Stripe | None = None
@@ -149,10 +153,15 @@ class Copies(Model):
             raise Wrong("no way to pay", "write 'bank', 'stripe' or both")
         if max(self.price_per_minute, self.minimum) > LARGEST // 10**9:
             raise Wrong("more than anyone can pay", "write a smaller price", "price_per_minute")
-        if self.stripe and self.currency in _NOT_AT_STRIPE:
+        if self.stripe and decimals(self.currency) != _decimals_at_stripe(self.currency):
             raise Wrong("Stripe counts this currency in other units", "remove 'stripe'", "currency")
         return self
 
 
-# zero decimals by ISO 4217 and two at Stripe; three decimals, of which Stripe takes two
-_NOT_AT_STRIPE = frozenset(["ISK", "UGX", "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+# docs.stripe.com/currencies: amounts of these have no decimals there, of all others two, as of ISK
+# and UGX; where ISO 4217 has three, Stripe refuses all amounts whose last digit is not 0
+_NONE_AT_STRIPE = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
+
+
+def _decimals_at_stripe(currency: str) -> int:
+    return 0 if currency in _NONE_AT_STRIPE.split() else 2

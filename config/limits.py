@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -34,12 +35,21 @@ class SpoolLimits(NamedTuple):
     mount: Path | None = None
 
 
+def size(value: object) -> int:
+    """Return an amount of bytes as it is written: 500M, 2G or 1T; raises Wrong."""
+    found = re.fullmatch(r"([0-9]{1,6})\s*([MGT])B?", str(value).strip())
+    if not found:
+        raise Wrong("not an amount of bytes", "write it as 500M, 2G or 1T")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def reserve(value: object) -> Reserve:
     """Return the reserve as it is written: 500M, 2G, 1T or 2%; raises Wrong."""
     text = str(value).strip()
     if found := re.fullmatch(r"([0-9]{1,2})\s*%", text):
         if int(found[1]) <= 50:
             return Reserve(None, int(found[1]))
-    elif found := re.fullmatch(r"([0-9]{1,6})\s*([MGT])B?", text):
-        return Reserve(int(found[1]) * _UNITS[found[2]], None)
+    elif "%" not in text:
+        with contextlib.suppress(Wrong):
+            return Reserve(size(text), None)
     raise Wrong("not an amount of disk", "write 500M, 2G, 1T, or 0% to 50% of the disk")

@@ -119,6 +119,17 @@ class ConfigFile(Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if self.copies and not self.web.public_url:
+            raise Wrong(
+                "'copies' without 'public_url': letters, links to orders and payment pages would "
+                "lead to whatever address a visitor named",
+                "write the address that people type, as public_url: https://live.example.kz",
+                "web",
+            )
+        return self
+
 
 class StationsFile(Model):
     """The stations file in YAML, and what a table is turned into."""

@@ -2,7 +2,7 @@
 
 It hashes the files of what is ordered, sends letters, ends what is over, and asks providers about
 pages whose notification never came. Every step can be done twice, so it may be killed at any
-moment; a trouble of one part holds up no other.
+moment; a trouble of one part holds up no other, nor does that of one order, file, page or letter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,12 +20,13 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+from base.backoff import Backoff, ItemBackoff
 from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch
 from config.model import Config
 from copies import orders as events
 from copies.digest import digest
-from copies.letters import NotSent, send, write
+from copies.letters import NotSent, Recipients, ServerAway, send, write
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, open_providers
 from copies.plan import CopyPlan
@@ -37,7 +37,7 @@ from copies.virtual import VirtualFile
 from copies.words import title_of
 from storage.archive import Archive
 from storage.catalogue import Catalogue
-from storage.database import words
+from storage.database import CatalogueError, words
 from storage.files import replace_file
 from storage.trouble import Trouble
 
@@ -53,7 +53,12 @@ class Pauses:
     look_s: float = 1.0  # between two looks for a file to hash, for a letter to send
     due_s: float = 5.0  # between two looks for what is over, for pages to ask about
     status_s: float = 2.0
-    again_s: float = 60.0  # after a pass over a file that ended early
+    owed_s: float = 30.0  # between two looks for money that is owed back
+    again_s: tuple[float, ...] = (60.0, 300.0, 900.0, 3600.0)  # after failures of one order
+    away_s: tuple[float, ...] = (1.0, 5.0, 15.0, 60.0)  # after failures of the catalogue, of mail
+    quote_kept_s: int = 86_400  # after its end: its page says so
+    letter_kept_s: int = 4 * 86_400  # then it is not sent any more, whatever the reason
+    page_kept_s: int = 60 * 86_400  # a provider is asked about, although it does not answer
     ask_s: tuple[float, float] = (60.0, 600.0)  # about a page in its first hour, and later
     # before each further try to send a letter; then it is given up
     retry_s: tuple[int, ...] = (
@@ -109,7 +114,10 @@ class Desk:
         self._troubles: defaultdict[str, Trouble] = defaultdict(
             lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
         )
-        self._again: dict[tuple[int, int], float] = {}  # files whose pass failed, and until when
+        self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
+            lambda: ItemBackoff(pauses.again_s)
+        )
+        self._recipients = Recipients()
         self.status = DeskStatus(pid=os.getpid())
 
     async def run(self) -> None:
@@ -121,7 +129,9 @@ class Desk:
                 (self._hash, pauses.look_s),
                 (self._post, pauses.look_s),
                 (self._end_what_is_over, pauses.due_s),
+                (self._tidy, pauses.due_s),
                 (self._ask_providers, pauses.due_s),
+                (self._count_owed, pauses.owed_s),
                 (self._say, pauses.status_s),
             )
             tasks = [asyncio.create_task(self._again_and_again(*part)) for part in parts]
@@ -154,34 +164,71 @@ class Desk:
             await asyncio.sleep(self._pauses.look_s)
 
     async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
-        trouble = self._troubles[part.__name__]
+        trouble, backoff = self._troubles[part.__name__], Backoff(self._pauses.away_s)
         while True:
+            pause_s = every_s
             try:
                 await part()
                 trouble.end()
+                backoff.succeeded()
             except Exception as error:  # a database has many ways to say no
                 trouble.begin(words(error)[:300])
-            await asyncio.sleep(every_s)
+                pause_s = max(every_s, backoff.failed())
+            await asyncio.sleep(pause_s)
+
+    async def _each(
+        self,
+        part: str,
+        items: Mapping[Any, Mapping[str, Any]],
+        work: Callable[[Mapping[str, Any]], Awaitable[None]],
+        most: int | None = None,
+    ) -> None:
+        """Work on the items of a queue that are due, `most` of them: one that fails is told by its
+        numbers, is tried later and holds up no other.
+
+        Raises what holds up all of them: the catalogue or the mail server is away.
+        """
+        backoff = self._backoffs[part]
+        backoff.retain(items.keys())
+        due = sorted((key for key in items if backoff.due(key)), key=backoff.failures)
+        for key in due[:most]:
+            try:
+                await work(items[key])
+            except ServerAway:
+                raise
+            except Exception as error:
+                backoff.failed(key)
+                if backoff.failures(key) == 1:
+                    log.error(
+                        "A step of an order fails; it is tried again, and the others go on",
+                        step=part,
+                        order=items[key]["number"],
+                        item=key,
+                        why=_why(error),
+                    )
+                if isinstance(error, CatalogueError):  # is it away, or does it refuse this item?
+                    raise
+            else:
+                backoff.succeeded(key)
 
     # -- hashing -------------------------------------------------------------------------
 
     async def _hash(self) -> None:
-        """Make the pass over the next file without a SHA-256, of paid orders first."""
-        now = time.monotonic()
-        for row in await self._files.unhashed((State.PAID, State.AWAITING_PAYMENT)):
-            key = row["order_pk"], row["file_no"]
-            if self._again.get(key, now) <= now:
-                await self._pass_over(*key)
-                break
-        for pk in await self._files.all_hashed(State.PAID):
-            await self._orders.change(pk, events.finish(self._clock()))
+        """Make the pass over the next file of a paid order without a SHA-256."""
+        files = await self._files.unhashed(State.PAID)
+        by_key = {(row["order_pk"], row["file_no"]): row for row in files}
+        await self._each("hash", by_key, self._pass_over, most=1)
+        hashed = await self._files.all_hashed(State.PAID)
+        await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
 
-    async def _pass_over(self, pk: int, file_no: int) -> None:
+    async def _finish(self, order: Mapping[str, Any]) -> None:
+        await self._orders.change(order["order_pk"], events.finish(self._clock()))
+
+    async def _pass_over(self, row: Mapping[str, Any]) -> None:
+        pk, file_no = row["order_pk"], row["file_no"]
         found = await self._files.plans(pk, file_no)
         if not found:
             return  # the order has ended meanwhile
-        plan = CopyPlan.from_dict(found[0]["plan"])
-        file = VirtualFile(plan, self._sources)
         reached = 0
 
         def progress(done: int) -> None:
@@ -195,17 +242,15 @@ class Desk:
 
         telling = asyncio.create_task(tell())
         try:
-            made = await digest(file, progress)
-        except Unreadable as error:
+            plan = CopyPlan.from_dict(found[0]["plan"])
+            made = await digest(VirtualFile(plan, self._sources), progress)
+        except Exception as error:
             self.status.hash_failures_total += 1
-            self._again[pk, file_no] = time.monotonic() + self._pauses.again_s
-            log.error("A file of an order could not be read", file=plan.file_name, why=str(error))
             await _ended(telling)
-            await self._files.progress(pk, file_no, 0, str(error))
-            return
+            await self._files.progress(pk, file_no, 0, _why(error))
+            raise
         finally:
             await _ended(telling)
-        self._again.pop((pk, file_no), None)
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     def _judge_clock(self) -> None:
@@ -224,38 +269,61 @@ class Desk:
         if (newest_ms := await self._orders.newest_ms()) is not None:
             self._watch.past(newest_ms, "the newest order")
         self._judge_clock()
-        away: PaymentAway | None = None
-        for pk in await self._orders.due(self._clock()):
+        due = await self._orders.due(self._clock())
+        await self._each("end", {row["order_pk"]: row for row in due}, self._end)
+
+    async def _end(self, row: Mapping[str, Any]) -> None:
+        """End an order. Its date counts, whatever a provider says or does not say: what was paid a
+        moment ago is looked for first, and what is found out later is owed back."""
+        pk, now = row["order_pk"], self._clock()
+        order = await self._orders.get(pk)
+        if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
             try:
-                order = await self._orders.get(pk)
-                over = (order.until_ms or self._clock() + 1) <= self._clock()
-                if over and order.state == State.AWAITING_PAYMENT:
-                    await self._till.close_pages(pk)  # what was paid a moment ago is not lost
-                await self._orders.change(pk, events.lapse(self._clock()))
-            except PaymentAway as error:
-                away = error  # it ends once that is known
+                await self._till.close_pages(pk)
+            except CatalogueError:
+                raise
+            except Exception as error:
+                log.warning(
+                    "An order ends although it is not known what its payment page brought",
+                    order=order.number,
+                    why=_why(error),
+                )
+        await self._orders.change(pk, events.lapse(self._clock()))
+
+    async def _tidy(self) -> None:
+        """Remove what nobody needs any more: plans of what has ended, quotes, old letters."""
+        now, pauses = self._clock(), self._pauses
         await self._files.drop(tuple(ENDED))
-        if away:
-            raise away
+        self._judge_clock()
+        await self._orders.drop_quotes(now - pauses.quote_kept_s * 1000)
+        why = f"not sent within {pauses.letter_kept_s // 86_400} days"
+        for letter in await self._catalogue.outbox.give_up(now - pauses.letter_kept_s * 1000, why):
+            log.error("A letter is given up", letter=letter, why=why)
 
     # -- providers -----------------------------------------------------------------------
 
     async def _ask_providers(self) -> None:
         """Look at pages that may have brought money of which nobody told us."""
-        away: Exception | None = None
-        for one in await self._catalogue.checkouts.all_open():
-            now = self._clock()
-            every_s = self._pauses.ask_s[now - one["opened_ms"] > YOUNG_MS]
-            if now - (one["looked_ms"] or one["opened_ms"]) < every_s * 1000:
-                continue
-            try:
-                await self._till.settle(one)
-            except (PaymentAway, Refused) as error:
-                self.status.provider_failures_total += 1
-                away = error
-            await self._catalogue.checkouts.looked(one["provider"], one["reference"], now)
-        if away:
-            raise away
+        open_ = await self._catalogue.checkouts.all_open()
+        by_key = {(row["provider"], row["reference"]): row for row in open_}
+        await self._each("ask", by_key, self._ask)
+
+    async def _ask(self, page: Mapping[str, Any]) -> None:
+        checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
+        every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
+        if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
+            return
+        try:
+            await self._till.settle(page)
+        except Exception as error:
+            self.status.provider_failures_total += 1
+            old = now - page["opened_ms"] > pauses.page_kept_s * 1000
+            if old and isinstance(error, PaymentAway):
+                await checkouts.close(page["provider"], page["reference"], now)
+                log.error("A payment page is not asked about any more", order=page["number"])
+            raise
+        finally:
+            await checkouts.looked(page["provider"], page["reference"], now)
 
     # -- letters -------------------------------------------------------------------------
 
@@ -264,41 +332,63 @@ class Desk:
         if self._settings.mail is None:
             return
         self._judge_clock()
-        for letter in await self._catalogue.outbox.due(self._clock()):
+        due = await self._catalogue.outbox.due(self._clock())
+        await self._each("letter", {row["letter_no"]: row for row in due}, self._send_letter)
+
+    async def _send_letter(self, letter: Mapping[str, Any]) -> None:
+        outbox, number, now = self._catalogue.outbox, letter["letter_no"], self._clock()
+        assert self._settings.mail is not None
+        try:
+            next_ms = self._recipients.next_ms(letter["recipient"])
+            if next_ms > now:
+                why = "this address was sent as many letters as it may be in a day"
+                await outbox.postponed(number, why, next_ms)
+                return
             order = await self._orders.get(letter["order_pk"])
             translate = partial(self._translate, order.language)
             about = title_of(order, translate)
             message = write(self._settings.mail.sender, order, letter, about, translate)
-            try:
-                await send(self._settings.mail, message)
-            except NotSent as failed:
-                await self._not_sent(letter, failed)
-                if not failed.for_good:
-                    raise  # the next letter would fare no better
-                continue
-            await self._catalogue.outbox.sent(letter["letter_no"], self._clock())
-            self.status.letters_sent_total += 1
+            await send(self._settings.mail, message)
+        except CatalogueError:
+            raise
+        except ServerAway as error:
+            self.status.letter_failures_total += 1
+            await outbox.postponed(number, str(error), now)
+            raise
+        except Exception as error:
+            await self._not_sent(letter, error)
+            return
+        self._recipients.sent(letter["recipient"], now)
+        await outbox.sent(number, self._clock())
+        self.status.letters_sent_total += 1
 
-    async def _not_sent(self, letter: Mapping[str, Any], failed: NotSent) -> None:
+    async def _not_sent(self, letter: Mapping[str, Any], error: Exception) -> None:
         self.status.letter_failures_total += 1
-        tries, retry_s = letter["tries"], self._pauses.retry_s
+        tries, retry_s, why = letter["tries"], self._pauses.retry_s, _why(error)
+        for_good = isinstance(error, NotSent) and error.for_good
         again_ms = None
-        if not failed.for_good and tries < len(retry_s):
+        if not for_good and tries < len(retry_s):
             again_ms = self._clock() + retry_s[tries] * 1000
-        else:
-            log.error("A letter is given up", letter=letter["letter_no"], why=str(failed))
-        await self._catalogue.outbox.failed(letter["letter_no"], str(failed), again_ms)
+        about = {"letter": letter["letter_no"], "order": letter["number"], "why": why}
+        if again_ms is None:
+            log.error("A letter is given up", **about)
+        elif tries == 0:
+            log.warning("A letter is not sent; it is tried again, and the others go on", **about)
+        await self._catalogue.outbox.failed(letter["letter_no"], why, again_ms)
 
     # -- status --------------------------------------------------------------------------
+
+    async def _count_owed(self) -> None:
+        uneven = await self._orders.uneven(State.REFUNDED)
+        self.status.refunds_due = sum(bool(events.owed(order)) for order in uneven)
 
     async def _say(self) -> None:
         said, store = self.status, self._catalogue
         said.states = await store.orders.count()
-        files = await store.order_files.unhashed((State.PAID, State.AWAITING_PAYMENT))
+        files = await store.order_files.unhashed(State.PAID)
         said.unhashed_files = len(files)
         said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
         said.letters_waiting = await store.outbox.waiting()
-        said.refunds_due = sum(bool(events.owed(o)) for o in await store.orders.with_payments())
         said.checkouts_open = len(await store.checkouts.all_open())
         said.written_ms = self._clock()
         path: Path = self._config.spool / "_status" / "orders.json"
@@ -306,6 +396,14 @@ class Desk:
             replace_file(path, orjson.dumps(asdict(said)))
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+
+
+def _why(error: Exception) -> str:
+    """Return why a step failed, for log and catalogue; the words of what is not ours may quote an
+    address or a link, so of that only its kind is told."""
+    if isinstance(error, CatalogueError | NotSent | PaymentAway | Refused | Unreadable):
+        return str(error)[:300]
+    return type(error).__name__
 
 
 async def _ended(*tasks: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Letters to a requester: their texts, and giving them to a mail server.
+"""Letters to a requester: their texts, giving them to a mail server, and how many at most.
 
 Only the first has the link, as nobody knows it afterwards; those that follow are answers to it,
 so that mail programs show them together.
@@ -6,7 +6,10 @@ so that mail programs show them together.
 
 from __future__ import annotations
 
-import re
+import asyncio
+import contextlib
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
@@ -15,14 +18,18 @@ from typing import Any
 import aiosmtplib
 
 from config.copies import Mail
+from config.mailaddress import is_address
+from copies.orders import received
 from copies.payments import Translate
 from copies.payments.invoice import money
 from copies.states import DOWNLOADS, State
 from copies.words import moment
 from storage.orders import Order
 
-TIMEOUT_S = 30.0
-_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
+MOST_A_DAY = 20  # letters to one address
+DAY_MS = 86_400_000
+RECIPIENTS = 20_000  # remembered; the longest unwritten is forgotten first
 
 
 class NotSent(RuntimeError):
@@ -33,14 +40,46 @@ class NotSent(RuntimeError):
         self.for_good = for_good
 
 
+class ServerAway(RuntimeError):
+    """The server takes no letter now, whosever it is."""
+
+
+class Recipients:
+    """What addresses were sent within a day, so that orders in the name of somebody else do not
+    flood him; in memory, as an address is to be stored nowhere but with its order."""
+
+    def __init__(self, most: int = MOST_A_DAY):
+        self._most = most
+        self._sent: OrderedDict[str, deque[int]] = OrderedDict()
+
+    def next_ms(self, recipient: str) -> int:
+        """Return the moment from which on an address may be sent another letter."""
+        sent = self._sent.get(_mailbox(recipient))
+        return sent[0] + DAY_MS if sent and len(sent) >= self._most else 0
+
+    def sent(self, recipient: str, now_ms: int) -> None:
+        """Count a letter."""
+        mailbox = _mailbox(recipient)
+        self._sent.setdefault(mailbox, deque(maxlen=self._most)).append(now_ms)
+        self._sent.move_to_end(mailbox)
+        while len(self._sent) > RECIPIENTS:
+            self._sent.popitem(last=False)
+
+
+def _mailbox(recipient: str) -> str:
+    """Return where an address leads: `a+b@c` is a's, and letters may be small or large."""
+    name, _, domain = recipient.lower().rpartition("@")
+    return f"{name.partition('+')[0] or name}@{domain}"
+
+
 def address(text: str) -> str | None:
     """Return an e-mail address as it is written to; None for what is none."""
     text = text.strip()
-    return text if len(text) <= 254 and _ADDRESS.fullmatch(text) else None
+    return text if is_address(text) else None
 
 
 def write(
-    sender: str, order: Order, letter: dict[str, Any], about: str, translate: Translate
+    sender: str, order: Order, letter: Mapping[str, Any], about: str, translate: Translate
 ) -> EmailMessage:
     """Return a letter; `about` says of what the order is: station and stretch."""
     _, number = translate, order.number
@@ -63,7 +102,7 @@ def write(
     lines = [about, "", texts[letter["kind"]]]
     until = moment(order.until_ms or 0, order.quote["station"]["time_zone"])
     if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
-        price = money(order.total, order.currency, order.language)
+        price = money(order.total - received(order), order.currency, order.language)
         lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))
     elif letter["kind"] == "paid" and order.state in DOWNLOADS:
         lines.append(
@@ -97,18 +136,28 @@ def write(
 
 
 async def send(mail: Mail, message: EmailMessage) -> None:
-    """Give a letter to the server; raises NotSent."""
+    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
+    not take this one."""
+    client = aiosmtplib.SMTP(
+        hostname=mail.host,
+        port=mail.port,
+        use_tls=mail.tls == "tls",
+        start_tls=mail.tls == "starttls",
+        username=mail.user,
+        password=mail.password.get_secret_value() if mail.password else None,
+        timeout=TIMEOUT_S,
+    )
     try:
-        await aiosmtplib.send(
-            message,
-            hostname=mail.host,
-            port=mail.port,
-            use_tls=mail.tls == "tls",
-            start_tls=mail.tls == "starttls",
-            username=mail.user,
-            password=mail.password.get_secret_value() if mail.password else None,
-            timeout=TIMEOUT_S,
-        )
+        await client.connect()
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise ServerAway(f"the mail server cannot be used: {type(error).__name__}") from None
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            await client.send_message(message)
+        with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the letter
+            await client.quit()
+    except aiosmtplib.SMTPSenderRefused as answer:
+        raise ServerAway(f"the mail server refuses us as sender ({answer.code})") from None
     except aiosmtplib.SMTPRecipientsRefused as refused:
         # its words quote the address
         codes = [r.code for r in refused.recipients]
@@ -117,4 +166,6 @@ async def send(mail: Mail, message: EmailMessage) -> None:
     except aiosmtplib.SMTPResponseException as answer:
         raise NotSent(f"the server answers {answer.code}", False) from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise NotSent(f"{type(error).__name__}: {error}", False) from None
+        raise NotSent(f"it broke off: {type(error).__name__}", False) from None
+    finally:
+        client.close()

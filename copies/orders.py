@@ -98,7 +98,11 @@ def to_return(order: Order, whole: bool) -> list[tuple[Payment, int]]:
 
 
 def place(settings: Copies, email: str | None, link: str, now_ms: int) -> Callable[[Order], Change]:
-    """The requester orders what was quoted; where nothing is to be paid, it is paid."""
+    """The requester orders what was quoted; where nothing is to be paid, it is paid.
+
+    Where no letters are sent, no address is kept.
+    """
+    email = email if settings.mail else None
 
     def decide(order: Order) -> Change:
         if order.state == State.QUOTED and (order.until_ms or 0) <= now_ms:
@@ -110,7 +114,10 @@ def place(settings: Copies, email: str | None, link: str, now_ms: int) -> Callab
             "email": email,
             "forget_ms": now_ms + settings.forget_after * 1000 if email else None,
         }
-        entries = [Entry("requester", Event.ORDER, values["state"], {"total": order.total})]
+        entries = [
+            Entry("requester", "quote", order.state, at_ms=order.created_ms),
+            Entry("requester", Event.ORDER, values["state"], {"total": order.total}),
+        ]
         if order.total == 0:
             values |= _paid(settings, now_ms)
             entries.append(Entry("system", Event.PAY, values["state"], {"total": 0}))
@@ -226,13 +233,20 @@ def reject(reason: str, now_ms: int) -> Callable[[Order], Change]:
 
 
 def refund(
-    returned: tuple[Payment, ...], whole: bool, now_ms: int
+    returned: tuple[Payment, ...], whole: bool, now_ms: int, *, by_hand: bool = False
 ) -> Callable[[Order], Change | None]:
-    """Money went back; `whole`: all that was paid, which ends the order."""
+    """Money went back, which is entered once; `whole`: all that was paid, which ends the order.
+
+    `by_hand`: operators say so, of whom several may do it at once, each under a reference of his
+    own: more than is to go back is refused.
+    """
 
     def decide(order: Order) -> Change | None:
         known = {(p.provider, p.reference) for p in order.payments}
         new = tuple(p for p in returned if (p.provider, p.reference) not in known)
+        left = {(p.provider, p.reference): amount for p, amount in to_return(order, whole)}
+        if by_hand and any(-p.amount > left.get((p.provider, p.returns or ""), 0) for p in new):
+            raise Refused("this was given back already: look at the order")
         ending = whole and order.state != State.REFUNDED
         if not new and not ending:
             return None
@@ -291,6 +305,7 @@ WHY_NOT = {
     State.PAID: mark("it is paid already"),
     State.READY: mark("it is paid already"),
     State.EXPIRED: mark("it has expired"),
+    State.CANCELLED: mark("it was cancelled"),
     State.REJECTED: mark("it was rejected"),
     State.REFUNDED: mark("it was refunded"),
 }

@@ -44,9 +44,15 @@ class Price:
         return asdict(self)
 
 
-def price(settings: Copies, footage: Sequence[tuple[str, int]]) -> Price:
-    """Return what cameras, each with its milliseconds of existing footage, cost."""
-    lines, left_ms = [], settings.free_minutes * MINUTE_MS
+def price(
+    settings: Copies, footage: Sequence[tuple[str, int]], free_ms: int | None = None
+) -> Price:
+    """Return what cameras, each with its milliseconds of existing footage, cost.
+
+    `free_ms` is what is left of the free allowance; without it, all of it is.
+    """
+    left_ms = settings.free_minutes * MINUTE_MS if free_ms is None else free_ms
+    lines = []
     for camera, exists_ms in footage:
         billed_ms = max(0, exists_ms - left_ms)
         left_ms -= exists_ms - billed_ms

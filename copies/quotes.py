@@ -19,6 +19,8 @@ from copies.states import State
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 
+SHORTEST_MS = 5_000  # whole segments, of 2 s or so, are given for the stretch that is billed
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -50,11 +52,16 @@ def ask(
         raise Refused("choose at least one camera")
     if to_ms <= from_ms:
         raise Refused("'to' is not after 'from'")
+    if from_ms < 0:
+        raise Refused("nothing is recorded of that time")
     if to_ms - from_ms > settings.longest * 1000:
         hours = f"{settings.longest / 3600:g}"
         raise Refused("the stretch is longer than %(hours)s hours: ask in parts", hours=hours)
     if from_ms >= now_ms:
         raise Refused("nothing is recorded yet of that time")
+    if to_ms - from_ms < SHORTEST_MS:
+        seconds = SHORTEST_MS // 1000
+        raise Refused("the stretch is shorter than %(seconds)s seconds", seconds=seconds)
     # in the station's order, each once
     return Asked(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
 
@@ -66,11 +73,13 @@ async def quote(
     archives: Sequence[Archive],
     asked: Asked,
     language: str,
+    free_ms: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row of a quote and the plans of its files, as `Orders.create` takes them.
 
     The end is no later than what is settled of all cameras: what is being recorded now is not
-    sold yet. Raises Refused, CatalogueError, Unreadable.
+    sold yet. `free_ms` is what is left of the free allowance of who asks. Raises Refused,
+    CatalogueError, Unreadable.
     """
     station, begun_ms, to_ms = asked.station, now_ms(), asked.to_ms
 
@@ -87,7 +96,7 @@ async def quote(
         if settled_ms >= to_ms:
             break
         to_ms = settled_ms
-        if to_ms <= asked.from_ms:
+        if to_ms - asked.from_ms < SHORTEST_MS:
             raise Refused("this is being recorded now: it can be ordered in a minute")
     titles = {c.id: c.title.model_dump() for c in station.cameras}
     cameras: list[dict[str, Any]] = []
@@ -122,7 +131,7 @@ async def quote(
                 "unscheduled": footage.unscheduled,
             }
         )
-    bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras])
+    bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras], free_ms)
     row = {
         "election": config.election.id,
         "station": station.id,

@@ -105,10 +105,22 @@ manifest.json ішінде бағдарламаларға арналған со�
 Уақыт жергілікті, {zone}.
 """,
 }
-TITLES = {  # of the files, of what is missing; nothing is missing; it was removed
-    "en": ("FILES", "WHAT IS MISSING", "Nothing.", "removed"),
-    "ru": ("ФАЙЛЫ", "ЧЕГО НЕТ", "Ничего не пропущено.", "удалено"),
-    "kk": ("ФАЙЛДАР", "НЕ ЖОҚ", "Ештеңе қалдырылмаған.", "жойылған"),
+TITLES = {  # of the files, of what is missing; nothing is missing; it was removed, is away
+    "en": ("FILES", "WHAT IS MISSING", "Nothing.", "removed", "recorded, and cannot be had now"),
+    "ru": (
+        "ФАЙЛЫ",
+        "ЧЕГО НЕТ",
+        "Ничего не пропущено.",
+        "удалено",
+        "записано, но сейчас недоступно",
+    ),
+    "kk": (
+        "ФАЙЛДАР",
+        "НЕ ЖОҚ",
+        "Ештеңе қалдырылмаған.",
+        "жойылған",
+        "жазылған, бірақ қазір қолжетімсіз",
+    ),
 }
 
 
@@ -117,14 +129,17 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
 
     A gap's "words", where it has them, say its cause in the language.
     """
-    files_title, missing_title, nothing, removed = TITLES[language]
+    files_title, missing_title, nothing, removed, away = TITLES[language]
     missing = [
         (g["start_ms"], g["end_ms"], camera["camera"], g.get("words") or g["cause"])
         for camera in about["cameras"]
         for g in camera["gaps"]
     ]
     missing += [
-        (r["start_ms"], r["end_ms"], camera["camera"], f"{removed}: {r['reason']}")
+        (
+            *(r["start_ms"], r["end_ms"], camera["camera"]),
+            f"{away if r['removed_ms'] is None else removed}: {r['reason']}",
+        )
         for camera in about["cameras"]
         for r in camera["removed"]
     ]

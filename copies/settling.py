@@ -6,6 +6,7 @@ nothing that was paid is lost; and everything here may be done twice.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from base.clock import Clock, now_ms
 from config.copies import Copies
 from copies import orders as events
 from copies.orders import Refused
-from copies.payments import Online, PaymentAway, Provider
+from copies.payments import CheckoutGone, Online, PaymentAway, Provider
 from copies.states import TRANSITIONS, Event, State
 from storage.catalogue import Catalogue
 from storage.orders import Change, Order, Payment, PaymentTaken
@@ -37,7 +38,8 @@ class Till:
         self.settings, self.providers, self._clock = settings, providers, clock
 
     async def page(self, order: Order, provider: Online, title: str, back: str) -> str:
-        """Return the address of the one page on which an order can be paid.
+        """Return the address of the one page on which an order can be paid, which asks for what
+        is missing.
 
         Raises Refused where nothing is to be paid, PaymentAway.
         """
@@ -47,10 +49,13 @@ class Till:
             if c["provider"] == provider.name
         ]
         for one in earlier:
-            if one["closed_ms"] is None and await self.settle(one):
-                order = await self.orders.get(order.order_pk)
-                _refuse_unpayable(order)
-                return str(one["url"])
+            with contextlib.suppress(CheckoutGone):  # of another account: have a page in this one
+                if one["closed_ms"] is None and await self.settle(one):
+                    order = await self.orders.get(order.order_pk)
+                    _refuse_unpayable(order)
+                    if all(p.at_ms < one["opened_ms"] for p in order.payments):
+                        return str(one["url"])
+                    await self._close(one)  # since then a part came: it asks for too much
         order = await self.orders.get(order.order_pk)
         _refuse_unpayable(order)
         rest = order.total - events.received(order)
@@ -66,10 +71,7 @@ class Till:
         Raises PaymentAway.
         """
         name, reference = checkout["provider"], checkout["reference"]
-        provider = self.providers.get(name)
-        if not isinstance(provider, Online):
-            raise PaymentAway(f"'{name}' is no longer configured")
-        looked = await provider.look(reference)
+        looked = await self._online(name).look(reference)
         if looked.payment:
             await self.enter(checkout["order_pk"], looked.payment, name)
         if not looked.open:
@@ -88,15 +90,32 @@ class Till:
     async def close_pages(self, order_pk: int) -> None:
         """Have an order's pages bring no money any more, and enter what they brought.
 
-        Raises PaymentAway: then it is not known.
+        Raises PaymentAway: then it is not known of one of them. Those of a provider that knows
+        them no longer are left: what they may bring is owed back.
         """
+        away: PaymentAway | None = None
         for one in await self.catalogue.checkouts.of(order_pk):
             if one["closed_ms"] is None:
-                provider = self.providers.get(one["provider"])
-                if isinstance(provider, Online):
-                    await provider.close(one["reference"])
-                if await self.settle(one):
-                    raise PaymentAway("a payment is still on its way")
+                try:
+                    await self._close(one)
+                except CheckoutGone as gone:
+                    log.warning("A page of a provider is left open", order=order_pk, why=str(gone))
+                except PaymentAway as error:
+                    away = error
+        if away:
+            raise away
+
+    async def _close(self, checkout: Mapping[str, Any]) -> None:
+        """Close a page and enter what it brought; raises PaymentAway where it may bring more."""
+        await self._online(checkout["provider"]).close(checkout["reference"])
+        if await self.settle(checkout):
+            raise PaymentAway("a payment is still on its way")
+
+    def _online(self, name: str) -> Online:
+        provider = self.providers.get(name)
+        if not isinstance(provider, Online):
+            raise CheckoutGone(f"'{name}' is no longer configured")
+        return provider
 
     async def end(self, order_pk: int, decide: Callable[[Order], Change | None]) -> Order:
         """Do what ends an order, after its pages were closed; raises Refused, PaymentAway."""
@@ -116,33 +135,42 @@ class Till:
         back = events.to_return(order, whole)
         if not back and not whole:
             raise Refused("nothing is owed back")
-        paper = [p for p, _ in back if not isinstance(self.providers.get(p.provider), Online)]
+        online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()
+        for payment, amount in back:
+            provider = self.providers.get(payment.provider)
+            if isinstance(provider, Online):
+                online.append((provider, payment, amount))
+            else:
+                paper.append((payment, amount))
         if paper and bank_reference is None:
             raise Refused("a part came by bank: transfer it back, then enter it with --reference")
         if not paper and bank_reference is not None:
             raise Refused("nothing that is to go back came by bank: leave out --reference")
-        for n, (payment, amount) in enumerate(back, 1):
-            provider = self.providers.get(payment.provider)
-            if isinstance(provider, Online):
-                earlier = sum(p.returns == payment.reference for p in order.payments)
-                key = f"{order.order_pk}-{payment.reference}-{earlier}"
-                reference = await provider.refund(payment, amount, key)
-            else:
-                reference = f"{bank_reference}" if len(paper) == 1 else f"{bank_reference}/{n}"
-            gone = Payment(
-                payment.provider,
-                reference,
-                -amount,
-                payment.currency,
-                self._clock(),
-                payment.reference,
-            )
-            last = whole and n == len(back)
+        for n, (provider, payment, amount) in enumerate(online, 1):
+            earlier = sum(p.returns == payment.reference for p in order.payments)
+            key = f"{order.order_pk}-{payment.reference}-{earlier}"
+            gone = self._returned(payment, amount, await provider.refund(payment, amount, key))
+            last = whole and not paper and n == len(online)
             refund = events.refund((gone,), last, self._clock())
             order = await self.orders.change(order.order_pk, refund)
-        if whole and not back:
-            order = await self.orders.change(order.order_pk, events.refund((), True, self._clock()))
+        if paper or not online:  # all of it at once: several operators may enter it
+            returned = tuple(
+                self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
+                for n, (p, amount) in enumerate(paper, 1)
+            )
+            refund = events.refund(returned, whole, self._clock(), by_hand=True)
+            order = await self.orders.change(order.order_pk, refund)
         return order
+
+    def _returned(self, payment: Payment, amount: int, reference: str) -> Payment:
+        return Payment(
+            payment.provider,
+            reference,
+            -amount,
+            payment.currency,
+            self._clock(),
+            payment.reference,
+        )
 
 
 def _refuse_unpayable(order: Order) -> None:

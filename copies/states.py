@@ -13,6 +13,7 @@ class State(StrEnum):
     PAID = "paid"
     READY = "ready"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     REJECTED = "rejected"
     REFUNDED = "refunded"
 
@@ -31,10 +32,10 @@ class Event(StrEnum):
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.QUOTED, Event.ORDER): State.AWAITING_PAYMENT,
-    (State.QUOTED, Event.CANCEL): State.EXPIRED,
+    (State.QUOTED, Event.CANCEL): State.CANCELLED,
     (State.QUOTED, Event.LAPSE): State.EXPIRED,
     (State.AWAITING_PAYMENT, Event.PAY): State.PAID,
-    (State.AWAITING_PAYMENT, Event.CANCEL): State.EXPIRED,
+    (State.AWAITING_PAYMENT, Event.CANCEL): State.CANCELLED,
     (State.AWAITING_PAYMENT, Event.LAPSE): State.EXPIRED,
     (State.AWAITING_PAYMENT, Event.REJECT): State.REJECTED,
     (State.PAID, Event.FINISH): State.READY,

@@ -35,7 +35,7 @@ ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configurat
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
-OrderNumber = Annotated[int, typer.Argument(help="The number of the order.", min=1)]
+OrderNumber = Annotated[int, typer.Argument(help="The number of the order.", min=1, max=2**31 - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
 err = Console(stderr=True)

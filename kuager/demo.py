@@ -123,7 +123,11 @@ class Demo:
                     "secret_access_key_file": "s3.secret",
                 }
             ],
-            "web": {"listen": f"127.0.0.1:{self._port}", "processes": 2},
+            "web": {
+                "listen": f"127.0.0.1:{self._port}",
+                "public_url": f"http://127.0.0.1:{self._port}",
+                "processes": 2,
+            },
             "copies": COPIES,
             "rewind": "2h",
             "workers": 2,

@@ -17,8 +17,7 @@ from rich.text import Text
 from base.clock import now_ms
 from config.model import Config
 from config.money import amount as parsed
-from config.money import currency as known_currency
-from config.money import plain
+from config.money import known_currency, plain
 from config.problems import Wrong
 from copies import orders as events
 from copies.orders import Refused, owed, received

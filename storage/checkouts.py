@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.pool import Pool
-from storage.schema import checkouts
+from storage.schema import checkouts, orders
 
 
 class Checkouts:
@@ -50,10 +50,14 @@ class Checkouts:
         )
 
     async def all_open(self) -> list[dict[str, Any]]:
-        """Return all pages that are not closed, oldest first."""
+        """Return all pages that are not closed, oldest first, with the `number` of the order."""
         c = checkouts.c
-        asked = sa.select(checkouts).where(c.closed_ms.is_(None)).order_by(c.opened_ms)
-        return await self._pool.rows(asked)
+        return await self._pool.rows(
+            sa.select(checkouts, orders.c.number)
+            .join(orders, orders.c.order_pk == c.order_pk)
+            .where(c.closed_ms.is_(None))
+            .order_by(c.opened_ms)
+        )
 
     async def of(self, order_pk: int) -> list[dict[str, Any]]:
         """Return all pages of an order, also the closed ones, oldest first."""

@@ -58,22 +58,22 @@ class OrderFiles:
             .values(values)
         )
 
-    async def unhashed(self, states: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the files without a SHA-256 of orders in these states, in that order."""
+    async def unhashed(self, state: str) -> list[dict[str, Any]]:
+        """Return the files without a SHA-256 of orders in a state, of the oldest order first."""
         o, f = orders.c, order_files.c
-        rank = sa.case({state: n for n, state in enumerate(states)}, value=o.state)
         return await self._pool.rows(
-            sa.select(f.order_pk, f.file_no, f.length, f.hashed, f.failed)
+            sa.select(f.order_pk, f.file_no, f.length, f.hashed, f.failed, o.number)
             .join(orders, o.order_pk == f.order_pk)
-            .where(o.state.in_(states), f.sha256.is_(None))
-            .order_by(rank, f.order_pk, f.file_no)
+            .where(o.state == state, f.sha256.is_(None))
+            .order_by(f.order_pk, f.file_no)
         )
 
-    async def all_hashed(self, state: str) -> list[int]:
-        """Return the order_pk of orders in a state whose files all have their SHA-256."""
+    async def all_hashed(self, state: str) -> list[dict[str, Any]]:
+        """Return `order_pk` and `number` of orders in a state whose files all have their
+        SHA-256."""
         o, f = orders.c, order_files.c
         left = sa.exists().where(f.order_pk == o.order_pk, f.sha256.is_(None))
-        return await self._pool.column(sa.select(o.order_pk).where(o.state == state, ~left))
+        return await self._pool.rows(sa.select(o.order_pk, o.number).where(o.state == state, ~left))
 
     async def drop(self, states: Sequence[str]) -> None:
         """Forget the plans of orders that have ended; what they were is in their quotes."""

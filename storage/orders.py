@@ -29,6 +29,7 @@ from storage.schema import (
 )
 
 PAGE = 100
+MOST_NUMBER = 2**31 - 1  # of an order, as the database's integer holds it
 NUMBERING = 10  # tries: two orders that are placed at the same moment want the same number
 
 
@@ -85,12 +86,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the audit log: `state` is the one after it; no personal data in `detail`."""
+    """A line of the audit log: `state` is the one after it; no personal data in `detail`.
+
+    `at_ms` is given for what happened before the change with which it is written.
+    """
 
     actor: str
     event: str
     state: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ class Orders:
     ) -> int:
         """Insert a quote with the plans of its files; returns its order_pk.
 
-        `row` has the fields of Order, each plan its `plan` and `length`.
+        `row` has the fields of Order, each plan its `plan` and `length`. A quote has no audit log,
+        which could not be deleted with it.
         """
         async with self._pool.work() as connection:
             done = await connection.execute(
@@ -142,8 +148,6 @@ class Orders:
             if plans:
                 rows = [{"order_pk": pk, "file_no": n} | dict(p) for n, p in enumerate(plans, 1)]
                 await connection.execute(sa.insert(order_files), rows)
-            entry = Entry("requester", "quote", row["state"])
-            await _log(connection, pk, row["created_ms"], (entry,))
         return pk
 
     async def change(self, order_pk: int, decide: Decide) -> Order:
@@ -179,13 +183,16 @@ class Orders:
             if change.payments:
                 rows = [{"order_pk": order_pk} | asdict(p) for p in change.payments]
                 await connection.execute(sa.insert(payments), rows)
-            await _log(connection, order_pk, change.at_ms, change.entries)
+            after = replace(order.with_(change), number=values.get("number", order.number))
+            if after.number is not None:
+                await _log(connection, order_pk, change.at_ms, change.entries)
+            if "email" in values and values["email"] is None:
+                await _forget_letters(connection, order_pk)
             if change.letters:
                 when = {"order_pk": order_pk, "created_ms": change.at_ms, "next_ms": change.at_ms}
                 await connection.execute(
                     sa.insert(outbox), [when | asdict(letter) for letter in change.letters]
                 )
-            after = replace(order.with_(change), number=values.get("number", order.number))
             if change.hold is not None:
                 await _hold(connection, after, change.hold, change.at_ms)
             return after
@@ -217,23 +224,65 @@ class Orders:
         async with self._pool.single() as connection:
             return await _orders(connection, asked.order_by(o.number.desc()).limit(limit))
 
-    async def due(self, now_ms: int) -> list[int]:
-        """Return the order_pk of orders whose time is over, or whose address is to go."""
+    async def due(self, now_ms: int) -> list[dict[str, Any]]:
+        """Return `order_pk` and `number` of orders whose time is over, or whose address is to
+        go."""
         o = orders.c
         over = sa.or_(o.until_ms <= now_ms, o.forget_ms <= now_ms)
-        return await self._pool.column(sa.select(o.order_pk).where(over).order_by(o.order_pk))
+        return await self._pool.rows(
+            sa.select(o.order_pk, o.number).where(over).order_by(o.order_pk)
+        )
 
     async def newest_ms(self) -> int | None:
         """Return when the newest order or quote was made; None without any."""
         asked = sa.select(orders.c.created_ms).order_by(orders.c.created_ms.desc()).limit(1)
         return next(iter(await self._pool.column(asked)), None)
 
-    async def with_payments(self) -> list[Order]:
-        """Return the orders for which money came, oldest first."""
-        o = orders.c
-        paid = sa.exists().where(payments.c.order_pk == o.order_pk)
+    async def uneven(self, keeps_nothing: str) -> list[Order]:
+        """Return the orders whose money may be owed back, oldest first: what came is there, and it
+        is not just the price of one that was paid and is not in the state that keeps nothing."""
+        o, p = orders.c, payments.c
+        sums = (
+            sa.select(p.order_pk, p.currency, sa.func.sum(p.amount).label("amount"))
+            .group_by(p.order_pk, p.currency)
+            .subquery()
+        )
+        even = sa.and_(
+            *(sums.c.currency == o.currency, sums.c.amount == o.total),
+            *(o.paid_ms.is_not(None), o.state != keeps_nothing),
+        )
+        found = (
+            sa.select(o.order_pk)
+            .join(sums, sums.c.order_pk == o.order_pk)
+            .where(sums.c.amount != 0, ~even)
+            .correlate(None)
+        )
+        asked = sa.select(*_SHOWN).where(o.order_pk.in_(found)).order_by(o.order_pk)
         async with self._pool.single() as connection:
-            return await _orders(connection, sa.select(*_SHOWN).where(paid).order_by(o.order_pk))
+            return await _orders(connection, asked)
+
+    async def bytes_by_order(self, state: str) -> dict[int, int]:
+        """Return the bytes of the files of each order in a state, by order_pk."""
+        o, f = orders.c, order_files.c
+        rows = await self._pool.rows(
+            sa.select(o.order_pk, sa.func.sum(f.length).label("bytes"))
+            .join(order_files, f.order_pk == o.order_pk)
+            .where(o.state == state)
+            .group_by(o.order_pk)
+        )
+        return {row["order_pk"]: int(row["bytes"]) for row in rows}
+
+    async def drop_quotes(self, before_ms: int) -> int:
+        """Delete the quotes that ended before a time and were never ordered; returns how many."""
+        o, f = orders.c, order_files.c
+        over = sa.and_(
+            *(o.number.is_(None), o.ended_ms < before_ms),
+            ~sa.exists().where(audit.c.order_pk == o.order_pk),  # of a quote of an older Kuager
+        )
+        async with self._pool.work() as connection:
+            over_pks = sa.select(o.order_pk).where(over)
+            await connection.execute(sa.delete(order_files).where(f.order_pk.in_(over_pks)))
+            return (await connection.execute(sa.delete(orders).where(over))).rowcount
 
     async def count(self) -> dict[str, int]:
         """Return how many orders are in each state."""
@@ -271,9 +320,21 @@ async def _orders(connection: Connection, asked: sa.Select[Any]) -> list[Order]:
 
 
 async def _log(connection: Connection, pk: int, at_ms: int, entries: Sequence[Entry]) -> None:
-    rows = [{"order_pk": pk, "at_ms": at_ms} | asdict(e) for e in entries]
+    rows = [
+        {"order_pk": pk} | asdict(e) | {"at_ms": at_ms if e.at_ms is None else e.at_ms}
+        for e in entries
+    ]
     if rows:
         await connection.execute(sa.insert(audit), rows)
+
+
+async def _forget_letters(connection: Connection, pk: int) -> None:
+    """Have the letters of an order that wait not be sent: its address is not to be known."""
+    b = outbox.c
+    gone = {"next_ms": None, "recipient": None, "link": None, "error": "the address was removed"}
+    await connection.execute(
+        sa.update(outbox).where(b.order_pk == pk, b.next_ms.is_not(None)).values(gone)
+    )
 
 
 async def _hold(connection: Connection, order: Order, keep: bool, at_ms: int) -> None:

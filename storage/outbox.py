@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.pool import Pool
-from storage.schema import outbox
+from storage.schema import orders, outbox
 
 AT_ONCE = 20
 
@@ -23,10 +23,14 @@ class Outbox:
         self._pool = pool
 
     async def due(self, now_ms: int) -> list[dict[str, Any]]:
-        """Return letters that are to be sent now, oldest first."""
+        """Return letters that are to be sent now, oldest first, with the `number` of the order."""
         b = outbox.c
         return await self._pool.rows(
-            sa.select(outbox).where(b.next_ms <= now_ms).order_by(b.letter_no).limit(AT_ONCE)
+            sa.select(outbox, orders.c.number)
+            .join(orders, orders.c.order_pk == b.order_pk)
+            .where(b.next_ms <= now_ms)
+            .order_by(b.letter_no)
+            .limit(AT_ONCE)
         )
 
     async def waiting(self) -> int:
@@ -50,7 +54,26 @@ class Outbox:
             values |= {"recipient": None, "link": None}
         await self._set(letter_no, values)
 
+    async def postponed(self, letter_no: int, why: str, next_ms: int) -> None:
+        """Note when a letter is to be sent that was not tried, or not for a fault of its own."""
+        await self._set(letter_no, {"error": why[:300], "next_ms": next_ms})
+
+    async def give_up(self, before_ms: int, why: str) -> list[int]:
+        """Have what was written before a time and waits not be sent; its address and link are
+        removed. Returns the numbers of these letters."""
+        b = outbox.c
+        gone = {"next_ms": None, "recipient": None, "link": None, "error": why}
+        async with self._pool.work() as connection:
+            done = await connection.execute(
+                sa.update(outbox)
+                .where(b.created_ms < before_ms, b.next_ms.is_not(None))
+                .values(gone)
+                .returning(b.letter_no)
+            )
+            return sorted(done.scalars())
+
     async def _set(self, letter_no: int, values: dict[str, Any]) -> None:
-        await self._pool.execute(
-            sa.update(outbox).where(outbox.c.letter_no == letter_no).values(values)
-        )
+        """Change a letter that waits: the address of one that does not must not be asked for."""
+        b = outbox.c
+        waits = sa.and_(b.letter_no == letter_no, b.next_ms.is_not(None))
+        await self._pool.execute(sa.update(outbox).where(waits).values(values))

@@ -15,7 +15,7 @@ from streaming.views import VIEWS
 
 CACHE = "public, max-age=2"
 MOST_PAGE = 100
-_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+HOST_IN_ANSWER = web.RequestKey("host_in_answer", bool)
 
 
 def answer(
@@ -74,11 +74,13 @@ def whole_number(request: web.Request, name: str, default: int, least: int, most
 def base_url(request: web.Request) -> str:
     """Return the address of this site, without `/` at its end.
 
-    It is what is configured, else what the client asked; a Host that is none is not repeated.
+    It is what is configured, else what the client asked; a Host that is none is not repeated, and
+    an answer that repeats one is kept by no cache, which would give it to others.
     """
     views = request.app[VIEWS]
     if views.config.web.public_url:
         return views.config.web.public_url
+    request[HOST_IN_ANSWER] = True
     host = request.headers.get("Host", "")
     if not re.fullmatch(
         r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", host

@@ -34,7 +34,7 @@ from streaming import (
     timeline,
     watch,
 )
-from streaming.answers import problem
+from streaming.answers import HOST_IN_ANSWER, problem
 from streaming.language import language_headers, say, sentences
 from streaming.pages import KEPT
 from streaming.shop import SHOP, Shop
@@ -104,7 +104,7 @@ def create_app(
     for part in PARTS:
         app.add_routes(part.routes)
     if config.copies:
-        app[SHOP] = Shop.open(config.copies)
+        app[SHOP] = Shop.open(config.copies, config.election.time_zone)
         app.on_cleanup.append(_close_shop)
         for part in COPIES:
             app.add_routes(part.routes)
@@ -169,6 +169,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers["Referrer-Policy"] = "no-referrer"
         headers["X-Robots-Tag"] = "noindex"
         headers.setdefault("Cache-Control", "no-store")
+    if request.get(HOST_IN_ANSWER):  # whoever named a host of his own would fill the cache with it
+        headers["Cache-Control"] = "no-store"
     if response.status >= 400:  # a segment that is not there yet will be
         headers.setdefault("Cache-Control", "no-store")
     if request.path.startswith(OPEN):

@@ -18,15 +18,14 @@ from config.model import Station
 from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused
-from copies.payments import Forged, Online, OnPaper, PaymentAway
+from copies.payments import Forged, Online, PaymentAway
 from copies.payments.invoice import money
-from copies.states import State
 from copies.words import title_of
-from storage.orders import Order
+from storage.orders import MOST_NUMBER, Order, PaymentTaken
 from streaming.answers import base_url
 from streaming.api import find_stations
 from streaming.language import language, say, translate
-from streaming.order_page import order_page, public, state_words
+from streaming.order_page import order_page, paper_of, public, state_words
 from streaming.pages import page
 from streaming.shop import (
     SHOP,
@@ -143,7 +142,8 @@ async def register_page(request: web.Request) -> list[Order]:
     Raises 400.
     """
     text = request.query.get("before")
-    if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 9):
+    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
+    if not known or int(text or 0) > MOST_NUMBER:
         raise web.HTTPBadRequest(text=say(request, "'before' is not the number of an order."))
     before = None if text is None else int(text)
     election = request.app[VIEWS].config.election.id
@@ -240,20 +240,18 @@ async def notified(request: web.Request) -> web.StreamResponse:
             await answered(desk.settle(known))
         except PaymentAway:  # the provider tells it again later, and the desk asks
             raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-        except Refused:
+        except (Refused, PaymentTaken):  # told in the log; telling it again changes nothing
             pass
     return web.json_response({"known": bool(known)})
 
 
 @routes.get("/copies/{secret}/invoice.pdf")
 async def invoice(request: web.Request) -> web.StreamResponse:
-    """Give the invoice of an order that waits for its payment."""
+    """Give the invoice of an order: to pay by, and once it is paid, to show that it is."""
     order = await order_of(request)
-    provider = next(
-        (p for p in request.app[SHOP].providers.values() if isinstance(p, OnPaper)), None
-    )
-    if provider is None or order.state != State.AWAITING_PAYMENT:
-        raise web.HTTPNotFound(text=say(request, "There is no invoice to pay for this order."))
+    provider = paper_of(request, order)
+    if provider is None:
+        raise web.HTTPNotFound(text=say(request, "There is no invoice for this order."))
     said = partial(translate, order.language)
     body = provider.document(order, title_of(order, said), said)
     name = f'inline; filename="kuager-{order.number}.pdf"'

@@ -12,14 +12,14 @@ from aiohttp import web
 from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused, owed, received
-from copies.payments import Online, OnPaper, PaymentAway
+from copies.payments import Online, PaymentAway
 from copies.states import DOWNLOADS, State
 from copies.words import in_language
 from storage.orders import Order
 from streaming.answers import base_url
 from streaming.copies import REGISTER_PAGE, register_page
 from streaming.language import language, say
-from streaming.order_page import size
+from streaming.order_page import paper_of, size
 from streaming.shop import (
     SHOP,
     answered,
@@ -144,7 +144,6 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
     providers = request.app[SHOP].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
-    paper = waits and any(isinstance(p, OnPaper) for p in providers)
     return {
         **_public(request, order),
         "link": home,
@@ -154,7 +153,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         "price": order.quote["price"],
         "received": received(order),
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
-        "invoice": f"{home}/invoice.pdf" if paper else None,
+        "invoice": f"{home}/invoice.pdf" if paper_of(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
         "zip": f"{home}/everything.zip" if open_ else None,
         "manifest": f"{home}/manifest.json" if open_ else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -9,7 +10,7 @@ from aiohttp import web
 from copies.bundle import Bundle, Item, manifest
 from copies.plan import CopyPlan
 from copies.sources import Sources
-from copies.states import DOWNLOADS
+from copies.states import DOWNLOADS, State
 from copies.virtual import VirtualFile
 from storage.index import GapCause
 from storage.orders import Order
@@ -32,7 +33,10 @@ async def file(request: web.Request) -> web.StreamResponse:
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=say(request, "The order has no such file."))
     return await send(
-        request, VirtualFile(plan, sources(request), found[0]["head"]), plan.file_name
+        request,
+        VirtualFile(plan, sources(request), found[0]["head"]),
+        plan.file_name,
+        lasting(request, order),
     )
 
 
@@ -43,7 +47,7 @@ async def everything(request: web.Request) -> web.StreamResponse:
     items = await _items(request, order)
     zone = order.quote["station"]["time_zone"]
     bundle = Bundle(_about(order), items, order.language, zone)
-    return await send(request, bundle, f"kuager-{order.number}.zip")
+    return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 
 
 @routes.get("/copies/{secret}/manifest.json")
@@ -94,11 +98,31 @@ def _words(order: Order, cause: str) -> str:
 async def _downloadable(request: web.Request) -> Order:
     """Return an order whose files may be fetched; raises 403 and 410 with words."""
     order = await order_of(request)
-    if order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request):
+    if _may_be_fetched(order, current_ms(request)):
         return order
-    if order.paid_ms is None:
+    if order.state in (State.QUOTED, State.AWAITING_PAYMENT):
         raise web.HTTPForbidden(text=say(request, "The order is not paid yet."))
+    if order.state == State.REFUNDED:
+        raise web.HTTPGone(
+            text=say(request, "What was paid was given back: there are no files any more.")
+        )
+    if order.paid_ms is None:
+        raise web.HTTPGone(text=say(request, "The order has ended, and was not paid."))
     raise web.HTTPGone(text=say(request, "The time to download these files is over."))
+
+
+def _may_be_fetched(order: Order, now_ms: int) -> bool:
+    return order.state in DOWNLOADS and (order.until_ms or 0) > now_ms
+
+
+def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]:
+    """Return what tells whether an order's files may still be fetched."""
+
+    async def lasts() -> bool:
+        now = await catalogue(request).orders.get(order.order_pk)
+        return _may_be_fetched(now, current_ms(request))
+
+    return lasts
 
 
 def sources(request: web.Request) -> Sources:

@@ -5,7 +5,9 @@ RFC 9110: conditions (13), ranges (14). What is sent is private and never compre
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from email.utils import formatdate
 from typing import Protocol
@@ -14,7 +16,9 @@ import structlog
 from aiohttp import web
 
 from copies.sources import Unreadable
+from storage.database import CatalogueError
 
+LOOK_S = 10.0  # between two looks whether what is sent may still be had
 ALL = slice(None, None, 1)  # what aiohttp says of a request without a range
 
 log = structlog.get_logger()
@@ -49,11 +53,18 @@ class Sendable(Protocol):
         """Yield the bytes [start, stop)."""
 
 
-async def send(request: web.Request, file: Sendable, filename: str) -> web.StreamResponse:
+async def send(
+    request: web.Request,
+    file: Sendable,
+    filename: str,
+    lasts: Callable[[], Awaitable[bool]] | None = None,
+    look_s: float = LOOK_S,
+) -> web.StreamResponse:
     """Answer GET or HEAD with a file to be kept under an ASCII name.
 
     A client that goes stops the reading; bytes that cannot be had end the connection, so that no
-    client takes a part for the whole.
+    client takes a part for the whole. So does what may be had no longer: `lasts` is asked every
+    `look_s` seconds; while it raises CatalogueError the sending goes on.
     """
     headers = {
         "ETag": file.etag,
@@ -85,14 +96,29 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
     if request.method == "HEAD":
         return response
     try:
+        look_at = time.monotonic() + look_s
         async with aclosing(file.read(wanted.start, wanted.stop)) as pieces:
             async for piece in pieces:
+                if lasts and time.monotonic() >= look_at:
+                    look_at = time.monotonic() + look_s
+                    await _refuse_ended(lasts)
                 await response.write(piece)
         await response.write_eof()
     except ConnectionError:
         pass  # the client has gone, and may resume
-    except Unreadable as error:
-        log.error("A copy could not be sent to its end", file=filename, why=str(error))
+    except (Unreadable, _Ended) as error:
+        tell = log.info if isinstance(error, _Ended) else log.error
+        tell("A copy could not be sent to its end", file=filename, why=str(error))
         if request.transport is not None:
             request.transport.abort()
     return response
+
+
+class _Ended(Exception):
+    """What is being sent may be had no longer."""
+
+
+async def _refuse_ended(lasts: Callable[[], Awaitable[bool]]) -> None:
+    with contextlib.suppress(CatalogueError):
+        if not await lasts():
+            raise _Ended("its order has ended meanwhile")

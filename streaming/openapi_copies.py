@@ -6,6 +6,7 @@ from typing import Any
 
 from copies.states import State
 from storage.index import GapCause
+from storage.orders import MOST_NUMBER
 from streaming.openapi import ID, LANG, MS, Schema, _list, _number, _object, _or_null, _ref, _text
 
 MONEY = _number("in the smallest unit of the currency")
@@ -45,7 +46,7 @@ SCHEMAS: dict[str, Schema] = {
         gaps=_list(_object(start_ms=MS, end_ms=MS, cause=_text(enum=[*GapCause]))),
         removed=_list(
             _object(start_ms=MS, end_ms=MS, removed_ms=_or_null(MS), reason=_text()),
-            "recorded, and kept no longer",
+            "recorded, and not to be had: with `removed_ms` removed, without it away",
         ),
         files=_list(_ref("CopyFile")),
     ),
@@ -71,7 +72,7 @@ SCHEMAS: dict[str, Schema] = {
         price=_ref("Price"),
         received=MONEY,
         owed_back=_list(_object(amount=MONEY, currency=_text())),
-        invoice=_or_null(_text("a PDF, while it is to be paid")),
+        invoice=_or_null(_text("a PDF: to pay by, and afterwards to show that it is paid")),
         pay_online=_list(_text("a provider")),
         zip=_or_null(_text("while it can be downloaded")),
         manifest=_or_null(_text("while it can be downloaded")),
@@ -135,7 +136,13 @@ PATHS: dict[str, Any] = {
             "Order what was quoted",
             "Order",
             *(400, 403, 404, 409, 429, 503),
-            body=_object({"email": _text("may be left out; removed when the order ends")}),
+            body=_object(
+                {
+                    "email": _text(
+                        "may be left out; removed as the order ends; without letters not kept"
+                    )
+                }
+            ),
             parameters=(_SECRET,),
         )
     },
@@ -157,7 +164,7 @@ PATHS: dict[str, Any] = {
                     "name": "before",
                     "in": "query",
                     "description": "the `next_before` of the page before",
-                    "schema": _number(minimum=0),
+                    "schema": _number(minimum=0, maximum=MOST_NUMBER),
                 },
             ),
         )

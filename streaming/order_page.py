@@ -10,7 +10,7 @@ from aiohttp import web
 from copies.orders import owed, received
 from copies.payments import Online, OnPaper
 from copies.payments.invoice import money
-from copies.states import DOWNLOADS, State
+from copies.states import DOWNLOADS, ENDED, State
 from copies.words import in_language, minutes, moment, stretch, title_of
 from storage.index import GapCause
 from storage.orders import Order
@@ -35,7 +35,6 @@ async def order_page(
     files = await answered(catalogue(request).order_files.of(order.order_pk))
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
-    paper = any(isinstance(p, OnPaper) for p in shop.providers.values())
     shown = partial(money, currency=order.currency, language=lang)
     return page(
         request,
@@ -51,7 +50,7 @@ async def order_page(
         title=title_of(order, partial(translate, lang)),
         text=partial(in_language, language=lang),
         stretch=lambda a, b: stretch(a, b, zone),
-        when=lambda ms: moment(ms, zone),
+        when=lambda ms: moment(ms, zone) if ms else "–",
         money=shown,
         price=order.quote["price"],
         files={f["file_no"]: f for f in files},
@@ -62,12 +61,22 @@ async def order_page(
         owed=[money(a, c, lang) for c, a in owed(order).items()],
         cause=lambda c: translate(lang, CAUSES[GapCause(c)]),
         online=online,
-        paper=paper,
+        invoice=paper_of(request, order) is not None,
+        ended=order.state in ENDED,
         letters=shop.settings.mail is not None,
         forget_days=shop.settings.forget_after // 86400,
         size=size,
         minutes=minutes,
     )
+
+
+def paper_of(request: web.Request, order: Order) -> OnPaper | None:
+    """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
+    None where there is nothing to pay and nothing was."""
+    if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
+        return None
+    providers = request.app[SHOP].providers.values()
+    return next((p for p in providers if isinstance(p, OnPaper)), None)
 
 
 def public(request: web.Request, order: Order) -> dict[str, Any]:

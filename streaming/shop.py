@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,8 +15,10 @@ from aiohttp import web
 
 from config.copies import Copies
 from copies import orders as events
+from copies.allowance import FreeMinutes, UnpaidOrders
 from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
+from copies.prices import MINUTE_MS
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till
 from copies.sources import Unreadable
@@ -37,6 +40,7 @@ STATE_WORDS = {
     State.PAID: mark("Paid"),
     State.READY: mark("Paid and checked"),
     State.EXPIRED: mark("Expired"),
+    State.CANCELLED: mark("Cancelled"),
     State.REJECTED: mark("Rejected"),
     State.REFUNDED: mark("Refunded"),
 }
@@ -51,13 +55,19 @@ class Shop:
 
     settings: Copies
     providers: dict[str, Provider]
+    free: FreeMinutes
+    unpaid: UnpaidOrders
+    placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # what is counted stays so
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
     guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
 
     @classmethod
-    def open(cls, settings: Copies) -> Shop:
-        """Return the shop that is configured."""
-        return cls(settings, open_providers(settings))
+    def open(cls, settings: Copies, time_zone: str) -> Shop:
+        """Return the shop that is configured; `time_zone` says when a day of free minutes
+        begins."""
+        free = FreeMinutes(settings.free_minutes * MINUTE_MS, time_zone)
+        unpaid = UnpaidOrders(settings.unpaid_per_client, settings.unpaid_in_all)
+        return cls(settings, open_providers(settings), free, unpaid)
 
     async def close(self) -> None:
         """End the providers' connections."""
@@ -143,7 +153,10 @@ async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
-    work = quote(views.config, shop.settings, store, views.archives, asked, language(request))
+    free_ms = shop.free.left_ms(who, views.clock())
+    work = quote(
+        *(views.config, shop.settings, store, views.archives, asked, language(request)), free_ms
+    )
     row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
     pk = await answered(store.orders.create(key, row, plans))
     log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
@@ -174,10 +187,31 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
     decide = events.place(shop.settings, email, link, views.clock())
+    async with shop.placing, _counted(request, order):
+        try:
+            return await answered(till(request).orders.change(order.order_pk, decide))
+        except FootageGone:  # since it was looked for
+            raise Refused(GONE) from None
+
+
+@contextlib.asynccontextmanager
+async def _counted(request: web.Request, order: Order) -> AsyncIterator[None]:
+    """Count an order as one of its client's if the block places it; raises Refused where he has
+    too much that is free or not paid."""
+    shop, who, now_ms = request.app[SHOP], client(request), current_ms(request)
+    if order.total and order.state == State.QUOTED:
+        unpaid = await answered(catalogue(request).orders.bytes_by_order(State.AWAITING_PAYMENT))
+        length = sum(camera["bytes"] for camera in order.quote["cameras"])
+        shop.unpaid.check(who, length, unpaid)
+    lines = order.quote["price"]["lines"] if order.state == State.QUOTED else ()
+    free_ms = sum(line["exists_ms"] - line["billed_ms"] for line in lines)
+    shop.free.take(who, free_ms, now_ms)
     try:
-        return await answered(till(request).orders.change(order.order_pk, decide))
-    except FootageGone:  # since it was looked for
-        raise Refused(GONE) from None
+        yield
+    except BaseException:
+        shop.free.give_back(who, free_ms, now_ms)
+        raise
+    shop.unpaid.placed(who, order.order_pk)
 
 
 def _etags(quoted: dict[str, Any]) -> list[str]:

@@ -14,9 +14,11 @@ from tests.s3 import free_port
 
 
 class Mailbox:
-    """What came; `refuse` is the answer to every recipient, "" to take the letter."""
+    """What came; `refuse` is the answer to every recipient, "" to take the letter; `defer` are
+    those that are to come again later."""
 
     def __init__(self) -> None:
+        self.defer: set[str] = set()
         self.letters: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.refuse = ""
@@ -27,6 +29,8 @@ class Mailbox:
     ) -> str:
         if self.refuse:
             return self.refuse
+        if address in self.defer:
+            return "451 greylisted, come again"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

@@ -307,6 +307,24 @@ async def test_lists_for_players_and_frames_for_pages(tmp_path: Path) -> None:
         assert b"<b>" not in body and b"\nhttp://127.0.0.1:8080/live/s1/" in body
 
 
+async def test_no_cache_keeps_a_host_that_a_visitor_named(tmp_path: Path) -> None:
+    config = country(tmp_path, web={"listen": "127.0.0.1:8080"})
+    url = "http://elsewhere.example/embed/s1/counting-table"
+    shown = set()
+    async with serving(config, clock=standing) as session:
+        for path in (route.path for part in PARTS for route in part.routes):
+            asked = path.replace("{station}", "s1").replace("{camera}", "counting-table")
+            if "{" in asked:
+                continue
+            host = {"Host": "elsewhere.example"}
+            asked += f"?url={url}" if path.endswith("oembed") else ""
+            _, headers, body = await get(session, asked, headers=host)
+            if b"elsewhere.example" in body or "elsewhere.example" in str(headers):
+                shown.add(path)
+                assert headers["Cache-Control"] == "no-store", path
+    assert {"/stations/{station}", "/stations/{station}/all.m3u", "/api/v1/oembed"} <= shown
+
+
 def test_every_route_of_the_api_is_described_and_every_description_is_a_route() -> None:
     routes = {r.path for part in PARTS for r in part.routes if r.path.startswith("/api/")}
     assert routes == set(PATHS)

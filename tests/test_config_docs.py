@@ -12,6 +12,7 @@ from config.base import seconds
 from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
+from config.limits import size
 from config.model import Archive, Camera, Election, LocalWindow, Model, ScheduleException, Station
 from config.model import keys as keys_of
 from config.written import ConfigFile, WebFile
@@ -85,6 +86,8 @@ def test_defaults_are_as_told(tmp_path: Path) -> None:
     for name in ("longest", "quote_for", "pay_within", "download_for", "forget_after"):
         assert seconds(told[name]) == getattr(copies, name)
     assert told["currency"] == copies.currency
+    for name in ("unpaid_per_client", "unpaid_in_all"):
+        assert size(told[name]) == getattr(copies, name)
 
 
 def test_the_time_zone_database_knows_the_change_of_2024() -> None:

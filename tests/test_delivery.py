@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import random
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +18,7 @@ from copies.footage import find
 from copies.plan import CopyPlan
 from copies.sources import Sources
 from copies.virtual import Bytes, VirtualFile
+from storage.database import CatalogueError
 from streaming.delivery import Sendable, send
 from tests.footage import NAME, UTC0, Camera, whole
 from tests.s3 import free_port
@@ -25,11 +26,13 @@ from tests.waiting import until
 
 
 @contextlib.asynccontextmanager
-async def serving(file: Sendable) -> AsyncIterator[aiohttp.ClientSession]:
+async def serving(
+    file: Sendable, lasts: Callable[[], Awaitable[bool]] | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Serve a file at /copy."""
 
     async def copy(request: web.Request) -> web.StreamResponse:
-        return await send(request, file, "e_s_c.mp4")
+        return await send(request, file, "e_s_c.mp4", lasts, look_s=0)
 
     app = web.Application()
     app.router.add_get("/copy", copy)
@@ -50,6 +53,25 @@ async def made(root: Path, *, segments: int = 40, size: int = 300) -> tuple[Copy
     stretch = (UTC0, UTC0 + segments * 2_000)
     (plan,) = (await find(None, [], root, NAME, *stretch, zone="UTC")).files
     return plan, Sources(root, [])
+
+
+async def test_what_may_be_had_no_longer_is_broken_off(tmp_path: Path) -> None:
+    plan, sources = await made(tmp_path, segments=40, size=30_000)
+    looks = 0
+
+    async def lasts() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise CatalogueError("away")  # is no reason to break off
+        return looks < 4
+
+    async with serving(VirtualFile(plan, sources, block_bytes=60_000), lasts) as session:
+        async with session.get("/copy") as answer:
+            assert answer.status == 200
+            with pytest.raises(aiohttp.ClientError):
+                await answer.read()
+        assert looks == 4
 
 
 async def test_whole_ranges_and_conditions(tmp_path: Path) -> None:

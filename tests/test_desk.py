@@ -33,6 +33,7 @@ from tests.waiting import until
 pytest_plugins = ["tests.postgres"]
 pytestmark = pytest.mark.slow  # Stripe is a process of its own
 COPIES = """\
+web: {{public_url: "http://k"}}
 copies:
   price_per_minute: 20
   bank: {{beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,
@@ -49,7 +50,15 @@ def stripe() -> Iterator[str]:
 
 
 # letters are tried again for as long as a test takes
-BRISK = Pauses(look_s=0.05, due_s=0.05, status_s=0.05, ask_s=(0.1, 0.1), retry_s=(0,) * 10_000)
+BRISK = Pauses(
+    look_s=0.05,
+    due_s=0.05,
+    status_s=0.05,
+    again_s=(0.05,),
+    away_s=(0.05,),
+    ask_s=(0.1, 0.1),
+    retry_s=(0,) * 10_000,
+)
 
 
 class LaterClock:
@@ -219,7 +228,9 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str) -> N
 async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
     async with working(config) as till:
-        await placed(till)
+        order = await placed(till)
+        paid = Payment("invoice", "r", 58_000, "KZT", now_ms())
+        await till.enter(order.order_pk, paid, "operator")
         with capture_logs() as log:
             async with working(config):
                 await until(lambda: any("Another desk" in entry["event"] for entry in log))
@@ -228,7 +239,7 @@ async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe:
         def said() -> dict[str, Any]:
             return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
-        await until(lambda: said().get("states") == {"awaiting_payment": 1})
+        await until(lambda: said().get("states") == {"paid": 1})
         before_ms = said()["written_ms"]
         await until(lambda: said()["written_ms"] > before_ms)
         assert said()["kuager"] == "orders/1" and said()["unhashed_files"] == 1

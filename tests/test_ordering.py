@@ -76,14 +76,16 @@ async def shop(folder: Path, stripe: str, box: Mailbox) -> AsyncIterator[tuple[s
     """A web process and a desk; gives the address."""
     said = COPIES.format(key=KEY, hook=WEBHOOK_SECRET, stripe=stripe, port=box.port)
     config = configure(folder, f"sqlite:///{folder}/k.db", "archives: [archive]\n" + said, "2h")
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    here = config.web.model_copy(update={"public_url": base})
+    config = config.model_copy(update={"web": here})
     record(config)
     (config.spool / "_status").mkdir(exist_ok=True)
     catalogue = await Catalogue.open(config.database_url)
     runner = make_runner(create_app(config, catalogue, []))
     await runner.setup()
-    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    base = f"http://127.0.0.1:{port}"
     await tell(stripe, f"{base}/api/v1/copies/payments/stripe")
     desk = asyncio.create_task(Desk(config, catalogue, [], translate).run())
     try:

@@ -126,7 +126,7 @@ def test_whatever_happens_money_is_accounted_for(
 def test_every_state_is_reached_and_the_ended_ones_stay() -> None:
     assert set(TRANSITIONS.values()) | {State.QUOTED} == set(State)
     assert {event for _, event in TRANSITIONS} == set(Event)
-    assert {State.EXPIRED, State.REJECTED, State.REFUNDED} == ENDED
+    assert {State.EXPIRED, State.CANCELLED, State.REJECTED, State.REFUNDED} == ENDED
 
 
 def test_docs_show_the_table() -> None:

@@ -23,7 +23,7 @@ from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
 from copies import orders as events
 from copies.orders import Refused, owed, received
-from copies.payments import Forged, PaymentAway, open_providers
+from copies.payments import CheckoutGone, Forged, PaymentAway, open_providers
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
 from copies.settling import Till
@@ -203,13 +203,60 @@ async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(till:
     first, second = await placed(till), await placed(till)
     url = await opened(till, first)
     first = await till.end(first.order_pk, events.cancel(now_ms()))
-    assert first.state == State.EXPIRED
+    assert first.state == State.CANCELLED
     async with aiohttp.ClientSession() as session, session.post(url) as answer:
         assert answer.status == 400  # it brings no money any more
     await pay(await opened(till, second))
     with pytest.raises(Refused):  # it is paid; nothing is lost
         await till.end(second.order_pk, events.cancel(now_ms()))
     assert (await till.orders.get(second.order_pk)).state == State.PAID
+
+
+async def test_a_page_asks_for_what_is_missing(till: Till) -> None:
+    order = await placed(till)
+    early = await opened(till, order)  # asks for all of it
+    part = Payment("invoice", f"part-{order.order_pk}", 50_000, "KZT", now_ms())
+    await till.enter(order.order_pk, part, "operator")
+    late = await opened(till, order)
+    async with aiohttp.ClientSession() as session:
+        async with session.post(early) as answer:
+            assert answer.status == 400  # it was closed
+        async with session.get(late) as answer:
+            assert "<p id=amount>8000 kzt" in await answer.text()
+    await pay(late)
+    await till.close_pages(order.order_pk)
+    order = await till.orders.get(order.order_pk)
+    assert order.state == State.PAID and owed(order) == {}
+
+
+async def test_a_page_of_another_account_is_in_nobodys_way(till: Till) -> None:
+    first, second = await placed(till), await placed(till)
+    for order in (first, second):
+        page = (order.order_pk, "stripe", f"cs_other_{order.order_pk}", "http://k", now_ms())
+        await till.catalogue.checkouts.open(*page)
+    with pytest.raises(CheckoutGone):
+        await till.settle((await till.catalogue.checkouts.all_open())[0])
+    await pay(await opened(till, first))
+    second = await till.end(second.order_pk, events.cancel(now_ms()))
+    assert second.state == State.CANCELLED
+
+
+async def test_one_transfer_back_is_entered_once_by_several_operators(till: Till) -> None:
+    orders = [await placed(till) for _ in range(2)]
+    for order in orders:
+        paid = Payment("invoice", f"much-{order.order_pk}", 58_020, "KZT", now_ms())
+        await till.enter(order.order_pk, paid, "operator")
+    for order, whole in zip(orders, (False, True), strict=True):
+        seen = await till.orders.get(order.order_pk)  # by all of them, before any entered it
+        done = await asyncio.gather(
+            *(till.give_back(seen, whole, f"back-{order.order_pk}-{n}") for n in range(4)),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(one, Refused) for one in done) == [False, True, True, True], done
+        order = await till.orders.get(order.order_pk)
+        (back,) = [p for p in order.payments if p.returns]
+        assert -back.amount == (58_020 if whole else 20)
+        assert owed(order) == {} and received(order) == (0 if whole else 58_000)
 
 
 async def test_stripe_away(till: Till, stripe: str) -> None:
@@ -336,8 +383,47 @@ def test_invoice(language: str) -> None:
     ):
         assert part in flat, part
     amount = "580.00 KZT" if language == "en" else "580,00 KZT"
-    assert flat.replace("\u00a0", " ").count(amount) == 2
+    assert flat.replace("\u00a0", " ").count(amount) == 3  # in all, to be paid, to the bank
     assert flat.count("1970-01-08 06:00 UTC+6") == 2  # when it is to be paid, and what comes then
+
+
+def said_by(order: Order) -> tuple[str, dict[str, str]]:
+    """Return the text of an invoice in English, and what its QR says."""
+    invoice, english = Invoice(BANK, "KZT"), partial(translate, "en")
+    pdf = PdfReader(io.BytesIO(invoice.document(order, "Station 117", english)))
+    text = " ".join(pdf.pages[0].extract_text().split()).replace("\u00a0", " ")
+    return text, dict(invoice.details(order, english))
+
+
+def test_an_invoice_asks_for_what_is_missing() -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, "en", QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        until_ms=604_800_000,
+        payments=(
+            Payment("invoice", "a", 50_000, "KZT", 1),
+            Payment("invoice", "b", 70_000, "EUR", 1),  # pays nothing
+        ),
+    )
+    text, details = said_by(order)
+    assert details["Amount"] == "80.00 KZT"
+    assert "Total 580.00 KZT Received 500.00 KZT To be paid 80.00 KZT" in text
+    assert "Amount 80.00 KZT" in text and text.count("580.00") == 1
+
+
+@pytest.mark.parametrize("state", [State.PAID, State.READY, State.EXPIRED, State.REFUNDED])
+def test_an_invoice_of_what_was_paid_asks_for_nothing(state: State) -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, state, "en", QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        paid_ms=3_600_000,
+        ended_ms=7_200_000,
+        payments=(Payment("invoice", "a", 60_000, "KZT", 1),),
+    )
+    text, _ = said_by(order)
+    assert "Paid 1970-01-01 07:00 UTC+6" in text and "Received 580.00 KZT" in text
+    assert BANK.iban not in text and "To be paid" not in text
+    assert ("Given back" in text) == (state == State.REFUNDED)
 
 
 @pytest.mark.parametrize("cameras", [1, 30])

@@ -17,10 +17,13 @@ from typing import Any
 import aiohttp
 import jsonschema_rs
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from pydantic import SecretStr
 from stripe import WebhookSignature
 
+from base.clock import Clock, now_ms
 from config.copies import Stripe as Keys
 from config.model import Config
 from copies import orders as events
@@ -31,11 +34,13 @@ from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
+from storage.schema import orders
 from storage.view import CameraView
 from storage.writing import Archived, recording_row
-from streaming import copies_api
+from streaming import copies_api, copies_files
 from streaming.app import create_app, make_runner
 from streaming.language import translate
+from streaming.shop import SHOP
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
@@ -46,6 +51,7 @@ from tests.waiting import until
 NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000
 COPIES = """\
+web: {public_url: "http://k"}
 copies:
   price_per_minute: 60
   tax: 16%
@@ -76,12 +82,14 @@ def config(tmp_path: Path) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def selling(config: Config) -> AsyncIterator[tuple[str, Catalogue]]:
+async def selling(config: Config, clock: Clock = now_ms) -> AsyncIterator[tuple[str, Catalogue]]:
     """A web process that sells copies; gives its address."""
-    catalogue = await Catalogue.open(config.database_url)
-    runner = make_runner(create_app(config, catalogue, []))
+    catalogue, port = await Catalogue.open(config.database_url), free_port()
+    if config.web.public_url == "http://k":
+        here = config.web.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
+        config = config.model_copy(update={"web": here})
+    runner = make_runner(create_app(config, catalogue, [], clock))
     await runner.setup()
-    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield f"http://127.0.0.1:{port}", catalogue
@@ -133,7 +141,7 @@ async def test_an_order_by_api(config: Config) -> None:
             text = await answer.text()
             assert "a@b.kz" not in text and place.rpartition("/")[2] not in text
         async with http.post(f"{place}/cancel") as answer:
-            assert (await answer.json())["state"] == "expired"
+            assert (await answer.json())["state"] == "cancelled"
         async with http.post(f"{place}/cancel") as answer:
             assert answer.status == 409
 
@@ -143,6 +151,15 @@ async def test_an_order_by_api(config: Config) -> None:
     [
         (wanted(to=BEGIN), "'to' is not after 'from'"),
         (wanted(to=BEGIN - 1), "'to' is not after 'from'"),
+        (wanted(to=BEGIN + 29), "shorter than 5 seconds"),  # ten of them would cost nothing
+        (
+            wanted() | {"from": "0001-01-01T00:00:00Z", "to": "0001-01-01T01:00:00Z"},
+            "nothing is recorded of that time",
+        ),
+        (
+            wanted() | {"from": "1969-12-31T23:59:00Z", "to": "1970-01-01T00:01:00+05:00"},
+            "'to' is not after 'from'",
+        ),
         (wanted(to=BEGIN + 10 * 365 * 86_400_000), "longer than 24 hours"),
         ({**wanted(), "from": NOW + 10**9, "to": NOW + 10**9 + 1000}, "nothing is recorded yet"),
         (wanted(cameras=["e"]), "no such camera"),
@@ -208,13 +225,19 @@ async def test_an_order_by_pages_without_scripts(config: Config) -> None:
             assert answer.status == 200 and (await answer.read()).startswith(b"%PDF")
         async with http.post(f"{page}/pay/stripe") as answer:
             assert answer.status == 404
+        async with http.get(page) as answer:  # taking it back takes two steps
+            text = await answer.text()
+            assert re.search(r"<details>(?:(?!</details>).)*/cancel", text, re.S)
         async with http.post(f"{page}/cancel") as answer:
-            assert "Expired" in await answer.text()
+            text = await answer.text()
+            assert "Cancelled" in text and "Expired" not in text
+        async with http.get(f"{page}/manifest.json") as answer:
+            assert answer.status == 410 and "was not paid" in await answer.text()
         async with http.get(f"{page}/invoice.pdf") as answer:
             assert answer.status == 404
         async with http.get("/copies/register") as answer:
-            assert "Expired" in await answer.text()
-        assert await catalogue.orders.count() == {State.EXPIRED: 1}
+            assert "Cancelled" in await answer.text()
+        assert await catalogue.orders.count() == {State.CANCELLED: 1}
         bad = aiohttp.FormData([("station", "s"), ("camera", "c"), ("from", "x"), ("to", "<b>")])
         async with http.post("/copies/quotes", data=bad) as answer:
             text = await answer.text()
@@ -322,6 +345,8 @@ async def test_downloads(config: Config) -> None:
         async with http.get(f"/copies/{secret}/everything.zip") as answer:
             assert answer.status == 403
         await paid(config, catalogue)
+        async with http.get(f"/copies/{secret}/invoice.pdf") as answer:
+            assert answer.status == 200  # it shows that it is paid
         async with http.get(order) as answer:
             told = await answer.json()
         assert [len(camera["files"]) for camera in told["footage"]] == [2, 2]
@@ -509,3 +534,165 @@ async def test_what_went_since_the_quote_is_not_ordered(config: Config) -> None:
             assert "nothing of this exists" in (await answer.json())["detail"]
         assert await catalogue.orders.count() == {State.QUOTED: 2}
         assert await catalogue.holds.of("e") == []
+
+
+async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
+    assert config.copies is not None
+    day_ms, copies = 86_400_000, config.copies.model_copy(update={"free_minutes": 1})
+    config = config.model_copy(update={"copies": copies})
+    ahead_ms = 0
+    async with (
+        selling(config, lambda: now_ms() + ahead_ms) as (base, _),
+        aiohttp.ClientSession(base) as http,
+    ):
+
+        async def quoted(**headers: str) -> tuple[str, int]:
+            begin = {"from": BEGIN, "to": BEGIN + 30_000}
+            named = {key.replace("_", "-"): value for key, value in headers.items()}
+            async with http.post(
+                "/api/v1/copies/quotes", json=wanted() | begin, headers=named
+            ) as answer:
+                return answer.headers["Location"], (await answer.json())["price"]["total"]
+
+        async def place(where: str) -> tuple[int, str]:
+            async with http.post(f"{where}/order?lang=en") as answer:
+                return answer.status, await answer.text()
+
+        # all before any is ordered
+        made = [await quoted() for _ in range(4)]
+        assert [total for _, total in made] == [0] * 4
+        assert [(await place(where))[0] for where, _ in made[:2]] == [200, 200]
+        status, text = await place(made[2][0])
+        assert status == 409 and "free minutes of today are used up" in text
+        assert (await place(made[0][0]))[0] == 409  # again: nothing is counted for it
+        where, total = await quoted()
+        assert total == 3480 and (await place(where))[0] == 200  # 30 s at 60.00, and 16 %
+        _, total = await quoted(X_Forwarded_For="203.0.113.7")
+        assert total == 0  # somebody else's day
+        ahead_ms = day_ms
+        _, total = await quoted()
+        assert total == 0
+        async with http.get("/copies/?lang=en") as answer:
+            assert "Free for each visitor, each day" in await answer.text()
+
+
+async def test_what_is_not_paid_is_capped(config: Config) -> None:
+    assert config.copies is not None
+    async with (
+        selling(config) as (base, _),
+        aiohttp.ClientSession(base) as http,
+        http.post("/api/v1/copies/quotes", json=wanted()) as answer,
+    ):
+        length = sum(f["length"] for c in (await answer.json())["footage"] for f in c["files"])
+    caps = {"unpaid_per_client": 2 * length, "unpaid_in_all": 4 * length}
+    config = config.model_copy(update={"copies": config.copies.model_copy(update=caps)})
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+
+        async def order(who: str) -> tuple[int, str]:
+            named = {"X-Forwarded-For": who}
+            async with http.post("/api/v1/copies/quotes", json=wanted(), headers=named) as answer:
+                place = answer.headers["Location"]
+            async with http.post(f"{place}/order?lang=en", headers=named) as answer:
+                return answer.status, await answer.text()
+
+        at_once = await asyncio.gather(*(order("203.0.113.1") for _ in range(5)))
+        assert sorted(status for status, _ in at_once) == [200, 200, 409, 409, 409]
+        assert any("pay or cancel first" in text for _, text in at_once)
+        await paid(config, catalogue)
+        assert (await order("203.0.113.1"))[0] == 200
+        assert [(await order("203.0.113.2"))[0] for _ in range(3)] == [200, 200, 409]
+        status, text = await order("203.0.113.3")
+        assert status == 409 and "by all together" in text
+        assert len(await catalogue.orders.bytes_by_order(State.AWAITING_PAYMENT)) == 4
+
+
+NONE_OR = {
+    "ordered_ms": NOW,
+    "paid_ms": NOW,
+    "ready_ms": NOW,
+    "ended_ms": NOW,
+    "until_ms": NOW + 10**9,
+    "reason": "because",
+    "email": "a@b.kz",
+    "forget_ms": NOW,
+}
+
+
+@pytest.mark.parametrize("state", State)
+async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
+    config: Config, state: State
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        order = await catalogue.orders.with_number(1)
+        assert order is not None
+        camera = order.quote["cameras"][0]
+        camera["removed"] = [
+            {"start_ms": BEGIN, "end_ms": BEGIN + 1, "removed_ms": NOW, "reason": "kept for 1 day"},
+            {"start_ms": BEGIN, "end_ms": BEGIN + 1, "removed_ms": None, "reason": "is away"},
+        ]
+        files = [*camera["files"]]
+        for known in (set(NONE_OR), set[str](), {"paid_ms", "until_ms"}, {"until_ms"}):
+            values = {name: value if name in known else None for name, value in NONE_OR.items()}
+            values |= {"state": state, "quote": order.quote}
+            await catalogue.pool.execute(sa.update(orders).values(values))
+            for path in (
+                f"/copies/{secret}?lang=en",
+                f"/api/v1/copies/orders/{secret}",
+                "/copies/register",
+                "/api/v1/copies/register",
+            ):
+                async with http.get(path) as answer:
+                    text = await answer.text()
+                    assert answer.status == 200, (path, known, text)
+                    if path.startswith("/copies/" + secret):
+                        assert "recorded, and cannot be had now (is away)" in text
+                        assert "kept for 1 day" in text
+            for path in ("invoice.pdf", "manifest.json", f"files/1/{files[0]['name']}"):
+                async with http.get(f"/copies/{secret}/{path}?lang=en") as answer:
+                    await answer.read()
+                    assert answer.status in (200, 403, 404, 410), (path, known)
+            async with http.get(f"/copies/{secret}/everything.zip?lang=en") as answer:
+                if answer.status == 200:
+                    with zipfile.ZipFile(io.BytesIO(await answer.read())) as found:
+                        text = found.read("README.txt").decode("utf-8-sig")
+                    assert text.count("kept for 1 day") == text.count("is away") == 1
+                elif state == State.REFUNDED:
+                    assert "given back" in await answer.text()
+
+
+@pytest.mark.parametrize("before", ["2147483647", "999999999", "1", "0"])
+async def test_the_register_takes_what_its_description_allows(config: Config, before: str) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        for path in ("/copies/register", "/api/v1/copies/register"):
+            async with http.get(f"{path}?before={before}") as answer:
+                assert answer.status == 200
+        async with http.get("/api/v1/openapi.json") as answer:
+            path = (await answer.json())["paths"]["/api/v1/copies/register"]
+        (asked,) = [p for p in path["get"]["parameters"] if p["name"] == "before"]
+        largest = asked["schema"]["maximum"]
+        async with http.get(f"/api/v1/copies/register?before={largest + 1}") as answer:
+            assert answer.status == 400
+
+
+async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
+    assert config.copies is not None
+    ahead_ms = 0
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        await ordered(http)
+        await ordered(http)
+        app = create_app(config, catalogue, [], lambda: now_ms() + ahead_ms)
+        request = make_mocked_request("GET", "/", app=app)
+        lasting, found = [], []
+        for number in (1, 2):
+            await paid(config, catalogue, number)
+            order = await catalogue.orders.with_number(number)
+            assert order is not None
+            found.append(order)
+            lasting.append(copies_files.lasting(request, order))
+        assert [await lasts() for lasts in lasting] == [True, True]
+        await Till(catalogue, config.copies, {}).give_back(found[1], True, "back")
+        assert [await lasts() for lasts in lasting] == [True, False]
+        ahead_ms = config.copies.download_for * 1000
+        assert [await lasts() for lasts in lasting] == [False, False]
+        await app[SHOP].close()

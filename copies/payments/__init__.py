@@ -21,6 +21,11 @@ class PaymentAway(RuntimeError):
     """The provider does not answer or refuses; the text is for a log, without secrets."""
 
 
+class CheckoutGone(PaymentAway):
+    """The provider knows a checkout no longer, or us: nothing can be asked, now or later, until an
+    operator configures it again."""
+
+
 class Forged(ValueError):
     """A notification is not the provider's."""
 
@@ -53,7 +58,8 @@ class OnPaper(Protocol):
 
 @runtime_checkable
 class Online(Protocol):
-    """A provider with a page to pay on. Every call but `notified` raises PaymentAway."""
+    """A provider with a page to pay on. Every call but `notified` raises PaymentAway, and
+    CheckoutGone where asking again changes nothing."""
 
     name: str
 

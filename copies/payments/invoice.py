@@ -17,7 +17,9 @@ from babel.numbers import format_currency
 
 from config.copies import Bank
 from config.money import decimals, plain
+from copies.orders import received
 from copies.payments import Translate
+from copies.states import State
 from copies.words import in_language, minutes, moment
 from storage.orders import Order
 
@@ -65,12 +67,12 @@ class Invoice:
             (_("Bank"), bank.bank),
             (_("BIC"), bank.bic),
             (_("Purpose code (KNP)"), bank.purpose_code),
-            (_("Amount"), f"{plain(order.total, order.currency)} {order.currency}"),
+            (_("Amount"), f"{plain(_missing(order), order.currency)} {order.currency}"),
             (_("Payment reference"), reference(order)),
         ]
 
     def document(self, order: Order, title: str, translate: Translate) -> bytes:
-        """Return the invoice as PDF."""
+        """Return the invoice as PDF: with what is missing and how it is paid, or that it is."""
         from fpdf import FPDF  # 40 MB, for those who write invoices
 
         _, price = translate, order.quote["price"]
@@ -91,7 +93,11 @@ class Invoice:
         until = moment(order.until_ms or 0, zone)
         details_width = WIDTH - QR_MM - 8
         _row(pdf, _("Date"), moment(order.ordered_ms or 0, zone), width=details_width)
-        _row(pdf, _("To be paid until"), until, width=details_width, bold=True)
+        if order.paid_ms is None:
+            _row(pdf, _("To be paid until"), until, width=details_width, bold=True)
+        else:
+            paid = moment(order.paid_ms, zone)
+            _row(pdf, _("Paid"), paid, width=details_width, bold=True)
         pdf.ln(6)
 
         def shown(minor: int) -> str:
@@ -114,15 +120,32 @@ class Invoice:
         if price["tax_basis"]:
             tax = f"{price['tax_basis'] / 100:g} %"
             _row(pdf, _("Tax, %(rate)s", rate=tax), shown(price["tax"]), right=True)
-        _row(pdf, _("To be paid"), shown(order.total), right=True, bold=True)
+        _row(pdf, _("Total"), shown(order.total), right=True, bold=True)
+        if came := min(order.total, received(order)):
+            _row(pdf, _("Received"), shown(came), right=True)
+        if order.paid_ms is None:
+            _row(pdf, _("To be paid"), shown(_missing(order)), right=True, bold=True)
+            self._draw_payment(pdf, order, translate, until, details_width)
+        elif order.state == State.REFUNDED:
+            _row(pdf, _("Given back"), moment(order.ended_ms or 0, zone), right=True)
+        return bytes(pdf.output())
+
+    def _draw_payment(
+        self, pdf: FPDF, order: Order, translate: Translate, until: str, details_width: float
+    ) -> None:
+        """Draw how the order is paid: the bank's details, their QR, what a payer should know."""
+        _ = translate
         pdf.ln(8)
         if pdf.will_page_break(DETAILS_MM):  # what is paid by stays on one page
             pdf.add_page()
         details = self.details(order, translate)
         top = pdf.get_y()
         for name, value in details:
-            said = shown(order.total) if name == _("Amount") else value
-            _row(pdf, name, said, width=details_width, bold=value == reference(order))
+            if name == _("Amount"):
+                shown = money(_missing(order), order.currency, order.language)
+            else:
+                shown = value
+            _row(pdf, name, shown, width=details_width, bold=value == reference(order))
         code = segno.make("\n".join(f"{n}: {v}" for n, v in details), error="l", micro=False)
         _draw(pdf, [list(row) for row in code.matrix], LEFT + WIDTH - QR_MM, top, QR_MM)
         pdf.set_y(max(pdf.get_y(), top + QR_MM) + 8)
@@ -141,7 +164,10 @@ class Invoice:
         ):
             pdf.multi_cell(WIDTH, 6, text, align="L", new_x="LMARGIN", new_y="NEXT")
             pdf.ln(2)
-        return bytes(pdf.output())
+
+
+def _missing(order: Order) -> int:
+    return max(0, order.total - received(order))
 
 
 def _row(

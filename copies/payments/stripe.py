@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import stripe
 
 from config.copies import Stripe as Keys
-from copies.payments import Checkout, Forged, Looked, PaymentAway
+from copies.payments import Checkout, CheckoutGone, Forged, Looked, PaymentAway
 from storage.orders import Order, Payment
 
 TIMEOUT_S = 20.0
@@ -120,6 +121,8 @@ class Stripe:
         )
         for one in known.data:
             if getattr(one.metadata, "kuager", None) == key:
+                if one.amount != amount:  # by somebody else, who has not entered it yet
+                    raise PaymentAway("Stripe: another amount of this payment just went back")
                 return str(one.id)
         made = await _said(
             self._client.v1.refunds.create_async(
@@ -148,4 +151,8 @@ async def _said(call: Awaitable[T]) -> T:
     except stripe.StripeError as error:
         # its words may quote what was sent
         code = getattr(error, "code", None) or getattr(error, "http_status", None) or ""
-        raise PaymentAway(f"Stripe: {type(error).__name__} {code}".strip()) from error
+        # another account, or a key that is no longer one
+        refused = isinstance(error, stripe.AuthenticationError | stripe.PermissionError)
+        gone = refused or error.http_status == HTTPStatus.NOT_FOUND
+        kind = CheckoutGone if gone else PaymentAway
+        raise kind(f"Stripe: {type(error).__name__} {code}".strip()) from error
