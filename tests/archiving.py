@@ -39,7 +39,7 @@ stations:
 """
 
 
-WEB = free_port()
+WEB = free_port()  # where a configuration does not say
 
 
 def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s") -> Config:
@@ -48,7 +48,8 @@ def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s"
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
         f"stations: stations.yaml\nspool: spool\n{archive}rewind: {rewind}\n"
-        f'database: "{database_url}"\nweb: {{listen: "127.0.0.1:{WEB}"}}\n'
+        f'database: "{database_url}"\n'
+        + ("" if "web:" in archive else f'web: {{listen: "127.0.0.1:{WEB}"}}\n')
     )
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 
