@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from base.backoff import ItemBackoff
 from base.clock import Clock, now_ms
+from base.hostclock import ClockWatch
 from config.mailaddress import is_address
 from config.model import Config
 from copies import orders as events
@@ -78,7 +79,8 @@ async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[Till]:
 @contextlib.asynccontextmanager
 async def working(config: Config, till: Till, clock: Clock = now_ms) -> AsyncIterator[Desk]:
     """A desk that works."""
-    desk = Desk(config, till.catalogue, [], translate, pauses=BRISK, clock=clock)
+    watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
+    desk = Desk(config, till.catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     try:
         yield desk
