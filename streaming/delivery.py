@@ -14,8 +14,7 @@ import structlog
 from aiohttp import web
 
 from copies.sources import Unreadable
-
-ALL = slice(None, None, 1)  # what aiohttp says of a request without a range
+from streaming.ranges import wanted_part
 
 log = structlog.get_logger()
 
@@ -58,27 +57,13 @@ async def send(request: web.Request, file: Sendable, filename: str) -> web.Strea
     headers = {
         "ETag": file.etag,
         "Last-Modified": formatdate(file.last_modified_ms // 1000, usegmt=True),
-        "Accept-Ranges": "bytes" if file.resumable else "none",
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'attachment; filename="{filename}"',
         "Content-Type": file.content_type,
     }
-    tags = request.if_none_match or ()
-    if any(t.value == "*" or f'"{t.value}"' == file.etag for t in tags):
+    status, wanted = wanted_part(request, headers, file.length, file.resumable)
+    if status == 304:
         return web.Response(status=304, headers=headers)
-    wanted, status = range(file.length), 200
-    try:
-        asked = request.http_range
-    except ValueError:  # another unit, or several ranges: all of it may be sent
-        asked = ALL
-    same = request.headers.get("If-Range", file.etag) in (file.etag, headers["Last-Modified"])
-    if file.resumable and asked != ALL and same:
-        wanted, status = wanted[asked], 206
-        if not wanted:
-            raise web.HTTPRequestRangeNotSatisfiable(
-                headers={"Content-Range": f"bytes */{file.length}"}
-            )
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{file.length}"
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(wanted)
     await response.prepare(request)

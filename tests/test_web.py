@@ -125,7 +125,7 @@ async def test_a_stretch_grows_ends_and_never_changes(
         assert await kind(begin, None) == ("event", False)
         monkeypatch.setattr(live, "MAX_REWIND_SEGMENTS", 20)
         status, _, body = await get(session, f"/live/s/c/index.m3u8?from={begin}")
-        assert status == 400 and b"59 segments" in body
+        assert status == 400 and b"more segments" in body
     spool.seal(None)
     spool.close()
 
@@ -229,9 +229,6 @@ async def test_a_catalogue_that_is_away_is_no_error_and_no_missing(config: Confi
         assert (await get(session, "/live/s/c/999.m4s"))[0] == 404
         async with session.get("/api/v1/stations/s/timeline") as answer:
             assert (await answer.json())["complete"] is True
-        config.spool.rename(config.spool.with_name("moved"))
-        status, _, body = await get(session, "/readyz")
-        assert status == 503 and body.startswith(b"the spool cannot be read")
     database.close()
     await catalogue.close()
     await archive.close()
