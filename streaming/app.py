@@ -115,6 +115,7 @@ def create_app(
     app[archived.INDEXES] = OrderedDict()
     app[archived.ASKED] = archived.asked_limit()
     app[WORK] = Work()
+    app[api.SEARCHED] = OrderedDict()
     app[WALL] = Wall()
     for part in PARTS:
         app.add_routes(part.routes)

@@ -6,7 +6,6 @@ are kept by no cache, and are found by no search engine.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
@@ -47,7 +46,7 @@ from streaming.work import WORK
 
 REGISTER_PAGE = 50
 HOUR_MS = 3_600_000
-INVOICE_TOKENS, MOST_INVOICES = 10, 128  # see `work`; each about 60 kB
+MOST_INVOICES = 128  # each about 60 kB
 
 routes = web.RouteTableDef()
 
@@ -65,7 +64,7 @@ async def new(request: web.Request) -> web.StreamResponse:
     views = request.app[VIEWS]
     station = views.stations.get(request.query.get("station", ""))
     if station is None:
-        found = find_stations(request) if request.query.get("q", "").strip() else None
+        found = await find_stations(request) if request.query.get("q", "").strip() else None
         return page(
             request,
             "copies_find.html",
@@ -268,16 +267,15 @@ async def invoice(request: web.Request) -> web.StreamResponse:
 
 async def _invoice(request: web.Request, provider: OnPaper, order: Order) -> bytes:
     """Return an invoice, made once for each state of an order: it takes some 100 ms."""
-    made, work = request.app[SHOP].invoices, request.app[WORK]
+    made = request.app[SHOP].invoices
     state = hashlib.sha256(repr(order).encode()).digest()
+
+    def document() -> bytes:  # one at a time: somebody may have asked a moment before
+        said = partial(translate, order.language)
+        return made.get(state) or provider.document(order, title_of(order, said), said)
+
     if state not in made:
-        work.check(request)
-        async with work.turn(request):
-            if state not in made:  # somebody else asked a moment before
-                work.count(request, INVOICE_TOKENS)
-                said = partial(translate, order.language)
-                title = title_of(order, said)
-                made[state] = await asyncio.to_thread(provider.document, order, title, said)
+        made[state] = await request.app[WORK].in_thread(request, document)
         while len(made) > MOST_INVOICES:
             made.popitem(last=False)
     made.move_to_end(state)

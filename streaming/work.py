@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,6 +20,7 @@ from streaming.clients import client
 from streaming.limits import Limit, Turns
 
 STEP_S = 0.002
+TOKEN_S = 0.01
 T = TypeVar("T")
 
 
@@ -55,6 +56,19 @@ class Work:
     def count(self, request: web.Request, tokens: float) -> None:
         """Count what a client causes."""
         self.tokens.take(client(request), tokens)
+
+    async def in_thread(self, request: web.Request, work: Callable[[], T]) -> T:
+        """Return what a function does, in its turn, in a thread; counts what it took."""
+
+        def timed() -> tuple[T, float]:
+            begun = time.thread_time()
+            return work(), time.thread_time() - begun
+
+        self.check(request)
+        async with self.turn(request):
+            done, took_s = await asyncio.to_thread(timed)
+        self.count(request, took_s / TOKEN_S)
+        return done
 
 
 WORK = web.AppKey("work", Work)
