@@ -39,7 +39,7 @@ from streaming import (
     watch,
 )
 from streaming.answers import problem
-from streaming.bodies import MOST_BODY, read_body
+from streaming.bodies import MOST_BODY, body_reader
 from streaming.clients import CLIENTS, Clients
 from streaming.connections import BACKLOG, Caps, Runner
 from streaming.language import language_headers, language_vary, say, sentences
@@ -105,7 +105,7 @@ def create_app(
         sentences(lang)
     assets.version()  # so is a script that is missing
     app = web.Application(
-        middlewares=[status.measure, _errors, read_body], client_max_size=MOST_BODY
+        middlewares=[status.measure, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[VIEWS] = Views(config, catalogue, archives, clock)

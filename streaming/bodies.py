@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDictProxy
 
@@ -17,30 +18,39 @@ BODY_S = 10.0  # for all of a body
 FORM = "application/x-www-form-urlencoded"
 
 
-@web.middleware
-async def read_body(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Read what is posted before it is looked at; raises 400, 408 and 413.
+def body_reader(seconds: float = BODY_S) -> Middleware:
+    """Return a middleware that reads what is posted before it is looked at.
 
-    What no handler asks for is not read: aiohttp closes the connection after its answer.
+    It raises 400, 408 after so many seconds, and 413. What no handler asks for is not read: aiohttp
+    closes the connection after its answer.
     """
-    if request.method == "POST" and request.match_info.http_exception is None:
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise unreadable(request)  # a little may unpack to a lot
-        try:
-            async with asyncio.timeout(BODY_S):
-                await request.read()
-        except TimeoutError:
-            raise web.HTTPRequestTimeout(
-                text=say(request, "The request was not sent to its end in time."),
-                headers={"Connection": "close"},
-            ) from None
-        except web.HTTPRequestEntityTooLarge:
-            text = say(request, "A request to this address has at most %(most)s kB.", most=256)
-            raise web.HTTPRequestEntityTooLarge(MOST_BODY, text=text) from None
-        except (RequestPayloadError, HttpProcessingError):
-            raise unreadable(request) from None
-    response: web.StreamResponse = await handler(request)
-    return response
+
+    @web.middleware
+    async def read_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST" and request.match_info.http_exception is None:
+            await _read(request, seconds)
+        return await handler(request)
+
+    return read_body
+
+
+async def _read(request: web.Request, seconds: float) -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise unreadable(request)  # a little may unpack to a lot
+    try:
+        async with asyncio.timeout(seconds):
+            await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(
+            text=say(request, "The request was not sent to its end in time."),
+            headers={"Connection": "close"},
+        ) from None
+    except web.HTTPRequestEntityTooLarge:
+        most = MOST_BODY >> 10
+        text = say(request, "A request to this address has at most %(most)s kB.", most=most)
+        raise web.HTTPRequestEntityTooLarge(MOST_BODY, text=text) from None
+    except (RequestPayloadError, HttpProcessingError):
+        raise unreadable(request) from None
 
 
 async def form(request: web.Request) -> MultiDictProxy[Any]:

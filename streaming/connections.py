@@ -44,10 +44,13 @@ log = structlog.get_logger()
 
 
 class Caps(NamedTuple):
-    """How many connections there may be."""
+    """What connections there may be: how many, for how long, and how much may wait in them."""
 
     in_all: int
     each: int
+    head_s: float = HEAD_S
+    stall_s: float = STALL_S
+    unsent: int = MOST_UNSENT
 
     @classmethod
     def of_files(cls, files: int) -> Caps:
@@ -80,8 +83,8 @@ class Connection(RequestHandler):
         waiter = self._waiter  # of the parent: what it awaits a head by
         return waiter is not None and not waiter.done() and self.unsent == 0
 
-    def look(self, now_s: float) -> bool:
-        """See whether the client dawdles; returns whether it does so for too long.
+    def look(self, now_s: float, stall_s: float) -> bool:
+        """See whether the client dawdles; returns whether it has done so for `stall_s`.
 
         It dawdles while the body of a request has not come since the last look, or while less
         than LEAST_BYTES of an answer were taken since then.
@@ -97,7 +100,7 @@ class Connection(RequestHandler):
         if self.acked < 0 or acked >= self.acked + LEAST_BYTES:
             self.acked, self.acked_at = acked, now_s
         self.dawdles = self.dawdles or now_s > self.acked_at
-        return now_s - self.acked_at > STALL_S
+        return now_s - self.acked_at > stall_s
 
     @property
     def unsent(self) -> int:
@@ -209,9 +212,9 @@ class BoundedServer(Server):
 
         Where all together leave too much, those go first that have taken nothing for longest.
         """
-        slow, left = [], -MOST_UNSENT
+        slow, left = [], -self._caps.unsent
         for connection in cast(list[Connection], list(self._connections)):
-            if connection.look(now_s):
+            if connection.look(now_s, self._caps.stall_s):
                 connection.abort()
             elif unsent := connection.unsent:
                 slow.append(connection)
@@ -261,7 +264,7 @@ class Runner(web.AppRunner):
             caps=self._caps,
             is_proxy=self._is_proxy,
             access_log=None,
-            keepalive_timeout=HEAD_S,
+            keepalive_timeout=self._caps.head_s,
             lingering_time=LINGER_S,
             max_line_size=MOST_LINE,
             auto_decompress=False,  # a body of 1 kB could become one of 1 GB
