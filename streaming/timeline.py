@@ -20,7 +20,7 @@ from streaming.work import WORK, in_steps
 
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
-CAMERA_MS_A_TOKEN = 1_000 * 60_000  # a thousand recordings; see `work`
+CAMERA_MS_A_TOKEN = 2_000 * 60_000  # two thousand recordings; see `work`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()

@@ -38,7 +38,7 @@ async def in_steps(steps: Iterable[T]) -> AsyncIterator[T]:
 class Work:
     """What one process does of it."""
 
-    tokens: Limit = field(default_factory=lambda: Limit(100, 0.25))
+    tokens: Limit = field(default_factory=lambda: Limit(400, 0.05))
     _waiting: Turns = field(default_factory=lambda: Turns(8, 64))
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -202,7 +202,7 @@ async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:
 async def test_who_causes_much_waits_and_others_do_not() -> None:
     work = Work()
     for _ in range(60):
-        work.tokens.take("one", 10)
+        work.tokens.take("one", 10)  # 6 s of work
     with pytest.raises(web.HTTPTooManyRequests):
         work.tokens.check("one")
     work.tokens.check("another")
