@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -123,13 +124,12 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Say in one line, without the client's address or words, what aiohttp could not do."""
+        """Say what aiohttp could not do, without the client's address or words."""
         error = kw.get("exc_info")
-        if isinstance(error, BaseException):
-            kind = type(error).__name__
-            log.warning("A request could not be read or answered", kind=kind)
-        else:
-            log.error("A request could not be answered", why=str(args[0]) if args else "")
+        if isinstance(error, HttpProcessingError):
+            log.warning("A request could not be read", kind=type(error).__name__)
+        elif not isinstance(error, ConnectionError):  # a client that left is no error
+            log.error("A request could not be answered", exc_info=error)
 
     def abort(self) -> None:
         """Close at once: what was not sent is thrown away."""
