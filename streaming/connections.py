@@ -227,9 +227,12 @@ class BoundedServer(Server):
                     break
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """End all connections."""
+        """End all connections: the loop would wait for ever for clients that take nothing."""
         self._timer.cancel()
+        left = cast(list[Connection], list(self._connections))
         await super().shutdown(timeout)
+        for connection in left:
+            connection.abort()
 
 
 def _acked(transport: asyncio.Transport | None) -> int:
