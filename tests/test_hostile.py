@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +19,16 @@ from structlog.testing import capture_logs
 
 from config.copies import Stripe as Keys
 from config.model import Config
-from copies.payments import Forged, Online
+from copies.payments import Forged, Online, Translate
+from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
+from storage.orders import Order
+from storage.sqlite import SqliteEngine
 from streaming.limits import Turns
 from streaming.work import Work, in_steps
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
+from tests.s3 import free_port
 from tests.spools import fill
 from tests.test_live import get, serving
 from tests.test_shop import COPIES, record, selling, wanted
@@ -197,6 +204,72 @@ async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:
             assert status in (200, 429)
         assert (await get(session, "/stations/nobody"))[0] == 404
         assert (await get(session, "/live/s/c/index.m3u8"))[0] == 200
+
+
+async def test_an_invoice_is_made_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(config)
+    made, document = [], Invoice.document
+
+    def counted(self: Invoice, order: Order, title: str, translate: Translate) -> bytes:
+        made.append(order.number)
+        return document(self, order, title, translate)
+
+    monkeypatch.setattr(Invoice, "document", counted)
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+        async with http.post(f"{place}/order") as answer:
+            url = (await answer.json())["invoice"]
+
+        async def fetch() -> bytes:
+            async with http.get(url) as answer:
+                assert answer.status == 200
+                return await answer.read()
+
+        bodies = [await fetch() for _ in range(3)] + await asyncio.gather(*(fetch(), fetch()))
+        assert len(set(bodies)) == 1 and made == [1]
+        assert isinstance(catalogue.pool.engine, SqliteEngine)
+        assert catalogue.pool.engine.sync_engine.pool.checkedout() <= 1  # the one that writes
+
+
+@pytest.mark.slow
+async def test_a_process_with_few_files_serves_the_next_visitor(config: Config) -> None:
+    """More connections than it may open files, as a real process with its own limit."""
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
+    port = free_port()
+    text = config.path.read_text() + f'web: {{listen: "127.0.0.1:{port}"}}\n'
+    config.path.write_text(text)
+    run = f"ulimit -n 320; exec {sys.executable} -m kuager run --role web --config {config.path}"
+    child = await asyncio.create_subprocess_exec("sh", "-c", run, stderr=asyncio.subprocess.PIPE)
+    assert child.stderr is not None
+    writers = []
+    try:
+        url = f"http://127.0.0.1:{port}"
+
+        async def visit() -> bool:
+            connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0))
+            async with aiohttp.ClientSession(url, connector=connector) as http:
+                try:
+                    async with http.get("/live/s/c/2.m4s") as answer:
+                        return answer.status == 200
+                except aiohttp.ClientError:
+                    return False
+
+        await until(visit)
+        for n in range(400):
+            source = (f"127.0.1.{1 + n // 40}", 0)
+            with contextlib.suppress(OSError):
+                opened = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
+                writers.append(opened[1])
+        assert await visit()
+        files = os.listdir(f"/proc/{child.pid}/fd")  # noqa: PTH208
+        assert len(files) < 320 and child.returncode is None
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+        child.terminate()
+        said = (await child.communicate())[1]
+    assert b"Too many open files" not in said
 
 
 async def test_who_causes_much_waits_and_others_do_not() -> None:
