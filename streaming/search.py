@@ -65,18 +65,18 @@ class Search:
         """
         query = query[:MOST_CHARACTERS]
         words, ways = _query(query), []
+        exact = self._numbers.get(_number(query), [])
         for word in words:
             # "Abai str" finds Abai while "street" is being typed
             if (way := self._ways(word)) or not _needless(word):
                 ways.append(way)
             if not way and not _needless(word) and word != words[-1]:
-                return []  # whatever the others find, this one is nowhere
+                return array("I", exact)  # whatever the others find, this one is nowhere
         common = _in_all(ways)
         if not common and len(ways) > 1 and _needless(words[-1]):
             common = _in_all(ways := ways[:-1])
         if not ways:
             return self._all
-        exact = self._numbers.get(_number(query), [])
         ranks = {place: place for place in common.difference(exact)}
         for way in ways:
             left = set(ranks)
