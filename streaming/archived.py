@@ -29,7 +29,8 @@ KEPT = 256  # indexes of archived recordings, in memory
 READ_S = 30.0
 
 log = structlog.get_logger()
-GRACE_MS = 1_200_000  # who watches at the far end of the rewind window may pause for so long
+# who watches at the far end of the rewind window may pause for a quarter of it
+LEAST_GRACE_MS, MOST_GRACE_MS = 60_000, 1_200_000
 ASKED: web.AppKey[Limit] = web.AppKey("asked", Limit)  # see `asked_limit`
 INDEXES = web.AppKey("indexes", OrderedDict[str, Index])
 
@@ -140,7 +141,8 @@ def refuse_old(request: web.Request, segment: Segment) -> None:
     """Raise 403 for what is further back than the public can watch: copies are the way to it."""
     views = request.app[VIEWS]
     rewind_ms = views.config.rewind_s * 1000
-    if segment.end_ms < views.clock() - rewind_ms - min(GRACE_MS, rewind_ms // 4):
+    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
+    if segment.end_ms < views.clock() - rewind_ms - grace_ms:
         text = say(
             request,
             "This is further back than the %(hours)s h that can be watched here: order a copy.",

@@ -273,7 +273,7 @@ async def _answers(session: aiohttp.ClientSession) -> None:
 
 
 async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
     port = free_port()
     config = config.model_copy(update={"web": config.web.model_copy(update={"port": port})})
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
