@@ -50,15 +50,15 @@ def somebody() -> tuple[str, int]:
     return f"127.{choose.randint(1, 8)}.{choose.randint(1, 254)}.{choose.randint(1, 30)}", 0
 
 
-Attack = Callable[[int, float], Awaitable[None]]
+Attack = Callable[[int], Awaitable[None]]  # of a port, until the process is ended
 
 
 def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
     """Return an attack that keeps so many connections, each with what was said once."""
 
-    async def attack(port: int, until: float) -> None:
+    async def attack(port: int) -> None:
         writers: list[asyncio.StreamWriter] = []
-        while time.time() < until:
+        while True:
             writers = [w for w in writers if not w.transport.is_closing()]
             for _ in range(min(200, count - len(writers))):
                 with contextlib.suppress(OSError):
@@ -69,8 +69,6 @@ def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
                     writer.write(said())
                     writers.append(writer)
             await asyncio.sleep(0.05)
-        for writer in writers:
-            writer.transport.abort()
 
     return attack
 
@@ -78,10 +76,10 @@ def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
 def asked(method: str, path: Callable[[], str], **more: object) -> Attack:
     """Return an attack that asks as fast as it can."""
 
-    async def attack(port: int, until: float) -> None:
+    async def attack(port: int) -> None:
         async def one() -> None:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-                while time.time() < until:
+                while True:
                     headers = {"X-Forwarded-For": f"10.0.{choose.randint(0, 255)}.1"}
                     headers |= more.get("headers", {})  # type: ignore[arg-type, operator]
                     data = more.get("data")
@@ -136,9 +134,9 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-async def everything(port: int, until: float) -> None:
+async def everything(port: int) -> None:
     """Do all of it."""
-    await asyncio.gather(*(attack(port, until) for attack in ATTACKS.values()))
+    await asyncio.gather(*(attack(port) for attack in ATTACKS.values()))
 
 
 def prepare(folder: Path, count: int, minutes: int) -> Site:
@@ -200,12 +198,15 @@ async def measure(site: Site, seconds: float) -> None:
         print("|---|---|---|---|---|---|---|")
         for name in [*ATTACKS, "all of these"]:
             quiet, _ = await view(site.port, seconds)
-            count = "2" if name.startswith("20,000") else "1"  # one may not open so many files
+            count = 2 if name.startswith("20,000") else 1  # one may not open so many files
             async with contextlib.AsyncExitStack() as stack:
-                for _ in range(int(count)):
-                    until = str(time.time() + 2 * seconds + 2)
-                    await stack.enter_async_context(process(*me, "--until", until, "--as", name))
-                await asyncio.sleep(2)
+                for n in range(count):
+                    begun = site.folder / f"{name}-{n}"
+                    one = process(*me, "--as", name, "--begun", str(begun))
+                    await stack.enter_async_context(one)
+                    while not begun.exists():  # noqa: ASYNC110 another process makes it
+                        await asyncio.sleep(0.05)
+                await asyncio.sleep(1)
                 found, refused = await view(site.port, seconds)
                 files = len(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
                 memory = memory_mb([server.pid])
@@ -236,14 +237,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=60, help="of the long camera")
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--begun", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--as", dest="name", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.name:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        attack = ATTACKS.get(arguments.name, everything)
-        asyncio.run(attack(arguments.port, arguments.until))  # type: ignore[arg-type]
+        arguments.begun.touch()
+        asyncio.run(ATTACKS.get(arguments.name, everything)(arguments.port))
         return
     folder = Path(tempfile.mkdtemp(prefix="kuager-attack-"))
     try:
