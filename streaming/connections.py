@@ -75,7 +75,7 @@ class Connection(RequestHandler):
         self.peer: asyncio.Transport | None = None  # also while it is closing
         self.who = ""
         self.acked, self.acked_at = -1, 0.0
-        self.asks: object = None  # the request whose body did not come yet
+        self.asks: object = None  # the request whose body had not come at the last look
         self.dawdles = False
 
     @property
@@ -84,16 +84,21 @@ class Connection(RequestHandler):
         waiter = self._waiter  # of the parent: what it awaits a head by
         return waiter is not None and not waiter.done() and self.unsent == 0
 
+    @property
+    def half(self) -> bool:
+        """Whether the body of a request has not come to its end."""
+        request = self._current_request
+        return request is not None and not request.content.is_eof()
+
     def look(self, now_s: float, stall_s: float) -> bool:
         """See whether the client dawdles; returns whether it has done so for `stall_s`.
 
         It dawdles while the body of a request has not come since the last look, or while less
         than LEAST_BYTES of an answer were taken since then.
         """
-        request = self._current_request
-        half = request is not None and not request.content.is_eof()
-        self.dawdles = half and request is self.asks
-        self.asks = request if half else None
+        request = self._current_request if self.half else None
+        self.dawdles = request is not None and request is self.asks
+        self.asks = request
         if self.unsent == 0:
             self.acked = -1
             return False
@@ -193,7 +198,8 @@ class BoundedServer(Server):
             connection = next(iter(among))
             if connection.waits:
                 return self._close(connection)
-            dawdler = connection if dawdler is None and connection.dawdles else dawdler
+            if dawdler is None and (connection.dawdles or connection.half):
+                dawdler = connection
             del among[connection]
             among[connection] = None  # the next time another is looked at first
         return dawdler is not None and self._close(dawdler)
