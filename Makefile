@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast check lock attack fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -90,6 +90,9 @@ bench-record: tools ## 50 cameras: CPU and memory against plain ffmpeg and raw T
 
 bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures
+
+attack: tools ## what a viewer gets while somebody attacks the public pages (SECONDS for each attack)
+	@$(PY) -m benchmarks.attack --seconds $(or $(SECONDS),10)
 
 bench-site: tools ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
 	@$(PY) -m benchmarks.bench_site

@@ -11,11 +11,11 @@ from config.credentials import Credentials, take_secret
 from config.csvfile import read_csv
 from config.files import read_text, reason
 from config.limits import SpoolLimits
-from config.model import Archive, Config, Election, Station, Web, is_zone
+from config.model import Archive, Config, Election, Station, Web, is_zone, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
-from config.written import SQLITE, ConfigFile, StationsFile
+from config.written import SQLITE, ConfigFile, Listen, StationsFile
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
 _COPIES_SECRETS = (
@@ -225,6 +225,7 @@ def _config(
     ffmpeg = None if file.ffmpeg == "auto" else Path(file.ffmpeg)
     if ffmpeg and len(ffmpeg.parts) > 1:  # else the name of a program on the PATH
         ffmpeg = _normal(beside / ffmpeg)
+    operators = file.web.operators or Listen("127.0.0.1", port_beside(file.web.listen.port))
     return Config(
         election=file.election,
         stations=stations,
@@ -236,7 +237,10 @@ def _config(
         web=Web(
             host=file.web.listen.host,
             port=file.web.listen.port,
+            operators_host=operators.host,
+            operators_port=operators.port,
             public_url=file.web.public_url,
+            trusted_proxies=file.web.trusted_proxies,
             processes=file.web.processes,
         ),
         rewind_s=file.rewind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
@@ -37,6 +38,8 @@ from config.secrets import SecretUrl, redact
 
 LANGUAGES = ("kk", "ru", "en")
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
+
+Network = IPv4Network | IPv6Network
 
 _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
@@ -342,12 +345,24 @@ class Archive(Model):
 
 
 class Web(Model):
-    """Where the public pages are served; `public_url` has no `/` at its end."""
+    """Where the public pages are served; `public_url` has no `/` at its end.
+
+    `operators_host` and `operators_port` are where metrics are served, which the public must not
+    reach. `trusted_proxies` are believed when they say for whom they ask.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    operators_host: str = "127.0.0.1"
+    operators_port: int = 8081
+    trusted_proxies: tuple[Network, ...] = ()
     public_url: HttpUrl | None = None
     processes: int = Field(default=2, ge=1, le=256)
+
+
+def port_beside(port: int) -> int:
+    """Return the port of operators where none is configured: the one after the public port."""
+    return port + 1 if port < 65535 else port - 1
 
 
 class Config(Model):

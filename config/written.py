@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from config.copies import Copies
 from config.limits import Reserve, SpoolLimits, reserve
-from config.model import Archive, Election, HttpUrl, Model, Station, UserAgent, check_path, seconds
+from config.model import (
+    Archive,
+    Election,
+    HttpUrl,
+    Model,
+    Network,
+    Station,
+    UserAgent,
+    check_path,
+    seconds,
+)
 from config.problems import Wrong
 from config.secrets import check_url
 
@@ -30,6 +41,15 @@ def _listen(value: object) -> Listen:
     if not found or not 0 < int(found[3]) < 65536:
         raise Wrong("not an address to listen on", "write HOST:PORT, as in 127.0.0.1:8080")
     return Listen(found[1] or found[2], int(found[3]))
+
+
+def _network(value: object) -> Network:
+    try:
+        return ip_network(str(value).strip())
+    except ValueError:
+        raise Wrong(
+            "not an IP address or network", "write 10.1.2.3, 10.1.0.0/16 or 2001:db8::/32"
+        ) from None
 
 
 def _rewind(value: object) -> int:
@@ -80,8 +100,16 @@ class WebFile(Model):
     """`web:` in kuager.yaml."""
 
     listen: Annotated[Listen, PlainValidator(_listen)] = Listen("127.0.0.1", 8080)
+    operators: Annotated[Listen, PlainValidator(_listen)] | None = None
     public_url: HttpUrl | None = None
+    trusted_proxies: tuple[Annotated[Network, PlainValidator(_network)], ...] = ()
     processes: int = Field(default=2, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.operators == self.listen:
+            raise Wrong("is the address of the public pages", "write another port", "operators")
+        return self
 
 
 class ConfigFile(Model):

@@ -98,7 +98,8 @@ def run(
         raise _fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
         raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
-    logs.configure("supervisor" if role == "all" else f"{role}-{number}")
+    name = "supervisor" if role == "all" else f"{role}-{number}"
+    logs.configure(name, public=role == "web")
     try:
         if role == "all":
             code = run_all(_read(config), supervised)

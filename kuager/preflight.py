@@ -42,7 +42,7 @@ async def look(config: Config) -> list[Finding]:
         _spool(config),
         await _database(config),
         *[await _archive(a, known.get(a.name)) for a in config.archives],
-        _port(config),
+        *_ports(config),
         _files(config),
         *_proxies(config),
     ]
@@ -115,15 +115,27 @@ async def _try(archive: Archive, settings: Settings) -> str:
     return f"an object was written, read and removed in {now_ms() - begun_ms} ms"
 
 
-def _port(config: Config) -> Finding:
-    host, port = config.web.host, config.web.port
-    if is_at_work(config.spool):
-        return Finding("port", seen=(f"{port} on {host}: `kuager run` is at work",))
+def _ports(config: Config) -> list[Finding]:
+    where, at_work = config.web, is_at_work(config.spool)
+    return [
+        _port("port", (where.host, where.port, "web.listen"), at_work),
+        _port(
+            "port of operators",
+            (where.operators_host, where.operators_port, "web.operators"),
+            at_work,
+        ),
+    ]
+
+
+def _port(name: str, where: tuple[str, int, str], at_work: bool) -> Finding:
+    host, port, _ = where
+    if at_work:
+        return Finding(name, seen=(f"{port} on {host}: `kuager run` is at work",))
     try:
-        check_port(host, port)
+        check_port(*where)
     except PortInUse as error:
-        return Finding("port", str(error))
-    return Finding("port", seen=(f"{port} on {host} is free",))
+        return Finding(name, str(error))
+    return Finding(name, seen=(f"{port} on {host} is free",))
 
 
 def _files(config: Config) -> Finding:

@@ -40,6 +40,7 @@ def _settings(config: Config) -> Table:
         ),
         ("Database", config.database_shown),
         ("Web", f"{config.web.host} port {config.web.port}, {_processes(config.web.processes)}"),
+        ("Operators", f"{config.web.operators_host} port {config.web.operators_port}"),
         ("Recorders", _processes(config.workers)),
         ("Pictures", f"every {config.pictures_s} s" if config.pictures_s else "off"),
         ("Copies", _copies(config.copies)),

@@ -287,17 +287,18 @@ class CameraView:
             low, high = (low, middle) if way < 0 else (middle + 1, high)
         return None
 
-    def between(self, from_ms: int, to_ms: int) -> list[tuple[Header, Segment]]:
-        """Return the segments that touch [from_ms, to_ms), by number."""
-        out: list[tuple[Header, Segment]] = []
+    def stretch(self, from_ms: int, to_ms: int) -> Iterator[list[tuple[Header, Segment]]]:
+        """Yield the segments that touch [from_ms, to_ms), by number, those of a recording at once.
+
+        Between two of them others may use this reader.
+        """
         for _, index in self.recordings(from_ms, to_ms):
             first = bisect_right(index.segments, from_ms, key=lambda s: s.start_ms)
-            out += [
+            yield [
                 (index.header, s)
                 for s in index.segments[max(0, first - 1) :]
                 if s.end_ms > from_ms and s.start_ms < to_ms
             ]
-        return out
 
     def gaps(self, from_ms: int, to_ms: int) -> list[Gap]:
         """Return the gaps that touch [from_ms, to_ms), oldest first, without the empty ones."""

@@ -18,11 +18,14 @@
 `pages`     list of stations, one station
 `copies`    pages of copies: quote, order, register; `order_page`, one order
 `copies_api`, `copies_files`  the same for programs; what an order delivers
-`shop`      what these share; `limits`, how often one address may ask; `openapi_copies`
-`delivery`  sending what has a length and an ETag, whole or a range
+`shop`      what these share; `openapi_copies`
+`delivery`  sending what has a length and an ETag; `ranges`, whole or which part of it
+`connections`  caps and deadlines of connections; `bodies`, what is posted
+`clients`   for whom a request is counted; `limits`, how often and how much at once
+`work`      what takes long: in short steps, in turn, counted for each client
 `language`  which language a request is answered in, and the sentences of each
 `words`     what is said to people about a camera
-`status`    /healthz, /readyz, /metrics
+`health`    /healthz, /readyz; /metrics for operators; `status`, what it says
 
 A web process reads the spool, the catalogue and the archive and writes nothing but orders.
 Several share one port; each may die without the others noticing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from http import HTTPStatus
+from ipaddress import IPv6Address
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from streaming.views import VIEWS
 
 CACHE = "public, max-age=2"
 MOST_PAGE = 100
+_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 HOST_IN_ANSWER = web.RequestKey("host_in_answer", bool)
 
 
@@ -82,8 +84,17 @@ def base_url(request: web.Request) -> str:
         return views.config.web.public_url
     request[HOST_IN_ANSWER] = True
     host = request.headers.get("Host", "")
-    if not re.fullmatch(
-        r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", host
-    ):
+    if not is_host(host):
         host = f"{views.config.web.host}:{views.config.web.port}"
     return f"{request.scheme}://{host}"
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a Host header (RFC 9110, 7.2) is a name or an address, with a port or not."""
+    found = _HOST.fullmatch(text)
+    if found is None or not found[1].startswith("["):
+        return found is not None
+    try:
+        return IPv6Address(found[1][1:-1]) is not None
+    except ValueError:
+        return False

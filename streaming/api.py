@@ -1,11 +1,14 @@
 """The JSON that pages and other programs use: the election, its regions, stations and pictures.
 
-All of it is answered from memory. Every address is described in `openapi`.
+All of it is answered from memory; only a search may take long. Every address is described in
+`openapi`.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -15,11 +18,15 @@ from streaming.answers import MOST_PAGE, answer, whole_number
 from streaming.language import language, say, translate
 from streaming.pages import stations_live, tally_live
 from streaming.places import NO_NAME, Area, Places
+from streaming.search import MOST_CHARACTERS
 from streaming.views import VIEWS, Views
 from streaming.wall import MOST_WALL, WALL
 from streaming.words import why_no_picture
+from streaming.work import WORK
 
 MOST_QUERY = 200  # characters
+MOST_SEARCHED = 256  # answers to searches in memory: the first letters of names, typed by many
+SEARCHED = web.AppKey("searched", OrderedDict[tuple[bool, str], Sequence[int]])
 
 routes = web.RouteTableDef()
 
@@ -66,7 +73,7 @@ def area_dict(lang: str, area: Area) -> dict[str, Any]:
 async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
     views, lang = request.app[VIEWS], language(request)
-    found = find_stations(request)
+    found = await find_stations(request)
     data: dict[str, Any] = {
         "stations": [described(views, lang, s) for s in found.page],
         "total": found.total,
@@ -90,7 +97,7 @@ class Found:
         self.suggestions: list[Station] = []
 
 
-def find_stations(request: web.Request) -> Found:
+async def find_stations(request: web.Request) -> Found:
     """Return the page of stations that a request asks for; raises 400 and 404 in words."""
     views, asked = request.app[VIEWS], request.query
     places = views.places
@@ -99,7 +106,7 @@ def find_stations(request: web.Request) -> Found:
         text = say(request, "A search has at most %(most)s characters.", most=MOST_QUERY)
         raise web.HTTPBadRequest(text=text)
     live = whole_number(request, "live", 0, 0, 1)
-    chosen: Sequence[int] = places.search.find(query)
+    chosen = await search(request, query)
     if area := _area(request, places):
         inside = set(area)
         chosen = [place for place in chosen if place in inside]
@@ -115,8 +122,27 @@ def find_stations(request: web.Request) -> Found:
     total = sum(places.live[place] > 0 for place in chosen) if live else len(chosen)
     found = Found(places, rest[:limit], total, len(rest) > limit)
     if not chosen and query:
-        found.suggestions = [places.stations[place] for place in places.search.suggest(query)]
+        near = await search(request, query, near=True)
+        found.suggestions = [places.stations[place] for place in near]
     return found
+
+
+async def search(request: web.Request, query: str, near: bool = False) -> Sequence[int]:
+    """Return what a query finds, or a few near ones; raises 429 and 503.
+
+    What many type is kept. Nonsense may take 100 ms, and is searched for in a thread.
+    """
+    index, known = request.app[VIEWS].places.search, request.app[SEARCHED]
+    key = near, query[:MOST_CHARACTERS].strip()
+    if not key[1]:
+        return index.find("")
+    if key not in known:
+        find = index.suggest if near else index.find
+        known[key] = await request.app[WORK].in_thread(request, partial(find, key[1]))
+        while len(known) > MOST_SEARCHED:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
 
 
 def _area(request: web.Request, places: Places) -> list[int]:

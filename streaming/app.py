@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import errno
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
-from config.model import LANGUAGES, Config
+from config.model import LANGUAGES, Config, Web
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from streaming import (
@@ -24,6 +26,7 @@ from streaming import (
     copies,
     copies_api,
     copies_files,
+    health,
     home,
     live,
     openapi,
@@ -35,27 +38,32 @@ from streaming import (
     watch,
 )
 from streaming.answers import HOST_IN_ANSWER, problem
-from streaming.language import language_headers, say, sentences
+from streaming.bodies import MOST_BODY, body_reader
+from streaming.clients import CLIENTS, Clients
+from streaming.connections import BACKLOG, Caps, Runner
+from streaming.language import language_headers, language_vary, say, sentences
 from streaming.pages import KEPT
 from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
+from streaming.work import WORK, Work
 
 STOP_S = 5.0
+SWITCH_S = 0.001  # the longest that a thread of ours that computes holds up live video
+OPERATORS = Caps(64, 64)
 CSP = (
     "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors "
 )
-PLAIN = ("/static/", "/healthz", "/readyz", "/metrics")  # errors there are read by programs
+PLAIN = ("/static/", "/healthz", "/readyz")  # errors there are read by programs
 OPEN = ("/live/", "/api/")  # to scripts of every site
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
-PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, status)
+PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, health)
 COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
-MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -66,7 +74,7 @@ class PortInUse(RuntimeError):
     """The address cannot be listened on; the text says what to do."""
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, setting: str = "web.listen") -> None:
     """Raise PortInUse where another program listens: our processes share a port silently."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -74,11 +82,11 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise _port_problem(host, port, error) from None
+            raise _port_problem(host, port, error, setting) from None
 
 
-def _port_problem(host: str, port: int, error: OSError) -> PortInUse:
-    choose = "choose another with web.listen"
+def _port_problem(host: str, port: int, error: OSError, setting: str) -> PortInUse:
+    choose = f"choose another with {setting}"
     if error.errno == errno.EADDRINUSE:
         return PortInUse(f"port {port} on {host} is in use by another program: {choose} or stop it")
     why = error.strerror or error
@@ -95,11 +103,18 @@ def create_app(
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         sentences(lang)
     assets.version()  # so is a script that is missing
-    app = web.Application(middlewares=[status.measure, _errors])
+    app = web.Application(
+        middlewares=[status.measure, _errors, body_reader()], client_max_size=MOST_BODY
+    )
+    app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[VIEWS] = Views(config, catalogue, archives, clock)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
+    app[health.HEALTH] = health.Health(app[VIEWS])
     app[live.TEXTS] = live.Texts()
     app[archived.INDEXES] = OrderedDict()
+    app[archived.ASKED] = archived.asked_limit()
+    app[WORK] = Work()
+    app[api.SEARCHED] = OrderedDict()
     app[WALL] = Wall()
     for part in PARTS:
         app.add_routes(part.routes)
@@ -137,6 +152,8 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
             answer.text += "\n"
         raise
     except Exception:
+        if request.transport is None or request.transport.is_closing():
+            return web.Response(status=499)  # the client has gone: nobody hears it
         log.exception("A request failed", route=str(request.match_info.route.resource))
         text = say(request, "This is a fault of the server; it has been noted.")
         if request.path.startswith("/api/"):
@@ -163,6 +180,8 @@ def _words(request: web.Request, answer: web.HTTPException) -> str:
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     headers.update(language_headers(request))
+    if vary := {*headers.popall("Vary", []), *language_vary(request)}:
+        headers["Vary"] = ", ".join(sorted(vary))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
     if "secret" in request.match_info:  # the address is a key: nobody else hears or keeps it
@@ -184,9 +203,11 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
         headers.setdefault("Cache-Control", "no-cache")
 
 
-def make_runner(app: web.Application, stop_s: float = STOP_S) -> web.AppRunner:
+def make_runner(
+    app: web.Application, stop_s: float = STOP_S, caps: Caps | None = None
+) -> web.AppRunner:
     """Return what runs the application; requests in flight are finished within `stop_s`."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=stop_s, max_line_size=MOST_LINE)
+    return Runner(app, stop_s=stop_s, caps=caps or Caps.here(), is_proxy=app[CLIENTS].is_proxy)
 
 
 @contextlib.asynccontextmanager
@@ -198,20 +219,43 @@ async def serving(config: Config, stop_s: float = STOP_S) -> AsyncIterator[None]
     archives = [open_archive(a) for a in config.archives]
     app = create_app(config, None, archives)
     app.cleanup_ctx.append(_catalogue)
-    runner = make_runner(app, stop_s)
+    sys.setswitchinterval(SWITCH_S)
+    async with AsyncExitStack() as stack:
+        for archive in archives:
+            stack.push_async_callback(archive.close)
+        runner = make_runner(app, stop_s)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await stack.enter_async_context(_operators(app, config.web, stop_s))
+        try:
+            await _listen(runner, config.web.host, config.web.port)
+        except OSError as error:
+            raise _port_problem(config.web.host, config.web.port, error, "web.listen") from None
+        log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
+        yield
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    await web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG).start()
+
+
+@contextlib.asynccontextmanager
+async def _operators(public: web.Application, where: Web, stop_s: float) -> AsyncIterator[None]:
+    """Serve operators; where their address cannot be had, the public is served all the same."""
+    runner = Runner(health.operators_app(public), stop_s=stop_s, caps=OPERATORS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.web.host, config.web.port, reuse_port=True)
         try:
-            await site.start()
+            await _listen(runner, where.operators_host, where.operators_port)
         except OSError as error:
-            raise _port_problem(config.web.host, config.web.port, error) from None
-        log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
+            log.error(
+                "Metrics are not served: choose another address with web.operators",
+                address=f"{where.operators_host}:{where.operators_port}",
+                why=error.strerror or str(error),
+            )
         yield
     finally:
         await runner.cleanup()
-        for archive in archives:
-            await archive.close()
 
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:

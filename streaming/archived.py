@@ -18,14 +18,20 @@ from aiohttp import web
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
 from storage.database import CatalogueError
-from storage.index import FormatError, Index, parse_archive_document
+from storage.index import FormatError, Index, Segment, parse_archive_document
 from storage.recording import recording_name
+from streaming.clients import client
+from streaming.language import say
+from streaming.limits import Limit
 from streaming.views import VIEWS
 
 KEPT = 256  # indexes of archived recordings, in memory
 READ_S = 30.0
 
 log = structlog.get_logger()
+# who watches at the far end of the rewind window may pause for a quarter of it
+LEAST_GRACE_MS, MOST_GRACE_MS = 60_000, 1_200_000
+ASKED: web.AppKey[Limit] = web.AppKey("asked", Limit)  # see `asked_limit`
 INDEXES = web.AppKey("indexes", OrderedDict[str, Index])
 
 
@@ -77,6 +83,7 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
     if not 0 <= at < len(index.segments):
         raise missing()
     s = index.segments[at]
+    refuse_old(request, s)
     return Part(place, s.offset, s.length, s.sha256)
 
 
@@ -90,6 +97,9 @@ async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[Place, Index]:
     views = request.app[VIEWS]
+    asked, who = request.app[ASKED], client(request)
+    asked.check(who)
+    asked.take(who)
     try:
         row = await views.ask(
             lambda catalogue: (
@@ -120,6 +130,25 @@ async def _recording(
             indexes.popitem(last=False)
     indexes.move_to_end(place.key)
     return place, indexes[place.key]
+
+
+def asked_limit() -> Limit:
+    """Return how often a client may have catalogue and archive asked: ten angles at full speed."""
+    return Limit(100, 0.1)
+
+
+def refuse_old(request: web.Request, segment: Segment) -> None:
+    """Raise 403 for what is further back than the public can watch: copies are the way to it."""
+    views = request.app[VIEWS]
+    rewind_ms = views.config.rewind_s * 1000
+    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
+    if segment.end_ms < views.clock() - rewind_ms - grace_ms:
+        text = say(
+            request,
+            "This is further back than the %(hours)s h that can be watched here: order a copy.",
+            hours=f"{views.config.rewind_s / 3600:g}",
+        )
+        raise web.HTTPForbidden(text=text)
 
 
 def gone(archived: dict[str, Any]) -> web.HTTPGone:

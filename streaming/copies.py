@@ -6,6 +6,7 @@ are kept by no cache, and are found by no search engine.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -18,15 +19,16 @@ from config.model import Station
 from copies import orders as events
 from copies.letters import address
 from copies.orders import Refused
-from copies.payments import Forged, Online, PaymentAway
+from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
 from copies.words import title_of
 from storage.orders import MOST_NUMBER, Order, PaymentTaken
 from streaming.answers import base_url
 from streaming.api import find_stations
+from streaming.bodies import form
 from streaming.language import language, say, translate
 from streaming.order_page import order_page, paper_of, public, state_words
-from streaming.pages import page
+from streaming.pages import link, page
 from streaming.shop import (
     SHOP,
     answered,
@@ -39,9 +41,11 @@ from streaming.shop import (
     till,
 )
 from streaming.views import VIEWS, current_ms, moment
+from streaming.work import WORK
 
 REGISTER_PAGE = 50
 HOUR_MS = 3_600_000
+MOST_INVOICES = 128  # each about 60 kB
 
 routes = web.RouteTableDef()
 
@@ -59,7 +63,7 @@ async def new(request: web.Request) -> web.StreamResponse:
     views = request.app[VIEWS]
     station = views.stations.get(request.query.get("station", ""))
     if station is None:
-        found = find_stations(request) if request.query.get("q", "").strip() else None
+        found = await find_stations(request) if request.query.get("q", "").strip() else None
         return page(
             request,
             "copies_find.html",
@@ -104,12 +108,12 @@ def _form(
 async def post_quote(request: web.Request) -> web.StreamResponse:
     """Make a quote from the form, and go to its page."""
     refuse_foreign(request)
-    form = await request.post()
-    station = request.app[VIEWS].stations.get(str(form.get("station", "")))
+    posted = await form(request)
+    station = request.app[VIEWS].stations.get(str(posted.get("station", "")))
     if station is None:
         raise web.HTTPNotFound(text=say(request, "There is no such station."))
-    chosen = [str(value) for value in form.getall("camera", ())]
-    begin, end = str(form.get("from", "")), str(form.get("to", ""))
+    chosen = [str(value) for value in posted.getall("camera", ())]
+    begin, end = str(posted.get("from", "")), str(posted.get("to", ""))
     try:
         zone = ZoneInfo(station.time_zone)
         # where clocks are changed, the longest stretch that the two can mean
@@ -167,7 +171,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     """Order what was quoted; `email` is optional."""
     refuse_foreign(request)
     order = await order_of(request)
-    text = str((await request.post()).get("email", "")).strip()
+    text = str((await form(request)).get("email", "")).strip()
     email = address(text) if text else None
     if text and email is None:
         wrong = say(request, "this is not an e-mail address")
@@ -252,12 +256,28 @@ async def invoice(request: web.Request) -> web.StreamResponse:
     provider = paper_of(request, order)
     if provider is None:
         raise web.HTTPNotFound(text=say(request, "There is no invoice for this order."))
-    said = partial(translate, order.language)
-    body = provider.document(order, title_of(order, said), said)
+    body = await _invoice(request, provider, order)
     name = f'inline; filename="kuager-{order.number}.pdf"'
     return web.Response(
         body=body, content_type="application/pdf", headers={"Content-Disposition": name}
     )
+
+
+async def _invoice(request: web.Request, provider: OnPaper, order: Order) -> bytes:
+    """Return an invoice, made once for each state of an order: it takes some 100 ms."""
+    made = request.app[SHOP].invoices
+    state = hashlib.sha256(repr(order).encode()).digest()
+
+    def document() -> bytes:  # one at a time: somebody may have asked a moment before
+        said = partial(translate, order.language)
+        return made.get(state) or provider.document(order, title_of(order, said), said)
+
+    if state not in made:
+        made[state] = await request.app[WORK].in_thread(request, document)
+        while len(made) > MOST_INVOICES:
+            made.popitem(last=False)
+    made.move_to_end(state)
+    return made[state]
 
 
 def _money(request: web.Request) -> Callable[[int], str]:
@@ -266,8 +286,7 @@ def _money(request: web.Request) -> Callable[[int], str]:
 
 
 def _link(request: web.Request, secret: str) -> str:
-    lang = request.query.get("lang")
-    return f"/copies/{secret}" + (f"?lang={lang}" if lang else "")
+    return link(request, f"/copies/{secret}")
 
 
 def _local_ms(text: str, zone: ZoneInfo, choose: Callable[[int, int], int]) -> int:

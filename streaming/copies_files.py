@@ -14,11 +14,15 @@ from copies.states import DOWNLOADS, State
 from copies.virtual import VirtualFile
 from storage.index import GapCause
 from storage.orders import Order
+from streaming.clients import client
 from streaming.delivery import send
 from streaming.language import say, translate
-from streaming.shop import answered, catalogue, order_of
+from streaming.shop import SHOP, answered, catalogue, order_of
 from streaming.views import VIEWS, current_ms
 from streaming.words import CAUSES
+from streaming.work import WORK, in_steps
+
+PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
 
 routes = web.RouteTableDef()
 
@@ -32,22 +36,20 @@ async def file(request: web.Request) -> web.StreamResponse:
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=say(request, "The order has no such file."))
-    return await send(
-        request,
-        VirtualFile(plan, sources(request), found[0]["head"]),
-        plan.file_name,
-        lasting(request, order),
-    )
+    copy = VirtualFile(plan, sources(request), found[0]["head"])
+    with request.app[SHOP].sending.turn(client(request)):
+        return await send(request, copy, plan.file_name, lasting(request, order))
 
 
 @routes.get("/copies/{secret}/everything.zip")
 async def everything(request: web.Request) -> web.StreamResponse:
     """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
     order = await _downloadable(request)
-    items = await _items(request, order)
     zone = order.quote["station"]["time_zone"]
-    bundle = Bundle(_about(order), items, order.language, zone)
-    return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
+    with request.app[SHOP].sending.turn(client(request)):
+        items = await _items(request, order)
+        bundle = Bundle(_about(order), items, order.language, zone)
+        return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 
 
 @routes.get("/copies/{secret}/manifest.json")
@@ -59,7 +61,10 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 
 
 async def _items(request: web.Request, order: Order) -> list[Item]:
+    work = request.app[WORK]
+    work.check(request)
     found = await answered(catalogue(request).order_files.plans(order.order_pk))
+    work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
     places = sources(request)
     return [
         Item(
@@ -67,7 +72,7 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
             row["sha256"],
             row["crc32"],
         )
-        for row in found
+        async for row in in_steps(found)
     ]
 
 

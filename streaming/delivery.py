@@ -17,9 +17,9 @@ from aiohttp import web
 
 from copies.sources import Unreadable
 from storage.database import CatalogueError
+from streaming.ranges import wanted_part
 
 LOOK_S = 10.0  # between two looks whether what is sent may still be had
-ALL = slice(None, None, 1)  # what aiohttp says of a request without a range
 
 log = structlog.get_logger()
 
@@ -69,27 +69,13 @@ async def send(
     headers = {
         "ETag": file.etag,
         "Last-Modified": formatdate(file.last_modified_ms // 1000, usegmt=True),
-        "Accept-Ranges": "bytes" if file.resumable else "none",
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'attachment; filename="{filename}"',
         "Content-Type": file.content_type,
     }
-    tags = request.if_none_match or ()
-    if any(t.value == "*" or f'"{t.value}"' == file.etag for t in tags):
+    status, wanted = wanted_part(request, headers, file.length, file.resumable)
+    if status == 304:
         return web.Response(status=304, headers=headers)
-    wanted, status = range(file.length), 200
-    try:
-        asked = request.http_range
-    except ValueError:  # another unit, or several ranges: all of it may be sent
-        asked = ALL
-    same = request.headers.get("If-Range", file.etag) in (file.etag, headers["Last-Modified"])
-    if file.resumable and asked != ALL and same:
-        wanted, status = wanted[asked], 206
-        if not wanted:
-            raise web.HTTPRequestRangeNotSatisfiable(
-                headers={"Content-Range": f"bytes */{file.length}"}
-            )
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{file.length}"
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(wanted)
     await response.prepare(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -56,42 +56,43 @@ def target_duration_s(listed: Sequence[Listed]) -> int:
     )
 
 
-def playlist(listed: Sequence[Listed], kind: str | None = None, ended: bool = False) -> str:
-    """Return the media playlist of at least one segment.
+def playlist(
+    listed: Sequence[Listed], kind: str | None = None, ended: bool = False
+) -> Iterator[str]:
+    """Yield the media playlist of at least one segment, line by line; each ends with a newline.
 
     `kind` is VOD, EVENT or None for live (4.3.3.5). MEDIA-SEQUENCE and DISCONTINUITY-SEQUENCE
     are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter modulo 10,000; a
     MAP and a DISCONTINUITY stand where a run begins (4.3.2.3, 4.3.2.5).
     """
     first, segment = listed[0]
-    lines = [
-        "#EXTM3U",
-        "#EXT-X-VERSION:6",  # 7: MAP in a playlist that is not I-FRAMES-ONLY
-        f"#EXT-X-TARGETDURATION:{target_duration_s(listed)}",
-        f"#EXT-X-MEDIA-SEQUENCE:{segment.segment_no}",
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no % RUNS_COUNTED}",
-    ]
+    yield (
+        "#EXTM3U\n"
+        "#EXT-X-VERSION:6\n"  # 7: MAP in a playlist that is not I-FRAMES-ONLY
+        f"#EXT-X-TARGETDURATION:{target_duration_s(listed)}\n"
+        f"#EXT-X-MEDIA-SEQUENCE:{segment.segment_no}\n"
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no % RUNS_COUNTED}\n"
+    )
     if kind:
-        lines.append(f"#EXT-X-PLAYLIST-TYPE:{kind}")
+        yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n"
     if all(s.starts_with_key for _, s in listed):
-        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+        yield "#EXT-X-INDEPENDENT-SEGMENTS\n"
     run_no = None
     for header, segment in listed:
         if header.run_no != run_no:
             if run_no is not None:
-                lines.append("#EXT-X-DISCONTINUITY")
-            lines.append(f'#EXT-X-MAP:URI="init-{header.run_no}.mp4"')
+                yield "#EXT-X-DISCONTINUITY\n"
+            yield f'#EXT-X-MAP:URI="init-{header.run_no}.mp4"\n'
             run_no = header.run_no
         seconds, ms = divmod(segment.start_ms, 1000)
         minute, second = divmod(seconds, 60)
-        lines.append(
+        yield (
             f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{second:02d}.{ms:03d}Z\n"
             f"#EXTINF:{segment.duration_90k / 90_000:.6f},\n"
-            f"{segment.segment_no}.m4s"
+            f"{segment.segment_no}.m4s\n"
         )
     if ended:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"
+        yield "#EXT-X-ENDLIST\n"
 
 
 @lru_cache(4096)

@@ -30,7 +30,7 @@ async def home(request: web.Request) -> web.StreamResponse:
     views, lang = request.app[VIEWS], language(request)
     places, asked = views.places, request.query
     chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
-    found = find_stations(request) if chosen or len(places.stations) <= FEW else None
+    found = await find_stations(request) if chosen or len(places.stations) <= FEW else None
     region = places.regions.get(asked.get("region", ""))
     return page(
         request,

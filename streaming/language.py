@@ -77,10 +77,14 @@ def say(request: web.Request, sentence: str, **values: object) -> str:
 
 def language_headers(request: web.Request) -> dict[str, str]:
     """Return the headers that say in which language a request was answered; none if in none."""
-    if (chosen := request.get(_CHOSEN)) is None:
-        return {}
-    lang, negotiated = chosen
-    return {"Content-Language": lang} | ({"Vary": "Accept-Language"} if negotiated else {})
+    chosen = request.get(_CHOSEN)
+    return {} if chosen is None else {"Content-Language": chosen[0]}
+
+
+def language_vary(request: web.Request) -> set[str]:
+    """Return the headers of a request on which the language of its answer depends."""
+    chosen = request.get(_CHOSEN)
+    return {"Accept-Language"} if chosen is not None and chosen[1] else set()
 
 
 def _chosen(request: web.Request) -> tuple[str, bool]:

@@ -1,20 +1,20 @@
-"""How often one address may do what costs us, or what looks like guessing.
+"""How often one client may do what costs us, or what looks like guessing.
 
-A bucket per address that fills with time; in the memory of one process, so that with N web
-processes an address has N of them. What is refused costs nothing but the answer.
+A bucket per client that fills with time; in the memory of one process, so that with N web
+processes a client has N of them. What is refused costs nothing but the answer.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
-ADDRESSES = 20_000  # remembered; the longest unseen is forgotten first
-HOME_BITS = 64  # of an IPv6 address: what one home has
+BUSY_S = 5  # after so long it is worth to ask again
+CLIENTS_KNOWN = 20_000  # the longest unseen is forgotten first
 
 
 class Limit:
@@ -28,40 +28,57 @@ class Limit:
         """Return how long `who` has to wait; 0: not at all."""
         return max(0.0, (1 - self._left(who)) * self._every_s)
 
-    def take(self, who: str) -> None:
-        """Count one."""
-        left = self._left(who)
-        self._seen[who] = max(0.0, left - 1), self._clock()
+    def take(self, who: str, count: float = 1) -> None:
+        """Count something that was done.
+
+        What was begun at the same moment is counted, too: there may be a debt of one burst. A
+        negative `count` gives back.
+        """
+        left = max(-float(self._burst), self._left(who) - count)
+        self._seen[who] = min(float(self._burst), left), self._clock()
         self._seen.move_to_end(who)
-        while len(self._seen) > ADDRESSES:
+        while len(self._seen) > CLIENTS_KNOWN:
             self._seen.popitem(last=False)
 
-    def give_back(self, who: str) -> None:
-        """Count one less: it was right after all."""
-        left = min(float(self._burst), self._left(who) + 1)
-        self._seen[who] = left, self._clock()
+    def check(self, who: str) -> None:
+        """Raise 429 where `who` has to wait."""
+        if (wait_s := self.wait_s(who)) > 0:
+            raise too_many(wait_s)
 
     def _left(self, who: str) -> float:
         left, when = self._seen.get(who, (float(self._burst), self._clock()))
         return min(float(self._burst), left + (self._clock() - when) / self._every_s)
 
 
-def client(request: web.Request) -> str:
-    """Return whom a request is counted for.
+class Turns:
+    """How much may be done at the same time: so much by `each` client, so much `in_all`."""
 
-    Behind a proxy, which has a private address, that is the last address it wrote into
-    X-Forwarded-For: those before it may be invented.
-    """
-    text = request.remote or ""
-    try:
-        address = ipaddress.ip_address(text)
-        if address.is_private and (said := request.headers.get("X-Forwarded-For")):
-            address = ipaddress.ip_address(said.rpartition(",")[2].strip())
-    except ValueError:
-        return text
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, HOME_BITS), strict=False))
-    return str(address)
+    def __init__(self, each: int, in_all: int):
+        self._each, self._in_all = each, in_all
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def turn(self, who: str) -> Iterator[None]:
+        """Count something while it is done; raises 429 to who does too much, 503 where all do."""
+        if self._taken[who] >= self._each:
+            raise too_many(BUSY_S)
+        if self._taken.total() >= self._in_all:
+            raise busy()
+        self._taken[who] += 1
+        try:
+            yield
+        finally:
+            self._taken[who] -= 1
+            if not self._taken[who]:
+                del self._taken[who]
+
+
+def busy() -> web.HTTPServiceUnavailable:
+    """Return the answer while others ask for as much as this process does at once."""
+    return web.HTTPServiceUnavailable(
+        text="Too much is asked for at once; try again in some seconds.\n",
+        headers={"Retry-After": str(BUSY_S)},
+    )
 
 
 def too_many(wait_s: float) -> web.HTTPTooManyRequests:

@@ -188,7 +188,10 @@ def _limit(most: int, default: int) -> Schema:
 def _get(summary: str, schema: str, *parameters: Schema, errors: tuple[int, ...] = ()) -> Schema:
     """Return the description of a path that answers GET and HEAD."""
     problem = {"application/problem+json": {"schema": _ref("Problem")}}
-    said = {400: "what is wrong with the request", 404: "there is none", 501: "not served"}
+    said = {400: "what is wrong with the request", 404: "there is none", 501: "not served"} | {
+        429: "you asked for too much: Retry-After says when to go on",
+        503: "all together ask for too much: Retry-After",
+    }
     responses: Schema = {
         "200": {
             "description": "as asked",
@@ -223,7 +226,7 @@ PATHS = {
         _in_query("live", "1: only those with a live camera", _number(minimum=0, maximum=1)),
         _limit(MOST_PAGE, MOST_PAGE),
         _in_query("after", "the `next_after` of the page before, as it is", _text()),
-        errors=(404,),
+        errors=(404, 429, 503),
     ),
     "/api/v1/wall": _get(
         "Some live cameras with their pictures; others every ten seconds",
@@ -242,7 +245,7 @@ PATHS = {
         _in_path("station"),
         _in_query("from", "RFC 3339 or milliseconds of UTC; else an hour before `to`", MOMENT),
         _in_query("to", "RFC 3339 or milliseconds of UTC; else now", MOMENT),
-        errors=(404,),
+        errors=(404, 429, 503),
     ),
     "/api/v1/oembed": _get(
         "How to embed a station or a camera (oEmbed 1.0)",

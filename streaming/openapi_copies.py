@@ -87,7 +87,9 @@ _SAID = {
     400: "what is wrong with the request",
     403: "sent by a page of another site",
     404: "there is none",
+    408: "its body was not sent to its end in 10 s",
     409: "does not fit the order's state; nothing was changed",
+    413: "its body has more than 256 kB",
     429: "too many requests; Retry-After says when",
     503: "the database, an archive or the payment provider is away; nothing was changed",
 }
@@ -111,6 +113,7 @@ def _does(
     return operation
 
 
+_POSTED = (400, 403, 408, 413)  # of everything that is posted
 _SECRET = {
     "name": "secret",
     "in": "path",
@@ -123,7 +126,7 @@ PATHS: dict[str, Any] = {
         "post": _does(
             "Ask what exists of a stretch and what it costs",
             "Order",
-            *(400, 403, 429, 503),
+            *(*_POSTED, 429, 503),
             status=201,
             body=_object(station=ID, cameras=_list(ID), **{"from": _MOMENT, "to": _MOMENT}),
         )
@@ -135,7 +138,7 @@ PATHS: dict[str, Any] = {
         "post": _does(
             "Order what was quoted",
             "Order",
-            *(400, 403, 404, 409, 429, 503),
+            *(*_POSTED, 404, 409, 429, 503),
             body=_object(
                 {
                     "email": _text(
@@ -150,7 +153,7 @@ PATHS: dict[str, Any] = {
         "post": _does(
             "Take an order back before it is paid",
             "Order",
-            *(403, 404, 409, 429, 503),
+            *(*_POSTED, 404, 409, 429, 503),
             parameters=(_SECRET,),
         )
     },

@@ -59,6 +59,7 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
     )
     answer = web.Response(text=text, content_type="text/html", status=status)
     answer.enable_compression()
+    answer.headers["Vary"] = "Accept-Encoding"
     return answer
 
 
@@ -70,8 +71,9 @@ def link(request: web.Request, path: str, **query: str) -> str:
 
 
 def _in_language(request: web.Request, code: str) -> str:
+    """Return this page in another language: without its path, which anybody may have written."""
     others = [(key, value) for key, value in request.query.items() if key != "lang"]
-    return f"{request.path}?{urlencode([*others, ('lang', code)])}"
+    return f"?{urlencode([*others, ('lang', code)])}"
 
 
 def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:

@@ -19,7 +19,7 @@ from streaming.folding import fold
 
 MOST_CHARACTERS, MOST_WORDS = 100, 8  # of a query; the rest is not looked at
 FIELDS = 3  # nearer ones first: number, name and address, region and district
-SUGGESTIONS = 5
+SUGGESTIONS, SUGGESTED_BY = 5, 4  # so many stations, by the first words of a query
 # cost of a way to find a word, before that of its field
 _EXACT, _BEGINNING, _ERROR = 0, 1 * FIELDS, 2 * FIELDS
 _NOWHERE: Sequence[int] = ()
@@ -56,24 +56,27 @@ class Search:
         spelled = sorted((w for w in self._words if not w[0].isdigit()), key=len)
         self._spelled = [(_letters(word), word) for word in spelled]
         self._first = [bisect_left(spelled, n, key=len) for n in range(MOST_CHARACTERS + 1)]
-        self._found = lru_cache(128)(self._find)  # the first letters of names, typed by many
         self._errors = lru_cache(1024)(self._like)
 
     def find(self, query: str) -> Sequence[int]:
-        """Return the places of the stations that a query finds, the best first."""
-        return self._found(query[:MOST_CHARACTERS])
+        """Return the places of the stations that a query finds, the best first.
 
-    def _find(self, query: str) -> Sequence[int]:
-        words = _query(query)
-        found = [(word, self._ways(word)) for word in words]
-        # "Abai str" finds Abai while "street" is being typed
-        ways = [way for word, way in found if way or not _needless(word)]
+        May be called from any thread.
+        """
+        query = query[:MOST_CHARACTERS]
+        words, ways = _query(query), []
+        exact = self._numbers.get(_number(query), [])
+        for word in words:
+            # "Abai str" finds Abai while "street" is being typed
+            if (way := self._ways(word)) or not _needless(word):
+                ways.append(way)
+            if not way and not _needless(word) and word != words[-1]:
+                return array("I", exact)  # whatever the others find, this one is nowhere
         common = _in_all(ways)
         if not common and len(ways) > 1 and _needless(words[-1]):
             common = _in_all(ways := ways[:-1])
         if not ways:
             return self._all
-        exact = self._numbers.get(_number(query), [])
         ranks = {place: place for place in common.difference(exact)}
         for way in ways:
             left = set(ranks)
@@ -87,7 +90,7 @@ class Search:
     def suggest(self, query: str) -> list[int]:
         """Return a few places that have some words of a query that finds none."""
         had: dict[int, int] = {}
-        for word in _query(query[:MOST_CHARACTERS]):
+        for word in _query(query[:MOST_CHARACTERS])[:SUGGESTED_BY]:
             for cost, places in enumerate(self._ways(word, more=1)):
                 for place in sorted(places)[: 50 * SUGGESTIONS]:
                     had[place] = had.get(place, 0) - 100 + cost

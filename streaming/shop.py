@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
@@ -27,11 +29,15 @@ from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.orders import FootageGone, Order
 from streaming.answers import base_url
+from streaming.clients import client
 from streaming.language import language, mark, say
-from streaming.limits import Limit, client, too_many
+from streaming.limits import Limit, Turns
 from streaming.views import VIEWS, current_ms
 
 GONE = mark("what was quoted is there no longer: ask for a new quote")
+MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
+MOST_KNOWN = 10_000
+QUOTES_AT_ONCE = 4
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
@@ -60,6 +66,11 @@ class Shop:
     placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # what is counted stays so
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
     guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
+    quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
+    sending: Turns = field(default_factory=lambda: Turns(8, MOST_SENT))
+    invoices: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
+    asking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
     @classmethod
     def open(cls, settings: Copies, time_zone: str) -> Shop:
@@ -106,24 +117,53 @@ async def answered(work: Awaitable[T]) -> T:
     try:
         return await work
     except (CatalogueError, Unreadable, TimeoutError) as error:
-        log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
-        raise away() from None
+        raise unanswered(error) from None
+
+
+def unanswered(error: Exception) -> web.HTTPServiceUnavailable:
+    """Return the answer where catalogue or archive gave none, and say why in the log."""
+    log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
+    return away()
+
+
+async def _quoted(shop: Shop, work: Coroutine[Any, Any, T]) -> T:
+    """Return a quote that is made in its turn; raises what `quote` does, and TimeoutError."""
+    try:
+        async with asyncio.timeout(QUOTE_S), shop.quoting:
+            return await work
+    finally:
+        work.close()  # where its turn did not come
 
 
 async def order_of(request: web.Request) -> Order:
     """Return the order of the secret in the address.
 
-    Raises 404, and 429 for who asked for too many that do not exist.
+    Raises 404, 503, and 429 for who asked for too many that do not exist: these alone are counted.
+    A link that was right before is answered to everybody. Others are looked up one after the other
+    for each client, so that no guess is begun before the one before it is counted.
     """
-    guesses, who = request.app[SHOP].guesses, client(request)
-    if (wait_s := guesses.wait_s(who)) > 0:
-        raise too_many(wait_s)
-    guesses.take(who)  # before it is looked up, as many may be asked for at once
+    shop, who = request.app[SHOP], client(request)
     key = key_of(request.match_info["secret"])
+    if key in shop.known:
+        return await _look_up(request, key)
+    lock = shop.asking.setdefault(who, asyncio.Lock())
+    async with lock:
+        if key not in shop.known:
+            shop.guesses.check(who)
+            return await _look_up(request, key)
+    return await _look_up(request, key)
+
+
+async def _look_up(request: web.Request, key: str | None) -> Order:
+    shop = request.app[SHOP]
     order = await answered(catalogue(request).orders.with_key(key)) if key else None
-    if order is None:
+    if key is None or order is None:
+        shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=say(request, "There is no such order."))
-    guesses.give_back(who)
+    shop.known[key] = None
+    shop.known.move_to_end(key)
+    while len(shop.known) > MOST_KNOWN:
+        shop.known.popitem(last=False)
     return order
 
 
@@ -135,9 +175,12 @@ def refuse_foreign(request: web.Request) -> None:
     """
     site = request.headers.get("Sec-Fetch-Site", "none")
     origin = request.headers.get("Origin", "null")
+    try:
+        named = urlsplit(origin).netloc
+    except ValueError:
+        raise web.HTTPBadRequest(text="The Origin of this request cannot be read.\n") from None
     # a proxy may call us by another name than people do
-    ours = {request.host, urlsplit(base_url(request)).netloc}
-    known = origin == "null" or urlsplit(origin).netloc in ours
+    known = origin == "null" or named in {request.host, urlsplit(base_url(request)).netloc}
     if site not in ("same-origin", "none") or not known:
         raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
 
@@ -145,19 +188,24 @@ def refuse_foreign(request: web.Request) -> None:
 async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
     views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
-    if (wait_s := shop.quotes.wait_s(who)) > 0:
-        raise too_many(wait_s)
-    shop.quotes.take(who)
+    shop.quotes.check(who)
     store = catalogue(request)
     secret = new_secret()
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
+    shop.quotes.take(who)
     free_ms = shop.free.left_ms(who, views.clock())
     work = quote(
         *(views.config, shop.settings, store, views.archives, asked, language(request)), free_ms
     )
-    row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
+    try:
+        row, plans = await _quoted(shop, work)
+    except CatalogueError as error:
+        shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
+        raise unanswered(error) from None
+    except (Unreadable, TimeoutError) as error:
+        raise unanswered(error) from None
     pk = await answered(store.orders.create(key, row, plans))
     log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
     return secret, await answered(store.orders.get(pk))
@@ -180,7 +228,7 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
         store, archives = catalogue(request), views.archives
         work = quote(views.config, shop.settings, store, archives, asked, order.language)
-        row, plans = await answered(asyncio.wait_for(work, QUOTE_S))
+        row, plans = await answered(_quoted(shop, work))
         if not plans:
             raise Refused("nothing of this exists")
         if _etags(row["quote"]) != _etags(order.quote):

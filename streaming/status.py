@@ -1,8 +1,7 @@
-"""/healthz, /readyz and /metrics. Metric names are listed in docs/operations.md."""
+"""What /metrics says. The names are listed in docs/operations.md."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -14,11 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config.model import Camera, Station
-from storage.database import CatalogueError
 from storage.disk import examine, seconds_left
-from streaming.views import VIEWS, Views
+from streaming.views import Views
 
-routes = web.RouteTableDef()
 # Several processes share the port and any of them answers /metrics: each has its own series.
 REQUESTS = Counter(
     "kuager_http_requests",
@@ -318,41 +315,3 @@ async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
     finally:
         REQUESTS.labels(process, route, str(status)).inc()
         SECONDS.labels(process, route).observe(time.perf_counter() - begun)
-
-
-@routes.get("/healthz")
-async def healthz(request: web.Request) -> web.StreamResponse:
-    """This process answers."""
-    return web.Response(text="ok\n")
-
-
-@routes.get("/readyz")
-async def readyz(request: web.Request) -> web.StreamResponse:
-    """Spool and catalogue can be read; 503 with words where not. What is wrong with the clock is
-    said, too, and is no reason to send people elsewhere."""
-    views = request.app[VIEWS]
-    wrong = []
-    try:
-        os.scandir(views.config.spool).close()
-    except OSError as error:
-        wrong.append(f"the spool cannot be read: {error.strerror}")
-    try:
-        await views.ask(lambda catalogue: catalogue.id())
-    except CatalogueError:  # why is in the log, not for everyone
-        wrong.append("the catalogue does not answer")
-    await views.fresh()
-    told = [*(wrong or ["ready"]), *views.status.clock_warnings()]
-    return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
-
-
-@routes.get("/metrics")
-async def metrics(request: web.Request) -> web.StreamResponse:
-    """All metrics in the Prometheus text format."""
-    response = web.StreamResponse(headers={"Content-Type": "text/plain; version=0.0.4"})
-    await response.prepare(request)
-    if request.method != "HEAD":
-        for piece in exposition(request.app[REGISTRY], request.app[VIEWS]):
-            await response.write(piece)
-            await asyncio.sleep(0)
-    await response.write_eof()
-    return response

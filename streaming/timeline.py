@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from aiohttp import web
@@ -15,8 +16,11 @@ from streaming.api import camera_dict
 from streaming.language import language, say, translate
 from streaming.views import VIEWS, Views, moment
 from streaming.words import CAUSES, why_no_picture
+from streaming.work import WORK, in_steps
 
 MOST_MS = 7 * 86_400_000
+SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
+CAMERA_MS_A_TOKEN = 2_000 * 60_000  # two thousand recordings; see `work`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
@@ -30,16 +34,20 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     station = views.station(request)
     now_ms = views.clock()
     from_ms, to_ms = _stretch(request, now_ms)
+    work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
+    work.check(request)
+    work.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
     names = [views.name(station, c.id) for c in station.cameras]
-    complete, known = True, dict[Name, Known]()
-    try:
-        known = await views.ask(lambda c: c.timelines(names, from_ms, to_ms)) or {}
-    except CatalogueError:  # what the spool has is still true
-        complete = False
-    cameras = []
-    for camera, name in zip(station.cameras, names, strict=True):
-        rows = known.get(name, ([], []))
-        cameras.append(_camera(views, lang, station, camera, (from_ms, to_ms), rows))
+    async with work.turn(request) if length_ms > SHORT_MS else nullcontext():
+        complete, known = True, dict[Name, Known]()
+        try:
+            known = await views.ask(lambda c: c.timelines(names, from_ms, to_ms)) or {}
+        except CatalogueError:  # what the spool has is still true
+            complete = False
+        cameras = []
+        for camera, name in zip(station.cameras, names, strict=True):
+            rows = known.get(name, ([], []))
+            cameras.append(await _camera(views, lang, station, camera, (from_ms, to_ms), rows))
     data = {
         "station": station.id,
         "from_ms": from_ms,
@@ -65,14 +73,16 @@ def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     return from_ms, to_ms
 
 
-def _camera(
+async def _camera(
     views: Views, lang: str, station: Station, camera: Camera, times: tuple[int, int], known: Known
 ) -> dict[str, Any]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
-    recordings = {(r["record_seq"], r["start_ms"]): _recording(r) for r in known[0]}
-    gaps = {(g["gap_no"], g["start_ms"]): _gap(lang, Gap.from_dict(g)) for g in known[1]}
+    recordings = {(r["record_seq"], r["start_ms"]): _recording(r) async for r in in_steps(known[0])}
+    gaps = {
+        (g["gap_no"], g["start_ms"]): _gap(lang, Gap.from_dict(g)) async for g in in_steps(known[1])
+    }
     view = views.view(station.id, camera.id)
-    for _, index in view.recordings(*times):
+    async for _, index in in_steps(view.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
             seq = index.header.record_seq
             span = {"start_ms": index.start_ms, "end_ms": index.end_ms}

@@ -11,7 +11,7 @@ from babel.dates import get_month_names
 from config.model import Camera, Station
 from config.schedule import next_change, windows
 from streaming.answers import base_url
-from streaming.api import described, picture_url, with_words
+from streaming.api import described, picture_url, search, with_words
 from streaming.language import language, say, translate
 from streaming.pages import link, page
 from streaming.views import VIEWS, Views, moment
@@ -29,7 +29,7 @@ async def station(request: web.Request) -> web.StreamResponse:
     views, lang = request.app[VIEWS], language(request)
     found = views.stations.get(request.match_info["station"])
     if found is None:
-        return _missing(request)
+        return await _missing(request)
     status, notice, at_ms = _moment(request, views, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
@@ -71,10 +71,13 @@ def _oembed(request: web.Request, found: Station) -> str:
     return f"{base}/api/v1/oembed?{urlencode({'url': f'{base}/stations/{found.id}'})}"
 
 
-def _missing(request: web.Request) -> web.Response:
+async def _missing(request: web.Request) -> web.Response:
     views, lang = request.app[VIEWS], language(request)
-    search, asked = views.places.search, request.match_info["station"][:100]
-    near = list(search.find(asked))[:NEAR] or search.suggest(asked)[:NEAR]
+    asked = request.match_info["station"]
+    try:
+        near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
+    except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable):
+        near = ()
     stations = [described(views, lang, views.places.stations[place]) for place in near]
     return page(request, "missing.html", 404, suggestions=stations)
 

@@ -36,19 +36,20 @@ KEY, SECRET, BUCKET = "tester", "test-secret-0123456789", "kuager-test"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now.
+    """Return an even port that nobody listens on now, nor on the next, which operators get.
 
     It is below those that the kernel gives to outgoing connections (ip_local_port_range), so that
     none of these takes it before the server that is to have it; and no other process that runs
     tests is given it, as a byte of a file is locked for each (fcntl(2)), until this one ends.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000, 32_000, 2)
         if port in _ports:
             continue
-        with contextlib.suppress(OSError), socket.socket() as probe:
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as beside:
             fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
+            beside.bind(("127.0.0.1", port + 1))
             _ports.add(port)
             return port
 

@@ -44,7 +44,9 @@ def test_the_example_is_well(tmp_path: Path) -> None:
     for name in ("kuager", "stations"):  # a copy, because the spool is made beside it
         shutil.copy(ROOT / f"deploy/{name}.example.yaml", tmp_path)
     example = tmp_path / "kuager.example.yaml"
-    example.write_text(example.read_text().replace("8080", str(free_port())))
+    port = free_port()
+    text = example.read_text().replace(":8080", f":{port}").replace(":8081", f":{port + 1}")
+    example.write_text(text)
     code, out, err = check(example, CAMERA_PASSWORD="Zx9Qw7")
     assert (code, err) == (0, "")
     assert "Presidential election (president-2026), 2026-11-29" in out
@@ -195,6 +197,9 @@ def test_what_run_needs_is_tried(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", web)):
         code, said = needs(tmp_path, "archives: [archive]\n" + listen)
         assert code == 1 and "in use by another program" in said["WRONG  port"]
+    with socket.create_server(("127.0.0.1", web + 1)):
+        code, said = needs(tmp_path, "archives: [archive]\n" + listen)
+        assert code == 1 and "web.operators" in said["WRONG  port of operators"]
     wrong = f"database: postgresql://u:pass-of-u@127.0.0.1:{port}/d\n"
     code, said = needs(tmp_path, "archives: [archive]\n" + wrong + listen)
     assert code == 1 and "connection refused" in said["WRONG  database"]

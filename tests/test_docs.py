@@ -21,6 +21,7 @@ from storage.keeper import KeeperStatus
 from storage.uploader import UploaderStatus
 from streaming import status, words
 from streaming.app import COPIES, PARTS
+from streaming.health import operators_routes
 from streaming.views import Views
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +61,8 @@ def test_every_command_is_documented_and_has_help() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for part in (*PARTS, *COPIES):
-        for route in part.routes:
+    for routes in (*(part.routes for part in (*PARTS, *COPIES)), operators_routes):
+        for route in routes:
             path = re.sub(r":\[0-9\]\{1,[0-9]+\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path
 

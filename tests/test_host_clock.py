@@ -111,7 +111,7 @@ async def goes_on(running: Running, count: int = 4) -> None:
 async def ready_says(running: Running, words: str) -> bool:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"{running.base}/readyz") as answer,
+        session.get(f"{running.operators}/readyz") as answer,
     ):
         return answer.status == 200 and words in await answer.text()
 

@@ -23,7 +23,9 @@ from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.index import Header, Segment, Track
 from streaming import assets
-from streaming.app import PortInUse, check_port, create_app, make_runner
+from streaming.app import OPERATORS, PortInUse, check_port, create_app, make_runner
+from streaming.connections import Runner
+from streaming.health import operators_app
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
@@ -45,6 +47,21 @@ async def serving(
         async with aiohttp.ClientSession(
             f"http://127.0.0.1:{port}", headers={"Accept-Language": "en"}
         ) as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def operating(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve what operators see."""
+    app = create_app(config, None, [])
+    runner = Runner(operators_app(app), stop_s=1, caps=OPERATORS)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
             yield session
     finally:
         await runner.cleanup()
@@ -147,6 +164,28 @@ async def test_rewind(config: Config) -> None:
             assert (status, words in body) == (code, True), (query, status, body)
 
 
+async def test_operators_are_told_more(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 300_000).close()
+    (config.spool / "_status").mkdir(exist_ok=True)
+    said = {"s/c": {"state": "backoff", "cause": "no_data"}}
+    (config.spool / "_status/recorder-0.json").write_text(
+        json.dumps({"written_ms": int(time.time() * 1000), "cameras": said})
+    )
+    async with operating(config) as session:
+        metrics = (await get(session, "/metrics"))[2]
+        assert b'kuager_camera_state{station="s",camera="c",state="backoff"} 1' in metrics
+        assert b'kuager_camera_cause{station="s",camera="c",cause="no_data"} 1' in metrics
+        assert (await get(session, "/healthz"))[2] == b"ok\n"
+        assert (await get(session, "/readyz"))[2] == b"ready\n"
+        assert (await get(session, "/"))[0] == 404
+    config.spool.rename(config.spool.with_name("moved"))
+    async with operating(config) as session:
+        status, _, body = await get(session, "/readyz")
+        assert status == 503 and body.startswith(b"the spool cannot be read")
+    async with serving(config) as session:
+        assert (await get(session, "/readyz"))[::2] == (503, b"not ready\n")
+
+
 async def test_pages_api_and_status(config: Config) -> None:
     fill(config.spool, start_ms=NOW - 300_000).close()
     (config.spool / "_status").mkdir(exist_ok=True)
@@ -174,9 +213,7 @@ async def test_pages_api_and_status(config: Config) -> None:
                 assert answer.content_type == "application/problem+json"
         assert (await get(session, "/healthz"))[0] == 200
         assert (await get(session, "/readyz"))[0] == 200
-        metrics = (await get(session, "/metrics"))[2]
-        assert b'kuager_camera_state{station="s",camera="c",state="backoff"} 1' in metrics
-        assert b'kuager_camera_cause{station="s",camera="c",cause="no_data"} 1' in metrics
+        assert (await get(session, "/metrics"))[0] == 404  # it tells too much
         assert (await get(session, assets.address("hls.mjs")))[0] == 200
         assert (await get(session, "/static/x/../../app.py"))[0] == 404
 
@@ -209,7 +246,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
     for n in range(len(listed)):
         tail = consecutive_tail(listed[n:])
         assert len(tail) == len(listed) - n
-        parsed = m3u8.loads(playlist(tail))
+        parsed = m3u8.loads("".join(playlist(tail)))
         breaks = parsed.discontinuity_sequence
         for place, segment in enumerate(parsed.segments):
             breaks += segment.discontinuity
@@ -221,7 +258,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
 
 def test_players_get_no_discontinuity_number_that_they_would_count_up_to() -> None:
     header = Header("e", "s", "c", 2, 217_608_454, 1, 0, 1, "", 4, TRACK)
-    text = playlist([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))])
+    text = "".join(playlist([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))]))
     assert m3u8.loads(text).discontinuity_sequence == 8_454
 
 

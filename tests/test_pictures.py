@@ -42,7 +42,7 @@ from tests.live_fixture import encoded, fragments
 from tests.spools import fill
 from tests.test_api import ask, say
 from tests.test_fsck import look
-from tests.test_live import get, serving
+from tests.test_live import get, operating, serving
 from tests.waiting import BOUND_S, until
 
 CAMERAS = ("wide", "h265", "cif", "kills")
@@ -194,6 +194,7 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
                     await _served(session, f"/live/s/{name}/thumb.jpg", SIZES[name][2])
                 wall = (await ask(session, "/api/v1/wall"))["wall"]
                 assert len(wall) == 1 and wall[0]["picture"].startswith("/live/s/")
+            async with operating(config) as session:
                 text = (await get(session, "/metrics"))[2].decode()
                 assert "\nkuager_pictures_up 1.0\n" in text
                 assert "\nkuager_pictures_left_out 0.0\n" in text

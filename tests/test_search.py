@@ -86,7 +86,7 @@ def test_an_empty_query_finds_all_in_their_order() -> None:
 def test_any_query_finds_stations_once_and_the_same_again(query: str) -> None:
     places = list(SEARCH.find(query))
     assert len(set(places)) == len(places) and all(0 <= p < len(COUNTRY) for p in places)
-    assert list(SEARCH._find(query[:100])) == places
+    assert list(SEARCH.find(query[:100])) == places
     assert len(SEARCH.suggest(query)) <= 5
 
 

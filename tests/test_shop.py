@@ -11,6 +11,7 @@ import re
 import time
 import zipfile
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -283,10 +284,41 @@ async def test_guesses_are_few(config: Config) -> None:
 
         statuses = await asyncio.gather(*(guess(n) for n in range(100)))
         assert statuses.count(404) == 30 and statuses.count(429) == 70
-        async with http.get(place) as answer:  # who guesses waits for his own, too
-            assert answer.status == 429 and int(answer.headers["Retry-After"]) <= 31
-        async with http.get(place, headers={"X-Forwarded-For": "9.9.9.9, 10.1.2.3"}) as answer:
-            assert answer.status == 200
+        # who guesses waits for one that he never asked for before, too, whatever he says he is
+        for headers in ({}, {"X-Forwarded-For": "9.9.9.9"}):
+            async with http.get(place, headers=headers) as answer:
+                assert answer.status == 429 and int(answer.headers["Retry-After"]) <= 31
+
+
+async def test_a_right_link_is_always_answered(config: Config) -> None:
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            place = answer.headers["Location"]
+
+        async def ask(path: str) -> int:
+            async with http.get(path) as answer:
+                return answer.status
+
+        assert set(await asyncio.gather(*(ask(place) for _ in range(60)))) == {200}
+        assert 429 in await asyncio.gather(*(ask(f"/copies/{n:032}") for n in range(40)))
+        assert await ask(place) == 200
+
+
+async def test_a_proxy_that_is_configured_says_who_guesses(config: Config) -> None:
+    proxy = {"trusted_proxies": (ip_network("127.0.0.0/8"),)}
+    config = config.model_copy(update={"web": config.web.model_copy(update=proxy)})
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+
+        async def guess(n: int, *said: str) -> int:
+            headers = [("X-Forwarded-For", line) for line in said]
+            async with http.get(f"/copies/{n:032}", headers=headers) as answer:
+                return answer.status
+
+        for n in range(31):  # the first line is the guesser's invention, another each time
+            found = await guess(n, f"7.7.7.{n}", f"8.8.8.{n}, 203.0.113.9:{1000 + n}")
+        assert found == 429
+        assert await guess(32, "203.0.113.9, 198.51.100.4") == 404
+        assert await guess(33, "[2001:db8::1]:443") == 404
 
 
 async def test_quotes_are_limited(config: Config) -> None:

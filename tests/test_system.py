@@ -40,6 +40,7 @@ class Running:
 
     folder: Path
     base: str
+    operators: str
     begin_ms: int
     simulator: Simulator
     process: asyncio.subprocess.Process
@@ -100,9 +101,8 @@ async def kuager(
             )
             log = folder / "kuager.log"
             process = await start(folder, log)
-            running = Running(
-                folder, f"http://127.0.0.1:{port}", begin * 1000, simulator, process, log
-            )
+            base, operators = (f"http://127.0.0.1:{n}" for n in (port, port + 1))
+            running = Running(folder, base, operators, begin * 1000, simulator, process, log)
             try:
                 yield running
             finally:

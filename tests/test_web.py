@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sqlite3
@@ -15,6 +16,7 @@ import m3u8
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
@@ -125,7 +127,7 @@ async def test_a_stretch_grows_ends_and_never_changes(
         assert await kind(begin, None) == ("event", False)
         monkeypatch.setattr(live, "MAX_REWIND_SEGMENTS", 20)
         status, _, body = await get(session, f"/live/s/c/index.m3u8?from={begin}")
-        assert status == 400 and b"59 segments" in body
+        assert status == 400 and b"more segments" in body
     spool.seal(None)
     spool.close()
 
@@ -229,9 +231,6 @@ async def test_a_catalogue_that_is_away_is_no_error_and_no_missing(config: Confi
         assert (await get(session, "/live/s/c/999.m4s"))[0] == 404
         async with session.get("/api/v1/stations/s/timeline") as answer:
             assert (await answer.json())["complete"] is True
-        config.spool.rename(config.spool.with_name("moved"))
-        status, _, body = await get(session, "/readyz")
-        assert status == 503 and body.startswith(b"the spool cannot be read")
     database.close()
     await catalogue.close()
     await archive.close()
@@ -265,6 +264,22 @@ async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_pat
     assert all(isinstance(e, asyncio.CancelledError) for e in ended)
 
 
+async def test_operators_are_served_by_a_new_configuration_before_the_old_one_ends(
+    config: Config,
+) -> None:
+    port = free_port()
+    web = {"port": port, "operators_port": port + 1}
+    config = config.model_copy(update={"web": config.web.model_copy(update=web)})
+    with capture_logs() as log:
+        async with contextlib.AsyncExitStack() as old:
+            await old.enter_async_context(app.serving(config))
+            async with app.serving(config):
+                await old.aclose()
+                async with aiohttp.ClientSession(f"http://127.0.0.1:{port + 1}") as session:
+                    assert (await get(session, "/metrics"))[0] == 200
+    assert not [entry for entry in log if entry["log_level"] == "error"]
+
+
 async def serve(config: Config, **options: float) -> None:
     async with app.serving(config, **options):
         await asyncio.Event().wait()
@@ -281,7 +296,7 @@ async def _answers(session: aiohttp.ClientSession) -> None:
 
 
 async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
     port = free_port()
     config = config.model_copy(update={"web": config.web.model_copy(update={"port": port})})
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())

@@ -21,6 +21,15 @@ TIMEOUT_S = 20.0
 LEAST_S, MOST_S = 31 * 60, 23 * 3600  # how long Stripe keeps a session open: 30 min to 24 h
 TOLERANCE_S = 300  # age of a notification
 
+# a body that is none of Stripe's, or a signature with letters outside ASCII (TypeError)
+_FORGED = (
+    stripe.SignatureVerificationError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+)
+
 T = TypeVar("T")
 
 
@@ -106,7 +115,7 @@ class Stripe:
             about = event.data.object
             is_session = event.type.startswith("checkout.session.")
             return str(about["id"]) if is_session else None
-        except (stripe.SignatureVerificationError, ValueError, KeyError, AttributeError) as error:
+        except _FORGED as error:
             raise Forged(type(error).__name__) from None
 
     async def refund(self, payment: Payment, amount: int, key: str) -> str:

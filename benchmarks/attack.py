@@ -1,0 +1,258 @@
+"""What a viewer gets while somebody attacks the public pages: `make attack`.
+
+A real web process with few files (`ulimit -n 1024`), 10,000 stations, and two cameras with an hour
+in the spool. A viewer of one address asks for the playlist and for a segment, all the time; an
+attacker of other addresses, in processes of its own, does one thing after the other, then all at
+once. Each row stands beside the quiet one before it. All of them are on one machine, so the
+attacker's own work is in the viewer's numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.bench_record import memory_mb, process
+from benchmarks.bench_site import Site, make
+from config.load import load
+from storage.index import ClockState
+from storage.spool import CameraSpool, Numbers, Run
+from tests.spools import TRACKS
+
+FILES = 1024
+SEGMENT_BYTES = 500_000
+SHORT, LONG = "ballot-box", "entrance"
+VIEWER = "127.9.9.9"
+AT_ONCE = 16
+
+choose = random.Random(5)
+
+
+def letters(count: int) -> str:
+    return "".join(choose.choice("aeinrskmb") for _ in range(count))
+
+
+def somebody() -> tuple[str, int]:
+    """Return one of 60,000 addresses of this machine."""
+    return f"127.{choose.randint(1, 8)}.{choose.randint(1, 254)}.{choose.randint(1, 30)}", 0
+
+
+Attack = Callable[[int], Awaitable[None]]  # of a port, until the process is ended
+
+
+def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
+    """Return an attack that keeps so many connections, each with what was said once."""
+
+    async def attack(port: int) -> None:
+        writers: list[asyncio.StreamWriter] = []
+        while True:
+            writers = [w for w in writers if not w.transport.is_closing()]
+            for _ in range(min(200, count - len(writers))):
+                with contextlib.suppress(OSError):
+                    address = ("127.0.0.1", 0) if own else somebody()
+                    where = ("127.0.0.1", port)
+                    _, writer = await asyncio.open_connection(*where, local_addr=address)
+                    writer.transport.pause_reading()  # type: ignore[attr-defined]
+                    writer.write(said())
+                    writers.append(writer)
+            await asyncio.sleep(0.05)
+
+    return attack
+
+
+def asked(method: str, path: Callable[[], str], **more: object) -> Attack:
+    """Return an attack that asks as fast as it can."""
+
+    async def attack(port: int) -> None:
+        async def one() -> None:
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+                while True:
+                    headers = {"X-Forwarded-For": f"10.0.{choose.randint(0, 255)}.1"}
+                    headers |= more.get("headers", {})  # type: ignore[arg-type, operator]
+                    data = more.get("data")
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        async with session.request(
+                            method, path(), data=data, headers=headers
+                        ) as answer:
+                            await answer.read()
+
+        await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+    return attack
+
+
+def _head(path: str, *more: str, method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *more, "", ""]).encode()
+
+
+def _from() -> str:
+    ms = int(time.time() * 1000) - choose.randint(1_800_000, 3_500_000)
+    return f"/live/s1/{LONG}/index.m3u8?from={ms}"
+
+
+ATTACKS: dict[str, Attack] = {
+    "1,100 that say nothing": held(1100, bytes, own=True),
+    "20,000 that say nothing": held(10_000, bytes),
+    "half a head": held(1100, lambda: _head("/")[:-3]),
+    "half a body": held(
+        1100, lambda: _head("/copies/quotes", "Content-Length: 99", method="POST") + b"a"
+    ),
+    "800 slow readers": held(800, lambda: _head(f"/live/s1/{SHORT}/1.m4s") * 3, own=True),
+    "bodies that unpack to 64 MB": asked(
+        "POST",
+        lambda: "/copies/quotes",
+        data=gzip.compress(bytes(1 << 26)),
+        headers={"Content-Encoding": "gzip"},
+    ),
+    "searches of nonsense": asked(
+        "GET", lambda: "/api/v1/stations?q=" + "+".join(letters(8) for _ in range(8))
+    ),
+    "stations that are not there": asked("GET", lambda: f"/stations/{letters(30)}"),
+    "playlists of an hour": asked("GET", _from),
+    "timelines of 7 days": asked(
+        "GET", lambda: f"/api/v1/stations/s{choose.randint(1, 300)}/timeline?from={choose.random()}"
+    ),
+    "segments that are not there": asked(
+        "GET", lambda: f"/live/s1/{SHORT}/{choose.randint(10**6, 10**9)}.m4s"
+    ),
+    "links that are not there": asked("GET", lambda: f"/copies/{choose.randint(0, 10**9):032}"),
+    "metrics": asked("GET", lambda: "/metrics"),
+    "what is not HTTP": held(200, lambda: b"\0\1\2\r\n\r\n"),
+}
+
+
+async def everything(port: int) -> None:
+    """Do all of it."""
+    await asyncio.gather(*(attack(port) for attack in ATTACKS.values()))
+
+
+def prepare(folder: Path, count: int, minutes: int) -> Site:
+    """Write a site whose station s1 has a camera with large segments and one with many."""
+    site = make(folder, count)
+    text = (folder / "kuager.yaml").read_text().replace("processes: 2}", "processes: 1}")
+    (folder / "kuager.yaml").write_text(text + "copies: {free: true}\n")
+    config = load(folder / "kuager.yaml", {})
+    now = int(time.time() * 1000)
+    for camera, segments, size in ((SHORT, 8, SEGMENT_BYTES), (LONG, minutes * 30, 400)):
+        spool = CameraSpool(config.spool, config.election.id, "s1", camera, Numbers())
+        run = Run(now - segments * 2000, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
+        for n in range(segments):
+            spool.append(
+                run,
+                b"\0\0\1\0moof" + os.urandom(size),
+                tfdt_90k=n * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=run.run_start_ms + 2000 * n,
+                camera_ms=None,
+                clock=ClockState(True, 2),
+            )
+        spool.seal(None)
+        spool.close()
+    return site
+
+
+async def view(port: int, seconds: float) -> tuple[dict[str, list[float]], int]:
+    """Return the ms that playlist and segment took, and how often there was none."""
+    took: dict[str, list[float]] = {"playlist": [], "segment": []}
+    paths = {"playlist": f"/live/s1/{SHORT}/index.m3u8", "segment": f"/live/s1/{SHORT}/2.m4s"}
+    refused, until = 0, time.time() + seconds
+    while time.time() < until:
+        # a new visitor each time: what is open already says nothing of who comes
+        connector = aiohttp.TCPConnector(local_addr=(VIEWER, 0))
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as one:
+            for name, path in paths.items():
+                begun = time.perf_counter()
+                try:
+                    async with one.get(path, timeout=aiohttp.ClientTimeout(30)) as answer:
+                        await answer.read()
+                        answer.raise_for_status()
+                    took[name].append((time.perf_counter() - begun) * 1000)
+                except (aiohttp.ClientError, TimeoutError):
+                    refused += 1
+        await asyncio.sleep(0.02)
+    return {name: sorted(ms) for name, ms in took.items()}, refused
+
+
+async def measure(site: Site, seconds: float) -> None:
+    """Attack in turn, and print a row for each."""
+    me = (sys.executable, "-m", "benchmarks.attack", "--port", str(site.port))
+    web = f"ulimit -n {FILES}; exec {sys.executable} -m kuager run --role web --config"
+    async with process("sh", "-c", f"{web} {site.folder}/kuager.yaml") as server:
+        await _answers(site)
+        await view(site.port, 1)
+        print("| attack | playlist p50, p99 | segment p99 | times quiet | none | memory | files |")
+        print("|---|---|---|---|---|---|---|")
+        for name in [*ATTACKS, "all of these"]:
+            quiet, _ = await view(site.port, seconds)
+            count = 2 if name.startswith("20,000") else 1  # one may not open so many files
+            async with contextlib.AsyncExitStack() as stack:
+                for n in range(count):
+                    begun = site.folder / f"{name}-{n}"
+                    one = process(*me, "--as", name, "--begun", str(begun))
+                    await stack.enter_async_context(one)
+                    while not begun.exists():  # noqa: ASYNC110 another process makes it
+                        await asyncio.sleep(0.05)
+                await asyncio.sleep(1)
+                found, refused = await view(site.port, seconds)
+                files = len(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
+                memory = memory_mb([server.pid])
+            worst = max(_p(found[k], 99) / _p(quiet[k], 99) for k in found)
+            cells = [f"{_p(found['playlist'], 50):.1f}, {_p(found['playlist'], 99):.1f} ms"]
+            cells += [f"{_p(found['segment'], 99):.1f} ms", f"{worst:.1f}", str(refused)]
+            print(f"| {name} | {' | '.join(cells)} | {memory:.0f} MB | {files} |", flush=True)
+
+
+def _p(took: list[float], percent: int) -> float:
+    return took[min(len(took) - 1, len(took) * percent // 100)] if took else float("nan")
+
+
+async def _answers(site: Site) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(1200):
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"{site.base}/healthz"):
+                    return
+            await asyncio.sleep(0.1)
+    raise SystemExit("the web process does not answer")
+
+
+def main() -> None:
+    """Parse the command line; measure, or be an attacker."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stations", type=int, default=10_000)
+    parser.add_argument("--minutes", type=int, default=60, help="of the long camera")
+    parser.add_argument("--seconds", type=float, default=10, help="for each row")
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--begun", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--as", dest="name", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.name:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        arguments.begun.touch()
+        asyncio.run(ATTACKS.get(arguments.name, everything)(arguments.port))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="kuager-attack-"))
+    try:
+        site = prepare(folder / "site", arguments.stations, arguments.minutes)
+        asyncio.run(measure(site, arguments.seconds))
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

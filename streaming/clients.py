@@ -1,0 +1,92 @@
+"""For whom a request is counted: the peer, or what a trusted proxy says of it.
+
+Anybody can send X-Forwarded-For. It is read only where the peer is one of `web.trusted_proxies`,
+from its end: the last element is what that proxy itself has seen, all before it may be invented.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import structlog
+from aiohttp import web
+
+from config.model import Network
+
+HOME_BITS = 64  # of an IPv6 address: what one home has
+Address = IPv4Address | IPv6Address
+
+_V4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
+
+log = structlog.get_logger()
+
+
+def read_address(text: str) -> Address | None:
+    """Return an IP address as proxies write it: alone, with a port, in brackets, with a zone.
+
+    An IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2) is the IPv4 address; None for what is none.
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif found := _V4_WITH_PORT.fullmatch(text):
+        text = found[1]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def bucket(address: Address | None) -> str:
+    """Return the name under which an address is counted: of IPv6 the network of one home."""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, HOME_BITS), strict=False))
+    return str(address)
+
+
+class Clients:
+    """Tells who asks."""
+
+    def __init__(self, trusted: Iterable[Network]):
+        self._trusted = tuple(trusted)
+        self._told = False
+
+    def is_proxy(self, address: Address | None) -> bool:
+        """Tell whether an address is that of a trusted proxy."""
+        return address is not None and any(
+            address in network for network in self._trusted if network.version == address.version
+        )
+
+    def of(self, request: web.Request) -> str:
+        """Return whom a request is counted for.
+
+        A trusted proxy that says nothing readable is counted itself.
+        """
+        found = read_address(request.remote or "")
+        said = request.headers.getall("X-Forwarded-For", ())
+        if said and not self.is_proxy(found):
+            self._tell()
+        for element in reversed(",".join(said).split(",")):
+            if not self.is_proxy(found) or (address := read_address(element)) is None:
+                break
+            found = address
+        return bucket(found)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            log.warning(
+                "X-Forwarded-For is not believed: if a proxy of yours writes it, name it in"
+                " web.trusted_proxies; until then all who come through it are counted as one"
+            )
+
+
+CLIENTS = web.AppKey("clients", Clients)
+
+
+def client(request: web.Request) -> str:
+    """Return whom a request is counted for."""
+    return request.app[CLIENTS].of(request)

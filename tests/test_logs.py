@@ -1,0 +1,67 @@
+"""The log: one line each, no secret in it, and not one for each request of a stranger."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+SCRIPT = """
+import logging
+import structlog
+from kuager import logs
+logs.configure("web-0", public=True)
+def fail():
+    secret = "of-an-order"
+    raise ValueError("wrong")
+try:
+    fail()
+except ValueError:
+    structlog.get_logger().exception("A request failed", route="/")
+    logging.getLogger("asyncio").exception("Task exception was never %s", "retrieved")
+for _ in range(500):
+    structlog.get_logger().error("The same line")
+    logging.getLogger("aiohttp.server").error("The same, of a library, for %s", "10.0.0.9")
+"""
+
+
+def test_lines_are_json_and_few() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(line["process"] == "web-0" and line["timestamp"] for line in lines)
+    assert lines[0]["event"] == "A request failed" and "ValueError: wrong" in lines[0]["exception"]
+    assert lines[1]["event"] == "Task exception was never retrieved"
+    assert len(lines) == 2 + 2 * 20
+    assert "of-an-order" not in done.stderr.replace('secret = \\"of-an-order\\"', "")
+
+
+def test_a_terminal_shows_no_values_of_variables() -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+        assert child.wait(60) == 0
+    os.close(ours)
+    assert b"ValueError" in shown and b"wrong" in shown
+    assert b"of-an-order" not in shown
+
+
+def test_what_was_left_out_is_counted() -> None:
+    from kuager.logs import EVERY_S, LINES, Seldom
+
+    now = [0.0]
+    seldom = Seldom(lambda: now[0])
+    assert [seldom.due("a") for _ in range(LINES + 3)] == [0] * LINES + [None] * 3
+    assert seldom.due("b") == 0
+    now[0] = EVERY_S
+    assert seldom.due("a") == 3
+    assert seldom.due("a") == 0
