@@ -214,8 +214,8 @@ async def test_what_waits_too_long_is_given_up_and_forgotten(
     config, clock = configured(tmp_path, 1, database_url), SetClock()
     async with opened(config) as till:
         await placed(till, email="voter@example.kz")
-        clock.ahead_ms = BRISK.letter_kept_s * 1000 + 60_000
         async with working(config, till, clock):
+            clock.ahead_ms = BRISK.letter_kept_s * 1000 + 60_000
 
             async def forgotten() -> bool:
                 (row,) = await letters(till)
@@ -305,9 +305,9 @@ async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> Non
         first, second = await placed(till), await placed(till)
         row = sa.update(orders).where(orders.c.order_pk == first.order_pk)
         await change(till, row.values(state="of another Kuager"))
-        clock.ahead_ms = till.settings.pay_within * 1000
         with capture_logs() as log:
             async with working(config, till, clock):
+                clock.ahead_ms = till.settings.pay_within * 1000
 
                 async def ended() -> bool:
                     return (await till.orders.get(second.order_pk)).state == State.EXPIRED
@@ -369,8 +369,8 @@ async def test_an_order_ends_by_its_date_although_its_provider_is_gone(
             await till.settle((await till.catalogue.checkouts.all_open())[0])
         after = await till.end(taken_back.order_pk, events.cancel(now_ms()))
         assert after.state == State.CANCELLED
-        clock.ahead_ms = till.settings.pay_within * 1000
         async with working(config, till, clock):
+            clock.ahead_ms = till.settings.pay_within * 1000
 
             async def ended() -> bool:
                 return (await till.orders.get(by_date.order_pk)).state == State.EXPIRED
@@ -413,8 +413,8 @@ async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_p
             for n in range(2)
         ]
         await till.end(made[1], events.cancel(now_ms()))
-        clock.ahead_ms = 3_600_000
         async with working(config, till, clock):
+            clock.ahead_ms = 3_600_000
 
             async def over() -> bool:
                 return (await till.orders.get(made[0])).state == State.EXPIRED
