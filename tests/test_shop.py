@@ -99,6 +99,12 @@ async def selling(config: Config, clock: Clock = now_ms) -> AsyncIterator[tuple[
         await catalogue.close()
 
 
+def proxied(config: Config) -> Config:
+    """Return a configuration that believes X-Forwarded-For of this machine."""
+    proxy = {"trusted_proxies": (ip_network("127.0.0.0/8"),)}
+    return config.model_copy(update={"web": config.web.model_copy(update=proxy)})
+
+
 def wanted(**more: Any) -> dict[str, Any]:
     return {"station": "s", "cameras": ["c"], "from": BEGIN, "to": BEGIN + 90_000} | more
 
@@ -305,9 +311,7 @@ async def test_a_right_link_is_always_answered(config: Config) -> None:
 
 
 async def test_a_proxy_that_is_configured_says_who_guesses(config: Config) -> None:
-    proxy = {"trusted_proxies": (ip_network("127.0.0.0/8"),)}
-    config = config.model_copy(update={"web": config.web.model_copy(update=proxy)})
-    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+    async with selling(proxied(config)) as (base, _), aiohttp.ClientSession(base) as http:
 
         async def guess(n: int, *said: str) -> int:
             headers = [("X-Forwarded-For", line) for line in said]
@@ -574,7 +578,7 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
     config = config.model_copy(update={"copies": copies})
     ahead_ms = 0
     async with (
-        selling(config, lambda: now_ms() + ahead_ms) as (base, _),
+        selling(proxied(config), lambda: now_ms() + ahead_ms) as (base, _),
         aiohttp.ClientSession(base) as http,
     ):
 
@@ -617,7 +621,8 @@ async def test_what_is_not_paid_is_capped(config: Config) -> None:
     ):
         length = sum(f["length"] for c in (await answer.json())["footage"] for f in c["files"])
     caps = {"unpaid_per_client": 2 * length, "unpaid_in_all": 4 * length}
-    config = config.model_copy(update={"copies": config.copies.model_copy(update=caps)})
+    copies = config.copies.model_copy(update=caps)
+    config = proxied(config.model_copy(update={"copies": copies}))
     async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
 
         async def order(who: str) -> tuple[int, str]:
