@@ -18,7 +18,7 @@ from recorder.clock import Clock
 from recorder.worker import Worker
 from storage.gaps import read_gaps
 from storage.index import Gap, Index, parse_index
-from tests.strip import Picture, pictures
+from tests.strip import pictures
 from tests.waiting import BOUND_S, until
 
 SEGMENT_S = 2.0  # of the simulator's cameras, unless they are told otherwise
@@ -32,7 +32,7 @@ class Recording:
     index: Index
 
     def errors_ms(self, ffmpeg: str) -> list[float]:
-        """Return placed - burned of every picture; fails when one cannot be decoded or read."""
+        """Return placed - burned of every picture without a mark; fails when one is unreadable."""
         return [e for _, e in self.timed_errors_ms(ffmpeg)]
 
     def marked_errors_ms(self, ffmpeg: str) -> list[tuple[float, float, bool]]:
@@ -49,11 +49,11 @@ class Recording:
         return found
 
     def timed_errors_ms(self, ffmpeg: str) -> list[tuple[float, float]]:
-        """Return (seconds since the run began, placed - burned in ms) of every picture."""
-        found: list[Picture] = pictures(self.path, ffmpeg)
-        assert all(p.burned_ms is not None for p in found)
-        start_ms = self.index.header.run_start_ms
-        return [(p.media_s, start_ms + p.media_s * 1000 - (p.burned_ms or 0)) for p in found]
+        """Return (seconds since the run began, placed - burned in ms) of every picture that is
+        placed without a mark: a machine that holds pictures back for seconds is marked."""
+        found, start_ms = self.marked_errors_ms(ffmpeg), self.index.header.run_start_ms
+        assert all(burned_ms for burned_ms, _, _ in found)
+        return [((at + e - start_ms) / 1000, e) for at, e, marked in found if not marked]
 
 
 def recordings(spool: Path, name: str, station: str = "s") -> list[Recording]:
