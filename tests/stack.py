@@ -32,7 +32,7 @@ class Recording:
     index: Index
 
     def errors_ms(self, ffmpeg: str) -> list[float]:
-        """Return placed - burned of every picture without a mark; fails when one is unreadable."""
+        """Return placed - burned of every picture; fails when one cannot be decoded or read."""
         return [e for _, e in self.timed_errors_ms(ffmpeg)]
 
     def marked_errors_ms(self, ffmpeg: str) -> list[tuple[float, float, bool]]:
@@ -49,11 +49,10 @@ class Recording:
         return found
 
     def timed_errors_ms(self, ffmpeg: str) -> list[tuple[float, float]]:
-        """Return (seconds since the run began, placed - burned in ms) of every picture that is
-        placed without a mark: a machine that holds pictures back for seconds is marked."""
+        """Return (seconds since the run began, placed - burned in ms) of every picture."""
         found, start_ms = self.marked_errors_ms(ffmpeg), self.index.header.run_start_ms
         assert all(burned_ms for burned_ms, _, _ in found)
-        return [((at + e - start_ms) / 1000, e) for at, e, marked in found if not marked]
+        return [((at + e - start_ms) / 1000, e) for at, e, _ in found]
 
 
 def recordings(spool: Path, name: str, station: str = "s") -> list[Recording]:

@@ -18,7 +18,7 @@ from recorder.states import State
 from recorder.worker import Worker
 from storage.index import GapCause
 from tests.faults import suffer
-from tests.stack import check_tiling, gaps, recorded, recording, recordings, state_of
+from tests.stack import Recording, check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.strip import beeps
 from tests.waiting import until
 from tests.wire import play
@@ -57,7 +57,7 @@ async def test_codecs_and_transports(tmp_path: Path, each_ffmpeg: str, ffmpeg: s
         assert found and all(r.index.seal for r in found)
         (codec,) = [t.codec for t in found[0].index.header.tracks if t.kind == "video"]
         assert codec == camera.codec
-        errors = [e for r in found for s, e in r.timed_errors_ms(ffmpeg) if s > 10]
+        errors = settled_errors_ms(found, ffmpeg)
         assert p99(errors) <= 100, f"{camera.name}: {p99(errors)} ms"
         check_tiling(tmp_path, camera.name, begin)
         assert gaps(tmp_path, camera.name)[-1].cause is GapCause.RECORDER_STOPPED
@@ -68,6 +68,23 @@ async def test_codecs_and_transports(tmp_path: Path, each_ffmpeg: str, ffmpeg: s
             in_step(found[-1].path, found[-1].index.header.run_start_ms, errors, ffmpeg)
     sources = [s.camera_ms for r in recordings(tmp_path, "h264") for s in r.index.segments]
     assert any(s is not None for s in sources)
+
+
+def settled_errors_ms(found: list[Recording], ffmpeg: str) -> list[float]:
+    """Return placed - burned of the pictures after 10 s of a run that have no mark.
+
+    A machine that holds pictures back for seconds is a delay that grows, and marked; most pictures
+    must be without a mark all the same.
+    """
+    pictures = [
+        (error, marked)
+        for r in found
+        for at, error, marked in r.marked_errors_ms(ffmpeg)
+        if at + error - r.index.header.run_start_ms > 10_000
+    ]
+    errors = [error for error, marked in pictures if not marked]
+    assert len(errors) > len(pictures) / 2, "most pictures are marked as moved"
+    return errors
 
 
 def in_step(path: Path, run_start_ms: int, errors: list[float], ffmpeg: str) -> None:
@@ -88,7 +105,7 @@ async def test_jitter(tmp_path: Path, ffmpeg: str, jitter_ms: int) -> None:
             await recorded(worker, 25)
     for name in ("a", "b"):
         found = recordings(tmp_path, name)
-        errors = [e for r in found for s, e in r.timed_errors_ms(ffmpeg) if s > 10]
+        errors = settled_errors_ms(found, ffmpeg)
         assert p99(errors) <= 150
 
 
@@ -109,7 +126,7 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
             await recorded(worker, 40)
     for name in names:
         found = recordings(tmp_path, name)
-        errors = [e for r in found for s, e in r.timed_errors_ms(ffmpeg) if s > 10]
+        errors = settled_errors_ms(found, ffmpeg)
         assert p99(errors) <= 100, f"{name}: {p99(errors)}"
         assert len({r.index.header.run_no for r in found}) == 1
         durations_s = [s.duration_90k / 90_000 for r in found for s in r.index.segments]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from storage.disk import claim
 from storage.fmp4 import Sample, TrackRun, write_segment
 from storage.fsck import Finding, Fsck
 from storage.index import ClockState, Gap, GapCause, Identity, Index, parse_index
-from storage.keeper import digest_of
+from storage.keeper import Keeper, digest_of
 from storage.retention import gap_object, retire
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
@@ -41,15 +41,27 @@ def an_uploader(config: Config, catalogue: Catalogue, archives: Any) -> Uploader
     return Uploader(config, catalogue, archives, pauses=BRISK)
 
 
+async def archive_due(uploader: Uploader, keepers: Sequence[Keeper]) -> None:
+    """Have an uploader look, and some of its keepers archive what is due."""
+    assert await uploader._recognise()
+    await uploader._look()
+    for keeper in keepers:
+        for backlog in keeper._backlogs.values():
+            while await keeper._take(backlog):
+                pass
+
+
+async def archived_near(config: Config, catalogue: Catalogue, archives: Any) -> Uploader:
+    """Return an uploader whose first archive alone has everything."""
+    uploader = an_uploader(config, catalogue, archives)
+    await archive_due(uploader, uploader.keepers[:1])
+    return uploader
+
+
 async def work(uploader: Uploader, looks: int = 2) -> None:
     """Have an uploader look, archive what is due, and clear the spool, so many times."""
     for _ in range(looks):
-        assert await uploader._recognise()
-        await uploader._look()
-        for keeper in uploader.keepers:
-            for backlog in keeper._backlogs.values():
-                while await keeper._take(backlog):
-                    pass
+        await archive_due(uploader, uploader.keepers)
         await uploader._clear()
 
 
@@ -144,13 +156,7 @@ async def test_what_an_archive_removed_in_its_time_stays_removed(tmp_path: Path)
     found = indexes(config)
     (tmp_path / "far").write_text("no directory: the archive is away")
     async with opened(config) as (catalogue, archives):
-        uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        near, _ = uploader.keepers
-        for backlog in near._backlogs.values():
-            while await near._take(backlog):
-                pass
+        uploader = await archived_near(config, catalogue, archives)
         assert await retire(catalogue, archives[0], C, 3600, share=1) == len(found)
         for one in (uploader, an_uploader(config, catalogue, archives)):
             await work(one, 1)
@@ -216,13 +222,7 @@ async def test_a_spool_that_will_never_archive_hides_nothing_from_fsck(tmp_path:
     count = len(indexes(config))
     (tmp_path / "far").write_text("no directory: the archive is away")
     async with opened(config) as (catalogue, archives):
-        uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        near, _ = uploader.keepers
-        for backlog in near._backlogs.values():
-            while await near._take(backlog):
-                pass
+        await archived_near(config, catalogue, archives)
     (tmp_path / "far").unlink()
     shutil.rmtree(config.spool)
     claim(config.spool)
