@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast fuzz check lock fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -54,6 +54,10 @@ test: tools ## all tests (ARGS: more arguments for pytest)
 
 test-fast: tools ## tests without browser, cameras and waiting
 	@$(PY) -m pytest -q -n 4 -m "not slow" $(ARGS)
+
+fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
+	@for round in $$(seq $(or $(ROUNDS),10)); do \
+	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
 check: tools ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"

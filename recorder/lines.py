@@ -112,10 +112,13 @@ def usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
 def reorders(pictures: Sequence[Picture]) -> bool:
     """Say whether pictures show in another order than they come in: there are B-frames.
 
-    Then timestamps step back with every group of them; time that jumps does so now and then.
+    Then timestamps step back with every group of them, from a picture that came before its turn:
+    it stepped ahead by several pictures. Time that jumps back does so from where it was.
     """
     steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
-    return sum(-REORDER_MS <= step < 0 for step in steps) > max(1.0, REORDERS * len(steps))
+    ahead_ms = 1.5 * usual_step(pictures, Line(1.0, 0.0))
+    back = sum(-REORDER_MS <= b < 0 and a > ahead_ms for a, b in pairwise(steps))
+    return back > max(1.0, REORDERS * len(steps))
 
 
 def is_regular(pictures: Sequence[Picture]) -> bool:

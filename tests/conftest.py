@@ -20,8 +20,10 @@ from xdist.scheduler import LoadScopeScheduling
 from recorder.ffmpeg import find_ffmpeg
 from tests.waiting import BOUND_S
 
-# No deadline for an example: a machine may be busy with other work.
-settings.register_profile("kuager", deadline=None)
+# No deadline for an example: a machine may be busy with other work. The suite tries the same
+# examples every time, so that a change is judged by what it changes; `make fuzz` looks for others.
+settings.register_profile("kuager", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None, max_examples=1_000)
 settings.load_profile("kuager")
 # The same for what a page is to show.
 expect.set_options(timeout=BOUND_S * 1000)

@@ -52,7 +52,8 @@ class Walk:
             if events and events[0][0] <= at:
                 kind, sign = events.pop(0)[1], chance.choice([-1, 1])
                 if kind == "jump":
-                    stamp += sign * math.exp(chance.uniform(math.log(300), math.log(7.2e6)))
+                    by = math.exp(chance.uniform(math.log(300), math.log(7.2e6)))
+                    stamp += sign * by * rate  # what a camera's second is in its timestamps
                 elif kind == "freeze":
                     frozen += chance.uniform(300, 2_000)
                     at = n * self.step + frozen
