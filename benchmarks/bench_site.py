@@ -150,7 +150,7 @@ def speak(sites: Sequence[Path]) -> None:
                     "frames": 123_456,
                     "runs": 1,
                     "retries": 0,
-                    "last_arrival_ms": int(time.time() * 1000),
+                    "recorded_ms": int(time.time() * 1000),
                 }
             path = folder / "spool" / "_status" / f"recorder-{share}.json"
             shares.append((path, json.dumps({"cameras": cameras}).encode()[1:]))

@@ -79,6 +79,7 @@ class DeskStatus:
     unhashed_bytes: int = 0
     hash_failures_total: int = 0
     letters_waiting: int = 0
+    oldest_letter_ms: int | None = None
     letters_sent_total: int = 0
     letter_failures_total: int = 0
     refunds_due: int = 0
@@ -388,7 +389,7 @@ class Desk:
         files = await store.order_files.unhashed(State.PAID)
         said.unhashed_files = len(files)
         said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
-        said.letters_waiting = await store.outbox.waiting()
+        said.letters_waiting, said.oldest_letter_ms = await store.outbox.waiting()
         said.checkouts_open = len(await store.checkouts.all_open())
         said.written_ms = self._clock()
         path: Path = self._config.spool / "_status" / "orders.json"

@@ -8,4 +8,7 @@
 `simulator` cameras that do not exist, with every fault that real ones have
 `signals`   how each of these processes is asked to end
 `logs`      what operators read
+`status`    `kuager status`: what is wrong now
 """
+
+VERSION = "0.1.0"

@@ -78,14 +78,14 @@ def check(path: Path, probe: bool) -> int:
         out.print(text, markup=False)
     found = asyncio.run(look(config))
     for finding in found:
-        _show(finding)
+        show(finding)
     wrong = any(finding.wrong is not None for finding in found)
     if not probe:
         return 1 if wrong else 0
     cameras = [(s, c) for s in config.stations for c in s.cameras]
     probed = asyncio.run(_probe_all(config, cameras))
     for finding in probed:
-        _show(finding)
+        show(finding)
     bad = sum(p.wrong is not None for p in probed)
     out.print(f"{len(probed) - bad} of {len(probed)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
@@ -156,10 +156,10 @@ class _Probe:
         sink = _Sink()
         ended = await self._watch(offer, sink)
         if ended is not None:
-            return Finding(name, ended.detail, to_do=(ended.remedy or _ADVICE[ended.cause.value],))
+            return Finding(name, ended.detail, to_do=(ended.remedy or ADVICE[ended.cause.value],))
         if not any(f.key for f in sink.frames):
             text = f"{offer.address.where} plays, but sent no picture with a keyframe"
-            to_do = (_ADVICE["no_data"], *offer.description.remarks)
+            to_do = (ADVICE["no_data"], *offer.description.remarks)
             return Finding(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
         return _measured(name, offer.description, sink)
 
@@ -206,8 +206,8 @@ def _measured(name: str, description: Description, sink: _Sink) -> Finding:
     return Finding(name, None, tuple(seen), (*to_do, *description.remarks))
 
 
-# where the source has said no more than its cause
-_ADVICE = {
+# where the source has said no more than its cause, by that
+ADVICE = {
     "unreachable": POWER,
     "refused_password": LOGIN,
     "no_such_stream": PATH,
@@ -218,7 +218,7 @@ _ADVICE = {
 }
 
 
-def _show(finding: Finding) -> None:
+def show(finding: Finding) -> None:
     """Print what is well on one line, and below it what to do; wrapped only at a terminal."""
     word = "WRONG" if finding.wrong is not None else "ok"
     first = finding.wrong if finding.wrong is not None else ", ".join(finding.seen)

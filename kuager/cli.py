@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from config.model import Config
-from kuager import logs
+from kuager import VERSION, logs
 
 app = typer.Typer(
     name="kuager",
-    help="Records every camera of an election, shows it live, and keeps it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,6 +67,14 @@ def check(
         raise typer.Exit(run_check(config, probe))
     except FfmpegMissing as error:
         raise _fail(str(error)) from None
+
+
+@app.command()
+def status(config: ConfigFile = Path("kuager.yaml"), as_json: AsJson = False) -> None:
+    """Say what is wrong now: 0 nothing, 1 something. It needs no part of Kuager to run."""
+    from kuager.status import status
+
+    raise typer.Exit(status(_read(config), as_json))
 
 
 @app.command()
@@ -363,6 +370,24 @@ def faults() -> None:
     for name, words in FAULTS.items():
         table.add_row(name, words)
     Console().print(table)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"kuager {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def kuager(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which version this is.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Records every camera of an election, shows it live, and keeps it."""
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from storage.archive import Archive, ArchiveError, open_archive
 from storage.database import CatalogueError, examine_database
 from storage.disk import room
 from storage.spool import spool_problem
-from storage.status import SpoolStatus
+from storage.status import UPLOADER, SpoolStatus
 from streaming.app import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
@@ -40,7 +40,7 @@ async def look(config: Config) -> list[Finding]:
     known = _known_archives(config)
     return [
         _spool(config),
-        await _database(config),
+        await look_at_database(config),
         *[await _archive(a, known.get(a.name)) for a in config.archives],
         *_ports(config),
         _files(config),
@@ -65,7 +65,8 @@ def _spool(config: Config) -> Finding:
     return Finding(name, seen=(free, lasts))
 
 
-async def _database(config: Config) -> Finding:
+async def look_at_database(config: Config) -> Finding:
+    """Say whether the database can be used."""
     try:
         return Finding("database", seen=(await examine_database(config.database_url),))
     except CatalogueError as error:
@@ -77,7 +78,7 @@ def _known_archives(config: Config) -> dict[str, str | None]:
     """Return the id of each archive that the last uploader knew, by its name."""
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    said = (status.last_uploader() or {}).get("archives", {})
+    said = (status.last(UPLOADER) or {}).get("archives", {})
     return {name: archive.get("archive_id") for name, archive in said.items()}
 
 

@@ -19,23 +19,30 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+import orjson
 import structlog
 import uvloop
 
 from base.backoff import Backoff
+from base.clock import now_ms
 from config.model import Config
+from config.roles import processes
 from copies.desk import Desk
-from kuager import signals
+from kuager import VERSION, signals
 from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
 from recorder.ffmpeg import find_ffmpeg
 from recorder.worker import Worker, targets
 from storage.archive import open_archive
 from storage.catalogue import Catalogue
+from storage.files import replace_file
 from storage.spool import spool_problem
+from storage.status import SUPERVISOR
 from storage.uploader import Uploader
 from streaming.app import PortInUse, check_port, serving
 from streaming.language import translate
 
+STATUS_FORMAT = "supervisor/1"
+STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
 HEALTHY_S = 60.0
@@ -52,28 +59,25 @@ class _Child:
     process: asyncio.subprocess.Process | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(RESTART_S))
     started: float = field(default=0.0)
+    starts: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process now."""
+        return self.process is not None and self.process.returncode is None
 
     def hand(self, configuration: bytes) -> None:
         """Hand over a configuration; one that is not running gets it when it starts."""
-        if self.process and self.process.returncode is None and self.process.stdin:
+        if self.is_running and self.process and self.process.stdin:
             self.process.stdin.write(configuration)
 
 
 def _processes(config: Config) -> dict[str, list[str]]:
     """Return the arguments of each process that a configuration asks for, by its name."""
-    roles = [
-        *(("recorder", n, config.workers) for n in range(config.workers)),
-        ("uploader", 0, 1),
-        *((("orders", 0, 1),) if config.copies else ()),
-        *([("pictures", 0, 1)] if config.pictures_s else []),
-        *(("web", n, config.web.processes) for n in range(config.web.processes)),
-    ]
     path = str(config.path)
     return {
-        f"{role}-{n}": [
-            *("run", "--config", path, "--role", role, "--share", f"{n}/{of}", "--supervised")
-        ]
-        for role, n, of in roles
+        name: [*("run", "--config", path, "--role", role, "--share", f"{n}/{of}", "--supervised")]
+        for name, (role, n, of) in processes(config).items()
     }
 
 
@@ -97,6 +101,7 @@ class Supervisor:
             async with self._group:
                 self._begin(self._reloading.config)
                 self._group.create_task(self._reloading.run())
+                self._group.create_task(self._tell_for_ever())
         finally:
             await asyncio.shield(self._stop(self._children.values()))
 
@@ -117,6 +122,24 @@ class Supervisor:
             child.hand(self._handed)
         self._begin(config)
         self._group.create_task(self._stop(gone))
+
+    async def _tell_for_ever(self) -> None:
+        """Write what runs to `_status/supervisor.json`; a disk that refuses is told by others."""
+        while True:
+            record = {
+                "kuager": STATUS_FORMAT,
+                "pid": os.getpid(),
+                "version": VERSION,
+                "written_ms": now_ms(),
+                "processes": {
+                    name: {"up": child.is_running, "starts": child.starts}
+                    for name, child in self._children.items()
+                },
+            }
+            path = self._reloading.config.spool / "_status" / SUPERVISOR
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(replace_file, path, orjson.dumps(record))
+            await asyncio.sleep(STATUS_S)
 
     async def _keep(self, child: _Child) -> None:
         loop = asyncio.get_running_loop()
@@ -151,11 +174,12 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 child.process = await starting  # so that `_stop` knows of it
             raise
+        child.starts += 1
         child.hand(self._handed)
         return await child.process.wait()
 
     async def _stop(self, children: Iterable[_Child]) -> None:
-        running = [c for c in children if c.process and c.process.returncode is None]
+        running = [c for c in children if c.is_running]
         for child in running:
             assert child.process is not None
             child.process.terminate()
@@ -164,14 +188,14 @@ class Supervisor:
             await asyncio.wait(waits, timeout=STOP_S)
         for child in running:
             assert child.process is not None
-            if child.process.returncode is None:
+            if child.is_running:
                 log.error("A process did not stop in time and is killed", process=child.name)
                 child.process.kill()
 
     def kill(self) -> None:
         """End everything at once: the second signal."""
         for child in self._children.values():
-            if child.process and child.process.returncode is None:
+            if child.process and child.is_running:
                 child.process.kill()
 
 
@@ -225,16 +249,16 @@ async def _pictures(config: Config) -> None:
     await Pictures(names, config.spool, every_s, config.spool_limits).run()
 
 
-async def _web(configs: Configs) -> None:
+async def _web(configs: Configs, process: str) -> None:
     """Serve by one configuration after another; the next one serves before the last one ends."""
     async with AsyncExitStack() as last:
-        await last.enter_async_context(serving(configs.now))
+        await last.enter_async_context(serving(configs.now, process=process))
         _freeze()
         while True:
             config = await configs.newer()
             async with AsyncExitStack() as next_:
                 try:
-                    await next_.enter_async_context(serving(config))
+                    await next_.enter_async_context(serving(config, process=process))
                 except PortInUse as error:
                     log.error("The pages go on by the configuration before", why=str(error))
                 else:
@@ -277,7 +301,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
         "uploader": lambda: _anew(_uploader, configs),
         "orders": lambda: _anew(_orders, configs),
         "pictures": lambda: _anew(_pictures, configs),
-        "web": lambda: _web(configs),
+        "web": lambda: _web(configs, f"web-{share[0]}"),
     }
     reloading = Reloading(config, configs.put)
 

@@ -31,7 +31,7 @@ from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
 from storage.disk import Refusal
-from storage.index import GapCause
+from storage.index import GapCause, Segment
 from storage.spool import CameraSpool, Numbers, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
@@ -82,7 +82,7 @@ class Status:
     frames: int = 0
     runs: int = 0
     retries: int = 0
-    last_arrival_ms: int | None = None
+    recorded_ms: int | None = None  # the end of the newest segment
 
 
 class CameraRecorder:
@@ -130,6 +130,7 @@ class CameraRecorder:
     async def run(self, spread_s: float = 0.0) -> None:
         """Record whenever the schedule says so; cancel to stop, which seals what is open."""
         spool = self._spool = await self._open()
+        self.status.recorded_ms = spool.last_end_ms
         try:
             await self._disk(self._account_for_absence)
             await asyncio.sleep(random.uniform(0, spread_s))
@@ -314,7 +315,7 @@ class CameraRecorder:
     def _refused_for(self, cause: GapCause) -> bool:
         return self.disk.refusal is not None and self.disk.refusal.cause is cause
 
-    def recorded(self, segment_no: int, size: int, healthy_s: float) -> None:
+    def recorded(self, segment: Segment, healthy_s: float) -> None:
         """Take note of a written segment; `healthy_s` is how long its session has recorded."""
         status = self.status
         if status.state in (State.CONNECTING, State.BACKOFF):
@@ -325,8 +326,8 @@ class CameraRecorder:
             status.cause = status.detail = None
         if healthy_s > HEALTHY_S:
             self._backoff.succeeded()
-        status.segment_no = segment_no
-        status.bytes += size
+        status.segment_no, status.recorded_ms = segment.segment_no, segment.end_ms
+        status.bytes += segment.length
 
     def change_windows(self, target: Target) -> None:
         """Take over a target that differs in its windows alone: what is recorded goes on."""

@@ -216,7 +216,6 @@ class Session:
             self._pictures += 1
             status = self._camera.status
             status.frames += 1
-            status.last_arrival_ms = int(frame.arrival_ms)
             if status.state is State.STALLED:
                 self._camera.move(Event.PICTURE)
         if cuts:
@@ -263,7 +262,7 @@ class Session:
                 now = self._loop.time()
                 self._recording_since = self._recording_since or now
                 healthy_s = now - self._recording_since
-                self._camera.recorded(segment.segment_no, segment.length, healthy_s)
+                self._camera.recorded(segment, healthy_s)
 
     def _end_run(self, part: _Part, why: SourceEnd) -> None:
         """Seal what is written of a run, in a thread; the next one is coming."""

@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, ParamSpec, Protocol, TypeVar
@@ -30,16 +31,41 @@ CHUNK = 1 << 18
 MARKER = "_kuager/archive.json"  # no election has such an id
 
 
+class Fault(StrEnum):
+    """Why an archive takes nothing. The list is closed: docs/operations.md."""
+
+    UNREACHABLE = "unreachable"
+    SLOW = "slow"  # or overloaded
+    CERTIFICATE = "certificate"  # it is not the server's, or nobody vouches for it
+    CREDENTIALS = "credentials"  # the key is refused, or may not do this
+    BUCKET = "bucket"  # it is not there, or is not as the configuration wants it
+    ANOTHER = "another"  # not the archive that was there, or its disk is not mounted
+    ALTERED = "altered"  # it has other bytes than were put there
+    CLOCK = "clock"  # differs too much from the server's
+    DISK = "disk"  # of a directory
+    OTHER = "other"
+
+
 class ArchiveError(RuntimeError):
     """The archive refuses or cannot be reached; the text says what to do, without secrets."""
+
+    def __init__(self, text: str, fault: Fault = Fault.OTHER):
+        super().__init__(text)
+        self.fault = fault
 
 
 class AnotherArchive(ArchiveError):
     """What is there is not the archive that was there before, or is not marked as one."""
 
+    def __init__(self, text: str):
+        super().__init__(text, Fault.ANOTHER)
+
 
 class ArchiveConflict(ArchiveError):
     """The key holds other bytes than the ones to be put there."""
+
+    def __init__(self, text: str):
+        super().__init__(text, Fault.ALTERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,4 +396,4 @@ class DirectoryArchive(Threads):
         await self._run(unlink)
 
     def _error(self, error: OSError) -> ArchiveError:
-        return ArchiveError(f"{self._root}: {error.strerror}")
+        return ArchiveError(f"{self._root}: {error.strerror}", Fault.DISK)

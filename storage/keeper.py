@@ -21,7 +21,7 @@ import structlog
 
 from base.clock import now_ms
 from config.model import Archive as Settings
-from storage.archive import Archive, ArchiveConflict, ArchiveError, Put
+from storage.archive import Archive, ArchiveConflict, ArchiveError, Fault, Put
 from storage.archive_id import identify
 from storage.backlog import ARCHIVE_S, RECORDING_S, Backlog, Blocked, Job
 from storage.cameras import Name
@@ -95,6 +95,7 @@ class KeeperStatus:
 
     ok: bool = True
     last_error: str | None = None
+    fault: Fault | None = None  # of it
     archive_id: str | None = None
     backlog_recordings: int = 0
     backlog_bytes: int = 0
@@ -135,6 +136,7 @@ class Keeper:
             "The archive works again",
             archive=self.name,
         )
+        self._fault = Fault.OTHER  # of the last failure
         self._status = KeeperStatus()
 
     def _backlog(self, job: Job) -> Backlog:
@@ -172,6 +174,7 @@ class Keeper:
         """How it stands now."""
         status, waiting = self._status, list(self._waiting())
         status.ok, status.last_error = self._trouble.why is None, self._trouble.why
+        status.fault = None if status.ok else self._fault
         status.archive_id = self.archive.expected_id
         status.backlog_recordings = len(waiting)
         status.backlog_bytes = sum(w.length for w in waiting)
@@ -227,7 +230,7 @@ class Keeper:
             return self._unfit(backlog, job, error)
         except ArchiveError as error:
             self._status.failures_total += 1
-            self._failed(backlog, job, str(error))
+            self._failed(backlog, job, error)
         except asyncio.CancelledError:
             backlog.put_back(job)
             raise
@@ -271,8 +274,9 @@ class Keeper:
             )
         return True
 
-    def _failed(self, backlog: Backlog, job: Job, why: str) -> None:
+    def _failed(self, backlog: Backlog, job: Job, error: ArchiveError) -> None:
         """Say that the archive failed: of a single recording, or of all once it looks away."""
+        why, self._fault = str(error), error.fault
         first = backlog.failed(job, why)
         self._failed_s = time.monotonic()
         if backlog.is_away:
@@ -408,7 +412,7 @@ class Keeper:
         if found != sha256:
             self._status.verification_failures_total += 1
             what = "is not there" if found is None else "has other bytes"
-            raise ArchiveError(f"{key} {what} when it is read back")
+            raise ArchiveError(f"{key} {what} when it is read back", Fault.ALTERED)
         return put, ", ".join(filter(None, (put.verified, "read back")))
 
     async def _is_another(self, key: str, media_sha256: str | None) -> bool:

@@ -33,10 +33,13 @@ class Outbox:
             .limit(AT_ONCE)
         )
 
-    async def waiting(self) -> int:
-        """Return how many letters are neither sent nor given up."""
-        asked = sa.select(sa.func.count()).where(outbox.c.next_ms.is_not(None))
-        return (await self._pool.column(asked))[0]
+    async def waiting(self) -> tuple[int, int | None]:
+        """Return how many letters are neither sent nor given up, and when the oldest was written,
+        None for none."""
+        b = outbox.c
+        found = [sa.func.count().label("letters"), sa.func.min(b.created_ms).label("ms")]
+        row = (await self._pool.rows(sa.select(*found).where(b.next_ms.is_not(None))))[0]
+        return row["letters"], row["ms"]
 
     async def sent(self, letter_no: int, now_ms: int) -> None:
         """Note that a letter was taken by the mail server; its address and link are removed."""

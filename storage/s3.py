@@ -28,6 +28,7 @@ from storage.archive import (
     ArchiveConflict,
     ArchiveError,
     Entry,
+    Fault,
     Put,
     Threads,
     compare_ids,
@@ -118,7 +119,8 @@ class S3Archive(Threads):
         except FileExistsError:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
-                    f"{self._server.where}: {key} is said to exist and is not there"
+                    f"{self._server.where}: {key} is said to exist and is not there",
+                    Fault.ALTERED,
                 ) from None
             return found
         self._factors["put"] = 1.0
@@ -144,7 +146,8 @@ class S3Archive(Threads):
         self._factors[way] = min(self._factors[way] * 2, 64)
         return ArchiveError(
             f"{self._server.where}: {length:,} bytes did not arrive in {seconds:.0f} s: "
-            "the bucket or the way to it is too slow"
+            "the bucket or the way to it is too slow",
+            Fault.SLOW,
         )
 
     def _ask(self) -> None:
@@ -179,7 +182,8 @@ class S3Archive(Threads):
         if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
             raise ArchiveError(
                 f"{self._server.where}: object lock is not on in {bucket}: create the bucket with "
-                "object lock, or remove 'lock'"
+                "object lock, or remove 'lock'",
+                Fault.BUCKET,
             )
 
     def _takes(self, bucket: str, key: str, data: bytes, sha256: str, **extra: Any) -> bool:
@@ -282,8 +286,9 @@ class S3Archive(Threads):
                     if time.monotonic() > until:
                         raise self._late("get", length, seconds)
             except (BotoCoreError, OSError) as error:
+                fault, text = why(error)
                 raise ArchiveError(
-                    f"{self._server.where}: {key} could not be read to its end: {why(error)}"
+                    f"{self._server.where}: {key} could not be read to its end: {text}", fault
                 ) from None
         self._factors["get"] = 1.0
         return answer

@@ -33,7 +33,7 @@ from botocore.utils import get_environ_proxies
 from base.clock import now_ms
 from base.hostclock import LEAP_MS, elapsed_ms, span
 from config.model import Archive as Settings
-from storage.archive import THREADS, ArchiveError
+from storage.archive import THREADS, ArchiveError, Fault
 
 # CONNECT_S is also how long 128 kB of an upload may take: urllib3 has one timeout for both, and
 # botocore sends such pieces. READ_S is how long the server may take to answer, and between two
@@ -191,11 +191,13 @@ class Server:
                 raise FileExistsError(key) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
-            raise kind(f"{self.where}: {_advice(code, status, said, self.told)}") from None
+            fault, text = _advice(code, status, said, self.told)
+            raise kind(f"{self.where}: {text}", fault) from None
         except (BotoCoreError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
                 raise Late from None
-            raise ArchiveError(f"{self.where}: {why(error)}") from None
+            fault, text = why(error)
+            raise ArchiveError(f"{self.where}: {text}", fault) from None
 
 
 def _timed_out_sending(error: BaseException | None) -> bool:
@@ -207,43 +209,69 @@ def _timed_out_sending(error: BaseException | None) -> bool:
     return error is not None
 
 
-def why(error: BaseException) -> str:
+def why(error: BaseException) -> tuple[Fault, str]:
     """Say what kept a request from being made or answered."""
-    for kind, text in (
-        (NoCredentialsError, "no credentials: give a key, a profile, or the usual AWS variables"),
-        (SSLError, f"its certificate is not accepted: {error}"),
-        (ConnectTimeoutError, f"cannot be reached: nobody answers in {CONNECT_S} s"),
-        (ReadTimeoutError, f"gave no answer in {READ_S} s: too slow"),
-        (ConnectionClosedError, "cut the connection without an answer"),
-        ((ResponseStreamingError, IncompleteReadError), "cut the connection"),
+    for kind, fault, text in (
+        (
+            NoCredentialsError,
+            Fault.CREDENTIALS,
+            "no credentials: give a key, a profile, or the usual AWS variables",
+        ),
+        (SSLError, Fault.CERTIFICATE, f"its certificate is not accepted: {error}"),
+        (
+            ConnectTimeoutError,
+            Fault.UNREACHABLE,
+            f"cannot be reached: nobody answers in {CONNECT_S} s",
+        ),
+        (ReadTimeoutError, Fault.SLOW, f"gave no answer in {READ_S} s: too slow"),
+        (ConnectionClosedError, Fault.UNREACHABLE, "cut the connection without an answer"),
+        (
+            (ResponseStreamingError, IncompleteReadError),
+            Fault.UNREACHABLE,
+            "cut the connection",
+        ),
     ):
         if isinstance(error, kind):
-            return text
-    return f"cannot be reached ({type(error).__name__})"
+            return fault, text
+    return Fault.UNREACHABLE, f"cannot be reached ({type(error).__name__})"
 
 
-def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> str:
+def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> tuple[Fault, str]:
     if code == "RequestTimeTooSkewed" and told is not None:
         off_ms = now_ms() - told[0] - (elapsed_ms() - told[1])
         if abs(off_ms) > LEAP_MS:
-            return (
+            return Fault.CLOCK, (
                 f"the clock of this machine is off by {span(off_ms)} against the server: "
                 f"set both by NTP ({code})"
             )
-    for codes, text in (
+    for codes, fault, text in (
         (
             ("InvalidAccessKeyId", "SignatureDoesNotMatch"),
+            Fault.CREDENTIALS,
             "the key is refused: check the credentials",
         ),
-        (("AccessDenied", "403"), "access is denied: the key may not write here"),
-        (("NoSuchBucket",), "there is no such bucket: create it or correct the name"),
+        (
+            ("AccessDenied", "403"),
+            Fault.CREDENTIALS,
+            "access is denied: the key may not write here",
+        ),
+        (
+            ("NoSuchBucket",),
+            Fault.BUCKET,
+            "there is no such bucket: create it or correct the name",
+        ),
         (
             ("RequestTimeTooSkewed",),
+            Fault.CLOCK,
             "its clock and this machine's differ too much: set both by NTP",
         ),
-        (("BadDigest", "XAmzContentChecksumMismatch"), "other bytes arrived than were sent"),
-        (("SlowDown", "ServiceUnavailable"), "is overloaded"),
+        (
+            ("BadDigest", "XAmzContentChecksumMismatch"),
+            Fault.ALTERED,
+            "other bytes arrived than were sent",
+        ),
+        (("SlowDown", "ServiceUnavailable"), Fault.SLOW, "is overloaded"),
     ):
         if code in codes:
-            return f"{text} ({code})"
-    return f"answers {status} {code}: {said[:200]}"
+            return fault, f"{text} ({code})"
+    return Fault.OTHER, f"answers {status} {code}: {said[:200]}"

@@ -15,6 +15,7 @@ from base.hostclock import UNSYNCHRONIZED, elapsed_ms
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
+SUPERVISOR = "supervisor.json"
 
 
 def last_runs_ms(spool: Path) -> dict[str, int]:
@@ -95,14 +96,16 @@ class SpoolStatus:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None  # being replaced, or not ours
 
-    def cameras(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Yield all that each living recorder says of its cameras, by "station/camera"."""
+    def cameras(self) -> Iterator[tuple[bool, dict[str, dict[str, Any]]]]:
+        """Yield all that each recorder said of its cameras, by "station/camera", and whether it is
+        alive."""
         for name, file in list(self._files.items()):
-            if file.states and file.is_alive(self._clock()):
+            if file.states:
                 try:
-                    yield orjson.loads((self._directory / name).read_bytes())["cameras"]
+                    said = orjson.loads((self._directory / name).read_bytes())["cameras"]
                 except (OSError, ValueError, TypeError, KeyError):
                     continue
+                yield file.is_alive(self._clock()), said
 
     def recorders(self) -> dict[int, dict[str, Any]]:
         """Return what the living recorders say of the spool's disk, by share."""
@@ -133,13 +136,31 @@ class SpoolStatus:
             said.append(f"nothing is removed on its word: {uploader['clock_doubt']}")
         return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
+    def is_up(self, process: str) -> bool:
+        """Tell whether a process of the installation is there, as "recorder-0": by its own file
+        or, of web processes, which write none, by the supervisor's."""
+        if process.startswith("web-"):
+            told = self.supervised().get(process)
+            return isinstance(told, dict) and told.get("up") is True
+        return self._said(_file_of(process)) is not None
+
+    def told_ms(self, process: str) -> int:
+        """Return when a process last wrote its file, 0 where it never did."""
+        written_ms = (self.last(_file_of(process)) or {}).get("written_ms")
+        return written_ms if isinstance(written_ms, int) else 0
+
+    def supervised(self) -> dict[str, Any]:
+        """Return what a living supervisor says of its processes, by name."""
+        told = (self._said(SUPERVISOR) or {}).get("processes")
+        return told if isinstance(told, dict) else {}
+
     def uploader(self) -> dict[str, Any] | None:
         """Return what a living uploader says."""
         return self._said(UPLOADER)
 
-    def last_uploader(self) -> dict[str, Any] | None:
-        """Return what the last uploader said, though it may be gone."""
-        file = self._files.get(UPLOADER)
+    def last(self, name: str) -> dict[str, Any] | None:
+        """Return what a file said last, though its writer may be gone."""
+        file = self._files.get(name)
         return file.said if file else None
 
     def orders(self) -> dict[str, Any] | None:
@@ -153,3 +174,8 @@ class SpoolStatus:
     def _said(self, name: str) -> dict[str, Any] | None:
         file = self._files.get(name)
         return file.said if file and file.is_alive(self._clock()) else None
+
+
+def _file_of(process: str) -> str:
+    role = process.rpartition("-")[0]
+    return f"{process}.json" if role == "recorder" else f"{role}.json"

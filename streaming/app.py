@@ -98,8 +98,10 @@ def create_app(
     catalogue: Catalogue | None,
     archives: Sequence[Archive],
     clock: Clock = now_ms,
+    process: str = "web-0",
 ) -> web.Application:
-    """Return the application; the caller closes catalogue and archives."""
+    """Return the application; the caller closes catalogue and archives. `process` is what its
+    metrics of HTTP are told apart by."""
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         sentences(lang)
     assets.version()  # so is a script that is missing
@@ -108,6 +110,7 @@ def create_app(
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[VIEWS] = Views(config, catalogue, archives, clock)
+    app[status.PROCESS] = process
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[health.HEALTH] = health.Health(app[VIEWS])
     app[live.TEXTS] = live.Texts()
@@ -211,13 +214,15 @@ def make_runner(
 
 
 @contextlib.asynccontextmanager
-async def serving(config: Config, stop_s: float = STOP_S) -> AsyncIterator[None]:
+async def serving(
+    config: Config, stop_s: float = STOP_S, process: str = "web-0"
+) -> AsyncIterator[None]:
     """Serve meanwhile; at the end requests in flight are finished within `stop_s`.
 
     Several processes share the port. Raises PortInUse.
     """
     archives = [open_archive(a) for a in config.archives]
-    app = create_app(config, None, archives)
+    app = create_app(config, None, archives, process=process)
     app.cleanup_ctx.append(_catalogue)
     sys.setswitchinterval(SWITCH_S)
     async with AsyncExitStack() as stack:

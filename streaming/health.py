@@ -84,6 +84,7 @@ async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
 async def metrics(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format."""
     views = request.app[VIEWS]
+    await request.app[HEALTH].wrong()  # which asks the catalogue
     await views.fresh()
     response = web.StreamResponse(headers={"Content-Type": "text/plain; version=0.0.4"})
     await response.prepare(request)

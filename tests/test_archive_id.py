@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,11 @@ def test_what_waits_does_not_vanish_with_the_uploader(tmp_path: Path) -> None:
         (metric.name, *sample.labels.values()): sample.value
         for metric in make_registry(views).collect()
         for sample in metric.samples
-        if metric.name.startswith(("kuager_uploader", "kuager_archive"))
+        if metric.name.startswith(("kuager_process", "kuager_archive"))
     }
-    assert found["kuager_uploader_up",] == 0
-    assert found["kuager_uploader_silence_seconds",] >= 600
+    assert found["kuager_process_up", "uploader-0"] == 0
+    told_s = found["kuager_process_told_timestamp_seconds", "uploader-0"]
+    assert time.time() - told_s >= 600
     waits = len(list(config.spool.glob("s/c/*/*.mp4")))
     assert found["kuager_archive_backlog_recordings", "archive"] == waits
     assert found["kuager_archive_blocked_recordings", "archive", "gone"] == 0

@@ -98,7 +98,7 @@ async def working(
 
 
 async def all_sent(till: Till) -> bool:
-    return await till.catalogue.outbox.waiting() == 0
+    return await till.catalogue.outbox.waiting() == (0, None)
 
 
 async def failed(till: Till) -> bool:

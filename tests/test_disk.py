@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import json
+import math
 import os
 import resource
 import shutil
@@ -178,9 +179,11 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
         list(views.look())
         text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
-        return {name.removeprefix("kuager_spool_"): float(value) for name, value in lines}
+        values = {name.removeprefix("kuager_spool_"): float(value) for name, value in lines}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
-    assert told() == {"ok": 0, "waiting_bytes": 0, "slow_seconds": 0}
+    full, failed = 'cause{cause="disk_full"}', 'cause{cause="disk_failed"}'
+    assert told() == {"ok": 0, full: 0, failed: 1, "waiting_bytes": 0, "slow_seconds": 0}
     claim(config.spool)
     for n in range(2):
         spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
@@ -188,9 +191,9 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
         (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
     found = told()
     reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)
-    hours = (found["free_bytes"] - reserve) / 1_000_000 / 3600
-    assert abs(found.pop("hours_left") - hours) < 0.1 and found.pop("free_bytes") > 0
-    assert found == {"ok": 1, "waiting_bytes": 14, "slow_seconds": 3.5}
+    seconds = (found["free_bytes"] - reserve) / 1_000_000
+    assert abs(found.pop("left_seconds") - seconds) < 360 and found.pop("free_bytes") > 0
+    assert found == {"ok": 1, full: 0, failed: 0, "waiting_bytes": 14, "slow_seconds": 3.5}
 
 
 def test_a_recording_that_cannot_be_finished_waits_and_is_finished_after_a_restart(

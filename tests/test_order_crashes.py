@@ -110,7 +110,7 @@ async def test_crash_after(
     assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
     assert len(await catalogue.holds.of("e")) == 2
     assert await catalogue.checkouts.all_open() == []
-    assert await catalogue.outbox.waiting() == 0
+    assert await catalogue.outbox.waiting() == (0, None)
     assert await catalogue.order_files.of(order.order_pk) == []
     await catalogue.close()
     # a letter may come twice, none is lost

@@ -196,7 +196,7 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
                 assert len(wall) == 1 and wall[0]["picture"].startswith("/live/s/")
             async with operating(config) as session:
                 text = (await get(session, "/metrics"))[2].decode()
-                assert "\nkuager_pictures_up 1.0\n" in text
+                assert '\nkuager_process_up{process="pictures-0"} 1.0\n' in text
                 assert "\nkuager_pictures_left_out 0.0\n" in text
                 assert float(text.split("\nkuager_pictures_made_total ")[1].split()[0]) >= 3
         assert process.returncode is None

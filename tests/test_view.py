@@ -233,6 +233,6 @@ def test_status_files(tmp_path: Path) -> None:
         (folder / name).write_bytes(text)
     status = SpoolStatus(tmp_path, lambda: now)
     list(status.refresh())
-    assert status.states == {"s/c": "recording"} and list(status.cameras()) == [said]
+    assert status.states == {"s/c": "recording"} and list(status.cameras()) == [(True, said)]
     assert status.uploader() is None
     assert SpoolStatus(tmp_path / "nowhere").uploader() is None

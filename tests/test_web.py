@@ -280,8 +280,8 @@ async def test_operators_are_served_by_a_new_configuration_before_the_old_one_en
     assert not [entry for entry in log if entry["log_level"] == "error"]
 
 
-async def serve(config: Config, **options: float) -> None:
-    async with app.serving(config, **options):
+async def serve(config: Config, stop_s: float = app.STOP_S) -> None:
+    async with app.serving(config, stop_s):
         await asyncio.Event().wait()
 
 

@@ -1,0 +1,176 @@
+"""`kuager status`: what is wrong now, from the status files and the database alone.
+
+It needs no web process and no supervisor: whoever is away is what it tells of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from base.clock import Clock, now_ms
+from config.model import Config
+from config.roles import processes
+from config.schedule import is_scheduled, windows
+from kuager import VERSION
+from kuager.check import ADVICE, show
+from kuager.preflight import Finding, look_at_database
+from storage.disk import examine, refusal_of, seconds_left
+from storage.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
+
+SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
+BEHIND_S = 900.0
+STUCK_S = 3600.0
+SHOWN = 15  # cameras, one by one
+
+
+def status(config: Config, as_json: bool) -> int:
+    """Print how it stands; returns the exit code: 0 all is well, 1 something is wrong."""
+    found = asyncio.run(look(config))
+    wrong = sum(finding.wrong is not None for finding in found)
+    if as_json:
+        json.dump({"ok": not wrong, "findings": [asdict(f) for f in found]}, sys.stdout, indent=1)
+        print()
+    else:
+        for finding in found:
+            show(finding)
+    return 1 if wrong else 0
+
+
+async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
+    """Return how it stands, part by part."""
+    said = SpoolStatus(config.spool, clock)
+    list(said.refresh())
+    return [
+        _processes(config, said),
+        *_cameras(config, said, clock()),
+        _spool(config, said),
+        await look_at_database(config),
+        *_archives(config, said, clock()),
+        *(_orders(said, clock()) if config.copies else ()),
+        *_clock(said),
+    ]
+
+
+def _processes(config: Config, said: SpoolStatus) -> Finding:
+    names = processes(config)
+    away = [name for name in names if not said.is_up(name)]
+    version = (said.last(SUPERVISOR) or {}).get("version", VERSION)
+    if len(away) == len(names):
+        return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
+    if away:
+        text = f"{', '.join(away)} of {len(names)} {'do' if len(away) > 1 else 'does'} not run"
+        to_do = "the supervisor starts them again: its log says why they ended"
+        return Finding("processes", text, to_do=(to_do,))
+    return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
+
+
+def _cameras(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    """Yield how many cameras are recorded, then those that should be and are not."""
+    told: dict[str, dict[str, Any]] = {}
+    for alive, cameras in said.cameras():
+        for name, one in cameras.items():
+            if alive or name not in told:
+                told[name] = one if alive else {"recorded_ms": one.get("recorded_ms")}
+    scheduled = [
+        f"{station.id}/{camera.id}"
+        for station in config.stations
+        for camera in station.cameras
+        if is_scheduled(windows(config.election, station, camera), at_ms)
+    ]
+    silent = [
+        name
+        for name in scheduled
+        if at_ms - (told.get(name, {}).get("recorded_ms") or 0) > SILENT_S * 1000
+    ]
+    recorded = f"{len(scheduled) - len(silent)} of {len(scheduled)} that are scheduled now"
+    if not silent:
+        yield Finding("cameras", seen=(f"{recorded} are recorded",))
+        return
+    more = f"; {SHOWN} of the others follow" if len(silent) > SHOWN else ""
+    yield Finding("cameras", f"only {recorded} are recorded{more}")
+    for name in silent[:SHOWN]:
+        yield _camera(name, told.get(name, {}), at_ms)
+
+
+def _camera(name: str, told: dict[str, Any], at_ms: int) -> Finding:
+    last_ms, cause = told.get("recorded_ms"), told.get("cause")
+    since = f"for {_span((at_ms - last_ms) / 1000)}" if last_ms else "yet"
+    why = told.get("detail") or cause or "no recorder tells of it"
+    return Finding(
+        f"camera {name}",
+        f"not recorded {since}: {why}" + (f" ({cause})" if cause else ""),
+        to_do=(ADVICE[cause],) if cause in ADVICE else (),
+    )
+
+
+def _spool(config: Config, said: SpoolStatus) -> Finding:
+    try:
+        found = examine(config.spool)
+    except OSError as error:
+        return Finding("spool", refusal_of(error).detail)
+    reserve = config.spool_limits.reserve.of(found.total_bytes)
+    free = f"{found.free_bytes / 1e9:,.1f} GB free"
+    if found.free_bytes < reserve or not found.files:
+        to_do = "make room, or see why the archives do not take recordings"
+        return Finding("spool", f"recording pauses: {free}, all of it reserve", to_do=(to_do,))
+    left_s = seconds_left(found, reserve, sum(r["bytes_per_s"] for r in said.recorders().values()))
+    lasts = "nothing is written" if left_s is None else f"lasts {_span(left_s)}"
+    return Finding("spool", seen=(free, lasts))
+
+
+def _archives(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    """Yield what the last uploader said of each archive."""
+    archives = (said.last(UPLOADER) or {}).get("archives", {})
+    for name in (archive.name for archive in config.archives):
+        told = archives.get(name)
+        if told is None:
+            yield Finding(f"archive {name}", "no uploader has told of it yet")
+            continue
+        oldest_ms = told["oldest_unarchived_ms"]
+        age_s = 0.0 if oldest_ms is None else (at_ms - oldest_ms) / 1000
+        waits = f"{told['backlog_recordings']} recordings ({told['backlog_bytes'] / 1e9:,.1f} GB)"
+        waits += f" wait, the oldest for {_span(age_s)}"
+        blocked = {reason: n for reason, n in told["blocked"].items() if n}
+        if not told["ok"]:
+            yield Finding(f"archive {name}", f"takes nothing: {told['last_error']}; {waits}")
+        elif blocked:
+            counted = ", ".join(f"{n} {reason}" for reason, n in blocked.items())
+            text = f"cannot be archived now: {counted}; in all {waits}"
+            yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
+        elif age_s > BEHIND_S:
+            yield Finding(f"archive {name}", f"is behind: {waits}")
+        else:
+            yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
+
+
+def _orders(said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    told = said.last(ORDERS)
+    if told is None:
+        return
+    oldest_ms = told["oldest_letter_ms"]
+    if oldest_ms is not None and at_ms - oldest_ms > STUCK_S * 1000:
+        text = f"{told['letters_waiting']} wait, the oldest for {_span((at_ms - oldest_ms) / 1000)}"
+        yield Finding("letters", text, to_do=("the log says what the mail server answers",))
+    if told["refunds_due"]:
+        text = f"{told['refunds_due']} requesters are owed money"
+        yield Finding("orders", text, to_do=("kuager orders list --owed",))
+
+
+def _clock(said: SpoolStatus) -> list[Finding]:
+    wrong = said.clock_warnings()
+    return [Finding("clock", text.removeprefix("the clock: ")) for text in wrong] or [
+        Finding("clock", seen=("synchronized",))
+    ]
+
+
+def _span(seconds: float) -> str:
+    """Return a stretch of time as people say it."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
