@@ -246,9 +246,9 @@ class Desk:
             plan = CopyPlan.from_dict(found[0]["plan"])
             made = await digest(VirtualFile(plan, self._sources), progress)
         except Exception as error:
-            self.status.hash_failures_total += 1
             await _ended(telling)
             await self._files.progress(pk, file_no, 0, _why(error))
+            self.status.hash_failures_total += 1
             raise
         finally:
             await _ended(telling)

@@ -219,13 +219,13 @@ def lapse(now_ms: int) -> Callable[[Order], Change | None]:
     return decide
 
 
-def reject(reason: str, now_ms: int) -> Callable[[Order], Change]:
+def reject(reason: str, now_ms: int, actor: str = "operator") -> Callable[[Order], Change]:
     """The operator refuses an order that is not paid, with a reason that the requester reads."""
 
     def decide(order: Order) -> Change:
         if order.state in DOWNLOADS:
             raise Refused("it is paid already: refund it instead")
-        change = _end(order, Event.REJECT, "operator", now_ms, reason)
+        change = _end(order, Event.REJECT, actor, now_ms, reason)
         letters = _letters(order, "rejected")
         return Change(now_ms, change.entries, change.values, letters=letters, hold=change.hold)
 
@@ -233,7 +233,12 @@ def reject(reason: str, now_ms: int) -> Callable[[Order], Change]:
 
 
 def refund(
-    returned: tuple[Payment, ...], whole: bool, now_ms: int, *, by_hand: bool = False
+    returned: tuple[Payment, ...],
+    whole: bool,
+    now_ms: int,
+    *,
+    by_hand: bool = False,
+    actor: str = "operator",
 ) -> Callable[[Order], Change | None]:
     """Money went back, which is entered once; `whole`: all that was paid, which ends the order.
 
@@ -252,7 +257,7 @@ def refund(
             return None
         entries = tuple(
             Entry(
-                "operator",
+                actor,
                 "returned",
                 order.state,
                 {
@@ -266,7 +271,7 @@ def refund(
         )
         if not ending:
             return Change(now_ms, entries, {}, new, _letters(order, "returned"))
-        end = _end(order, Event.REFUND, "operator", now_ms, None)
+        end = _end(order, Event.REFUND, actor, now_ms, None)
         letters = _letters(order, "refunded")
         return Change(now_ms, entries + end.entries, end.values, new, letters, hold=end.hold)
 

@@ -124,7 +124,9 @@ class Till:
         await self.close_pages(order_pk)
         return await self.orders.change(order_pk, decide)
 
-    async def give_back(self, order: Order, whole: bool, bank_reference: str | None) -> Order:
+    async def give_back(
+        self, order: Order, whole: bool, bank_reference: str | None, actor: str = "operator"
+    ) -> Order:
         """Give back what is owed, or all that was paid, which ends the order.
 
         What came by a bank is given back by hand, with the bank's reference for it. Raises
@@ -151,14 +153,14 @@ class Till:
             key = f"{order.order_pk}-{payment.reference}-{earlier}"
             gone = self._returned(payment, amount, await provider.refund(payment, amount, key))
             last = whole and not paper and n == len(online)
-            refund = events.refund((gone,), last, self._clock())
+            refund = events.refund((gone,), last, self._clock(), actor=actor)
             order = await self.orders.change(order.order_pk, refund)
         if paper or not online:  # all of it at once: several operators may enter it
             returned = tuple(
                 self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
                 for n, (p, amount) in enumerate(paper, 1)
             )
-            refund = events.refund(returned, whole, self._clock(), by_hand=True)
+            refund = events.refund(returned, whole, self._clock(), by_hand=True, actor=actor)
             order = await self.orders.change(order.order_pk, refund)
         return order
 

@@ -8,6 +8,7 @@
 `simulator` cameras that do not exist, with every fault that real ones have
 `signals`   how each of these processes is asked to end
 `logs`      what operators read
+`notify`    what systemd is told
 `status`    `kuager status`: what is wrong now
 """
 

@@ -34,7 +34,23 @@ ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configurat
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
-OrderNumber = Annotated[int, typer.Argument(help="The number of the order.", min=1, max=2**31 - 1)]
+OrderName = Annotated[
+    str, typer.Argument(metavar="ORDER", help="Its number, or its reference: KUAGER-17-5D0A.")
+]
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or not 0 < len(text) <= 20 or " " in text:
+        raise typer.BadParameter("write a name of at most 20 characters without spaces")
+    return text
+
+
+Who = Annotated[
+    str | None,
+    typer.Option(
+        "--as", parser=_name, help="Who does this, for the audit log; else the user's name."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
 err = Console(stderr=True)
@@ -243,18 +259,18 @@ def list_orders(
 
 @orders_app.command("show")
 def show_order(
-    number: OrderNumber, as_json: AsJson = False, config: ConfigFile = Path("kuager.yaml")
+    order: OrderName, as_json: AsJson = False, config: ConfigFile = Path("kuager.yaml")
 ) -> None:
     """Show an order with its files, its money and its audit log."""
     from kuager.orders import show_one
 
     with _order_errors():
-        raise typer.Exit(show_one(_read(config), number, as_json))
+        raise typer.Exit(show_one(_read(config), order, as_json))
 
 
 @orders_app.command()
 def confirm(
-    number: OrderNumber,
+    order: OrderName,
     amount: Annotated[str, typer.Option("--amount", help="What came, as 1120.00.")],
     reference: Annotated[
         str, typer.Option("--reference", help="The bank's number of the payment, not a name.")
@@ -262,44 +278,47 @@ def confirm(
     currency: Annotated[
         str | None, typer.Option(help="Its currency, when it is another one.")
     ] = None,
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Enter a payment that the bank shows; the same reference is entered once."""
     from kuager.orders import confirm
 
     with _order_errors():
-        raise typer.Exit(confirm(_read(config), number, amount, currency, reference))
+        raise typer.Exit(confirm(_read(config), order, amount, currency, reference, who))
 
 
 @orders_app.command()
 def reject(
-    number: OrderNumber,
+    order: OrderName,
     reason: Annotated[str, typer.Argument(help="Why: the requester reads it.")],
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Refuse an order that is not paid."""
     from kuager.orders import reject
 
     with _order_errors():
-        raise typer.Exit(reject(_read(config), number, reason))
+        raise typer.Exit(reject(_read(config), order, reason, who))
 
 
 @orders_app.command()
 def refund(
-    number: OrderNumber,
+    order: OrderName,
     whole: Annotated[
         bool, typer.Option("--whole", help="All that was paid, which ends the order.")
     ] = False,
     reference: Annotated[
         str | None, typer.Option("--reference", help="The bank's number of your transfer.")
     ] = None,
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Give back what is owed: too much, too late, twice; with --whole all of it."""
     from kuager.orders import refund
 
     with _order_errors():
-        raise typer.Exit(refund(_read(config), number, whole, reference))
+        raise typer.Exit(refund(_read(config), order, whole, reference, who))
 
 
 @contextlib.contextmanager

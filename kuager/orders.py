@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import pwd
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -22,14 +26,16 @@ from config.problems import Wrong
 from copies import orders as events
 from copies.orders import Refused, owed, received
 from copies.payments import Online, open_providers
-from copies.payments.invoice import reference as reference_of
 from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
-from storage.orders import PAGE, Order, Payment, PaymentTaken
+from storage.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
 BANK = "invoice"
 MOST_REFERENCE = 100
+MOST_NAME = 20  # of an operator
+MONEY = ("amount", "total")
+ORDER = re.compile(r"(?:KUAGER-)?([0-9]{1,10})(-[0-9A-F]{4})?")
 NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
 
 out = Console()
@@ -60,13 +66,10 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
     return _with(config, work)
 
 
-def show_one(config: Config, number: int, as_json: bool) -> int:
+def show_one(config: Config, asked: str, as_json: bool) -> int:
     """Print one order with its files, its money and its audit log; returns the exit code."""
 
-    async def work(till: Till) -> int:
-        order = await till.orders.with_number(number)
-        if order is None:
-            return _say(f"there is no order {number}", 1)
+    async def work(till: Till, order: Order) -> int:
         log = await till.orders.audit(order.order_pk)
         files = await till.catalogue.order_files.of(order.order_pk)
         if as_json:
@@ -74,7 +77,7 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
             return 0
         out.print(_table([order]))
         for line in (
-            f"paid with the reference {reference_of(order)}",
+            f"paid with the reference {order.reference}",
             f"price {_money(order, order.total)}, received {_money(order, received(order))}",
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {_at(order.from_ms)} to {_at(order.to_ms)}",
@@ -88,24 +91,28 @@ def show_one(config: Config, number: int, as_json: bool) -> int:
         for column in ("when", "who", "what", "then", "detail"):
             table.add_column(column, overflow="fold")
         for row in log:
-            detail = ", ".join(f"{k} {v}" for k, v in row["detail"].items())
+            detail = _detail(order, row["detail"])
             cells = (_at(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
             table.add_row(*map(_cell, cells))
         out.print(table)
         return 0
 
-    return _with(config, work)
+    return _with(config, _of(asked, work))
 
 
-def confirm(config: Config, number: int, amount: str, currency: str | None, reference: str) -> int:
+def confirm(
+    config: Config,
+    asked: str,
+    amount: str,
+    currency: str | None,
+    reference: str,
+    who: str | None = None,
+) -> int:
     """Enter a payment that the bank shows; returns the exit code."""
     if not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: Till) -> int:
-        order = await till.orders.with_number(number)
-        if order is None:
-            return _say(f"there is no order {number}", 1)
+    async def work(till: Till, order: Order) -> int:
         try:
             code = known_currency(currency or order.currency)
             came = parsed(amount, code)
@@ -113,62 +120,58 @@ def confirm(config: Config, number: int, amount: str, currency: str | None, refe
             return _say(f"--amount {amount}: {wrong.what}; {wrong.fix}", 2)
         payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
-            after = await till.enter(order.order_pk, payment, "operator")
+            after = await till.enter(order.order_pk, payment, _actor(who))
         except Refused as refused:
-            return _say(f"order {number}: {refused}", 1)
+            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already, for another order", 1)
         if len(after.payments) == len(order.payments):
             return _say(f"reference {reference} was entered already; nothing was changed", 1)
-        out.print(f"Order {number}: {_words(after)}", highlight=False)
+        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
         return 0
 
-    return _with(config, work)
+    return _with(config, _of(asked, work))
 
 
-def reject(config: Config, number: int, reason: str) -> int:
+def reject(config: Config, asked: str, reason: str, who: str | None = None) -> int:
     """Refuse an order that is not paid; returns the exit code."""
     reason = " ".join(reason.split())
     if not reason or not reason.isprintable() or len(reason) > 1000:
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
-    async def work(till: Till) -> int:
-        order = await till.orders.with_number(number)
-        if order is None:
-            return _say(f"there is no order {number}", 1)
+    async def work(till: Till, order: Order) -> int:
         try:
-            after = await till.end(order.order_pk, events.reject(reason, now_ms()))
+            after = await till.end(order.order_pk, events.reject(reason, now_ms(), _actor(who)))
         except Refused as refused:
-            return _say(f"order {number}: {refused}", 1)
-        out.print(f"Order {number}: {_words(after)}", highlight=False)
+            return _say(f"order {order.number}: {refused}", 1)
+        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
         return 0
 
-    return _with(config, work)
+    return _with(config, _of(asked, work))
 
 
-def refund(config: Config, number: int, whole: bool, reference: str | None) -> int:
+def refund(
+    config: Config, asked: str, whole: bool, reference: str | None, who: str | None = None
+) -> int:
     """Give back what is owed, or all of it; returns the exit code."""
     if reference is not None and not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: Till) -> int:
-        order = await till.orders.with_number(number)
-        if order is None:
-            return _say(f"there is no order {number}", 1)
+    async def work(till: Till, order: Order) -> int:
         before = len(order.payments)
         try:
-            after = await till.give_back(order, whole, reference and reference.strip())
+            after = await till.give_back(order, whole, reference and reference.strip(), _actor(who))
         except Refused as refused:
-            return _say(f"order {number}: {refused}", 1)
+            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
             text = f"{plain(-payment.amount, payment.currency)} {payment.currency}"
             out.print(f"Gave back {text}: {payment.reference}", markup=False, highlight=False)
-        out.print(f"Order {number}: {_words(after)}", highlight=False)
+        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
         return 0
 
-    return _with(config, work)
+    return _with(config, _of(asked, work))
 
 
 def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
@@ -190,6 +193,47 @@ def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
     return asyncio.run(run())
 
 
+def _of(
+    asked: str, work: Callable[[Till, Order], Awaitable[int]]
+) -> Callable[[Till], Awaitable[int]]:
+    """Have the order that is asked for by its number, or by its reference, which must be its own:
+    with another database in place of a lost one, another order has that number."""
+
+    async def found(till: Till) -> int:
+        named = ORDER.fullmatch(asked.strip().upper())
+        if named is None or not 0 < int(named[1]) <= MOST_NUMBER:
+            return _say(f"'{asked}' is no order: write its number or its reference", 2)
+        order = await till.orders.with_number(int(named[1]))
+        if order is None:
+            return _say(f"there is no order {int(named[1])}", 1)
+        if named[2] and named[0] != order.reference:
+            text = f"the reference of order {order.number} is {order.reference}, not {named[0]}"
+            return _say(f"{text}: that is of another catalogue, or mistyped", 1)
+        return await work(till, order)
+
+    return found
+
+
+def _actor(who: str | None) -> str:
+    """Return who acts, as the audit log has it."""
+    return f"operator {who or _user()}"
+
+
+def _user() -> str:
+    name = os.environ.get("SUDO_USER") or ""
+    with contextlib.suppress(KeyError):  # of a user without a name
+        name = name or pwd.getpwuid(os.getuid()).pw_name
+    return (name or str(os.getuid()))[:MOST_NAME]
+
+
+def _detail(order: Order, detail: dict[str, Any]) -> str:
+    """Return what the audit log tells of an event, its amounts as people write them."""
+    currency = detail.get("currency", order.currency)
+    shown = {k: v for k, v in detail.items() if k != "currency"}
+    money = {k: f"{plain(v, currency)} {currency}" for k, v in shown.items() if k in MONEY}
+    return ", ".join(f"{k} {v}" for k, v in (shown | money).items())
+
+
 def _is_reference(text: str) -> bool:
     return bool(text.strip()) and text.isprintable() and len(text) <= MOST_REFERENCE
 
@@ -201,7 +245,7 @@ def _facts(order: Order) -> dict[str, Any]:
     return (
         {name: getattr(order, name) for name in (*names, *times)}
         | {"cameras": [c["id"] for c in order.quote["cameras"]]}
-        | {"received": received(order), "owed": owed(order), "reference": reference_of(order)}
+        | {"received": received(order), "owed": owed(order), "reference": order.reference}
     )
 
 

@@ -29,6 +29,7 @@ from config.model import Config
 from config.roles import processes
 from copies.desk import Desk
 from kuager import VERSION, signals
+from kuager.notify import notify
 from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
 from recorder.ffmpeg import find_ffmpeg
 from recorder.worker import Worker, targets
@@ -103,6 +104,7 @@ class Supervisor:
                 self._group.create_task(self._reloading.run())
                 self._group.create_task(self._tell_for_ever())
         finally:
+            notify("STOPPING=1")
             await asyncio.shield(self._stop(self._children.values()))
 
     def _begin(self, config: Config) -> None:
@@ -124,8 +126,13 @@ class Supervisor:
         self._group.create_task(self._stop(gone))
 
     async def _tell_for_ever(self) -> None:
-        """Write what runs to `_status/supervisor.json`; a disk that refuses is told by others."""
+        """Write what runs to `_status/supervisor.json`; a disk that refuses is told by others.
+        The service manager is told once all processes have been started."""
+        ready = False
         while True:
+            if not ready and all(child.is_running for child in self._children.values()):
+                ready = True
+                notify("READY=1")
             record = {
                 "kuager": STATUS_FORMAT,
                 "pid": os.getpid(),

@@ -77,7 +77,14 @@ class Order:
     reason: str | None = None
     email: str | None = None
     forget_ms: int | None = None
+    key_sha256: str = ""  # of the secret in its link; only its beginning is shown (`reference`)
     payments: tuple[Payment, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """What the payer writes: its number, and what tells it from orders with that number in a
+        catalogue that was there before."""
+        return f"KUAGER-{self.number}-{self.key_sha256[:4].upper()}"
 
     def with_(self, change: Change) -> Order:
         """Return the order after a change; `order_pk` and `number` are the database's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Operator:
     """A configuration with orders, and somebody who types."""
 
     def __init__(self, folder: Path, orders: int):
-        # nobody pays at Stripe here
+        folder.mkdir(exist_ok=True)  # nobody pays at Stripe here
         self.config = configured(folder, f"sqlite:///{folder}/k.db", "http://127.0.0.1:1", 1)
         asyncio.run(self._place(orders))
 
@@ -82,6 +83,31 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
     assert "voter@example.kz" not in json.dumps(shown)
 
 
+def test_a_reference_is_of_one_catalogue(operator: Operator, tmp_path: Path) -> None:
+    """After a catalogue was lost numbers begin at 1 again, and payers still write old ones."""
+    other = Operator(tmp_path / "rebuilt", 2)
+    ours, theirs = (o.json("show", "1")["reference"] for o in (operator, other))
+    assert ours != theirs
+    pay = ("--amount", "580", "--reference", "b")
+    code, text = other.types("confirm", ours, *pay)
+    assert code == 1 and f"order 1 is {theirs}, not {ours}" in " ".join(text.split())
+    assert other.json("show", "1")["received"] == 0
+    code, text = other.types("confirm", theirs.lower(), *pay)
+    assert code == 0 and "Order 1: paid" in text
+
+
+def test_the_audit_log_says_who_and_how_much(operator: Operator) -> None:
+    pay = ("confirm", "1", "--amount", "580")
+    assert operator.types(*pay, "--reference", "a", "--as", "aigerim")[0] == 0
+    assert operator.types("refund", "1", "--whole", "--reference", "b")[0] == 0
+    told = operator.json("show", "1")["audit"]
+    who = {row["event"]: row["actor"] for row in told}
+    assert who["payment"] == who["pay"] == "operator aigerim"
+    assert who["refund"] == who["returned"] == f"operator {getpass.getuser()}"
+    text = " ".join(operator.types("show", "1")[1].split())
+    assert "580.00" in text and "58000" not in text
+
+
 def test_rejection(operator: Operator) -> None:
     assert operator.types("reject", "1", "\x1b[31mred")[0] == 2
     assert operator.types("reject", "1", " ")[0] == 2
@@ -112,7 +138,9 @@ def test_rejection(operator: Operator) -> None:
         (("list", "--state", "lost"), 2, "there are: quoted"),
         (("refund", "1"), 1, "nothing is owed back"),
         (("refund", "1", "--whole"), 1, "waits for its payment"),
-        (("show", "0"), 2, ""),
+        (("show", "0"), 2, "no order"),
+        (("show", "KUAGER-1-5D0A-1"), 2, "no order"),
+        (("reject", "1", "no", "--as", "two words"), 2, "write a name"),
     ],
 )
 def test_mistakes(operator: Operator, words: tuple[str, ...], code: int, said: str) -> None:

@@ -43,11 +43,6 @@ def _format(currency: str) -> str:
     return f"#,##0.{'0' * places} ¤¤" if places else "#,##0 ¤¤"
 
 
-def reference(order: Order) -> str:
-    """Return what the payer writes, by which the operator finds the order."""
-    return f"KUAGER-{order.number}"
-
-
 class Invoice:
     """Payment by bank transfer."""
 
@@ -68,7 +63,7 @@ class Invoice:
             (_("BIC"), bank.bic),
             (_("Purpose code (KNP)"), bank.purpose_code),
             (_("Amount"), f"{plain(_missing(order), order.currency)} {order.currency}"),
-            (_("Payment reference"), reference(order)),
+            (_("Payment reference"), order.reference),
         ]
 
     def document(self, order: Order, title: str, translate: Translate) -> bytes:
@@ -77,7 +72,7 @@ class Invoice:
 
         _, price = translate, order.quote["price"]
         pdf = FPDF(format="A4")
-        heading = _("Invoice %(reference)s", reference=reference(order))
+        heading = _("Invoice %(reference)s", reference=order.reference)
         pdf.set_title(heading)
         pdf.set_creation_date(datetime.fromtimestamp((order.ordered_ms or 0) / 1000, UTC))
         for style, weight in (("", 400), ("B", 700)):
@@ -145,7 +140,7 @@ class Invoice:
                 shown = money(_missing(order), order.currency, order.language)
             else:
                 shown = value
-            _row(pdf, name, shown, width=details_width, bold=value == reference(order))
+            _row(pdf, name, shown, width=details_width, bold=value == order.reference)
         code = segno.make("\n".join(f"{n}: {v}" for n, v in details), error="l", micro=False)
         _draw(pdf, [list(row) for row in code.matrix], LEFT + WIDTH - QR_MM, top, QR_MM)
         pdf.set_y(max(pdf.get_y(), top + QR_MM) + 8)
