@@ -142,12 +142,11 @@ class _Table:
             document.data["stations"].append(data | {"cameras": []})
         elif station.items() - self._first_rows[number].items():
             first = self._first_rows[number]
-            for column in station:
-                if station[column] != first.get(column):
-                    self._wrong(
-                        line, column, f"differs from line {document.station_lines[number]}, "
-                        "where the station begins", "write the same, or leave it empty",
-                    )  # fmt: skip
+            others = [c for c in station if station[c] != first.get(c)]
+            what = f"{'differ' if others[1:] else 'differs'} from line "
+            what += f"{document.station_lines[number]}, where the station begins"
+            fix = "write the same, or leave it empty; another station needs another station_id"
+            self._wrong(line, ", ".join(others), what, fix)
         if camera:
             document.camera_lines[number].append(line)
             cameras = document.data["stations"][number]["cameras"]

@@ -25,6 +25,11 @@ from storage.fsck import Finding, Fsck, Position
 
 SAVE_S = 2.0
 SHOWN = 20  # findings one by one; the table counts all
+NOT_IN_ARCHIVES = (
+    "The catalogue lacked rows. Recordings, gaps and removals come back from archives; holds, "
+    "orders, payments and the audit log do not. If it was lost, restore the copy of the database "
+    "first (docs/install.md, Restore), or set holds again within a day: 'kuager holds list'."
+)
 
 out = Console()
 err = Console(stderr=True)
@@ -89,6 +94,8 @@ async def _fsck(
     left = sum(not f.done for f in findings)
     if wrong_before:
         out.print(f"{wrong_before} findings were shown before the interruption.")
+    if any((f.where, f.kind) == ("catalogue", "missing") for f in findings):
+        out.print(NOT_IN_ARCHIVES)
     if findings and not repair:
         out.print("kuager fsck --repair puts right what can be.")
     return 1 if left or wrong_before else 0

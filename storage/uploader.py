@@ -281,7 +281,8 @@ class Uploader:
         if known not in (None, found):
             log.warning(
                 "Another database is in the place of the catalogue: all that is in the spool "
-                "is entered again; `kuager fsck --repair` enters what only archives have"
+                "is entered again; `kuager fsck --repair` enters what only archives have, and holds "
+                "and orders of the one before are in its copy alone"
             )
         self._cameras.clear()
         for keeper in self.keepers:

@@ -96,6 +96,9 @@ def test_another_encoding_is_named(tmp_path: Path, codec: str, told: str) -> Non
          ["s.csv:3 camera_id the same id is on line 2 already"]),
         (f'{HEADER},number\ns1,c1,rtsp://h,"1\n2"\ns1,c2,rtsp://i,3\n',
          ["s.csv:4 number differs from line 2, where the station begins"]),
+        # one mistake, the id, is one error
+        (f"{HEADER},number,name,region,address\ns1,c1,rtsp://h,1,A,R,X\ns1,c2,rtsp://i,2,B,Q,Y\n",
+         ["s.csv:3 number, name, region, address differ from line 2, where the station begins"]),
         (f'{HEADER}\ns1,c1,"rtsp://h\ns2,c1,rtsp://h\n',
          ["s.csv:2 a double quote is not closed, or something follows it"]),
         (f'{HEADER}\ns1,c1,"{"x" * 140_000}"\n',

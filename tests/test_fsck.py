@@ -246,6 +246,26 @@ async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) 
         assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
 
 
+async def test_it_says_what_does_not_come_back_from_an_archive(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 7_200_000).close()
+    count = len(list(config.spool.glob("s/*/*/*.mp4")))
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: kept(uploader).archived_total == count)
+    how: dict[str, Any] = {"deep": False, "from_start": False, "cameras": []}
+    for lost in (False, True):
+        if lost:
+            for path in tmp_path.glob("k.db*"):
+                path.unlink()
+            for path in (tmp_path / "archive").rglob("*.*"):
+                os.utime(path, (NOW / 1000 - 3600, NOW / 1000 - 3600))  # nothing is in flight
+        await asyncio.to_thread(fsck_command, config, repair=True, **how)
+        words = " ".join(capfd.readouterr().out.split())
+        assert ("holds, orders, payments and the audit log do not" in words) == lost
+
+
 def test_of_two_repairs_one_says_so_and_ends(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
