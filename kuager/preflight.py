@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from base.clock import now_ms
+from base.ports import PortInUse, check_port
 from config.model import Archive as Settings
 from config.model import Config
 from kuager.reload import is_at_work
@@ -19,7 +20,6 @@ from storage.database import CatalogueError, examine_database
 from storage.disk import room
 from storage.spool import spool_problem
 from storage.status import UPLOADER, SpoolStatus
-from streaming.app import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")

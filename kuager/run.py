@@ -5,6 +5,8 @@ dies is started again; when the supervisor itself dies, its processes notice (th
 input ends) and finish as on SIGTERM, so that nothing is recorded twice. However often and by
 whomever they are asked to end, they seal once; the supervisor alone may end them before that.
 It alone reads the configuration, too, and hands it to them (kuager/reload.py).
+
+Each role imports what it needs when it starts: all of it together takes 50 MB a process.
 """
 
 from __future__ import annotations
@@ -25,22 +27,16 @@ import uvloop
 
 from base.backoff import Backoff
 from base.clock import now_ms
+from base.ports import PortInUse, check_port
 from config.model import Config
 from config.roles import processes
-from copies.desk import Desk
 from kuager import VERSION, signals
 from kuager.notify import notify
 from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
 from recorder.ffmpeg import find_ffmpeg
-from recorder.worker import Worker, targets
-from storage.archive import open_archive
-from storage.catalogue import Catalogue
 from storage.files import replace_file
 from storage.spool import spool_problem
 from storage.status import SUPERVISOR
-from storage.uploader import Uploader
-from streaming.app import PortInUse, check_port, serving
-from streaming.language import translate
 
 STATUS_FORMAT = "supervisor/1"
 STATUS_S = 2.0
@@ -207,6 +203,8 @@ class Supervisor:
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
+    from recorder.worker import Worker, targets
+
     config = configs.now
     cameras = targets(config, share, shares)
     check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
@@ -225,6 +223,10 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 
 async def _uploader(config: Config) -> None:
+    from storage.archive import open_archive
+    from storage.catalogue import Catalogue
+    from storage.uploader import Uploader
+
     catalogue = await Catalogue.open_patiently(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
@@ -236,6 +238,11 @@ async def _uploader(config: Config) -> None:
 
 
 async def _orders(config: Config) -> None:
+    from copies.desk import Desk
+    from storage.archive import open_archive
+    from storage.catalogue import Catalogue
+    from streaming.language import translate
+
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
     catalogue = await Catalogue.open_patiently(config.database_url)
@@ -249,7 +256,7 @@ async def _orders(config: Config) -> None:
 
 
 async def _pictures(config: Config) -> None:
-    from recorder.pictures import Pictures  # with OpenCV, which no other role needs
+    from recorder.pictures import Pictures
 
     names = [f"{s.id}/{c.id}" for s in config.stations for c in s.cameras]
     every_s = config.pictures_s or 10
@@ -258,6 +265,8 @@ async def _pictures(config: Config) -> None:
 
 async def _web(configs: Configs, process: str) -> None:
     """Serve by one configuration after another; the next one serves before the last one ends."""
+    from streaming.app import serving
+
     async with AsyncExitStack() as last:
         await last.enter_async_context(serving(configs.now, process=process))
         _freeze()

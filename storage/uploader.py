@@ -281,7 +281,7 @@ class Uploader:
         if known not in (None, found):
             log.warning(
                 "Another database is in the place of the catalogue: all that is in the spool "
-                "is entered again; `kuager fsck --repair` enters what only archives have, and holds "
+                "is entered again; `kuager fsck --repair` enters what only archives have. Holds "
                 "and orders of the one before are in its copy alone"
             )
         self._cameras.clear()

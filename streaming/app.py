@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +14,7 @@ import structlog
 from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
+from base.ports import port_problem
 from config.model import LANGUAGES, Config, Web
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
@@ -68,29 +67,6 @@ COPIES = (copies, copies_files, copies_api)  # served where the configuration ha
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
-
-
-class PortInUse(RuntimeError):
-    """The address cannot be listened on; the text says what to do."""
-
-
-def check_port(host: str, port: int, setting: str = "web.listen") -> None:
-    """Raise PortInUse where another program listens: our processes share a port silently."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise _port_problem(host, port, error, setting) from None
-
-
-def _port_problem(host: str, port: int, error: OSError, setting: str) -> PortInUse:
-    choose = f"choose another with {setting}"
-    if error.errno == errno.EADDRINUSE:
-        return PortInUse(f"port {port} on {host} is in use by another program: {choose} or stop it")
-    why = error.strerror or error
-    return PortInUse(f"port {port} on {host} cannot be listened on ({why}): {choose}")
 
 
 def create_app(
@@ -235,7 +211,7 @@ async def serving(
         try:
             await _listen(runner, config.web.host, config.web.port)
         except OSError as error:
-            raise _port_problem(config.web.host, config.web.port, error, "web.listen") from None
+            raise port_problem(config.web.host, config.web.port, error, "web.listen") from None
         log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
         yield
 

@@ -14,7 +14,13 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,6 +35,7 @@ from storage.index import GapCause
 from storage.status import ORDERS, PICTURES, UPLOADER
 from streaming.views import Views
 
+disable_created_metrics()  # a series more for each, that nobody asks for
 # Several processes share the port and any of them answers /metrics: each has its own series.
 REQUESTS = Counter(
     "kuager_http_requests",

@@ -255,12 +255,16 @@ async def test_it_says_what_does_not_come_back_from_an_archive(
     async with uploading(config) as (uploader, _, _):
         await until(lambda: kept(uploader).archived_total == count)
     how: dict[str, Any] = {"deep": False, "from_start": False, "cameras": []}
+
+    def lose_the_catalogue() -> None:
+        for path in tmp_path.glob("k.db*"):
+            path.unlink()
+        for path in (tmp_path / "archive").rglob("*.*"):
+            os.utime(path, (NOW / 1000 - 3600, NOW / 1000 - 3600))  # nothing is in flight
+
     for lost in (False, True):
         if lost:
-            for path in tmp_path.glob("k.db*"):
-                path.unlink()
-            for path in (tmp_path / "archive").rglob("*.*"):
-                os.utime(path, (NOW / 1000 - 3600, NOW / 1000 - 3600))  # nothing is in flight
+            lose_the_catalogue()
         await asyncio.to_thread(fsck_command, config, repair=True, **how)
         words = " ".join(capfd.readouterr().out.split())
         assert ("holds, orders, payments and the audit log do not" in words) == lost

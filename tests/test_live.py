@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.clock import Clock, now_ms
+from base.ports import PortInUse, check_port
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.index import Header, Segment, Track
 from streaming import assets
-from streaming.app import OPERATORS, PortInUse, check_port, create_app, make_runner
+from streaming.app import OPERATORS, create_app, make_runner
 from streaming.connections import Runner
 from streaming.health import operators_app
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist

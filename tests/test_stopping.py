@@ -281,6 +281,19 @@ async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -
             await task
 
 
+def test_a_role_imports_what_it_needs_alone() -> None:
+    """Each of these takes memory, in every process that imports it."""
+    heavy = {"aiohttp", "alembic", "boto3", "cv2", "jinja2", "numpy", "sqlalchemy", "stripe"}
+    for module, needs in (
+        ("kuager.run", set[str]()),
+        ("recorder.worker", set[str]()),
+        ("recorder.pictures", {"cv2", "numpy"}),
+    ):
+        loaded = f"import sys, {module}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True)
+        assert set(done.stdout.decode().split()) & heavy == needs, module
+
+
 def test_the_log_says_how_many_cameras_fit() -> None:
     files = FILES_BESIDE + 3 * FILES_A_CAMERA
     with structlog.testing.capture_logs() as said:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from base.ports import PortInUse, check_port
 from config.load import load
 from config.model import Config
 from storage.archive import open_archive
@@ -25,7 +26,6 @@ from storage.catalogue import Catalogue
 from storage.index import ClockState, GapCause, Header, Segment, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import app, live
-from streaming.app import PortInUse, check_port
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
