@@ -15,11 +15,10 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress
 
-from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.load import load
 from config.model import Camera, Config, Station
 from config.problems import ConfigError, Problem, UnreadableConfig
-from kuager.preflight import Finding, look
+from kuager.preflight import Finding, clock_warnings, look
 from kuager.summary import summary
 from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource, find_ffmpeg
 from recorder.rtsp.connection import Resolver
@@ -74,8 +73,10 @@ def check(path: Path, probe: bool) -> int:
     if isinstance(config, int):
         return config
     out.print(summary(config))
-    for text in _clock(config.spool):
-        out.print(text, markup=False)
+    status = SpoolStatus(config.spool)
+    list(status.refresh())
+    for text in clock_warnings(status):
+        out.print(f"warning: {text}", markup=False, soft_wrap=True)
     found = asyncio.run(look(config))
     for finding in found:
         show(finding)
@@ -89,17 +90,6 @@ def check(path: Path, probe: bool) -> int:
     bad = sum(p.wrong is not None for p in probed)
     out.print(f"{len(probed) - bad} of {len(probed)} cameras answer with a picture.")
     return 1 if bad or wrong else 0
-
-
-def _clock(spool: Path) -> list[str]:
-    kernel = kernel_clock()
-    status = SpoolStatus(spool)
-    list(status.refresh())
-    warnings = status.clock_warnings()
-    if not kernel.synchronized:
-        warnings = [f"the clock: {UNSYNCHRONIZED}", *warnings]
-    error = f"Clock: synchronized, wrong by {kernel.error_ms} ms at most."
-    return [f"warning: {text}" for text in dict.fromkeys(warnings)] or [error]
 
 
 class _Sink:

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from base.clock import now_ms
+from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from base.ports import PortInUse, check_port
 from config.model import Archive as Settings
 from config.model import Config
@@ -63,6 +64,14 @@ def _spool(config: Config) -> Finding:
     hours = (found.free_bytes - reserve) / (cameras * CAMERA_BYTES_S) / 3600 if cameras else 0
     lasts = f"for {hours:,.1f} h of all cameras at 2 Mbit/s each if nothing is archived"
     return Finding(name, seen=(free, lasts))
+
+
+def clock_warnings(status: SpoolStatus) -> list[str]:
+    """Return what is wrong with the clock, by the kernel and by recorders and uploader."""
+    found = status.clock_warnings()
+    if not kernel_clock().synchronized:
+        found = [f"the clock: {UNSYNCHRONIZED}", *found]
+    return list(dict.fromkeys(found))
 
 
 async def look_at_database(config: Config) -> Finding:

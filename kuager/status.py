@@ -18,7 +18,7 @@ from config.roles import processes
 from config.schedule import is_scheduled, windows
 from kuager import VERSION
 from kuager.check import ADVICE, show
-from kuager.preflight import Finding, look_at_database
+from kuager.preflight import Finding, clock_warnings, look_at_database
 from storage.disk import examine, refusal_of, seconds_left
 from storage.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
 
@@ -109,6 +109,8 @@ def _camera(name: str, told: dict[str, Any], at_ms: int) -> Finding:
 
 
 def _spool(config: Config, said: SpoolStatus) -> Finding:
+    if said.nothing:
+        return Finding("spool", f"nothing was ever recorded in {config.spool}")
     try:
         found = examine(config.spool)
     except OSError as error:
@@ -162,7 +164,7 @@ def _orders(said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
 
 
 def _clock(said: SpoolStatus) -> list[Finding]:
-    wrong = said.clock_warnings()
+    wrong = clock_warnings(said)
     return [Finding("clock", text.removeprefix("the clock: ")) for text in wrong] or [
         Finding("clock", seen=("synchronized",))
     ]

@@ -233,7 +233,18 @@ def why(error: BaseException) -> tuple[Fault, str]:
     ):
         if isinstance(error, kind):
             return fault, text
-    return Fault.UNREACHABLE, f"cannot be reached ({type(error).__name__})"
+    return Fault.UNREACHABLE, f"cannot be reached: {_unreached(error)}"
+
+
+def _unreached(error: BaseException | None) -> str:
+    """Return what the operating system said of a connection; libraries tell it by the cause."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return "the name server does not know its name, or does not answer"
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno).lower()
+        error = error.__cause__ or error.__context__
+    return "no connection"
 
 
 def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> tuple[Fault, str]:

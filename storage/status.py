@@ -136,6 +136,11 @@ class SpoolStatus:
             said.append(f"nothing is removed on its word: {uploader['clock_doubt']}")
         return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no process ever told anything here."""
+        return not self._files
+
     def is_up(self, process: str) -> bool:
         """Tell whether a process of the installation is there, as "recorder-0": by its own file
         or, of web processes, which write none, by the supervisor's."""

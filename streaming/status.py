@@ -35,7 +35,7 @@ from storage.index import GapCause
 from storage.status import ORDERS, PICTURES, UPLOADER
 from streaming.views import Views
 
-disable_created_metrics()  # a series more for each, that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
 # Several processes share the port and any of them answers /metrics: each has its own series.
 REQUESTS = Counter(
     "kuager_http_requests",

@@ -5,9 +5,11 @@ What rclone and moto do not do stands in tests/s3.py as `CAN`; here it is held a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
-from storage.archive import Archive, ArchiveConflict, ArchiveError, Put, open_archive
+from storage.archive import Archive, ArchiveConflict, ArchiveError, Fault, Put, open_archive
+from tests.conftest import self_signed
 from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
 NAMES = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
@@ -183,20 +186,40 @@ async def test_cameras_spread_over_buckets(server: Server) -> None:
 async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
     port = free_port()
     away = open_archive(settings(port))
-    with pytest.raises(ArchiveError, match="cannot be reached"):
+    with pytest.raises(ArchiveError, match="cannot be reached: connection refused") as error:
         await put(away, "a/b/c.mp4", b"x")
+    assert error.value.fault is Fault.UNREACHABLE
     await away.close()
     with rclone(tmp_path, port):
         wrong = open_archive(settings(port, secret_access_key=SecretStr("a-wrong-secret")))
         with pytest.raises(ArchiveError) as error:
             await put(wrong, "a/b/c.mp4", b"x")
         assert "refused" in str(error.value) or "denied" in str(error.value)
+        assert error.value.fault is Fault.CREDENTIALS
         assert "a-wrong-secret" not in str(error.value)
         await wrong.close()
         other = open_archive(settings(port, url="s3://no-such-bucket"))
-        with pytest.raises(ArchiveError, match="no such bucket"):
+        with pytest.raises(ArchiveError, match="no such bucket") as error:
             await put(other, "a/b/c.mp4", b"x")
+        assert error.value.fault is Fault.BUCKET
         await other.close()
+
+
+async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+
+    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    archive = open_archive(settings(port, endpoint=f"https://127.0.0.1:{port}"))
+    with pytest.raises(ArchiveError, match="its certificate is not accepted") as error:
+        await put(archive, "a/b.mp4", b"x")
+    assert error.value.fault is Fault.CERTIFICATE
+    await archive.close()
+    server.close()
 
 
 async def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kuager.notify import notify
 from kuager.run import Supervisor
 from streaming.app import create_app, make_runner
 from tests.config_files import KUAGER, read, write
-from tests.conftest import need
+from tests.conftest import need, self_signed
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.waiting import BOUND_S, until
@@ -40,18 +40,15 @@ def proxied(tmp_path: Path) -> Proxied:
     """deploy/nginx.conf, with ports, a certificate and folders of this test, of which nginx says
     that it is well: how nginx is started with it, and its ports."""
     nginx = need("nginx", "apt-get install nginx-light", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-    openssl = need("openssl", "apt-get install openssl")
-    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
-    subprocess.run([openssl, *made, *files], check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path)
     ports = {"80": free_port(), "443": free_port(), "8080": free_port()}
     text = (DEPLOY / "nginx.conf").read_text()
     text = re.sub(r"listen \[::\]:.*\n", "", text)
     text = text.replace("listen 80;", f"listen 127.0.0.1:{ports['80']};")
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{ports['443']} ssl")
     text = text.replace("127.0.0.1:8080", f"127.0.0.1:{ports['8080']}")
-    text = text.replace("/etc/ssl/certs/live.example.kz.pem", str(tmp_path / "certificate"))
-    text = text.replace("/etc/ssl/private/live.example.kz.key", str(tmp_path / "key"))
+    text = text.replace("/etc/ssl/certs/live.example.kz.pem", certificate)
+    text = text.replace("/etc/ssl/private/live.example.kz.key", key)
     text = text.replace("/var/cache/nginx-kuager", str(tmp_path / "cache"))
     (tmp_path / "site.conf").write_text(text)
     scratch = "".join(
@@ -96,7 +93,7 @@ async def test_nginx_takes_its_file_and_passes_on(
 ) -> None:
     command, ports = proxied
     running = await asyncio.create_subprocess_exec(*command)
-    trust = ssl.create_default_context(cafile=str(tmp_path / "certificate"))
+    trust = ssl.create_default_context(cafile=str(tmp_path / "pem"))
     trust.check_hostname = False
     base = f"https://127.0.0.1:{ports['443']}"
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from recorder.camera import CameraRecorder, Target
 from recorder.states import State
 from recorder.worker import Worker
 from storage.index import GapCause
-from tests.conftest import need
+from tests.conftest import self_signed
 from tests.rtsp_camera import (
     PCMU,
     Camera,
@@ -301,13 +300,8 @@ async def test_a_camera_is_told_when_it_is_back(tmp_path: Path, ffmpeg: str) -> 
 
 
 async def test_a_certificate_of_the_camera_itself(tmp_path: Path, each_ffmpeg: str) -> None:
-    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
-    openssl = need("openssl", "apt-get install openssl")
-    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=camera"]
-    command = [*made, "-keyout", key, "-out", certificate]
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(*await asyncio.to_thread(self_signed, tmp_path))
     films = [film(each_ffmpeg)]
     camera, kind = Camera(sdp_of(h264(films[0])), films=films, tls=context), Kind()
     async with serving(camera), recorder(tmp_path / "spool", each_ffmpeg, camera, kind) as one:

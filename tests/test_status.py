@@ -59,7 +59,11 @@ class Installation:
         return {f.name: f for f in asyncio.run(look(self.config, lambda: NOW))}
 
     def wrong(self) -> dict[str, str]:
-        return {name: f.wrong for name, f in self.found().items() if f.wrong is not None}
+        """Return what is wrong but for the clock of the machine that runs the test."""
+        found = {name: f.wrong for name, f in self.found().items() if f.wrong is not None}
+        if found.get("clock", "").startswith("the kernel says"):
+            del found["clock"]
+        return found
 
 
 @pytest.fixture
@@ -109,7 +113,9 @@ def test_nothing_runs_and_nothing_ever_ran(tmp_path: Path) -> None:
     assert found[0].wrong == "Kuager does not run"
     cameras = [f.wrong for f in found if f.name.startswith("camera ")]
     assert cameras == ["not recorded yet: no recorder tells of it"] * SHOWN
-    assert {"spool", "archive archive"} <= {f.name for f in found}
+    wrong = {f.name: f.wrong for f in found}
+    assert wrong["spool"] == f"nothing was ever recorded in {config.spool}"
+    assert "archive archive" in wrong
 
 
 def test_the_exit_code_and_json(tmp_path: Path) -> None:
