@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz check lock attack fault-table crash-table identity-walk chaos bucket-away disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast fuzz check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -82,6 +82,9 @@ identity-walk: tools ## two recorders, uploaders and fsck, in any order (WALKS=3
 
 chaos: tools ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
+
+alerts: tools ## ten faults under a live Prometheus: when each alert fires and clears (10 minutes; needs Prometheus)
+	@$(PY) -m tests.alert_table
 
 disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.disks
