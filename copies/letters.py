@@ -17,6 +17,7 @@ from typing import Any
 
 import aiosmtplib
 
+from base.network import connection_words
 from config.copies import Mail
 from config.mailaddress import is_address
 from copies.orders import received
@@ -150,7 +151,8 @@ async def send(mail: Mail, message: EmailMessage) -> None:
     try:
         await client.connect()
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise ServerAway(f"the mail server cannot be used: {type(error).__name__}") from None
+        client.close()
+        raise ServerAway(f"the mail server cannot be used: {_why(error)}") from None
     try:
         async with asyncio.timeout(LONGEST_S):
             await client.send_message(message)
@@ -166,6 +168,15 @@ async def send(mail: Mail, message: EmailMessage) -> None:
     except aiosmtplib.SMTPResponseException as answer:
         raise NotSent(f"the server answers {answer.code}", False) from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise NotSent(f"it broke off: {type(error).__name__}", False) from None
+        raise NotSent(f"it broke off: {_why(error)}", False) from None
     finally:
         client.close()
+
+
+def _why(error: Exception) -> str:
+    """Return why a server was not spoken to, without its own words, which may quote an address."""
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+        return f"it refuses user name or password ({error.code})"
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"it answers {error.code}" if error.code > 0 else "what it says is not SMTP"
+    return connection_words(error)

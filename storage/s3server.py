@@ -32,6 +32,7 @@ from botocore.utils import get_environ_proxies
 
 from base.clock import now_ms
 from base.hostclock import LEAP_MS, elapsed_ms, span
+from base.network import connection_words
 from config.model import Archive as Settings
 from storage.archive import THREADS, ArchiveError, Fault
 
@@ -233,18 +234,7 @@ def why(error: BaseException) -> tuple[Fault, str]:
     ):
         if isinstance(error, kind):
             return fault, text
-    return Fault.UNREACHABLE, f"cannot be reached: {_unreached(error)}"
-
-
-def _unreached(error: BaseException | None) -> str:
-    """Return what the operating system said of a connection; libraries tell it by the cause."""
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return "the name server does not know its name, or does not answer"
-        if isinstance(error, OSError) and error.errno:
-            return os.strerror(error.errno).lower()
-        error = error.__cause__ or error.__context__
-    return "no connection"
+    return Fault.UNREACHABLE, f"cannot be reached: {connection_words(error)}"
 
 
 def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> tuple[Fault, str]:
