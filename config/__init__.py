@@ -13,9 +13,10 @@
 `secrets`   `${NAME}`, and addresses that never show their password
 `credentials`   `*_file` keys and the logins of cameras
 `schedule`  local windows -> UTC milliseconds: when a camera is to be recorded
+`roles`     the processes that a configuration asks for
 `problems`  what is wrong, where, and what would be right
 
 A problem never quotes what a file says, because whatever is out of place may be a password; it
 has the line, and only words that Kuager knows, valid ids and names of variables. The rest of the
-house knows `load`, `model`, `schedule` and `problems`.
+house knows `load`, `model`, `schedule`, `roles` and `problems`.
 """

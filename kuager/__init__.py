@@ -1,7 +1,8 @@
 """Puts Kuager together: the command line, the roles and their supervisor, the demo.
 
 `cli`       the commands; each is a thin call into one of the others
-`check`     `kuager check`: is the configuration right, do the cameras answer
+`check`     `kuager check`: is the configuration right, do the cameras answer; `preflight`, what
+            this machine and others have for it
 `summary`   what a configuration will do, as tables
 `run`       `kuager run`: the supervisor and the roles
 `demo`      `kuager demo`: simulated cameras and a real S3 server around `kuager run`

@@ -58,9 +58,9 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
 
 def _processes(config: Config, said: SpoolStatus) -> Finding:
     names = processes(config)
-    away = [name for name in names if not said.is_up(name)]
+    away = [name for name in names if said.is_up(name) is False]
     version = (said.last(SUPERVISOR) or {}).get("version", VERSION)
-    if len(away) == len(names):
+    if not any(said.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
     if away:
         text = f"{', '.join(away)} of {len(names)} {'do' if len(away) > 1 else 'does'} not run"

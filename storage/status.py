@@ -141,12 +141,12 @@ class SpoolStatus:
         """Whether no process ever told anything here."""
         return not self._files
 
-    def is_up(self, process: str) -> bool:
+    def is_up(self, process: str) -> bool | None:
         """Tell whether a process of the installation is there, as "recorder-0": by its own file
-        or, of web processes, which write none, by the supervisor's."""
+        or, of web processes, which write none, by the supervisor's; None where nobody tells."""
         if process.startswith("web-"):
-            told = self.supervised().get(process)
-            return isinstance(told, dict) and told.get("up") is True
+            told = self.supervised()
+            return told.get(process, {}).get("up") is True if told else None
         return self._said(_file_of(process)) is not None
 
     def told_ms(self, process: str) -> int:
