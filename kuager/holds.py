@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
 from config.model import Config
 from storage.catalogue import Catalogue
@@ -70,16 +69,18 @@ def show(config: Config) -> None:
     if not rows:
         out.print("There are no holds.")
         return
-    table = Table(title="Holds", title_justify="left")
-    for column in ("no", "what", "from", "to", "until", "reason", "since", "released"):
-        table.add_column(column)
-    for row in rows:
+    for row in rows:  # two lines each: a table of so many times fits no terminal
         what = "/".join(filter(None, (row["station"], row["camera"]))) or "every station"
-        until = _shown(row["until_ms"], "released")
-        ends = (_shown(row["from_ms"], "the first"), _shown(row["to_ms"], "the last"), until)
-        since = (_shown(row["created_ms"]), _shown(row["released_ms"]))
-        table.add_row(str(row["hold_no"]), what, *ends, row["reason"], *since)
-    out.print(table)
+        ends = _shown(row["from_ms"], "the first"), _shown(row["to_ms"], "the last")
+        released = row["released_ms"]
+        until = _shown(row["until_ms"], "it is released")
+        lasts = f"until {until}" if released is None else f"released {_shown(released)}"
+        _line(f"Hold {row['hold_no']}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
+        _line(f"    {row['reason']} (set {_shown(row['created_ms'])})")
+
+
+def _line(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _with(config: Config, work: Callable[[Catalogue], Awaitable[T]]) -> T:

@@ -1,9 +1,10 @@
-"""What deploy/ has for a real machine: the proxy in front, and what systemd is told."""
+"""What deploy/ and docs/install.md have for a real machine: proxy, systemd, backup."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import ssl
@@ -15,20 +16,27 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from pgserver._commands import POSTGRES_BIN_PATH
 
 from base.clock import now_ms
 from config.load import load
 from config.model import Config
 from kuager.notify import notify
 from kuager.run import Supervisor
+from storage.catalogue import Catalogue
+from storage.index import parse_index
 from streaming.app import create_app, make_runner
 from tests.config_files import KUAGER, read, write
 from tests.conftest import need, self_signed
+from tests.postgres_server import Server
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.waiting import BOUND_S, until
 
 Proxied = tuple[list[str], dict[str, int]]
+PROGRAMS = ("createdb", "dropdb", "pg_dump", "pg_restore")
+DAY = 1_764_385_200_000  # 2025-11-29
+INSTALL = (Path(__file__).parent.parent / "docs/install.md").read_text()
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
 
@@ -179,3 +187,83 @@ async def test_a_supervisor_is_ready_once_all_its_processes_run(
             await running
         await until(lambda: heard(b"STOPPING=1"))
     assert told == [b"READY=1", b"STOPPING=1"]
+
+
+# -- backup ------------------------------------------------------------------------------------
+
+
+def documented(begins: str) -> str:
+    """Return a command of docs/install.md as a shell takes it, without sudo and comment."""
+    found = re.findall(rf"(?m)^sudo -u \S+ ({begins}.*)$", INSTALL)
+    commands = {str(line).partition("  #")[0].rstrip() for line in found}
+    assert len(commands) == 1, begins
+    return commands.pop()
+
+
+def shell(command: str, replaced: dict[str, str]) -> None:
+    for old, new in replaced.items():
+        assert old in command
+        command = command.replace(old, new)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+async def reasons(url: str) -> list[str]:
+    catalogue = await Catalogue.open(url)
+    found = [str(row["reason"]) for row in await catalogue.holds.of("e")]
+    await catalogue.close()
+    return found
+
+
+async def work_on(url: str, folder: Path, reason: str, start_ms: int) -> None:
+    """Set a hold, and enter recordings of a day, which PostgreSQL keeps in tables of its own."""
+    fill(folder / reason, start_ms=start_ms).close()
+    indexes = [parse_index(p.read_bytes()) for p in (folder / reason).glob("s/c/*/*.jsonl")]
+    catalogue = await Catalogue.open(url)
+    await catalogue.holds.add("e", reason, start_ms)
+    await catalogue.writer.put_recordings([index for index in indexes if index.seal])
+    await catalogue.close()
+
+
+def test_the_backup_of_sqlite_is_restored(tmp_path: Path) -> None:
+    url, copy = f"sqlite:///{tmp_path}/k.db", tmp_path / "copy.db"
+    asyncio.run(work_on(url, tmp_path, "kept", DAY))
+    here = {"/var/lib/kuager/kuager.db": f"{tmp_path}/k.db", "/backup/kuager.db": str(copy)}
+    shell(documented("python3 -c"), here)
+    asyncio.run(work_on(url, tmp_path, "lost", DAY + 86_400_000))
+    assert asyncio.run(reasons(url)) == ["kept", "lost"]
+    for path in tmp_path.glob("k.db*"):
+        path.unlink()
+    copy.rename(tmp_path / "k.db")
+    assert asyncio.run(reasons(url)) == ["kept"]
+
+
+@pytest.mark.slow
+def test_the_backup_of_postgresql_is_restored(tmp_path: Path) -> None:
+    server = Server(tmp_path / "postgres")
+    tmp_path.chmod(0o755)
+    server.start()
+    try:
+        url, anew = server.url("kuager"), f" --maintenance-db={server.url()} "
+        program = {name: str(POSTGRES_BIN_PATH / name) for name in PROGRAMS}
+        create = {"createdb ": program["createdb"] + anew, "=kuager": "=postgres"}
+        shell(documented("createdb"), create)
+        asyncio.run(work_on(url, tmp_path, "kept", DAY))
+        copy = tmp_path / "kuager.dump"
+        dump = {"pg_dump": program["pg_dump"], " kuager ": f" {url} "}
+        shell(documented("pg_dump"), dump | {"/backup/kuager-$(date +%F).dump": str(copy)})
+        asyncio.run(work_on(url, tmp_path, "lost", DAY + 86_400_000))
+        shell(documented("dropdb"), {"dropdb ": program["dropdb"] + anew})
+        shell(documented("createdb"), create)
+        restore = {"pg_restore": program["pg_restore"], "=kuager": f"={url}"}
+        shell(documented("pg_restore"), restore | {"/backup/kuager-2026-11-29.dump": str(copy)})
+        assert asyncio.run(reasons(url)) == ["kept"]
+        asyncio.run(work_on(url, tmp_path, "after", DAY + 86_400_000))
+        assert asyncio.run(reasons(url)) == ["kept", "after"]
+    finally:
+        server.stop()
+
+
+def test_the_policy_of_the_bucket_is_json() -> None:
+    (policy,) = re.findall(r"```json\n(.*?)```", INSTALL, re.DOTALL)
+    assert json.loads(policy)["Statement"]
