@@ -41,6 +41,7 @@ from storage.database import CatalogueError, words
 from storage.files import replace_file
 from storage.trouble import Trouble
 
+OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -83,6 +84,8 @@ class DeskStatus:
     letters_sent_total: int = 0
     letter_failures_total: int = 0
     refunds_due: int = 0
+    overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
+    failing: int = 0  # kinds of work that fail now
     checkouts_open: int = 0
     provider_failures_total: int = 0
 
@@ -390,6 +393,8 @@ class Desk:
         said.unhashed_files = len(files)
         said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
         said.letters_waiting, said.oldest_letter_ms = await store.outbox.waiting()
+        said.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
+        said.failing = sum(t.why is not None for t in self._troubles.values())
         said.checkouts_open = len(await store.checkouts.all_open())
         said.written_ms = self._clock()
         path: Path = self._config.spool / "_status" / "orders.json"

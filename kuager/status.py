@@ -63,7 +63,7 @@ def _processes(config: Config, said: SpoolStatus) -> Finding:
     if not any(said.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
     if away:
-        text = f"{', '.join(away)} of {len(names)} {'do' if len(away) > 1 else 'does'} not run"
+        text = f"not running: {', '.join(away)} (of {len(names)})"
         to_do = "the supervisor starts them again: its log says why they ended"
         return Finding("processes", text, to_do=(to_do,))
     return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
@@ -135,17 +135,17 @@ def _archives(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding
             continue
         oldest_ms = told["oldest_unarchived_ms"]
         age_s = 0.0 if oldest_ms is None else (at_ms - oldest_ms) / 1000
-        waits = f"{told['backlog_recordings']} recordings ({told['backlog_bytes'] / 1e9:,.1f} GB)"
-        waits += f" wait, the oldest for {_span(age_s)}"
+        waits = f"waiting: {_count(told['backlog_recordings'], 'recording')}"
+        waits += f" ({told['backlog_bytes'] / 1e9:,.1f} GB), the oldest for {_span(age_s)}"
         blocked = {reason: n for reason, n in told["blocked"].items() if n}
         if not told["ok"]:
             yield Finding(f"archive {name}", f"takes nothing: {told['last_error']}; {waits}")
         elif blocked:
             counted = ", ".join(f"{n} {reason}" for reason, n in blocked.items())
-            text = f"cannot be archived now: {counted}; in all {waits}"
+            text = f"cannot be archived now: {counted}; {waits}"
             yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         elif age_s > BEHIND_S:
-            yield Finding(f"archive {name}", f"is behind: {waits}")
+            yield Finding(f"archive {name}", f"is behind; {waits}")
         else:
             yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
 
@@ -154,12 +154,21 @@ def _orders(said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     told = said.last(ORDERS)
     if told is None:
         return
-    oldest_ms = told["oldest_letter_ms"]
+    oldest_ms = told.get("oldest_letter_ms")
     if oldest_ms is not None and at_ms - oldest_ms > STUCK_S * 1000:
-        text = f"{told['letters_waiting']} wait, the oldest for {_span((at_ms - oldest_ms) / 1000)}"
-        yield Finding("letters", text, to_do=("the log says what the mail server answers",))
+        age = _span((at_ms - oldest_ms) / 1000)
+        text = f"{_count(told['letters_waiting'], 'letter')}, the oldest for {age}"
+        yield Finding("waiting", text, to_do=("the log says what the mail server answers",))
+    if told.get("failing"):
+        to_do = "the log says which and why: 'Work on orders fails'"
+        yield Finding(
+            "orders", f"{_count(told['failing'], 'kind')} of work on them: it fails", to_do=(to_do,)
+        )
+    if told.get("overdue"):
+        text = f"{told['overdue']} should have ended, and what they hold is kept"
+        yield Finding("orders", text, to_do=("the log says why: a step `end`",))
     if told["refunds_due"]:
-        text = f"{told['refunds_due']} requesters are owed money"
+        text = f"money is owed to {_count(told['refunds_due'], 'requester')}"
         yield Finding("orders", text, to_do=("kuager orders list --owed",))
 
 
@@ -168,6 +177,10 @@ def _clock(said: SpoolStatus) -> list[Finding]:
     return [Finding("clock", text.removeprefix("the clock: ")) for text in wrong] or [
         Finding("clock", seen=("synchronized",))
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _span(seconds: float) -> str:

@@ -99,6 +99,8 @@ ORDERS_NUMBERS = (
     ("letters_sent_total", "Letters sent since the role started"),
     ("letter_failures_total", "Tries to send one that failed since the role started"),
     ("refunds_due", "Orders whose requester is owed money"),
+    ("overdue", "Orders and quotes that should have ended an hour ago and have not"),
+    ("failing", "Kinds of work on orders that fail now"),
     ("checkouts_open", "Pages of providers on which an order can be paid"),
     ("provider_failures_total", "Questions to providers without an answer since the role started"),
 )

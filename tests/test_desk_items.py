@@ -20,7 +20,7 @@ from base.hostclock import ClockWatch
 from config.mailaddress import is_address
 from config.model import Config
 from copies import orders as events
-from copies.desk import Desk, Pauses
+from copies.desk import OVERDUE_MS, Desk, Pauses
 from copies.letters import DAY_MS, MOST_A_DAY, Recipients, address, write
 from copies.orders import owed
 from copies.payments import CheckoutGone
@@ -197,12 +197,14 @@ async def test_a_mail_server_that_is_away_uses_up_no_try(tmp_path: Path) -> None
     config = configured(tmp_path, 1)  # nobody listens there
     async with opened(config) as till:
         await placed(till, email="voter@example.kz")
-        async with working(config, till):
+        async with working(config, till) as desk:
 
             async def told() -> bool:
                 return bool((await letters(till))[0]["error"])
 
             await until(told)
+            await until(lambda: desk.status.failing == 1)
+            assert desk.status.oldest_letter_ms is not None
         (row,) = await letters(till)
         assert (row["tries"], row["recipient"]) == (0, "voter@example.kz")
         assert row["next_ms"] <= now_ms()
@@ -306,13 +308,16 @@ async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> Non
         row = sa.update(orders).where(orders.c.order_pk == first.order_pk)
         await change(till, row.values(state="of another Kuager"))
         with capture_logs() as log:
-            async with working(config, till, clock):
+            async with working(config, till, clock) as desk:
                 clock.ahead_ms = till.settings.pay_within * 1000
 
                 async def ended() -> bool:
                     return (await till.orders.get(second.order_pk)).state == State.EXPIRED
 
                 await until(ended)
+                assert desk.status.overdue == 0
+                clock.ahead_ms += OVERDUE_MS + 1
+                await until(lambda: desk.status.overdue == 1)
         (told,) = [entry for entry in log if entry["event"].startswith("A step of an order fails")]
         assert (told["step"], told["order"]) == ("end", 1)
 

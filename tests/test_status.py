@@ -75,7 +75,7 @@ def test_all_is_well(running: Installation) -> None:
     assert running.wrong() == {}
     found = running.found()
     assert found["cameras"].seen == ("2 of 2 that are scheduled now are recorded",)
-    assert found["archive archive"].seen == ("2 recordings (0.0 GB) wait, the oldest for 60 s",)
+    assert found["archive archive"].seen == ("waiting: 2 recordings (0.0 GB), the oldest for 60 s",)
 
 
 def test_a_camera_that_is_tried_again_is_wrong_in_each_of_its_states(running: Installation) -> None:
@@ -101,9 +101,9 @@ def test_what_is_away_is_told_by_what_it_said_last(running: Installation) -> Non
     refused = ARCHIVE | {"ok": False, "last_error": "the key is refused"}
     running.tell("uploader", old, archives={"archive": refused})
     found = running.wrong()
-    assert found["processes"].startswith("recorder-0, uploader-0 of")
+    assert found["processes"].startswith("not running: recorder-0, uploader-0 (of")
     assert found["camera s1/c1"] == "not recorded for 60 s: no recorder tells of it"
-    assert found["archive archive"].startswith("takes nothing: the key is refused; 2 recordings")
+    assert found["archive archive"].startswith("takes nothing: the key is refused; waiting: 2")
 
 
 def test_nothing_runs_and_nothing_ever_ran(tmp_path: Path) -> None:
@@ -137,6 +137,21 @@ def test_a_database_that_cannot_be_opened_is_wrong(running: Installation) -> Non
     path = Path(running.config.database_url.partition("///")[2])
     path.write_bytes(b"not a database" * 1000)
     assert "database" in running.wrong()
+
+
+def test_orders_that_do_not_go_on_are_wrong(tmp_path: Path) -> None:
+    copies = "copies: {free: true}\nweb: {public_url: 'https://k.example'}\n"
+    running = Installation(read(tmp_path, kuager_yaml=KUAGER + copies))
+    running.tell("orders", oldest_letter_ms=NOW - 60_000, letters_waiting=1, refunds_due=0)
+    assert running.wrong() == {}
+    waits = {"oldest_letter_ms": NOW - 7_300_000, "letters_waiting": 3}
+    running.tell("orders", **waits, refunds_due=2, failing=1, overdue=0)
+    found = [f.wrong for f in asyncio.run(look(running.config, lambda: NOW)) if f.wrong]
+    assert found[:3] == [
+        "3 letters, the oldest for 2 h",
+        "1 kind of work on them: it fails",
+        "money is owed to 2 requesters",
+    ]
 
 
 def test_the_version() -> None:
