@@ -83,8 +83,8 @@ identity-walk: tools ## two recorders, uploaders and fsck, in any order (WALKS=3
 chaos: tools ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
 	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
 
-alerts: tools ## ten faults under a live Prometheus: when each alert fires and clears (10 minutes; needs Prometheus)
-	@$(PY) -m tests.alert_table
+alerts: tools ## ten faults under a live Prometheus: when each alert fires and clears (15 minutes; needs Prometheus; FIRST=1)
+	@$(PY) -m tests.alert_table $(FIRST)
 
 disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.disks

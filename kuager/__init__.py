@@ -1,6 +1,7 @@
 """Puts Kuager together: the command line, the roles and their supervisor, the demo.
 
 `cli`       the commands; each is a thin call into one of the others
+`reading`   the configuration, or all that is wrong with it
 `check`     `kuager check`: is the configuration right, do the cameras answer; `preflight`, what
             this machine and others have for it
 `summary`   what a configuration will do, as tables

@@ -15,10 +15,9 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress
 
-from config.load import load
 from config.model import Camera, Config, Station
-from config.problems import ConfigError, Problem, UnreadableConfig
 from kuager.preflight import Finding, clock_warnings, look
+from kuager.reading import read
 from kuager.summary import summary
 from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource, find_ffmpeg
 from recorder.rtsp.connection import Resolver
@@ -42,29 +41,6 @@ PARALLEL = 32  # cameras at a time
 
 out = Console()
 err = Console(stderr=True)
-
-
-def read(path: Path) -> Config | int:
-    """Return the configuration, or the exit code after all that is wrong was printed."""
-    try:
-        config = load(path)
-    except UnreadableConfig as error:
-        _print(error.problems)
-        return 2
-    except ConfigError as error:
-        _print(error.problems)
-        wrong = sum(not problem.warning for problem in error.problems)
-        err.print(f"{wrong} to put right.", style="bold", highlight=False)
-        return 1
-    _print(config.warnings)
-    return config
-
-
-def _print(problems: Sequence[Problem]) -> None:
-    # straight to the file: rich takes long for 40,000 lines, and would fold them
-    err.file.writelines(
-        f"{'warning' if problem.warning else 'error'}: {problem}\n" for problem in problems
-    )
 
 
 def check(path: Path, probe: bool) -> int:

@@ -57,7 +57,7 @@ err = Console(stderr=True)
 
 
 def _read(path: Path) -> Config:
-    from kuager.check import read
+    from kuager.reading import read
 
     found = read(path)
     if isinstance(found, int):

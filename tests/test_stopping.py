@@ -285,7 +285,7 @@ def test_a_role_imports_what_it_needs_alone() -> None:
     """Each of these takes memory, in every process that imports it."""
     heavy = {"aiohttp", "alembic", "boto3", "cv2", "jinja2", "numpy", "sqlalchemy", "stripe"}
     for module, needs in (
-        ("kuager.run", set[str]()),
+        ("kuager.cli, kuager.reading, kuager.run", set[str]()),
         ("recorder.worker", set[str]()),
         ("recorder.pictures", {"cv2", "numpy"}),
     ):
