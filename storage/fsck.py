@@ -37,6 +37,7 @@ from storage.index import (
 )
 from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
 from storage.recording import recording_name, start_of
+from storage.retention import remove_exactly, versions
 from storage.spool_check import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Key, Stored
 from storage.writing import Archived, recording_row
@@ -341,7 +342,7 @@ class _Camera:
             other = found.entries["mp4"].size != row["bytes"]
             if other and (finding := await self._judge(row, there, OTHER_LENGTH)):
                 yield finding
-            trace = found.entries.get("removed.json")
+            trace = await self._trace(row, there)
             if trace and trace.stored_ms < self._now_ms - IN_FLIGHT_MS:
                 if self._repair:
                     await there.archive.remove(trace.key, bucket=trace.bucket)
@@ -367,20 +368,29 @@ class _Camera:
             done = await self._restore(row, there)
             yield self._finding(archive, "missing", self._lost(row, done), seq, done)
 
+    async def _trace(self, row: dict[str, Any], there: _There) -> Entry | None:
+        """Return the trace that tells of the removal of exactly this recording."""
+        trace = there.objects[_key(row)].entries.get("removed.json")
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            if trace:
+                told = orjson.loads(await there.archive.get(trace.key, bucket=trace.bucket))
+                return trace if told["sha256"] == row["sha256"] else None
+        return None
+
     async def _finish_removal(self, row: dict[str, Any], there: _There) -> str:
         """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
         have the row say that the archive has it, if it is whole. Returns what was done: nothing
         where the bytes under its name are not the row's."""
         found, name, archive = there.objects[_key(row)], self._name, there.archive
-        media = found.entries.get("mp4")
-        if media and await archive.sha256(media.key, bucket=media.bucket) != row["sha256"]:
+        bucket = next(iter(found.entries.values())).bucket
+        try:
+            exactly = await versions(archive, name, row, bucket)
+        except ArchiveError:
             return ""
-        trace, whole = found.entries.get("removed.json"), found.whole
+        trace, whole = await self._trace(row, there), found.whole
         held = await self._catalogue.holds.keep(name, row["start_ms"], row["end_ms"], self._now_ms)
         if trace and not (whole and held):
-            for kind in ("mp4", "json"):
-                if entry := found.entries.get(kind):
-                    await archive.remove(entry.key, bucket=entry.bucket)
+            await remove_exactly(archive, name, row, exactly, bucket)
             return "removed"
         index, identity = await self._document(there, found) if whole else "", Identity.of(row)
         if not isinstance(index, Index) or index.identity != identity:
