@@ -182,7 +182,9 @@ class _Camera:
                 async for finding in self._read_all(number, there):
                     yield finding
         for path in sorted(self._view.directory.glob("*/*.aside")):
-            yield self._finding("spool", "extra", "set aside: its index cannot be read", path.name)
+            yield self._finding(
+                "spool", "extra", "set aside: index or bytes are damaged", path.name
+            )
         async for finding in self._schedule():
             yield finding
 

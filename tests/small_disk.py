@@ -21,7 +21,7 @@ def small_disk(size: str) -> Iterator[Path]:
     try:
         if holder.stdout.readline() != b"\n":
             missing("a mount namespace is needed (unshare -Urm): allow user namespaces")
-        yield Path(f"/proc/{holder.pid}/root/mnt")
+        yield Path("/proc", str(holder.pid), "root", "mnt")
     finally:
         holder.stdin.close()
         holder.stdout.close()
