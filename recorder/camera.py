@@ -36,7 +36,7 @@ from storage.spool import CameraSpool, Numbers, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
-HEARTBEAT_MS = 2_000  # a gap that began after the last heartbeat is believed for so long
+HEARTBEAT_MS = 2_000  # a gap that began after the last known heartbeat is believed for so long
 LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
 CONNECTING = "the camera was asked, and no picture had come yet"
@@ -383,7 +383,8 @@ class CameraRecorder:
     def _account_for_absence(self) -> None:
         """Make gaps of the scheduled time since a recorder was last at work on this camera.
 
-        What a gap says that was open then is true until then: nobody tried after it.
+        What a gap says that was open then is true until then: nobody tried after it. Where nothing
+        tells when that was, or what tells it is of the future, it is the moment when it was said.
         """
         spool = self._spool
         assert spool is not None
@@ -392,9 +393,9 @@ class CameraRecorder:
         gap, windows = spool.open_gap, self.target.windows
         is_of_recorder = gap is not None and gap.cause in RECORDER_CAUSES
         if gap is not None:
-            known_ms = now_ms
-            if not is_of_recorder and self._last_run_ms is not None:
-                known_ms = max(self._last_run_ms, gap.start_ms + HEARTBEAT_MS)
+            known_ms = now_ms if is_of_recorder else gap.start_ms + HEARTBEAT_MS
+            if self._last_run_ms is not None and self._last_run_ms <= now_ms:
+                known_ms = max(known_ms, self._last_run_ms)
             window = _window_at(windows, gap.start_ms)
             spool.end_gap(min(known_ms, now_ms, window.end_ms if window else now_ms))
         covered = spool.covered_until_ms(now_ms)

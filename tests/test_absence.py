@@ -15,6 +15,7 @@ from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
 from recorder.rtsp.connection import Resolver
+from recorder.worker import Worker
 from storage.files import replace_file
 from storage.gaps import read_gaps
 from storage.index import Gap, GapCause
@@ -71,6 +72,23 @@ def test_a_gap_that_began_after_the_last_heartbeat(tmp_path: Path) -> None:
     assert told(start(tmp_path, END + HOUR, END - 500))[:2] == [
         ("stream_broken", END, END + 2_000),
         ("recorder_crashed", END + 2_000, END + HOUR),
+    ]
+
+
+@pytest.mark.parametrize(
+    "last_run_ms",
+    [None, END - DAY, END + 2 * DAY],
+    ids=["no status file", "an older one", "one of a clock that was ahead"],
+)
+def test_nothing_tells_how_long_a_camera_was_tried(tmp_path: Path, last_run_ms: int | None) -> None:
+    """Nobody knows that it did not answer for six hours: nobody tried."""
+    spool = fill(tmp_path)
+    spool.begin_gap(END, GapCause.UNREACHABLE, "No route to host")
+    spool.close()
+    assert told(start(tmp_path, END + 6 * HOUR, last_run_ms)) == [
+        ("unreachable", END, END + 2_000),
+        ("recorder_crashed", END + 2_000, END + 6 * HOUR),
+        ("connecting", END + 6 * HOUR, None),
     ]
 
 
@@ -141,8 +159,23 @@ def test_the_status_files_tell_when_a_recorder_last_ran(tmp_path: Path) -> None:
         record = {"written_ms": written_ms, "cameras": {n: {} for n in names}}
         (status / f"recorder-{share}.json").write_bytes(orjson.dumps(record))
     (status / "recorder-2.json").write_bytes(b"{")
-    assert last_runs_ms(tmp_path) == {"s/a": UTC0, "s/b": UTC0 + 5}
+    (status / "recorder-3.json").write_bytes(b"")  # torn by a loss of power
+    beat = {"written_ms": UTC0 - 7, "cameras": ["s/b", "s/c"]}
+    (status / "recorder-3.heartbeat").write_bytes(orjson.dumps(beat))
+    assert last_runs_ms(tmp_path) == {"s/a": UTC0, "s/b": UTC0 + 5, "s/c": UTC0 - 7}
     assert last_runs_ms(tmp_path / "none") == {}
+
+
+def test_a_recorder_flushes_its_heartbeat(tmp_path: Path) -> None:
+    """What a loss of power leaves: files whose last flush has come to an end."""
+    target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
+    worker = Worker([target], tmp_path, "ffmpeg", clock=Clock(offset_ms=lambda: UTC0))
+    (tmp_path / "_status").mkdir()
+    worker._write_status()
+    worker._write_status(heartbeat=False)
+    (tmp_path / "_status/recorder-0.json").write_bytes(b"")
+    worker.disk.close()
+    assert last_runs_ms(tmp_path)["s/c"] > UTC0
 
 
 def test_who_writes_on_is_alive_whatever_the_clocks_say(tmp_path: Path) -> None:
