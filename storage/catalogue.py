@@ -40,7 +40,7 @@ from storage.schema import (
 )
 from storage.writing import Writer
 
-OWNERS = 4  # of one segment number, at most
+OWNERS = 4  # of one number, at most
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
@@ -269,10 +269,13 @@ class Catalogue:
         return (await self._with_archives(newest))[0] if newest else None
 
     async def recording_of_run(self, name: Name, run_no: int) -> dict[str, Any] | None:
-        """Return the first recording of a run, with its archives."""
-        pk, r = self.cameras.at(name), recordings.c
+        """Return the first recording of a run, with its archives.
+
+        Where two owners used its number, it is that of the higher epoch.
+        """
+        pk, r, u = self.cameras.at(name), recordings.c, runs.c
         run = await self.pool.rows(
-            sa.select(runs.c.start_ms).where(runs.c.camera_pk == pk, runs.c.run_no == run_no)
+            sa.select(u.start_ms, u.epoch).where(u.camera_pk == pk, u.run_no == run_no)
         )
         if not run:
             return None
@@ -280,7 +283,7 @@ class Catalogue:
         start_ms = run[0]["start_ms"]
         rows = await self.pool.rows(
             sa.select(recordings)
-            .where(r.camera_pk == pk, r.run_no == run_no)
+            .where(r.camera_pk == pk, r.run_no == run_no, r.epoch == run[0]["epoch"])
             .where(r.day >= (start_ms - LONGEST_MS) // DAY_MS, r.start_ms >= start_ms - LONGEST_MS)
             .order_by(r.start_ms)
             .limit(1)
