@@ -137,7 +137,6 @@ class Uploader:
         self._failing: set[str] = set()  # what of its work the catalogue refused last
         self._spool_id = self._catalogue_id = ""  # of those to which `_cameras` belongs
         self._begin = 0  # the camera with which the next look begins
-        self._fetching = asyncio.Lock()  # one recording at a time is in memory
         self.looked = 0  # how often
         self.status = UploaderStatus(pid=os.getpid())
 
@@ -389,9 +388,11 @@ class Uploader:
         await self._put_earlier_gaps(camera)
         camera.name = (view.election() or camera.name[0], *camera.name[1:])
         await self._put_gaps(camera, view.all_gaps())
-        if newest and time.monotonic() - camera.others_s > OTHERS_S:
+        if time.monotonic() - camera.others_s > OTHERS_S:
             camera.others_s = time.monotonic()
-            await self._look_for_others(camera, newest)
+            await self._end_lost_gaps(camera)
+            if newest:
+                await self._look_for_others(camera, newest)
         camera.seen = seen
 
     async def _put(
@@ -527,26 +528,25 @@ class Uploader:
                 camera.missing.append(one)
                 self._keep(camera.name, stored, one.done, length=one.length)
 
-    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
-        """Return a recording that the spool no longer has from an archive that has it.
+    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+        """Write a recording that the spool no longer has to a file, from an archive that has it.
 
         Raises Unkeepable where none has it, ArchiveError where one that should cannot be asked.
         """
         away: ArchiveError | None = None
-        async with self._fetching:
-            for keeper in self.keepers:
-                if keeper.name in waiting.done:
-                    try:
-                        return await keeper.fetch(waiting)
-                    except (KeyError, FormatError) as error:
-                        log.error(
-                            "A recording cannot be had from an archive",
-                            archive=keeper.name,
-                            recording=waiting.key,
-                            why=str(error),
-                        )
-                    except ArchiveError as error:
-                        away = error
+        for keeper in self.keepers:
+            if keeper.name in waiting.done:
+                try:
+                    return await keeper.fetch(waiting, to)
+                except (KeyError, FormatError) as error:
+                    log.error(
+                        "A recording cannot be had from an archive",
+                        archive=keeper.name,
+                        recording=waiting.key,
+                        why=str(error),
+                    )
+                except ArchiveError as error:
+                    away = error
         text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
         raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
 
@@ -569,6 +569,20 @@ class Uploader:
             begin = 0 if not camera.gaps_seen else max(0, len(gaps) - 50)
             await self._catalogue.writer.put_gaps(camera.name, gaps[begin:])
             camera.gaps_seen = state
+
+    async def _end_lost_gaps(self, camera: _Camera) -> None:
+        """End what lasted in another spool whose recorder cannot tell the end any more."""
+        known = {(gap.gap_no, gap.start_ms) for gap in camera.view.all_gaps()}
+        writer, name = self._catalogue.writer, camera.name
+        for gap in await writer.end_lost_gaps(name, known, self._clock()):
+            log.warning(
+                "A gap that another spool had lasts no longer: its end was never told",
+                camera="/".join(name[1:]),
+                start_ms=gap.start_ms,
+                end_ms=gap.end_ms,
+            )
+            for keeper in self.keepers:
+                keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
 
     def _keep_gaps(self) -> None:
         """Have archives keep gaps that ended and that no recording carries to them."""
