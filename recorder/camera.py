@@ -405,6 +405,9 @@ class CameraRecorder:
             covered is not None and spool.last_end_reason in (None, GapCause.RECORDER_CRASHED)
         ):
             cause, detail = GapCause.RECORDER_CRASHED, "the recorder ended without a word"
+        elif covered is None and gap is None:
+            detail = "no recorder was running, or what it wrote in this spool is gone"
+            cause = GapCause.RECORDER_STOPPED
         else:
             cause, detail = GapCause.RECORDER_STOPPED, "the recorder was not running"
         for piece in clip(windows, covered or 0, now_ms):

@@ -149,8 +149,12 @@ class Catalogue:
                 known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
 
-    async def numbers_elsewhere(self, name: Name, spool: str) -> dict[str, int] | None:
-        """Return the highest numbers of a camera that came from other spools; None for none."""
+    async def numbers_elsewhere(self, name: Name, spool: str, epoch: int) -> dict[str, int] | None:
+        """Return the highest numbers of a camera that came from other spools; None for none.
+
+        A row that does not say its spool, as one that an archive told of, is of another where its
+        epoch is higher than `epoch`, this spool's.
+        """
         r, g = recordings.c, gaps.c
         pk = self.cameras.at(name)
         counted = (r.epoch, r.run_no, r.record_seq, r.first_segment_no + r.segments)
@@ -164,7 +168,9 @@ class Catalogue:
                 .where(g.camera_pk == pk)
                 .scalar_subquery()
                 .label("gap_no"),
-            ).where(r.camera_pk == pk, r.spool != spool)
+            )
+            .where(r.camera_pk == pk)
+            .where(sa.or_(r.spool != spool, sa.and_(r.spool.is_(None), r.epoch > epoch)))
         )
         return None if found["epoch"] is None else {k: found[k] or 0 for k in NUMBERS}
 

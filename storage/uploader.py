@@ -129,6 +129,10 @@ class Uploader:
             "The spool's disk is nearly full: archived recordings leave it early",
             "The spool's disk has room again",
         )
+        self._staying = Trouble(
+            "Archived recordings cannot be taken off the spool; they are tried again",
+            "All that is to leave the spool leaves it again",
+        )
         self.keepers = [
             Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self)
             for settings, archive in zip(config.archives, archives, strict=True)
@@ -246,11 +250,11 @@ class Uploader:
             self._write_status()
 
     async def _clear(self) -> None:
-        """Have archived what else is to be, and the spool rid of what need not be there."""
+        """Have the spool rid of what need not be there, and archived what else is to be."""
+        await self._remove()
         self._keep_gaps()
         self._enter_what_has_no_row()
         await self._find_missing()
-        await self._remove()
 
     def _catalogue_refuses(self, error: BaseException) -> None:
         self._trouble.begin(words(error)[:300])
@@ -423,15 +427,16 @@ class Uploader:
 
     async def _look_for_others(self, camera: _Camera, newest: Index) -> None:
         """Tell the recorder of this spool which numbers others used, and who owns the camera."""
-        numbers = await self._catalogue.numbers_elsewhere(newest.name, self._spool_id)
-        if numbers is None or numbers["epoch"] < newest.header.epoch:
+        epoch = newest.header.epoch
+        numbers = await self._catalogue.numbers_elsewhere(newest.name, self._spool_id, epoch)
+        if numbers is None or numbers["epoch"] < epoch:
             return
         self._say(
             camera,
             "Another spool has recordings of this camera under an epoch that is not lower: from "
             "its next run on the recorder here goes on above its numbers. Where both record now, "
             "stop one",
-            epoch=newest.header.epoch,
+            epoch=epoch,
             other_epoch=numbers["epoch"],
         )
         told = orjson.dumps({"kuager": OTHERS_FORMAT} | numbers)
@@ -636,19 +641,39 @@ class Uploader:
             if (row := (camera.known or {}).get(stored.key)) and self._may_go(row)
             if pressed or stored.start_ms < before_ms
         ]
+        if not os.access(self._spool, os.W_OK):
+            return  # a disk that is read-only, which recorders say
+        refused: dict[str, str] = {}  # by name, and why
+        in_a_row = set[tuple[str, str]]()  # cameras of which the catalogue refused something
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
             if stored.start_ms >= before_ms and not self._is_pressed():
                 break
-            if not await self._is_kept(camera, stored, row):
-                continue
-            stored.media.unlink(missing_ok=True)
-            stored.lines.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                stored.base.parent.rmdir()  # the day's last
-            camera.view.forget(stored.key)
-            await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
-            (camera.known or {}).pop(stored.key, None)
-            self.status.removed_total += 1
+            try:
+                if await self._is_kept(camera, stored, row):
+                    await self._take_off(camera, stored, row)
+                in_a_row.clear()
+            except OSError as error:
+                refused[str(stored.base)] = error.strerror or str(error)
+            except Exception as error:  # a database has many ways to say no
+                refused[str(stored.base)] = words(error)[:300]
+                in_a_row.add(stored.camera)
+                if len(in_a_row) >= min(GIVE_WAY, len(self._cameras)):
+                    raise
+        if refused:
+            name, why = next(iter(refused.items()))
+            self._staying.begin(f"{name}: {why}")
+        else:
+            self._staying.end()
+
+    async def _take_off(self, camera: _Camera, stored: Stored, row: InSpool) -> None:
+        stored.media.unlink(missing_ok=True)
+        stored.lines.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            stored.base.parent.rmdir()  # the day's last
+        camera.view.forget(stored.key)
+        self.status.removed_total += 1
+        await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
+        (camera.known or {}).pop(stored.key, None)
 
     async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
         """Look a last time whether the archives have a recording; what they lost goes again."""
@@ -757,15 +782,22 @@ class Uploader:
             except ArchiveError as error:
                 away = str(error)
                 continue
+            in_a_row = 0
             for name in names:
                 self._judge_clock()
                 why = self._watch.doubt()
                 if why or self._watch.steady_s() < self._pauses.retire_s:
                     self._retiring.begin(why or "the clock was set")
                     return min(self._pauses.retire_s, AGAIN_S)
-                self.status.retired_total += await retire(
-                    self._catalogue, keeper.archive, name, keep_s, clock=self._clock
-                )
+                try:
+                    self.status.retired_total += await retire(
+                        self._catalogue, keeper.archive, name, keep_s, clock=self._clock
+                    )
+                    in_a_row = 0
+                except Exception as error:  # a database has many ways to say no
+                    away, in_a_row = f"{'/'.join(name[1:])}: {words(error)[:300]}", in_a_row + 1
+                    if in_a_row >= min(GIVE_WAY, len(names)):
+                        raise
         if away:
             self._retiring.begin(away)
             return min(self._pauses.retire_s, AGAIN_S)

@@ -82,6 +82,21 @@ async def test_a_run_is_that_of_the_higher_epoch(
         assert run["run_no"] == segment["run_no"] == index.header.run_no
 
 
+async def test_numbers_of_recordings_whose_spool_nobody_knows(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """A catalogue that was made again from an archive: an owner of a higher epoch is another."""
+    fill(tmp_path / "a").close()
+    view = CameraView(tmp_path / "a", "s", "c")
+    view.refresh()
+    found = [replace(i, header=replace(i.header, epoch=9)) for _, i in view.recordings()]
+    await catalogue.writer.put_recordings(found, now_ms=UTC0)
+    numbers = await catalogue.numbers_elsewhere(NAME, "mine", 8)
+    assert numbers is not None and numbers["epoch"] == 9
+    assert numbers["segment_no"] > found[-1].segments[-1].segment_no
+    assert await catalogue.numbers_elsewhere(NAME, "mine", 9) is None  # they may be its own
+
+
 async def test_what_is_gone_is_told_by_its_bytes(tmp_path: Path, database_url: str) -> None:
     """The recording that is ordered was removed; another of its number is still there."""
     config = configure(tmp_path, database_url, "archives: [archive]\n" + COPIES, "1h")

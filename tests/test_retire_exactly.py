@@ -181,6 +181,30 @@ async def test_fsck_takes_no_trace_of_another_recording_for_one_of_this(tmp_path
         assert {p: p.read_bytes() for p in media[0].parent.glob("*.*")} == before
 
 
+async def test_fsck_takes_no_trace_from_a_removal_that_goes_on(tmp_path: Path) -> None:
+    """By a clock that is ahead the trace of this moment looks old."""
+    config = await archived(tmp_path)
+    async with looking(config) as (catalogue, _, media):
+
+        class Busy(DirectoryArchive):
+            """When fsck reads a trace, whoever wrote it goes on."""
+
+            async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+                if key.endswith(TRACE):
+                    row = (await catalogue.recordings_of(C))[0]
+                    assert await catalogue.holds.begin_removal(C, row, "archive", 1, "its time")
+                return await super().get(key, *args, **named)
+
+        row = (await catalogue.recordings_of(C))[0]
+        trace = media[0].with_name(media[0].stem + TRACE)
+        trace.write_bytes(orjson.dumps({"sha256": row["sha256"]}))
+        busy = Busy("archive", tmp_path / "archive")
+        found = await Fsck(config, catalogue, [busy], repair=True, clock=later_ms).check(C)
+        (finding,) = [f for f in found if f.where == "archive"]
+        assert "trace" in finding.what and not finding.done and trace.exists()
+        await busy.close()
+
+
 @pytest.mark.parametrize("spoil", [description_of_another, spoilt_description])
 async def test_fsck_finishes_no_removal_of_what_the_row_does_not_name(
     tmp_path: Path, spoil: Callable[[Path, Path], None]
