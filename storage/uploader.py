@@ -13,8 +13,8 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +38,7 @@ from storage.keeper import Keeper, Pauses, Unkeepable, Waiting, waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
 from storage.view import CameraView, Key, Stored, stored_at
+from storage.writing import END_UNKNOWN
 
 BATCH = 200
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
@@ -561,13 +562,17 @@ class Uploader:
             election = path.stem.removeprefix(EARLIER_GAPS.format("").removesuffix(".jsonl"))
             if election in camera.earlier:
                 continue
-            name, gaps = (election, *camera.name[1:]), read_gaps(path)
+            name = election, *camera.name[1:]
+            begun = [gap.start_ms for gap in camera.view.all_gaps()]
+            begun += [stored.start_ms for stored in camera.view.stored()]
+            gaps = [_ended(gap, begun) for gap in read_gaps(path)]
             await self._catalogue.writer.put_gaps(name, gaps)
             for gap in gaps:
                 if gap.end_ms is not None and gap.start_ms < gap.end_ms:
                     for keeper in self.keepers:
                         keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
-            camera.earlier.add(election)
+            if all(gap.end_ms is not None for gap in gaps):
+                camera.earlier.add(election)
 
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
@@ -821,6 +826,14 @@ class Uploader:
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
+
+
+def _ended(gap: Gap, begun: Iterable[int]) -> Gap:
+    """Return a gap that nobody will end, ended where the next of these moments is."""
+    later = [at_ms for at_ms in begun if at_ms > gap.start_ms]
+    if gap.end_ms is not None or not later:
+        return gap
+    return replace(gap, end_ms=min(later), detail=f"{gap.detail}; {END_UNKNOWN}")
 
 
 def _directories(path: Path) -> list[Path]:

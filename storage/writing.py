@@ -6,7 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -203,8 +203,9 @@ class Writer:
             ]
             found = [at for asked in begun for at in await self._pool.column(asked) if at]
             if found and (row["gap_no"], row["start_ms"]) not in known:
-                told = {"end_ms": min(found), "detail": f"{row['detail']}; {END_UNKNOWN}"}
-                ended.append(Gap.from_dict(dict(row) | told))
+                gap = Gap.from_dict(row)
+                detail = f"{gap.detail}; {END_UNKNOWN}"
+                ended.append(replace(gap, end_ms=min(found), detail=detail))
         await self.put_gaps(name, ended)
         return ended
 

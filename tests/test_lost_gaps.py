@@ -90,3 +90,21 @@ async def test_what_a_clock_that_was_ahead_recorded_ends_nothing(
     fill(b.spool, start_ms=later_ms() + HOUR, runs=1).close()
     await take_over(b)
     assert [g["end_ms"] for g in await known(a)] == [None]
+
+
+async def test_what_lasted_when_its_election_was_over(tmp_path: Path) -> None:
+    """The next election begins on the same spool: nobody ends the gaps of the last."""
+    url = f"sqlite:///{tmp_path}/k.db"
+    a = machine(tmp_path, "a", url)
+    lasting(a)
+    told = a.election.model_copy(update={"id": "e2"})
+    e2 = a.model_copy(update={"election": told})
+    fill(a.spool, start_ms=NOW - HOUR, runs=1, election="e2").close()
+    await take_over(e2)
+    (gap,) = await known(a)
+    assert (gap["end_ms"], gap["detail"]) == (NOW - HOUR, f"{WHY}; {END_UNKNOWN}")
+    paths = (tmp_path / "archive").glob("e/s/c/*/*-gap-*.json")
+    ends = {
+        told["start_ms"]: told["end_ms"] for told in (orjson.loads(p.read_bytes()) for p in paths)
+    }
+    assert ends[BEGUN] == NOW - HOUR
