@@ -260,6 +260,7 @@ class DirectoryArchive(Threads):
 
     def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
         self._examine()
+        self._have_reserve()  # first: what comes now may take all the room that a removal gave
         try:
             self._make(path.parent)
             beside = self._write(path, data, sha256)
@@ -275,7 +276,6 @@ class DirectoryArchive(Threads):
             fsync_directory(path.parent)
         except OSError as error:
             raise self._error(error) from None
-        self._have_reserve()
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:
         """Write a new file that is to be linked to `path`, and flush it; return where it is."""
