@@ -15,9 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.database import Connection
+from storage.index import Identity
 from storage.pool import Pool
 from storage.schema import (
     DAY_MS,
+    SAME_RECORDING,
     archived,
     audit,
     cameras,
@@ -26,6 +28,7 @@ from storage.schema import (
     orders,
     outbox,
     payments,
+    recordings,
 )
 
 PAGE = 100
@@ -366,19 +369,24 @@ async def _refuse_gone(connection: Connection, order: Order) -> None:
 
     Its holds are written already: a removal that is not seen here sees them.
     """
-    a, c, f = archived.c, cameras.c, order_files.c
+    a, c, f, r = archived.c, cameras.c, order_files.c, recordings.c
     planned = sa.select(f.plan).where(f.order_pk == order.order_pk)
     for plan in (await connection.execute(planned)).scalars().all():
-        days = {part[1] // DAY_MS for part in plan["parts"]}
-        numbers = {part[0] for part in plan["parts"]}
+        parts = {Identity(*part[:3]) for part in plan["parts"]}
+        days = {part.start_ms // DAY_MS for part in parts}
+        numbers = {part.record_seq for part in parts}
+        told = (r.record_seq, r.start_ms, r.sha256)
         gone = (
-            sa.select(a.record_seq)
+            sa.select(*told)
+            .select_from(archived)
+            .join(recordings, SAME_RECORDING)
             .join(cameras, c.camera_pk == a.camera_pk)
             .where(c.election == order.election, c.station == order.station)
             .where(c.camera == plan["camera"], a.day.between(min(days), max(days)))
             .where(a.record_seq.between(min(numbers), max(numbers)))
-            .group_by(a.record_seq)
+            .group_by(*told)
             .having(sa.func.count() == sa.func.count(a.removed_ms))
         )
-        if numbers & set((await connection.execute(gone)).scalars()):
+        found = (await connection.execute(gone)).mappings()
+        if parts & {Identity.of(dict(row)) for row in found}:
             raise FootageGone
