@@ -26,7 +26,7 @@ from base.hostclock import ClockWatch
 from config.model import Config
 from copies import orders as events
 from copies.digest import digest
-from copies.letters import NotSent, Recipients, ServerAway, send, write
+from copies.letters import MOST_A_DAY, NotSent, ServerAway, mailbox_of, send, write
 from copies.orders import Refused
 from copies.payments import Online, PaymentAway, open_providers
 from copies.plan import CopyPlan
@@ -117,7 +117,6 @@ class Desk:
         self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
             lambda: ItemBackoff(pauses.again_s)
         )
-        self._recipients = Recipients()
         self.status = DeskStatus(pid=os.getpid())
 
     async def run(self) -> None:
@@ -295,6 +294,7 @@ class Desk:
         now, pauses = self._clock(), self._pauses
         await self._files.drop(tuple(ENDED))
         self._judge_clock()
+        await self._catalogue.usage.forget(now)
         await self._orders.drop_quotes(now - pauses.quote_kept_s * 1000)
         why = f"not sent within {pauses.letter_kept_s // 86_400} days"
         for letter in await self._catalogue.outbox.give_up(now - pauses.letter_kept_s * 1000, why):
@@ -339,7 +339,8 @@ class Desk:
         outbox, number, now = self._catalogue.outbox, letter["letter_no"], self._clock()
         assert self._settings.mail is not None
         try:
-            next_ms = self._recipients.next_ms(letter["recipient"])
+            mailbox = mailbox_of(letter["recipient"])
+            next_ms = await self._catalogue.usage.next_letter_ms(mailbox, MOST_A_DAY, now)
             if next_ms > now:
                 why = "this address was sent as many letters as it may be in a day"
                 await outbox.postponed(number, why, next_ms)
@@ -358,8 +359,7 @@ class Desk:
         except Exception as error:
             await self._not_sent(letter, error)
             return
-        self._recipients.sent(letter["recipient"], now)
-        await outbox.sent(number, self._clock())
+        await outbox.sent(number, self._clock(), mailbox)
         self.status.letters_sent_total += 1
 
     async def _not_sent(self, letter: Mapping[str, Any], error: Exception) -> None:

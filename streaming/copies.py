@@ -22,7 +22,7 @@ from copies.orders import Refused
 from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
 from copies.words import title_of
-from storage.orders import MOST_NUMBER, Order, PaymentTaken
+from storage.orders import MOST_NUMBER, Order
 from streaming.answers import base_url
 from streaming.api import find_stations
 from streaming.bodies import form
@@ -244,8 +244,6 @@ async def notified(request: web.Request) -> web.StreamResponse:
             await answered(desk.settle(known))
         except PaymentAway:  # the provider tells it again later, and the desk asks
             raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-        except (Refused, PaymentTaken):  # told in the log; telling it again changes nothing
-            pass
     return web.json_response({"known": bool(known)})
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,17 +16,17 @@ from aiohttp import web
 
 from config.copies import Copies
 from copies import orders as events
-from copies.allowance import FreeMinutes, UnpaidOrders
+from copies.allowance import claim_of, day_of, free_of, refused
 from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
-from copies.prices import MINUTE_MS
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till
 from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError
-from storage.orders import FootageGone, Order
+from storage.orders import FootageGone, Order, OrderGone
+from storage.usage import Claim, TooMuch
 from streaming.answers import base_url
 from streaming.clients import client
 from streaming.language import language, mark, say
@@ -61,9 +60,6 @@ class Shop:
 
     settings: Copies
     providers: dict[str, Provider]
-    free: FreeMinutes
-    unpaid: UnpaidOrders
-    placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # what is counted stays so
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
     guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
@@ -73,12 +69,9 @@ class Shop:
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
     @classmethod
-    def open(cls, settings: Copies, time_zone: str) -> Shop:
-        """Return the shop that is configured; `time_zone` says when a day of free minutes
-        begins."""
-        free = FreeMinutes(settings.free_minutes * MINUTE_MS, time_zone)
-        unpaid = UnpaidOrders(settings.unpaid_per_client, settings.unpaid_in_all)
-        return cls(settings, open_providers(settings), free, unpaid)
+    def open(cls, settings: Copies) -> Shop:
+        """Return the shop that is configured."""
+        return cls(settings, open_providers(settings))
 
     async def close(self) -> None:
         """End the providers' connections."""
@@ -113,9 +106,12 @@ def away() -> web.HTTPServiceUnavailable:
 
 
 async def answered(work: Awaitable[T]) -> T:
-    """Return what the catalogue answers; raises 503 where it or an archive does not."""
+    """Return what the catalogue answers; raises 503 where it or an archive does not, and 404 where
+    a quote was deleted a moment ago."""
     try:
         return await work
+    except OrderGone:
+        raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:
         raise unanswered(error) from None
 
@@ -195,7 +191,9 @@ async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     assert key is not None
     begun = time.monotonic()
     shop.quotes.take(who)
-    free_ms = shop.free.left_ms(who, views.clock())
+    day_ms = day_of(views.clock(), views.config.election.time_zone)
+    used_ms = await answered(store.usage.free_ms(who, day_ms))
+    free_ms = max(0, free_of(shop.settings) - used_ms)
     work = quote(
         *(views.config, shop.settings, store, views.archives, asked, language(request)), free_ms
     )
@@ -234,32 +232,19 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         if _etags(row["quote"]) != _etags(order.quote):
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    decide = events.place(shop.settings, email, link, views.clock())
-    async with shop.placing, _counted(request, order):
-        try:
-            return await answered(till(request).orders.change(order.order_pk, decide))
-        except FootageGone:  # since it was looked for
-            raise Refused(GONE) from None
+    now_ms = views.clock()
 
+    def claim(order: Order) -> Claim:
+        zone = views.config.election.time_zone
+        return claim_of(shop.settings, order, client(request), zone, now_ms)
 
-@contextlib.asynccontextmanager
-async def _counted(request: web.Request, order: Order) -> AsyncIterator[None]:
-    """Count an order as one of its client's if the block places it; raises Refused where he has
-    too much that is free or not paid."""
-    shop, who, now_ms = request.app[SHOP], client(request), current_ms(request)
-    if order.total and order.state == State.QUOTED:
-        unpaid = await answered(catalogue(request).orders.bytes_by_order(State.AWAITING_PAYMENT))
-        length = sum(camera["bytes"] for camera in order.quote["cameras"])
-        shop.unpaid.check(who, length, unpaid)
-    lines = order.quote["price"]["lines"] if order.state == State.QUOTED else ()
-    free_ms = sum(line["exists_ms"] - line["billed_ms"] for line in lines)
-    shop.free.take(who, free_ms, now_ms)
+    decide = events.place(shop.settings, email, link, now_ms, claim)
     try:
-        yield
-    except BaseException:
-        shop.free.give_back(who, free_ms, now_ms)
-        raise
-    shop.unpaid.placed(who, order.order_pk)
+        return await answered(till(request).orders.change(order.order_pk, decide))
+    except FootageGone:  # since it was looked for
+        raise Refused(GONE) from None
+    except TooMuch as too_much:
+        raise refused(too_much) from None
 
 
 def _etags(quoted: dict[str, Any]) -> list[str]:

@@ -579,7 +579,9 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
     ahead_ms = 0
     async with (
         selling(proxied(config), lambda: now_ms() + ahead_ms) as (base, _),
+        selling(proxied(config), lambda: now_ms() + ahead_ms) as (other, _),
         aiohttp.ClientSession(base) as http,
+        aiohttp.ClientSession(other) as beside,  # another process, or the next one
     ):
 
         async def quoted(**headers: str) -> tuple[str, int]:
@@ -590,7 +592,7 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
             ) as answer:
                 return answer.headers["Location"], (await answer.json())["price"]["total"]
 
-        async def place(where: str) -> tuple[int, str]:
+        async def place(where: str, http: aiohttp.ClientSession = http) -> tuple[int, str]:
             async with http.post(f"{where}/order?lang=en") as answer:
                 return answer.status, await answer.text()
 
@@ -598,7 +600,7 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
         made = [await quoted() for _ in range(4)]
         assert [total for _, total in made] == [0] * 4
         assert [(await place(where))[0] for where, _ in made[:2]] == [200, 200]
-        status, text = await place(made[2][0])
+        status, text = await place(made[2][0], beside)
         assert status == 409 and "free minutes of today are used up" in text
         assert (await place(made[0][0]))[0] == 409  # again: nothing is counted for it
         where, total = await quoted()
@@ -623,16 +625,22 @@ async def test_what_is_not_paid_is_capped(config: Config) -> None:
     caps = {"unpaid_per_client": 2 * length, "unpaid_in_all": 4 * length}
     copies = config.copies.model_copy(update=caps)
     config = proxied(config.model_copy(update={"copies": copies}))
-    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+    async with (
+        selling(config) as (base, catalogue),
+        selling(config) as (other, _),
+        aiohttp.ClientSession() as http,
+    ):
 
-        async def order(who: str) -> tuple[int, str]:
-            named = {"X-Forwarded-For": who}
-            async with http.post("/api/v1/copies/quotes", json=wanted(), headers=named) as answer:
-                place = answer.headers["Location"]
+        async def order(who: str, base: str = base) -> tuple[int, str]:
+            named, quotes = {"X-Forwarded-For": who}, f"{base}/api/v1/copies/quotes"
+            async with http.post(quotes, json=wanted(), headers=named) as answer:
+                place = base + answer.headers["Location"]
             async with http.post(f"{place}/order?lang=en", headers=named) as answer:
                 return answer.status, await answer.text()
 
-        at_once = await asyncio.gather(*(order("203.0.113.1") for _ in range(5)))
+        at_once = await asyncio.gather(
+            *(order("203.0.113.1", (base, other)[n % 2]) for n in range(5))
+        )
         assert sorted(status for status, _ in at_once) == [200, 200, 409, 409, 409]
         assert any("pay or cancel first" in text for _, text in at_once)
         await paid(config, catalogue)
@@ -640,7 +648,7 @@ async def test_what_is_not_paid_is_capped(config: Config) -> None:
         assert [(await order("203.0.113.2"))[0] for _ in range(3)] == [200, 200, 409]
         status, text = await order("203.0.113.3")
         assert status == 409 and "by all together" in text
-        assert len(await catalogue.orders.bytes_by_order(State.AWAITING_PAYMENT)) == 4
+        assert (await catalogue.orders.count())[State.AWAITING_PAYMENT] == 4
 
 
 NONE_OR = {
