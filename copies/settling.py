@@ -79,7 +79,7 @@ class Till:
             except (PaymentTaken, Refused) as why:
                 log.error(
                     "What a payment page brought is not entered for its order",
-                    order=checkout["order_pk"],
+                    order=(await self.orders.get(checkout["order_pk"])).number,
                     reference=looked.payment.reference,
                     why=str(why),
                 )

@@ -35,7 +35,7 @@ from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
-from storage.schema import orders
+from storage.schema import order_files, orders
 from storage.view import CameraView
 from storage.writing import Archived, recording_row
 from streaming import copies_api, copies_files
@@ -704,6 +704,49 @@ async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
                     assert text.count("kept for 1 day") == text.count("is away") == 1
                 elif state == State.REFUNDED:
                     assert "given back" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("how", "path"),
+    [
+        ("GET", "/copies/{}"),
+        ("POST", "/copies/{}/order"),
+        ("POST", "/copies/{}/cancel"),
+        ("POST", "/copies/{}/pay/stripe"),
+        ("GET", "/copies/{}/invoice.pdf"),
+        ("GET", "/api/v1/copies/orders/{}"),
+        ("POST", "/api/v1/copies/orders/{}/order"),
+        ("POST", "/api/v1/copies/orders/{}/cancel"),
+    ],
+)
+async def test_a_quote_that_is_deleted_meanwhile_is_no_fault(
+    config: Config, monkeypatch: pytest.MonkeyPatch, how: str, path: str
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            secret = answer.headers["Location"].rpartition("/")[2]
+        found = catalogue.orders.with_key
+
+        async def found_and_deleted(key: str) -> Any:
+            order = await found(key)
+            await catalogue.pool.execute(sa.delete(order_files))
+            await catalogue.pool.execute(sa.delete(orders))
+            return order
+
+        monkeypatch.setattr(catalogue.orders, "with_key", found_and_deleted)
+        async with http.request(how, path.format(secret), allow_redirects=False) as answer:
+            assert answer.status == (404 if how == "POST" or "invoice" in path else 200)
+
+
+async def test_a_page_is_shown_whose_files_were_dropped_meanwhile(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        await paid(config, catalogue)
+        await catalogue.pool.execute(sa.delete(order_files))
+        for path in ("", "/everything.zip", "/manifest.json"):
+            async with http.get(f"/copies/{secret}{path}") as answer:
+                await answer.read()
+                assert answer.status == 200
 
 
 @pytest.mark.parametrize("before", ["2147483647", "999999999", "1", "0"])
