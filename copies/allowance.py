@@ -12,11 +12,14 @@ from copies.states import State
 from storage.orders import Order
 from storage.usage import Claim, TooMuch
 
+# held until it is paid, or read through although nothing was paid
+UNPAID = (State.AWAITING_PAYMENT, State.PAID)
 WHY = {
     "free": mark("your free minutes of today are used up: ask for a new quote"),
     "each": mark("you have ordered as much as you can without paying: pay or cancel first"),
     "all": mark("too much is ordered and not paid by all together: try again tomorrow"),
 }
+WHY_NOT_FREE = mark("too much of what was ordered is still to be checked: try again later")
 
 
 def day_of(now_ms: int, time_zone: str) -> int:
@@ -33,19 +36,19 @@ def free_of(settings: Copies) -> int:
 def claim_of(settings: Copies, order: Order, client: str, time_zone: str, now_ms: int) -> Claim:
     """Return what an order takes of what its client may have."""
     lines = order.quote["price"]["lines"]
-    length = sum(camera["bytes"] for camera in order.quote["cameras"]) if order.total else 0
     return Claim(
         client,
         sum(line["exists_ms"] - line["billed_ms"] for line in lines),
         free_of(settings),
         day_of(now_ms, time_zone),
-        State.AWAITING_PAYMENT,
-        length,
+        UNPAID,
+        sum(camera["bytes"] for camera in order.quote["cameras"]),
         settings.unpaid_per_client,
         settings.unpaid_in_all,
     )
 
 
-def refused(too_much: TooMuch) -> Refused:
+def refused(too_much: TooMuch, order: Order) -> Refused:
     """Return what is said to who asks for too much."""
-    return Refused(WHY[too_much.of])
+    pays = order.total > 0 or too_much.of == "free"
+    return Refused(WHY[too_much.of] if pays else WHY_NOT_FREE)

@@ -29,13 +29,14 @@ class TooMuch(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What an order takes of what its client may have: `free_ms` of the footage that is free on
-    the day that began at `day_ms`, and `length` bytes of files in the state `unpaid`."""
+    the day that began at `day_ms`, and `length` bytes of files that cost us before, or without,
+    being paid: those of orders in `states` for which nothing was paid."""
 
     client: str
     free_ms: int
     most_free_ms: int
     day_ms: int
-    unpaid: str
+    states: tuple[str, ...]
     length: int
     most_each: int
     most_in_all: int
@@ -77,20 +78,19 @@ async def claim(connection: Connection, order_pk: int, asked: Claim, now_ms: int
     who = await _hash(connection, "client", asked.client)
     if asked.free_ms + await _free_ms(connection, who, asked.day_ms) > asked.most_free_ms:
         raise TooMuch("free")
-    if asked.length:
-        f, o = order_files.c, orders.c
-        waits = (
-            sa.select(sa.func.sum(f.length))
-            .join(orders, o.order_pk == f.order_pk)
-            .where(o.state == asked.unpaid)
-        )
-        his = sa.select(u.order_pk).where(u.who == who, u.at_ms > now_ms - DAY_MS)
-        each = await _sum(connection, waits.where(o.order_pk.in_(his)))
-        in_all = await _sum(connection, waits)
-        if each and each + asked.length > asked.most_each:
-            raise TooMuch("each")
-        if in_all and in_all + asked.length > asked.most_in_all:
-            raise TooMuch("all")
+    f, o = order_files.c, orders.c
+    unpaid = (
+        sa.select(sa.func.sum(f.length))
+        .join(orders, o.order_pk == f.order_pk)
+        .where(o.state.in_(asked.states), sa.or_(o.paid_ms.is_(None), o.total == 0))
+    )
+    his = sa.select(u.order_pk).where(u.who == who, u.at_ms > now_ms - DAY_MS)
+    each = await _sum(connection, unpaid.where(o.order_pk.in_(his)))
+    in_all = await _sum(connection, unpaid)
+    if each and each + asked.length > asked.most_each:
+        raise TooMuch("each")
+    if in_all and in_all + asked.length > asked.most_in_all:
+        raise TooMuch("all")
     row = {"who": who, "at_ms": now_ms, "free_ms": asked.free_ms, "order_pk": order_pk}
     await connection.execute(sa.insert(usage).values(row))
 

@@ -244,7 +244,7 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
     except FootageGone:  # since it was looked for
         raise Refused(GONE) from None
     except TooMuch as too_much:
-        raise refused(too_much) from None
+        raise refused(too_much, order) from None
 
 
 def _etags(quoted: dict[str, Any]) -> list[str]:

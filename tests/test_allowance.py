@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from config.copies import Copies
 from copies import orders as events
-from copies.allowance import claim_of, day_of
+from copies.allowance import claim_of, day_of, refused
 from copies.orders import key_of, new_secret
 from copies.states import State
 from storage.catalogue import Catalogue
@@ -56,7 +56,7 @@ async def two_processes(url: str) -> AsyncIterator[list[Catalogue]]:
             await one.close()
 
 
-async def quoted(catalogue: Catalogue, minutes: int, length: int) -> int:
+async def quoted(catalogue: Catalogue, minutes: int, length: int, total: int | None = None) -> int:
     line = {"camera": "c", "exists_ms": minutes * 60_000, "billed_ms": 0, "net": 0}
     camera = QUOTE["cameras"][0] | {"bytes": length}  # type: ignore[index]
     row = {
@@ -68,7 +68,7 @@ async def quoted(catalogue: Catalogue, minutes: int, length: int) -> int:
         "language": "kk",
         "quote": QUOTE | {"price": {"lines": [line]}, "cameras": [camera]},
         "currency": "KZT",
-        "total": min(1, length),
+        "total": min(1, length) if total is None else total,
         "created_ms": NOW,
         "until_ms": NOW + 10**10,
     }
@@ -120,8 +120,8 @@ async def test_nobody_has_more_than_he_may(
             if order.state == State.AWAITING_PAYMENT and not pays:
                 unpaid.append((who, length, now))
             elif pays:
-                paid = sa.update(orders).where(orders.c.order_pk == pk).values(state=State.PAID)
-                await both[1].pool.execute(paid)
+                paid = sa.update(orders).where(orders.c.order_pk == pk)
+                await both[1].pool.execute(paid.values(state=State.PAID, paid_ms=now))
 
 
 async def test_orders_at_once_are_counted_one_after_the_other(database_url: str) -> None:
@@ -134,6 +134,26 @@ async def test_orders_at_once_are_counted_one_after_the_other(database_url: str)
         assert sorted(type(one).__name__ for one in done) == ["Order"] * 2 + ["TooMuch"] * 6, done
         numbers = [one.number for one in done if isinstance(one, Order)]
         assert sorted(n or 0 for n in numbers) == [1, 2]  # what is refused takes no number
+
+
+async def test_what_costs_nothing_is_capped_until_it_is_read(database_url: str) -> None:
+    async with two_processes(database_url) as both:
+        made = [await quoted(both[0], 0, 60, total=0) for _ in range(2)]
+        first = await place(both[0], made[0], "203.0.113.1")
+        assert first.state == State.PAID
+        paid = await quoted(both[0], 0, 90)
+        with pytest.raises(TooMuch, match="each") as refusal:
+            await place(both[1], made[1], "203.0.113.1")
+        assert "still to be checked" in str(refused(refusal.value, first))
+        await place(both[1], paid, "203.0.113.2")
+        value = {"state": State.PAID, "paid_ms": NOW}
+        await both[1].pool.execute(sa.update(orders).values(value).where(orders.c.order_pk == paid))
+        # what is paid is read through before what cost nothing, however early that was ordered
+        unhashed = await both[0].order_files.unhashed(State.PAID)
+        assert [row["order_pk"] for row in unhashed] == [paid, made[0]]
+        await both[0].order_files.hashed(made[0], 1, "0" * 64, 1, b"", 60)
+        await both[0].orders.change(made[0], events.finish(NOW))
+        await place(both[1], made[1], "203.0.113.1")
 
 
 async def test_who_has_no_unpaid_order_may_have_one_of_any_size(database_url: str) -> None:
