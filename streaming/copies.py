@@ -34,6 +34,7 @@ from streaming.shop import (
     answered,
     asked_for,
     catalogue,
+    count_asked,
     make_quote,
     order_of,
     place,
@@ -184,6 +185,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
+    count_asked(request)
     return await _done(
         request, order, till(request).end(order.order_pk, events.cancel(current_ms(request)))
     )
@@ -213,6 +215,7 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     provider = request.app[SHOP].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text=say(request, "There is no such way to pay."))
+    count_asked(request)
     title = title_of(order, partial(translate, order.language))
     home = f"{base_url(request)}/copies/back"
     try:

@@ -61,6 +61,7 @@ class Shop:
     settings: Copies
     providers: dict[str, Provider]
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
+    asked: Limit = field(default_factory=lambda: Limit(10, 6.0))  # of providers
     guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
     sending: Turns = field(default_factory=lambda: Turns(8, MOST_SENT))
@@ -163,6 +164,14 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     return order
 
 
+def count_asked(request: web.Request) -> None:
+    """Count a question to payment providers, who answer all of us no more than so often; raises
+    429."""
+    asked, who = request.app[SHOP].asked, client(request)
+    asked.check(who)
+    asked.take(who)
+
+
 def refuse_foreign(request: web.Request) -> None:
     """Raise 403 for what a page of another site has a browser send.
 
@@ -183,30 +192,34 @@ def refuse_foreign(request: web.Request) -> None:
 
 async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
-    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
-    shop.quotes.check(who)
-    store = catalogue(request)
-    secret = new_secret()
+    store, secret = catalogue(request), new_secret()
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
+    row, plans = await _look_for(request, asked, language(request))
+    pk = await answered(store.orders.create(key, row, plans))
+    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
+    return secret, await answered(store.orders.get(pk))
+
+
+async def _look_for(
+    request: web.Request, asked: Asked, lang: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Look for what is asked, in turn, and as often as a client may; raises Refused, 429, 503."""
+    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
+    store = catalogue(request)
+    shop.quotes.check(who)
     shop.quotes.take(who)
-    day_ms = day_of(views.clock(), views.config.election.time_zone)
-    used_ms = await answered(store.usage.free_ms(who, day_ms))
-    free_ms = max(0, free_of(shop.settings) - used_ms)
-    work = quote(
-        *(views.config, shop.settings, store, views.archives, asked, language(request)), free_ms
-    )
     try:
-        row, plans = await _quoted(shop, work)
+        day_ms = day_of(views.clock(), views.config.election.time_zone)
+        free_ms = max(0, free_of(shop.settings) - await store.usage.free_ms(who, day_ms))
+        work = quote(views.config, shop.settings, store, views.archives, asked, lang, free_ms)
+        return await _quoted(shop, work)
     except CatalogueError as error:
         shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
         raise unanswered(error) from None
     except (Unreadable, TimeoutError) as error:
         raise unanswered(error) from None
-    pk = await answered(store.orders.create(key, row, plans))
-    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
-    return secret, await answered(store.orders.get(pk))
 
 
 def asked_for(
@@ -219,14 +232,12 @@ def asked_for(
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
-    """Order what was quoted, if all of it is still there; raises Refused, 503."""
+    """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
     shop, views = request.app[SHOP], request.app[VIEWS]
     cameras = [camera["id"] for camera in order.quote["cameras"]]
     if order.state == State.QUOTED:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
-        store, archives = catalogue(request), views.archives
-        work = quote(views.config, shop.settings, store, archives, asked, order.language)
-        row, plans = await answered(_quoted(shop, work))
+        row, plans = await _look_for(request, asked, order.language)
         if not plans:
             raise Refused("nothing of this exists")
         if _etags(row["quote"]) != _etags(order.quote):

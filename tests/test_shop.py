@@ -337,6 +337,28 @@ async def test_quotes_are_limited(config: Config) -> None:
         assert await catalogue.orders.count() == {State.QUOTED: 20}
 
 
+async def test_what_asks_archives_and_providers_is_limited(config: Config) -> None:
+    """An order that is refused each time, looks for its footage each time."""
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        nothing = wanted() | {"from": BEGIN + 41_000, "to": BEGIN + 59_000}
+        async with http.post("/api/v1/copies/quotes", json=nothing) as answer:
+            place = answer.headers["Location"]
+        page = f"/copies/{place.rpartition('/')[2]}"
+
+        async def tried(path: str, count: int) -> list[int]:
+            found = []
+            for _ in range(count):
+                async with http.post(path) as answer:
+                    found.append(answer.status)
+            return found
+
+        found = await tried(f"{place}/order", 22)
+        assert found[:19] == [409] * 19 and set(found[19:]) <= {409, 429} and 429 in found
+        found = await tried(f"{place}/cancel", 6) + await tried(f"{page}/cancel", 8)
+        assert found[0] == 200 and 429 in found
+        assert await catalogue.orders.count() == {State.CANCELLED: 1}
+
+
 async def test_no_copies_without_the_setting(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
     async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
