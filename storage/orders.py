@@ -130,6 +130,15 @@ class Change:
 
 Decide = Callable[[Order], Change | None]
 _SHOWN = [orders.c[f.name] for f in fields(Order) if f.name != "payments"]
+# of a quote, with its thousands of gaps and files, what a list shows; cut in the database
+_IN_LIST = {
+    "sqlite": "json_object('station', json_extract(quote, '$.station'), 'cameras', (SELECT"
+    " json_group_array(json_object('id', json_extract(value, '$.id')))"
+    " FROM json_each(quote, '$.cameras')))",
+    "postgresql": "json_build_object('station', quote -> 'station', 'cameras', (SELECT"
+    " json_agg(json_build_object('id', camera -> 'id'))"
+    " FROM json_array_elements(quote -> 'cameras') camera))",
+}
 
 
 class Orders:
@@ -218,9 +227,12 @@ class Orders:
     async def register(
         self, election: str, before: int | None = None, limit: int = PAGE
     ) -> list[Order]:
-        """Return the orders that were placed, newest first, those below a number."""
+        """Return the orders that were placed, newest first, those below a number; of the quote of
+        each only `station`, and of `cameras` their `id`."""
         o = orders.c
-        asked = sa.select(*_SHOWN).where(o.election == election, o.number.is_not(None))
+        quote = sa.literal_column(_IN_LIST[self._pool.engine.dialect.name], sa.JSON)
+        shown = [quote.label("quote") if c is o.quote else c for c in _SHOWN]
+        asked = sa.select(*shown).where(o.election == election, o.number.is_not(None))
         if before is not None:
             asked = asked.where(o.number < before)
         async with self._pool.single() as connection:

@@ -44,7 +44,7 @@ from streaming.shop import (
 from streaming.views import VIEWS, current_ms, moment
 from streaming.work import WORK
 
-REGISTER_PAGE = 50
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3
 HOUR_MS = 3_600_000
 MOST_INVOICES = 128  # each about 60 kB
 
@@ -151,7 +151,9 @@ async def register_page(request: web.Request) -> list[Order]:
     if not known or int(text or 0) > MOST_NUMBER:
         raise web.HTTPBadRequest(text=say(request, "'before' is not the number of an order."))
     before = None if text is None else int(text)
-    election = request.app[VIEWS].config.election.id
+    election, work = request.app[VIEWS].config.election.id, request.app[WORK]
+    work.check(request)
+    work.count(request, REGISTER_TOKENS)
     return await answered(catalogue(request).orders.register(election, before, REGISTER_PAGE + 1))
 
 

@@ -32,10 +32,12 @@ from streaming.clients import client
 from streaming.language import language, mark, say
 from streaming.limits import Limit, Turns
 from streaming.views import VIEWS, current_ms
+from streaming.work import WORK
 
 GONE = mark("what was quoted is there no longer: ask for a new quote")
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
+ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
 QUOTES_AT_ONCE = 4
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
@@ -152,11 +154,15 @@ async def order_of(request: web.Request) -> Order:
 
 
 async def _look_up(request: web.Request, key: str | None) -> Order:
-    shop = request.app[SHOP]
+    shop, work = request.app[SHOP], request.app[WORK]
+    work.check(request)
     order = await answered(catalogue(request).orders.with_key(key)) if key else None
     if key is None or order is None:
         shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=say(request, "There is no such order."))
+    cameras = order.quote["cameras"]
+    items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
+    work.count(request, items / ITEMS_A_TOKEN)
     shop.known[key] = None
     shop.known.move_to_end(key)
     while len(shop.known) > MOST_KNOWN:

@@ -359,6 +359,29 @@ async def test_what_asks_archives_and_providers_is_limited(config: Config) -> No
         assert await catalogue.orders.count() == {State.CANCELLED: 1}
 
 
+async def test_pages_that_show_much_are_limited(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        order = await catalogue.orders.with_number(1)
+        assert order is not None
+        camera = order.quote["cameras"][0]
+        camera["gaps"] = [{"start_ms": NOW, "end_ms": NOW + 1, "cause": "unreachable"}] * 20_000
+        await catalogue.pool.execute(sa.update(orders).values(quote=order.quote))
+
+        async def asked(path: str, count: int) -> list[int]:
+            found = []
+            for _ in range(count):
+                async with http.get(path) as answer:
+                    found.append(answer.status)
+            return found
+
+        found = await asked(f"/api/v1/copies/orders/{secret}", 40)
+        assert found[:10] == [200] * 10 and 429 in found
+        assert 429 in await asked("/copies/register", 1) + await asked(f"/copies/{secret}", 1)
+        async with http.get("/live/s/c/index.m3u8") as answer:
+            assert answer.status == 200
+
+
 async def test_no_copies_without_the_setting(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
     async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
