@@ -254,12 +254,14 @@ def refund(
     """Money went back, which is entered once; `whole`: all that was paid, which ends the order.
 
     `by_hand`: operators say so, of whom several may do it at once, each under a reference of his
-    own: more than is to go back is refused.
+    own: more than is to go back is refused, and a reference of something else.
     """
 
     def decide(order: Order) -> Change | None:
         known = {(p.provider, p.reference) for p in order.payments}
         new = tuple(p for p in returned if (p.provider, p.reference) not in known)
+        if by_hand and len(new) < len(returned):
+            raise Refused("this reference is entered already: look at the order")
         left = {(p.provider, p.reference): amount for p, amount in to_return(order, whole)}
         if by_hand and any(-p.amount > left.get((p.provider, p.returns or ""), 0) for p in new):
             raise Refused("this was given back already: look at the order")
