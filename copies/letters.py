@@ -42,9 +42,10 @@ class ServerAway(RuntimeError):
 
 
 def mailbox_of(recipient: str) -> str:
-    """Return where an address leads: `a+b@c` is a's, and letters may be small or large."""
+    """Return where an address leads, to count letters by: `A.b+c@d` is `ab@d`, as large mail
+    providers read it."""
     name, _, domain = recipient.lower().rpartition("@")
-    return f"{name.partition('+')[0] or name}@{domain}"
+    return f"{(name.partition('+')[0] or name).replace('.', '')}@{domain}"
 
 
 def address(text: str) -> str | None:

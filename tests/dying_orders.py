@@ -17,12 +17,13 @@ from typing import Any
 
 import aiohttp
 
-import copies.desk
+import copies.mailer
 import storage.orders
 from base.clock import now_ms
 from config.load import load
 from config.model import Config
 from copies import orders as events
+from copies.allowance import claim_of
 from copies.desk import Desk
 from copies.orders import Refused, key_of
 from copies.payments.stripe import Stripe
@@ -40,7 +41,7 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "quote": (Orders, "create", 1),
     "order, half-way": (storage.orders, "_log", 1),
     "order": (Orders, "change", 1),
-    "first letter": (copies.desk, "send", 1),
+    "first letter": (copies.mailer, "send", 1),
     "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
     "page": (Checkouts, "open", 1),
@@ -98,7 +99,11 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                 await store.create(key, row, plans)
             elif order.state == State.QUOTED:
                 link = f"http://k/copies/{secret}"
-                place = events.place(config.copies, "voter@example.kz", link, now_ms())
+                now = now_ms()
+                claim = claim_of(config.copies, order, "203.0.113.1", "Asia/Almaty", now)
+                place = events.place(
+                    config.copies, "voter@example.kz", link, now, lambda _, claim=claim: claim
+                )
                 await store.change(order.order_pk, place)
             elif order.state == State.AWAITING_PAYMENT:
                 await desk._post()

@@ -238,7 +238,7 @@ async def test_nobody_is_flooded_with_letters(
         async with working(config, till):
             await until(lambda: len(box.letters) == early)
         for n in range(6):
-            await placed(till, email=f"victim+{n}@EXAMPLE.kz")
+            await placed(till, email=f"v.ictim+{n}@EXAMPLE.kz")
         await placed(till, email="voter@example.kz")
         clock = SetClock()
         async with working(config, till, clock):  # another process, which was sent nothing yet
@@ -253,7 +253,7 @@ async def test_nobody_is_flooded_with_letters(
             assert len(box.letters) == MOST_A_DAY + 1
             assert "voter@example.kz" in box.recipients
             known = str(await till.catalogue.pool.rows(sa.select(usage)))
-            assert "victim" not in known.lower() and "voter" not in known
+            assert "ictim" not in known.lower() and "voter" not in known
             clock.ahead_ms = DAY_MS + 60_000
             await until(lambda: len(box.letters) == MOST_A_DAY + 4)
 
@@ -263,7 +263,7 @@ async def test_nobody_is_flooded_with_letters(
 )
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["a@x.kz", "A+1@x.kz", "b@x.kz"]), st.integers(0, 5)),
+        st.tuples(st.sampled_from(["ab@x.kz", "A.b+1@x.kz", "b@x.kz"]), st.integers(0, 5)),
         max_size=20,
     )
 )
@@ -283,7 +283,7 @@ async def test_no_address_is_sent_more_than_so_many_letters_in_a_day(
             async with catalogue.pool.work() as connection:
                 await count_letter(connection, mailbox, now)
             sent.append((mailbox, now))
-    assert {to for to, _ in sent} <= {"a@x.kz", "b@x.kz"}
+    assert {to for to, _ in sent} <= {"ab@x.kz", "b@x.kz"}
     await catalogue.close()
 
 
