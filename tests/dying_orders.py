@@ -12,6 +12,7 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import aiohttp
 import copies.mailer
 import storage.orders
 from base.clock import now_ms
+from config.copies import Copies
 from config.load import load
 from config.model import Config
 from copies import orders as events
@@ -32,8 +34,9 @@ from copies.states import ENDED, State
 from storage.catalogue import Catalogue
 from storage.checkouts import Checkouts
 from storage.order_files import OrderFiles
-from storage.orders import Order, Orders
+from storage.orders import Change, Order, Orders
 from storage.outbox import Outbox
+from storage.usage import Claim
 from streaming.language import translate
 
 # the step, and its how manieth call is the last thing that is done
@@ -80,6 +83,16 @@ async def pay(url: str) -> None:
         await session.post(url, allow_redirects=False)
 
 
+def placing(copies: Copies, secret: str) -> Callable[[Order], Change]:
+    """Return what places an order, as a web process does."""
+    now, link = now_ms(), f"http://k/copies/{secret}"
+
+    def claim(order: Order) -> Claim:
+        return claim_of(copies, order, "203.0.113.1", "Asia/Almaty", now)
+
+    return events.place(copies, "voter@example.kz", link, now, claim)
+
+
 async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
     """Do whatever comes next, as requester, desk and operator would, until the order ends."""
     assert config.copies is not None
@@ -98,13 +111,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                 row, plans = await quote(config, config.copies, catalogue, [], asked, "kk")
                 await store.create(key, row, plans)
             elif order.state == State.QUOTED:
-                link = f"http://k/copies/{secret}"
-                now = now_ms()
-                claim = claim_of(config.copies, order, "203.0.113.1", "Asia/Almaty", now)
-                place = events.place(
-                    config.copies, "voter@example.kz", link, now, lambda _, claim=claim: claim
-                )
-                await store.change(order.order_pk, place)
+                await store.change(order.order_pk, placing(config.copies, secret))
             elif order.state == State.AWAITING_PAYMENT:
                 await desk._post()
                 try:

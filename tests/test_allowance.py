@@ -136,6 +136,16 @@ async def test_orders_at_once_are_counted_one_after_the_other(database_url: str)
         assert sorted(n or 0 for n in numbers) == [1, 2]  # what is refused takes no number
 
 
+async def test_one_order_placed_twice_is_counted_once(database_url: str) -> None:
+    async with two_processes(database_url) as both:
+        pk = await quoted(both[0], 4, 30)
+        done = await asyncio.gather(
+            *(place(both[n % 2], pk, "203.0.113.1") for n in range(4)), return_exceptions=True
+        )
+        assert sorted(type(one).__name__ for one in done) == ["Order", *["Refused"] * 3], done
+        assert await both[0].usage.free_ms("203.0.113.1", 0) == 4 * 60_000
+
+
 async def test_what_costs_nothing_is_capped_until_it_is_read(database_url: str) -> None:
     async with two_processes(database_url) as both:
         made = [await quoted(both[0], 0, 60, total=0) for _ in range(2)]

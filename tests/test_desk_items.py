@@ -31,6 +31,7 @@ from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.orders import Order, Payment
+from storage.outbox import AT_ONCE
 from storage.schema import DAY_MS, order_files, orders, outbox, usage
 from storage.usage import count_letter
 from streaming.language import translate
@@ -188,10 +189,11 @@ async def test_a_recipient_that_the_relay_defers_holds_up_no_other(
     tmp_path: Path, box: Mailbox
 ) -> None:
     config = configured(tmp_path, box.port)
-    box.defer.add("full@example.kz")
+    full = [f"full{n}@example.kz" for n in range(AT_ONCE + 1)]  # more than are looked at at once
+    box.defer |= set(full)
     async with opened(config) as till:
-        for name in ("full", "voter", "full"):
-            await placed(till, email=f"{name}@example.kz")
+        for email in (*full, "voter@example.kz"):
+            await placed(till, email=email)
         async with working(config, till):
             await until(lambda: len(box.letters) == 1)
         assert box.recipients == ["voter@example.kz"]
