@@ -401,6 +401,7 @@ async def test_notifications_that_are_not_stripes(signed: Stripe) -> None:
         (b"", header(text=b"")),
         (b"[]", header(text=b"[]")),
         (b"{", header(text=b"{")),
+        (b"[" * 20_000, header(text=b"[" * 20_000)),
         (b'{"object":"event"}', header(text=b'{"object":"event"}')),
         (b"\xff\xfe", header()),
     ):
