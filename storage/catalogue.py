@@ -38,6 +38,7 @@ from storage.schema import (
     recordings,
     runs,
 )
+from storage.usage import Usage
 from storage.writing import Writer
 
 OWNERS = 4  # of one number, at most
@@ -76,6 +77,7 @@ class Catalogue:
         self.order_files = OrderFiles(self.pool)
         self.checkouts = Checkouts(self.pool)
         self.outbox = Outbox(self.pool)
+        self.usage = Usage(self.pool)
 
     @classmethod
     async def open(cls, url: str) -> Self:
