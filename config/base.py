@@ -51,10 +51,29 @@ def seconds(value: object) -> int:
     return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:/%-]*")
+_PORTS = {"http": 80, "https": 443}
+
+
 def _http(text: str) -> str:
-    if check_url(text, ("http", "https")).username is not None:
+    """Return an address that others can be made of by adding to it: scheme, host, and perhaps port
+    and path, written as browsers write it (RFC 6454, 6.1)."""
+    parts = check_url(text, ("http", "https"))
+    if parts.username is not None:
         raise Wrong("the address holds a user name", "write it without")
-    return text.rstrip("/")
+    if "?" in text:
+        raise Wrong("the address has a '?' after its host", "write it without what is asked for")
+    host = (parts.hostname or "").lower()
+    if ":" in host:  # IPv6: what stands in its brackets was looked at
+        host = f"[{host}]"
+    elif not _HOST_NAME.fullmatch(host):
+        fix = "write https://live.example.kz; letters of other scripts in their xn-- form"
+        raise Wrong("the address has no host name", fix)
+    if not _PATH.fullmatch(parts.path):
+        raise Wrong("the path of the address has a letter that it cannot have", "write it as %XX")
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
 
 
 HttpUrl = Annotated[str, AfterValidator(_http)]

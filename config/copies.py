@@ -123,7 +123,8 @@ class Mail(Model):
 class Copies(Model):
     """What copies cost, in the smallest unit of the currency, and how long what lasts, in
     seconds. `tax` is in hundredths of a percent and added to the price. `unpaid_per_client` and
-    `unpaid_in_all` are bytes of files that are ordered and not paid."""
+    `unpaid_in_all` are bytes of files that are ordered and not paid, or cost nothing and are not
+    read through."""
 
     currency: Annotated[str, AfterValidator(known_currency)] = "KZT"
     free: bool = False

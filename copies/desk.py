@@ -13,7 +13,6 @@ import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,19 +25,19 @@ from base.hostclock import ClockWatch
 from config.model import Config
 from copies import orders as events
 from copies.digest import digest
-from copies.letters import NotSent, Recipients, ServerAway, send, write
-from copies.orders import Refused
+from copies.letters import ServerAway
+from copies.mailer import Mailer, why_of
 from copies.payments import Online, PaymentAway, open_providers
 from copies.plan import CopyPlan
 from copies.settling import Till
-from copies.sources import Sources, Unreadable
+from copies.sources import Sources
 from copies.states import ENDED, State
 from copies.virtual import VirtualFile
-from copies.words import title_of
 from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError, words
 from storage.files import replace_file
+from storage.orders import Order
 from storage.trouble import Trouble
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
@@ -109,11 +108,12 @@ class Desk:
         self._pauses, self._clock = pauses, clock
         self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
-        self._config, self._settings = config, config.copies
+        self._config = config
         self._catalogue = catalogue
         self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
-        self._translate = translate
+        mail = config.copies.mail
+        self._mailer = Mailer(mail, catalogue, translate, clock, pauses.retry_s) if mail else None
         self._till = Till(catalogue, config.copies, open_providers(config.copies), clock)
         self._troubles: defaultdict[str, Trouble] = defaultdict(
             lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
@@ -121,7 +121,7 @@ class Desk:
         self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
             lambda: ItemBackoff(pauses.again_s)
         )
-        self._recipients = Recipients()
+        self._providers_away_ms = 0  # until then ending orders do not wait for them
         self.status = DeskStatus(pid=os.getpid())
 
     async def run(self) -> None:
@@ -208,7 +208,7 @@ class Desk:
                         step=part,
                         order=items[key]["number"],
                         item=key,
-                        why=_why(error),
+                        why=why_of(error),
                     )
                 if isinstance(error, CatalogueError):  # is it away, or does it refuse this item?
                     raise
@@ -250,7 +250,7 @@ class Desk:
             made = await digest(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(telling)
-            await self._files.progress(pk, file_no, 0, _why(error))
+            await self._files.progress(pk, file_no, 0, why_of(error))
             self.status.hash_failures_total += 1
             raise
         finally:
@@ -282,23 +282,32 @@ class Desk:
         pk, now = row["order_pk"], self._clock()
         order = await self._orders.get(pk)
         if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
-            try:
-                await self._till.close_pages(pk)
-            except CatalogueError:
-                raise
-            except Exception as error:
-                log.warning(
-                    "An order ends although it is not known what its payment page brought",
-                    order=order.number,
-                    why=_why(error),
-                )
+            await self._close_pages(order)
         await self._orders.change(pk, events.lapse(self._clock()))
+
+    async def _close_pages(self, order: Order) -> None:
+        """Have an ending order's pages bring nothing more, if that can be had soon: a provider
+        that hangs is not waited for once for each order."""
+        if self._clock() < self._providers_away_ms:
+            return
+        try:
+            await self._till.close_pages(order.order_pk)
+        except CatalogueError:
+            raise
+        except Exception as error:
+            self._providers_away_ms = self._clock() + int(self._pauses.ask_s[0] * 1000)
+            log.warning(
+                "An order ends although it is not known what its payment page brought",
+                order=order.number,
+                why=why_of(error),
+            )
 
     async def _tidy(self) -> None:
         """Remove what nobody needs any more: plans of what has ended, quotes, old letters."""
         now, pauses = self._clock(), self._pauses
         await self._files.drop(tuple(ENDED))
         self._judge_clock()
+        await self._catalogue.usage.forget(now)
         await self._orders.drop_quotes(now - pauses.quote_kept_s * 1000)
         why = f"not sent within {pauses.letter_kept_s // 86_400} days"
         for letter in await self._catalogue.outbox.give_up(now - pauses.letter_kept_s * 1000, why):
@@ -333,52 +342,11 @@ class Desk:
 
     async def _post(self) -> None:
         """Send the letters that wait; one that fails waits longer each time."""
-        if self._settings.mail is None:
+        if self._mailer is None:
             return
         self._judge_clock()
         due = await self._catalogue.outbox.due(self._clock())
-        await self._each("letter", {row["letter_no"]: row for row in due}, self._send_letter)
-
-    async def _send_letter(self, letter: Mapping[str, Any]) -> None:
-        outbox, number, now = self._catalogue.outbox, letter["letter_no"], self._clock()
-        assert self._settings.mail is not None
-        try:
-            next_ms = self._recipients.next_ms(letter["recipient"])
-            if next_ms > now:
-                why = "this address was sent as many letters as it may be in a day"
-                await outbox.postponed(number, why, next_ms)
-                return
-            order = await self._orders.get(letter["order_pk"])
-            translate = partial(self._translate, order.language)
-            about = title_of(order, translate)
-            message = write(self._settings.mail.sender, order, letter, about, translate)
-            await send(self._settings.mail, message)
-        except CatalogueError:
-            raise
-        except ServerAway as error:
-            self.status.letter_failures_total += 1
-            await outbox.postponed(number, str(error), now)
-            raise
-        except Exception as error:
-            await self._not_sent(letter, error)
-            return
-        self._recipients.sent(letter["recipient"], now)
-        await outbox.sent(number, self._clock())
-        self.status.letters_sent_total += 1
-
-    async def _not_sent(self, letter: Mapping[str, Any], error: Exception) -> None:
-        self.status.letter_failures_total += 1
-        tries, retry_s, why = letter["tries"], self._pauses.retry_s, _why(error)
-        for_good = isinstance(error, NotSent) and error.for_good
-        again_ms = None
-        if not for_good and tries < len(retry_s):
-            again_ms = self._clock() + retry_s[tries] * 1000
-        about = {"letter": letter["letter_no"], "order": letter["number"], "why": why}
-        if again_ms is None:
-            log.error("A letter is given up", **about)
-        elif tries == 0:
-            log.warning("A letter is not sent; it is tried again, and the others go on", **about)
-        await self._catalogue.outbox.failed(letter["letter_no"], why, again_ms)
+        await self._each("letter", {row["letter_no"]: row for row in due}, self._mailer.send)
 
     # -- status --------------------------------------------------------------------------
 
@@ -392,6 +360,9 @@ class Desk:
         files = await store.order_files.unhashed(State.PAID)
         said.unhashed_files = len(files)
         said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        if self._mailer:
+            said.letters_sent_total = self._mailer.sent
+            said.letter_failures_total = self._mailer.failures
         said.letters_waiting, said.oldest_letter_ms = await store.outbox.waiting()
         said.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
         said.failing = sum(t.why is not None for t in self._troubles.values())
@@ -402,14 +373,6 @@ class Desk:
             replace_file(path, orjson.dumps(asdict(said)))
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
-
-
-def _why(error: Exception) -> str:
-    """Return why a step failed, for log and catalogue; the words of what is not ours may quote an
-    address or a link, so of that only its kind is told."""
-    if isinstance(error, CatalogueError | NotSent | PaymentAway | Refused | Unreadable):
-        return str(error)[:300]
-    return type(error).__name__
 
 
 async def _ended(*tasks: asyncio.Task[None]) -> None:

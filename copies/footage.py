@@ -21,7 +21,7 @@ from copies.planning import plan_file
 from copies.sources import Reader, Sources
 from storage.archive import Archive
 from storage.cameras import Name
-from storage.catalogue import Catalogue
+from storage.catalogue import OWNERS, Catalogue
 from storage.index import LONGEST_MS, Gap
 from storage.view import CameraView, Key
 from storage.writing import recording_row
@@ -82,6 +82,7 @@ async def find(
     gaps: dict[Key, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
+        found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
         rows = {_key(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
         gaps = {(g["gap_no"], g["start_ms"]): Gap.from_dict(g) for g in found}
@@ -170,32 +171,41 @@ def _buckets(rows: Iterable[Row]) -> dict[Key, dict[str, str]]:
 
 
 def _stretches(rows: Iterable[Row]) -> list[list[Row]]:
-    """Return the recordings of each file: one run without a hole, no more than a `sidx` holds."""
+    """Return the recordings of each file: one run without a hole, no more than a `sidx` holds.
+
+    Two recorders of one camera may have used the same numbers; their recordings then alternate.
+    """
     found: list[list[Row]] = []
-    segments = 0
     for row in rows:
-        last = found[-1][-1] if found else None
-        follows = (
-            last is not None
-            and (last["epoch"], last["run_no"]) == (row["epoch"], row["run_no"])
-            and last["first_segment_no"] + last["segments"] == row["first_segment_no"]
-        )
-        segments += row["segments"]
-        if not follows or segments > MAX_REFERENCES:
-            found.append([])
-            segments = row["segments"]
-        found[-1].append(row)
+        for stretch in found[: -OWNERS - 1 : -1]:
+            segments = row["first_segment_no"] + row["segments"] - stretch[0]["first_segment_no"]
+            if _follows(stretch[-1], row) and segments <= MAX_REFERENCES:
+                stretch.append(row)
+                break
+        else:
+            found.append([row])
     return found
+
+
+def _follows(last: Row, row: Row) -> bool:
+    """Say whether a recording goes on with the run of another, where that ended."""
+    return (
+        (last["epoch"], last["run_no"]) == (row["epoch"], row["run_no"])
+        and last["record_seq"] < row["record_seq"]
+        and last["first_segment_no"] + last["segments"] == row["first_segment_no"]
+        and abs(last["end_ms"] - row["start_ms"]) <= 1
+    )
 
 
 def _distinct(files: Sequence[CopyPlan]) -> list[CopyPlan]:
     """Give files of the same second names of their own."""
     found: dict[str, CopyPlan] = {}
     for file in files:
-        if file.file_name in found:
-            stem = file.file_name.removesuffix(".mp4")
-            file = replace(file, file_name=f"{stem}_{file.parts[0].record_seq}.mp4")
-        found[file.file_name] = file
+        stem, first = file.file_name.removesuffix(".mp4"), file.parts[0]
+        for more in ("", f"_{first.record_seq}", f"_{first.sha256}"):  # numbers may be used twice
+            if f"{stem}{more}.mp4" not in found:
+                break
+        found[f"{stem}{more}.mp4"] = replace(file, file_name=f"{stem}{more}.mp4")
     return list(found.values())
 
 

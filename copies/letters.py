@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
 from collections.abc import Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -28,9 +27,7 @@ from copies.words import moment
 from storage.orders import Order
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
-MOST_A_DAY = 20  # letters to one address
-DAY_MS = 86_400_000
-RECIPIENTS = 20_000  # remembered; the longest unwritten is forgotten first
+MOST_A_DAY = 20  # letters to one mailbox, so that orders in its name do not flood it
 
 
 class NotSent(RuntimeError):
@@ -45,32 +42,11 @@ class ServerAway(RuntimeError):
     """The server takes no letter now, whosever it is."""
 
 
-class Recipients:
-    """What addresses were sent within a day, so that orders in the name of somebody else do not
-    flood him; in memory, as an address is to be stored nowhere but with its order."""
-
-    def __init__(self, most: int = MOST_A_DAY):
-        self._most = most
-        self._sent: OrderedDict[str, deque[int]] = OrderedDict()
-
-    def next_ms(self, recipient: str) -> int:
-        """Return the moment from which on an address may be sent another letter."""
-        sent = self._sent.get(_mailbox(recipient))
-        return sent[0] + DAY_MS if sent and len(sent) >= self._most else 0
-
-    def sent(self, recipient: str, now_ms: int) -> None:
-        """Count a letter."""
-        mailbox = _mailbox(recipient)
-        self._sent.setdefault(mailbox, deque(maxlen=self._most)).append(now_ms)
-        self._sent.move_to_end(mailbox)
-        while len(self._sent) > RECIPIENTS:
-            self._sent.popitem(last=False)
-
-
-def _mailbox(recipient: str) -> str:
-    """Return where an address leads: `a+b@c` is a's, and letters may be small or large."""
+def mailbox_of(recipient: str) -> str:
+    """Return where an address leads, to count letters by: `A.b+c@d` is `ab@d`, as large mail
+    providers read it."""
     name, _, domain = recipient.lower().rpartition("@")
-    return f"{name.partition('+')[0] or name}@{domain}"
+    return f"{(name.partition('+')[0] or name).replace('.', '')}@{domain}"
 
 
 def address(text: str) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 from config.copies import Copies
 from copies.states import DOWNLOADS, TRANSITIONS, Event, State
 from storage.orders import Change, Entry, Letter, Order, Payment
+from storage.usage import Claim
 
 SECRET_BYTES = 24  # 192 bits, 32 letters
 _SECRET = re.compile(r"[A-Za-z0-9_-]{32}")
@@ -97,10 +98,17 @@ def to_return(order: Order, whole: bool) -> list[tuple[Payment, int]]:
 # -- events ------------------------------------------------------------------------------------
 
 
-def place(settings: Copies, email: str | None, link: str, now_ms: int) -> Callable[[Order], Change]:
+def place(
+    settings: Copies,
+    email: str | None,
+    link: str,
+    now_ms: int,
+    claim: Callable[[Order], Claim] | None = None,
+) -> Callable[[Order], Change]:
     """The requester orders what was quoted; where nothing is to be paid, it is paid.
 
-    Where no letters are sent, no address is kept.
+    Where no letters are sent, no address is kept. `claim` tells what it takes of what its client
+    may have.
     """
     email = email if settings.mail else None
 
@@ -122,7 +130,15 @@ def place(settings: Copies, email: str | None, link: str, now_ms: int) -> Callab
             values |= _paid(settings, now_ms)
             entries.append(Entry("system", Event.PAY, values["state"], {"total": 0}))
         letters = (Letter("placed", email, link),) if email else ()
-        return Change(now_ms, tuple(entries), values, letters=letters, numbered=True, hold=True)
+        return Change(
+            now_ms,
+            tuple(entries),
+            values,
+            letters=letters,
+            numbered=True,
+            claim=claim(order) if claim else None,
+            hold=True,
+        )
 
     return decide
 
@@ -243,12 +259,14 @@ def refund(
     """Money went back, which is entered once; `whole`: all that was paid, which ends the order.
 
     `by_hand`: operators say so, of whom several may do it at once, each under a reference of his
-    own: more than is to go back is refused.
+    own: more than is to go back is refused, and a reference of something else.
     """
 
     def decide(order: Order) -> Change | None:
         known = {(p.provider, p.reference) for p in order.payments}
         new = tuple(p for p in returned if (p.provider, p.reference) not in known)
+        if by_hand and len(new) < len(returned):
+            raise Refused("this reference is entered already: look at the order")
         left = {(p.provider, p.reference): amount for p, amount in to_return(order, whole)}
         if by_hand and any(-p.amount > left.get((p.provider, p.returns or ""), 0) for p in new):
             raise Refused("this was given back already: look at the order")

@@ -2,7 +2,8 @@
 
 Only footage that exists, within the stretch asked for, is billed. Cameras are lines of the bill,
 in the order asked for; the free allowance is used up from the first on. Whatever does not come
-out even is rounded down, once per line and once for the tax: in favour of the requester.
+out even is rounded down, once per line and once for the tax: in favour of the requester. What is
+billed costs one unit at least: else a long stretch would cost nothing in many short ones.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def price(
         lines.append(Line(camera, exists_ms, billed_ms, net))
     net = sum(line.net for line in lines)
     billed = any(line.billed_ms for line in lines)
-    minimum = max(0, settings.minimum - net) if billed else 0
+    least = max(settings.minimum, min(1, settings.price_per_minute))
+    minimum = max(0, least - net) if billed else 0
     tax = (net + minimum) * settings.tax // 100_00
     return Price(
         settings.currency,

@@ -68,12 +68,21 @@ class Till:
     async def settle(self, checkout: Mapping[str, Any]) -> bool:
         """Enter what a page brought; tells whether it can still bring money.
 
-        Raises PaymentAway.
+        What cannot be entered, now or later, is told in the log: whoever asks about the page goes
+        on without it. Raises PaymentAway.
         """
         name, reference = checkout["provider"], checkout["reference"]
         looked = await self._online(name).look(reference)
         if looked.payment:
-            await self.enter(checkout["order_pk"], looked.payment, name)
+            try:
+                await self.enter(checkout["order_pk"], looked.payment, name)
+            except (PaymentTaken, Refused) as why:
+                log.error(
+                    "What a payment page brought is not entered for its order",
+                    order=(await self.orders.get(checkout["order_pk"])).number,
+                    reference=looked.payment.reference,
+                    why=str(why),
+                )
         if not looked.open:
             await self.catalogue.checkouts.close(name, reference, self._clock())
         return looked.open
@@ -81,11 +90,7 @@ class Till:
     async def enter(self, order_pk: int, payment: Payment, actor: str) -> Order:
         """Enter money that came, once; raises Refused, PaymentTaken."""
         change = events.pay(self.settings, payment, actor, self._clock())
-        try:
-            return await self.orders.change(order_pk, change)
-        except PaymentTaken:
-            log.error("A payment is entered for another order", reference=payment.reference)
-            raise
+        return await self.orders.change(order_pk, change)
 
     async def close_pages(self, order_pk: int) -> None:
         """Have an order's pages bring no money any more, and enter what they brought.

@@ -36,7 +36,7 @@ from storage.spool import CameraSpool, Numbers, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
-HEARTBEAT_MS = 2_000  # a gap that began after the last heartbeat is believed for so long
+HEARTBEAT_MS = 2_000  # a gap that began after the last known heartbeat is believed for so long
 LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
 CONNECTING = "the camera was asked, and no picture had come yet"
@@ -116,7 +116,8 @@ class CameraRecorder:
         self._last_run_ms = last_run_ms
         self.window = Window(0, 0)  # that is recorded now, or was last
         self._look_again = asyncio.Event()  # at the schedule
-        self._refused: Refusal | None = None  # by the disk, before it could be opened
+        self._begun_ms = clock.now_ms()
+        self._refused: Refusal | None = None  # by the disk, since then, before it could be opened
         self._told = False  # why nothing is recorded, in a line of this camera's own
 
     def move(self, event: Event) -> None:
@@ -384,34 +385,46 @@ class CameraRecorder:
     def _account_for_absence(self) -> None:
         """Make gaps of the scheduled time since a recorder was last at work on this camera.
 
-        What a gap says that was open then is true until then: nobody tried after it.
+        What a gap says that was open then is true until then: nobody tried after it. Where nothing
+        tells when that was, or what tells it is of the future, it is the moment when it was said.
         """
         spool = self._spool
         assert spool is not None
         self._cut_gaps()
         now_ms = int(self.clock.now_ms())
+        # since when it is not that no recorder ran
+        begun_ms = min(int(self._begun_ms), now_ms) if self._refused is not None else now_ms
         gap, windows = spool.open_gap, self.target.windows
         is_of_recorder = gap is not None and gap.cause in RECORDER_CAUSES
         if gap is not None:
-            known_ms = now_ms
-            if not is_of_recorder and self._last_run_ms is not None:
-                known_ms = max(self._last_run_ms, gap.start_ms + HEARTBEAT_MS)
+            known_ms = begun_ms if is_of_recorder else gap.start_ms + HEARTBEAT_MS
+            if self._last_run_ms is not None and self._last_run_ms <= now_ms:
+                known_ms = max(known_ms, self._last_run_ms)
             window = _window_at(windows, gap.start_ms)
-            spool.end_gap(min(known_ms, now_ms, window.end_ms if window else now_ms))
+            spool.end_gap(min(known_ms, begun_ms, window.end_ms if window else now_ms))
         covered = spool.covered_until_ms(now_ms)
-        if self._refused is not None:
-            cause, detail = self._refused.cause, self._refused.detail
-        elif (gap is not None and not is_of_recorder) or (
+        if (gap is not None and not is_of_recorder) or (
             covered is not None and spool.last_end_reason in (None, GapCause.RECORDER_CRASHED)
         ):
             cause, detail = GapCause.RECORDER_CRASHED, "the recorder ended without a word"
+        elif covered is None and gap is None:
+            detail = "no recorder was running, or what it wrote in this spool is gone"
+            cause = GapCause.RECORDER_STOPPED
         else:
             cause, detail = GapCause.RECORDER_STOPPED, "the recorder was not running"
-        for piece in clip(windows, covered or 0, now_ms):
-            spool.begin_gap(piece.start_ms, cause, detail)
-            spool.end_gap(piece.end_ms)
+        self._account(covered or 0, begun_ms, cause, detail)
+        if self._refused is not None:
+            from_ms = max(covered or 0, begun_ms)
+            self._account(from_ms, now_ms, self._refused.cause, self._refused.detail)
         if _window_at(windows, now_ms) is not None:
             spool.begin_gap(now_ms, GapCause.CONNECTING, CONNECTING)
+
+    def _account(self, from_ms: int, to_ms: int, cause: GapCause, detail: str) -> None:
+        """Have gaps in what is scheduled of a stretch."""
+        assert self._spool is not None
+        for piece in clip(self.target.windows, from_ms, to_ms):
+            self._spool.begin_gap(piece.start_ms, cause, detail)
+            self._spool.end_gap(piece.end_ms)
 
     def _close_window(self, window: Window) -> None:
         """Have a gap from where recordings and gaps end to the window's end."""

@@ -27,14 +27,14 @@ from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.files import replace_file
 from storage.index import GapCause
-from storage.status import last_runs_ms
+from storage.status import HEARTBEAT, last_runs_ms
 from storage.trouble import Trouble
 
-STATUS_FORMAT = "status/1"
+STATUS_FORMAT, HEARTBEAT_FORMAT = "status/1", "heartbeat/1"
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
 STATUS_S = 2.0
-DURABLE_EACH = 5  # of the status files is flushed: after a loss of power it says until when we ran
+HEARTBEAT_EACH = 5  # of the status files: a heartbeat is flushed, which a loss of power survives
 DISK_THREADS = 32  # so that some cameras' slow files leave room for the others
 ANEW_S = 5.0  # until a camera is tried again whose recorder failed
 SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
@@ -220,10 +220,10 @@ class Worker:
 
     async def _tell_for_ever(self) -> None:
         for n in itertools.count():
-            await self.disk.thread(partial(self._write_status, n % DURABLE_EACH == 0))
+            await self.disk.thread(partial(self._write_status, n % HEARTBEAT_EACH == 0))
             await asyncio.sleep(STATUS_S)
 
-    def _write_status(self, durable: bool = True) -> None:
+    def _write_status(self, heartbeat: bool = True) -> None:
         refusal = self.disk.refusal
         if refusal is not None and refusal.cause is GapCause.DISK_FAILED:
             return  # where a disk is gone nothing is written in its place
@@ -238,5 +238,9 @@ class Worker:
             "spool": self.disk.status_dict(),
             "cameras": {c.target.name: c.status_dict() for c in self.cameras},
         }
+        beat = {k: record[k] for k in ("pid", "written_ms")} | {"cameras": list(self._cameras)}
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
-            replace_file(self._status, orjson.dumps(record), durable=durable)
+            replace_file(self._status, orjson.dumps(record))
+            if heartbeat:
+                path = self._status.with_suffix(HEARTBEAT)
+                replace_file(path, orjson.dumps({"kuager": HEARTBEAT_FORMAT} | beat), durable=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ T = TypeVar("T")
 THREADS = 8
 CHUNK = 1 << 18
 MARKER = "_kuager/archive.json"  # no election has such an id
+TRACE = ".removed.json"  # ending of what tells that a recording was removed
+RESERVE, RESERVE_BYTES = "_kuager/reserve", 1 << 16
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Fault(StrEnum):
@@ -196,6 +201,22 @@ def opened(source: bytes | Path) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextlib.contextmanager
+def _flushed(path: Path, flags: int = 0) -> Iterator[int]:
+    """Open a file to be written, and flush it; what cannot be written to its end is removed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644)
+    try:
+        yield fd
+        os.fsync(fd)
+        # so that it is read back from the disk and not from memory
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
 class Threads:
     """A few threads for calls that block."""
 
@@ -214,7 +235,8 @@ class Threads:
 class DirectoryArchive(Threads):
     """A directory: written beside, flushed, linked into place; what is there is not replaced.
 
-    `mount`: where its disk is mounted; nothing is written while none is.
+    `mount`: where its disk is mounted; nothing is written while none is. A file of RESERVE_BYTES
+    keeps room for a trace: without it nothing could be removed from a disk that is full.
     """
 
     buckets: tuple[str, ...] = ("",)
@@ -264,15 +286,11 @@ class DirectoryArchive(Threads):
 
     def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
         self._examine()
+        self._have_reserve()  # first: what comes now may take all the room that a removal gave
         try:
             self._make(path.parent)
-            beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            beside = self._write(path, data, sha256)
             try:
-                self._copy(data, fd, sha256)
-                os.fsync(fd)
-                # so that it is read back from the disk and not from memory
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 if replace:
                     path.unlink(missing_ok=True)
                 os.link(beside, path)
@@ -280,11 +298,49 @@ class DirectoryArchive(Threads):
                 if self._sha256(path) != sha256:
                     raise ArchiveConflict(f"{path} exists and holds other bytes") from None
             finally:
-                os.close(fd)
                 beside.unlink()
             fsync_directory(path.parent)
         except OSError as error:
             raise self._error(error) from None
+
+    def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:
+        """Write a new file that is to be linked to `path`, and flush it; return where it is."""
+        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        try:
+            with _flushed(beside, os.O_CREAT | os.O_TRUNC) as fd:
+                self._copy(data, fd, sha256)
+        except OSError as error:
+            if error.errno not in _FULL or not path.name.endswith(TRACE):
+                raise
+            return self._write_in_reserve(data, sha256)
+        return beside
+
+    def _write_in_reserve(self, data: bytes | Path, sha256: str) -> Path:
+        """Write a trace into the room that was kept for it; return where it is."""
+        beside = self._own("trace")
+        try:
+            (self._root / RESERVE).rename(beside)
+        except FileNotFoundError:
+            raise OSError(errno.ENOSPC, "no room is left, nor a reserve for traces") from None
+        with _flushed(beside) as fd:
+            self._copy(data, fd, sha256)
+            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+        return beside
+
+    def _have_reserve(self) -> None:
+        """Keep room for a trace, where none is kept and the disk has some."""
+        path = self._root / RESERVE
+        if path.parent.exists() and not path.exists():
+            new = self._own("reserve")
+            with contextlib.suppress(OSError):
+                with _flushed(new, os.O_CREAT | os.O_TRUNC) as fd:
+                    write_all(fd, os.urandom(RESERVE_BYTES))
+                new.rename(path)
+
+    def _own(self, what: str) -> Path:
+        """Return a name beside the reserve that no other process or thread has."""
+        own = f"{what}.{os.getpid()}.{threading.get_ident()}"
+        return (self._root / RESERVE).with_name(own)
 
     def _copy(self, data: bytes | Path, fd: int, sha256: str) -> None:
         digest = hashlib.sha256()
@@ -392,6 +448,7 @@ class DirectoryArchive(Threads):
                     fsync_directory(path.parent)
             except OSError as error:
                 raise self._error(error) from None
+            self._have_reserve()
 
         await self._run(unlink)
 

@@ -38,9 +38,10 @@ from storage.schema import (
     recordings,
     runs,
 )
+from storage.usage import Usage
 from storage.writing import Writer
 
-OWNERS = 4  # of one segment number, at most
+OWNERS = 4  # of one number, at most
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
@@ -76,6 +77,7 @@ class Catalogue:
         self.order_files = OrderFiles(self.pool)
         self.checkouts = Checkouts(self.pool)
         self.outbox = Outbox(self.pool)
+        self.usage = Usage(self.pool)
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -149,8 +151,12 @@ class Catalogue:
                 known.archives[row["archive"]] = row["bucket"], row["etags"]
         return found
 
-    async def numbers_elsewhere(self, name: Name, spool: str) -> dict[str, int] | None:
-        """Return the highest numbers of a camera that came from other spools; None for none."""
+    async def numbers_elsewhere(self, name: Name, spool: str, epoch: int) -> dict[str, int] | None:
+        """Return the highest numbers of a camera that came from other spools; None for none.
+
+        A row that does not say its spool, as one that an archive told of, is of another where its
+        epoch is higher than `epoch`, this spool's.
+        """
         r, g = recordings.c, gaps.c
         pk = self.cameras.at(name)
         counted = (r.epoch, r.run_no, r.record_seq, r.first_segment_no + r.segments)
@@ -164,7 +170,9 @@ class Catalogue:
                 .where(g.camera_pk == pk)
                 .scalar_subquery()
                 .label("gap_no"),
-            ).where(r.camera_pk == pk, r.spool != spool)
+            )
+            .where(r.camera_pk == pk)
+            .where(sa.or_(r.spool != spool, sa.and_(r.spool.is_(None), r.epoch > epoch)))
         )
         return None if found["epoch"] is None else {k: found[k] or 0 for k in NUMBERS}
 
@@ -269,10 +277,13 @@ class Catalogue:
         return (await self._with_archives(newest))[0] if newest else None
 
     async def recording_of_run(self, name: Name, run_no: int) -> dict[str, Any] | None:
-        """Return the first recording of a run, with its archives."""
-        pk, r = self.cameras.at(name), recordings.c
+        """Return the first recording of a run, with its archives.
+
+        Where two owners used its number, it is that of the higher epoch.
+        """
+        pk, r, u = self.cameras.at(name), recordings.c, runs.c
         run = await self.pool.rows(
-            sa.select(runs.c.start_ms).where(runs.c.camera_pk == pk, runs.c.run_no == run_no)
+            sa.select(u.start_ms, u.epoch).where(u.camera_pk == pk, u.run_no == run_no)
         )
         if not run:
             return None
@@ -280,7 +291,7 @@ class Catalogue:
         start_ms = run[0]["start_ms"]
         rows = await self.pool.rows(
             sa.select(recordings)
-            .where(r.camera_pk == pk, r.run_no == run_no)
+            .where(r.camera_pk == pk, r.run_no == run_no, r.epoch == run[0]["epoch"])
             .where(r.day >= (start_ms - LONGEST_MS) // DAY_MS, r.start_ms >= start_ms - LONGEST_MS)
             .order_by(r.start_ms)
             .limit(1)

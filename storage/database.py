@@ -35,7 +35,7 @@ IDLE_MS = 60_000  # a process that hangs in a transaction holds its locks no lon
 DISK_FULL = "53100"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # advisory locks of what changes the schema; any numbers that other programs do not use
-_MIGRATION, _PARTITION = 7482, 7483
+_MIGRATION, _PARTITION, PLACING = 7482, 7483, 7484
 
 Connection = AsyncConnection | SqliteConnection
 
@@ -191,7 +191,7 @@ async def make_partitions(connection: Connection, days: set[int]) -> None:
     if connection.dialect.name != "postgresql":
         return
     await connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
-    await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_PARTITION})"))
+    await take_lock(connection, _PARTITION)
     for day in sorted(days):
         for table in PARTITIONED:
             name = f"{table.name}_{datetime.fromtimestamp(day * DAY_MS // 1000, UTC):%Y_%m_%d}"
@@ -203,6 +203,15 @@ async def make_partitions(connection: Connection, days: set[int]) -> None:
                     f" FOR VALUES FROM ({day}) TO ({day + 1})",
                 ):
                     await connection.execute(sa.text(statement))
+
+
+async def take_lock(connection: Connection, lock: int) -> None:
+    """Wait until no other transaction has a lock, and have it until this one ends.
+
+    On SQLite only one transaction writes at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
 
 
 def words(error: BaseException) -> str:

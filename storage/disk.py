@@ -95,7 +95,8 @@ def claim(spool: Path, mount: Path | None = None) -> str:
     (spool / "_status").mkdir(parents=True, exist_ok=True)
     own = spool / f"{MARKER}.{os.getpid()}"
     try:
-        replace_file(own, orjson.dumps({"kuager": MARKER_FORMAT, "id": uuid.uuid4().hex}))
+        mark = {"kuager": MARKER_FORMAT, "id": uuid.uuid4().hex}
+        replace_file(own, orjson.dumps(mark), durable=True)  # a torn one would refuse for good
         with contextlib.suppress(FileExistsError):  # another recorder was faster
             os.link(own, spool / MARKER)
     finally:
@@ -128,4 +129,5 @@ def spool_id(spool: Path) -> str:
     try:
         return str(orjson.loads((spool / MARKER).read_bytes())["id"])
     except (ValueError, TypeError, KeyError):
-        raise OSError(errno.EIO, f"{spool / MARKER} cannot be read") from None
+        text = f"{spool / MARKER} cannot be read: if this is the right disk, remove it and restart"
+        raise OSError(errno.EIO, text) from None

@@ -35,8 +35,9 @@ from storage.index import (
     Index,
     parse_archive_document,
 )
-from storage.keeper import Keeper, Unkeepable, archive_key, read_sealed
+from storage.keeper import Keeper, Unkeepable, archive_key, digest_of, read_sealed
 from storage.recording import recording_name, start_of
+from storage.retention import gap_object, remove_exactly, versions
 from storage.spool_check import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.view import CameraView, Key, Stored
 from storage.writing import Archived, recording_row
@@ -48,6 +49,8 @@ WAITS_MS = 3_600_000  # what another spool has not archived after so long is tol
 PARALLEL = 8
 OTHER_LENGTH = "recording of another length"
 BATCH = 200
+GIVE_WAY = 10  # objects in a row that cannot be read: it is the archive
+GONE = "gone since it was listed"
 
 _OBJECT = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)/(?P<clock>\d{9})Z-(?P<gap>gap-)?(?P<no>\d+)"
@@ -93,6 +96,10 @@ class _There:
     unknown: list[str] = field(default_factory=list)
 
 
+class Unread(Exception):
+    """An object of an archive that gives others cannot be read."""
+
+
 class Fsck:
     """One look at everything; `repair` puts right, `deep` reads and hashes every byte."""
 
@@ -122,6 +129,7 @@ class Fsck:
         self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self._after = after, after
         self._gate = asyncio.Semaphore(PARALLEL)
+        self._unread = 0  # objects, in a row
 
     async def cameras(self) -> list[Name]:
         """Return all cameras that configuration, catalogue, spool or an archive know, sorted."""
@@ -139,6 +147,20 @@ class Fsck:
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and what a database raises."""
         return [finding async for finding in _Camera(self, name).look()]
+
+    async def read(self, there: _There, entry: Entry) -> bytes:
+        """Return the bytes of an object. Raises KeyError where it is gone since it was listed,
+        Unread where it cannot be read, and ArchiveError where several in a row cannot."""
+        try:
+            async with self._gate:
+                data = await there.archive.get(entry.key, bucket=entry.bucket)
+        except ArchiveError as error:
+            self._unread += 1
+            if self._unread >= GIVE_WAY:
+                raise
+            raise Unread(str(error)) from None
+        self._unread = 0
+        return data
 
 
 class _Camera:
@@ -180,8 +202,12 @@ class _Camera:
             for number, there in enumerate(self._there):
                 async for finding in self._read_all(number, there):
                     yield finding
+        for stray in self._fsck.spool.strays(self._view):
+            yield self._finding("spool", "extra", "bytes without an index", stray)
         for path in sorted(self._view.directory.glob("*/*.aside")):
-            yield self._finding("spool", "extra", "set aside: its index cannot be read", path.name)
+            yield self._finding(
+                "spool", "extra", "set aside: index or bytes are damaged", path.name
+            )
         async for finding in self._schedule():
             yield finding
 
@@ -227,6 +253,8 @@ class _Camera:
             yield self._finding(archive, "extra", "not an object of ours", stranger)
         async for finding in self._unknown_gaps(there):
             yield finding
+        async for finding in self._gaps_in_spool(there):
+            yield finding
         unknown = [
             (key, found)
             for key, found in sorted(there.objects.items())
@@ -249,6 +277,8 @@ class _Camera:
                 await self._writer.put_recordings(away, now_ms=self._now_ms)
                 await self._writer.put_archived(good)
             for ((seq, _), _), index in zip(whole, indexes, strict=True):
+                if index == GONE:
+                    continue
                 if isinstance(index, str):
                     yield self._finding(archive, "different", index, seq)
                 else:
@@ -259,16 +289,7 @@ class _Camera:
                 if found.whole:
                     continue
                 if trace := found.entries.get("removed.json"):
-                    done = ""
-                    if self._repair:
-                        facts = orjson.loads(
-                            await there.archive.get(trace.key, bucket=trace.bucket)
-                        )
-                        await self._writer.put_removed(self._name, archive, trace.bucket, facts)
-                        done = "row written"
-                    yield self._finding(
-                        "catalogue", "missing", "recording that was removed", seq, done
-                    )
+                    yield await self._unknown_trace(there, trace, seq)
                 elif key not in self._spool:
                     half = (
                         "bytes without a description"
@@ -277,14 +298,32 @@ class _Camera:
                     )
                     yield self._finding(archive, "extra", half, seq)
 
+    async def _unknown_trace(self, there: _There, trace: Entry, seq: int) -> Finding:
+        archive, done = there.archive.name, ""
+        try:
+            facts = orjson.loads(await self._fsck.read(there, trace))
+            if self._repair:
+                await self._writer.put_removed(self._name, archive, trace.bucket, facts)
+                done = "row written"
+        except (KeyError, TypeError, ValueError, Unread):
+            return self._finding(archive, "different", "trace that cannot be read", seq)
+        what = "recording that was removed"
+        return self._finding("catalogue", "missing", what, seq, done)
+
     async def _unknown_gaps(self, there: _There) -> AsyncIterator[Finding]:
         rows = await self._catalogue.gaps_between(self._name, 0, 1 << 60)
         known = {(row["gap_no"], row["start_ms"]) for row in rows}
         for key, entry in sorted(there.gaps.items()):
             if key in known or entry.stored_ms > self._now_ms - IN_FLIGHT_MS:
                 continue
-            data = await there.archive.get(entry.key, bucket=entry.bucket)
-            gap, done = Gap.from_dict(orjson.loads(data)), ""
+            try:
+                told = dict(orjson.loads(await self._fsck.read(there, entry)))
+                gap, done = Gap.from_dict(told), ""
+            except (KeyError, TypeError, ValueError, Unread):
+                yield self._finding(
+                    there.archive.name, "different", "gap that cannot be read", key[0]
+                )
+                continue
             if gap.end_ms is not None and gap.end_ms <= gap.start_ms:
                 continue  # it was taken back: a clock had been ahead
             if self._repair:
@@ -292,11 +331,34 @@ class _Camera:
                 done = "row written"
             yield self._finding("catalogue", "missing", "gap that an archive has", key[0], done)
 
+    async def _gaps_in_spool(self, there: _There) -> AsyncIterator[Finding]:
+        """Find gaps that ended long ago, that no recording carries, and that are not archived."""
+        newest = self._view.newest()
+        if newest is not None and newest.name != self._name:
+            return  # an earlier election's
+        carried = {gap.gap_no for gap in newest.header.gaps} if newest else set()
+        for gap in self._view.all_gaps():
+            old = gap.end_ms is not None and gap.end_ms < self._now_ms - IN_FLIGHT_MS - LONGEST_MS
+            is_carried = gap.gap_no <= self._view.carried_gap_no or gap.gap_no in carried
+            if not old or is_carried or gap.start_ms == gap.end_ms:
+                continue
+            if (gap.gap_no, gap.start_ms) not in there.gaps:
+                done, (key, data) = "", gap_object(self._name, gap)
+                if self._repair:
+                    await there.archive.put(key, data, digest_of(data))
+                    done = "put"
+                what = "gap that only the spool has"
+                yield self._finding(there.archive.name, "missing", what, gap.gap_no, done)
+
     async def _document(self, there: _There, found: _Object) -> Index | str:
         """Return the description of a recording, or what is wrong with it."""
         entry = found.entries["json"]
-        async with self._fsck._gate:
-            data = await there.archive.get(entry.key, bucket=entry.bucket)
+        try:
+            data = await self._fsck.read(there, entry)
+        except KeyError:
+            return GONE
+        except Unread:
+            return "description that cannot be read"
         try:
             index = parse_archive_document(data)
         except (FormatError, KeyError, TypeError, ValueError):
@@ -341,11 +403,12 @@ class _Camera:
             other = found.entries["mp4"].size != row["bytes"]
             if other and (finding := await self._judge(row, there, OTHER_LENGTH)):
                 yield finding
-            trace = found.entries.get("removed.json")
+            trace = await self._trace(row, there)
             if trace and trace.stored_ms < self._now_ms - IN_FLIGHT_MS:
-                if self._repair:
+                done, what = "", "trace of a removal that did not happen"
+                if self._repair and await self._is_there(row, archive):  # not removed meanwhile
                     await there.archive.remove(trace.key, bucket=trace.bucket)
-                done, what = "removed" * self._repair, "trace of a removal that did not happen"
+                    done = "removed"
                 yield self._finding(archive, "extra", what, seq, done)
         elif said is None and found.whole:
             if found.newest_ms < self._now_ms - IN_FLIGHT_MS:
@@ -367,20 +430,34 @@ class _Camera:
             done = await self._restore(row, there)
             yield self._finding(archive, "missing", self._lost(row, done), seq, done)
 
+    async def _is_there(self, row: dict[str, Any], archive: str) -> bool:
+        """Say whether the catalogue still says that an archive has a recording."""
+        told = (await self._rows()).get(Identity.of(row), {"archives": []})["archives"]
+        return any(a["archive"] == archive and a["removed_ms"] is None for a in told)
+
+    async def _trace(self, row: dict[str, Any], there: _There) -> Entry | None:
+        """Return the trace that tells of the removal of exactly this recording."""
+        trace = there.objects[_key(row)].entries.get("removed.json")
+        with contextlib.suppress(KeyError, TypeError, ValueError, Unread):
+            if trace:
+                told = orjson.loads(await self._fsck.read(there, trace))
+                return trace if told["sha256"] == row["sha256"] else None
+        return None
+
     async def _finish_removal(self, row: dict[str, Any], there: _There) -> str:
         """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
         have the row say that the archive has it, if it is whole. Returns what was done: nothing
         where the bytes under its name are not the row's."""
         found, name, archive = there.objects[_key(row)], self._name, there.archive
-        media = found.entries.get("mp4")
-        if media and await archive.sha256(media.key, bucket=media.bucket) != row["sha256"]:
+        bucket = next(iter(found.entries.values())).bucket
+        try:
+            exactly = await versions(archive, name, row, bucket)
+        except ArchiveError:
             return ""
-        trace, whole = found.entries.get("removed.json"), found.whole
+        trace, whole = await self._trace(row, there), found.whole
         held = await self._catalogue.holds.keep(name, row["start_ms"], row["end_ms"], self._now_ms)
         if trace and not (whole and held):
-            for kind in ("mp4", "json"):
-                if entry := found.entries.get(kind):
-                    await archive.remove(entry.key, bucket=entry.bucket)
+            await remove_exactly(archive, name, row, exactly, bucket)
             return "removed"
         index, identity = await self._document(there, found) if whole else "", Identity.of(row)
         if not isinstance(index, Index) or index.identity != identity:
@@ -487,6 +564,8 @@ class _Camera:
         """
         index, wrong = await self._read(there, there.objects[_key(row)])
         seq = row["record_seq"]
+        if wrong == GONE:
+            return None  # it was removed meanwhile
         if wrong or index is None:
             done = await self._restore(row, there)
             return self._finding(there.archive.name, "different", seen or wrong, seq, done)
@@ -501,8 +580,12 @@ class _Camera:
         index = await self._document(there, found)
         if isinstance(index, str):
             return None, index
-        entry = found.entries["mp4"]
-        media = await there.archive.get(entry.key, bucket=entry.bucket)
+        try:
+            media = await self._fsck.read(there, found.entries["mp4"])
+        except KeyError:
+            return None, GONE
+        except Unread:
+            return None, "bytes that cannot be read"
         self._fsck.bytes_read += len(media)
         whole = await asyncio.to_thread(_is_whole, media, index)
         return index, "" if whole else "other bytes than were recorded"

@@ -90,7 +90,7 @@ class Holds:
         begun = sa.and_(a.removed_ms.is_not(None), a.etags == REMOVING)
         return await self._pool.rows(
             sa.select(
-                *(recordings, a.bucket, a.version_id, a.locked_until_ms),
+                *(recordings, a.bucket, a.etags, a.locked_until_ms),
                 *(a.removed_ms.label("begun_ms"), a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
@@ -122,9 +122,10 @@ class Holds:
     ) -> bool:
         """Note that an archive no longer has a recording, and why; its bytes may go from now on.
 
-        False where it was noted before, or a hold keeps it: whoever of a hold and this comes
-        second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and `sha256`. Holds
-        count that last at `clock_ms`, which is `at_ms` unless the removal was told of before.
+        True also where another process noted it before. False where a hold keeps it: whoever of a
+        hold and this comes second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and
+        `sha256`. Holds count that last at `clock_ms`, which is `at_ms` unless the removal was told
+        of before.
         """
         held = _held(name, row["start_ms"], row["end_ms"], clock_ms or at_ms)
         begun = (
@@ -135,15 +136,23 @@ class Holds:
         async with self._pool.work() as connection:
             if connection.dialect.name == "postgresql":  # waits for holds that are being written
                 await connection.exec_driver_sql("LOCK TABLE holds IN SHARE MODE")
-            return (await connection.execute(begun)).rowcount == 1
+            if (await connection.execute(begun)).rowcount == 1:
+                return True
+            noted = sa.select(archived.c.removed_ms).where(*self._row(name, row, archive))
+            return (await connection.execute(noted)).scalar() is not None
 
     async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
         """Note that the bytes of what was removed from an archive are gone."""
         await self._pool.execute(self._update(name, row, archive).values(etags=""))
 
     def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+        return sa.update(archived).where(*self._row(name, row, archive))
+
+    def _row(
+        self, name: Name, row: Mapping[str, Any], archive: str
+    ) -> tuple[sa.ColumnElement[bool], ...]:
         same = is_archived(self._cameras.at(name), Identity.of(row))
-        return sa.update(archived).where(same, archived.c.archive == archive)
+        return same, archived.c.archive == archive
 
 
 def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:

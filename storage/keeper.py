@@ -35,6 +35,7 @@ from storage.view import Stored
 from storage.writing import Archived
 
 PARALLEL = 4  # of each bucket
+PIECE = 1 << 22  # bytes of a recording that are in memory while it is had from another archive
 
 log = structlog.get_logger()
 
@@ -84,8 +85,9 @@ def waiting(name: Name, stored: Stored, length: int, done: dict[str, tuple[str, 
 class Peers(Protocol):
     """The other archives of the configuration."""
 
-    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
-        """Return a recording that the spool no longer has; raises Unkeepable, ArchiveError."""
+    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+        """Write a recording that the spool no longer has to a file; raises Unkeepable,
+        ArchiveError."""
         ...
 
 
@@ -129,7 +131,7 @@ class Keeper:
             bucket: Backlog(pauses.one_s, pauses.retry_s) for bucket in archive.buckets
         }
         self._failed_s = float("-inf")  # the last failure
-        self._identifying = asyncio.Lock()
+        self._identifying, self._fetching = asyncio.Lock(), asyncio.Lock()
         self._days: dict[Name, int] = {}  # the newest of which something was read back
         self._trouble = Trouble(
             "The archive refuses; recordings wait in the spool",
@@ -301,8 +303,18 @@ class Keeper:
                     raise
                 if not (self._spool / MARKER).exists():
                     raise
-                return await self.keep(*await self._peers.fetch(waiting))
+                return await self._keep_of_peers(waiting, self._peers)
         return await self.keep(index, media)
+
+    async def _keep_of_peers(self, waiting: Waiting, peers: Peers) -> Archived:
+        """Keep what another archive has, by a file beside the spool: one at a time, as it may be
+        large."""
+        async with self._fetching:
+            to = self._spool / "_status" / f"{self.name}.fetched"
+            try:
+                return await self.keep(await peers.fetch(waiting, to), to)
+            finally:
+                to.unlink(missing_ok=True)
 
     async def keep(self, index: Index, media: bytes | Path) -> Archived:
         """Take one recording, whose bytes were compared, to the archive; all steps after that.
@@ -370,17 +382,29 @@ class Keeper:
                 return False
         return True
 
-    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
-        """Return a recording that this archive has, compared with its hashes; raises KeyError
-        where it has not, FormatError where it is spoilt, and ArchiveError."""
+    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+        """Write a recording that this archive has to a file, compared with its hashes; raises
+        KeyError where it has not, FormatError where it is spoilt, and ArchiveError."""
         key = "/".join((*waiting.camera, waiting.stored.name))
-        bucket = waiting.done[self.name][0]
+        bucket, digest = waiting.done[self.name][0], hashlib.sha256()
         index = parse_archive_document(await self.archive.get(key + ".json", bucket=bucket))
-        media = await self.archive.get(key + ".mp4", bucket=bucket)
-        sha256 = await asyncio.to_thread(digest_of, media)
-        if archive_key(index) != key or index.seal is None or index.seal.sha256 != sha256:
+        length = index.seal.length if index.seal else 0
+
+        def take(piece: bytes) -> None:
+            digest.update(piece)
+            file.write(piece)
+
+        try:
+            with to.open("wb") as file:
+                for at in range(0, length, PIECE):
+                    count = min(PIECE, length - at)
+                    piece = await self.archive.get(key + ".mp4", at, count, bucket=bucket)
+                    await asyncio.to_thread(take, piece)
+        except OSError as error:
+            raise ArchiveError(f"{to} cannot be written: {error.strerror}") from None
+        if archive_key(index) != key or not index.seal or index.seal.sha256 != digest.hexdigest():
             raise FormatError(f"{key} has other bytes than its description says")
-        return index, media
+        return index
 
     async def _put_verified(
         self,

@@ -59,13 +59,14 @@ class OrderFiles:
         )
 
     async def unhashed(self, state: str) -> list[dict[str, Any]]:
-        """Return the files without a SHA-256 of orders in a state, of the oldest order first."""
+        """Return the files without a SHA-256 of orders in a state, of the oldest order first, and
+        those that cost nothing last."""
         o, f = orders.c, order_files.c
         return await self._pool.rows(
             sa.select(f.order_pk, f.file_no, f.length, f.hashed, f.failed, o.number)
             .join(orders, o.order_pk == f.order_pk)
             .where(o.state == state, f.sha256.is_(None))
-            .order_by(f.order_pk, f.file_no)
+            .order_by(o.total == 0, f.order_pk, f.file_no)
         )
 
     async def all_hashed(self, state: str) -> list[dict[str, Any]]:

@@ -14,10 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage.database import Connection
+from storage.database import PLACING, Connection, take_lock
+from storage.index import Identity
 from storage.pool import Pool
 from storage.schema import (
     DAY_MS,
+    SAME_RECORDING,
     archived,
     audit,
     cameras,
@@ -26,11 +28,16 @@ from storage.schema import (
     orders,
     outbox,
     payments,
+    recordings,
 )
+from storage.usage import Claim, claim
 
 PAGE = 100
 MOST_NUMBER = 2**31 - 1  # of an order, as the database's integer holds it
-NUMBERING = 10  # tries: two orders that are placed at the same moment want the same number
+
+
+class OrderGone(RuntimeError):
+    """There is no such order any more: it was a quote, and it was deleted."""
 
 
 class FootageGone(RuntimeError):
@@ -39,6 +46,9 @@ class FootageGone(RuntimeError):
 
 class PaymentTaken(RuntimeError):
     """The reference of a payment is entered already, for another order."""
+
+    def __init__(self) -> None:
+        super().__init__("its reference is entered already, for another order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +134,21 @@ class Change:
     payments: tuple[Payment, ...] = ()
     letters: tuple[Letter, ...] = ()
     numbered: bool = False  # it is given the next number
+    claim: Claim | None = None  # what it takes of what its client may have
     hold: bool | None = None  # True: keep what it asks for; False: no longer
 
 
 Decide = Callable[[Order], Change | None]
 _SHOWN = [orders.c[f.name] for f in fields(Order) if f.name != "payments"]
+# of a quote, with its thousands of gaps and files, what a list shows; cut in the database
+_IN_LIST = {
+    "sqlite": "json_object('station', json_extract(quote, '$.station'), 'cameras', (SELECT"
+    " json_group_array(json_object('id', json_extract(value, '$.id')))"
+    " FROM json_each(quote, '$.cameras')))",
+    "postgresql": "json_build_object('station', quote -> 'station', 'cameras', (SELECT"
+    " json_agg(json_build_object('id', camera -> 'id'))"
+    " FROM json_array_elements(quote -> 'cameras') camera))",
+}
 
 
 class Orders:
@@ -160,36 +180,31 @@ class Orders:
     async def change(self, order_pk: int, decide: Decide) -> Order:
         """Do what `decide` says to an order that nobody else changes meanwhile.
 
-        Returns the order after it. What `decide` raises leaves everything as it was; it may be
-        called again. Raises PaymentTaken, and FootageGone where what it would hold was removed.
+        Returns the order after it. What `decide` raises leaves everything as it was. Raises
+        OrderGone, PaymentTaken, TooMuch, and FootageGone where what it would hold was removed.
         """
-        for _ in range(NUMBERING):
-            try:
-                return await self._change(order_pk, decide)
-            except sa.exc.IntegrityError as error:
-                if "number" not in str(error.orig):
-                    raise PaymentTaken from None
-        raise RuntimeError("no number for the order was free")
-
-    async def _change(self, order_pk: int, decide: Decide) -> Order:
         o = orders.c
         async with self._pool.work() as connection:
             locked = sa.select(*_SHOWN).where(o.order_pk == order_pk).with_for_update()
-            order = (await _orders(connection, locked))[0]
+            order = _one(await _orders(connection, locked))
             change = decide(order)
             if change is None:
                 return order
             values = dict(change.values)
             if change.numbered:
+                await take_lock(connection, PLACING)
                 last = await connection.scalar(sa.select(sa.func.max(o.number)))
                 values["number"] = (last or 0) + 1
+            if change.claim:
+                await claim(connection, order_pk, change.claim, change.at_ms)
             if values:
                 await connection.execute(
                     sa.update(orders).where(o.order_pk == order_pk).values(values)
                 )
-            if change.payments:
-                rows = [{"order_pk": order_pk} | asdict(p) for p in change.payments]
-                await connection.execute(sa.insert(payments), rows)
+            for payment in change.payments:
+                enter = self._pool.insert(payments).values(order_pk=order_pk, **asdict(payment))
+                if not (await connection.execute(enter.on_conflict_do_nothing())).rowcount:
+                    raise PaymentTaken
             after = replace(order.with_(change), number=values.get("number", order.number))
             if after.number is not None:
                 await _log(connection, order_pk, change.at_ms, change.entries)
@@ -208,24 +223,26 @@ class Orders:
 
     async def with_key(self, key_sha256: str) -> Order | None:
         """Return the order whose secret has this SHA-256."""
-        return await self._one(orders.c.key_sha256 == key_sha256)
+        return await self._first(orders.c.key_sha256 == key_sha256)
 
     async def with_number(self, number: int) -> Order | None:
         """Return the order with a number of the register."""
-        return await self._one(orders.c.number == number)
+        return await self._first(orders.c.number == number)
 
     async def get(self, order_pk: int) -> Order:
-        """Return an order that there is."""
-        found = await self._one(orders.c.order_pk == order_pk)
-        assert found is not None
-        return found
+        """Return an order; raises OrderGone."""
+        found = await self._first(orders.c.order_pk == order_pk)
+        return _one([found] if found else [])
 
     async def register(
         self, election: str, before: int | None = None, limit: int = PAGE
     ) -> list[Order]:
-        """Return the orders that were placed, newest first, those below a number."""
+        """Return the orders that were placed, newest first, those below a number; of the quote of
+        each only `station`, and of `cameras` their `id`."""
         o = orders.c
-        asked = sa.select(*_SHOWN).where(o.election == election, o.number.is_not(None))
+        quote = sa.literal_column(_IN_LIST[self._pool.engine.dialect.name], sa.JSON)
+        shown = [quote.label("quote") if c is o.quote else c for c in _SHOWN]
+        asked = sa.select(*shown).where(o.election == election, o.number.is_not(None))
         if before is not None:
             asked = asked.where(o.number < before)
         async with self._pool.single() as connection:
@@ -268,17 +285,6 @@ class Orders:
         async with self._pool.single() as connection:
             return await _orders(connection, asked)
 
-    async def bytes_by_order(self, state: str) -> dict[int, int]:
-        """Return the bytes of the files of each order in a state, by order_pk."""
-        o, f = orders.c, order_files.c
-        rows = await self._pool.rows(
-            sa.select(o.order_pk, sa.func.sum(f.length).label("bytes"))
-            .join(order_files, f.order_pk == o.order_pk)
-            .where(o.state == state)
-            .group_by(o.order_pk)
-        )
-        return {row["order_pk"]: int(row["bytes"]) for row in rows}
-
     async def drop_quotes(self, before_ms: int) -> int:
         """Delete the quotes that ended before a time and were never ordered; returns how many."""
         o, f = orders.c, order_files.c
@@ -307,10 +313,16 @@ class Orders:
             .order_by(a.audit_no)
         )
 
-    async def _one(self, where: sa.ColumnElement[bool]) -> Order | None:
+    async def _first(self, where: sa.ColumnElement[bool]) -> Order | None:
         async with self._pool.single() as connection:
             found = await _orders(connection, sa.select(*_SHOWN).where(where))
         return found[0] if found else None
+
+
+def _one(found: list[Order]) -> Order:
+    if not found:
+        raise OrderGone("there is no such order any more")
+    return found[0]
 
 
 async def _orders(connection: Connection, asked: sa.Select[Any]) -> list[Order]:
@@ -373,19 +385,24 @@ async def _refuse_gone(connection: Connection, order: Order) -> None:
 
     Its holds are written already: a removal that is not seen here sees them.
     """
-    a, c, f = archived.c, cameras.c, order_files.c
+    a, c, f, r = archived.c, cameras.c, order_files.c, recordings.c
     planned = sa.select(f.plan).where(f.order_pk == order.order_pk)
     for plan in (await connection.execute(planned)).scalars().all():
-        days = {part[1] // DAY_MS for part in plan["parts"]}
-        numbers = {part[0] for part in plan["parts"]}
+        parts = {Identity(*part[:3]) for part in plan["parts"]}
+        days = {part.start_ms // DAY_MS for part in parts}
+        numbers = {part.record_seq for part in parts}
+        told = (r.record_seq, r.start_ms, r.sha256)
         gone = (
-            sa.select(a.record_seq)
+            sa.select(*told)
+            .select_from(archived)
+            .join(recordings, SAME_RECORDING)
             .join(cameras, c.camera_pk == a.camera_pk)
             .where(c.election == order.election, c.station == order.station)
             .where(c.camera == plan["camera"], a.day.between(min(days), max(days)))
             .where(a.record_seq.between(min(numbers), max(numbers)))
-            .group_by(a.record_seq)
+            .group_by(*told)
             .having(sa.func.count() == sa.func.count(a.removed_ms))
         )
-        if numbers & set((await connection.execute(gone)).scalars()):
+        found = (await connection.execute(gone)).mappings()
+        if parts & {Identity.of(dict(row)) for row in found}:
             raise FootageGone

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from storage.pool import Pool
 from storage.schema import orders, outbox
+from storage.usage import count_letter
 
 AT_ONCE = 20
 
@@ -41,10 +42,14 @@ class Outbox:
         row = (await self._pool.rows(sa.select(*found).where(b.next_ms.is_not(None))))[0]
         return row["letters"], row["ms"]
 
-    async def sent(self, letter_no: int, now_ms: int) -> None:
-        """Note that a letter was taken by the mail server; its address and link are removed."""
+    async def sent(self, letter_no: int, now_ms: int, mailbox: str) -> None:
+        """Note that a letter was taken by the mail server, and count it for its mailbox; its
+        address and link are removed."""
         gone = {"next_ms": None, "recipient": None, "link": None}
-        await self._set(letter_no, gone | {"sent_ms": now_ms, "error": None})
+        taken = gone | {"sent_ms": now_ms, "error": None}
+        async with self._pool.work() as connection:
+            await connection.execute(_waiting(letter_no).values(taken))
+            await count_letter(connection, mailbox, now_ms)
 
     async def failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
         """Note why a letter was not sent; without a next time its address and link are removed."""
@@ -76,7 +81,10 @@ class Outbox:
             return sorted(done.scalars())
 
     async def _set(self, letter_no: int, values: dict[str, Any]) -> None:
-        """Change a letter that waits: the address of one that does not must not be asked for."""
-        b = outbox.c
-        waits = sa.and_(b.letter_no == letter_no, b.next_ms.is_not(None))
-        await self._pool.execute(sa.update(outbox).where(waits).values(values))
+        await self._pool.execute(_waiting(letter_no).values(values))
+
+
+def _waiting(letter_no: int) -> sa.Update:
+    """Change a letter that waits: the address of one that does not must not be asked for."""
+    b = outbox.c
+    return sa.update(outbox).where(b.letter_no == letter_no, b.next_ms.is_not(None))

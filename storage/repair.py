@@ -42,8 +42,8 @@ def finish(
     `anew` is for a recording of which the disk refused a write or a flush: what can be read may
     then be in memory only, and counts as flushed; it is written again, to another place.
 
-    None when it has no whole segment: then its files are removed, or set aside where they
-    hold bytes that no index line describes.
+    None when it has no whole segment: then its files are removed, or set aside where its index
+    cannot be read or names bytes that are there, though damaged.
     """
     media, index_path = base.with_name(base.name + ".mp4"), base.with_name(base.name + ".jsonl")
     try:
@@ -62,9 +62,7 @@ def finish(
     if index and index.seal and not anew and not spoilt:
         return index
     if index is None or not media.exists():
-        for path in (media, index_path):
-            if path.exists():
-                path.rename(path.with_name(path.name + ".aside"))
+        _set_aside(media, index_path)
         return None
     with media.open("rb") as file:
 
@@ -75,10 +73,16 @@ def finish(
         kept = _whole(index.header, lines, read)
         for segment, _ in kept:
             digest.update(read(segment.offset, segment.length))
+        end = kept[-1][0].offset + kept[-1][0].length if kept else index.header.init_length
+        damaged = _has_bytes_after(end, index.header, lines, read)
     index.segments = [segment for segment, _ in kept]
     if not kept:
-        media.unlink()
-        index_path.unlink()
+        if damaged:
+            log.error("A recording has damaged bytes only; it is set aside", file=str(media))
+            _set_aside(media, index_path)
+        else:
+            media.unlink()
+            index_path.unlink()
         return None
     last = index.segments[-1]
     seal = Seal(
@@ -94,6 +98,14 @@ def finish(
         return index
     if index.seal is None or index.seal.sha256 != seal.sha256:
         index.seal = seal
+    if damaged:
+        log.error(
+            "A recording has damaged bytes: it ends before them, and what follows is set aside",
+            file=str(media),
+            from_byte=end,
+        )
+        for path, rest in ((media, media.read_bytes()[end:]), (index_path, data)):
+            replace_file(_aside(path), rest, durable=True)
     if anew:
         replace_file(media, media.read_bytes()[: index.seal.length], durable=True)
     else:
@@ -105,6 +117,27 @@ def finish(
     replace_file(index_path, b"".join(whole), durable=True)
     log.warning("A recording that was not finished was sealed", file=str(media), segments=len(kept))
     return index
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".aside")
+
+
+def _set_aside(media: Path, index_path: Path) -> None:
+    for path in (media, index_path):
+        if path.exists():
+            path.rename(_aside(path))
+
+
+def _has_bytes_after(end: int, header: Header, lines: list[_Line], read: Read) -> bool:
+    """Say whether after what is kept there are bytes that a line names, though damaged ones may be
+    among them. What the disk never had, after a loss of power, is short or nothing but zeros."""
+    parts = [
+        (line.segment, read(line.segment.offset, line.segment.length))
+        for line in lines
+        if line.segment and _could_be(header, line.segment) and line.segment.offset >= end
+    ]
+    return any(len(part) == s.length and part.strip(b"\0") for s, part in parts)
 
 
 def _read(data: bytes) -> tuple[Index, list[_Line]]:

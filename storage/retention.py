@@ -18,15 +18,14 @@ import orjson
 import structlog
 
 from base.clock import Clock, now_ms
-from storage.archive import Archive, ArchiveConflict, ArchiveError
+from storage.archive import TRACE, Archive, ArchiveConflict, ArchiveError
 from storage.cameras import Name
 from storage.catalogue import Catalogue
-from storage.index import Gap
+from storage.index import FormatError, Gap, Identity, parse_archive_document
 from storage.keeper import digest_of
 from storage.recording import recording_name
 
 SHARE = 0.1  # of a camera's recordings that one pass removes at most
-TRACE = ".removed.json"
 GAP_FORMAT = "gap/1"
 REMOVED_FORMAT = "removed/1"
 SAID = 5  # of those that cannot be removed, by name
@@ -82,7 +81,7 @@ async def retire(
             last_seq = row["record_seq"]
             try:
                 removed += await _remove(catalogue, archive, name, row, at_ms, reason)
-            except (ArchiveError, KeyError, ValueError) as error:  # or a trace that is spoilt
+            except (ArchiveError, KeyError, TypeError, ValueError) as error:  # or what is spoilt
                 refused[recording_name(row["start_ms"], last_seq)] = str(error)
         if not due:
             break
@@ -106,6 +105,51 @@ async def retire(
     return removed
 
 
+async def versions(
+    archive: Archive, name: Name, row: Mapping[str, Any], bucket: str, etags: str = ""
+) -> dict[str, str | None]:
+    """Return what an archive has of exactly the recording that a row names: the endings of its
+    objects, with their versions where the bucket keeps such.
+
+    `etags` are those with which its bytes were verified. Raises ArchiveError where anything else
+    is under its name, or what describes it cannot be read.
+    """
+    key, found = _key(name, row), dict[str, str | None]()
+    version = await archive.version_id(key + ".mp4", bucket=bucket)
+    etag = await archive.etag(key + ".mp4", bucket=bucket)
+    if etag is not None:
+        found[".mp4"] = version
+        if etag != etags.partition(" ")[0]:
+            sha256 = await archive.sha256(key + ".mp4", bucket=bucket)
+            if sha256 != row["sha256"]:
+                raise ArchiveError(f"{key}.mp4 has other bytes than the catalogue names")
+    version = await archive.version_id(key + ".json", bucket=bucket)
+    try:
+        document = await archive.get(key + ".json", bucket=bucket)
+    except KeyError:
+        return found
+    found[".json"] = version
+    try:
+        index = parse_archive_document(document)
+    except (FormatError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{key}.json cannot be read: {error}") from None
+    if index.name != name or index.identity != Identity.of(row):
+        raise ArchiveError(f"{key}.json describes another recording than the catalogue names")
+    return found
+
+
+async def remove_exactly(
+    archive: Archive, name: Name, row: Mapping[str, Any], found: dict[str, str | None], bucket: str
+) -> None:
+    """Remove what `versions` found of a recording: its bytes, then its description."""
+    for ending, version in found.items():
+        await archive.remove(_key(name, row) + ending, bucket=bucket, version_id=version)
+
+
+def _key(name: Name, row: Mapping[str, Any]) -> str:
+    return "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+
+
 async def _remove(
     catalogue: Catalogue,
     archive: Archive,
@@ -114,27 +158,32 @@ async def _remove(
     at_ms: int,
     reason: str,
 ) -> bool:
-    """Remove one recording, in this order: what tells of it, its row, its bytes, its description,
-    and that they are gone. False where a hold was set meanwhile: then nothing tells of it.
-    Raises ArchiveError."""
-    key = "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+    """Remove one recording, in this order: a look whether it is what its row names, what tells of
+    it, its row, its bytes, its description, and that they are gone. False where a hold was set
+    meanwhile: then nothing tells of it. Raises ArchiveError."""
+    key, bucket, put = _key(name, row), row["bucket"], None
+    found = await versions(archive, name, row, bucket, row["etags"])
     if row["begun_ms"] is not None:
         at_ms, reason = row["begun_ms"], row["removed_reason"]
+    elif found.keys() != {".mp4", ".json"}:
+        raise ArchiveError(f"{key} is not whole there any more: `kuager fsck` says what is missing")
     told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
     told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
     data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
     try:
-        await archive.put(key + TRACE, data, digest_of(data))
-    except ArchiveConflict:  # whoever began with it died; what was told first stays
+        put = await archive.put(key + TRACE, data, digest_of(data))
+        if await archive.sha256(key + TRACE, bucket=put.bucket) != digest_of(data):
+            raise ArchiveError(f"{key}{TRACE} is not there when it is read back")
+    except ArchiveConflict:  # whoever began with it died, or does it now; what was told stays
         told = orjson.loads(await archive.get(key + TRACE))
         if told["sha256"] != row["sha256"]:
             raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
     if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
         name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
     ):
-        await archive.remove(key + TRACE)
+        if put is not None:
+            await archive.remove(key + TRACE, bucket=put.bucket, version_id=put.version_id)
         return False
-    await archive.remove(key + ".mp4", bucket=row["bucket"], version_id=row["version_id"])
-    await archive.remove(key + ".json", bucket=row["bucket"])
+    await remove_exactly(archive, name, row, found, bucket)
     await catalogue.holds.end_removal(name, row, archive.name)
     return True

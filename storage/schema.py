@@ -32,7 +32,10 @@ class Digest(sa.TypeDecorator[str]):
 
 metadata = sa.MetaData()
 catalogue = sa.Table(  # one row: by it, one database is told from another that took its place
-    "catalogue", metadata, sa.Column("id", sa.String(32), primary_key=True)
+    "catalogue",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("usage_key", sa.LargeBinary),  # by which `usage` knows people
 )
 cameras = sa.Table(
     "cameras",
@@ -228,6 +231,17 @@ outbox = sa.Table(  # letters; the address goes when they are sent or given up
     sa.Column("sent_ms", sa.BigInteger),
     sa.Column("error", sa.Text),
     sa.Index("outbox_by_time", "next_ms"),
+)
+usage = sa.Table(  # what somebody had within a day; older rows are deleted
+    "usage",
+    metadata,
+    sa.Column("usage_no", sa.Integer, primary_key=True),
+    sa.Column("who", Digest, nullable=False),  # a client or a mailbox, by a keyed hash
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("free_ms", sa.BigInteger, nullable=False, server_default="0"),  # of an order
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # null: a letter
+    sa.Index("usage_by_who", "who", "at_ms"),
+    sa.Index("usage_by_time", "at_ms"),
 )
 PARTITIONED = (recordings, archived)
 RECORDING_KEY = ["camera_pk", "record_seq", "day", "collision"]

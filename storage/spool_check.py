@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from base.clock import Clock, now_ms
@@ -63,7 +64,7 @@ class SpoolCheck:
             index = view.read(stored)
             if index is not None and index.name != name:
                 continue
-            late = self.clock() - _written_ms(stored) > LATE_MS
+            late = self.clock() - _written_ms(stored.lines) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:
                 unread = index is None or stored.broken
@@ -86,6 +87,15 @@ class SpoolCheck:
                     if row is not None and late:
                         what = "recording that waits in the spool"
                         yield Local(stored, archive, "missing", what, index)
+
+    def strays(self, view: CameraView) -> list[str]:
+        """Return the names of media whose index is gone, and that nobody begins just now."""
+        return [
+            path.name
+            for path in sorted(view.directory.glob("????-??-??/*.mp4"))
+            if not path.with_suffix(".jsonl").exists()
+            and self.clock() - _written_ms(path) > LATE_MS
+        ]
 
     def _wait(self, archive: str, index: Index | None) -> None:
         waits = self.waits.setdefault(archive, Waits())
@@ -116,9 +126,9 @@ def seal_abandoned(view: CameraView, name: Name) -> str:
     return "sealed"
 
 
-def _written_ms(stored: Stored) -> int:
-    """Return when the last byte of an index was written, by the clock of its disk."""
+def _written_ms(path: Path) -> int:
+    """Return when the last byte of a file was written, by the clock of its disk."""
     try:
-        return stored.lines.stat().st_mtime_ns // 1_000_000
+        return path.stat().st_mtime_ns // 1_000_000
     except OSError:
         return now_ms()  # it has just left the spool

@@ -37,6 +37,7 @@ def sync_engine(url: sa.URL, busy_ms: int, **settings: Any) -> sa.Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",  # an address that is removed is not to be found in the file
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

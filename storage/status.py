@@ -14,14 +14,20 @@ from base.clock import Clock, now_ms
 from base.hostclock import UNSYNCHRONIZED, elapsed_ms
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
+HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 SUPERVISOR = "supervisor.json"
 
 
 def last_runs_ms(spool: Path) -> dict[str, int]:
-    """Return when a recorder was last at work on each camera ("station/camera"), in UTC."""
+    """Return when a recorder was last at work on each camera ("station/camera"), in UTC.
+
+    A loss of power leaves no status file, or a torn one; the heartbeat is flushed, and is older.
+    """
     found: dict[str, int] = {}
-    for path in (spool / "_status").glob("recorder-*.json"):
+    for path in (spool / "_status").glob("recorder-*"):
+        if path.suffix not in (HEARTBEAT, ".json"):
+            continue
         try:
             said = orjson.loads(path.read_bytes())
             found |= {n: max(found.get(n, 0), int(said["written_ms"])) for n in said["cameras"]}

@@ -13,8 +13,8 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +38,7 @@ from storage.keeper import Keeper, Pauses, Unkeepable, Waiting, waiting
 from storage.retention import gap_object, retire
 from storage.trouble import Trouble
 from storage.view import CameraView, Key, Stored, stored_at
+from storage.writing import END_UNKNOWN
 
 BATCH = 200
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
@@ -129,6 +130,10 @@ class Uploader:
             "The spool's disk is nearly full: archived recordings leave it early",
             "The spool's disk has room again",
         )
+        self._staying = Trouble(
+            "Archived recordings cannot be taken off the spool; they are tried again",
+            "All that is to leave the spool leaves it again",
+        )
         self.keepers = [
             Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self)
             for settings, archive in zip(config.archives, archives, strict=True)
@@ -137,7 +142,6 @@ class Uploader:
         self._failing: set[str] = set()  # what of its work the catalogue refused last
         self._spool_id = self._catalogue_id = ""  # of those to which `_cameras` belongs
         self._begin = 0  # the camera with which the next look begins
-        self._fetching = asyncio.Lock()  # one recording at a time is in memory
         self.looked = 0  # how often
         self.status = UploaderStatus(pid=os.getpid())
 
@@ -247,11 +251,11 @@ class Uploader:
             self._write_status()
 
     async def _clear(self) -> None:
-        """Have archived what else is to be, and the spool rid of what need not be there."""
+        """Have the spool rid of what need not be there, and archived what else is to be."""
+        await self._remove()
         self._keep_gaps()
         self._enter_what_has_no_row()
         await self._find_missing()
-        await self._remove()
 
     def _catalogue_refuses(self, error: BaseException) -> None:
         self._trouble.begin(words(error)[:300])
@@ -390,9 +394,11 @@ class Uploader:
         await self._put_earlier_gaps(camera)
         camera.name = (view.election() or camera.name[0], *camera.name[1:])
         await self._put_gaps(camera, view.all_gaps())
-        if newest and time.monotonic() - camera.others_s > OTHERS_S:
+        if time.monotonic() - camera.others_s > OTHERS_S:
             camera.others_s = time.monotonic()
-            await self._look_for_others(camera, newest)
+            await self._end_lost_gaps(camera)
+            if newest:
+                await self._look_for_others(camera, newest)
         camera.seen = seen
 
     async def _put(
@@ -423,15 +429,16 @@ class Uploader:
 
     async def _look_for_others(self, camera: _Camera, newest: Index) -> None:
         """Tell the recorder of this spool which numbers others used, and who owns the camera."""
-        numbers = await self._catalogue.numbers_elsewhere(newest.name, self._spool_id)
-        if numbers is None or numbers["epoch"] < newest.header.epoch:
+        epoch = newest.header.epoch
+        numbers = await self._catalogue.numbers_elsewhere(newest.name, self._spool_id, epoch)
+        if numbers is None or numbers["epoch"] < epoch:
             return
         self._say(
             camera,
             "Another spool has recordings of this camera under an epoch that is not lower: from "
             "its next run on the recorder here goes on above its numbers. Where both record now, "
             "stop one",
-            epoch=newest.header.epoch,
+            epoch=epoch,
             other_epoch=numbers["epoch"],
         )
         told = orjson.dumps({"kuager": OTHERS_FORMAT} | numbers)
@@ -528,26 +535,25 @@ class Uploader:
                 camera.missing.append(one)
                 self._keep(camera.name, stored, one.done, length=one.length)
 
-    async def fetch(self, waiting: Waiting) -> tuple[Index, bytes]:
-        """Return a recording that the spool no longer has from an archive that has it.
+    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+        """Write a recording that the spool no longer has to a file, from an archive that has it.
 
         Raises Unkeepable where none has it, ArchiveError where one that should cannot be asked.
         """
         away: ArchiveError | None = None
-        async with self._fetching:
-            for keeper in self.keepers:
-                if keeper.name in waiting.done:
-                    try:
-                        return await keeper.fetch(waiting)
-                    except (KeyError, FormatError) as error:
-                        log.error(
-                            "A recording cannot be had from an archive",
-                            archive=keeper.name,
-                            recording=waiting.key,
-                            why=str(error),
-                        )
-                    except ArchiveError as error:
-                        away = error
+        for keeper in self.keepers:
+            if keeper.name in waiting.done:
+                try:
+                    return await keeper.fetch(waiting, to)
+                except (KeyError, FormatError) as error:
+                    log.error(
+                        "A recording cannot be had from an archive",
+                        archive=keeper.name,
+                        recording=waiting.key,
+                        why=str(error),
+                    )
+                except ArchiveError as error:
+                    away = error
         text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
         raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
 
@@ -557,19 +563,37 @@ class Uploader:
             election = path.stem.removeprefix(EARLIER_GAPS.format("").removesuffix(".jsonl"))
             if election in camera.earlier:
                 continue
-            name, gaps = (election, *camera.name[1:]), read_gaps(path)
+            name = election, *camera.name[1:]
+            begun = [gap.start_ms for gap in camera.view.all_gaps()]
+            begun += [stored.start_ms for stored in camera.view.stored()]
+            gaps = [_ended(gap, begun) for gap in read_gaps(path)]
             await self._catalogue.writer.put_gaps(name, gaps)
             for gap in gaps:
                 if gap.end_ms is not None and gap.start_ms < gap.end_ms:
                     for keeper in self.keepers:
                         keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
-            camera.earlier.add(election)
+            if all(gap.end_ms is not None for gap in gaps):
+                camera.earlier.add(election)
 
     async def _put_gaps(self, camera: _Camera, gaps: list[Gap]) -> None:
         if (state := tuple(gaps[-50:])) != camera.gaps_seen:
             begin = 0 if not camera.gaps_seen else max(0, len(gaps) - 50)
             await self._catalogue.writer.put_gaps(camera.name, gaps[begin:])
             camera.gaps_seen = state
+
+    async def _end_lost_gaps(self, camera: _Camera) -> None:
+        """End what lasted in another spool whose recorder cannot tell the end any more."""
+        known = {(gap.gap_no, gap.start_ms) for gap in camera.view.all_gaps()}
+        writer, name = self._catalogue.writer, camera.name
+        for gap in await writer.end_lost_gaps(name, known, self._clock()):
+            log.warning(
+                "A gap that another spool had lasts no longer: its end was never told",
+                camera="/".join(name[1:]),
+                start_ms=gap.start_ms,
+                end_ms=gap.end_ms,
+            )
+            for keeper in self.keepers:
+                keeper.add_document(name, gap.start_ms, *gap_object(name, gap))
 
     def _keep_gaps(self) -> None:
         """Have archives keep gaps that ended and that no recording carries to them."""
@@ -623,19 +647,39 @@ class Uploader:
             if (row := (camera.known or {}).get(stored.key)) and self._may_go(row)
             if pressed or stored.start_ms < before_ms
         ]
+        if not os.access(self._spool, os.W_OK):
+            return  # a disk that is read-only, which recorders say
+        refused: dict[str, str] = {}  # by name, and why
+        in_a_row = set[tuple[str, str]]()  # cameras of which the catalogue refused something
         for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
             if stored.start_ms >= before_ms and not self._is_pressed():
                 break
-            if not await self._is_kept(camera, stored, row):
-                continue
-            stored.media.unlink(missing_ok=True)
-            stored.lines.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                stored.base.parent.rmdir()  # the day's last
-            camera.view.forget(stored.key)
-            await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
-            (camera.known or {}).pop(stored.key, None)
-            self.status.removed_total += 1
+            try:
+                if await self._is_kept(camera, stored, row):
+                    await self._take_off(camera, stored, row)
+                in_a_row.clear()
+            except OSError as error:
+                refused[str(stored.base)] = error.strerror or str(error)
+            except Exception as error:  # a database has many ways to say no
+                refused[str(stored.base)] = words(error)[:300]
+                in_a_row.add(stored.camera)
+                if len(in_a_row) >= min(GIVE_WAY, len(self._cameras)):
+                    raise
+        if refused:
+            name, why = next(iter(refused.items()))
+            self._staying.begin(f"{name}: {why}")
+        else:
+            self._staying.end()
+
+    async def _take_off(self, camera: _Camera, stored: Stored, row: InSpool) -> None:
+        stored.media.unlink(missing_ok=True)
+        stored.lines.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            stored.base.parent.rmdir()  # the day's last
+        camera.view.forget(stored.key)
+        self.status.removed_total += 1
+        await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
+        (camera.known or {}).pop(stored.key, None)
 
     async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
         """Look a last time whether the archives have a recording; what they lost goes again."""
@@ -744,15 +788,22 @@ class Uploader:
             except ArchiveError as error:
                 away = str(error)
                 continue
+            in_a_row = 0
             for name in names:
                 self._judge_clock()
                 why = self._watch.doubt()
                 if why or self._watch.steady_s() < self._pauses.retire_s:
                     self._retiring.begin(why or "the clock was set")
                     return min(self._pauses.retire_s, AGAIN_S)
-                self.status.retired_total += await retire(
-                    self._catalogue, keeper.archive, name, keep_s, clock=self._clock
-                )
+                try:
+                    self.status.retired_total += await retire(
+                        self._catalogue, keeper.archive, name, keep_s, clock=self._clock
+                    )
+                    in_a_row = 0
+                except Exception as error:  # a database has many ways to say no
+                    away, in_a_row = f"{'/'.join(name[1:])}: {words(error)[:300]}", in_a_row + 1
+                    if in_a_row >= min(GIVE_WAY, len(names)):
+                        raise
         if away:
             self._retiring.begin(away)
             return min(self._pauses.retire_s, AGAIN_S)
@@ -776,6 +827,14 @@ class Uploader:
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
+
+
+def _ended(gap: Gap, begun: Iterable[int]) -> Gap:
+    """Return a gap that nobody will end, ended where the next of these moments is."""
+    later = [at_ms for at_ms in begun if at_ms > gap.start_ms]
+    if gap.end_ms is not None or not later:
+        return gap
+    return replace(gap, end_ms=min(later), detail=f"{gap.detail}; {END_UNKNOWN}")
 
 
 def _directories(path: Path) -> list[Path]:

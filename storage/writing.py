@@ -6,7 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from storage.schema import (
 )
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
+END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
 
 log = structlog.get_logger()
 
@@ -91,7 +92,6 @@ class Writer:
         if not found:
             return []
         await self._have_days({index.start_ms // DAY_MS for index in found})
-        ended, put = ["end_ms", "end_reason"], self._pool.put
         async with self._pool.work() as connection:  # one, as each costs a flush of the disk
             pks = await self._cameras.make(connection, {index.name for index in found})
             rows, run_rows, gap_rows = [], {}, []
@@ -101,7 +101,7 @@ class Writer:
                 pk: dict[str, Any] = {"camera_pk": pks[index.name]}
                 where = {"spool": spool, "removed_ms": None if spool else now_ms, "collision": 0}
                 rows.append(pk | recording_row(index) | where)
-                run_rows[pk["camera_pk"], header.run_no] = pk | {
+                run_rows[pk["camera_pk"], header.run_no, header.run_start_ms] = pk | {
                     "run_no": header.run_no,
                     "epoch": header.epoch,
                     "start_ms": header.run_start_ms,
@@ -111,7 +111,7 @@ class Writer:
                     "tracks": [t.to_dict() for t in header.tracks],
                 }
                 gap_rows += [pk | g.to_dict() for g in header.gaps]
-            await put(connection, runs, list(run_rows.values()), ["camera_pk", "run_no"], ended)
+            await self._put_runs(connection, list(run_rows.values()))
             there = await self._stored(connection, rows)
             for row in rows:
                 row["collision"] = there.get(_bytes_of(row), 0)
@@ -121,8 +121,23 @@ class Writer:
             for n in others:
                 rows[n]["collision"] = collision_of(found[n].identity)
             await self._put_rows(connection, [rows[n] for n in others])
-            await put(connection, gaps, gap_rows, GAP, ["end_ms"])
+            await self._pool.put(connection, gaps, gap_rows, GAP, ["end_ms", "detail"])
         return [found[n] for n in others]
+
+    async def _put_runs(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Insert runs or their ends. Where two spools used a number, the run of the higher epoch
+        has it, whichever comes first; of one epoch the run that was there."""
+        insert, r = self._pool.insert(runs), runs.c
+        taken = insert.excluded
+        same = sa.and_(taken.epoch == r.epoch, taken.start_ms == r.start_ms)
+        await connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["camera_pk", "run_no"],
+                set_={c.name: taken[c.name] for c in r if not c.primary_key},
+                where=sa.or_(taken.epoch > r.epoch, same),
+            ),
+            rows,
+        )
 
     async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Insert rows; of the same bytes it is noted that this spool has them."""
@@ -165,10 +180,34 @@ class Writer:
         async with self._pool.work() as connection:
             pk = (await self._cameras.make(connection, [name]))[name]
             rows = [{"camera_pk": pk} | g.to_dict() for g in found if g not in none]
-            await self._pool.put(connection, gaps, rows, GAP, ["end_ms"])
+            await self._pool.put(connection, gaps, rows, GAP, ["end_ms", "detail"])
             for gap in none:
                 same = gaps.c.gap_no == gap.gap_no, gaps.c.start_ms == gap.start_ms
                 await connection.execute(sa.delete(gaps).where(gaps.c.camera_pk == pk, *same))
+
+    async def end_lost_gaps(
+        self, name: Name, known: Collection[tuple[int, int]], now_ms: int
+    ) -> list[Gap]:
+        """End gaps that last and are not `known`, by number and start: the spool that had them is
+        lost, or nobody writes there. Each ends where the next recording or gap of the camera began
+        by now, and says so. Returns them."""
+        pk, g, r = self._cameras.at(name), gaps.c, recordings.c
+        lasting = sa.select(gaps).where(g.camera_pk == pk, g.end_ms.is_(None))
+        ended: list[Gap] = []
+        for row in await self._pool.rows(lasting):
+            begun = [
+                sa.select(sa.func.min(c.start_ms).label("at")).where(
+                    c.camera_pk == pk, c.start_ms > row["start_ms"], c.start_ms <= now_ms
+                )
+                for c in (g, r)
+            ]
+            found = [at for asked in begun for at in await self._pool.column(asked) if at]
+            if found and (row["gap_no"], row["start_ms"]) not in known:
+                gap = Gap.from_dict(row)
+                detail = f"{gap.detail}; {END_UNKNOWN}"
+                ended.append(replace(gap, end_ms=min(found), detail=detail))
+        await self.put_gaps(name, ended)
+        return ended
 
     async def forget_recording(self, name: Name, identity: Identity) -> None:
         """Take out a row that the archive contradicts, with what it says of archives."""

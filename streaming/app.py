@@ -98,7 +98,7 @@ def create_app(
     for part in PARTS:
         app.add_routes(part.routes)
     if config.copies:
-        app[SHOP] = Shop.open(config.copies, config.election.time_zone)
+        app[SHOP] = Shop.open(config.copies)
         app.on_cleanup.append(_close_shop)
         for part in COPIES:
             app.add_routes(part.routes)

@@ -18,7 +18,7 @@ from aiohttp import web
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
 from storage.database import CatalogueError
-from storage.index import FormatError, Index, Segment, parse_archive_document
+from storage.index import FormatError, Identity, Index, Segment, parse_archive_document
 from storage.recording import recording_name
 from streaming.clients import client
 from streaming.language import say
@@ -129,7 +129,11 @@ async def _recording(
         while len(indexes) > KEPT:
             indexes.popitem(last=False)
     indexes.move_to_end(place.key)
-    return place, indexes[place.key]
+    index = indexes[place.key]
+    if index.identity != Identity.of(row):
+        log.error("The archive has another recording than the catalogue names", key=place.key)
+        raise unavailable()
+    return place, index
 
 
 def asked_limit() -> Limit:

@@ -22,7 +22,7 @@ from copies.orders import Refused
 from copies.payments import Forged, Online, OnPaper, PaymentAway
 from copies.payments.invoice import money
 from copies.words import title_of
-from storage.orders import MOST_NUMBER, Order, PaymentTaken
+from storage.orders import MOST_NUMBER, Order
 from streaming.answers import base_url
 from streaming.api import find_stations
 from streaming.bodies import form
@@ -34,6 +34,7 @@ from streaming.shop import (
     answered,
     asked_for,
     catalogue,
+    count_asked,
     make_quote,
     order_of,
     place,
@@ -43,7 +44,7 @@ from streaming.shop import (
 from streaming.views import VIEWS, current_ms, moment
 from streaming.work import WORK
 
-REGISTER_PAGE = 50
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3
 HOUR_MS = 3_600_000
 MOST_INVOICES = 128  # each about 60 kB
 
@@ -150,7 +151,9 @@ async def register_page(request: web.Request) -> list[Order]:
     if not known or int(text or 0) > MOST_NUMBER:
         raise web.HTTPBadRequest(text=say(request, "'before' is not the number of an order."))
     before = None if text is None else int(text)
-    election = request.app[VIEWS].config.election.id
+    election, work = request.app[VIEWS].config.election.id, request.app[WORK]
+    work.check(request)
+    work.count(request, REGISTER_TOKENS)
     return await answered(catalogue(request).orders.register(election, before, REGISTER_PAGE + 1))
 
 
@@ -184,6 +187,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
+    count_asked(request)
     return await _done(
         request, order, till(request).end(order.order_pk, events.cancel(current_ms(request)))
     )
@@ -213,6 +217,7 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     provider = request.app[SHOP].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text=say(request, "There is no such way to pay."))
+    count_asked(request)
     title = title_of(order, partial(translate, order.language))
     home = f"{base_url(request)}/copies/back"
     try:
@@ -244,8 +249,6 @@ async def notified(request: web.Request) -> web.StreamResponse:
             await answered(desk.settle(known))
         except PaymentAway:  # the provider tells it again later, and the desk asks
             raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-        except (Refused, PaymentTaken):  # told in the log; telling it again changes nothing
-            pass
     return web.json_response({"known": bool(known)})
 
 

@@ -25,6 +25,7 @@ from streaming.shop import (
     answered,
     asked_for,
     catalogue,
+    count_asked,
     make_quote,
     order_of,
     place,
@@ -81,6 +82,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
+    count_asked(request)
     return await _done(
         request, till(request).end(order.order_pk, events.cancel(current_ms(request)))
     )

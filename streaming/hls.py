@@ -24,9 +24,16 @@ def consecutive_tail(listed: Sequence[Listed]) -> Sequence[Listed]:
     spool was lost; a live playlist then starts after it.
     """
     for n, ((before, a), (after, b)) in reversed(list(enumerate(pairwise(listed), 1))):
-        if b.segment_no != a.segment_no + 1 or not 0 <= after.run_no - before.run_no <= 1:
+        if b.segment_no != a.segment_no + 1 or after.run_no - before.run_no not in (0, 1):
+            return listed[n:]
+        if after.run_no == before.run_no and _run(after) != _run(before):  # of another spool
             return listed[n:]
     return listed
+
+
+def _run(header: Header) -> tuple[int, int, int]:
+    """Return what tells a run from one of another owner of the camera that has its number."""
+    return header.epoch, header.run_no, header.run_start_ms
 
 
 def live_window(listed: Sequence[Listed]) -> Sequence[Listed]:
@@ -77,13 +84,13 @@ def playlist(
         yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n"
     if all(s.starts_with_key for _, s in listed):
         yield "#EXT-X-INDEPENDENT-SEGMENTS\n"
-    run_no = None
+    run = None
     for header, segment in listed:
-        if header.run_no != run_no:
-            if run_no is not None:
+        if _run(header) != run:
+            if run is not None:
                 yield "#EXT-X-DISCONTINUITY\n"
             yield f'#EXT-X-MAP:URI="init-{header.run_no}.mp4"\n'
-            run_no = header.run_no
+            run = _run(header)
         seconds, ms = divmod(segment.start_ms, 1000)
         minute, second = divmod(seconds, 60)
         yield (

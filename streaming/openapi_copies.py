@@ -161,7 +161,7 @@ PATHS: dict[str, Any] = {
         "get": _does(
             "All orders without personal data, newest first",
             "Register",
-            *(400, 503),
+            *(400, 429, 503),
             parameters=(
                 {
                     "name": "before",

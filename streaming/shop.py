@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,26 +16,28 @@ from aiohttp import web
 
 from config.copies import Copies
 from copies import orders as events
-from copies.allowance import FreeMinutes, UnpaidOrders
+from copies.allowance import claim_of, day_of, free_of, refused
 from copies.orders import Refused, key_of, new_secret
 from copies.payments import Online, Provider, open_providers
-from copies.prices import MINUTE_MS
 from copies.quotes import Asked, ask, quote
 from copies.settling import Till
 from copies.sources import Unreadable
 from copies.states import State
 from storage.catalogue import Catalogue
 from storage.database import CatalogueError
-from storage.orders import FootageGone, Order
+from storage.orders import FootageGone, Order, OrderGone
+from storage.usage import Claim, TooMuch
 from streaming.answers import base_url
 from streaming.clients import client
 from streaming.language import language, mark, say
 from streaming.limits import Limit, Turns
 from streaming.views import VIEWS, current_ms
+from streaming.work import WORK
 
 GONE = mark("what was quoted is there no longer: ask for a new quote")
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
+ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
 QUOTES_AT_ONCE = 4
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
@@ -61,10 +62,8 @@ class Shop:
 
     settings: Copies
     providers: dict[str, Provider]
-    free: FreeMinutes
-    unpaid: UnpaidOrders
-    placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # what is counted stays so
     quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
+    asked: Limit = field(default_factory=lambda: Limit(10, 6.0))  # of providers
     guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
     sending: Turns = field(default_factory=lambda: Turns(8, MOST_SENT))
@@ -73,12 +72,9 @@ class Shop:
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
     @classmethod
-    def open(cls, settings: Copies, time_zone: str) -> Shop:
-        """Return the shop that is configured; `time_zone` says when a day of free minutes
-        begins."""
-        free = FreeMinutes(settings.free_minutes * MINUTE_MS, time_zone)
-        unpaid = UnpaidOrders(settings.unpaid_per_client, settings.unpaid_in_all)
-        return cls(settings, open_providers(settings), free, unpaid)
+    def open(cls, settings: Copies) -> Shop:
+        """Return the shop that is configured."""
+        return cls(settings, open_providers(settings))
 
     async def close(self) -> None:
         """End the providers' connections."""
@@ -113,9 +109,12 @@ def away() -> web.HTTPServiceUnavailable:
 
 
 async def answered(work: Awaitable[T]) -> T:
-    """Return what the catalogue answers; raises 503 where it or an archive does not."""
+    """Return what the catalogue answers; raises 503 where it or an archive does not, and 404 where
+    a quote was deleted a moment ago."""
     try:
         return await work
+    except OrderGone:
+        raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:
         raise unanswered(error) from None
 
@@ -155,16 +154,28 @@ async def order_of(request: web.Request) -> Order:
 
 
 async def _look_up(request: web.Request, key: str | None) -> Order:
-    shop = request.app[SHOP]
+    shop, work = request.app[SHOP], request.app[WORK]
+    work.check(request)
     order = await answered(catalogue(request).orders.with_key(key)) if key else None
     if key is None or order is None:
         shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=say(request, "There is no such order."))
+    cameras = order.quote["cameras"]
+    items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
+    work.count(request, items / ITEMS_A_TOKEN)
     shop.known[key] = None
     shop.known.move_to_end(key)
     while len(shop.known) > MOST_KNOWN:
         shop.known.popitem(last=False)
     return order
+
+
+def count_asked(request: web.Request) -> None:
+    """Count a question to payment providers, who answer all of us no more than so often; raises
+    429."""
+    asked, who = request.app[SHOP].asked, client(request)
+    asked.check(who)
+    asked.take(who)
 
 
 def refuse_foreign(request: web.Request) -> None:
@@ -187,28 +198,34 @@ def refuse_foreign(request: web.Request) -> None:
 
 async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
-    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
-    shop.quotes.check(who)
-    store = catalogue(request)
-    secret = new_secret()
+    store, secret = catalogue(request), new_secret()
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
+    row, plans = await _look_for(request, asked, language(request))
+    pk = await answered(store.orders.create(key, row, plans))
+    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
+    return secret, await answered(store.orders.get(pk))
+
+
+async def _look_for(
+    request: web.Request, asked: Asked, lang: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Look for what is asked, in turn, and as often as a client may; raises Refused, 429, 503."""
+    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
+    store = catalogue(request)
+    shop.quotes.check(who)
     shop.quotes.take(who)
-    free_ms = shop.free.left_ms(who, views.clock())
-    work = quote(
-        *(views.config, shop.settings, store, views.archives, asked, language(request)), free_ms
-    )
     try:
-        row, plans = await _quoted(shop, work)
+        day_ms = day_of(views.clock(), views.config.election.time_zone)
+        free_ms = max(0, free_of(shop.settings) - await store.usage.free_ms(who, day_ms))
+        work = quote(views.config, shop.settings, store, views.archives, asked, lang, free_ms)
+        return await _quoted(shop, work)
     except CatalogueError as error:
         shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
         raise unanswered(error) from None
     except (Unreadable, TimeoutError) as error:
         raise unanswered(error) from None
-    pk = await answered(store.orders.create(key, row, plans))
-    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
-    return secret, await answered(store.orders.get(pk))
 
 
 def asked_for(
@@ -221,45 +238,30 @@ def asked_for(
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
-    """Order what was quoted, if all of it is still there; raises Refused, 503."""
+    """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
     shop, views = request.app[SHOP], request.app[VIEWS]
     cameras = [camera["id"] for camera in order.quote["cameras"]]
     if order.state == State.QUOTED:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
-        store, archives = catalogue(request), views.archives
-        work = quote(views.config, shop.settings, store, archives, asked, order.language)
-        row, plans = await answered(_quoted(shop, work))
+        row, plans = await _look_for(request, asked, order.language)
         if not plans:
             raise Refused("nothing of this exists")
         if _etags(row["quote"]) != _etags(order.quote):
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    decide = events.place(shop.settings, email, link, views.clock())
-    async with shop.placing, _counted(request, order):
-        try:
-            return await answered(till(request).orders.change(order.order_pk, decide))
-        except FootageGone:  # since it was looked for
-            raise Refused(GONE) from None
+    now_ms = views.clock()
 
+    def claim(order: Order) -> Claim:
+        zone = views.config.election.time_zone
+        return claim_of(shop.settings, order, client(request), zone, now_ms)
 
-@contextlib.asynccontextmanager
-async def _counted(request: web.Request, order: Order) -> AsyncIterator[None]:
-    """Count an order as one of its client's if the block places it; raises Refused where he has
-    too much that is free or not paid."""
-    shop, who, now_ms = request.app[SHOP], client(request), current_ms(request)
-    if order.total and order.state == State.QUOTED:
-        unpaid = await answered(catalogue(request).orders.bytes_by_order(State.AWAITING_PAYMENT))
-        length = sum(camera["bytes"] for camera in order.quote["cameras"])
-        shop.unpaid.check(who, length, unpaid)
-    lines = order.quote["price"]["lines"] if order.state == State.QUOTED else ()
-    free_ms = sum(line["exists_ms"] - line["billed_ms"] for line in lines)
-    shop.free.take(who, free_ms, now_ms)
+    decide = events.place(shop.settings, email, link, now_ms, claim)
     try:
-        yield
-    except BaseException:
-        shop.free.give_back(who, free_ms, now_ms)
-        raise
-    shop.unpaid.placed(who, order.order_pk)
+        return await answered(till(request).orders.change(order.order_pk, decide))
+    except FootageGone:  # since it was looked for
+        raise Refused(GONE) from None
+    except TooMuch as too_much:
+        raise refused(too_much, order) from None
 
 
 def _etags(quoted: dict[str, Any]) -> list[str]:

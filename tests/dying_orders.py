@@ -12,17 +12,20 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-import copies.desk
+import copies.mailer
 import storage.orders
 from base.clock import now_ms
+from config.copies import Copies
 from config.load import load
 from config.model import Config
 from copies import orders as events
+from copies.allowance import claim_of
 from copies.desk import Desk
 from copies.orders import Refused, key_of
 from copies.payments.stripe import Stripe
@@ -31,8 +34,9 @@ from copies.states import ENDED, State
 from storage.catalogue import Catalogue
 from storage.checkouts import Checkouts
 from storage.order_files import OrderFiles
-from storage.orders import Order, Orders
+from storage.orders import Change, Order, Orders
 from storage.outbox import Outbox
+from storage.usage import Claim
 from streaming.language import translate
 
 # the step, and its how manieth call is the last thing that is done
@@ -40,7 +44,7 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "quote": (Orders, "create", 1),
     "order, half-way": (storage.orders, "_log", 1),
     "order": (Orders, "change", 1),
-    "first letter": (copies.desk, "send", 1),
+    "first letter": (copies.mailer, "send", 1),
     "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
     "page": (Checkouts, "open", 1),
@@ -79,6 +83,16 @@ async def pay(url: str) -> None:
         await session.post(url, allow_redirects=False)
 
 
+def placing(copies: Copies, secret: str) -> Callable[[Order], Change]:
+    """Return what places an order, as a web process does."""
+    now, link = now_ms(), f"http://k/copies/{secret}"
+
+    def claim(order: Order) -> Claim:
+        return claim_of(copies, order, "203.0.113.1", "Asia/Almaty", now)
+
+    return events.place(copies, "voter@example.kz", link, now, claim)
+
+
 async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
     """Do whatever comes next, as requester, desk and operator would, until the order ends."""
     assert config.copies is not None
@@ -97,9 +111,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                 row, plans = await quote(config, config.copies, catalogue, [], asked, "kk")
                 await store.create(key, row, plans)
             elif order.state == State.QUOTED:
-                link = f"http://k/copies/{secret}"
-                place = events.place(config.copies, "voter@example.kz", link, now_ms())
-                await store.change(order.order_pk, place)
+                await store.change(order.order_pk, placing(config.copies, secret))
             elif order.state == State.AWAITING_PAYMENT:
                 await desk._post()
                 try:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,13 +25,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from storage.archive import DirectoryArchive
+from storage.archive import TRACE, DirectoryArchive
 from storage.archive_id import identify
 from storage.backlog import Blocked
 from storage.catalogue import Catalogue
 from storage.disk import claim
 from storage.fsck import Fsck
 from storage.index import ClockState, GapCause, Index, parse_archive_document, parse_index
+from storage.retention import retire
 from storage.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.spool import CameraSpool, Numbers, Run
 from storage.uploader import Uploader
@@ -216,6 +218,29 @@ class Walk(RuleBasedStateMachine):
         for name in await fsck.cameras():
             await fsck.check(name)
 
+    @rule(camera=names, share=st.sampled_from([0.1, 0.5, 1.0]))
+    def retire(self, camera: str, share: float) -> None:
+        """Have the time come of what the archive has of a camera; each leaves its trace."""
+        before = {path: index for path, index in self._documents() if index.name[2] == camera}
+        self.loop.run_until_complete(
+            retire(
+                self.catalogue,
+                self.archive,
+                ("e", "s", camera),
+                60,
+                share=share,
+                clock=lambda: self.now_ms,
+            )
+        )
+        gone = {path: index for path, index in before.items() if not path.exists()}
+        for path, index in gone.items():
+            assert not path.with_suffix(".mp4").exists()
+            told = orjson.loads(path.with_name(path.stem + TRACE).read_bytes())
+            assert index.seal is not None and told["sha256"] == index.seal.sha256
+        removed = {s.sha256 for index in gone.values() for s in index.segments}
+        removed -= self._there().keys()
+        self.written = {h: where for h, where in self.written.items() if h not in removed}
+
     # -- what must be true ---------------------------------------------------------------
 
     def _archived(self) -> dict[str, Name]:
@@ -229,17 +254,23 @@ class Walk(RuleBasedStateMachine):
 
     def _documents(self) -> Iterator[tuple[Path, Index]]:
         for path in (self.folder / "archive").glob("e/s/*/*/*Z-*.json"):
-            if "gap" not in path.name:
+            if "gap" not in path.name and not path.name.endswith(TRACE):
                 yield path, parse_archive_document(path.read_bytes())
 
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        """Each segment is in its spool or in the archive, under its own camera."""
+    def _there(self) -> dict[str, Name]:
+        """Return by hash the segments of spools and archive, and under whose name they are."""
         there = self._archived()
         for owner in OWNERS:
             for path in (self.folder / owner).glob("s/*/*/*.jsonl"):
                 if index := read(path):
                     there |= {s.sha256: index.name for s in index.segments}
+        return there
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Each segment is in its spool or in the archive, under its own camera; or its time had
+        come."""
+        there = self._there()
         lost = [h for h, (name, _) in self.written.items() if there.get(h) != name]
         assert not lost, f"{len(lost)} segments are lost or under another name"
 

@@ -23,8 +23,10 @@ def fill(
     segments: int = 40,
     sealed: bool = True,
     election: str = "e",
+    size: int = 400,
 ) -> CameraSpool:
-    """Write `runs` runs of 2 s segments with a gap of 10 s between; returns the open spool."""
+    """Write `runs` runs of 2 s segments of so many bytes, with a gap of 10 s between; returns the
+    open spool."""
     claim(root)
     spool = CameraSpool(root, election, station, camera, Numbers())
     begin = start_ms
@@ -33,7 +35,7 @@ def fill(
         for k in range(segments):
             spool.append(
                 run,
-                b"\0\0\1\0moof" + os.urandom(400),
+                b"\0\0\1\0moof" + os.urandom(size),
                 tfdt_90k=k * 180_000,
                 duration_90k=180_000,
                 starts_with_key=True,

@@ -15,6 +15,8 @@ from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
 from recorder.disk import SpoolDisk
 from recorder.rtsp.connection import Resolver
+from recorder.worker import Worker
+from storage.disk import Refusal
 from storage.files import replace_file
 from storage.gaps import read_gaps
 from storage.index import Gap, GapCause
@@ -29,15 +31,26 @@ WINDOW = Window(UTC0, UTC0 + 12 * HOUR)
 
 
 def start(
-    root: Path, at_ms: int, last_run_ms: int | None, windows: tuple[Window, ...] = (WINDOW,)
+    root: Path,
+    at_ms: int,
+    last_run_ms: int | None,
+    windows: tuple[Window, ...] = (WINDOW,),
+    refused_ms: int = 0,
 ) -> list[Gap]:
-    """Have a recorder account for its absence when it starts; returns all gaps since `fill`."""
+    """Have a recorder account for its absence when it starts; returns all gaps since `fill`.
+
+    Before that the disk refuses for `refused_ms`.
+    """
     pool = ThreadPoolExecutor(1)
     disk = SpoolDisk(root, SpoolLimits(), 0, lambda: 0)
     target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=windows)
-    clock = Clock(offset_ms=lambda: at_ms, elapsed=lambda: 0)
+    up_ms = 0.0
+    clock = Clock(offset_ms=lambda: at_ms - refused_ms, elapsed=lambda: up_ms)
     resolver = Resolver()
     camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, resolver, last_run_ms)
+    if refused_ms:
+        camera._refused = Refusal(GapCause.DISK_FAILED, "no disk is mounted")
+        up_ms += refused_ms
     spool = camera._spool = CameraSpool(root, "e", "s", "c", Numbers())
     camera._account_for_absence()
     spool.close()
@@ -72,6 +85,45 @@ def test_a_gap_that_began_after_the_last_heartbeat(tmp_path: Path) -> None:
         ("stream_broken", END, END + 2_000),
         ("recorder_crashed", END + 2_000, END + HOUR),
     ]
+
+
+@pytest.mark.parametrize(
+    "last_run_ms",
+    [None, END - DAY, END + 2 * DAY],
+    ids=["no status file", "an older one", "one of a clock that was ahead"],
+)
+def test_nothing_tells_how_long_a_camera_was_tried(tmp_path: Path, last_run_ms: int | None) -> None:
+    """Nobody knows that it did not answer for six hours: nobody tried."""
+    spool = fill(tmp_path)
+    spool.begin_gap(END, GapCause.UNREACHABLE, "No route to host")
+    spool.close()
+    assert told(start(tmp_path, END + 6 * HOUR, last_run_ms)) == [
+        ("unreachable", END, END + 2_000),
+        ("recorder_crashed", END + 2_000, END + 6 * HOUR),
+        ("connecting", END + 6 * HOUR, None),
+    ]
+
+
+@pytest.mark.parametrize("before", ["unreachable", "recorder_stopped", "recording"])
+def test_a_disk_that_refuses_at_the_start_is_blamed_from_then_on_only(
+    tmp_path: Path, before: str
+) -> None:
+    """Nobody ran for six hours; then the disk was away for five minutes."""
+    spool = fill(tmp_path, sealed=before != "recording")
+    if before != "recording":
+        spool.begin_gap(END, GapCause(before))
+    spool.close()
+    lost, back, ready = END + MINUTE, END + 6 * HOUR, END + 6 * HOUR + 5 * MINUTE
+    found = told(start(tmp_path, ready, lost, refused_ms=5 * MINUTE))
+    assert found[-2:] == [("disk_failed", back, ready), ("connecting", ready, None)]
+    assert (
+        found[:-2]
+        == {
+            "unreachable": [("unreachable", END, lost), ("recorder_crashed", lost, back)],
+            "recorder_stopped": [("recorder_stopped", END, back)],
+            "recording": [("recorder_crashed", END, back)],
+        }[before]
+    )
 
 
 def test_a_recorder_that_was_stopped(tmp_path: Path) -> None:
@@ -141,8 +193,23 @@ def test_the_status_files_tell_when_a_recorder_last_ran(tmp_path: Path) -> None:
         record = {"written_ms": written_ms, "cameras": {n: {} for n in names}}
         (status / f"recorder-{share}.json").write_bytes(orjson.dumps(record))
     (status / "recorder-2.json").write_bytes(b"{")
-    assert last_runs_ms(tmp_path) == {"s/a": UTC0, "s/b": UTC0 + 5}
+    (status / "recorder-3.json").write_bytes(b"")  # torn by a loss of power
+    beat = {"written_ms": UTC0 - 7, "cameras": ["s/b", "s/c"]}
+    (status / "recorder-3.heartbeat").write_bytes(orjson.dumps(beat))
+    assert last_runs_ms(tmp_path) == {"s/a": UTC0, "s/b": UTC0 + 5, "s/c": UTC0 - 7}
     assert last_runs_ms(tmp_path / "none") == {}
+
+
+def test_a_recorder_flushes_its_heartbeat(tmp_path: Path) -> None:
+    """What a loss of power leaves: files whose last flush has come to an end."""
+    target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
+    worker = Worker([target], tmp_path, "ffmpeg", clock=Clock(offset_ms=lambda: UTC0))
+    (tmp_path / "_status").mkdir()
+    worker._write_status()
+    worker._write_status(heartbeat=False)
+    (tmp_path / "_status/recorder-0.json").write_bytes(b"")
+    worker.disk.close()
+    assert last_runs_ms(tmp_path)["s/c"] > UTC0
 
 
 def test_who_writes_on_is_alive_whatever_the_clocks_say(tmp_path: Path) -> None:

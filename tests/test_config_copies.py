@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,64 @@ def test_copies_need_the_public_address(tmp_path: Path, copies: str) -> None:
     (found,) = problems(tmp_path, kuager_yaml=KUAGER + copies)
     assert brief(found).startswith("kuager.yaml:1 web 'copies' without 'public_url'")
     assert read(tmp_path, kuager_yaml=KUAGER + WEB + copies).web.public_url
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://live.example.kz/?a=b", "has a '?'"),
+        ("https://live.example.kz?", "has a '?'"),
+        ("https://live.example.kz/a?utm=1#top", "has a '#'"),
+        ("https://live.example.kz/#", "has a '#'"),
+        ("https://me:pw@live.example.kz", "a user name"),
+        ("https://:pw@live.example.kz", "a user name"),
+        ("https://@live.example.kz", "a user name"),
+        ("https://evil.example@live.example.kz", "a user name"),
+        ("https://", "no host"),
+        ("https:///copies", "no host"),
+        ("https://:8080", "no host"),
+        ("https:live.example.kz", "does not begin with"),
+        ("//live.example.kz", "does not begin with"),
+        ("live.example.kz", "does not begin with"),
+        ("javascript://live.example.kz", "does not begin with"),
+        ("https://live..example.kz", "no host name"),
+        ("https://.", "no host name"),
+        ("https://live.example.kz,evil.example", "no host name"),
+        ("https://live.example.kz\\evil.example", "no host name"),
+        ("https://<b>", "no host name"),
+        ("https://сайлау.қаз", "no host name"),
+        ("https://[::1", "cannot be read"),
+        ("https://live.example.kz:99999", "cannot be read"),
+        ("https://live.example.kz:0", "port 0"),
+        ('https://live.example.kz/"><b>', "the path of the address"),
+        ("https://live example.kz", "a space"),
+    ],
+)
+def test_no_link_can_be_made_of_it(tmp_path: Path, url: str, why: str) -> None:
+    web = f"web: {{public_url: {json.dumps(url)}}}\n"
+    (found,) = problems(tmp_path, kuager_yaml=KUAGER + web)
+    assert brief(found).startswith("kuager.yaml:11 web.public_url the ") and why in found.what
+    assert found.fix and "pw" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "read_as"),
+    [
+        ("https://live.example.kz", "https://live.example.kz"),
+        ("HTTPS://Live.Example.KZ:443/", "https://live.example.kz"),
+        ("http://live.example.kz:80", "http://live.example.kz"),
+        ("https://live.example.kz:8443/a/", "https://live.example.kz:8443/a"),
+        ("https://live.example.kz:", "https://live.example.kz"),
+        ("https://xn--80ak6aa92e.xn--80ao21a", "https://xn--80ak6aa92e.xn--80ao21a"),
+        ("http://[2001:DB8::1]:8080", "http://[2001:db8::1]:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+    ],
+)
+def test_the_public_address_is_read_as_browsers_write_it(
+    tmp_path: Path, url: str, read_as: str
+) -> None:
+    config = read(tmp_path, kuager_yaml=KUAGER + f"web: {{public_url: {json.dumps(url)}}}\n")
+    assert config.web.public_url == read_as
 
 
 def test_stripe_is_refused_for_what_it_counts_in_other_units() -> None:

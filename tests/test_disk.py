@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from config.limits import Reserve, SpoolLimits
 from recorder.disk import Marks, SpoolDisk
-from storage.disk import claim, examine, room, seconds_left
+from storage.disk import MARKER, claim, examine, room, seconds_left
 from storage.gaps import read_gaps
 from storage.index import GapCause, parse_index
 from streaming.status import make_registry
@@ -118,6 +118,21 @@ def test_a_spool_is_marked_once_and_known_by_its_mark(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no disk is mounted"):
         claim(tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_mark_is_flushed_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torn by a loss of power it would keep every recorder from its spool."""
+    spool, flushed, fsync = tmp_path / "spool", list[tuple[str, bool]](), os.fsync
+
+    def watched(fd: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{fd}").readlink().name, (spool / MARKER).exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    claim(spool)
+    assert (f"{MARKER}.{os.getpid()}.new", False) in flushed
 
 
 def test_marks_are_told_when_passed_and_not_again_while_near() -> None:

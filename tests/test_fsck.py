@@ -291,14 +291,15 @@ async def test_one_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None
     count = len(list(config.spool.glob("s/*/*/*.mp4")))
     await archive_all(config, count)
     media = sorted((tmp_path / "archive/e/s/c").glob("*/*.mp4"))
-    media[1].unlink()
-    media[1].mkdir()  # cannot be unlinked, whoever asks
+    media[1].rename(tmp_path / "aside")
+    media[1].mkdir()  # cannot be read or unlinked, whoever asks
     async with opened(config) as (catalogue, archives):
         with capture_logs() as log:
             assert await retire(catalogue, archives[0], C, 60, share=1) == len(media) - 1
         (said,) = (entry for entry in log if "cannot be removed" in entry["event"])
         assert [name.rpartition("/")[2] for name in said["why"]] == [media[1].stem]
         media[1].rmdir()
+        (tmp_path / "aside").rename(media[1])
         assert await retire(catalogue, archives[0], C, 60, share=1) == 1
 
 

@@ -235,8 +235,8 @@ async def test_a_process_with_few_files_serves_the_next_visitor(config: Config) 
     """More connections than it may open files, as a real process with its own limit."""
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
     port = free_port()
-    text = config.path.read_text() + f'web: {{listen: "127.0.0.1:{port}"}}\n'
-    config.path.write_text(text)
+    listen = f'web: {{listen: "127.0.0.1:{port}", '
+    config.path.write_text(config.path.read_text().replace("web: {", listen))
     run = f"ulimit -n 320; exec {sys.executable} -m kuager run --role web --config {config.path}"
     child = await asyncio.create_subprocess_exec("sh", "-c", run, stderr=asyncio.subprocess.PIPE)
     assert child.stderr is not None

@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,18 @@ def test_a_hole_in_the_numbers_starts_the_playlist_anew() -> None:
     header = Header("e", "s", "c", 2, 9, 1, 0, 1, "", 4, TRACK)
     listed = [(header, Segment(n, n, 0, 1, 0, 1, "", True, 1)) for n in (1, 2, 3, 100_003, 100_004)]
     assert [s.segment_no for _, s in consecutive_tail(listed)] == [100_003, 100_004]
+
+
+@pytest.mark.parametrize(("epoch", "run_start_ms"), [(3, 0), (2, 700)])
+def test_two_runs_with_one_number_are_two(epoch: int, run_start_ms: int) -> None:
+    """Of two recorders of a camera, whose spools somebody put together."""
+    one = Header("e", "s", "c", 2, 9, 1, 0, 1, "", 4, TRACK)
+    other = replace(one, epoch=epoch, run_start_ms=run_start_ms)
+    listed = [
+        (header, Segment(n, n, 0, 1, 0, 1, "", True, 1))
+        for n, header in enumerate((one, one, other, other))
+    ]
+    assert [s.segment_no for _, s in consecutive_tail(listed)] == [2, 3]
+    lines = "".join(playlist(listed)).splitlines()
+    assert lines.count("#EXT-X-DISCONTINUITY") == 1
+    assert lines.count('#EXT-X-MAP:URI="init-9.mp4"') == 2

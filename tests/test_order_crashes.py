@@ -12,11 +12,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import sqlalchemy as sa
 
 from config.model import Config
 from copies.orders import new_secret, received
 from copies.states import State
 from storage.catalogue import Catalogue
+from storage.schema import usage
 from tests.archiving import configure
 from tests.dying_orders import STEPS, live
 from tests.live_fixture import LiveCamera
@@ -112,6 +114,9 @@ async def test_crash_after(
     assert await catalogue.checkouts.all_open() == []
     assert await catalogue.outbox.waiting() == (0, None)
     assert await catalogue.order_files.of(order.order_pk) == []
+    used = await catalogue.pool.rows(sa.select(usage.c.order_pk))
+    assert sum(row["order_pk"] is not None for row in used) == 1  # counted once, and not less
+    assert 3 <= sum(row["order_pk"] is None for row in used) <= 4  # letters
     await catalogue.close()
     # a letter may come twice, none is lost
     came: Counter[Any] = Counter(m["Message-ID"] for m in box.letters[letters:])

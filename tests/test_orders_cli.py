@@ -68,10 +68,15 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
     assert (back["number"], back["owed"]) == (1, {"KZT": 2000})
     code, text = operator.types("refund", "1")
     assert code == 1 and "--reference" in text
+    code, text = operator.types("refund", "1", "--reference", "b")  # that of a payment
+    assert code == 1 and "entered already" in text
     assert operator.types("refund", "1", "--reference", "c")[0] == 0
     assert operator.json("list", "--owed") == []
     assert operator.types("refund", "1", "--reference", "d")[0] == 1  # nothing is owed
     assert operator.types("reject", "1", "too late")[0] == 1
+    for reference in "ac":
+        code, text = operator.types("refund", "1", "--whole", "--reference", reference)
+        assert code == 1 and "entered already" in text
     code, text = operator.types("refund", "1", "--whole", "--reference", "d")
     assert code == 0 and "refunded" in text
     shown = operator.json("show", "1")

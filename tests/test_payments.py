@@ -17,6 +17,7 @@ import cv2
 import pytest
 from pydantic import SecretStr
 from pypdf import PdfReader
+from structlog.testing import capture_logs
 
 from base.clock import now_ms
 from config.copies import Bank, Copies
@@ -29,7 +30,7 @@ from copies.payments.stripe import Stripe
 from copies.settling import Till
 from copies.states import State
 from storage.catalogue import Catalogue
-from storage.orders import Order, Payment, PaymentTaken
+from storage.orders import Order, OrderGone, Payment, PaymentTaken
 from streaming.language import translate
 from tests.conftest import need
 from tests.s3 import free_port
@@ -288,11 +289,61 @@ async def test_one_reference_pays_one_order(till: Till) -> None:
     assert (await till.orders.get(second.order_pk)).state == State.AWAITING_PAYMENT
 
 
+async def test_a_payment_of_another_order_is_in_nobodys_way(till: Till) -> None:
+    """What a page brought is entered already, for another order: by a mistake, or by a fault."""
+    provider = till.providers["stripe"]
+    assert isinstance(provider, Stripe)
+    first = await placed(till)
+    for step in ("pay", "cancel", "reject", "ask", "lapse"):
+        order = await placed(till)
+        url = await opened(till, order)
+        await pay(url)
+        (page,) = await till.catalogue.checkouts.all_open()
+        payment = (await provider.look(page["reference"])).payment
+        assert payment is not None
+        await till.enter(first.order_pk, payment, "stripe")
+        with capture_logs() as log:
+            if step == "pay":
+                assert await opened(till, order) != url
+            elif step == "ask":
+                assert not await till.settle(page)
+            elif step == "lapse":
+                await till.close_pages(order.order_pk)
+            else:
+                ends = {"cancel": events.cancel(now_ms()), "reject": events.reject("no", now_ms())}
+                assert (await till.end(order.order_pk, ends[step])).ended_ms
+        (told,) = log
+        assert (told["order"], told["reference"]) == (order.number, payment.reference)
+        assert (await till.orders.get(order.order_pk)).payments == ()
+        await till.close_pages(order.order_pk)
+    assert len((await till.orders.get(first.order_pk)).payments) == 5
+
+
+@pytest.mark.parametrize("reference", ["number 17", "orders_number_key", "orders.number"])
+async def test_a_reference_is_no_number_of_an_order(till: Till, reference: str) -> None:
+    first, second = await placed(till), await placed(till)
+    payment = Payment("invoice", reference, 58_000, "KZT", now_ms())
+    await till.enter(first.order_pk, payment, "operator")
+    with pytest.raises(PaymentTaken, match="for another order"):
+        await till.enter(second.order_pk, payment, "operator")
+
+
+async def test_a_quote_that_was_deleted_is_gone(till: Till) -> None:
+    for work in (till.orders.get(99), till.orders.change(99, events.cancel(now_ms()))):
+        with pytest.raises(OrderGone):
+            await work
+    with pytest.raises(OrderGone):
+        await till.end(99, events.cancel(now_ms()))
+
+
 async def test_orders_at_once_are_numbered_without_holes(till: Till) -> None:
     made = await asyncio.gather(*(placed(till) for _ in range(8)))
     assert sorted(o.number or 0 for o in made) == list(range(1, 9))
     assert [o.number for o in await till.orders.register("e")] == list(range(8, 0, -1))
-    assert [o.number for o in await till.orders.register("e", 4, 2)] == [3, 2]
+    found = await till.orders.register("e", 4, 2)
+    assert [o.number for o in found] == [3, 2]
+    # of the thousands of gaps and files of a quote a list shows none, and none is read for it
+    assert [o.quote for o in found] == [{"station": STATION, "cameras": [{"id": "c"}]}] * 2
 
 
 async def test_what_is_ordered_is_held_until_it_ends(till: Till, database_url: str) -> None:
@@ -350,6 +401,7 @@ async def test_notifications_that_are_not_stripes(signed: Stripe) -> None:
         (b"", header(text=b"")),
         (b"[]", header(text=b"[]")),
         (b"{", header(text=b"{")),
+        (b"[" * 20_000, header(text=b"[" * 20_000)),
         (b'{"object":"event"}', header(text=b'{"object":"event"}')),
         (b"\xff\xfe", header()),
     ):

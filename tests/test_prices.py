@@ -37,7 +37,7 @@ def test_sums(footage: list[int], per_minute: int, minimum: int, free: int, tax:
     net = sum(line.net for line in found.lines)
     assert exact - max(1, len(footage)) < net <= exact
     assert found.net == net + found.minimum
-    assert found.net == (max(net, minimum) if billed else 0)
+    assert found.net == (max(net, minimum, min(1, per_minute)) if billed else 0)
     assert Fraction(found.net * tax, 10_000) - 1 < found.tax <= Fraction(found.net * tax, 10_000)
     assert found.total == found.net + found.tax
     assert all(isinstance(n, int) for n in (found.net, found.tax, found.total))
@@ -57,6 +57,13 @@ def test_more_footage_never_costs_less(
 def test_nothing_costs_nothing() -> None:
     assert price(settings(2000, minimum=50_000, tax=1600), [("c", 0)]).total == 0
     assert price(settings(2000, minimum=50_000, free=5), [("c", 300_000)]).total == 0
+
+
+@given(st.integers(1, 10**6), st.integers(1, 86_400_000), st.integers(0, 10))
+def test_what_is_billed_never_costs_nothing(per_minute: int, ms: int, free: int) -> None:
+    """5 s at 10 JPY a minute are 0.8 JPY: a day in such pieces would cost nothing."""
+    total = price(settings(per_minute, free=free), [("c", ms)]).total
+    assert (total > 0) == (ms > free * 60_000)
 
 
 def test_an_example_of_the_docs() -> None:

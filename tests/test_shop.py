@@ -35,7 +35,7 @@ from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import GapCause
 from storage.orders import Payment
-from storage.schema import orders
+from storage.schema import order_files, orders
 from storage.view import CameraView
 from storage.writing import Archived, recording_row
 from streaming import copies_api, copies_files
@@ -337,6 +337,51 @@ async def test_quotes_are_limited(config: Config) -> None:
         assert await catalogue.orders.count() == {State.QUOTED: 20}
 
 
+async def test_what_asks_archives_and_providers_is_limited(config: Config) -> None:
+    """An order that is refused each time, looks for its footage each time."""
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        nothing = wanted() | {"from": BEGIN + 41_000, "to": BEGIN + 59_000}
+        async with http.post("/api/v1/copies/quotes", json=nothing) as answer:
+            place = answer.headers["Location"]
+        page = f"/copies/{place.rpartition('/')[2]}"
+
+        async def tried(path: str, count: int) -> list[int]:
+            found = []
+            for _ in range(count):
+                async with http.post(path) as answer:
+                    found.append(answer.status)
+            return found
+
+        found = await tried(f"{place}/order", 22)
+        assert found[:19] == [409] * 19 and set(found[19:]) <= {409, 429} and 429 in found
+        found = await tried(f"{place}/cancel", 6) + await tried(f"{page}/cancel", 8)
+        assert found[0] == 200 and 429 in found
+        assert await catalogue.orders.count() == {State.CANCELLED: 1}
+
+
+async def test_pages_that_show_much_are_limited(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        order = await catalogue.orders.with_number(1)
+        assert order is not None
+        camera = order.quote["cameras"][0]
+        camera["gaps"] = [{"start_ms": NOW, "end_ms": NOW + 1, "cause": "unreachable"}] * 20_000
+        await catalogue.pool.execute(sa.update(orders).values(quote=order.quote))
+
+        async def asked(path: str, count: int) -> list[int]:
+            found = []
+            for _ in range(count):
+                async with http.get(path) as answer:
+                    found.append(answer.status)
+            return found
+
+        found = await asked(f"/api/v1/copies/orders/{secret}", 40)
+        assert found[:10] == [200] * 10 and 429 in found
+        assert 429 in await asked("/copies/register", 1) + await asked(f"/copies/{secret}", 1)
+        async with http.get("/live/s/c/index.m3u8") as answer:
+            assert answer.status == 200
+
+
 async def test_no_copies_without_the_setting(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
     async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
@@ -579,7 +624,9 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
     ahead_ms = 0
     async with (
         selling(proxied(config), lambda: now_ms() + ahead_ms) as (base, _),
+        selling(proxied(config), lambda: now_ms() + ahead_ms) as (other, _),
         aiohttp.ClientSession(base) as http,
+        aiohttp.ClientSession(other) as beside,  # another process, or the next one
     ):
 
         async def quoted(**headers: str) -> tuple[str, int]:
@@ -590,7 +637,7 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
             ) as answer:
                 return answer.headers["Location"], (await answer.json())["price"]["total"]
 
-        async def place(where: str) -> tuple[int, str]:
+        async def place(where: str, http: aiohttp.ClientSession = http) -> tuple[int, str]:
             async with http.post(f"{where}/order?lang=en") as answer:
                 return answer.status, await answer.text()
 
@@ -598,7 +645,7 @@ async def test_free_minutes_are_of_a_client_and_day(config: Config) -> None:
         made = [await quoted() for _ in range(4)]
         assert [total for _, total in made] == [0] * 4
         assert [(await place(where))[0] for where, _ in made[:2]] == [200, 200]
-        status, text = await place(made[2][0])
+        status, text = await place(made[2][0], beside)
         assert status == 409 and "free minutes of today are used up" in text
         assert (await place(made[0][0]))[0] == 409  # again: nothing is counted for it
         where, total = await quoted()
@@ -623,16 +670,22 @@ async def test_what_is_not_paid_is_capped(config: Config) -> None:
     caps = {"unpaid_per_client": 2 * length, "unpaid_in_all": 4 * length}
     copies = config.copies.model_copy(update=caps)
     config = proxied(config.model_copy(update={"copies": copies}))
-    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+    async with (
+        selling(config) as (base, catalogue),
+        selling(config) as (other, _),
+        aiohttp.ClientSession() as http,
+    ):
 
-        async def order(who: str) -> tuple[int, str]:
-            named = {"X-Forwarded-For": who}
-            async with http.post("/api/v1/copies/quotes", json=wanted(), headers=named) as answer:
-                place = answer.headers["Location"]
+        async def order(who: str, base: str = base) -> tuple[int, str]:
+            named, quotes = {"X-Forwarded-For": who}, f"{base}/api/v1/copies/quotes"
+            async with http.post(quotes, json=wanted(), headers=named) as answer:
+                place = base + answer.headers["Location"]
             async with http.post(f"{place}/order?lang=en", headers=named) as answer:
                 return answer.status, await answer.text()
 
-        at_once = await asyncio.gather(*(order("203.0.113.1") for _ in range(5)))
+        at_once = await asyncio.gather(
+            *(order("203.0.113.1", (base, other)[n % 2]) for n in range(5))
+        )
         assert sorted(status for status, _ in at_once) == [200, 200, 409, 409, 409]
         assert any("pay or cancel first" in text for _, text in at_once)
         await paid(config, catalogue)
@@ -640,7 +693,7 @@ async def test_what_is_not_paid_is_capped(config: Config) -> None:
         assert [(await order("203.0.113.2"))[0] for _ in range(3)] == [200, 200, 409]
         status, text = await order("203.0.113.3")
         assert status == 409 and "by all together" in text
-        assert len(await catalogue.orders.bytes_by_order(State.AWAITING_PAYMENT)) == 4
+        assert (await catalogue.orders.count())[State.AWAITING_PAYMENT] == 4
 
 
 NONE_OR = {
@@ -696,6 +749,49 @@ async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
                     assert text.count("kept for 1 day") == text.count("is away") == 1
                 elif state == State.REFUNDED:
                     assert "given back" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("how", "path"),
+    [
+        ("GET", "/copies/{}"),
+        ("POST", "/copies/{}/order"),
+        ("POST", "/copies/{}/cancel"),
+        ("POST", "/copies/{}/pay/stripe"),
+        ("GET", "/copies/{}/invoice.pdf"),
+        ("GET", "/api/v1/copies/orders/{}"),
+        ("POST", "/api/v1/copies/orders/{}/order"),
+        ("POST", "/api/v1/copies/orders/{}/cancel"),
+    ],
+)
+async def test_a_quote_that_is_deleted_meanwhile_is_no_fault(
+    config: Config, monkeypatch: pytest.MonkeyPatch, how: str, path: str
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+            secret = answer.headers["Location"].rpartition("/")[2]
+        found = catalogue.orders.with_key
+
+        async def found_and_deleted(key: str) -> Any:
+            order = await found(key)
+            await catalogue.pool.execute(sa.delete(order_files))
+            await catalogue.pool.execute(sa.delete(orders))
+            return order
+
+        monkeypatch.setattr(catalogue.orders, "with_key", found_and_deleted)
+        async with http.request(how, path.format(secret), allow_redirects=False) as answer:
+            assert answer.status == (404 if how == "POST" or "invoice" in path else 200)
+
+
+async def test_a_page_is_shown_whose_files_were_dropped_meanwhile(config: Config) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        await paid(config, catalogue)
+        await catalogue.pool.execute(sa.delete(order_files))
+        for path in ("", "/everything.zip", "/manifest.json"):
+            async with http.get(f"/copies/{secret}{path}") as answer:
+                await answer.read()
+                assert answer.status == 200
 
 
 @pytest.mark.parametrize("before", ["2147483647", "999999999", "1", "0"])

@@ -343,6 +343,44 @@ def test_damaged_bytes_are_cut_off_not_believed(tmp_path: Path) -> None:
     open_spool(tmp_path).close()
     (index,) = check_files(tmp_path)
     assert len(index.segments) == 3
+    aside = path.with_name(path.name + ".aside")
+    assert path.read_bytes() + aside.read_bytes() == data  # also the last segment, which is whole
+
+
+@pytest.mark.parametrize(
+    ("lost", "aside"),
+    [
+        ("first byte", [".jsonl.aside", ".mp4.aside"]),
+        ("zeros from 1", []),
+        ("zeros from 3", []),
+        ("short", []),
+    ],
+)
+def test_bytes_that_a_line_names_are_not_removed(
+    tmp_path: Path, lost: str, aside: list[str]
+) -> None:
+    """One bad byte in the first of five segments costs not all of them; what a disk lost with its
+    power is not there to be kept."""
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 5)
+    spool.abandon(GapCause.DISK_FULL)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.mp4")
+    data = bytearray(path.read_bytes())
+    parts = parse_index(path.with_suffix(".jsonl").read_bytes()).segments
+    if lost == "first byte":
+        data[parts[0].offset] ^= 1
+    elif lost == "short":
+        del data[parts[3].offset + 10 :]
+    else:
+        at = parts[int(lost[-1]) - 1].offset
+        data[at:] = bytes(len(data) - at)
+    path.write_bytes(data)
+    before = {p.name + ".aside": p.read_bytes() for p in path.parent.iterdir()}
+    open_spool(tmp_path).close()
+    assert sorted("." + p.name.partition(".")[2] for p in path.parent.glob("*.aside")) == aside
+    if aside:
+        assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
 def test_lost_numbers_go_on_higher_with_a_new_epoch(tmp_path: Path) -> None:

@@ -238,3 +238,13 @@ async def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "elsewhere.db").rename(path)  # it is the right one again
         await catalogue.pool.execute(hold("third"))
         assert await catalogue.pool.column(COUNT) == [2]
+
+
+async def test_what_is_removed_is_not_in_the_file(tmp_path: Path) -> None:
+    async with opened(tmp_path) as catalogue:
+        for n in range(300):
+            await catalogue.pool.execute(hold(f"voter{n}@example.kz"))
+        await catalogue.pool.execute(sa.update(holds).values(reason=""))
+        async with catalogue.pool.single() as connection:
+            assert await connection.scalar(sa.text("PRAGMA secure_delete")) == 1
+    assert b"@example.kz" not in (tmp_path / "k.db").read_bytes()

@@ -10,14 +10,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
+from config.model import Archive as Settings
+from storage.archive import DirectoryArchive, Put
 from storage.disk import Room
 from storage.index import ClockState, GapCause, Identity, parse_archive_document
-from storage.keeper import Keeper, digest_of, waiting
+from storage.keeper import PIECE, Keeper, digest_of, waiting
 from storage.recording import recording_name
 from storage.spool import Run
 from storage.view import CameraView, Stored
@@ -211,6 +214,42 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
         assert uploader.keepers[1].is_done
     names = [sorted(p.name for p in (tmp_path / n / "e/s/c").glob("*/*")) for n in ("near", "far")]
     assert names[0] == names[1]
+
+
+async def test_no_recording_is_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """Not when it is archived from the spool, nor when it comes from another archive."""
+    held: list[int] = []
+
+    class Counting(DirectoryArchive):
+        """Counts the bytes of recordings that it is given, or gives, at a time."""
+
+        async def put(self, key: str, data: bytes | Path, *args: Any, **named: Any) -> Put:
+            if isinstance(data, bytes) and key.endswith(".mp4"):
+                held.append(len(data))
+            return await super().put(key, data, *args, **named)
+
+        async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+            data = await super().get(key, *args, **named)
+            if key.endswith(".mp4"):
+                held.append(len(data))
+            return data
+
+    def counting(settings: Settings) -> Counting:
+        assert settings.directory is not None
+        return Counting(settings.name, settings.directory)
+
+    two = "archives: [{name: near, url: near}, {name: far, url: far}]\narchives_needed: 1\n"
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", two)
+    fill(config.spool, start_ms=NOW - 7_200_000, segments=3, size=PIECE).close()
+    count = len(list(config.spool.glob("s/c/*/*.mp4")))
+    (tmp_path / "far").write_text("away")
+    async with uploading(config, open_archive=counting) as (uploader, _, _):
+        await until(lambda: uploader.status.removed_total == count - 1)
+        assert held == []
+        (tmp_path / "far").unlink()
+        await until(lambda: uploader.keepers[1].status.archived_total == count)
+    assert held and max(held) <= PIECE
+    assert not list(config.spool.glob("_status/*.fetched"))
 
 
 async def test_rows_of_one_camera_that_are_refused_hold_up_no_other(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ TIMEOUT_S = 20.0
 LEAST_S, MOST_S = 31 * 60, 23 * 3600  # how long Stripe keeps a session open: 30 min to 24 h
 TOLERANCE_S = 300  # age of a notification
 
-# a body that is none of Stripe's, or a signature with letters outside ASCII (TypeError)
+# a body that is none of Stripe's, of any depth; a signature with letters outside ASCII (TypeError)
 _FORGED = (
     stripe.SignatureVerificationError,
     ValueError,
     KeyError,
     AttributeError,
     TypeError,
+    RecursionError,
 )
 
 T = TypeVar("T")
