@@ -66,7 +66,7 @@ STATION = {
     "time_zone": "Asia/Almaty",
 }
 QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
-PLAN = {"camera": "c", "parts": [[1, 1_000]]}
+PLAN = {"camera": "c", "parts": [[1, 1_000, "00" * 32]]}
 
 
 def settings(stripe: str | None = None, **more: Any) -> Copies:
