@@ -1,10 +1,11 @@
 """What a viewer gets while somebody attacks the public pages: `make attack`.
 
-A real web process with few files (`ulimit -n 1024`), 10,000 stations, and two cameras with an hour
-in the spool. A viewer of one address asks for the playlist and for a segment, all the time; an
-attacker of other addresses, in processes of its own, does one thing after the other, then all at
-once. Each row stands beside the quiet one before it. All of them are on one machine, so the
-attacker's own work is in the viewer's numbers.
+A real web process with few files (`ulimit -n 1024`), 10,000 stations, two cameras with up to a day
+in the spool, ten stations with a week in the catalogue, and an order. A viewer of one address asks
+for the playlist and for a segment, all the time; an attacker of other addresses, in processes of
+its own, does one thing after the other, then all at once. Each row stands beside the quiet one
+before it. All of them are on one machine: the attacker is given what processor time the others
+leave, as he would have a machine of his own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import random
 import resource
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
@@ -28,13 +30,31 @@ import aiohttp
 from benchmarks.bench_record import memory_mb, process
 from benchmarks.bench_site import Site, make
 from config.load import load
+from storage.fmp4 import Sample, TrackRun, write_init, write_segment
 from storage.index import ClockState
 from storage.spool import CameraSpool, Numbers, Run
+from tests.footage import VIDEO
 from tests.spools import TRACKS
 
 FILES = 1024
 SEGMENT_BYTES = 500_000
 SHORT, LONG = "ballot-box", "entrance"
+WEEKS, WEEK_MINUTES = 10, 10_070  # stations with recordings of a week, a minute each
+WEEK = f"""
+INSERT INTO recordings (camera_pk, record_seq, day, epoch, run_no, first_segment_no, segments,
+  start_ms, end_ms, bytes, sha256, overlaps)
+WITH RECURSIVE k(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM k WHERE n + 1 < :count)
+SELECT camera_pk, n + 1, (:begin + n * 60000) / 86400000, 1, 1, n * 30 + 1, 30,
+  :begin + n * 60000, :begin + n * 60000 + 60000, 15000000, zeroblob(32), 0
+FROM cameras, k WHERE station IN ({",".join(f"'s{n}'" for n in range(1, WEEKS + 1))})
+"""
+COPIES = """
+copies:
+  price_per_minute: 60
+  bank: {beneficiary: B, bin: "123456789012", iban: KZ86125KZT5004100100, bank: B, bic: KZKOKZKX,
+         beneficiary_code: "17", purpose_code: "859"}
+"""
+ORDER = "KUAGER_ATTACK_ORDER"  # the address of an order, for who attacks its invoice
 VIEWER = "127.9.9.9"
 AT_ONCE = 16
 
@@ -98,9 +118,17 @@ def _head(path: str, *more: str, method: str = "GET") -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *more, "", ""]).encode()
 
 
-def _from() -> str:
-    ms = int(time.time() * 1000) - choose.randint(1_800_000, 3_500_000)
-    return f"/live/s1/{LONG}/index.m3u8?from={ms}"
+def _before_ms(shortest_s: int, longest_s: int) -> int:
+    return int(time.time() * 1000) - choose.randint(shortest_s * 1000, longest_s * 1000)
+
+
+def _since(shortest_s: int, longest_s: int) -> Callable[[], str]:
+    return lambda: f"/live/s1/{LONG}/index.m3u8?from={_before_ms(shortest_s, longest_s)}"
+
+
+def _week() -> str:
+    station = choose.randint(1, WEEKS)
+    return f"/api/v1/stations/s{station}/timeline?from={_before_ms(600_000, 604_000)}"
 
 
 ATTACKS: dict[str, Attack] = {
@@ -121,10 +149,10 @@ ATTACKS: dict[str, Attack] = {
         "GET", lambda: "/api/v1/stations?q=" + "+".join(letters(8) for _ in range(8))
     ),
     "stations that are not there": asked("GET", lambda: f"/stations/{letters(30)}"),
-    "playlists of an hour": asked("GET", _from),
-    "timelines of 7 days": asked(
-        "GET", lambda: f"/api/v1/stations/s{choose.randint(1, 300)}/timeline?from={choose.random()}"
-    ),
+    "playlists of an hour": asked("GET", _since(1800, 3500)),
+    "playlists of a day": asked("GET", _since(43_200, 86_000)),
+    "timelines of 7 days": asked("GET", _week),
+    "invoices": asked("GET", lambda: f"{os.environ[ORDER]}/invoice.pdf"),
     "segments that are not there": asked(
         "GET", lambda: f"/live/s1/{SHORT}/{choose.randint(10**6, 10**9)}.m4s"
     ),
@@ -141,18 +169,22 @@ async def everything(port: int) -> None:
 
 def prepare(folder: Path, count: int, minutes: int) -> Site:
     """Write a site whose station s1 has a camera with large segments and one with many."""
-    site = make(folder, count)
-    text = (folder / "kuager.yaml").read_text().replace("processes: 2}", "processes: 1}")
-    (folder / "kuager.yaml").write_text(text + "copies: {free: true}\n")
+    site = make(folder, count, recordings=1)
+    text = (folder / "kuager.yaml").read_text()
+    public = f'processes: 1, public_url: "{site.base}"}}'
+    (folder / "kuager.yaml").write_text(text.replace("processes: 2}", public) + COPIES)
     config = load(folder / "kuager.yaml", {})
     now = int(time.time() * 1000)
+    with sqlite3.connect(config.database_url.removeprefix("sqlite:///")) as base:
+        base.execute(WEEK, {"begin": now - WEEK_MINUTES * 60_000, "count": WEEK_MINUTES})
     for camera, segments, size in ((SHORT, 8, SEGMENT_BYTES), (LONG, minutes * 30, 400)):
         spool = CameraSpool(config.spool, config.election.id, "s1", camera, Numbers())
-        run = Run(now - segments * 2000, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
+        run = Run(now - segments * 2000, write_init([VIDEO]), TRACKS, 2)
         for n in range(segments):
+            picture = [Sample(180_000, size, True, 0)], [os.urandom(size)]
             spool.append(
                 run,
-                b"\0\0\1\0moof" + os.urandom(size),
+                write_segment(spool.next_segment_no, [TrackRun(1, n * 180_000, *picture)]),
                 tfdt_90k=n * 180_000,
                 duration_90k=180_000,
                 starts_with_key=True,
@@ -193,6 +225,7 @@ async def measure(site: Site, seconds: float) -> None:
     web = f"ulimit -n {FILES}; exec {sys.executable} -m kuager run --role web --config"
     async with process("sh", "-c", f"{web} {site.folder}/kuager.yaml") as server:
         await _answers(site)
+        os.environ[ORDER] = await _order(site)
         await view(site.port, 1)
         print("| attack | playlist p50, p99 | segment p99 | times quiet | none | memory | files |")
         print("|---|---|---|---|---|---|---|")
@@ -230,11 +263,22 @@ async def _answers(site: Site) -> None:
     raise SystemExit("the web process does not answer")
 
 
+async def _order(site: Site) -> str:
+    """Order a minute of footage; returns the order's address on the site."""
+    to_ms = int(time.time() * 1000) - 300_000
+    wanted = {"station": "s1", "cameras": [LONG], "from": to_ms - 60_000, "to": to_ms}
+    async with aiohttp.ClientSession(site.base, raise_for_status=True) as session:
+        async with session.post("/api/v1/copies/quotes", json=wanted) as answer:
+            place = answer.headers["Location"]
+        async with session.post(f"{place}/order") as answer:
+            return str((await answer.json())["invoice"]).removesuffix("/invoice.pdf")
+
+
 def main() -> None:
     """Parse the command line; measure, or be an attacker."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stations", type=int, default=10_000)
-    parser.add_argument("--minutes", type=int, default=60, help="of the long camera")
+    parser.add_argument("--minutes", type=int, default=1439, help="of the long camera")
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--begun", type=Path, help=argparse.SUPPRESS)
@@ -243,6 +287,7 @@ def main() -> None:
     if arguments.name:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        os.nice(19)
         arguments.begun.touch()
         asyncio.run(ATTACKS.get(arguments.name, everything)(arguments.port))
         return

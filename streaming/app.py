@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
-from config.model import LANGUAGES, Config, Web
+from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from streaming import (
@@ -40,9 +39,10 @@ from streaming import (
 from streaming.answers import HOST_IN_ANSWER, problem
 from streaming.bodies import MOST_BODY, body_reader
 from streaming.clients import CLIENTS, Clients
-from streaming.connections import BACKLOG, Caps, Runner
+from streaming.connections import Caps, Runner
 from streaming.language import language_headers, language_vary, say, sentences
 from streaming.pages import KEPT
+from streaming.ports import BACKLOG, PortInUse, claimed
 from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
@@ -68,29 +68,6 @@ COPIES = (copies, copies_files, copies_api)  # served where the configuration ha
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
-
-
-class PortInUse(RuntimeError):
-    """The address cannot be listened on; the text says what to do."""
-
-
-def check_port(host: str, port: int, setting: str = "web.listen") -> None:
-    """Raise PortInUse where another program listens: our processes share a port silently."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise _port_problem(host, port, error, setting) from None
-
-
-def _port_problem(host: str, port: int, error: OSError, setting: str) -> PortInUse:
-    choose = f"choose another with {setting}"
-    if error.errno == errno.EADDRINUSE:
-        return PortInUse(f"port {port} on {host} is in use by another program: {choose} or stop it")
-    why = error.strerror or error
-    return PortInUse(f"port {port} on {host} cannot be listened on ({why}): {choose}")
 
 
 def create_app(
@@ -220,42 +197,38 @@ async def serving(config: Config, stop_s: float = STOP_S) -> AsyncIterator[None]
     app = create_app(config, None, archives)
     app.cleanup_ctx.append(_catalogue)
     sys.setswitchinterval(SWITCH_S)
+    where, operators = config.web, Runner(health.operators_app(app), stop_s=stop_s, caps=OPERATORS)
     async with AsyncExitStack() as stack:
         for archive in archives:
             stack.push_async_callback(archive.close)
         runner = make_runner(app, stop_s)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await stack.enter_async_context(_operators(app, config.web, stop_s))
+        public = (where.host, where.port, "web.listen")
+        await stack.enter_async_context(_listening(runner, *public, config.spool))
         try:
-            await _listen(runner, config.web.host, config.web.port)
-        except OSError as error:
-            raise _port_problem(config.web.host, config.web.port, error, "web.listen") from None
-        log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
+            apart = (where.operators_host, where.operators_port, "web.operators")
+            await stack.enter_async_context(_listening(operators, *apart, config.spool))
+        except PortInUse as error:  # the public is served all the same
+            log.error("Metrics are not served", why=str(error))
+        log.info("Serving", address=f"http://{where.host}:{where.port}/")
         yield
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    await web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG).start()
 
 
 @contextlib.asynccontextmanager
-async def _operators(public: web.Application, where: Web, stop_s: float) -> AsyncIterator[None]:
-    """Serve operators; where their address cannot be had, the public is served all the same."""
-    runner = Runner(health.operators_app(public), stop_s=stop_s, caps=OPERATORS)
-    await runner.setup()
-    try:
+async def _listening(
+    runner: web.AppRunner, host: str, port: int, setting: str, spool: Path
+) -> AsyncIterator[None]:
+    """Serve an address meanwhile; raises PortInUse."""
+    with claimed(host, port, setting, spool):
+        await runner.setup()
         try:
-            await _listen(runner, where.operators_host, where.operators_port)
-        except OSError as error:
-            log.error(
-                "Metrics are not served: choose another address with web.operators",
-                address=f"{where.operators_host}:{where.operators_port}",
-                why=error.strerror or str(error),
-            )
-        yield
-    finally:
-        await runner.cleanup()
+            try:
+                site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
+                await site.start()
+            except OSError as error:
+                raise PortInUse.of(host, port, setting, error) from None
+            yield
+        finally:
+            await runner.cleanup()
 
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:

@@ -36,7 +36,6 @@ MOST_UNSENT = 256 << 20  # bytes of answers that wait for slow clients, in all
 MOST_CONNECTIONS = 10_000  # about 25 kB of memory each
 LEAST_EACH, SHARE_EACH = 64, 16  # one address: at least so many, at most that part of all
 OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being accepted
-BACKLOG = 1024  # connections that the system keeps while this process is busy
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 _TCP_INFO_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in linux/tcp.h

@@ -23,10 +23,11 @@ from storage.archive import Archive
 from storage.catalogue import Catalogue
 from storage.index import Header, Segment, Track
 from streaming import assets
-from streaming.app import OPERATORS, PortInUse, check_port, create_app, make_runner
+from streaming.app import OPERATORS, create_app, make_runner
 from streaming.connections import Runner
 from streaming.health import operators_app
 from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from streaming.ports import PortInUse, check_port
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill

@@ -25,7 +25,7 @@ from storage.catalogue import Catalogue
 from storage.index import ClockState, GapCause, Header, Segment, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import app, live
-from streaming.app import PortInUse, check_port
+from streaming.ports import PortInUse, check_port
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
