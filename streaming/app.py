@@ -40,16 +40,23 @@ from streaming.answers import HOST_IN_ANSWER, problem
 from streaming.bodies import MOST_BODY, body_reader
 from streaming.clients import CLIENTS, Clients
 from streaming.connections import Caps, Runner
-from streaming.language import language_headers, language_vary, say, sentences
+from streaming.language import (
+    MOST_PARAMETERS,
+    language_headers,
+    language_vary,
+    say,
+    sentences,
+    too_many_parameters,
+)
 from streaming.pages import KEPT
 from streaming.ports import BACKLOG, PortInUse, claimed
 from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
-from streaming.work import WORK, Work
+from streaming.work import WORK, Work, in_turn
 
 STOP_S = 5.0
-SWITCH_S = 0.001  # the longest that a thread of ours that computes holds up live video
+SWITCH_S = 0.0002  # the longest that a thread of ours that computes holds up live video
 OPERATORS = Caps(64, 64)
 CSP = (
     "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -81,15 +88,15 @@ def create_app(
         sentences(lang)
     assets.version()  # so is a script that is missing
     app = web.Application(
-        middlewares=[status.measure, _errors, body_reader()], client_max_size=MOST_BODY
+        middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[VIEWS] = Views(config, catalogue, archives, clock)
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[health.HEALTH] = health.Health(app[VIEWS])
-    app[live.TEXTS] = live.Texts()
+    app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
-    app[archived.ASKED] = archived.asked_limit()
+    app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
     app[api.SEARCHED] = OrderedDict()
     app[WALL] = Wall()
@@ -113,6 +120,10 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     """Say errors of the API as problems; a fault of ours is logged and told without its text."""
     if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
+    if too_many_parameters(request):
+        return problem(
+            400, say(request, "An address has at most %(most)s parameters.", most=MOST_PARAMETERS)
+        )
     try:
         if _tells_what_is_live(request.path):
             await request.app[VIEWS].fresh()

@@ -13,10 +13,11 @@ LEAST_BYTES in each STALL_S; what is not taken then is thrown away with the conn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import structlog
@@ -36,8 +37,10 @@ MOST_UNSENT = 256 << 20  # bytes of answers that wait for slow clients, in all
 MOST_CONNECTIONS = 10_000  # about 25 kB of memory each
 LEAST_EACH, SHARE_EACH = 64, 16  # one address: at least so many, at most that part of all
 OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being accepted
+RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a connection
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
+MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
 _TCP_INFO_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in linux/tcp.h
 
 log = structlog.get_logger()
@@ -67,11 +70,12 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "asks", "dawdles", "peer", "who")
+    __slots__ = ("acked", "acked_at", "asks", "dawdles", "held", "peer", "who")
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
+        self.held = 0  # bytes in memory for an answer, beside what its transport has
         self.who = ""
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
@@ -109,16 +113,25 @@ class Connection(RequestHandler):
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the system has not taken over yet."""
-        return self.peer.get_write_buffer_size() if self.peer else 0
+        """Bytes of answers in memory that the system has not taken over yet."""
+        return self.held + (self.peer.get_write_buffer_size() if self.peer else 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, where there is room."""
         self.peer = cast(asyncio.Transport, transport)
         if cast(BoundedServer, self._manager).admit(self):
+            _bound_buffers(self.peer)
             super().connection_made(transport)
         else:
             self.peer.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless it is of so many pieces that reading them takes long."""
+        if data.count(b"\r\n") > MOST_LINES:
+            log.warning("A request could not be read", kind="TooManyLines")
+            self.abort()
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -238,6 +251,26 @@ class BoundedServer(Server):
         await super().shutdown(timeout)
         for connection in left:
             connection.abort()
+
+
+@contextlib.contextmanager
+def holding(request: web.Request, count: int) -> Iterator[None]:
+    """Count bytes that are in memory for an answer while it is sent: see `Caps.unsent`."""
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.held += count
+    try:
+        yield
+    finally:
+        connection.held -= count
+
+
+def _bound_buffers(transport: asyncio.Transport) -> None:
+    """Have the system keep little for one client, read or unsent, beside what is on its way."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):  # no such settings here
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def _acked(transport: asyncio.Transport | None) -> int:

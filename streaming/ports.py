@@ -14,6 +14,7 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 
 BACKLOG = 1024  # connections that the system keeps while this process is busy
 _SOCKETS = Path("/proc/net/unix")
-_ALL = {"0.0.0.0", "::"}  # noqa: S104 these are compared, not listened on
+_ALL = {"0.0.0.0", "::"}
 _number = itertools.count()
 
 
@@ -62,22 +63,20 @@ def claimed(host: str, port: int, setting: str, spool: Path) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as shown:
         shown.bind(f"\0kuager/{port}/{host}/{own}/{os.getpid()}-{next(_number)}")
         shown.listen(BACKLOG)
-        for name in _names(f"kuager/{port}/"):
-            where, whose = name.split("/")[2:4]
+        for name, where, whose in _shown(port):
             met = where == host or _ALL & {where, host}
             if met and whose != own and _is_of_this_user(name):
                 raise PortInUse(host, port, setting)
         yield
 
 
-def _names(beginning: str) -> list[str]:
-    """Return the abstract names that begin so; `proc(5)` shows their first zero byte as `@`."""
+def _shown(port: int) -> list[tuple[str, str, str]]:
+    """Return who listens on a port of any address: the name, its host, its spool."""
     try:
-        lines = _SOCKETS.read_text(errors="replace").splitlines()
-    except OSError:  # no Linux, or hidden: two Kuagers may meet as any programs of one user
+        text = _SOCKETS.read_text(errors="replace")  # proc(5) shows the first zero byte as `@`
+    except OSError:  # hidden from us: two Kuagers may then share as all programs of a user
         return []
-    names = (line.rpartition(" ")[2] for line in lines)
-    return [name[1:] for name in names if name.startswith(f"@{beginning}")]
+    return re.findall(rf" @(kuager/{port}/([^/\s]+)/([0-9a-f]+)/[0-9-]+)$", text, re.MULTILINE)
 
 
 def _is_of_this_user(name: str) -> bool:

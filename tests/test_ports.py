@@ -14,7 +14,7 @@ from streaming import ports
 from streaming.ports import PortInUse, claimed
 from tests.s3 import free_port
 
-HOSTS = ("127.0.0.1", "127.0.0.2", "0.0.0.0", "::", "::1", "localhost")  # noqa: S104
+HOSTS = ("127.0.0.1", "127.0.0.2", "0.0.0.0", "::", "::1", "localhost")
 
 
 def claim(host: str, port: int, spool: Path) -> contextlib.AbstractContextManager[None]:
@@ -28,25 +28,26 @@ def test_an_address_has_one_spool(claims: list[tuple[str, int]]) -> None:
     first = free_port()
     with contextlib.ExitStack() as stack:
         for host, spool in claims:
-            met = [
-                one for one in had if one[1] != spool and (one[0] == host or ports._ALL & {one[0], host})
-            ]
+            met = any(
+                whose != spool and (where == host or ports._ALL & {where, host})
+                for where, whose in had
+            )
             try:
                 stack.enter_context(claim(host, first, Path(f"/spool{spool}")))
-                had.append((host, spool))
             except PortInUse:
                 assert met
             else:
                 assert not met
+                had.append((host, spool))
             stack.enter_context(claim(host, first + 1, Path("/spool")))
-    with claim("0.0.0.0", first, Path("/other")):  # noqa: S104 all was given back
+    with claim("0.0.0.0", first, Path("/other")):
         pass
 
 
 def test_who_ends_gives_it_back_whatever_else_is_shown(tmp_path: Path) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
-        for n, name in enumerate((f"kuager/{port}", f"kuager/{port}/x", f"kuager/{port}/\n/ /é")):
+        for n, name in enumerate((f"kuager/{port}", f"kuager/{port}/x", f"kuager/{port}/::1/é/1")):
             one = stack.enter_context(socket.socket(socket.AF_UNIX))
             one.bind(f"\0{name}{n}")
         with claim("::1", port, tmp_path):

@@ -25,8 +25,8 @@ from storage.catalogue import Catalogue
 from storage.index import ClockState, GapCause, Header, Segment, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import app, live
-from streaming.ports import PortInUse, check_port
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
+from streaming.ports import PortInUse, check_port
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
 from tests.s3 import free_port
