@@ -22,8 +22,9 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -70,7 +71,7 @@ def somebody() -> tuple[str, int]:
     return f"127.{choose.randint(1, 8)}.{choose.randint(1, 254)}.{choose.randint(1, 30)}", 0
 
 
-Attack = Callable[[int], Awaitable[None]]  # of a port, until the process is ended
+Attack = Callable[[int], Coroutine[Any, Any, None]]  # of a port, until the process is ended
 
 
 def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
@@ -93,16 +94,14 @@ def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
     return attack
 
 
-def asked(method: str, path: Callable[[], str], **more: object) -> Attack:
+def asked(method: str, path: Callable[[], str], data: bytes | None = None, **more: str) -> Attack:
     """Return an attack that asks as fast as it can."""
 
     async def attack(port: int) -> None:
         async def one() -> None:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
                 while True:
-                    headers = {"X-Forwarded-For": f"10.0.{choose.randint(0, 255)}.1"}
-                    headers |= more.get("headers", {})  # type: ignore[arg-type, operator]
-                    data = more.get("data")
+                    headers = {"X-Forwarded-For": f"10.0.{choose.randint(0, 255)}.1"} | more
                     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                         async with session.request(
                             method, path(), data=data, headers=headers
@@ -143,7 +142,7 @@ ATTACKS: dict[str, Attack] = {
         "POST",
         lambda: "/copies/quotes",
         data=gzip.compress(bytes(1 << 26)),
-        headers={"Content-Encoding": "gzip"},
+        **{"Content-Encoding": "gzip"},
     ),
     "searches of nonsense": asked(
         "GET", lambda: "/api/v1/stations?q=" + "+".join(letters(8) for _ in range(8))

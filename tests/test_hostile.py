@@ -14,6 +14,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -23,8 +26,9 @@ from copies.payments import Forged, Online, Translate
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
 from storage.orders import Order
-from streaming.limits import Turns
-from streaming.work import Work, in_steps
+from streaming.clients import CLIENTS, Clients, client
+from streaming.limits import Limit, Turns
+from streaming.work import STEP_S, TOKEN_S, Lane, Work
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
@@ -291,8 +295,10 @@ async def test_turns_are_counted_and_given_back() -> None:
     assert not turns._taken
 
 
-async def test_long_work_lets_others_go_on() -> None:
-    others = [0]
+async def test_long_work_lets_others_go_on_and_is_counted() -> None:
+    work, others = Work(tokens=Limit(400, 10**6)), [0]
+    request = make_mocked_request("GET", "/", app=web.Application())
+    request.app[CLIENTS] = Clients([])
 
     async def other() -> None:
         while True:
@@ -301,13 +307,56 @@ async def test_long_work_lets_others_go_on() -> None:
 
     def steps() -> Iterator[int]:
         for n in range(20):
-            end = time.perf_counter() + 0.003
-            while time.perf_counter() < end:
+            end = time.thread_time() + 1.5 * STEP_S
+            while time.thread_time() < end:
                 pass
             yield n
 
     task = asyncio.create_task(other())
-    assert [n async for n in in_steps(steps())] == list(range(20))
-    assert others[0] >= 10
+    assert [n async for n in work.in_steps(request, steps())] == list(range(20))
+    assert others[0] >= 18
+    taken = 400 - work.tokens._left(client(request))
+    assert taken >= 20 * 1.5 * STEP_S / TOKEN_S
     task.cancel()
     await until(task.done)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
+def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
+    """Whoever asks more often than others waits for himself; one goes on in a round."""
+
+    async def all_of_them() -> list[tuple[int, str]]:
+        lane, came, rounds = Lane(), list[tuple[int, str]](), [0]
+
+        async def count() -> None:
+            while True:
+                rounds[0] += 1
+                await asyncio.sleep(0)
+
+        async def one(who: str) -> None:
+            await lane.turn(who)
+            came.append((rounds[0], who))
+
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        tasks = [(asyncio.create_task(one(who)), leaves) for who, leaves in asked]
+        await asyncio.sleep(0)
+        for task, leaves in tasks:
+            if leaves:
+                task.cancel()
+        await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not lane._taken and not lane._waiting
+        counting.cancel()
+        return came
+
+    came = asyncio.run(all_of_them())
+    stay = [who for n, (who, leaves) in enumerate(asked) if n == 0 or not leaves]
+    assert sorted(who for _, who in came) == sorted(stay)
+    assert len({turn for turn, _ in came}) == len(came)
+    for place, (_, who) in enumerate(came):
+        before = [w for _, w in came[:place]].count(who)
+        for other in set(stay) - {who}:  # nobody is kept waiting by who had more already
+            had = [w for _, w in came[:place]].count(other)
+            assert had >= min(before, stay.count(other)) - 1

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from streaming import assets
 from streaming.app import OPERATORS, create_app, make_runner
 from streaming.connections import Runner
 from streaming.health import operators_app
-from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from streaming.hls import RUNS_COUNTED, Listed, consecutive_tail, entries, playlist
 from streaming.ports import PortInUse, check_port
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
@@ -229,6 +229,10 @@ def test_a_port_in_use_is_said() -> None:
             check_port("127.0.0.1", taken.getsockname()[1])
 
 
+def written(listed: Sequence[Listed]) -> str:
+    return b"".join(playlist(entries(listed))).decode()
+
+
 TRACK = (Track(1, "video", "h264", 90_000),)
 
 
@@ -247,7 +251,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
     for n in range(len(listed)):
         tail = consecutive_tail(listed[n:])
         assert len(tail) == len(listed) - n
-        parsed = m3u8.loads("".join(playlist(tail)))
+        parsed = m3u8.loads(written(tail))
         breaks = parsed.discontinuity_sequence
         for place, segment in enumerate(parsed.segments):
             breaks += segment.discontinuity
@@ -259,7 +263,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
 
 def test_players_get_no_discontinuity_number_that_they_would_count_up_to() -> None:
     header = Header("e", "s", "c", 2, 217_608_454, 1, 0, 1, "", 4, TRACK)
-    text = "".join(playlist([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))]))
+    text = written([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))])
     assert m3u8.loads(text).discontinuity_sequence == 8_454
 
 
