@@ -41,6 +41,7 @@ RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a conn
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TCP_INFO_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in linux/tcp.h
 
 log = structlog.get_logger()
@@ -129,7 +130,9 @@ class Connection(RequestHandler):
         """Take what has come, unless it is of so many pieces that reading them takes long."""
         if data.count(b"\r\n") > MOST_LINES:
             log.warning("A request could not be read", kind="TooManyLines")
-            self.abort()
+            if self.waits and self.peer is not None:
+                self.peer.write(REFUSAL)
+            self.force_close()
         else:
             super().data_received(data)
 

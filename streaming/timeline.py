@@ -23,13 +23,13 @@ from streaming.work import WORK
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
 PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
-AT_ONCE = 500  # recordings that are made text at once
 CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `work`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
-# recordings and gaps of a camera as JSON, by number and start
-Known = tuple[dict[tuple[int, int], dict[str, Any]], dict[tuple[int, int], dict[str, Any]]]
+RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
+# recordings (as JSON) and gaps of a camera, by number and start
+Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -93,9 +93,9 @@ async def _known(
             found = await views.ask(asked)
         except CatalogueError:  # what the spool has is still true
             return False, known
-        for name, rows in (found or {}).items():
+        async for name, rows in request.app[WORK].in_steps(request, (found or {}).items()):
             recordings, gaps = known[names[name]]
-            async for row in request.app[WORK].in_steps(request, rows[0]):
+            for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
             for row in rows[1]:
                 gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
@@ -115,30 +115,25 @@ async def _camera(
     view = views.view(station.id, camera.id)
     async for _, index in work.in_steps(request, view.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
-            seq = index.header.record_seq
-            span = {"start_ms": index.start_ms, "end_ms": index.end_ms}
-            recordings[seq, index.start_ms] = {"record_seq": seq} | span
+            seq, start_ms = index.header.record_seq, index.start_ms
+            recordings[seq, start_ms] = RECORDING % (seq, start_ms, index.end_ms)
     gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in view.gaps(*times)}
-    order = sorted(recordings)
-    parts = (
-        orjson.dumps([recordings[key] for key in order[n : n + AT_ONCE]])[1:-1]
-        for n in range(0, len(order), AT_ONCE)
-    )
-    listed = b",".join([part async for part in work.in_steps(request, parts)])
     return camera_dict(views, lang, station, camera) | {
         "words": why_no_picture(views, lang, station, camera),
-        "recordings": orjson.Fragment(b"[" + listed + b"]"),
+        "recordings": orjson.Fragment(
+            b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
+        ),
         "gaps": [gaps[n] for n in sorted(gaps)],
     }
 
 
-def _recording(row: dict[str, Any]) -> dict[str, Any]:
+def _recording(row: dict[str, Any]) -> bytes:
     """Return a row as JSON; with when and why it was removed where no archive has it any more."""
-    told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
-        told |= {"removed_ms": last["removed_ms"], "removed_reason": last["removed_reason"]}
-    return told
+        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(told | {k: last[k] for k in ("removed_ms", "removed_reason")})
+    return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 
 def _gap(lang: str, gap: Gap) -> dict[str, Any]:

@@ -8,10 +8,12 @@ import gzip
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import m3u8
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -25,11 +27,14 @@ from config.model import Config
 from copies.payments import Forged, Online, Translate
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
+from storage.catalogue import Catalogue
+from storage.index import Header, Segment
 from storage.orders import Order
 from streaming.clients import CLIENTS, Clients, client
+from streaming.hls import Entries
 from streaming.limits import Limit, Turns
 from streaming.work import STEP_S, TOKEN_S, Lane, Work
-from tests.archiving import configure
+from tests.archiving import configure, uploading
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
 from tests.spools import fill
@@ -197,6 +202,78 @@ async def test_playlists_of_one_segment_are_made_once(config: Config) -> None:
             assert status == 200
             seen.add(headers["ETag"])
         assert len(seen) <= 2
+
+
+async def test_what_a_playlist_says_of_whole_recordings_is_made_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(config.spool, start_ms=NOW - 600_000, runs=2, segments=150).close()
+    made, of = list[int](), Entries.of
+
+    def counted(header: Header, segments: Sequence[Segment]) -> Entries:
+        made.append(len(segments))
+        return of(header, segments)
+
+    monkeypatch.setattr(Entries, "of", counted)
+    async with serving(config) as session:
+        for ms in range(0, 60_000, 1000):
+            url = f"/live/s/c/index.m3u8?from={NOW - 599_999 + ms}"
+            status, headers, body = await get(session, url)
+            assert status == 200 and int(headers["Content-Length"]) == len(body)
+            parsed = m3u8.loads(body.decode())
+            numbers = [int(s.uri.removesuffix(".m4s")) for s in parsed.segments]
+            assert numbers == list(range(numbers[0], 301))
+            head = await get(session, url, method="HEAD")
+            assert head[1]["ETag"] == headers["ETag"] and head[2] == b""
+            again = await get(session, url, headers={"If-None-Match": headers["ETag"]})
+            assert again[0] == 304
+    assert sum(made) < 300 + 2 * 3 * 60 * 30  # all of them once, and of each stretch what is cut
+
+
+async def test_the_catalogue_is_asked_for_a_long_timeline_in_pieces(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(config)
+    asked, timelines = list[tuple[int, int]](), Catalogue.timelines
+
+    async def counted(catalogue: Catalogue, names: Any, from_ms: int, to_ms: int) -> Any:
+        asked.append((from_ms, to_ms))
+        return await timelines(catalogue, names, from_ms, to_ms)
+
+    monkeypatch.setattr(Catalogue, "timelines", counted)
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        begin, end = NOW - 7 * 86_400_000, NOW
+        async with http.get(f"/api/v1/stations/s/timeline?from={begin}&to={end}") as answer:
+            told = await answer.json()
+    assert [a for a, _ in asked] == [begin, *(b for _, b in asked[:-1])] and asked[-1][1] == end
+    assert max(b - a for a, b in asked) <= 6 * 3_600_000
+    for camera in told["cameras"]:
+        keys = [(r["record_seq"], r["start_ms"]) for r in camera["recordings"]]
+        assert keys == sorted(set(keys)) and (keys or camera["id"] not in ("c", "d"))
+
+
+async def test_an_archive_is_not_asked_for_what_is_refused(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 8_000_000, runs=1, segments=70).close()
+    asked, now = list[str](), [NOW]
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.removed_total >= 2)
+
+        class Counted:
+            name = archive.name
+
+            async def get(self, key: str, *what: Any, **more: Any) -> bytes:
+                asked.append(key)
+                return await archive.get(key, *what, **more)
+
+        counted: Any = Counted()
+        async with serving(config, catalogue, counted, clock=lambda: now[0]) as session:
+            now[0] = NOW - 3_600_000
+            assert (await get(session, "/live/s/c/1.m4s"))[0] == 200 and asked
+            asked.clear()
+            now[0] = NOW + 3_600_000
+            for number in (1, 2, 70):
+                assert (await get(session, f"/live/s/c/{number}.m4s"))[0] == 403
+            assert not asked
 
 
 async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:

@@ -280,6 +280,29 @@ async def test_operators_are_served_by_a_new_configuration_before_the_old_one_en
     assert not [entry for entry in log if entry["log_level"] == "error"]
 
 
+async def test_two_kuagers_never_share_a_port(config: Config, tmp_path: Path) -> None:
+    port, apart = free_port(), free_port()
+
+    def listening(spool: str, **web: int) -> Config:
+        path = tmp_path / spool
+        fill(path, start_ms=NOW - 100_000, runs=1, segments=5).close()
+        web = {"port": port, "operators_port": apart} | web
+        return config.model_copy(update={"spool": path, "web": config.web.model_copy(update=web)})
+
+    with capture_logs() as log:
+        async with app.serving(listening("one")), app.serving(listening("one")):
+            assert not [entry for entry in log if entry["log_level"] == "error"]
+            with pytest.raises(PortInUse, match=r"web\.listen"):
+                async with app.serving(listening("two")):
+                    pass
+            async with app.serving(listening("two", port=free_port())):
+                pass
+    (error,) = [entry for entry in log if entry["log_level"] == "error"]
+    assert error["event"] == "Metrics are not served" and "web.operators" in error["why"]
+    async with app.serving(listening("two")):
+        pass
+
+
 async def serve(config: Config, **options: float) -> None:
     async with app.serving(config, **options):
         await asyncio.Event().wait()
