@@ -207,7 +207,7 @@ async def test_playlists_of_one_segment_are_made_once(config: Config) -> None:
 async def test_what_a_playlist_says_of_whole_recordings_is_made_once(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(config.spool, start_ms=NOW - 600_000, runs=2, segments=150).close()
+    fill(config.spool, start_ms=NOW - 620_000, runs=2, segments=150).close()
     made, of = list[int](), Entries.of
 
     def counted(header: Header, segments: Sequence[Segment]) -> Entries:
@@ -217,7 +217,7 @@ async def test_what_a_playlist_says_of_whole_recordings_is_made_once(
     monkeypatch.setattr(Entries, "of", counted)
     async with serving(config) as session:
         for ms in range(0, 60_000, 1000):
-            url = f"/live/s/c/index.m3u8?from={NOW - 599_999 + ms}"
+            url = f"/live/s/c/index.m3u8?from={NOW - 619_999 + ms}"
             status, headers, body = await get(session, url)
             assert status == 200 and int(headers["Content-Length"]) == len(body)
             parsed = m3u8.loads(body.decode())
