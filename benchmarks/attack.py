@@ -56,7 +56,7 @@ copies:
          beneficiary_code: "17", purpose_code: "859"}
 """
 ORDER = "KUAGER_ATTACK_ORDER"  # the address of an order, for who attacks its invoice
-VIEWER = "127.9.9.9"
+VIEWER, ATTACKER = "127.9.9.9", "127.9.9.8"
 AT_ONCE = 16
 
 choose = random.Random(5)
@@ -83,7 +83,7 @@ def held(count: int, said: Callable[[], bytes], own: bool = False) -> Attack:
             writers = [w for w in writers if not w.transport.is_closing()]
             for _ in range(min(200, count - len(writers))):
                 with contextlib.suppress(OSError):
-                    address = ("127.0.0.1", 0) if own else somebody()
+                    address = (ATTACKER, 0) if own else somebody()
                     where = ("127.0.0.1", port)
                     _, writer = await asyncio.open_connection(*where, local_addr=address)
                     writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -131,13 +131,16 @@ def _week() -> str:
 
 
 ATTACKS: dict[str, Attack] = {
-    "1,100 that say nothing": held(1100, bytes, own=True),
+    "1,100 that say nothing, of one address": held(1100, bytes, own=True),
     "20,000 that say nothing": held(10_000, bytes),
     "half a head": held(1100, lambda: _head("/")[:-3]),
     "half a body": held(
         1100, lambda: _head("/copies/quotes", "Content-Length: 99", method="POST") + b"a"
     ),
-    "800 slow readers": held(800, lambda: _head(f"/live/s1/{SHORT}/1.m4s") * 3, own=True),
+    "800 slow readers": held(800, lambda: _head(f"/live/s1/{SHORT}/1.m4s") * 3),
+    "800 slow readers, of one address": held(
+        800, lambda: _head(f"/live/s1/{SHORT}/1.m4s") * 3, own=True
+    ),
     "bodies that unpack to 64 MB": asked(
         "POST",
         lambda: "/copies/quotes",

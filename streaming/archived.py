@@ -139,8 +139,8 @@ async def _recording(
 
 def asking() -> Work:
     """Return how often a client may have catalogue and archive asked, ten angles at full speed, and
-    how many questions the catalogue has at once."""
-    return Work(Limit(100, 0.1), Turns(32, 256), asyncio.Semaphore(2))
+    that the catalogue has one such question at a time."""
+    return Work(Limit(100, 0.1), Turns(32, 256), asyncio.Semaphore(1))
 
 
 def refuse_old(request: web.Request, end_ms: int) -> None:

@@ -42,7 +42,7 @@ LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
 MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_TCP_INFO_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in linux/tcp.h
+_TCP_INFO = struct.Struct("=120xQ100xI")  # tcpi_bytes_acked and tcpi_snd_wnd in linux/tcp.h
 
 log = structlog.get_logger()
 
@@ -89,6 +89,11 @@ class Connection(RequestHandler):
         return waiter is not None and not waiter.done() and self.unsent == 0
 
     @property
+    def shut(self) -> bool:
+        """Whether an answer waits because the client has no room for more of it."""
+        return self.unsent > 0 and _taken(self.peer)[1] == 0
+
+    @property
     def half(self) -> bool:
         """Whether the body of a request has not come to its end."""
         request = self._current_request
@@ -106,7 +111,7 @@ class Connection(RequestHandler):
         if self.unsent == 0:
             self.acked = -1
             return False
-        acked = _acked(self.peer)
+        acked, _ = _taken(self.peer)
         if self.acked < 0 or acked >= self.acked + LEAST_BYTES:
             self.acked, self.acked_at = acked, now_s
         self.dawdles = self.dawdles or now_s > self.acked_at
@@ -213,7 +218,7 @@ class BoundedServer(Server):
             connection = next(iter(among))
             if connection.waits:
                 return self._close(connection)
-            if dawdler is None and (connection.dawdles or connection.half):
+            if dawdler is None and (connection.dawdles or connection.half or connection.shut):
                 dawdler = connection
             del among[connection]
             among[connection] = None  # the next time another is looked at first
@@ -276,14 +281,16 @@ def _bound_buffers(transport: asyncio.Transport) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
-def _acked(transport: asyncio.Transport | None) -> int:
-    """Return how many bytes the client's system has taken; 0 where the kernel does not say."""
+def _taken(transport: asyncio.Transport | None) -> tuple[int, int]:
+    """Return how many bytes the client's system has taken, and how many it would take now: its
+    window (RFC 9293, 3.8.6). What the kernel does not say never changes and is not 0."""
     sock = transport.get_extra_info("socket") if transport else None
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256) if sock else b""
-        return int(_TCP_INFO_ACKED.unpack_from(told)[0])
-    except (OSError, struct.error):
-        return 0
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size) if sock else b""
+    except OSError:
+        told = b""
+    acked, window = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\xff"))
+    return acked, window
 
 
 class Runner(web.AppRunner):

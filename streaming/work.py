@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from streaming.clients import client
-from streaming.limits import Limit, Turns
+from streaming.limits import Limit, Turns, busy
 
 STEP_S = 0.001
 PAUSE_S, MOST_PAUSE_S = 0.001, 0.01  # event loops count in whole milliseconds
@@ -83,6 +83,7 @@ class Work:
     tokens: Limit = field(default_factory=lambda: Limit(400, 0.05))
     waiting: Turns = field(default_factory=lambda: Turns(8, 64))
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    patience_s: float = 30.0  # of who waits for it: it may be long because a database hangs
     video: Lane = field(default_factory=Lane)
     rest: Lane = field(default_factory=lambda: Lane(yields=True))
 
@@ -104,10 +105,17 @@ class Work:
 
     @asynccontextmanager
     async def turn(self, request: web.Request) -> AsyncIterator[None]:
-        """Wait until there is room for long work; raises 429 and 503 where too many wait."""
+        """Wait until there is room for long work; raises 429 and 503 where too many wait, or long."""
         with self.waiting.turn(client(request)):
-            async with self.at_once:
+            try:
+                async with asyncio.timeout(self.patience_s):
+                    await self.at_once.acquire()
+            except TimeoutError:
+                raise busy() from None
+            try:
                 yield
+            finally:
+                self.at_once.release()
 
     def check(self, request: web.Request) -> None:
         """Raise 429 for a client that caused too much."""

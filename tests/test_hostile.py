@@ -398,6 +398,19 @@ async def test_long_work_lets_others_go_on_and_is_counted() -> None:
     await until(task.done)
 
 
+async def test_nobody_waits_for_ever_for_his_turn() -> None:
+    work = Work(patience_s=0.05)
+    request = make_mocked_request("GET", "/", app=web.Application())
+    request.app[CLIENTS] = Clients([])
+    async with work.turn(request):
+        with pytest.raises(web.HTTPServiceUnavailable):
+            async with work.turn(request):
+                pass
+    async with work.turn(request):
+        assert work.waiting._taken.total() == 1 and work.at_once.locked()
+    assert not work.waiting._taken and not work.at_once.locked()
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
 def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
     """Whoever asks more often than others waits for himself; one goes on in a round."""
