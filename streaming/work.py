@@ -105,7 +105,7 @@ class Work:
 
     @asynccontextmanager
     async def turn(self, request: web.Request) -> AsyncIterator[None]:
-        """Wait until there is room for long work; raises 429 and 503 where too many wait, or long."""
+        """Wait until there is room for long work; raises 429 and 503 where too many do, or long."""
         with self.waiting.turn(client(request)):
             try:
                 async with asyncio.timeout(self.patience_s):
