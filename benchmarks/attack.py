@@ -113,6 +113,24 @@ def asked(method: str, path: Callable[[], str], data: bytes | None = None, **mor
     return attack
 
 
+def repeated(said: bytes) -> Attack:
+    """Return an attack that says the same to a new connection, again and again."""
+
+    async def attack(port: int) -> None:
+        async def one() -> None:
+            while True:
+                with contextlib.suppress(OSError):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(said)
+                    while await reader.read(1 << 16):
+                        pass
+                    writer.close()
+
+        await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+    return attack
+
+
 def _head(path: str, *more: str, method: str = "GET") -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *more, "", ""]).encode()
 
@@ -159,6 +177,14 @@ ATTACKS: dict[str, Attack] = {
         "GET", lambda: f"/live/s1/{SHORT}/{choose.randint(10**6, 10**9)}.m4s"
     ),
     "links that are not there": asked("GET", lambda: f"/copies/{choose.randint(0, 10**9):032}"),
+    "requests in advance": repeated(_head(f"/live/s1/{SHORT}/index.m3u8") * 90 + b"\0\r\n\r\n"),
+    "bodies of pieces of one byte": repeated(
+        _head("/copies/quotes", "Transfer-Encoding: chunked", method="POST")
+        + b"1\r\na\r\n" * 40_000
+    ),
+    "an address of 14,000 parameters": repeated(
+        _head("/stations/s1?" + "t=1&" * 14_000, "Connection: close")
+    ),
     "metrics": asked("GET", lambda: "/metrics"),
     "what is not HTTP": held(200, lambda: b"\0\1\2\r\n\r\n"),
 }
