@@ -22,7 +22,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +247,7 @@ async def view(port: int, seconds: float) -> tuple[dict[str, list[float]], int]:
     return {name: sorted(ms) for name, ms in took.items()}, refused
 
 
-async def measure(site: Site, seconds: float) -> None:
+async def measure(site: Site, seconds: float, names: Sequence[str]) -> None:
     """Attack in turn, and print a row for each."""
     me = (sys.executable, "-m", "benchmarks.attack", "--port", str(site.port))
     web = f"ulimit -n {FILES}; exec {sys.executable} -m kuager run --role web --config"
@@ -257,7 +257,7 @@ async def measure(site: Site, seconds: float) -> None:
         await view(site.port, 1)
         print("| attack | playlist p50, p99 | segment p99 | times quiet | none | memory | files |")
         print("|---|---|---|---|---|---|---|")
-        for name in [*ATTACKS, "all of these"]:
+        for name in names or [*ATTACKS, "all of these"]:
             quiet, _ = await view(site.port, seconds)
             count = 2 if name.startswith("20,000") else 1  # one may not open so many files
             async with contextlib.AsyncExitStack() as stack:
@@ -308,6 +308,7 @@ def main() -> None:
     parser.add_argument("--stations", type=int, default=10_000)
     parser.add_argument("--minutes", type=int, default=1439, help="of the long camera")
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
+    parser.add_argument("names", nargs="*", help="of attacks; all where none is named")
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--begun", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--as", dest="name", help=argparse.SUPPRESS)
@@ -322,7 +323,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kuager-attack-"))
     try:
         site = prepare(folder / "site", arguments.stations, arguments.minutes)
-        asyncio.run(measure(site, arguments.seconds))
+        asyncio.run(measure(site, arguments.seconds, arguments.names))
     finally:
         shutil.rmtree(folder)
 

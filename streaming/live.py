@@ -36,7 +36,7 @@ LIVE_KEPT = 50_000  # live playlists in memory, about 1 kB each
 ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
 ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
-PIECE = 128 << 10  # bytes of a segment that are in memory for one client
+PIECE = 64 << 10  # bytes of a segment that are in memory for one client
 
 log = structlog.get_logger()
 routes = web.RouteTableDef()
