@@ -285,10 +285,11 @@ async def _answers(site: Site) -> None:
     async with aiohttp.ClientSession() as session:
         for _ in range(1200):
             with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(f"{site.base}/healthz"):
-                    return
+                async with session.get(f"{site.base}/readyz") as answer:
+                    if answer.status == 200:
+                        return
             await asyncio.sleep(0.1)
-    raise SystemExit("the web process does not answer")
+    raise SystemExit("the web process is not ready")
 
 
 async def _order(site: Site) -> str:
