@@ -316,7 +316,7 @@ async def test_a_process_with_few_files_serves_the_next_visitor(config: Config) 
     """More connections than it may open files, as a real process with its own limit."""
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
     port = free_port()
-    text = config.path.read_text() + f'web: {{listen: "127.0.0.1:{port}"}}\n'
+    text = config.path.read_text().replace("web: {", f'web: {{listen: "127.0.0.1:{port}", ')
     config.path.write_text(text)
     run = f"ulimit -n 320; exec {sys.executable} -m kuager run --role web --config {config.path}"
     child = await asyncio.create_subprocess_exec("sh", "-c", run, stderr=asyncio.subprocess.PIPE)
