@@ -91,7 +91,7 @@ def run(
     from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
-    from streaming.app import PortInUse
+    from streaming.ports import PortInUse
 
     number, _, shares = share.partition("/")
     if role not in ROLES:
@@ -326,7 +326,7 @@ def demo(
     if context.invoked_subcommand is not None:
         return
     from kuager.demo import Demo
-    from streaming.app import PortInUse, check_port
+    from streaming.ports import PortInUse, check_port
 
     try:
         check_port("127.0.0.1", port)

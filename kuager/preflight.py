@@ -19,7 +19,7 @@ from storage.database import CatalogueError, examine_database
 from storage.disk import room
 from storage.spool import spool_problem
 from storage.status import SpoolStatus
-from streaming.app import PortInUse, check_port
+from streaming.ports import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")

@@ -33,8 +33,9 @@ from storage.archive import open_archive
 from storage.catalogue import Catalogue
 from storage.spool import spool_problem
 from storage.uploader import Uploader
-from streaming.app import PortInUse, check_port, serving
+from streaming.app import serving
 from streaming.language import translate
+from streaming.ports import PortInUse, check_port
 
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
