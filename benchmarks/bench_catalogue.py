@@ -111,7 +111,8 @@ async def load_postgres(url: str, each: int) -> None:
         async with own.transaction():
             await own.execute(f"TRUNCATE {table}")
             source = copied(shown(table, map(columns, range(each)), each))
-            await own.copy_to_table(table, source=source, format="binary")
+            names = list(columns(0))
+            await own.copy_to_table(table, columns=names, source=source, format="binary")
         await own.close()
 
     connection = await asyncpg.connect(url)
@@ -155,7 +156,8 @@ async def load_sqlite(path: Path, url: str, each: int, config: Config) -> Day:
         for k in range(each):
             for table, columns in (("recordings", day.columns(k)), ("archived", day.kept(k))):
                 marks = ",".join("?" * len(columns))
-                base.executemany(f"INSERT INTO {table} VALUES ({marks})", rows(columns))
+                into = f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})"
+                base.executemany(into, rows(columns))
         base.executemany("INSERT INTO runs VALUES (?,?,?,?,?,?,?,?)", plain(day.runs()))
         base.executemany("INSERT INTO gaps VALUES (?,?,?,?,?,?)", plain(day.gaps()))
         base.commit()

@@ -68,7 +68,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
 
-def make(folder: Path, count: int) -> Site:
+def make(folder: Path, count: int, recordings: int = RECORDINGS) -> Site:
     """Write configuration, spool and catalogue."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def make(folder: Path, count: int) -> Site:
         for name, size in (("thumb.jpg", 12_000), ("picture.jpg", 90_000)):
             (directory / name).write_bytes(os.urandom(size))
     path = Path(config.database_url.removeprefix("sqlite:///"))
-    asyncio.run(load_sqlite(path, config.database_url, RECORDINGS, config))
+    asyncio.run(load_sqlite(path, config.database_url, recordings, config))
     return Site(count, folder, port, [])
 
 

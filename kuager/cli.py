@@ -111,10 +111,10 @@ def run(
 
     SIGHUP, or `kuager reload`, takes over changed files.
     """
-    from base.ports import PortInUse
     from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
+    from streaming.ports import PortInUse
 
     number, _, shares = share.partition("/")
     if role not in ROLES:
@@ -351,8 +351,8 @@ def demo(
     """Start six simulated cameras, an S3 server and Kuager between them; Ctrl-C stops all."""
     if context.invoked_subcommand is not None:
         return
-    from base.ports import PortInUse, check_port
     from kuager.demo import Demo
+    from streaming.ports import PortInUse, check_port
 
     try:
         check_port("127.0.0.1", port)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from base.clock import now_ms
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
-from base.ports import PortInUse, check_port
 from config.model import Archive as Settings
 from config.model import Config
 from kuager.reload import is_at_work
@@ -21,6 +20,7 @@ from storage.database import CatalogueError, examine_database
 from storage.disk import room
 from storage.spool import spool_problem
 from storage.status import UPLOADER, SpoolStatus
+from streaming.ports import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")

@@ -27,7 +27,6 @@ import uvloop
 
 from base.backoff import Backoff
 from base.clock import now_ms
-from base.ports import PortInUse, check_port
 from config.model import Config
 from config.roles import processes
 from kuager import VERSION, signals
@@ -37,6 +36,7 @@ from recorder.ffmpeg import find_ffmpeg
 from storage.files import replace_file
 from storage.spool import spool_problem
 from storage.status import SUPERVISOR
+from streaming.ports import PortInUse, check_port
 
 STATUS_FORMAT = "supervisor/1"
 STATUS_S = 2.0

@@ -255,10 +255,10 @@ class Catalogue:
         for row in await self.pool.rows(removed) if stretches else ():
             pk = row["camera_pk"]
             found[pk] = (await self._with_archives(shown[pk]), found[pk][1])
-        return {name: ([], []) for name in names} | {
-            by_pk[pk]: ([{"archives": []} | row for row in rows], ended)
-            for pk, (rows, ended) in found.items()
-        }
+        for rows, _ in found.values():
+            for row in rows:
+                row.setdefault("archives", [])
+        return {name: ([], []) for name in names} | {by_pk[pk]: rows for pk, rows in found.items()}
 
     async def recording_with_segment(self, name: Name, segment_no: int) -> dict[str, Any] | None:
         """Return the recording that holds a segment, with its archives.

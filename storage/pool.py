@@ -41,7 +41,9 @@ class Pool:
     async def rows(self, asked: sa.Select[Any]) -> list[dict[str, Any]]:
         """Return rows by the names of their columns."""
         async with self.single() as connection:
-            return [dict(row) for row in (await connection.execute(asked)).mappings()]
+            found = await connection.execute(asked)
+            names = tuple(found.keys())
+            return [dict(zip(names, row, strict=True)) for row in found]
 
     async def column(self, asked: sa.Select[Any]) -> list[int]:
         """Return the first column of rows."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -287,18 +287,19 @@ class CameraView:
             low, high = (low, middle) if way < 0 else (middle + 1, high)
         return None
 
-    def stretch(self, from_ms: int, to_ms: int) -> Iterator[list[tuple[Header, Segment]]]:
-        """Yield the segments that touch [from_ms, to_ms), by number, those of a recording at once.
+    def stretch(self, from_ms: int, to_ms: int) -> Iterator[tuple[Index, list[Segment]]]:
+        """Yield the recordings that touch [from_ms, to_ms), by number, with the segments that do.
 
-        Between two of them others may use this reader.
+        Between two of them others may use this reader. Of a recording that lies in it as a whole
+        the segments are the index's own list.
         """
         for _, index in self.recordings(from_ms, to_ms):
-            first = bisect_right(index.segments, from_ms, key=lambda s: s.start_ms)
-            yield [
-                (index.header, s)
-                for s in index.segments[max(0, first - 1) :]
-                if s.end_ms > from_ms and s.start_ms < to_ms
-            ]
+            if not (segments := index.segments):
+                continue
+            if segments[0].end_ms <= from_ms or segments[-1].start_ms >= to_ms:
+                segments = [s for s in segments if s.end_ms > from_ms and s.start_ms < to_ms]
+            if segments:
+                yield index, segments
 
     def gaps(self, from_ms: int, to_ms: int) -> list[Gap]:
         """Return the gaps that touch [from_ms, to_ms), oldest first, without the empty ones."""

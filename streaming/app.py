@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
-from base.ports import port_problem
-from config.model import LANGUAGES, Config, Web
+from config.model import LANGUAGES, Config
 from storage.archive import Archive, open_archive
 from storage.catalogue import Catalogue
 from streaming import (
@@ -39,16 +40,27 @@ from streaming import (
 from streaming.answers import HOST_IN_ANSWER, problem
 from streaming.bodies import MOST_BODY, body_reader
 from streaming.clients import CLIENTS, Clients
-from streaming.connections import BACKLOG, Caps, Runner
-from streaming.language import language_headers, language_vary, say, sentences
+from streaming.connections import Caps, Runner
+from streaming.language import (
+    MOST_PARAMETERS,
+    language_headers,
+    language_vary,
+    say,
+    sentences,
+    too_many_parameters,
+)
 from streaming.pages import KEPT
+from streaming.ports import BACKLOG, PortInUse, claimed
 from streaming.shop import SHOP, Shop
 from streaming.views import VIEWS, Views
 from streaming.wall import WALL, Wall
-from streaming.work import WORK, Work
+from streaming.work import WORK, Work, in_turn
 
 STOP_S = 5.0
-SWITCH_S = 0.001  # the longest that a thread of ours that computes holds up live video
+SWITCH_S = 0.0002  # the longest that a thread of ours that computes holds up live video
+# new objects that have the garbage collector look at the new ones, then at all: it holds up live
+# video for 1 ms and, with the index lines of many cameras, for 100 ms
+COLLECTED = (20_000, 20, 20)
 OPERATORS = Caps(64, 64)
 CSP = (
     "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -82,16 +94,16 @@ def create_app(
         sentences(lang)
     assets.version()  # so is a script that is missing
     app = web.Application(
-        middlewares=[status.measure, _errors, body_reader()], client_max_size=MOST_BODY
+        middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[VIEWS] = Views(config, catalogue, archives, clock)
     app[status.PROCESS] = process
     app[status.REGISTRY] = status.make_registry(app[VIEWS])
     app[health.HEALTH] = health.Health(app[VIEWS])
-    app[live.TEXTS] = live.Texts()
+    app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
-    app[archived.ASKED] = archived.asked_limit()
+    app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
     app[api.SEARCHED] = OrderedDict()
     app[WALL] = Wall()
@@ -115,6 +127,10 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     """Say errors of the API as problems; a fault of ours is logged and told without its text."""
     if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
+    if too_many_parameters(request):
+        return problem(
+            400, say(request, "An address has at most %(most)s parameters.", most=MOST_PARAMETERS)
+        )
     try:
         if _tells_what_is_live(request.path):
             await request.app[VIEWS].fresh()
@@ -201,42 +217,39 @@ async def serving(
     app = create_app(config, None, archives, process=process)
     app.cleanup_ctx.append(_catalogue)
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(*COLLECTED)
+    where, operators = config.web, Runner(health.operators_app(app), stop_s=stop_s, caps=OPERATORS)
     async with AsyncExitStack() as stack:
         for archive in archives:
             stack.push_async_callback(archive.close)
         runner = make_runner(app, stop_s)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await stack.enter_async_context(_operators(app, config.web, stop_s))
+        public = (where.host, where.port, "web.listen")
+        await stack.enter_async_context(_listening(runner, *public, config.spool))
         try:
-            await _listen(runner, config.web.host, config.web.port)
-        except OSError as error:
-            raise port_problem(config.web.host, config.web.port, error, "web.listen") from None
-        log.info("Serving", address=f"http://{config.web.host}:{config.web.port}/")
+            apart = (where.operators_host, where.operators_port, "web.operators")
+            await stack.enter_async_context(_listening(operators, *apart, config.spool))
+        except PortInUse as error:  # the public is served all the same
+            log.error("Metrics are not served", why=str(error))
+        log.info("Serving", address=f"http://{where.host}:{where.port}/")
         yield
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    await web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG).start()
 
 
 @contextlib.asynccontextmanager
-async def _operators(public: web.Application, where: Web, stop_s: float) -> AsyncIterator[None]:
-    """Serve operators; where their address cannot be had, the public is served all the same."""
-    runner = Runner(health.operators_app(public), stop_s=stop_s, caps=OPERATORS)
-    await runner.setup()
-    try:
+async def _listening(
+    runner: web.AppRunner, host: str, port: int, setting: str, spool: Path
+) -> AsyncIterator[None]:
+    """Serve an address meanwhile; raises PortInUse."""
+    with claimed(host, port, setting, spool):
+        await runner.setup()
         try:
-            await _listen(runner, where.operators_host, where.operators_port)
-        except OSError as error:
-            log.error(
-                "Metrics are not served: choose another address with web.operators",
-                address=f"{where.operators_host}:{where.operators_port}",
-                why=error.strerror or str(error),
-            )
-        yield
-    finally:
-        await runner.cleanup()
+            try:
+                site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
+                await site.start()
+            except OSError as error:
+                raise PortInUse.of(host, port, setting, error) from None
+            yield
+        finally:
+            await runner.cleanup()
 
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:

@@ -18,12 +18,13 @@ from aiohttp import web
 from storage.archive import Archive, ArchiveError
 from storage.cameras import Name
 from storage.database import CatalogueError
-from storage.index import FormatError, Identity, Index, Segment, parse_archive_document
+from storage.index import FormatError, Identity, Index, parse_archive_document
 from storage.recording import recording_name
 from streaming.clients import client
 from streaming.language import say
-from streaming.limits import Limit
+from streaming.limits import Limit, Turns
 from streaming.views import VIEWS
+from streaming.work import WORK, Work
 
 KEPT = 256  # indexes of archived recordings, in memory
 READ_S = 30.0
@@ -31,7 +32,7 @@ READ_S = 30.0
 log = structlog.get_logger()
 # who watches at the far end of the rewind window may pause for a quarter of it
 LEAST_GRACE_MS, MOST_GRACE_MS = 60_000, 1_200_000
-ASKED: web.AppKey[Limit] = web.AppKey("asked", Limit)  # see `asked_limit`
+ASKED = web.AppKey("asked", Work)  # see `asking`
 INDEXES = web.AppKey("indexes", OrderedDict[str, Index])
 
 
@@ -83,7 +84,7 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
     if not 0 <= at < len(index.segments):
         raise missing()
     s = index.segments[at]
-    refuse_old(request, s)
+    refuse_old(request, s.end_ms)
     return Part(place, s.offset, s.length, s.sha256)
 
 
@@ -97,24 +98,28 @@ async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[Place, Index]:
     views = request.app[VIEWS]
-    asked, who = request.app[ASKED], client(request)
-    asked.check(who)
-    asked.take(who)
-    try:
-        row = await views.ask(
-            lambda catalogue: (
-                catalogue.recording_of_run(name, run_no)
-                if run_no
-                else catalogue.recording_with_segment(name, segment_no)
+    asked = request.app[ASKED]
+    asked.check(request)
+    asked.count(request, 1)
+    await request.app[WORK].rest.turn(client(request))  # it was begun in the lane of video
+    async with asked.turn(request):
+        try:
+            row = await views.ask(
+                lambda catalogue: (
+                    catalogue.recording_of_run(name, run_no)
+                    if run_no
+                    else catalogue.recording_with_segment(name, segment_no)
+                )
             )
-        )
-    except CatalogueError:
-        raise unavailable() from None
+        except CatalogueError:
+            raise unavailable() from None
     if row is None or not row["archives"]:
         raise missing()
     there = {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
     if not there:
         raise gone(row["archives"][-1])
+    if segment_no:
+        refuse_old(request, row["end_ms"])
     place = Place(
         tuple((a, there[a.name]) for a in views.archives if a.name in there),
         "/".join((*name, recording_name(row["start_ms"], row["record_seq"]))),
@@ -136,17 +141,18 @@ async def _recording(
     return place, index
 
 
-def asked_limit() -> Limit:
-    """Return how often a client may have catalogue and archive asked: ten angles at full speed."""
-    return Limit(100, 0.1)
+def asking() -> Work:
+    """Return how often a client may have catalogue and archive asked, ten angles at full speed, and
+    that the catalogue has one such question at a time."""
+    return Work(Limit(100, 0.1), Turns(32, 256), asyncio.Semaphore(1))
 
 
-def refuse_old(request: web.Request, segment: Segment) -> None:
-    """Raise 403 for what is further back than the public can watch: copies are the way to it."""
+def refuse_old(request: web.Request, end_ms: int) -> None:
+    """Raise 403 for what ended before the public can watch: copies are the way to it."""
     views = request.app[VIEWS]
     rewind_ms = views.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if segment.end_ms < views.clock() - rewind_ms - grace_ms:
+    if end_ms < views.clock() - rewind_ms - grace_ms:
         text = say(
             request,
             "This is further back than the %(hours)s h that can be watched here: order a copy.",

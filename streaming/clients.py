@@ -16,6 +16,7 @@ from aiohttp import web
 from config.model import Network
 
 HOME_BITS = 64  # of an IPv6 address: what one home has
+MOST_PROXIES = 8  # that are looked at, of what X-Forwarded-For names; the rest may be invented
 Address = IPv4Address | IPv6Address
 
 _V4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
@@ -69,10 +70,12 @@ class Clients:
         said = request.headers.getall("X-Forwarded-For", ())
         if said and not self.is_proxy(found):
             self._tell()
-        for element in reversed(",".join(said).split(",")):
-            if not self.is_proxy(found) or (address := read_address(element)) is None:
-                break
-            found = address
+            return bucket(found)
+        for line in reversed(said[-MOST_PROXIES:]):
+            for element in reversed(line.rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]):
+                if not self.is_proxy(found) or (address := read_address(element)) is None:
+                    return bucket(found)
+                found = address
         return bucket(found)
 
     def _tell(self) -> None:
@@ -85,8 +88,11 @@ class Clients:
 
 
 CLIENTS = web.AppKey("clients", Clients)
+_CLIENT = web.RequestKey("client", str)
 
 
 def client(request: web.Request) -> str:
     """Return whom a request is counted for."""
-    return request.app[CLIENTS].of(request)
+    if (found := request.get(_CLIENT)) is None:
+        found = request[_CLIENT] = request.app[CLIENTS].of(request)
+    return found

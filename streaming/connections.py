@@ -13,10 +13,11 @@ LEAST_BYTES in each STALL_S; what is not taken then is thrown away with the conn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import structlog
@@ -36,10 +37,12 @@ MOST_UNSENT = 256 << 20  # bytes of answers that wait for slow clients, in all
 MOST_CONNECTIONS = 10_000  # about 25 kB of memory each
 LEAST_EACH, SHARE_EACH = 64, 16  # one address: at least so many, at most that part of all
 OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being accepted
-BACKLOG = 1024  # connections that the system keeps while this process is busy
+RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a connection
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
-_TCP_INFO_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in linux/tcp.h
+MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TCP_INFO = struct.Struct("=120xQ100xI")  # tcpi_bytes_acked and tcpi_snd_wnd in linux/tcp.h
 
 log = structlog.get_logger()
 
@@ -68,11 +71,12 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "asks", "dawdles", "peer", "who")
+    __slots__ = ("acked", "acked_at", "asks", "dawdles", "held", "peer", "who")
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
+        self.held = 0  # bytes in memory for an answer, beside what its transport has
         self.who = ""
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
@@ -83,6 +87,11 @@ class Connection(RequestHandler):
         """Whether no request is being answered, and no answer is on its way."""
         waiter = self._waiter  # of the parent: what it awaits a head by
         return waiter is not None and not waiter.done() and self.unsent == 0
+
+    @property
+    def shut(self) -> bool:
+        """Whether an answer waits because the client has no room for more of it."""
+        return self.unsent > 0 and _taken(self.peer)[1] == 0
 
     @property
     def half(self) -> bool:
@@ -102,7 +111,7 @@ class Connection(RequestHandler):
         if self.unsent == 0:
             self.acked = -1
             return False
-        acked = _acked(self.peer)
+        acked, _ = _taken(self.peer)
         if self.acked < 0 or acked >= self.acked + LEAST_BYTES:
             self.acked, self.acked_at = acked, now_s
         self.dawdles = self.dawdles or now_s > self.acked_at
@@ -110,16 +119,27 @@ class Connection(RequestHandler):
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the system has not taken over yet."""
-        return self.peer.get_write_buffer_size() if self.peer else 0
+        """Bytes of answers in memory that the system has not taken over yet."""
+        return self.held + (self.peer.get_write_buffer_size() if self.peer else 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, where there is room."""
         self.peer = cast(asyncio.Transport, transport)
         if cast(BoundedServer, self._manager).admit(self):
+            _bound_buffers(self.peer)
             super().connection_made(transport)
         else:
             self.peer.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless it is of so many pieces that reading them takes long."""
+        if data.count(b"\r\n") > MOST_LINES:
+            log.warning("A request could not be read", kind="TooManyLines")
+            if self.waits and self.peer is not None:
+                self.peer.write(REFUSAL)
+            self.force_close()
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -198,7 +218,7 @@ class BoundedServer(Server):
             connection = next(iter(among))
             if connection.waits:
                 return self._close(connection)
-            if dawdler is None and (connection.dawdles or connection.half):
+            if dawdler is None and (connection.dawdles or connection.half or connection.shut):
                 dawdler = connection
             del among[connection]
             among[connection] = None  # the next time another is looked at first
@@ -241,14 +261,36 @@ class BoundedServer(Server):
             connection.abort()
 
 
-def _acked(transport: asyncio.Transport | None) -> int:
-    """Return how many bytes the client's system has taken; 0 where the kernel does not say."""
+@contextlib.contextmanager
+def holding(request: web.Request, count: int) -> Iterator[None]:
+    """Count bytes that are in memory for an answer while it is sent: see `Caps.unsent`."""
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.held += count
+    try:
+        yield
+    finally:
+        connection.held -= count
+
+
+def _bound_buffers(transport: asyncio.Transport) -> None:
+    """Have the system keep little for one client, read or unsent, beside what is on its way."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):  # no such settings here
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
+
+def _taken(transport: asyncio.Transport | None) -> tuple[int, int]:
+    """Return how many bytes the client's system has taken, and how many it would take now: its
+    window (RFC 9293, 3.8.6). What the kernel does not say never changes and is not 0."""
     sock = transport.get_extra_info("socket") if transport else None
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256) if sock else b""
-        return int(_TCP_INFO_ACKED.unpack_from(told)[0])
-    except (OSError, struct.error):
-        return 0
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size) if sock else b""
+    except OSError:
+        told = b""
+    acked, window = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\xff"))
+    return acked, window
 
 
 class Runner(web.AppRunner):

@@ -20,7 +20,7 @@ from streaming.language import say, translate
 from streaming.shop import SHOP, answered, catalogue, order_of
 from streaming.views import VIEWS, current_ms
 from streaming.words import CAUSES
-from streaming.work import WORK, in_steps
+from streaming.work import WORK
 
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
 
@@ -72,7 +72,7 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
             row["sha256"],
             row["crc32"],
         )
-        async for row in in_steps(found)
+        async for row in work.in_steps(request, found)
     ]
 
 

@@ -1,11 +1,17 @@
-"""Playlists: RFC 8216, section numbers below are its. Pure functions, text from segments."""
+"""Playlists: RFC 8216, section numbers below are its. Pure functions, text from segments.
+
+What a playlist says of a recording that is whole never changes: a long one is made of such entries,
+which are made once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from storage.index import Header, Segment
 
@@ -15,6 +21,7 @@ LIVE_MOST = 64  # where a camera's segments are much shorter than its target dur
 RUNS_COUNTED = 10_000
 
 Listed = tuple[Header, Segment]
+Run = tuple[int, int, int]  # epoch, number, start: what tells it from one of another owner
 
 
 def consecutive_tail(listed: Sequence[Listed]) -> Sequence[Listed]:
@@ -31,8 +38,7 @@ def consecutive_tail(listed: Sequence[Listed]) -> Sequence[Listed]:
     return listed
 
 
-def _run(header: Header) -> tuple[int, int, int]:
-    """Return what tells a run from one of another owner of the camera that has its number."""
+def _run(header: Header) -> Run:
     return header.epoch, header.run_no, header.run_start_ms
 
 
@@ -63,43 +69,93 @@ def target_duration_s(listed: Sequence[Listed]) -> int:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What a playlist says of segments that follow each other in one recording."""
+
+    run: Run
+    first_no: int
+    last_no: int
+    target_s: int
+    independent: bool  # each begins with a keyframe
+    end_ms: int
+    text: bytes
+    sha256: bytes
+
+    @property
+    def run_no(self) -> int:
+        """The number of the run, which its init has."""
+        return self.run[1]
+
+    @property
+    def count(self) -> int:
+        """Number of segments."""
+        return self.last_no - self.first_no + 1
+
+    @classmethod
+    def of(cls, header: Header, segments: Sequence[Segment]) -> Entries:
+        """Return the entries of at least one segment."""
+        listed = [(header, s) for s in segments]
+        text = "".join(map(_entry, segments)).encode()
+        return cls(
+            _run(header),
+            segments[0].segment_no,
+            segments[-1].segment_no,
+            target_duration_s(listed),
+            all(s.starts_with_key for s in segments),
+            segments[-1].end_ms,
+            text,
+            hashlib.sha256(text).digest(),
+        )
+
+
+def entries(listed: Iterable[Listed]) -> list[Entries]:
+    """Return the entries of segments, those of a recording together."""
+    groups = groupby(listed, key=lambda one: id(one[0]))
+    return [Entries.of(some[0][0], [s for _, s in some]) for some in (list(g) for _, g in groups)]
+
+
 def playlist(
-    listed: Sequence[Listed], kind: str | None = None, ended: bool = False
-) -> Iterator[str]:
-    """Yield the media playlist of at least one segment, line by line; each ends with a newline.
+    listed: Sequence[Entries], kind: str | None = None, ended: bool = False
+) -> Iterator[bytes]:
+    """Yield the media playlist of at least one segment, in pieces.
 
     `kind` is VOD, EVENT or None for live (4.3.3.5). MEDIA-SEQUENCE and DISCONTINUITY-SEQUENCE
     are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter modulo 10,000; a
     MAP and a DISCONTINUITY stand where a run begins (4.3.2.3, 4.3.2.5).
     """
-    first, segment = listed[0]
+    first = listed[0]
     yield (
         "#EXTM3U\n"
         "#EXT-X-VERSION:6\n"  # 7: MAP in a playlist that is not I-FRAMES-ONLY
-        f"#EXT-X-TARGETDURATION:{target_duration_s(listed)}\n"
-        f"#EXT-X-MEDIA-SEQUENCE:{segment.segment_no}\n"
+        f"#EXT-X-TARGETDURATION:{max(part.target_s for part in listed)}\n"
+        f"#EXT-X-MEDIA-SEQUENCE:{first.first_no}\n"
         f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no % RUNS_COUNTED}\n"
-    )
+    ).encode()
     if kind:
-        yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n"
-    if all(s.starts_with_key for _, s in listed):
-        yield "#EXT-X-INDEPENDENT-SEGMENTS\n"
+        yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n".encode()
+    if all(part.independent for part in listed):
+        yield b"#EXT-X-INDEPENDENT-SEGMENTS\n"
     run = None
-    for header, segment in listed:
-        if _run(header) != run:
+    for part in listed:
+        if part.run != run:
             if run is not None:
-                yield "#EXT-X-DISCONTINUITY\n"
-            yield f'#EXT-X-MAP:URI="init-{header.run_no}.mp4"\n'
-            run = _run(header)
-        seconds, ms = divmod(segment.start_ms, 1000)
-        minute, second = divmod(seconds, 60)
-        yield (
-            f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{second:02d}.{ms:03d}Z\n"
-            f"#EXTINF:{segment.duration_90k / 90_000:.6f},\n"
-            f"{segment.segment_no}.m4s\n"
-        )
+                yield b"#EXT-X-DISCONTINUITY\n"
+            run = part.run
+            yield f'#EXT-X-MAP:URI="init-{part.run_no}.mp4"\n'.encode()
+        yield part.text
     if ended:
-        yield "#EXT-X-ENDLIST\n"
+        yield b"#EXT-X-ENDLIST\n"
+
+
+def _entry(segment: Segment) -> str:
+    seconds, ms = divmod(segment.start_ms, 1000)
+    minute, second = divmod(seconds, 60)
+    return (
+        f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{second:02d}.{ms:03d}Z\n"
+        f"#EXTINF:{segment.duration_90k / 90_000:.6f},\n"
+        f"{segment.segment_no}.m4s\n"
+    )
 
 
 @lru_cache(4096)

@@ -21,6 +21,7 @@ from config.model import LANGUAGES
 LOCALES = Path(__file__).parent / "locales"
 DEFAULT = "kk"  # the language of the state, for who does not say
 MOST_BYTES, MOST_RANGES = 1000, 20  # of Accept-Language; no browser sends as much
+MOST_PARAMETERS = 50  # of an address; ours have four
 _CHOSEN: web.RequestKey[tuple[str, bool]] = web.RequestKey("language", tuple)
 
 
@@ -75,6 +76,11 @@ def say(request: web.Request, sentence: str, **values: object) -> str:
     return translate(best_language(request), sentence, **values)
 
 
+def too_many_parameters(request: web.Request) -> bool:
+    """Tell whether an address has so many parameters that it is not read."""
+    return request.rel_url.raw_query_string.count("&") >= MOST_PARAMETERS
+
+
 def language_headers(request: web.Request) -> dict[str, str]:
     """Return the headers that say in which language a request was answered; none if in none."""
     chosen = request.get(_CHOSEN)
@@ -90,7 +96,7 @@ def language_vary(request: web.Request) -> set[str]:
 def _chosen(request: web.Request) -> tuple[str, bool]:
     """Return the language, and whether Accept-Language was looked at."""
     if (chosen := request.get(_CHOSEN)) is None:
-        asked = request.query.get("lang")
+        asked = None if too_many_parameters(request) else request.query.get("lang")
         if asked in LANGUAGES:
             chosen = asked, False
         else:

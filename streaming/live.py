@@ -15,24 +15,28 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from storage.cameras import Name
+from storage.index import Index, Segment
 from storage.view import CameraView
 from streaming.answers import not_modified
 from streaming.archived import Part, archived_init, archived_segment, refuse_old
-from streaming.hls import LIVE_MOST, Listed, live_window, playlist
+from streaming.connections import holding
+from streaming.hls import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 from streaming.language import say
 from streaming.ranges import wanted_part
 from streaming.views import VIEWS, moment
-from streaming.work import WORK, in_steps
+from streaming.work import WORK
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 SEGMENT_TYPE, INIT_TYPE = "video/iso.segment", "video/mp4"
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT_MS = 3_600_000  # of a stretch that is listed at once, without waiting for others
-SEGMENTS_A_TOKEN = 5_000  # see `work`
 MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 4 MB of text
-CACHED_BYTES = 32 << 20
+LIVE_KEPT = 50_000  # live playlists in memory, about 1 kB each
+ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
+ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
-PIECE = 256 << 10  # bytes of a segment that are in memory for one client
+PIECE = 64 << 10  # bytes of a segment that are in memory for one client
 
 log = structlog.get_logger()
 routes = web.RouteTableDef()
@@ -40,7 +44,7 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A playlist as it is sent; `mark` is what it was made from."""
+    """A live playlist as it is sent; `mark` is what it was made from."""
 
     mark: tuple[Any, ...]
     body: bytes
@@ -48,32 +52,41 @@ class Text:
 
 
 @dataclass(slots=True)
-class Texts:
-    """Playlists by what was asked for, until there is a newer segment."""
+class Playlists:
+    """What was made of playlists: the live one of each camera, and entries of whole recordings."""
 
-    _texts: OrderedDict[tuple[Any, ...], Text] = field(default_factory=OrderedDict)
-    _bytes: int = 0
+    _live: OrderedDict[Name, Text] = field(default_factory=OrderedDict)
+    _made: OrderedDict[tuple[Any, ...], Entries] = field(default_factory=OrderedDict)
+    _bytes: int = 0  # of these
 
-    async def get(self, key: tuple[Any, ...], listed: Sequence[Listed], ended: bool) -> Text:
-        """Return the playlist of these segments; `key` ends with its type."""
+    def live(self, name: Name, listed: Sequence[Listed]) -> Text:
+        """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (_, last) = listed[0], listed[-1]
-        mark = (first.segment_no, last.segment_no, last.sha256, len(listed), ended)
-        text = self._texts.get(key)
+        mark = (first.segment_no, last.segment_no, last.sha256)
+        text = self._live.get(name)
         if text is None or text.mark != mark:
-            lines = [line async for line in in_steps(playlist(listed, key[-1], ended))]
-            body = "".join(lines).encode()
+            body = b"".join(playlist(entries(listed)))
             text = Text(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-            self._bytes += len(body)
-        replaced = self._texts.pop(key, None)
-        if replaced is not None and replaced is not text:
-            self._bytes -= len(replaced.body)
-        self._texts[key] = text
-        while self._bytes > CACHED_BYTES and len(self._texts) > 1:
-            self._bytes -= len(self._texts.popitem(last=False)[1].body)
+            self._live[name] = text
+            if len(self._live) > LIVE_KEPT:
+                self._live.popitem(last=False)
         return text
 
+    def entries(self, index: Index, segments: list[Segment]) -> Entries:
+        """Return the entries of segments of a recording; those of a whole one are kept."""
+        if index.seal is None or segments is not index.segments:
+            return Entries.of(index.header, segments)
+        key = (*index.name, index.header.record_seq, index.seal.sha256)
+        if (made := self._made.pop(key, None)) is None:
+            made = Entries.of(index.header, segments)
+            self._bytes += len(made.text)
+        self._made[key] = made
+        while self._bytes > ENTRIES_BYTES:
+            self._bytes -= len(self._made.popitem(last=False)[1].text)
+        return made
 
-TEXTS = web.AppKey("texts", Texts)
+
+PLAYLISTS = web.AppKey("playlists", Playlists)
 
 
 @routes.get("/live/{station}/{camera}/index.m3u8")
@@ -81,19 +94,26 @@ async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
     name, view = request.app[VIEWS].camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, name, view)
+        return await _rewind(request, view)
     listed = live_window(view.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
             text=say(request, "This camera has not been recorded yet; ask again."),
             headers={"Retry-After": "2"},
         )
-    return await _playlist(request, (*name, None), listed, False)
+    text = request.app[PLAYLISTS].live(name, listed)
+    headers = _headers(text.etag, "public, max-age=1", listed[-1][1].end_ms)
+    if not_modified(request, text.etag):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
 
 
-async def _rewind(
-    request: web.Request, name: tuple[str, str, str], view: CameraView
-) -> web.StreamResponse:
+def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
+    modified = formatdate(end_ms / 1000, usegmt=True)
+    return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
+
+
+async def _rewind(request: web.Request, view: CameraView) -> web.StreamResponse:
     views = request.app[VIEWS]
     now_ms, rewind_s = views.clock(), views.config.rewind_s
     from_ms, to_ms = moment(request, "from"), moment(request, "to")
@@ -116,61 +136,55 @@ async def _rewind(
     work.check(request)
     async with work.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
         listed = await _listed(request, view, from_ms, end_ms)
-        return await _stretch(request, name, listed, from_ms, to_ms, now_ms)
+    return await _stretch(request, listed, to_ms, now_ms)
 
 
-async def _listed(request: web.Request, view: CameraView, from_ms: int, to_ms: int) -> list[Listed]:
-    """Return the segments of a stretch; raises 400 and 404."""
-    listed: list[Listed] = []
-    async for some in in_steps(view.stretch(from_ms, to_ms)):
-        listed += some
-        if len(listed) > MAX_REWIND_SEGMENTS:
-            break
-    request.app[WORK].count(request, len(listed) / SEGMENTS_A_TOKEN)
+async def _listed(
+    request: web.Request, view: CameraView, from_ms: int, to_ms: int
+) -> list[Entries]:
+    """Return the entries of a stretch; raises 400 and 404."""
+    playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
+    async for found in request.app[WORK].in_steps(request, view.stretch(from_ms, to_ms)):
+        listed.append(playlists.entries(*found))
+        count += listed[-1].count
+        if count > MAX_REWIND_SEGMENTS:
+            text = say(
+                request,
+                "This stretch has more segments than a playlist may have, which is %(most)s:"
+                " ask for a shorter one with 'to'.",
+                most=MAX_REWIND_SEGMENTS,
+            )
+            raise web.HTTPBadRequest(text=text)
     if not listed:
         raise web.HTTPNotFound(text=say(request, "Nothing was recorded in this stretch."))
-    if len(listed) > MAX_REWIND_SEGMENTS:
-        text = say(
-            request,
-            "This stretch has more segments than a playlist may have, which is %(most)s:"
-            " ask for a shorter one with 'to'.",
-            most=MAX_REWIND_SEGMENTS,
-        )
-        raise web.HTTPBadRequest(text=text)
     return listed
 
 
 async def _stretch(
-    request: web.Request,
-    name: tuple[str, str, str],
-    listed: list[Listed],
-    from_ms: int,
-    to_ms: int | None,
-    now_ms: int,
+    request: web.Request, listed: list[Entries], to_ms: int | None, now_ms: int
 ) -> web.StreamResponse:
-    """Answer with the playlist of a stretch, whose key is what is in it: whoever asks for a
-    moment of the same segment is given the same text."""
+    """Answer with the playlist of a stretch, a piece at a time."""
     # 6.2.1: a VOD playlist never changes and an EVENT playlist only grows. The segment that holds
     # 'to' is written some seconds after it; who watched the stretch grow sees it end as an EVENT.
     settled = to_ms is not None and to_ms < now_ms - SETTLED_MS
-    ended = settled or (to_ms is not None and listed[-1][1].end_ms >= to_ms)
-    until = to_ms if to_ms is None else listed[-1][1].segment_no if ended else "later"
-    key = (*name, listed[0][1].segment_no, until, "VOD" if settled else "EVENT")
-    return await _playlist(request, key, listed, ended)
-
-
-async def _playlist(
-    request: web.Request, key: tuple[Any, ...], listed: Sequence[Listed], ended: bool
-) -> web.StreamResponse:
-    text = await request.app[TEXTS].get(key, listed, ended)
-    headers = {
-        "Cache-Control": "public, max-age=60" if key[-1] == "VOD" else "public, max-age=1",
-        "ETag": text.etag,
-        "Last-Modified": formatdate(listed[-1][1].end_ms / 1000, usegmt=True),
-    }
-    if not_modified(request, text.etag):
+    ended = settled or (to_ms is not None and listed[-1].end_ms >= to_ms)
+    pieces = list(playlist(listed, "VOD" if settled else "EVENT", ended))
+    digest = hashlib.sha256(b"".join(part.sha256 for part in listed))
+    digest.update(pieces[0] + pieces[1] + pieces[-1])
+    etag = f'"{digest.hexdigest()[:32]}"'
+    cache = "public, max-age=60" if settled else "public, max-age=1"
+    headers = _headers(etag, cache, listed[-1].end_ms)
+    if not_modified(request, etag):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_type, response.content_length = PLAYLIST_TYPE, sum(map(len, pieces))
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    with holding(request, response.content_length):
+        for n in range(0, len(pieces), ENTRIES_AT_ONCE):
+            await response.write(b"".join(pieces[n : n + ENTRIES_AT_ONCE]))
+    return response
 
 
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
@@ -180,7 +194,7 @@ async def segment(request: web.Request) -> web.StreamResponse:
     number = int(request.match_info["segment_no"])
     if found := view.find(number):
         stored, _, s = found
-        refuse_old(request, s)
+        refuse_old(request, s.end_ms)
         part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
         if answer := await _immutable(request, part, SEGMENT_TYPE):
             return answer

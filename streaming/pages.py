@@ -32,6 +32,7 @@ def templates(lang: str) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         extensions=["jinja2.ext.i18n"],
+        auto_reload=False,  # it would look at the files for each page
     )
     found.install_gettext_translations(sentences(lang), newstyle=True)  # type: ignore[attr-defined]
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}

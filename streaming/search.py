@@ -193,7 +193,9 @@ def _letters(word: str) -> int:
 
 
 def _query(query: str) -> list[str]:
-    words = list(dict.fromkeys(fold(query[:MOST_CHARACTERS])))[:MOST_WORDS]
+    # one character may be several letters: ㏒ is log
+    folded = (word[:MOST_CHARACTERS] for word in fold(query[:MOST_CHARACTERS]))
+    words = list(dict.fromkeys(folded))[:MOST_WORDS]
     return [w for w in words if w not in _OPTIONAL] or words
 
 

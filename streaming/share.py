@@ -9,7 +9,7 @@ from aiohttp import web
 
 from streaming.answers import answer, base_url, whole_number
 from streaming.api import picture_url
-from streaming.language import language, say
+from streaming.language import MOST_PARAMETERS, language, say
 from streaming.views import VIEWS
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
@@ -93,10 +93,10 @@ def _parts(request: web.Request) -> list[str]:
     try:
         asked = urlsplit(url)
         same = (asked.scheme, asked.netloc) == (base.scheme, base.netloc)
+        angle = parse_qs(asked.query, max_num_fields=MOST_PARAMETERS).get("angle", [])
     except ValueError:
         same = False
     parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
     if not parts or (parts[0], len(parts)) not in (("stations", 2), ("embed", 3)):
         raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
-    angle = parse_qs(asked.query).get("angle", [])[:1] if parts[0] == "stations" else []
-    return parts + angle
+    return parts + angle[: parts[0] == "stations"]

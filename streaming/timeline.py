@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from config.model import Camera, Station
-from storage.cameras import Name
+from storage.catalogue import Catalogue
 from storage.database import CatalogueError
 from storage.index import Gap
 from streaming.answers import answer
 from streaming.api import camera_dict
 from streaming.language import language, say, translate
-from streaming.views import VIEWS, Views, moment
+from streaming.views import VIEWS, moment
 from streaming.words import CAUSES, why_no_picture
-from streaming.work import WORK, in_steps
+from streaming.work import WORK
 
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
-CAMERA_MS_A_TOKEN = 2_000 * 60_000  # two thousand recordings; see `work`
+PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
+CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `work`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
-Known = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # rows of recordings and gaps
+RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
+# recordings (as JSON) and gaps of a camera, by number and start
+Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
 async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
     views, lang = request.app[VIEWS], language(request)
-    station = views.station(request)
-    now_ms = views.clock()
+    station, now_ms = views.station(request), views.clock()
     from_ms, to_ms = _stretch(request, now_ms)
     work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
     work.check(request)
     work.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
-    names = [views.name(station, c.id) for c in station.cameras]
     async with work.turn(request) if length_ms > SHORT_MS else nullcontext():
-        complete, known = True, dict[Name, Known]()
-        try:
-            known = await views.ask(lambda c: c.timelines(names, from_ms, to_ms)) or {}
-        except CatalogueError:  # what the spool has is still true
-            complete = False
-        cameras = []
-        for camera, name in zip(station.cameras, names, strict=True):
-            rows = known.get(name, ([], []))
-            cameras.append(await _camera(views, lang, station, camera, (from_ms, to_ms), rows))
+        complete, known = await _known(request, station, from_ms, to_ms)
+        cameras = [
+            await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
+            for camera in station.cameras
+        ]
     data = {
         "station": station.id,
         "from_ms": from_ms,
@@ -73,35 +72,68 @@ def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     return from_ms, to_ms
 
 
+async def _known(
+    request: web.Request, station: Station, from_ms: int, to_ms: int
+) -> tuple[bool, dict[str, Known]]:
+    """Return what the catalogue knows of each camera, and whether it said all of it.
+
+    It is asked for a piece after the other, so that no answer is long.
+    """
+    views, lang = request.app[VIEWS], language(request)
+    names = {views.name(station, c.id): c.id for c in station.cameras}
+    known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
+    for begin_ms in range(from_ms, to_ms, PIECE_MS):
+        asked = partial(
+            Catalogue.timelines,
+            names=list(names),
+            from_ms=begin_ms,
+            to_ms=min(begin_ms + PIECE_MS, to_ms),
+        )
+        try:
+            found = await views.ask(asked)
+        except CatalogueError:  # what the spool has is still true
+            return False, known
+        async for name, rows in request.app[WORK].in_steps(request, (found or {}).items()):
+            recordings, gaps = known[names[name]]
+            for row in rows[0]:
+                recordings[row["record_seq"], row["start_ms"]] = _recording(row)
+            for row in rows[1]:
+                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
+    return True, known
+
+
 async def _camera(
-    views: Views, lang: str, station: Station, camera: Camera, times: tuple[int, int], known: Known
+    request: web.Request,
+    lang: str,
+    station: Station,
+    camera: Camera,
+    times: tuple[int, int],
+    known: Known,
 ) -> dict[str, Any]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
-    recordings = {(r["record_seq"], r["start_ms"]): _recording(r) async for r in in_steps(known[0])}
-    gaps = {
-        (g["gap_no"], g["start_ms"]): _gap(lang, Gap.from_dict(g)) async for g in in_steps(known[1])
-    }
+    views, work, (recordings, gaps) = request.app[VIEWS], request.app[WORK], known
     view = views.view(station.id, camera.id)
-    async for _, index in in_steps(view.recordings(*times)):
+    async for _, index in work.in_steps(request, view.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
-            seq = index.header.record_seq
-            span = {"start_ms": index.start_ms, "end_ms": index.end_ms}
-            recordings[seq, index.start_ms] = {"record_seq": seq} | span
+            seq, start_ms = index.header.record_seq, index.start_ms
+            recordings[seq, start_ms] = RECORDING % (seq, start_ms, index.end_ms)
     gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in view.gaps(*times)}
     return camera_dict(views, lang, station, camera) | {
         "words": why_no_picture(views, lang, station, camera),
-        "recordings": [recordings[n] for n in sorted(recordings)],
+        "recordings": orjson.Fragment(
+            b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
+        ),
         "gaps": [gaps[n] for n in sorted(gaps)],
     }
 
 
-def _recording(row: dict[str, Any]) -> dict[str, Any]:
+def _recording(row: dict[str, Any]) -> bytes:
     """Return a row as JSON; with when and why it was removed where no archive has it any more."""
-    told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
-        told |= {"removed_ms": last["removed_ms"], "removed_reason": last["removed_reason"]}
-    return told
+        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(told | {k: last[k] for k in ("removed_ms", "removed_reason")})
+    return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 
 def _gap(lang: str, gap: Gap) -> dict[str, Any]:

@@ -127,6 +127,16 @@ async def test_who_dawdles_makes_room(held: list[socket.socket], said: bytes) ->
             assert b"served" in await served.get()
 
 
+async def test_who_has_no_room_for_an_answer_makes_room_at_once(held: list[socket.socket]) -> None:
+    async with serving(Caps(8, 8)) as served:
+        held += [served.connect(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(8)]
+        await until(lambda: len(served.server.open) == 8)
+        await until(lambda: all(connection.shut for connection in served.server.open))
+        assert not any(connection.dawdles for connection in served.server.open)
+        for _ in range(5):
+            assert b"served" in await served.get()
+
+
 async def test_one_address_has_its_share_and_a_proxy_all(held: list[socket.socket]) -> None:
     async with serving(Caps(12, 4)) as served:
         held += [served.connect(source=f"127.0.0.{2 + n % 2}") for n in range(10)]
@@ -149,7 +159,7 @@ async def test_an_answer_that_is_not_taken_is_thrown_away(held: list[socket.sock
         while taken < 8 * connections.LEAST_BYTES:  # it takes some, if slowly
             taken += len(await asyncio.to_thread(slow.recv, 1 << 16))
         (connection,) = served.server.open
-        await until(lambda: connections._acked(connection.peer) > connection.acked + (64 << 10))
+        await until(lambda: connections._taken(connection.peer)[0] > connection.acked + (64 << 10))
         served.look(2)
         assert len(served.server.open) == 1
         await until(lambda: not served.look(connections.STALL_S + 1))

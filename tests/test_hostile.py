@@ -8,12 +8,17 @@ import gzip
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import m3u8
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -22,10 +27,14 @@ from config.model import Config
 from copies.payments import Forged, Online, Translate
 from copies.payments.invoice import Invoice
 from copies.payments.stripe import Stripe
+from storage.catalogue import Catalogue
+from storage.index import Header, Segment
 from storage.orders import Order
-from streaming.limits import Turns
-from streaming.work import Work, in_steps
-from tests.archiving import configure
+from streaming.clients import CLIENTS, Clients, client
+from streaming.hls import Entries
+from streaming.limits import Limit, Turns
+from streaming.work import STEP_S, TOKEN_S, Lane, Work
+from tests.archiving import configure, uploading
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
 from tests.spools import fill
@@ -195,6 +204,78 @@ async def test_playlists_of_one_segment_are_made_once(config: Config) -> None:
         assert len(seen) <= 2
 
 
+async def test_what_a_playlist_says_of_whole_recordings_is_made_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(config.spool, start_ms=NOW - 620_000, runs=2, segments=150).close()
+    made, of = list[int](), Entries.of
+
+    def counted(header: Header, segments: Sequence[Segment]) -> Entries:
+        made.append(len(segments))
+        return of(header, segments)
+
+    monkeypatch.setattr(Entries, "of", counted)
+    async with serving(config) as session:
+        for ms in range(0, 60_000, 1000):
+            url = f"/live/s/c/index.m3u8?from={NOW - 619_999 + ms}"
+            status, headers, body = await get(session, url)
+            assert status == 200 and int(headers["Content-Length"]) == len(body)
+            parsed = m3u8.loads(body.decode())
+            numbers = [int(s.uri.removesuffix(".m4s")) for s in parsed.segments]
+            assert numbers == list(range(numbers[0], 301))
+            head = await get(session, url, method="HEAD")
+            assert head[1]["ETag"] == headers["ETag"] and head[2] == b""
+            again = await get(session, url, headers={"If-None-Match": headers["ETag"]})
+            assert again[0] == 304
+    assert sum(made) < 300 + 2 * 3 * 60 * 30  # all of them once, and of each stretch what is cut
+
+
+async def test_the_catalogue_is_asked_for_a_long_timeline_in_pieces(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(config)
+    asked, timelines = list[tuple[int, int]](), Catalogue.timelines
+
+    async def counted(catalogue: Catalogue, names: Any, from_ms: int, to_ms: int) -> Any:
+        asked.append((from_ms, to_ms))
+        return await timelines(catalogue, names, from_ms, to_ms)
+
+    monkeypatch.setattr(Catalogue, "timelines", counted)
+    async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:
+        begin, end = NOW - 7 * 86_400_000, NOW
+        async with http.get(f"/api/v1/stations/s/timeline?from={begin}&to={end}") as answer:
+            told = await answer.json()
+    assert [a for a, _ in asked] == [begin, *(b for _, b in asked[:-1])] and asked[-1][1] == end
+    assert max(b - a for a, b in asked) <= 6 * 3_600_000
+    for camera in told["cameras"]:
+        keys = [(r["record_seq"], r["start_ms"]) for r in camera["recordings"]]
+        assert keys == sorted(set(keys)) and (keys or camera["id"] not in ("c", "d"))
+
+
+async def test_an_archive_is_not_asked_for_what_is_refused(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 8_000_000, runs=1, segments=70).close()
+    asked, now = list[str](), [NOW]
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.removed_total >= 2)
+
+        class Counted:
+            name = archive.name
+
+            async def get(self, key: str, *what: Any, **more: Any) -> bytes:
+                asked.append(key)
+                return await archive.get(key, *what, **more)
+
+        counted: Any = Counted()
+        async with serving(config, catalogue, counted, clock=lambda: now[0]) as session:
+            now[0] = NOW - 3_600_000
+            assert (await get(session, "/live/s/c/1.m4s"))[0] == 200 and asked
+            asked.clear()
+            now[0] = NOW + 3_600_000
+            for number in (1, 2, 70):
+                assert (await get(session, f"/live/s/c/{number}.m4s"))[0] == 403
+            assert not asked
+
+
 async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
     async with serving(config) as session:
@@ -235,8 +316,8 @@ async def test_a_process_with_few_files_serves_the_next_visitor(config: Config) 
     """More connections than it may open files, as a real process with its own limit."""
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
     port = free_port()
-    listen = f'web: {{listen: "127.0.0.1:{port}", '
-    config.path.write_text(config.path.read_text().replace("web: {", listen))
+    text = config.path.read_text().replace("web: {", f'web: {{listen: "127.0.0.1:{port}", ')
+    config.path.write_text(text)
     run = f"ulimit -n 320; exec {sys.executable} -m kuager run --role web --config {config.path}"
     child = await asyncio.create_subprocess_exec("sh", "-c", run, stderr=asyncio.subprocess.PIPE)
     assert child.stderr is not None
@@ -291,8 +372,10 @@ async def test_turns_are_counted_and_given_back() -> None:
     assert not turns._taken
 
 
-async def test_long_work_lets_others_go_on() -> None:
-    others = [0]
+async def test_long_work_lets_others_go_on_and_is_counted() -> None:
+    work, others = Work(tokens=Limit(400, 10**6)), [0]
+    request = make_mocked_request("GET", "/", app=web.Application())
+    request.app[CLIENTS] = Clients([])
 
     async def other() -> None:
         while True:
@@ -301,13 +384,69 @@ async def test_long_work_lets_others_go_on() -> None:
 
     def steps() -> Iterator[int]:
         for n in range(20):
-            end = time.perf_counter() + 0.003
-            while time.perf_counter() < end:
+            end = time.thread_time() + 1.5 * STEP_S
+            while time.thread_time() < end:
                 pass
             yield n
 
     task = asyncio.create_task(other())
-    assert [n async for n in in_steps(steps())] == list(range(20))
-    assert others[0] >= 10
+    assert [n async for n in work.in_steps(request, steps())] == list(range(20))
+    assert others[0] >= 18
+    taken = 400 - work.tokens._left(client(request))
+    assert taken >= 20 * 1.5 * STEP_S / TOKEN_S
     task.cancel()
     await until(task.done)
+
+
+async def test_nobody_waits_for_ever_for_his_turn() -> None:
+    work = Work(patience_s=0.05)
+    request = make_mocked_request("GET", "/", app=web.Application())
+    request.app[CLIENTS] = Clients([])
+    async with work.turn(request):
+        with pytest.raises(web.HTTPServiceUnavailable):
+            async with work.turn(request):
+                pass
+    async with work.turn(request):
+        assert work.waiting._taken.total() == 1 and work.at_once.locked()
+    assert not work.waiting._taken and not work.at_once.locked()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
+def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
+    """Whoever asks more often than others waits for himself; one goes on in a round."""
+
+    async def all_of_them() -> list[tuple[int, str]]:
+        lane, came, rounds = Lane(), list[tuple[int, str]](), [0]
+
+        async def count() -> None:
+            while True:
+                rounds[0] += 1
+                await asyncio.sleep(0)
+
+        async def one(who: str) -> None:
+            await lane.turn(who)
+            came.append((rounds[0], who))
+
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        tasks = [(asyncio.create_task(one(who)), leaves) for who, leaves in asked]
+        await asyncio.sleep(0)
+        for task, leaves in tasks:
+            if leaves:
+                task.cancel()
+        await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not lane._taken and not lane._waiting
+        counting.cancel()
+        return came
+
+    came = asyncio.run(all_of_them())
+    stay = [who for n, (who, leaves) in enumerate(asked) if n == 0 or not leaves]
+    assert sorted(who for _, who in came) == sorted(stay)
+    assert len({turn for turn, _ in came}) == len(came)
+    for place, (_, who) in enumerate(came):
+        before = [w for _, w in came[:place]].count(who)
+        for other in set(stay) - {who}:  # nobody is kept waiting by who had more already
+            had = [w for _, w in came[:place]].count(other)
+            assert had >= min(before, stay.count(other)) - 1

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.clock import Clock, now_ms
-from base.ports import PortInUse, check_port
 from config.model import Config
 from storage.archive import Archive
 from storage.catalogue import Catalogue
@@ -28,7 +27,8 @@ from streaming import assets
 from streaming.app import OPERATORS, create_app, make_runner
 from streaming.connections import Runner
 from streaming.health import operators_app
-from streaming.hls import RUNS_COUNTED, consecutive_tail, playlist
+from streaming.hls import RUNS_COUNTED, Listed, consecutive_tail, entries, playlist
+from streaming.ports import PortInUse, check_port
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill
@@ -230,6 +230,10 @@ def test_a_port_in_use_is_said() -> None:
             check_port("127.0.0.1", taken.getsockname()[1])
 
 
+def written(listed: Sequence[Listed]) -> str:
+    return b"".join(playlist(entries(listed))).decode()
+
+
 TRACK = (Track(1, "video", "h264", 90_000),)
 
 
@@ -248,7 +252,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
     for n in range(len(listed)):
         tail = consecutive_tail(listed[n:])
         assert len(tail) == len(listed) - n
-        parsed = m3u8.loads("".join(playlist(tail)))
+        parsed = m3u8.loads(written(tail))
         breaks = parsed.discontinuity_sequence
         for place, segment in enumerate(parsed.segments):
             breaks += segment.discontinuity
@@ -260,7 +264,7 @@ def test_playlists_of_any_runs(runs: list[tuple[int, bool]], data: st.DataObject
 
 def test_players_get_no_discontinuity_number_that_they_would_count_up_to() -> None:
     header = Header("e", "s", "c", 2, 217_608_454, 1, 0, 1, "", 4, TRACK)
-    text = "".join(playlist([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))]))
+    text = written([(header, Segment(217_608_454, 0, 0, 1, 0, 1, "", True, 1))])
     assert m3u8.loads(text).discontinuity_sequence == 8_454
 
 
@@ -280,6 +284,6 @@ def test_two_runs_with_one_number_are_two(epoch: int, run_start_ms: int) -> None
         for n, header in enumerate((one, one, other, other))
     ]
     assert [s.segment_no for _, s in consecutive_tail(listed)] == [2, 3]
-    lines = "".join(playlist(listed)).splitlines()
+    lines = written(listed).splitlines()
     assert lines.count("#EXT-X-DISCONTINUITY") == 1
     assert lines.count('#EXT-X-MAP:URI="init-9.mp4"') == 2

@@ -82,7 +82,7 @@ def test_an_empty_query_finds_all_in_their_order() -> None:
         assert list(SEARCH.find(query)) == list(range(len(COUNTRY)))
 
 
-@given(st.text(max_size=300))
+@given(st.text(max_size=300) | st.text("㏒㏕㎪ﷺ㋏⒇ŉß ", max_size=120))
 def test_any_query_finds_stations_once_and_the_same_again(query: str) -> None:
     places = list(SEARCH.find(query))
     assert len(set(places)) == len(places) and all(0 <= p < len(COUNTRY) for p in places)

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from base.ports import PortInUse, check_port
 from config.load import load
 from config.model import Config
 from storage.archive import open_archive
@@ -27,6 +26,7 @@ from storage.index import ClockState, GapCause, Header, Segment, Track
 from storage.spool import CameraSpool, Numbers, Run
 from streaming import app, live
 from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
+from streaming.ports import PortInUse, check_port
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
 from tests.s3 import free_port
@@ -278,6 +278,29 @@ async def test_operators_are_served_by_a_new_configuration_before_the_old_one_en
                 async with aiohttp.ClientSession(f"http://127.0.0.1:{port + 1}") as session:
                     assert (await get(session, "/metrics"))[0] == 200
     assert not [entry for entry in log if entry["log_level"] == "error"]
+
+
+async def test_two_kuagers_never_share_a_port(config: Config, tmp_path: Path) -> None:
+    port, apart = free_port(), free_port()
+
+    def listening(spool: str, **web: int) -> Config:
+        path = tmp_path / spool
+        fill(path, start_ms=NOW - 100_000, runs=1, segments=5).close()
+        web = {"port": port, "operators_port": apart} | web
+        return config.model_copy(update={"spool": path, "web": config.web.model_copy(update=web)})
+
+    with capture_logs() as log:
+        async with app.serving(listening("one")), app.serving(listening("one")):
+            assert not [entry for entry in log if entry["log_level"] == "error"]
+            with pytest.raises(PortInUse, match=r"web\.listen"):
+                async with app.serving(listening("two")):
+                    pass
+            async with app.serving(listening("two", port=free_port())):
+                pass
+    (error,) = [entry for entry in log if entry["log_level"] == "error"]
+    assert error["event"] == "Metrics are not served" and "web.operators" in error["why"]
+    async with app.serving(listening("two")):
+        pass
 
 
 async def serve(config: Config, stop_s: float = app.STOP_S) -> None:
