@@ -1,6 +1,7 @@
 """The dialogue with a camera (RTSP, RFC 2326), from the connection to what it describes.
 
-`messages`      bytes to answers and packets: an incremental parser, bounded
+`messages`      answers, read leniently
+`stream`        the bytes of a connection to answers and interleaved packets, bounded
 `auth`          challenges and their answers: Digest, Basic
 `address`       addresses: logins, redirects, what tracks are relative to
 `connection`    one connection: requests, answers, the login where it is asked for
