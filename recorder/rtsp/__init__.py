@@ -2,6 +2,7 @@
 
 `messages`      answers, read leniently
 `stream`        the bytes of a connection to answers and interleaved packets, bounded
+`rtp`           the packets of a track in order, what is missing, the camera's clock
 `auth`          challenges and their answers: Digest, Basic
 `address`       addresses: logins, redirects, what tracks are relative to
 `connection`    one connection: requests, answers, the login where it is asked for
