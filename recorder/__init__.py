@@ -5,6 +5,8 @@
 `approach`  what sessions have taught of one camera: pauses, no sound
 `ffmpeg`    the first source: an ffmpeg child as a transport of frames
 `demux`     its pipe taken apart into frames
+`parameters`, `sample_entry`  what parameter sets mean, and tracks that are made of them
+`bits`      a reader of bits
 `placing`   media time to UTC (docs/time.md): pure
 `lines`     what arrivals say of timestamps: pure
 `timeline`  timestamps to media time that runs with UTC: pure

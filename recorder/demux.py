@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from recorder.parameters import ParameterSets, continues, with_parameter_sets
+from recorder.parameters import ParameterSets, continues
+from recorder.sample_entry import with_parameter_sets
 from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink, SourceEnd
 from storage.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
 from storage.index import GapCause

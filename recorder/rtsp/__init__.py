@@ -6,8 +6,10 @@
 `auth`          challenges and their answers: Digest, Basic
 `address`       addresses: logins, redirects, what tracks are relative to
 `connection`    one connection: requests, answers, the login where it is asked for
+`nal_units`     pictures of H.264 and H.265 out of RTP
+`aac`           AAC out of RTP
 `sdp`           session descriptions
-`picture_size`  width and height from a sequence parameter set
+`picture_size`  parameter sets in a description, and the width and height that they say
 `description`   which tracks are recorded, and why not the others
 `describe`      all of it for DESCRIBE, with causes for operators
 """
