@@ -11,5 +11,6 @@
 `sdp`           session descriptions
 `picture_size`  parameter sets in a description, and the width and height that they say
 `description`   which tracks are recorded, and why not the others
+`client`        a session: SETUP, PLAY, keeping it alive, TEARDOWN
 `describe`      all of it for DESCRIBE, with causes for operators
 """

@@ -79,12 +79,12 @@ class AacFrames:
         self,
         on_frame: Callable[[Frame], None],
         parameters: Mapping[str, str],
-        clock_rate: int,
+        clock_rate: int = 0,
         camera_ms: Callable[[int], float | None] = lambda pts: None,
     ):
         """`parameters` are those of fmtp, `clock_rate` that of timestamps, per second.
 
-        Raises UnsupportedSound.
+        One of 0 is that of the samples, as is usual (4.1). Raises UnsupportedSound.
         """
         self.malformed = 0  # payloads that cannot be read
         self._on_frame, self._camera_ms = on_frame, camera_ms
@@ -93,7 +93,8 @@ class AacFrames:
             self.config = AacConfig.parse(bytes.fromhex(parameters.get("config", "")))
         except ValueError as error:
             raise UnsupportedSound(str(error)) from None
-        self._frame_ticks = self.config.frame_samples * clock_rate / self.config.rate
+        self.clock_rate = clock_rate or self.config.rate
+        self._frame_ticks = self.config.frame_samples * self.clock_rate / self.config.rate
         self._fragment = bytearray()
         self._fragment_size = 0  # of the whole frame; 0 for none
         self._fragment_pts = 0

@@ -176,6 +176,12 @@ class Connection:
         assert self._wire is not None, "not open"
         self._wire.stream.expect(number, channel)
 
+    async def ended(self) -> Exception | None:
+        """Wait until the connection is closed; return what is wrong, None for a plain end."""
+        assert self._wire is not None, "not open"
+        await asyncio.wait({self._wire.lost})
+        return self._wire.error
+
     async def close(self) -> None:
         """Close, and see to it that the camera knows."""
         if self._wire is not None:
@@ -187,9 +193,10 @@ class _Wire(asyncio.BufferedProtocol):
 
     def __init__(self, clock_ms: Callable[[], float]):
         self.closed = False
+        self.error: Exception | None = None
         self.stream = MessageStream(self._take)
         self._clock_ms = clock_ms
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[Response] | None = None
         self._answered = False  # at least once: it does speak RTSP
 
@@ -202,7 +209,7 @@ class _Wire(asyncio.BufferedProtocol):
 
     async def close(self) -> None:
         self._transport.close()
-        done, _ = await asyncio.wait({self._lost}, timeout=_SHUTDOWN_S)
+        done, _ = await asyncio.wait({self.lost}, timeout=_SHUTDOWN_S)
         if not done:
             self._transport.abort()
 
@@ -220,17 +227,19 @@ class _Wire(asyncio.BufferedProtocol):
         try:
             self.stream.advance(nbytes, self._clock_ms())
         except ProtocolError as error:
+            self.error = error
             self._end(error)
             self.closed = True
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        self.error = self.error or error
         if self.stream.skipped and not self._answered:
             self._end(ProtocolError("something that is not RTSP"))
         self._end(ClosedError())
-        if not self._lost.done():
-            self._lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def _take(self, response: Response) -> None:
         if response.status >= 200:  # 100 is not the answer yet

@@ -6,6 +6,7 @@ Pure. Packets are views that are valid for the call only; what has to wait is co
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,13 +78,21 @@ def signed(value: int, bits: int) -> int:
 class RtpReceiver:
     """Takes the packets of one track and hands on their payloads, in order."""
 
-    def __init__(self, payload_type: int, clock_rate: int, payloads: Payloads, window: int = 0):
+    def __init__(
+        self,
+        payload_type: int,
+        clock_rate: int,
+        payloads: Payloads,
+        window: int = 0,
+        on_bye: Callable[[], None] = lambda: None,
+    ):
         """`window` is how many packets one is waited for; over TCP there is nothing to wait for.
 
-        `clock_rate` is that of timestamps, per second.
+        `clock_rate` is that of timestamps, per second. `on_bye` is told when the camera says that
+        the stream ends.
         """
         self.counts = Counts()
-        self.said_bye = False
+        self._on_bye = on_bye
         self._payload_type, self._clock_rate = payload_type, clock_rate
         self._payloads, self._window = payloads, window
         self._ssrc: int | None = None
@@ -289,7 +298,8 @@ class RtpReceiver:
                 self._take_report(packet, at + 4, arrival_ms)
             elif kind == BYE and self._ssrc is not None:
                 sources = struct.unpack_from(f">{min(head & 31, words)}I", packet, at + 4)
-                self.said_bye = self.said_bye or self._ssrc in sources
+                if self._ssrc in sources:
+                    self._on_bye()
             at = stop
 
     def _take_report(self, packet: memoryview, at: int, arrival_ms: float) -> None:
