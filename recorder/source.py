@@ -18,8 +18,9 @@ PICTURE_ID, SOUND_ID = 1, 2  # of the tracks of every source
 class Frame(NamedTuple):
     """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC.
 
-    `pts` is the camera's timestamp, whatever it is worth (docs/time.md). Of `lost` packets the
-    source knows only where it reads the packets itself.
+    `pts` is the camera's timestamp, whatever it is worth (docs/time.md). Of lost packets a source
+    knows only where it reads the packets itself. Those that are missing before a frame that is not
+    damaged are of frames before it.
     """
 
     track_id: int

@@ -232,6 +232,17 @@ def test_a_picture_whose_first_slice_is_missing_is_damaged(codec: str) -> None:
     ]
 
 
+def test_a_picture_that_begins_otherwise_than_others_after_a_hole_is_damaged() -> None:
+    def begins(nals: Sequence[bytes], lost: int) -> bool:
+        whole = [p for n in range(2) for p in marked([AUD, *SETS_AND_KEY], n)]
+        first, *rest = marked(nals, 2)
+        return frames_of("h264", [*whole, first._replace(lost=lost), *rest])[-1].damaged
+
+    assert not begins([AUD, *SETS_AND_KEY], 1)
+    assert begins(SETS_AND_KEY, 1) and begins([KEY], 3)
+    assert not begins(SETS_AND_KEY, 0) and not begins([OTHER], 1)  # none of these was seen yet
+
+
 def test_a_restart_ends_the_picture_and_is_told_with_the_next() -> None:
     taker, frames = pictures("h264")
     taker.push(memoryview(OTHER), 1, False, 0, 0.0)

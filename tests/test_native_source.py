@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recorder.native import NativeSource, why_not
+from recorder.rtsp.aac import AacFrames
 from recorder.rtsp.address import Address
-from recorder.rtsp.client import RtspSession
+from recorder.rtsp.client import RtspSession, _channels
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import Offer, connect
 from recorder.rtsp.description import choose_tracks
-from recorder.rtsp.rtp import RtpReceiver
+from recorder.rtsp.nal_units import H264Pictures
+from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
 from recorder.rtsp.sdp import parse_sdp
+from recorder.rtsp.stream import Channel, MessageStream
 from recorder.source import Frame, SourceEnd
 from storage.fmp4 import TrackInit
 from storage.index import GapCause
@@ -384,6 +389,52 @@ async def test_pauses(header: str, pause_s: float) -> None:
 async def test_a_camera_that_has_forgotten_the_session() -> None:
     script = answers("OPTIONS", status="454 Session Not Found")
     assert (await kept(script, after(50)))[2]
+
+
+# -- any bytes at all ----------------------------------------------------------------------
+
+CHANGES = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 400), st.binary(max_size=30)),
+    max_size=6,
+)
+
+
+@given(CHANGES, st.integers(1, 3_000))
+def test_a_stream_with_bytes_changed_removed_and_put_in(
+    changes: list[tuple[float, int, bytes]], read: int
+) -> None:
+    """Whatever is broken, packets after it are taken again, and samples can be read."""
+    broken = bytearray(film(8))
+    for place, removed, put_in in changes:
+        at = int(place * len(broken))
+        broken[at : at + removed] = put_in
+    frames: list[Frame] = []
+    pictures, sound = H264Pictures(frames.append), AacFrames(frames.append, {"config": "1188"})
+    stream = MessageStream(lambda response: None)
+    receivers = RtpReceiver(96, 90_000, pictures), RtpReceiver(97, 48_000, sound)
+    for n, receiver in enumerate(receivers):
+        stream.expect(2 * n, Channel(receiver.push, receiver.is_plausible))
+        stream.expect(2 * n + 1, Channel(receiver.push_rtcp, is_plausible_rtcp))
+    whole = film(40)[len(film(8)) :]
+    data = bytes(broken) + bytes(70_000) + whole  # what a broken length may swallow, then more
+    for at in range(0, len(data), read):
+        piece = data[at : at + read]
+        room = stream.buffer()
+        room[: len(piece)] = piece
+        stream.advance(len(piece), 0.0)
+    for frame in frames:
+        data, at = bytes(frame.data), 0
+        while frame.track_id == 1 and at < len(data):
+            at += 4 + int.from_bytes(data[at : at + 4], "big")
+        assert at in (0, len(data))
+    assert [bytes(f.data) for f in frames if f.track_id == 1][-20:] == [sample(OTHER)] * 20
+    assert [bytes(f.data) for f in frames if f.track_id == 2][-1] == b"sound 39"
+
+
+@given(st.text(max_size=60) | st.from_regex(r"1?[ ;]*(timeout|interleaved)[ =]*[0-9-]{0,12}"))
+def test_any_header(text: str) -> None:
+    assert all(0 <= number < 256 for number in _channels(text, 2))
+    assert len(set(_channels(text, 2))) == 2
 
 
 # -- what is left to ffmpeg ----------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import ffmpeg as ffmpeg_python
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from recorder.parameters import ParameterSets
 from recorder.rtsp.aac import AacFrames
+from recorder.rtsp.rtp import RtpReceiver
 from recorder.sample_entry import sound_track, video_track, with_parameter_sets
 from recorder.source import Frame
 from storage.fmp4 import (
@@ -25,7 +28,8 @@ from storage.fmp4 import (
     write_segment,
 )
 from tests.packets import PPS, SPS, fragments, marked, pictures
-from tests.rtsp_camera import encode, nal_units
+from tests.rtsp_camera import GOP, encode, film, nal_units
+from tests.test_rtp import rtp
 
 
 def kind(codec: str, nal: bytes) -> int:
@@ -77,6 +81,35 @@ def test_a_stream_over_rtp_plays_from_the_track_that_its_sets_describe(
             count, payloads = count + 1, []
     assert [f.pts for f in frames] == [n * 3600 for n in range(count)] and frames[0].key
     assert played(ffmpeg, track, frames, 3600, tmp_path) == count
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.05])
+def test_what_lost_no_packet_says_so_and_plays(rate: float, ffmpeg: str, tmp_path: Path) -> None:
+    """By keyframe intervals, as segments are; random but the same in every run."""
+    units, chance = film(ffmpeg), random.Random(rate)
+    taker, frames = pictures("h264")
+    receiver = RtpReceiver(96, 90_000, taker)
+    sent = []  # number of the picture, packet
+    for n in range(4 * len(units)):
+        parts = [p for nal in units[n % len(units)] for p in fragments("h264", nal, 300)]
+        for p in marked(parts, n * 3600):
+            packet = rtp(len(sent), p.data, stamp=p.pts, kind=96 | p.marker << 7)
+            sent.append((n, packet))
+    missing = {n for n in range(300, len(sent) - 300) if chance.random() < rate}
+    for n, (_, packet) in enumerate(sent):
+        if n not in missing:
+            receiver.push(memoryview(packet), 0.0)
+    assert sum(f.lost for f in frames) == receiver.counts.lost == len(missing)
+    hit, told = {sent[n][0] // GOP for n in missing}, set[int]()
+    for before, frame in pairwise(frames):
+        if frame.lost or frame.damaged:
+            told.add((frame if frame.damaged else before).pts // 3600 // GOP)
+    assert hit and told <= hit, "what was not hit is not marked"
+    came = {frame.pts // 3600 for frame in frames}
+    assert all(GOP * (interval + 1) - 1 not in came for interval in hit - told)
+    whole = [f for f in frames if f.pts // 3600 // GOP not in hit]
+    track = video_track("h264", sets_in("h264", [nal for unit in units for nal in unit]))
+    assert track is not None and played(ffmpeg, track, whole, 3600, tmp_path) == len(whole)
 
 
 def test_what_does_not_suffice_for_a_track() -> None:

@@ -5,7 +5,8 @@ A picture becomes one frame of NAL units with 4 bytes of length before each (ISO
 the packet into the frame.
 
 A NAL unit of which packets are missing ends where the first of them was; what comes of it after
-the hole no decoder can read, and it is left out. The frame is kept and marked as damaged.
+the hole no decoder can read, and it is left out. The frame is kept and marked as damaged. So is
+one that begins otherwise than others do, where packets are missing before it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class _Pictures:
         self._sends_markers = False
         self._searches: float = SEARCHES
         self._sent_pts: int | None = None  # of the frame before
+        self._usual: dict[bool, int] = {}  # kind of NAL unit that frames, key or not, begin with
         self._restarted = False
         self._reset()
 
@@ -61,8 +63,9 @@ class _Pictures:
         self._nal_at = -1  # where the length of the unfinished NAL unit is to be written
         self._has_slice = self._key = self._damaged = False
         self._goes_on = False  # its first slice is not the first of a picture
+        self._first_kind = -1  # of its NAL units
         self._lost = 0
-        self._hole_before = False
+        self._hole_before = False  # its beginning may be missing
 
     def restart(self) -> None:
         """What comes is another stream; its first frame says so."""
@@ -105,26 +108,30 @@ class _Pictures:
 
     def _end_frame(self) -> None:
         self._close_nal()
-        if self._has_slice and self._frame:
-            pts = self._pts
-            goes_on = self._goes_on and pts == self._sent_pts
-            frame = Frame(
-                PICTURE_ID,
-                pts,
-                self._key,
-                self._frame,
-                self._arrival_ms,
-                self._camera_ms(pts),
-                goes_on,
-                self._lost,
-                self._damaged or (self._goes_on and self._hole_before),
-                self._restarted,
-            )
-            self._sent_pts, self._restarted = pts, False
+        if not (self._has_slice and self._frame):
             self._reset()
-            self._on_frame(frame)
-        else:
-            self._reset()
+            return
+        pts = self._pts
+        if self._hole_before:
+            is_usual = self._first_kind == self._usual.get(self._key, self._first_kind)
+            self._damaged = self._damaged or self._goes_on or not is_usual
+        elif not self._damaged:
+            self._usual[self._key] = self._first_kind
+        frame = Frame(
+            PICTURE_ID,
+            pts,
+            self._key,
+            self._frame,
+            self._arrival_ms,
+            self._camera_ms(pts),
+            self._goes_on and pts == self._sent_pts,
+            self._lost,
+            self._damaged,
+            self._restarted,
+        )
+        self._sent_pts, self._restarted = pts, False
+        self._reset()
+        self._on_frame(frame)
 
     # -- its NAL units -------------------------------------------------------------------
 
@@ -140,6 +147,8 @@ class _Pictures:
     def _begin_nal(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
         self._close_nal()
         self._note(header, body, arrival_ms)
+        if not self._frame:
+            self._first_kind = self._kind(header[0])
         self._nal_at = len(self._frame)
         self._frame += _NO_LENGTH + header
         self._frame += body
