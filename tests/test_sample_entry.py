@@ -28,7 +28,7 @@ from storage.fmp4 import (
     write_segment,
 )
 from tests.packets import PPS, SPS, fragments, marked, pictures
-from tests.rtsp_camera import GOP, encode, film, nal_units
+from tests.rtsp_camera import encode, film, nal_units
 from tests.test_rtp import rtp
 
 
@@ -85,7 +85,7 @@ def test_a_stream_over_rtp_plays_from_the_track_that_its_sets_describe(
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.05])
 def test_what_lost_no_packet_says_so_and_plays(rate: float, ffmpeg: str, tmp_path: Path) -> None:
-    """By keyframe intervals, as segments are; random but the same in every run."""
+    """By segments, from keyframe to keyframe; at random, but the same in every run."""
     units, chance = film(ffmpeg), random.Random(rate)
     taker, frames = pictures("h264")
     receiver = RtpReceiver(96, 90_000, taker)
@@ -100,14 +100,20 @@ def test_what_lost_no_packet_says_so_and_plays(rate: float, ffmpeg: str, tmp_pat
         if n not in missing:
             receiver.push(memoryview(packet), 0.0)
     assert sum(f.lost for f in frames) == receiver.counts.lost == len(missing)
-    hit, told = {sent[n][0] // GOP for n in missing}, set[int]()
+    segments: dict[int, int] = {}  # by picture: a keyframe that can be read begins one
+    number = 0
+    for frame in frames:
+        number += frame.key
+        segments[frame.pts // 3600] = number
+    for n in range(4 * len(units)):  # of which nothing is left
+        segments.setdefault(n, segments.get(n - 1, 0))
+    told = set[int]()
     for before, frame in pairwise(frames):
         if frame.lost or frame.damaged:
-            told.add((frame if frame.damaged else before).pts // 3600 // GOP)
-    assert hit and told <= hit, "what was not hit is not marked"
-    came = {frame.pts // 3600 for frame in frames}
-    assert all(GOP * (interval + 1) - 1 not in came for interval in hit - told)
-    whole = [f for f in frames if f.pts // 3600 // GOP not in hit]
+            told.add(segments[(frame if frame.damaged else before).pts // 3600])
+    assert told == {segments[sent[n][0]] for n in missing}
+    whole = [f for f in frames if segments[f.pts // 3600] not in told]
+    assert whole
     track = video_track("h264", sets_in("h264", [nal for unit in units for nal in unit]))
     assert track is not None and played(ffmpeg, track, whole, 3600, tmp_path) == len(whole)
 
