@@ -1,7 +1,7 @@
 """The second source: a camera's stream read in this process, without a child.
 
-It takes what it fully understands, H.264 and H.265 with AAC or no sound, over TCP; everything else
-is ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are missing.
+It takes what it fully understands, H.264 and H.265 with AAC or no sound; everything else is
+ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are missing.
 """
 
 from __future__ import annotations
@@ -62,15 +62,18 @@ class NativeSource:
         connection: Connection,
         offer: Offer,
         *,
+        transport: str = "auto",
         keep_audio: bool = True,
         ticks_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
     ):
         """Take an offer for which `why_not` says None; the connection is closed at the end.
 
-        `ticks_ms` is a clock that is never set.
+        `transport` is tcp, udp, or auto: TCP where the camera takes it. Over an encrypted
+        connection it is never UDP, which would not be. `ticks_ms` is a clock that is never set.
         """
         self.remarks: list[str] = []  # for operators: what is left out
         self._connection, self._offer, self._ticks_ms = connection, offer, ticks_ms
+        self._transport = "tcp" if offer.address.secure else transport
         self._keep_audio = keep_audio and offer.description.audio is not None
         self._bye = asyncio.Event()
         self._receivers: list[RtpReceiver] = []
@@ -113,7 +116,7 @@ class NativeSource:
         self._receivers = [
             RtpReceiver(video.payload_type or 0, VIDEO_TIMESCALE, pictures, on_bye=self._bye.set)
         ]
-        await session.set_up(0, self._receivers[0])
+        await self._set_up(session, 0)
         if self._keep_audio:
             audio = description.tracks[1]
             camera_ms = partial(self._camera_ms, 1)
@@ -121,10 +124,23 @@ class NativeSource:
             tracks.sound = sound_track(sound.config, sound.clock_rate)
             self._receivers.append(RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound))
             try:
-                await session.set_up(1, self._receivers[1])
+                await self._set_up(session, 1)
             except RefusedError as refused:
                 self.remarks.append(f"the camera offers sound and refuses it ({refused.status})")
         await session.play()
+
+    async def _set_up(self, session: RtspSession, track: int) -> None:
+        receiver = self._receivers[track]
+        if self._transport != "udp":
+            try:
+                await session.set_up(track, receiver)
+                self._transport = "tcp"
+                return
+            except RefusedError as refused:
+                if refused.status != 461 or self._transport == "tcp":
+                    raise
+            self._transport = "udp"
+        await session.set_up_udp(track, receiver)
 
     def _camera_ms(self, track: int, pts: int) -> float | None:
         return self._receivers[track].camera_ms(pts)
@@ -174,6 +190,6 @@ class NativeSource:
             text = f"{where} is busy: it takes no more viewers now ({status})"
             return SourceEnd(GapCause.STREAM_BROKEN, text, "close other viewers of this camera")
         if status == 461:
-            text = f"{where} does not send its stream over TCP (461)"
-            return SourceEnd(GapCause.STREAM_BROKEN, text, "set 'transport' to udp")
+            text = f"{where} does not send its stream over {self._transport.upper()} (461)"
+            return SourceEnd(GapCause.STREAM_BROKEN, text, "set 'transport' to auto")
         return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status} to {refused.method}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
 from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
+from recorder.rtsp.udp import UdpPair
 from recorder.source import Frame, SourceEnd
 from storage.fmp4 import TrackInit
 from storage.index import GapCause
@@ -259,6 +262,70 @@ async def test_pictures_before_any_parameter_sets_are_not_taken() -> None:
     assert source.counts[0].restarts == 1
 
 
+# -- over UDP ------------------------------------------------------------------------------
+
+
+def sends_datagrams(packets: Sequence[tuple[int, bytes]], source: str = "") -> Script:
+    """Return a script that sends packets of channels by UDP after the answer to PLAY."""
+    ports: dict[int, int] = {}
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        transport = request.headers.get("transport", "")
+        track = request.uri.rsplit("track", 1)[-1]
+        if found := re.search(r"client_port=(\d+)-(\d+)", transport):
+            ports[2 * int(track)], ports[2 * int(track) + 1] = int(found[1]), int(found[2])
+            dialogue.answer(request, "200 OK", f"Transport: {transport}{source}", "Session: 1")
+        elif request.method == "SETUP":
+            dialogue.answer(request, "461 Unsupported Transport")
+        elif request.method == "PLAY":
+            dialogue.answer(request, "200 OK")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for channel, packet in packets:
+                    sender.sendto(packet, ("127.0.0.1", ports[channel]))
+        else:
+            return False
+        return True
+
+    return script
+
+
+def taken_apart(data: bytes) -> list[tuple[int, bytes]]:
+    found, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        found.append((data[at + 1], data[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return found
+
+
+@pytest.mark.parametrize("source", ["", ";source=127.0.0.1;server_port=7000-7001"])
+async def test_a_camera_that_sends_by_udp_only(source: str) -> None:
+    packets = taken_apart(film())
+    packets[3], packets[4] = packets[4], packets[3]  # one overtakes another
+    camera = Camera(script=sends_datagrams(packets, source))
+    taken, _, source_ = await taken_from(camera, all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
+    assert source_.counts[0].lost == 0 and len(camera.connections) == 1
+    assert camera.methods() == ["DESCRIBE", *["SETUP"] * 3, "PLAY", "TEARDOWN"]
+
+
+async def test_datagrams_of_others_are_not_taken() -> None:
+    taken, pair = [], UdpPair("127.0.0.1")
+    await pair.receive(
+        lambda p, at: taken.append(bytes(p)), lambda p, at: None, {"127.0.0.1"}, lambda: 0.0
+    )
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as camera,
+    ):
+        stranger.bind(("127.0.0.2", 0))
+        for sender, data in ((stranger, b"stranger"), (camera, b"camera")):
+            sender.sendto(data, ("127.0.0.1", pair.port))
+        await until(lambda: taken, every=0.005)
+    pair.close()
+    assert taken == [b"camera"]
+
+
 # -- how sessions end ----------------------------------------------------------------------
 
 
@@ -269,7 +336,7 @@ def bye(ssrc: int = SSRC) -> bytes:
 @pytest.mark.parametrize(
     ("script", "cause", "words"),
     [
-        (answers("SETUP", status="461 Unsupported Transport"), GapCause.STREAM_BROKEN, "TCP"),
+        (answers("SETUP", status="461 Unsupported Transport"), GapCause.STREAM_BROKEN, "UDP (461)"),
         (answers("SETUP", status="404 Not Found"), GapCause.NO_SUCH_STREAM, "404"),
         (answers("SETUP", status="453 Not Enough Bandwidth"), GapCause.STREAM_BROKEN, "busy"),
         (answers("PLAY", status="455 Method Not Valid"), GapCause.STREAM_BROKEN, "455 to PLAY"),

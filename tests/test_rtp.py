@@ -70,7 +70,8 @@ def receive(
     packets: Iterable[bytes], window: int = 0, arrival_ms: float = 0.0
 ) -> tuple[Taken, Counts, RtpReceiver]:
     taken = Taken()
-    receiver = RtpReceiver(96, 90_000, taken, window)
+    receiver = RtpReceiver(96, 90_000, taken)
+    receiver.window = window
     for packet in packets:
         receiver.push(memoryview(packet), arrival_ms)
     return taken, receiver.counts, receiver

@@ -89,7 +89,7 @@ def test_what_lost_no_packet_says_so_and_plays(rate: float, ffmpeg: str, tmp_pat
     units, chance = film(ffmpeg), random.Random(rate)
     taker, frames = pictures("h264")
     receiver = RtpReceiver(96, 90_000, taker)
-    sent = []  # number of the picture, packet
+    sent = list[tuple[int, bytes]]()  # number of the picture, packet
     for n in range(4 * len(units)):
         parts = [p for nal in units[n % len(units)] for p in fragments("h264", nal, 300)]
         for p in marked(parts, n * 3600):

@@ -6,6 +6,7 @@
 `auth`          challenges and their answers: Digest, Basic
 `address`       addresses: logins, redirects, what tracks are relative to
 `connection`    one connection: requests, answers, the login where it is asked for
+`udp`           pairs of ports for packets that come beside the connection
 `nal_units`     pictures of H.264 and H.265 out of RTP
 `aac`           AAC out of RTP
 `sdp`           session descriptions

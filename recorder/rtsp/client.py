@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.messages import ProtocolError, Response
-from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.rtp import WINDOW, RtpReceiver, is_plausible_rtcp
 from recorder.rtsp.stream import Channel
+from recorder.rtsp.udp import UdpPair
 
 ANSWER_S = 10.0
 TEARDOWN_S = 1.0
@@ -47,7 +48,22 @@ class RtspSession:
         self._connection, self._offer, self._sleep = connection, offer, sleep
         self._id = ""
         self._channels: set[int] = set()
+        self._pairs: list[UdpPair] = []
         self._timeout_s = SESSION_S
+
+    async def set_up_udp(self, track: int, receiver: RtpReceiver) -> None:
+        """Have a track of the offer sent to the receiver by UDP."""
+        own, camera = self._connection.hosts
+        pair = UdpPair(own)
+        self._pairs.append(pair)
+        transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
+        response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
+        self._read_session(response.get("session") or "")
+        source = re.search(r"source\s*=\s*\"?([\w.:]+)", response.get("transport") or "", re.I)
+        senders = {camera, source[1] if source else camera}
+        receiver.window = WINDOW
+        clock_ms = self._connection.clock_ms
+        await pair.receive(receiver.push, receiver.push_rtcp, senders, clock_ms)
 
     async def set_up(self, track: int, receiver: RtpReceiver) -> None:
         """Have a track of the offer sent to the receiver, between the answers (10.12)."""
@@ -100,6 +116,8 @@ class RtspSession:
 
         What still comes is given to nobody.
         """
+        for pair in self._pairs:
+            pair.close()
         for number in self._channels:
             self._connection.expect(number, _NOBODY)
         with contextlib.suppress(OSError, ProtocolError, RefusedError):  # TimeoutError is one

@@ -87,7 +87,7 @@ class Connection:
         """`clock_ms` (UTC) says when packets arrive."""
         self.address = address
         self.authenticator: Authenticator | None = None
-        self._resolver, self._user_agent, self._clock_ms = resolver, user_agent, clock_ms
+        self._resolver, self._user_agent, self.clock_ms = resolver, user_agent, clock_ms
         self._wire: _Wire | None = None
         self._sequence = 0
 
@@ -116,7 +116,7 @@ class Connection:
             tls = ssl.create_default_context()
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         _, wire = await asyncio.get_running_loop().create_connection(
-            lambda: _Wire(self._clock_ms),
+            lambda: _Wire(self.clock_ms),
             number,
             self.address.port,
             ssl=tls,
@@ -176,6 +176,12 @@ class Connection:
         assert self._wire is not None, "not open"
         self._wire.stream.expect(number, channel)
 
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """The numbers of this machine and of the camera."""
+        assert self._wire is not None, "not open"
+        return self._wire.hosts
+
     async def ended(self) -> Exception | None:
         """Wait until the connection is closed; return what is wrong, None for a plain end."""
         assert self._wire is not None, "not open"
@@ -217,6 +223,8 @@ class _Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        own, other = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        self.hosts = own[0], other[0]
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.stream.buffer()

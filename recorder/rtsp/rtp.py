@@ -83,18 +83,17 @@ class RtpReceiver:
         payload_type: int,
         clock_rate: int,
         payloads: Payloads,
-        window: int = 0,
         on_bye: Callable[[], None] = lambda: None,
     ):
-        """`window` is how many packets one is waited for; over TCP there is nothing to wait for.
+        """`clock_rate` is that of timestamps, per second.
 
-        `clock_rate` is that of timestamps, per second. `on_bye` is told when the camera says that
-        the stream ends.
+        `on_bye` is told when the camera says that the stream ends.
         """
         self.counts = Counts()
+        self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self._on_bye = on_bye
         self._payload_type, self._clock_rate = payload_type, clock_rate
-        self._payloads, self._window = payloads, window
+        self._payloads = payloads
         self._ssrc: int | None = None
         self._next = 0  # number
         self._stamp = self._pts = 0  # of the newest packet, as it was sent and without the wrap
@@ -201,10 +200,10 @@ class RtpReceiver:
     ) -> None:
         """Take a packet before which others are missing: wait for them, or no longer."""
         head, kind, number, stamp, _ = header
-        while self._waiting and number - self._next & 0xFFFF > self._window:
+        while self._waiting and number - self._next & 0xFFFF > self.window:
             self._give_up_one()
         ahead = number - self._next & 0xFFFF
-        if 0 < ahead <= self._window:
+        if 0 < ahead <= self.window:
             self._waiting[number] = _Waiting(packet, header, arrival_ms)
             self._unsettled = True
             self.expire(arrival_ms)
