@@ -245,11 +245,15 @@ def test_a_picture_that_begins_otherwise_than_others_after_a_hole_is_damaged() -
 
 def test_a_restart_ends_the_picture_and_is_told_with_the_next() -> None:
     taker, frames = pictures("h264")
-    taker.push(memoryview(OTHER), 1, False, 0, 0.0)
+    for pts, marker, lost in ((0, True, 0), (1, False, 0), (2, True, 0), (3, False, 2)):
+        if pts == 2:
+            taker.restart()
+        taker.push(memoryview(SPS if pts == 3 else OTHER), pts, marker, lost, 0.0)
     taker.restart()
-    for pts in (1, 2):
-        taker.push(memoryview(OTHER), pts, True, 0, 0.0)
-    assert [(f.pts, f.restarted) for f in frames] == [(1, False), (1, True), (2, False)]
+    taker.push(memoryview(OTHER), 4, True, 0, 0.0)
+    told = [(f.pts, f.restarted, f.damaged, f.lost) for f in frames]
+    assert told[:3] == [(0, False, False, 0), (1, False, True, 0), (2, True, False, 0)]
+    assert told[3:] == [(4, True, False, 2)], "what was lost is told all the same"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class _Pictures:
 
     def restart(self) -> None:
         """What comes is another stream; its first frame says so."""
+        self._damaged = self._damaged or self._sends_markers  # it would have ended with one
         self._end_frame()
         self._restarted, self._sent_pts = True, None
 
@@ -109,7 +110,9 @@ class _Pictures:
     def _end_frame(self) -> None:
         self._close_nal()
         if not (self._has_slice and self._frame):
+            lost = self._lost
             self._reset()
+            self._lost, self._hole_before = lost, lost > 0
             return
         pts = self._pts
         if self._hole_before:
