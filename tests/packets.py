@@ -1,4 +1,4 @@
-"""Pictures as RTP payloads, in every way that cameras pack them (RFC 6184, RFC 7798)."""
+"""RTP and RTCP packets, and pictures and sound in every way that cameras pack them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,42 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from recorder.rtsp.nal_units import H264Pictures, H265Pictures
+from recorder.rtsp.rtp import NTP_EPOCH_S
 from recorder.source import Frame
 
+SSRC = 0x1234ABCD
+EPOCH_MS = 1_764_000_000_000
 SPS = bytes.fromhex("6742c01eda0280bfe5c044000003000400000300f03c58ba80")
 PPS = bytes.fromhex("68ce3c80")
 AUD, FILLER = b"\x09\x10", b"\x0c\xff\xff\xff\x80"
 SEI = b"\x06\x05\x04user\x80"
+
+
+def rtp(
+    number: int,
+    body: bytes | None = None,
+    *,
+    stamp: int = 1000,
+    ssrc: int = SSRC,
+    kind: int = 96,
+    head: int = 0x80,
+) -> bytes:
+    """Return a packet; its body is its number where none is given."""
+    body = b"%d" % number if body is None else body
+    return struct.pack(">BBHII", head, kind, number & 0xFFFF, stamp & 0xFFFFFFFF, ssrc) + body
+
+
+def report(stamp: int, utc_ms: float, ssrc: int = SSRC) -> bytes:
+    """Return a sender report with one report block and a description after it, as is usual."""
+    ntp = round((utc_ms / 1000 + NTP_EPOCH_S) * 2**32) & 0xFFFFFFFFFFFFFFFF
+    sender = struct.pack(">BBHIQIII", 0x81, 200, 12, ssrc, ntp, stamp & 0xFFFFFFFF, 1, 2)
+    return sender + bytes(24) + struct.pack(">BBHI", 0x81, 202, 2, ssrc) + b"\x01\x00\x00\x00"
+
+
+def packed(*frames: bytes, whole: int = 0, index: int = 0) -> bytes:
+    """Return AU headers of 13 and 3 bits and the frames; `whole` is the size of a fragment's."""
+    heads = b"".join(struct.pack(">H", (whole or len(f)) << 3 | index) for f in frames)
+    return struct.pack(">H", 8 * len(heads)) + heads + b"".join(frames)
 
 
 class Payload(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import tracemalloc
 from collections.abc import Iterable, Mapping
 
@@ -12,16 +11,10 @@ from hypothesis import strategies as st
 
 from recorder.rtsp.aac import MAX_FRAME, AacConfig, AacFrames, UnsupportedSound
 from recorder.source import Frame
-from tests.packets import Payload
+from tests.packets import Payload, packed
 
 USUAL = {"mode": "AAC-hbr", "config": "1188", "sizelength": "13", "indexlength": "3"}
 LOW_RATE = {"mode": "AAC-lbr", "config": "1188"}
-
-
-def packed(*frames: bytes, whole: int = 0, index: int = 0) -> bytes:
-    """Return AU headers of 13 and 3 bits and the frames; `whole` is the size of a fragment's."""
-    heads = b"".join(struct.pack(">H", (whole or len(f)) << 3 | index) for f in frames)
-    return struct.pack(">H", 8 * len(heads)) + heads + b"".join(frames)
 
 
 def frames_of(

@@ -25,10 +25,10 @@ from tests.packets import (
     frames_of,
     marked,
     pictures,
+    rtp,
     sample,
     slice_nal,
 )
-from tests.test_rtp import rtp
 
 CODECS = ["h264", "h265"]
 KEY, OTHER = slice_nal("h264", b"key", key=True), slice_nal("h264", b"other")

@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -26,9 +25,19 @@ from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
 from recorder.source import Frame, SourceEnd
-from storage.fmp4 import TrackInit
 from storage.index import GapCause
-from tests.packets import PPS, SPS, fragments, sample, slice_nal
+from tests.packets import (
+    EPOCH_MS,
+    PPS,
+    SPS,
+    SSRC,
+    fragments,
+    packed,
+    report,
+    rtp,
+    sample,
+    slice_nal,
+)
 from tests.rtsp_camera import (
     H264,
     PCMU,
@@ -42,8 +51,7 @@ from tests.rtsp_camera import (
     serving,
     usual,
 )
-from tests.test_aac import packed
-from tests.test_rtp import EPOCH_MS, SSRC, report, rtp
+from tests.sources import Taken
 from tests.waiting import until
 
 AAC = (
@@ -53,24 +61,6 @@ AAC = (
 SDP = sdp_of(H264, AAC)
 KEY = slice_nal("h264", b"key" * 300, key=True)
 OTHER = slice_nal("h264", b"other" * 300)
-
-
-@dataclass
-class Taken:
-    """A sink that keeps everything."""
-
-    tracks: list[list[TrackInit]] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-
-    def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
-        assert transcoded == ()
-        self.tracks.append(list(tracks))
-
-    def on_frame(self, frame: Frame) -> None:
-        self.frames.append(frame)
-
-    def of(self, track: int) -> list[bytes]:
-        return [bytes(f.data) for f in self.frames if f.track_id == track]
 
 
 def wrapped(channel: int, packet: bytes) -> bytes:

@@ -20,9 +20,7 @@ from recorder.rtsp.rtp import (
     Counts,
     RtpReceiver,
 )
-
-SSRC = 0x1234ABCD
-EPOCH_MS = 1_764_000_000_000
+from tests.packets import EPOCH_MS, SSRC, report, rtp
 
 
 @dataclass
@@ -43,27 +41,6 @@ class Taken:
 
     def bodies(self) -> list[bytes]:
         return [body for body, *_ in self.all]
-
-
-def rtp(
-    number: int,
-    body: bytes | None = None,
-    *,
-    stamp: int = 1000,
-    ssrc: int = SSRC,
-    kind: int = 96,
-    head: int = 0x80,
-) -> bytes:
-    """Return a packet; its body is its number where none is given."""
-    body = b"%d" % number if body is None else body
-    return struct.pack(">BBHII", head, kind, number & 0xFFFF, stamp & 0xFFFFFFFF, ssrc) + body
-
-
-def report(stamp: int, utc_ms: float, ssrc: int = SSRC) -> bytes:
-    """Return a sender report with one report block and a description after it, as is usual."""
-    ntp = round((utc_ms / 1000 + NTP_EPOCH_S) * 2**32) & 0xFFFFFFFFFFFFFFFF
-    sender = struct.pack(">BBHIQIII", 0x81, 200, 12, ssrc, ntp, stamp & 0xFFFFFFFF, 1, 2)
-    return sender + bytes(24) + struct.pack(">BBHI", 0x81, 202, 2, ssrc) + b"\x01\x00\x00\x00"
 
 
 def receive(

@@ -27,9 +27,8 @@ from storage.fmp4 import (
     write_init,
     write_segment,
 )
-from tests.packets import PPS, SPS, fragments, marked, pictures
+from tests.packets import PPS, SPS, fragments, marked, pictures, rtp
 from tests.rtsp_camera import encode, film, nal_units
-from tests.test_rtp import rtp
 
 
 def kind(codec: str, nal: bytes) -> int:
