@@ -30,6 +30,9 @@ class Taken:
     def on_frame(self, frame: Frame) -> None:
         self.frames.append(frame)
 
+    def pictures(self) -> list[Frame]:
+        return [f for f in self.frames if f.track_id == PICTURE_ID]
+
     def of(self, track: int) -> list[bytes]:
         return [bytes(f.data) for f in self.frames if f.track_id == track]
 
@@ -57,24 +60,28 @@ async def compare(url: str, ffmpeg: str, transport: str, sound: bool, pictures: 
         source.cancel()
     await asyncio.wait(running)
     assert not any(f.lost or f.damaged or f.continues or f.restarted for f in native.frames)
-    shown = _common(native, other, PICTURE_ID)
+    mine, theirs = native.pictures(), other.pictures()
+    begin = next((n for n, f in enumerate(mine) if nals(f) == nals(theirs[1])), 0)
+    shown = list(zip(mine[begin:], theirs[1:], strict=False))  # the first one's time is a guess
     assert len(shown) > pictures // 2
-    assert all(mine.data == theirs.data and mine.key == theirs.key for mine, theirs in shown)
-    assert _steps([mine for mine, _ in shown]) == _steps([theirs for _, theirs in shown])
+    assert [(nals(m), m.key) for m, _ in shown] == [(nals(t), t.key) for _, t in shown]
+    assert _steps([m for m, _ in shown]) == _steps([t for _, t in shown])
     apart = [m.camera_ms - t.camera_ms for m, t in shown if m.camera_ms and t.camera_ms]
     assert apart and max(map(abs, apart)) < 20, "the camera's clock"
     tracks = [[(t.codec, t.width, t.height) for t in each.tracks[-1]] for each in (native, other)]
     assert tracks[0] == tracks[1]
-    if sound:
-        heard = _common(native, other, SOUND_ID)
-        assert heard and all(mine.data == theirs.data for mine, theirs in heard)
+    heard = set(native.of(SOUND_ID))  # all stillness is alike
+    assert heard.issuperset(other.of(SOUND_ID)) and bool(heard) is sound
 
 
-def _common(native: Taken, other: Taken, track: int) -> list[tuple[Frame, Frame]]:
-    """Return the frames of a track that both have, from the second of the other's on."""
-    mine, theirs = ([f for f in t.frames if f.track_id == track] for t in (native, other))
-    begin = next(n for n, f in enumerate(mine) if f.data == theirs[1].data)
-    return list(zip(mine[begin:], theirs[1:], strict=False))
+def nals(frame: Frame) -> list[bytes]:
+    """Return the NAL units of a picture without the zeros that ffmpeg leaves after some."""
+    data, at, found = bytes(frame.data), 0, []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found.append(data[at + 4 : at + 4 + size].rstrip(b"\0"))
+        at += 4 + size
+    return found
 
 
 def _steps(frames: list[Frame]) -> list[int]:
