@@ -5,6 +5,10 @@
 `approach`  what sessions have taught of one camera: pauses, no sound
 `ffmpeg`    the first source: an ffmpeg child as a transport of frames
 `demux`     its pipe taken apart into frames
+`native`    the second source: RTSP and RTP read in this process
+`tracks`    what a source tells of its tracks, and when
+`parameters`, `sample_entry`  what parameter sets mean, and tracks that are made of them
+`bits`      a reader of bits
 `placing`   media time to UTC (docs/time.md): pure
 `lines`     what arrivals say of timestamps: pure
 `timeline`  timestamps to media time that runs with UTC: pure

@@ -178,7 +178,7 @@ class Cutter:
         assert self._newest is not None
         self._newest.size = 0  # where the time line holds it
 
-    def _add_piece(self, data: bytes) -> None:
+    def _add_piece(self, data: bytes | bytearray) -> None:
         """Take more of the newest picture; of one whose beginning was not seen nothing is made."""
         self._in_pieces = True
         if (picture := self._newest) is None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
-from recorder.parameters import ParameterSets, continues, with_parameter_sets
+from recorder.parameters import continues
 from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink, SourceEnd
+from recorder.tracks import TrackTeller
 from storage.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
 from storage.index import GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
-SILENT_MS = 10_000.0  # without sound: the next run is without
 # Frames in a row whose `prft` cannot be the moment of writing: then sender reports have come.
 PROOF = 20
 
@@ -86,14 +85,11 @@ class Demuxer:
         self, sink: Sink, latency_frames: int, reference_ahead: int, transcoded: tuple[str, ...]
     ):
         self.end: SourceEnd | None = None
-        self._sink, self._transcoded = sink, transcoded
+        self._sink = sink
+        self._tracks = TrackTeller(sink, lambda: self._ticks_ms, transcoded)
         self._picture = _Pipe("video", self._take_picture)
         self._sound = _Pipe("audio", self._take_sound)
-        self._video: TrackInit | None = None  # as it was told
-        self._sets: ParameterSets | None = None  # of its sample entry
-        self._told: list[TrackInit] = []
         self._now_ms = self._ticks_ms = 0.0
-        self._heard_ms: float | None = None  # in ticks
         self._shown: deque[float] = deque(maxlen=latency_frames + 1)  # in ticks
         self._references: deque[float | None] = deque([None] * reference_ahead)
         self._clock = _CameraClock()
@@ -119,47 +115,27 @@ class Demuxer:
             self.end = SourceEnd(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
 
     def _take_sound(self, pts: int, key: bool, data: bytes) -> None:
-        assert self._sound.track is not None
-        self._heard_ms = self._ticks_ms
-        if self._told:
+        self._tracks.sound = self._sound.track
+        if self._tracks.takes_sound():
             self._sink.on_frame(Frame(SOUND_ID, pts, True, data, self._now_ms))
 
     def _take_picture(self, pts: int, key: bool, data: bytes) -> None:
         before_ms = self._shown[-1] if self._shown else self._ticks_ms
         self._shown.append(self._ticks_ms)
         arrival_ms = self._now_ms - (self._ticks_ms - self._shown[0])
-        if key or not self._told:
-            self._announce(key, data)
-        assert self._video is not None
-        pts_ms = pts * 1000 / self._video.timescale
+        video = self._picture.track
+        assert video is not None
+        self._tracks.video = self._tracks.video or video
+        self._tracks.takes_picture(video.codec, key, data)
+        pts_ms = pts * 1000 / video.timescale
         reference_ms, self._picture.reference_ms = self._picture.reference_ms, None
         if reference_ms is not None:
             age_ms = self._ticks_ms - before_ms
             reference_ms = self._clock.check(reference_ms, self._now_ms, age_ms)
         self._references.append(reference_ms)
         camera_ms = self._clock.at(pts_ms, self._references.popleft())
-        more = continues(self._video.codec, data)
+        more = continues(video.codec, data)
         self._sink.on_frame(Frame(PICTURE_ID, pts, key, data, arrival_ms, camera_ms, more))
-
-    def _announce(self, key: bool, data: bytes) -> None:
-        """Tell the sink the tracks where they are not what it was told: at keyframes only."""
-        video = self._video
-        if video is None:
-            assert self._picture.track is not None
-            video = replace(self._picture.track, id=PICTURE_ID)
-            self._sets = ParameterSets.of_entry(video)
-        if key and self._sets is not None:
-            sets = self._sets.changed_by(data)
-            if sets is not None:
-                video = with_parameter_sets(video, sets.nals)
-                self._sets = sets
-        tracks = [video]
-        if self._heard_ms is not None and self._ticks_ms - self._heard_ms < SILENT_MS:
-            assert self._sound.track is not None
-            tracks.append(replace(self._sound.track, id=SOUND_ID))
-        if tracks != self._told:
-            self._video, self._told = video, tracks
-            self._sink.on_tracks(tracks, self._transcoded)
 
 
 class _CameraClock:

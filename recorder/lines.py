@@ -33,7 +33,7 @@ class Picture:
     frame: Frame
     stamp_ms: float  # the camera's timestamp
     size: int
-    pieces: list[bytes] = field(default_factory=list)  # what came of it after `frame`
+    pieces: list[bytes | bytearray] = field(default_factory=list)  # what came of it after `frame`
     media_ms: float = 0.0
     late_ms: float = 0.0  # arrival less placed time
     moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
-from storage.fmp4 import TrackInit, box_at, boxes, make_box
+from recorder.bits import Bits
+from storage.fmp4 import TrackInit, box_at, boxes
 
 _H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
 _H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
 MAX_FORMS = 64  # of sets that mean the same; more are compared anew
-_VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
+VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
 
 
-def _nal_ranges(sample: bytes) -> Iterator[tuple[int, int]]:
+def _nal_ranges(sample: bytes | bytearray) -> Iterator[tuple[int, int]]:
     pos = 0
     while pos + 4 <= len(sample):
         (size,) = struct.unpack_from(">I", sample, pos)
@@ -30,17 +30,18 @@ def _nal_ranges(sample: bytes) -> Iterator[tuple[int, int]]:
         pos += 4 + size
 
 
-def parameter_sets(codec: str, sample: bytes) -> tuple[bytes, ...]:
+def parameter_sets(codec: str, sample: bytes | bytearray) -> tuple[bytes, ...]:
     """Return the distinct parameter sets in a sample, in order; empty when it carries none."""
     kinds = _H264_SETS if codec == "h264" else _H265_SETS
     found: dict[bytes, None] = {}
     for at, end in _nal_ranges(sample):
-        if _kind(codec, sample[at]) in kinds:
-            found[sample[at:end]] = None
+        if set_kind(codec, sample[at]) in kinds:
+            found[bytes(sample[at:end])] = None
     return tuple(found)
 
 
-def _kind(codec: str, first: int) -> int:
+def set_kind(codec: str, first: int) -> int:
+    """Return nal_unit_type by the first byte of a NAL unit."""
     return first & 0x1F if codec == "h264" else first >> 1 & 0x3F
 
 
@@ -64,7 +65,7 @@ class ParameterSets:
         """Return those in a sample entry (avcC, 14496-15, 5.3.3.1; hvcC, 8.3.3.1)."""
         return cls(track.codec, tuple(_entry_sets(track)))
 
-    def changed_by(self, sample: bytes) -> ParameterSets | None:
+    def changed_by(self, sample: bytes | bytearray) -> ParameterSets | None:
         """Return the sets that are in force after a keyframe, None where they mean the same.
 
         Sets that the keyframe does not repeat stay in force.
@@ -81,13 +82,13 @@ class ParameterSets:
 
 def _set_id(codec: str, nal: bytes) -> tuple[int, int]:
     """Return kind and id of a parameter set; its first bytes stand for an id that is not there."""
-    kind = _kind(codec, nal[0])
+    kind = set_kind(codec, nal[0])
     try:
         if kind in (7, 33):
-            return kind, _sps(codec, nal).id
+            return kind, read_sps(codec, nal).id
         if kind == 32:  # H.265, 7.3.2.1: 4 bits
             return kind, nal[2] >> 4
-        return kind, _Bits(nal[1 if codec == "h264" else 2 :]).ue()
+        return kind, Bits(nal[1 if codec == "h264" else 2 :]).ue()
     except IndexError:
         return kind, int.from_bytes(nal[:4], "big")
 
@@ -95,7 +96,7 @@ def _set_id(codec: str, nal: bytes) -> tuple[int, int]:
 def _meaning(codec: str, nal: bytes) -> bytes:
     if codec == "h264" and nal[0] & 0x1F == 7:
         with contextlib.suppress(IndexError):
-            return _sps(codec, nal).meaning
+            return read_sps(codec, nal).meaning
     head = nal[0] & 0x1F if codec == "h264" else nal[0]
     return bytes([head]) + _unescaped(nal[1:]).rstrip(b"\0")
 
@@ -105,33 +106,42 @@ def _unescaped(nal: bytes) -> bytes:
     return nal.replace(b"\0\0\3", b"\0\0")
 
 
-_CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
+CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 
 
-class _Sps(NamedTuple):
-    """What a sequence parameter set says; `meaning` is that of H.264 without its VUI."""
+class Sps(NamedTuple):
+    """What a sequence parameter set says; `meaning` is that of H.264 without its VUI.
+
+    `chroma` is chroma_format_idc, `depths` are the bits of luma and chroma beyond 8, `layers` and
+    `nesting` those of H.265 (sps_max_sub_layers_minus1, sps_temporal_id_nesting_flag).
+    """
 
     id: int
     width: int
     height: int
+    chroma: int
+    depths: tuple[int, int]
     meaning: bytes = b""
+    layers: int = 0
+    nesting: int = 0
 
 
-def _sps(codec: str, nal: bytes) -> _Sps:
+def read_sps(codec: str, nal: bytes) -> Sps:
     """Read a sequence parameter set; raises IndexError for one that ends early."""
     return (_sps_h264 if codec == "h264" else _sps_h265)(_unescaped(nal))
 
 
-def _sps_h264(nal: bytes) -> _Sps:
+def _sps_h264(nal: bytes) -> Sps:
     """H.264, 7.3.2.1.1."""
-    profile, bits = nal[1], _Bits(nal[4:])
+    profile, bits = nal[1], Bits(nal[4:])
     fields = [bits.ue()]
-    chroma = 1
-    if profile in _CHROMA_PROFILES:
+    chroma, depths = 1, (0, 0)
+    if profile in CHROMA_PROFILES:
         chroma = bits.ue()
-        fields += [chroma, bits.u(1) if chroma == 3 else 0, bits.ue(), bits.ue(), bits.u(1)]
+        planes, depths = bits.u(1) if chroma == 3 else 0, (bits.ue(), bits.ue())
+        fields += [chroma, planes, *depths, bits.u(1)]
         if bits.u(1):
-            fields += bits.scaling_lists(8 if chroma != 3 else 12)
+            fields += _scaling_lists(bits, 8 if chroma != 3 else 12)
     fields += [bits.ue(), order := bits.ue()]
     if order == 0:
         fields.append(bits.ue())
@@ -144,20 +154,22 @@ def _sps_h264(nal: bytes) -> _Sps:
     fields += [wide, high, whole_frames, 0 if whole_frames else bits.u(1), bits.u(1)]
     crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
     across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1) * (2 - whole_frames)
-    return _Sps(
+    return Sps(
         fields[0],
         16 * wide - across * (crop[0] + crop[1]),
         16 * high * (2 - whole_frames) - down * (crop[2] + crop[3]),
+        chroma,
+        depths,
         nal[1:4] + repr((fields, crop)).encode(),
     )
 
 
-def _sps_h265(nal: bytes) -> _Sps:
+def _sps_h265(nal: bytes) -> Sps:
     """H.265, 7.3.2.2.1 and 7.3.3."""
-    bits = _Bits(nal[2:])
+    bits = Bits(nal[2:])
     bits.u(4)
-    layers = bits.u(3)
-    bits.u(1 + 96)
+    layers, nesting = bits.u(3), bits.u(1)
+    bits.u(96)
     present = [(bits.u(1), bits.u(1)) for _ in range(layers)]
     bits.u(2 * (8 - layers) if layers else 0)
     for profile, level in present:
@@ -169,42 +181,23 @@ def _sps_h265(nal: bytes) -> _Sps:
     crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
     across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1)
     width -= across * (crop[0] + crop[1])
-    return _Sps(number, width, height - down * (crop[2] + crop[3]))
+    height -= down * (crop[2] + crop[3])
+    depths = bits.ue(), bits.ue()
+    return Sps(number, width, height, chroma, depths, layers=layers, nesting=nesting)
 
 
-class _Bits:
-    """Reads bits; raises IndexError at the end. Exp-Golomb codes: H.264, 9.1."""
-
-    def __init__(self, data: bytes):
-        self._data, self._at = data, 0
-
-    def u(self, count: int) -> int:
-        """Return an unsigned number of `count` bits."""
-        value = 0
-        for _ in range(count):
-            value = value << 1 | self._data[self._at >> 3] >> (7 - (self._at & 7)) & 1
-            self._at += 1
-        return value
-
-    def ue(self) -> int:
-        """Return an Exp-Golomb code; signed ones are as different as their codes."""
-        zeros = 0
-        while not self.u(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.u(zeros)
-
-    def scaling_lists(self, count: int) -> list[int]:
-        """Return the codes of the scaling lists (H.264, 7.3.2.1.1.1)."""
-        codes = []
-        for n in range(count):
-            codes.append(self.u(1))
-            last = following = 8
-            for _ in range((16 if n < 6 else 64) * codes[-1]):
-                if following:
-                    codes.append(code := self.ue())
-                    following = (last + (-(code // 2) if code % 2 == 0 else code // 2 + 1)) % 256
-                last = following or last
-        return codes
+def _scaling_lists(bits: Bits, count: int) -> list[int]:
+    """Return the codes of the scaling lists (H.264, 7.3.2.1.1.1)."""
+    codes = []
+    for n in range(count):
+        codes.append(bits.u(1))
+        last = following = 8
+        for _ in range((16 if n < 6 else 64) * codes[-1]):
+            if following:
+                codes.append(code := bits.ue())
+                following = (last + (-(code // 2) if code % 2 == 0 else code // 2 + 1)) % 256
+            last = following or last
+    return codes
 
 
 def _entry_sets(track: TrackInit) -> Iterator[bytes]:
@@ -213,7 +206,7 @@ def _entry_sets(track: TrackInit) -> Iterator[bytes]:
     name = b"avcC" if track.codec == "h264" else b"hvcC"
     if box is None:
         return
-    for inner in boxes(track.entry, box.body + _VISUAL_ENTRY, box.end):
+    for inner in boxes(track.entry, box.body + VISUAL_ENTRY, box.end):
         if inner.type != name:
             continue
         record, pos = track.entry[inner.body : inner.end], 5
@@ -238,7 +231,7 @@ def _entry_sets(track: TrackInit) -> Iterator[bytes]:
             return
 
 
-def continues(codec: str, sample: bytes) -> bool:
+def continues(codec: str, sample: bytes | bytearray) -> bool:
     """Say whether a sample goes on with the picture of the sample before.
 
     A camera that repeats its parameter sets before every slice makes ffmpeg take each for a
@@ -252,68 +245,3 @@ def continues(codec: str, sample: bytes) -> bool:
         elif sample[at] >> 1 & 0x3F < 32 and end > at + 2:
             return not sample[at + 2] & 0x80
     return False
-
-
-def with_parameter_sets(track: TrackInit, sets: tuple[bytes, ...]) -> TrackInit:
-    """Return the track with these parameter sets in its sample entry instead of the old ones.
-
-    The session description may be older than the stream; what comes in band is true. Without
-    a complete set the track is returned as it was.
-    """
-    box = box_at(track.entry, 0, len(track.entry))
-    assert box is not None
-    name, build = (b"avcC", _avcc) if track.codec == "h264" else (b"hvcC", _hvcc)
-    start = box.body + _VISUAL_ENTRY
-    parts = [track.entry[box.body : start]]
-    for inner in boxes(track.entry, start, box.end):
-        old = track.entry[inner.body : inner.end]
-        new = build(sets, old) if inner.type == name else old
-        if new is None:
-            return track
-        parts.append(make_box(inner.type, new))
-    width, height = track.width, track.height
-    with contextlib.suppress(IndexError, StopIteration):
-        sps = next(n for n in sets if _kind(track.codec, n[0]) in (7, 33))
-        _, width, height, _ = _sps(track.codec, sps)
-        # 24 bytes of a VisualSampleEntry, then both sizes (14496-12, 12.1.3)
-        parts[0] = parts[0][:24] + struct.pack(">HH", width, height) + parts[0][28:]
-    return replace(track, entry=make_box(box.type, *parts), width=width, height=height)
-
-
-def _avcc(sets: tuple[bytes, ...], old: bytes) -> bytes | None:
-    """AVCDecoderConfigurationRecord (14496-15, 5.3.3.1); the tail of high profiles is kept."""
-    sps = [s for s in sets if s[0] & 0x1F == 7 and len(s) >= 4]
-    pps = [s for s in sets if s[0] & 0x1F == 8]
-    if not sps or not pps:
-        return None
-    out = bytes([1]) + sps[0][1:4] + bytes([0xFF, 0xE0 | len(sps)])
-    out += b"".join(struct.pack(">H", len(s)) + s for s in sps)
-    out += bytes([len(pps)]) + b"".join(struct.pack(">H", len(s)) + s for s in pps)
-    return out + _avcc_tail(old)
-
-
-def _avcc_tail(old: bytes) -> bytes:
-    pos = 5
-    try:
-        for mask in (0x1F, 0xFF):
-            count, pos = old[pos] & mask, pos + 1
-            for _ in range(count):
-                pos += 2 + struct.unpack_from(">H", old, pos)[0]
-    except (IndexError, struct.error):
-        return b""
-    return old[pos:]
-
-
-def _hvcc(sets: tuple[bytes, ...], old: bytes) -> bytes | None:
-    """HEVCDecoderConfigurationRecord (14496-15, 8.3.3.1): general profile, tier and level anew."""
-    kinds = {kind: [s for s in sets if s[0] >> 1 & 0x3F == kind] for kind in (32, 33, 34)}
-    if not all(kinds.values()) or len(old) < 23:
-        return None
-    # The SPS has, after its 2-byte header and one byte of ids, the 12 bytes of general
-    # profile_tier_level that the record repeats (ITU-T H.265, 7.3.2.2 and 7.3.3).
-    sps = kinds[33][0].replace(b"\0\0\3", b"\0\0")
-    out = old[:1] + sps[3:15] + old[13:22] + bytes([3])
-    for kind, nals in kinds.items():
-        out += bytes([0x80 | kind]) + struct.pack(">H", len(nals))
-        out += b"".join(struct.pack(">H", len(n)) + n for n in nals)
-    return out

@@ -18,16 +18,21 @@ PICTURE_ID, SOUND_ID = 1, 2  # of the tracks of every source
 class Frame(NamedTuple):
     """One access unit, or more of one. `pts` in the track's timescale, `arrival_ms` in UTC.
 
-    `pts` is the camera's timestamp, whatever it is worth (docs/time.md).
+    `pts` is the camera's timestamp, whatever it is worth (docs/time.md). Of lost packets a source
+    knows only where it reads the packets itself. Those that are missing before a frame that is not
+    damaged are of frames before it.
     """
 
     track_id: int
     pts: int
     key: bool
-    data: bytes
+    data: bytes | bytearray
     arrival_ms: float
     camera_ms: float | None = None  # the camera's own clock, from RTCP sender reports
     continues: bool = False  # more of the picture of the frame before
+    lost: int = 0  # packets that are missing since the frame before, in it or before it
+    damaged: bool = False  # some of them are missing in it: it is not whole
+    restarted: bool = False  # the camera began its stream anew with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ class TrackRun:
     track_id: int
     decode_time: int
     samples: Sequence[Sample]
-    data: Sequence[bytes]
+    data: Sequence[bytes | bytearray]
 
 
 def write_segment(sequence: int, runs: Sequence[TrackRun]) -> bytes:

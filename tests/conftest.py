@@ -42,6 +42,7 @@ LANES = {
     "test_drift": "more cameras",  # takes long and does little
     "test_native": "more cameras",
     "test_foreign_cameras": "more cameras",
+    "test_native_camera": "more cameras",
     "test_sync": "more cameras",
     "test_system": "more cameras",
     "test_player": "pages",

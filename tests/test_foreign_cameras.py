@@ -21,6 +21,7 @@ from recorder.rtsp.describe import DescribeFailed, describe
 from storage.index import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
+from tests.sources import compare
 from tests.stack import recordings
 from tests.strip import beeps, presentation_times
 from tests.waiting import BOUND_S, until
@@ -188,6 +189,15 @@ def check(name: str, path: Path, ffmpeg: str) -> None:
     command = whole.compile(cmd=[ffmpeg, "-y", "-nostdin", "-v", "error", "-xerror"])
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_read_without_ffmpeg(ffmpeg: str, transport: str) -> None:
+    """The native source makes the same frames of them, with Digest too."""
+    async with server("--user", "viewer:pass word", "--protocols", transport) as rtsp:
+        for name in ("aac", "b", "h265"):
+            url = f"rtsp://viewer:pass%20word@127.0.0.1:{rtsp}/{name}"
+            await compare(url, ffmpeg, transport, sound=name == "aac")
 
 
 async def test_what_a_camera_refuses_is_said_in_its_words() -> None:

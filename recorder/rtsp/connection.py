@@ -10,13 +10,15 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.auth import Authenticator, parse_challenges, strongest
-from recorder.rtsp.messages import Packet, Parser, ProtocolError, Response
+from recorder.rtsp.messages import ProtocolError, Response
+from recorder.rtsp.stream import Channel, MessageStream
 
 DEFAULT_USER_AGENT = "Kuager"
 LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
@@ -69,10 +71,9 @@ class Resolver:
 class Connection:
     """A connection that was opened, until it is closed.
 
-    It connects again where a camera closes after its challenge. `on_packet` takes the packets
-    between the answers. TimeoutError, ClosedError, ProtocolError and OSError (ssl.SSLError and
-    socket.gaierror among them) come out of `open` and `request`; the connection is then of no
-    more use.
+    It connects again where a camera closes after its challenge. TimeoutError, ClosedError,
+    ProtocolError and OSError (ssl.SSLError and socket.gaierror among them) come out of `open` and
+    `request`; the connection is then of no more use.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class Connection:
         resolver: Resolver,
         *,
         user_agent: str = DEFAULT_USER_AGENT,
-        on_packet: Callable[[Packet], None] = lambda packet: None,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000,
     ):
+        """`clock_ms` (UTC) says when packets arrive."""
         self.address = address
         self.authenticator: Authenticator | None = None
-        self._resolver, self._user_agent, self._on_packet = resolver, user_agent, on_packet
+        self._resolver, self._user_agent, self.clock_ms = resolver, user_agent, clock_ms
         self._wire: _Wire | None = None
         self._sequence = 0
 
@@ -114,7 +116,7 @@ class Connection:
             tls = ssl.create_default_context()
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         _, wire = await asyncio.get_running_loop().create_connection(
-            lambda: _Wire(self._on_packet),
+            lambda: _Wire(self.clock_ms),
             number,
             self.address.port,
             ssl=tls,
@@ -169,19 +171,38 @@ class Connection:
             request = f"{method} {uri} RTSP/1.0\r\n{head}\r\n"
             return await wire.send(request.encode("utf-8", "surrogateescape"))
 
+    def expect(self, number: int, channel: Channel) -> None:
+        """Take the packets of an interleaved channel that SETUP agreed on."""
+        assert self._wire is not None, "not open"
+        self._wire.stream.expect(number, channel)
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """The numbers of this machine and of the camera."""
+        assert self._wire is not None, "not open"
+        return self._wire.hosts
+
+    async def ended(self) -> Exception | None:
+        """Wait until the connection is closed; return what is wrong, None for a plain end."""
+        assert self._wire is not None, "not open"
+        await asyncio.wait({self._wire.lost})
+        return self._wire.error
+
     async def close(self) -> None:
         """Close, and see to it that the camera knows."""
         if self._wire is not None:
             await self._wire.close()
 
 
-class _Wire(asyncio.Protocol):
+class _Wire(asyncio.BufferedProtocol):
     """The bytes of one connection; answers that nobody waits for are dropped."""
 
-    def __init__(self, on_packet: Callable[[Packet], None]):
+    def __init__(self, clock_ms: Callable[[], float]):
         self.closed = False
-        self._on_packet, self._parser = on_packet, Parser()
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.error: Exception | None = None
+        self.stream = MessageStream(self._take)
+        self._clock_ms = clock_ms
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[Response] | None = None
         self._answered = False  # at least once: it does speak RTSP
 
@@ -194,7 +215,7 @@ class _Wire(asyncio.Protocol):
 
     async def close(self) -> None:
         self._transport.close()
-        done, _ = await asyncio.wait({self._lost}, timeout=_SHUTDOWN_S)
+        done, _ = await asyncio.wait({self.lost}, timeout=_SHUTDOWN_S)
         if not done:
             self._transport.abort()
 
@@ -202,29 +223,36 @@ class _Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        own, other = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        self.hosts = own[0], other[0]
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.stream.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.closed:
             return
         try:
-            for message in self._parser.feed(data):
-                if isinstance(message, Packet):
-                    self._on_packet(message)
-                elif message.status >= 200:  # 100 is not the answer yet
-                    self._answered = True
-                    self._end(message)
+            self.stream.advance(nbytes, self._clock_ms())
         except ProtocolError as error:
+            self.error = error
             self._end(error)
             self.closed = True
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
-        if self._parser.skipped and not self._answered:
+        self.error = self.error or error
+        if self.stream.skipped and not self._answered:
             self._end(ProtocolError("something that is not RTSP"))
         self._end(ClosedError())
-        if not self._lost.done():
-            self._lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def _take(self, response: Response) -> None:
+        if response.status >= 200:  # 100 is not the answer yet
+            self._answered = True
+            self._end(response)
 
     def _end(self, result: Response | Exception) -> None:
         if self._answer is None or self._answer.done():

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,13 +53,15 @@ class Offer:
     """What a camera offers: where its stream is after all redirects, and what is recorded of it.
 
     `proof` is how the camera wanted the password proved, such as "Digest SHA-256"; None where it
-    did not ask. `track_uris` are the addresses of the recorded tracks.
+    did not ask. `track_uris` are the addresses of the recorded tracks, `uri` is that of all of them
+    together.
     """
 
     address: Address
     description: Description
     proof: str | None = None
     track_uris: tuple[str, ...] = ()
+    uri: str = ""
 
 
 async def describe(
@@ -74,15 +77,43 @@ async def describe(
 
     `video_track` counts from 1. `on_waking` is given a sentence where the answer takes long.
     """
+    connection, offer = await connect(
+        url,
+        resolver,
+        user_agent=user_agent,
+        video_track=video_track,
+        patience=patience,
+        on_waking=on_waking,
+    )
+    await connection.close()
+    return offer
+
+
+async def connect(
+    url: str,
+    resolver: Resolver,
+    *,
+    user_agent: str = DEFAULT_USER_AGENT,
+    video_track: int | None = None,
+    patience: Patience = Patience(),
+    on_waking: Callable[[str], None] = lambda text: None,
+    clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+) -> tuple[Connection, Offer]:
+    """Do as `describe` and keep the connection, for the stream; the caller closes it.
+
+    `clock_ms` (UTC) says when packets arrive.
+    """
     address = Address.parse(url)
     for _ in range(REDIRECTS + 1):
-        connection = Connection(address, resolver, user_agent=user_agent)
+        connection = Connection(address, resolver, user_agent=user_agent, clock_ms=clock_ms)
         try:
             response = await _ask(connection, patience, on_waking)
-        finally:
+            if response.status not in (301, 302, 303, 305, 307, 308):
+                return connection, _offer(response, connection, Address.parse(url), video_track)
+        except BaseException:
             await connection.close()
-        if response.status not in (301, 302, 303, 305, 307, 308):
-            return _offer(response, connection, Address.parse(url), video_track)
+            raise
+        await connection.close()
         address = _next(response, address)
     raise DescribeFailed(
         GapCause.STREAM_BROKEN,
@@ -174,8 +205,8 @@ def _offer(
         base = control_uri(base, session.control)
     login = connection.authenticator
     proof = login.challenge.name if login else None
-    uris = tuple(control_uri(base, control) for control in description.controls)
-    return Offer(address, description, proof, uris)
+    uris = tuple(control_uri(base, track.control) for track in description.tracks)
+    return Offer(address, description, proof, uris, base)
 
 
 def _refusal(response: Response, connection: Connection, asked: Address) -> DescribeFailed:

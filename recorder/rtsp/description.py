@@ -30,8 +30,8 @@ class NoVideo(ValueError):
 class Description:
     """What is recorded of a camera: lower-case codecs, `audio` None for no sound.
 
-    The indexes count from 0 among the tracks of their kind, in the camera's order; `controls` are
-    the control attributes of the tracks. `size` is width and height where the camera says them.
+    The indexes count from 0 among the tracks of their kind, in the camera's order; `tracks` are
+    the tracks themselves, the picture first. `size` is width and height where the camera says them.
     `remarks` are sentences for the operator on what is not recorded.
     """
 
@@ -39,7 +39,7 @@ class Description:
     audio: str | None
     video_index: int = 0
     audio_index: int = 0
-    controls: tuple[str, ...] = ()
+    tracks: tuple[Media, ...] = ()
     size: tuple[int, int] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -59,9 +59,9 @@ def choose_tracks(session: SessionDescription, video_track: int | None = None) -
         )
     sounds = [media for media in session.media if media.kind == "audio"]
     sound, why_not = _choose_sound(sounds, video)
-    controls = [video.control]
+    tracks = [video]
     if sound is not None:
-        controls.append(sounds[sound].control)
+        tracks.append(sounds[sound])
     elif why_not:
         remarks.append(why_not)
     return Description(
@@ -69,7 +69,7 @@ def choose_tracks(session: SessionDescription, video_track: int | None = None) -
         None if sound is None else _AUDIO[sounds[sound].encoding],
         index,
         sound or 0,
-        tuple(controls),
+        tuple(tracks),
         _size(video),
         tuple(remarks),
     )

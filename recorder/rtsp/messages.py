@@ -1,23 +1,16 @@
-"""RTSP messages out of a stream of bytes (RFC 2326, 4 to 7 and 10.12), whatever else is in it.
-
-Cameras end lines with LF alone, send blank lines or stray bytes before an answer, and requests of
-their own. What is neither an answer nor an interleaved packet is skipped and counted.
-"""
+"""RTSP answers (RFC 2326, 4 to 7), read leniently: cameras end lines with LF alone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 MAX_HEAD = 32 * 1024  # bytes of status line and headers
 MAX_BODY = 256 * 1024  # bytes of a description
-MAX_SKIPPED = 256 * 1024  # bytes in a row that belong to no message
 
-_PREFIX = b"RTSP/"
 _STATUS_LINE = re.compile(rb"RTSP/\d+\.\d+[ \t]+(\d{3})(?!\d)[ \t]*([^\r\n]*)\r?\n")
+_LINE_END = re.compile(rb"\n")
 _HEAD_END = re.compile(rb"\n\r?\n")
-_PACKET_HEAD = 4  # '$', the channel, and the length in two bytes
 
 
 class ProtocolError(ValueError):
@@ -42,91 +35,20 @@ class Response:
         return next(iter(self.all(name)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """An RTP or RTCP packet between the answers."""
+def measure_response(data: memoryview, searched: int) -> int | None:
+    """Return the size of the answer that `data` begins with; None: not known yet, 0: it is none.
 
-    channel: int
-    data: bytes
-
-
-class Parser:
-    """Takes bytes in pieces of any size and gives whole messages.
-
-    It holds at most one unfinished message; `skipped` counts the bytes that belonged to none.
+    In the first `searched` bytes its head does not end. Raises ProtocolError for one that is too
+    long.
     """
-
-    def __init__(self) -> None:
-        self.skipped = 0
-        self._buffer = bytearray()
-        self._skipped_in_a_row = 0
-        self._searched = 0  # bytes of the buffer in which a head does not end
-        self._size: int | None = None  # of the message at the buffer's start, where it is known
-        self.expect()
-
-    def expect(self, channels: Collection[int] = ()) -> None:
-        """Take packets of these channels, those that SETUP agreed on; none at the beginning.
-
-        Elsewhere a `$` is a stray byte and begins nothing.
-        """
-        starts = [_PREFIX, *(_PREFIX[:n] + b"\\Z" for n in range(1, len(_PREFIX)))]
-        if channels:
-            known = b"|".join(re.escape(bytes([channel])) for channel in channels)
-            starts.append(rb"\$(?:" + known + rb"|\Z)")
-        self._start = re.compile(b"|".join(starts))
-
-    def feed(self, data: bytes) -> Iterator[Response | Packet]:
-        """Yield the messages that are whole now.
-
-        Raises ProtocolError where this is no RTSP; the parser is then of no more use.
-        """
-        self._buffer += data
-        while self._skip_to_start():
-            if self._size is None:
-                self._size = self._measure()
-            if self._size is None or self._size > len(self._buffer):
-                return
-            if self._size == 0:  # the end of a request, or by chance
-                self._skip(len(_PREFIX))
-                continue
-            raw = bytes(self._buffer[: self._size])
-            self._drop(self._size)
-            self._skipped_in_a_row = 0
-            yield Packet(raw[1], raw[_PACKET_HEAD:]) if raw[:1] == b"$" else _response(raw)
-
-    def _skip_to_start(self) -> bool:
-        """Drop what belongs to no message; True where one begins then."""
-        found = self._start.search(self._buffer)
-        if size := found.start() if found else len(self._buffer):
-            self._skip(size)
-        return found is not None
-
-    def _skip(self, size: int) -> None:
-        self._drop(size)
-        self.skipped += size
-        self._skipped_in_a_row += size
-        if self._skipped_in_a_row > MAX_SKIPPED:
-            raise ProtocolError(f"more than {MAX_SKIPPED >> 10} kB that are not RTSP")
-
-    def _drop(self, size: int) -> None:
-        del self._buffer[:size]
-        self._searched, self._size = 0, None
-
-    def _measure(self) -> int | None:
-        """Return the size of the message at the start; None: not known yet, 0: it is none."""
-        buffer = self._buffer
-        if buffer[0] == ord("$"):
-            if len(buffer) < _PACKET_HEAD:
-                return None
-            return _PACKET_HEAD + int.from_bytes(buffer[2:_PACKET_HEAD], "big")
-        line_end = buffer.find(b"\n", 0, MAX_HEAD)
-        if line_end >= 0 and _STATUS_LINE.match(buffer) is None:
-            return 0
-        end = _HEAD_END.search(buffer, max(0, self._searched - 2))
-        self._searched = len(buffer)
-        if (end.end() if end else len(buffer)) > MAX_HEAD:
-            raise ProtocolError(f"the head of an answer is longer than {MAX_HEAD >> 10} kB")
-        return None if end is None else end.end() + _body_size(bytes(buffer[: end.end()]))
+    if _STATUS_LINE.match(data, 0, MAX_HEAD) is None and _LINE_END.search(data, 0, MAX_HEAD):
+        return 0
+    end = _HEAD_END.search(data, max(0, searched - 2), MAX_HEAD)
+    if end is not None:
+        return end.end() + _body_size(bytes(data[: end.end()]))
+    if len(data) > MAX_HEAD:
+        raise ProtocolError(f"the head of an answer is longer than {MAX_HEAD >> 10} kB")
+    return None
 
 
 def _body_size(head: bytes) -> int:
@@ -151,7 +73,8 @@ def _headers(head: bytes) -> list[tuple[str, str]]:
     return found
 
 
-def _response(raw: bytes) -> Response:
+def parse_response(raw: bytes) -> Response:
+    """Read a whole answer, as it was measured."""
     end, status = _HEAD_END.search(raw), _STATUS_LINE.match(raw)
     assert end is not None and status is not None  # it was measured
     headers = tuple(_headers(raw[: end.end()]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 _STATIC = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 10: "L16", 11: "L16", 14: "MPA"}
 _STATIC |= {18: "G729", 26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
 _DIRECTIONS = ("sendrecv", "recvonly", "sendonly", "inactive")
-_RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)")
+_RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)\s*(?:/\s*(\d{1,9}))?")
 _FMTP = re.compile(r"(\d{1,3})\s+(.*)")
 
 
@@ -23,6 +23,7 @@ class Media:
     kind: str  # "video", "audio", "application" and others
     payload_type: int | None = None
     encoding: str = ""  # name of the codec in upper case; "" where it is not said
+    clock_rate: int = 0  # of timestamps, per second; 0 where it is not said
     parameters: dict[str, str] = field(default_factory=dict)  # of fmtp; names in lower case
     direction: str = "sendrecv"
     control: str = ""
@@ -80,6 +81,7 @@ def _attribute(media: Media, name: str, value: str) -> None:
             media.payload_type = int(found[1])
         if int(found[1]) == media.payload_type:
             media.encoding = found[2].upper()
+            media.clock_rate = int(found[3] or 0)
     elif name == "fmtp" and (found := _FMTP.match(value)):
         if int(found[1]) == media.payload_type:
             for parameter in found[2].split(";"):

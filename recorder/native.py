@@ -1,0 +1,195 @@
+"""The second source: a camera's stream read in this process, without a child.
+
+It takes what it fully understands, H.264 and H.265 with AAC or no sound; everything else is
+ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+from recorder.rtsp.aac import AacFrames, UnsupportedSound
+from recorder.rtsp.client import RefusedError, RtspSession
+from recorder.rtsp.connection import Connection
+from recorder.rtsp.describe import Offer
+from recorder.rtsp.messages import ProtocolError
+from recorder.rtsp.nal_units import H264Pictures, H265Pictures
+from recorder.rtsp.picture_size import sprop_sets
+from recorder.rtsp.rtp import Counts, RtpReceiver
+from recorder.sample_entry import sound_track, video_track
+from recorder.source import Frame, Sink, SourceEnd
+from recorder.tracks import TrackTeller
+from storage.fmp4 import VIDEO_TIMESCALE
+from storage.index import GapCause
+
+_PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
+    "h264": H264Pictures,
+    "h265": H265Pictures,
+}
+
+
+def why_not(offer: Offer, keep_audio: bool = True) -> str | None:
+    """Say what of an offer this source does not understand; None where it takes it."""
+    description = offer.description
+    if description.video not in _PICTURES:
+        return f"video of codec {description.video}"
+    video = description.tracks[0]
+    if video.clock_rate not in (0, VIDEO_TIMESCALE):
+        return f"video whose timestamps count {video.clock_rate} a second"
+    if video.parameters.get("packetization-mode") == "2":
+        return "H.264 in interleaved order"
+    if video.parameters.get("sprop-max-don-diff", "0") != "0":
+        return "H.265 with decoding order numbers"
+    if not keep_audio or description.audio is None:
+        return None
+    if description.tracks[1].encoding != "MPEG4-GENERIC":
+        return f"sound of codec {description.tracks[1].encoding}"
+    try:
+        AacFrames(lambda frame: None, description.tracks[1].parameters)
+    except UnsupportedSound as error:
+        return str(error)
+    return None
+
+
+class NativeSource:
+    """One session with a camera over a connection on which it was asked to describe its stream."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        offer: Offer,
+        *,
+        transport: str = "auto",
+        keep_audio: bool = True,
+        ticks_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
+    ):
+        """Take an offer for which `why_not` says None; the connection is closed at the end.
+
+        `transport` is tcp, udp, or auto: TCP where the camera takes it. Over an encrypted
+        connection it is never UDP, which would not be. `ticks_ms` is a clock that is never set.
+        """
+        self.remarks: list[str] = []  # for operators: what is left out
+        self._connection, self._offer, self._ticks_ms = connection, offer, ticks_ms
+        self._transport = "tcp" if offer.address.secure else transport
+        self._keep_audio = keep_audio and offer.description.audio is not None
+        self._bye = asyncio.Event()
+        self._receivers: list[RtpReceiver] = []
+
+    @property
+    def counts(self) -> list[Counts]:
+        """Packets of the tracks, the picture first."""
+        return [receiver.counts for receiver in self._receivers]
+
+    async def run(self, sink: Sink) -> SourceEnd:
+        """Yield into the sink until the session ends; cancelling it ends the session."""
+        session = RtspSession(self._connection, self._offer)
+        try:
+            await self._begin(session, sink)
+            return await self._watch(session)
+        except RefusedError as refused:
+            return self._refusal(refused)
+        except (OSError, ProtocolError) as error:  # TimeoutError is one
+            return self._broken(error)
+        finally:
+            await asyncio.shield(asyncio.ensure_future(session.tear_down()))
+
+    async def _begin(self, session: RtspSession, sink: Sink) -> None:
+        description = self._offer.description
+        tracks = TrackTeller(sink, self._ticks_ms)
+        video = description.tracks[0]
+        tracks.video = video_track(
+            description.video, sprop_sets(description.video, video.parameters)
+        )
+
+        def take_picture(frame: Frame) -> None:
+            if tracks.takes_picture(description.video, frame.key, frame.data):
+                sink.on_frame(frame)
+
+        def take_sound(frame: Frame) -> None:
+            if tracks.takes_sound():
+                sink.on_frame(frame)
+
+        pictures = _PICTURES[description.video](take_picture, partial(self._camera_ms, 0))
+        self._receivers = [
+            RtpReceiver(video.payload_type or 0, VIDEO_TIMESCALE, pictures, on_bye=self._bye.set)
+        ]
+        await self._set_up(session, 0)
+        if self._keep_audio:
+            audio = description.tracks[1]
+            camera_ms = partial(self._camera_ms, 1)
+            sound = AacFrames(take_sound, audio.parameters, audio.clock_rate, camera_ms)
+            tracks.sound = sound_track(sound.config, sound.clock_rate)
+            self._receivers.append(RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound))
+            try:
+                await self._set_up(session, 1)
+            except RefusedError as refused:
+                self.remarks.append(f"the camera offers sound and refuses it ({refused.status})")
+        await session.play()
+
+    async def _set_up(self, session: RtspSession, track: int) -> None:
+        receiver = self._receivers[track]
+        if self._transport != "udp":
+            try:
+                await session.set_up(track, receiver)
+                self._transport = "tcp"
+                return
+            except RefusedError as refused:
+                if refused.status != 461 or self._transport == "tcp":
+                    raise
+            self._transport = "udp"
+        await session.set_up_udp(track, receiver)
+
+    def _camera_ms(self, track: int, pts: int) -> float | None:
+        return self._receivers[track].camera_ms(pts)
+
+    async def _watch(self, session: RtspSession) -> SourceEnd:
+        """Wait for the end of what plays."""
+        where = self._offer.address.where
+        closed = asyncio.ensure_future(self._connection.ended())
+        alive = asyncio.ensure_future(session.keep_alive())
+        bye = asyncio.ensure_future(self._bye.wait())
+        try:
+            await asyncio.wait({closed, alive, bye}, return_when=asyncio.FIRST_COMPLETED)
+            if bye.done():
+                return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} says that its stream ends")
+            if alive.done() and alive.exception() is None:
+                text = f"{where} has forgotten the session (454)"
+                return SourceEnd(GapCause.CLOSED_BY_CAMERA, text)
+            return self._broken(await closed)
+        finally:
+            for task in (closed, alive, bye):
+                task.cancel()
+            await asyncio.wait({closed, alive, bye})
+
+    def _broken(self, error: Exception | None) -> SourceEnd:
+        where = self._offer.address.where
+        if isinstance(error, ProtocolError):
+            return SourceEnd(
+                GapCause.STREAM_BROKEN, f"the stream of {where} broke: it sent {error}"
+            )
+        if isinstance(error, TimeoutError):
+            return SourceEnd(
+                GapCause.NO_DATA, f"{where} described its stream and does not begin it"
+            )
+        if error is None or isinstance(error, OSError):
+            return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} closed the connection")
+        return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+
+    def _refusal(self, refused: RefusedError) -> SourceEnd:
+        """Say what it means that the camera refuses what it has described."""
+        where, status = self._offer.address.where, refused.status
+        if status in (401, 403):
+            text = f"{where} refuses this user the stream that it described ({status})"
+            return SourceEnd(GapCause.REFUSED_PASSWORD, text)
+        if status in (404, 410):
+            return SourceEnd(GapCause.NO_SUCH_STREAM, f"{where} has no such stream ({status})")
+        if status in (453, 503):
+            text = f"{where} is busy: it takes no more viewers now ({status})"
+            return SourceEnd(GapCause.STREAM_BROKEN, text, "close other viewers of this camera")
+        if status == 461:
+            text = f"{where} does not send its stream over {self._transport.upper()} (461)"
+            return SourceEnd(GapCause.STREAM_BROKEN, text, "set 'transport' to auto")
+        return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status} to {refused.method}")

@@ -1,0 +1,158 @@
+"""A session with a camera (RFC 2326, 10): SETUP, PLAY, keeping it alive, TEARDOWN.
+
+It goes over the connection that DESCRIBE was asked on: some cameras take one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable
+
+from recorder.rtsp.connection import Connection
+from recorder.rtsp.describe import Offer
+from recorder.rtsp.messages import ProtocolError, Response
+from recorder.rtsp.rtp import WINDOW, RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.stream import Channel
+from recorder.rtsp.udp import UdpPair
+
+ANSWER_S = 10.0
+TEARDOWN_S = 1.0
+SESSION_S = 60  # after which a session ends that is not kept alive (RFC 2326, 12.37)
+# Of that time when it is kept alive: some cameras wait only for half of what they say.
+ALIVE_AFTER = 0.4
+LONGEST_ALIVE_S, SHORTEST_ALIVE_S = 30.0, 1.0
+
+_NOBODY = Channel(lambda packet, arrival_ms: None, lambda head: True)
+
+
+class RefusedError(Exception):
+    """The camera does not do what was asked; `status` is its answer to `method`."""
+
+    def __init__(self, method: str, status: int):
+        super().__init__(f"{status} to {method}")
+        self.method, self.status = method, status
+
+
+class RtspSession:
+    """One session; its methods raise RefusedError and what `Connection.request` raises."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        offer: Offer,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ):
+        """Take a connection over which the offer was made; `sleep` waits between keepalives."""
+        self._connection, self._offer, self._sleep = connection, offer, sleep
+        self._id = ""
+        self._channels: set[int] = set()
+        self._pairs: list[UdpPair] = []
+        self._timeout_s = SESSION_S
+
+    async def set_up_udp(self, track: int, receiver: RtpReceiver) -> None:
+        """Have a track of the offer sent to the receiver by UDP."""
+        own, camera = self._connection.hosts
+        pair = UdpPair(own)
+        self._pairs.append(pair)
+        transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
+        response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
+        self._read_session(response.get("session") or "")
+        source = re.search(r"source\s*=\s*\"?([\w.:]+)", response.get("transport") or "", re.I)
+        senders = {camera, source[1] if source else camera}
+        receiver.window = WINDOW
+        clock_ms = self._connection.clock_ms
+        await pair.receive(receiver.push, receiver.push_rtcp, senders, clock_ms)
+
+    async def set_up(self, track: int, receiver: RtpReceiver) -> None:
+        """Have a track of the offer sent to the receiver, between the answers (10.12)."""
+        wanted = 2 * track
+        transport = f"RTP/AVP/TCP;unicast;interleaved={wanted}-{wanted + 1}"
+        response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
+        self._read_session(response.get("session") or "")
+        media, control = _channels(response.get("transport") or "", wanted)
+        self._expect(media, Channel(receiver.push, receiver.is_plausible))
+        self._expect(control, Channel(receiver.push_rtcp, is_plausible_rtcp))
+
+    def _expect(self, number: int, channel: Channel) -> None:
+        self._channels.add(number)
+        self._connection.expect(number, channel)
+
+    async def play(self) -> None:
+        """Let the stream begin; packets may come before this returns.
+
+        What the answer says of the first packets (RTP-Info) is not used: cameras write it wrongly.
+        """
+        await self._ask("PLAY", self._offer.uri, {"Range": "npt=0.000-"})
+
+    async def keep_alive(self) -> None:
+        """Keep the session until this is cancelled; returns where the camera has ended it.
+
+        Some cameras need GET_PARAMETER and do not announce it: where they do not, both are sent
+        in turn.
+        """
+        methods = ["OPTIONS", "GET_PARAMETER"]
+        pause_s = min(LONGEST_ALIVE_S, max(SHORTEST_ALIVE_S, ALIVE_AFTER * self._timeout_s))
+        turn = 0
+        while True:
+            await self._sleep(pause_s)
+            method = methods[turn % len(methods)]
+            turn += 1
+            try:
+                response = await self._ask(method, self._offer.uri)
+            except TimeoutError:  # some never answer; whether pictures come is looked at elsewhere
+                continue
+            except RefusedError as refused:
+                if refused.status == 454:  # no such session
+                    return
+                methods = [m for m in methods if m != method] or methods
+                continue
+            if "GET_PARAMETER" in (response.get("public") or "").upper():
+                methods = ["GET_PARAMETER"]
+
+    async def tear_down(self) -> None:
+        """End the session, whether the camera answers or not, and close the connection.
+
+        What still comes is given to nobody.
+        """
+        for pair in self._pairs:
+            pair.close()
+        for number in self._channels:
+            self._connection.expect(number, _NOBODY)
+        with contextlib.suppress(OSError, ProtocolError, RefusedError):  # TimeoutError is one
+            if self._id:
+                await self._ask("TEARDOWN", self._offer.uri, timeout_s=TEARDOWN_S)
+        await self._connection.close()
+
+    async def _ask(
+        self,
+        method: str,
+        uri: str,
+        headers: dict[str, str] | None = None,
+        timeout_s: float = ANSWER_S,
+    ) -> Response:
+        session = {"Session": self._id} if self._id else {}
+        response = await self._connection.request(
+            method, uri, {**session, **(headers or {})}, timeout_s
+        )
+        if not 200 <= response.status < 300:
+            raise RefusedError(method, response.status)
+        return response
+
+    def _read_session(self, value: str) -> None:
+        """Read a Session header (12.37); cameras put blanks anywhere in it."""
+        name, _, rest = value.partition(";")
+        self._id = name.strip() or self._id
+        if found := re.search(r"timeout\s*=\s*\"?(\d{1,6})", rest, re.I):
+            self._timeout_s = int(found[1]) or SESSION_S
+
+
+def _channels(transport: str, wanted: int) -> tuple[int, int]:
+    """Return the channels of RTP and RTCP that the camera chose, or those wanted."""
+    found = re.search(r"interleaved\s*=\s*\"?(\d{1,3})(?:\s*-\s*(\d{1,3}))?", transport, re.I)
+    if found is None or int(found[1]) > 255:
+        return wanted, wanted + 1
+    media = int(found[1])
+    control = int(found[2]) if found[2] else media + 1
+    return media, control if control != media and control < 256 else media + 1 & 0xFF

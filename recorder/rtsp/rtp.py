@@ -1,0 +1,341 @@
+"""RTP and RTCP of one track (RFC 3550): payloads in order, what is missing, the camera's clock.
+
+Pure. Packets are views that are valid for the call only; what has to wait is copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+VERSION = 2
+MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
+MAX_LATE = 100  # packets that one may come after its place
+MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
+REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
+WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
+SENDER_REPORT, BYE = 200, 203  # RFC 3550, 12.1
+RTCP_KINDS = range(192, 224)  # second bytes of RTCP where it shares a way with RTP (RFC 5761, 4)
+NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970 (RFC 5905, 6)
+YEAR_S = 366 * 86_400
+
+_HEADER = struct.Struct(">BBHII").unpack_from
+_HEADER_BYTES = 12
+_PLAIN = 0x80  # first byte of version 2 without padding, extension and sources
+_RTCP_HEADER = struct.Struct(">BBH").unpack_from
+_REPORT = struct.Struct(">IIII").unpack_from  # SSRC, NTP seconds and fraction, timestamp
+
+
+class Payloads(Protocol):
+    """Who takes the payloads of a track, in order."""
+
+    def push(
+        self, payload: memoryview, pts: int, marker: bool, lost: int, arrival_ms: float
+    ) -> None:
+        """Take a payload, valid until this returns; `lost` packets are missing before it.
+
+        `pts` is its timestamp without the wrap at 32 bits.
+        """
+
+    def restart(self) -> None:
+        """What comes is another stream: the camera counts anew."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Packets of a track since its session began.
+
+    `lost` were missing when it was their turn; those of them that came afterwards are `late`.
+    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP.
+    """
+
+    received: int = 0
+    lost: int = 0
+    late: int = 0
+    doubled: int = 0
+    strays: int = 0
+    malformed: int = 0
+    restarts: int = 0
+
+
+class _Waiting:
+    """A copy of a packet that waits, with what its header says."""
+
+    __slots__ = ("arrival_ms", "header", "packet")
+
+    def __init__(self, packet: memoryview, header: tuple[int, ...], arrival_ms: float):
+        self.packet, self.header, self.arrival_ms = bytes(packet), header, arrival_ms
+
+
+def signed(value: int, bits: int) -> int:
+    """Return the number that `value`, a difference modulo 2**bits, is nearest to."""
+    half = 1 << bits - 1
+    return (value + half & (1 << bits) - 1) - half
+
+
+class RtpReceiver:
+    """Takes the packets of one track and hands on their payloads, in order."""
+
+    def __init__(
+        self,
+        payload_type: int,
+        clock_rate: int,
+        payloads: Payloads,
+        on_bye: Callable[[], None] = lambda: None,
+    ):
+        """`clock_rate` is that of timestamps, per second.
+
+        `on_bye` is told when the camera says that the stream ends.
+        """
+        self.counts = Counts()
+        self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
+        self._on_bye = on_bye
+        self._payload_type, self._clock_rate = payload_type, clock_rate
+        self._payloads = payloads
+        self._ssrc: int | None = None
+        self._next = 0  # number
+        self._stamp = self._pts = 0  # of the newest packet, as it was sent and without the wrap
+        self._lost = 0  # packets since the last payload
+        self._unsettled = False  # something waits
+        self._waiting: dict[int, _Waiting] = {}  # by number
+        self._suspect: _Waiting | None = None  # does another stream begin with it?
+        self._given_up: dict[int, None] = {}  # numbers
+        self._candidate: int | None = None  # SSRC that was not plausible
+        self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
+
+    # -- RTP -----------------------------------------------------------------------------
+
+    def push(self, packet: memoryview, arrival_ms: float) -> None:
+        """Take a packet that arrived at `arrival_ms` (UTC); RTCP is understood here too."""
+        try:
+            header = _HEADER(packet)
+        except struct.error:
+            self.counts.malformed += 1
+            return
+        head, kind, number, stamp, ssrc = header
+        if number == self._next and ssrc == self._ssrc and kind & 0x7F == self._payload_type:
+            self._deliver(packet, head, kind, stamp, arrival_ms)
+            if self._unsettled:
+                self._settle(arrival_ms)
+        else:
+            self._push_odd(packet, header, arrival_ms)
+
+    def expire(self, now_ms: float) -> None:
+        """Wait no longer for packets that are missing too long (UTC ms); over UDP only."""
+        while self._waiting and now_ms - self._waiting[self._first()].arrival_ms >= WAIT_MS:
+            self._give_up_one()
+
+    def _deliver(
+        self, packet: memoryview, head: int, kind: int, stamp: int, arrival_ms: float
+    ) -> None:
+        """Hand on the payload of the packet whose turn it is."""
+        self._next = self._next + 1 & 0xFFFF
+        self.counts.received += 1
+        if stamp != self._stamp:
+            self._pts += signed(stamp - self._stamp, 32)
+            self._stamp = stamp
+        payload = packet[_HEADER_BYTES:] if head == _PLAIN else _payload(packet, head)
+        if payload is None:
+            self.counts.malformed += 1
+            self._lost += 1
+            return
+        lost, self._lost = self._lost, 0
+        self._payloads.push(payload, self._pts, kind > 0x7F, lost, arrival_ms)
+
+    def _deliver_waiting(self, waiting: _Waiting) -> None:
+        head, kind, _, stamp, _ = waiting.header
+        self._deliver(memoryview(waiting.packet), head, kind, stamp, waiting.arrival_ms)
+
+    def _push_odd(
+        self, packet: memoryview, header: tuple[int, int, int, int, int], arrival_ms: float
+    ) -> None:
+        """Take a packet that is not simply the next one."""
+        head, kind, number, stamp, ssrc = header
+        if head >> 6 != VERSION:
+            self.counts.malformed += 1
+            return
+        if kind & 0x7F != self._payload_type:
+            if kind in RTCP_KINDS:
+                self.push_rtcp(packet, arrival_ms)
+                return
+            self.counts.strays += 1
+            if ssrc == self._ssrc and number == self._next:  # of the same count
+                self._next = number + 1 & 0xFFFF
+            return
+        if self._ssrc is None:
+            self._begin(ssrc, number, stamp)
+        ahead = signed(number - self._next, 16)
+        if ahead == 0:  # with another SSRC too: its numbers go on
+            self._ssrc = ssrc
+            self._deliver(packet, head, kind, stamp, arrival_ms)
+            self._settle(arrival_ms)
+        elif (
+            ssrc != self._ssrc
+            or not -MAX_LATE <= ahead <= MAX_LOST
+            or abs(signed(stamp - self._stamp, 32)) > MAX_STAMP_STEP
+        ):
+            self._push_suspect(_Waiting(packet, header, arrival_ms))
+        elif ahead < 0 or number in self._waiting:
+            self._count_again(number)
+        else:
+            self._push_ahead(packet, header, arrival_ms)
+
+    def _begin(self, ssrc: int, number: int, stamp: int) -> None:
+        self._ssrc, self._next, self._stamp, self._pts = ssrc, number, stamp, stamp
+        if self._reference is not None:  # it came before the first packet
+            reported, utc_ms = self._reference
+            self._reference = stamp + signed(reported - stamp, 32), utc_ms
+
+    def _count_again(self, number: int) -> None:
+        if number in self._given_up:
+            del self._given_up[number]
+            self.counts.late += 1
+        else:
+            self.counts.doubled += 1
+
+    def _push_ahead(
+        self, packet: memoryview, header: tuple[int, int, int, int, int], arrival_ms: float
+    ) -> None:
+        """Take a packet before which others are missing: wait for them, or no longer."""
+        head, kind, number, stamp, _ = header
+        while self._waiting and number - self._next & 0xFFFF > self.window:
+            self._give_up_one()
+        ahead = number - self._next & 0xFFFF
+        if 0 < ahead <= self.window:
+            self._waiting[number] = _Waiting(packet, header, arrival_ms)
+            self._unsettled = True
+            self.expire(arrival_ms)
+            return
+        self._give_up_to(number)
+        self._deliver(packet, head, kind, stamp, arrival_ms)
+        self._settle(arrival_ms)
+
+    def _first(self) -> int:
+        """Return the number of the first packet that waits."""
+        return min(self._waiting, key=lambda number: number - self._next & 0xFFFF)
+
+    def _give_up_one(self) -> None:
+        """Wait no longer for what is missing before the first packet that waits."""
+        self._give_up_to(self._first())
+        self._release()
+
+    def _give_up_to(self, number: int) -> None:
+        """Wait no longer for what is missing before `number`."""
+        missing = number - self._next & 0xFFFF
+        self._lost += missing
+        self.counts.lost += missing
+        for n in range(max(0, missing - REMEMBERED), missing):
+            self._given_up[self._next + n & 0xFFFF] = None
+        while len(self._given_up) > REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
+        self._next = number
+
+    def _release(self) -> None:
+        """Hand on what waited for its turn."""
+        while (waiting := self._waiting.pop(self._next, None)) is not None:
+            self._deliver_waiting(waiting)
+
+    def _settle(self, arrival_ms: float) -> None:
+        """After a packet whose turn it was: others may be next, and a suspect was a stray."""
+        if self._suspect is not None:
+            self._suspect = None
+            self.counts.strays += 1
+        self._release()
+        self.expire(arrival_ms)
+        self._unsettled = bool(self._waiting)
+
+    def _push_suspect(self, packet: _Waiting) -> None:
+        """Take a packet that does not fit; two in a row that fit each other are a new stream."""
+        before = self._suspect
+        self._suspect, self._unsettled = packet, True
+        if before is None:
+            return
+        (_, _, number, stamp, ssrc), now = before.header, packet.header
+        if now[4] != ssrc or now[2] != (number + 1 & 0xFFFF):
+            self.counts.strays += 1
+            return
+        while self._waiting:
+            self._give_up_one()
+        self.counts.restarts += 1
+        self._suspect, self._reference, self._lost = None, None, 0
+        self._unsettled = False
+        self._given_up.clear()
+        self._begin(ssrc, number, stamp)
+        self._payloads.restart()
+        self._deliver_waiting(before)
+        self._deliver_waiting(packet)
+
+    def is_plausible(self, head: memoryview) -> bool:
+        """Say whether a packet of this track, or RTCP, can begin with these 12 bytes."""
+        if len(head) < _HEADER_BYTES:
+            return False
+        first, kind, _, _, ssrc = _HEADER(head)
+        if first >> 6 != VERSION or kind & 0x7F != self._payload_type:
+            return is_plausible_rtcp(head)
+        if self._ssrc is None or ssrc in (self._ssrc, self._candidate):
+            return True
+        self._candidate = ssrc  # stray bytes do not say the same again
+        return False
+
+    # -- RTCP ----------------------------------------------------------------------------
+
+    def push_rtcp(self, packet: memoryview, arrival_ms: float) -> None:
+        """Take a compound packet; what is malformed is counted and otherwise ignored."""
+        at, end = 0, len(packet)
+        while at < end:
+            if end - at < 4:
+                self.counts.malformed += 1
+                return
+            head, kind, words = _RTCP_HEADER(packet, at)
+            stop = at + 4 * (words + 1)
+            if head >> 6 != VERSION or stop > end:
+                self.counts.malformed += 1
+                return
+            if kind == SENDER_REPORT and stop - at >= 28:
+                self._take_report(packet, at + 4, arrival_ms)
+            elif kind == BYE and self._ssrc is not None:
+                sources = struct.unpack_from(f">{min(head & 31, words)}I", packet, at + 4)
+                if self._ssrc in sources:
+                    self._on_bye()
+            at = stop
+
+    def _take_report(self, packet: memoryview, at: int, arrival_ms: float) -> None:
+        """RFC 3550, 6.4.1. A camera that knows no time of day sends 0 or how long it runs."""
+        ssrc, seconds, fraction, stamp = _REPORT(packet, at)
+        if not seconds or self._ssrc not in (None, ssrc):
+            return
+        era = 0 if seconds >> 31 else 1 << 32  # from 7 February 2036 on (RFC 5905, 6)
+        utc_ms = (era + seconds - NTP_EPOCH_S) * 1000 + fraction * 1000 / 2**32
+        if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
+            return
+        if self._ssrc is not None:
+            stamp = self._pts + signed(stamp - self._stamp, 32)
+        self._reference = stamp, utc_ms
+
+    def camera_ms(self, pts: int) -> float | None:
+        """Return the camera's clock (UTC ms) at a timestamp; None where it did not report it."""
+        if self._reference is None:
+            return None
+        reported, utc_ms = self._reference
+        return utc_ms + (pts - reported) * 1000 / self._clock_rate
+
+
+def is_plausible_rtcp(head: memoryview) -> bool:
+    """Say whether an RTCP packet can begin with these bytes."""
+    return len(head) >= 8 and head[0] >> 6 == VERSION and head[1] in RTCP_KINDS
+
+
+def _payload(packet: memoryview, head: int) -> memoryview | None:
+    """Return the payload behind sources and extension, before padding; None: malformed."""
+    at, end = _HEADER_BYTES + 4 * (head & 15), len(packet)
+    if head & 0x10:
+        if at + 4 > end:
+            return None
+        at += 4 + 4 * (packet[at + 2] << 8 | packet[at + 3])
+    if head & 0x20:
+        if not 0 < packet[-1] <= end - at:
+            return None
+        end -= packet[-1]
+    return packet[at:end] if at <= end else None

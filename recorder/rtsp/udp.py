@@ -1,0 +1,68 @@
+"""RTP and RTCP over UDP (RFC 3550, 11): a pair of ports for each track."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable, Collection
+
+PORTS = range(20_000, 60_000, 2)
+PORTS_TRIED = 50
+BUFFER = 1 << 20  # bytes that the kernel is asked to keep: a keyframe comes at once
+
+Take = Callable[[memoryview, float], None]
+
+
+class _Socket(asyncio.DatagramProtocol):
+    """Hands on what comes from the camera, whatever its port."""
+
+    def __init__(self, take: Take, senders: Collection[str], clock_ms: Callable[[], float]):
+        self._take, self._senders, self._clock_ms = take, senders, clock_ms
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if addr[0] in self._senders:
+            self._take(memoryview(data), self._clock_ms())
+
+
+class UdpPair:
+    """An even port for RTP and the next one for RTCP; `close` frees them."""
+
+    def __init__(self, host: str):
+        """Take two ports side by side of one of our addresses; raises OSError without such."""
+        self._sockets: list[socket.socket] = []
+        self._transports: list[asyncio.DatagramTransport] = []
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for _ in range(PORTS_TRIED):
+            self.port = secrets.choice(PORTS)
+            with contextlib.suppress(OSError):
+                for number in (self.port, self.port + 1):
+                    self._sockets.append(opened := socket.socket(family, socket.SOCK_DGRAM))
+                    opened.setblocking(False)
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+                    opened.bind((host, number))
+                return
+            self.close()
+        raise OSError("no two UDP ports side by side are free")
+
+    async def receive(
+        self, media: Take, control: Take, senders: Collection[str], clock_ms: Callable[[], float]
+    ) -> None:
+        """Hand on packets from these hosts with their arrival by `clock_ms` (UTC)."""
+        loop = asyncio.get_running_loop()
+        for take in (media, control):
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda take=take: _Socket(take, senders, clock_ms),  # type: ignore[misc]
+                sock=self._sockets[0],
+            )
+            del self._sockets[0]  # it is the transport's now
+            self._transports.append(transport)
+
+    def close(self) -> None:
+        """Free the ports; may be called twice."""
+        for transport in self._transports:
+            transport.close()
+        for opened in self._sockets:
+            opened.close()
+        self._transports, self._sockets = [], []
