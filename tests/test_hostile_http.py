@@ -116,7 +116,7 @@ CASES: dict[str, tuple[bytes, set[int]]] = {
     "a web socket": (
         get(
             PAGE, b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", b"Sec-WebSocket-Version: 13"
-        ).replace(b"Connection: close", b"Connection: Upgrade"),
+        ).replace(b"Connection: close", b"Connection: Upgrade, close"),
         {200},
     ),
     "HTTP/2 in plain": (get(PAGE, b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"), {200}),
