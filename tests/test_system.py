@@ -20,7 +20,7 @@ import aiohttp
 import m3u8
 import psutil
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from kuager.simulator import SimCamera, Simulator
 from storage.index import GapCause, parse_archive_document
@@ -331,16 +331,17 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-async def moving(page: Page, count: int, seconds: float = BOUND_S) -> None:
+async def moving(page: Page, count: int) -> None:
     """Wait until all videos of the page play on."""
-    begun = time.monotonic()
-    while True:
+    await expect(page.locator("video")).to_have_count(count)  # it is the page with them
+
+    async def move() -> bool:
         before = await video_times(page)
         await asyncio.sleep(1.5)
         after = await video_times(page)
-        if len(after) == count and all(b - a > 0.7 for a, b in zip(before, after, strict=True)):
-            return
-        assert time.monotonic() - begun < seconds, (before, after)
+        return all(b - a > 0.7 for a, b in zip(before, after, strict=True))
+
+    await until(move, why="videos stand still")
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
