@@ -108,6 +108,7 @@ class _Sink:
     def __init__(self) -> None:
         self.tracks: Sequence[TrackInit] = ()
         self.frames: list[Frame] = []
+        self.begun = asyncio.Event()
 
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
         self.tracks = tracks
@@ -115,6 +116,7 @@ class _Sink:
     def on_frame(self, frame: Frame) -> None:
         if frame.track_id == self.tracks[0].id:
             self.frames.append(frame)
+            self.begun.set()
 
 
 async def _probe_all(config: Config, cameras: Sequence[tuple[Station, Camera]]) -> list[Finding]:
@@ -176,7 +178,11 @@ class _Probe:
             proof=offer.proof,
         )
         task: asyncio.Task[SourceEnd] = asyncio.create_task(source.run(sink))
-        await asyncio.wait({task}, timeout=PROBE_S)
+        begun = asyncio.create_task(sink.begun.wait())
+        await asyncio.wait({task, begun}, timeout=PROBE_S, return_when=asyncio.FIRST_COMPLETED)
+        if begun.done():  # so long from the first picture on
+            await asyncio.wait({task}, timeout=PROBE_S)
+        begun.cancel()
         ended = task.result() if task.done() else None
         task.cancel()
         await asyncio.wait({task})
@@ -194,12 +200,13 @@ def _measured(name: str, description: Description, sink: _Sink) -> Finding:
     if len(keys) > 1:  # the time of the very first picture is often a guess
         seen.append(f"keyframe every {median(b - a for a, b in pairwise(keys)):.1f} s")
     else:
-        seen.append(f"keyframe rarer than every {PROBE_S - 1:.0f} s")
+        seen.append(f"keyframe rarer than every {span_s:.0f} s")
         to_do.append("set the camera's keyframe interval to 2 s")
     seen.append(f"sound {description.audio or 'none'}")
-    clocks = [f.camera_ms - f.arrival_ms for f in frames if f.camera_ms is not None]
-    seen.append(f"clock {clocks[-1] / 1000:+.1f} s" if clocks else "clock not sent")
-    if clocks and abs(clocks[-1]) > 2000:
+    # of the picture that came with the least delay
+    clock_ms = max((f.camera_ms - f.arrival_ms for f in frames if f.camera_ms), default=None)
+    seen.append("clock not sent" if clock_ms is None else f"clock {clock_ms / 1000:+.1f} s")
+    if clock_ms is not None and abs(clock_ms) > 2000:
         to_do.append("the camera's clock is off: give it an NTP server")
     if description.video not in COPIED_VIDEO:
         to_do.append("set the camera to H.264: this codec is encoded again, at a cost")
