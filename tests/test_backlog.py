@@ -88,6 +88,16 @@ def test_an_archive_that_is_away_is_asked_by_one_at_a_time_and_gets_all_when_it_
     assert max(done.values()) - 1200 <= ARCHIVE_S[-1] + 1
 
 
+def test_an_archive_that_was_away_gets_the_oldest_first() -> None:
+    """But for one of those that were tried while it was away: it shows that it is back."""
+    time = Time()
+    backlog = Backlog(clock=time)
+    for number in range(100):
+        backlog.add(job(number))
+    first, *others = work(backlog, time, set(), 600, away_until_s=120)
+    assert others == [job(n).key for n in range(100) if job(n).key != first]
+
+
 def test_one_refused_recording_is_not_an_archive_that_is_away() -> None:
     time = Time()
     backlog = Backlog(clock=time)

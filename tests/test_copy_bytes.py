@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import subprocess
@@ -140,7 +141,9 @@ async def test_a_copy_is_what_was_recorded(spool: Path, place: str, tmp_path: Pa
             path = tmp_path / f"{name}.mp4"
             path.write_bytes(data)
             longest_ms = max(s.duration_90k for r in found for s in r.index.segments) // 90
-            check_times(path, plan, from_ms, to_ms, longest_ms + 500, ffmpeg)
+            shown = check_times(path, plan, from_ms, to_ms, longest_ms + 500, ffmpeg)
+            sent = recorded_pictures(spool, name)
+            assert shown == [b for b, at in sent if plan.start_ms - 1 <= at < plan.end_ms - 1]
             (moov,) = (b for b in boxes(data, 0, len(data)) if b.type == b"moov")
             tracks = parse_init(data[moov.start : moov.end])
             assert [t.codec for t in tracks] == {"aac": ["h264", "aac"]}.get(name, [name])
@@ -149,8 +152,11 @@ async def test_a_copy_is_what_was_recorded(spool: Path, place: str, tmp_path: Pa
 
 def check_times(
     path: Path, plan: CopyPlan, from_ms: int, to_ms: int, segment_ms: int, ffmpeg: str
-) -> None:
-    """The file covers the stretch with less than a segment of excess, and says its length."""
+) -> list[float]:
+    """The file covers the stretch with less than a segment of excess, and says its length.
+
+    Returns the moments that its pictures show.
+    """
     assert duration_s(path) == pytest.approx(plan.duration_90k / 90_000, abs=0.05)
     assert plan.end_ms - plan.start_ms == pytest.approx(plan.duration_90k / 90, abs=25)
     shown = [p for p in pictures(path, ffmpeg) if p.burned_ms is not None]
@@ -161,3 +167,11 @@ def check_times(
     assert from_ms - segment_ms < plan.start_ms <= from_ms
     assert to_ms <= plan.end_ms < to_ms + segment_ms
     assert abs(time.time() * 1000 - plan.end_ms) < 600_000
+    return [float(p.burned_ms or 0) for p in shown]
+
+
+@functools.cache
+def recorded_pictures(spool: Path, name: str) -> list[tuple[float, float]]:
+    """Return the moment that each recorded picture shows, and the one at which it is placed."""
+    found = [e for r in recordings(spool, name) for e in r.marked_errors_ms(find_ffmpeg(None))]
+    return [(burned, burned + error) for burned, error, _ in found if burned]

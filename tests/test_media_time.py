@@ -243,6 +243,16 @@ def test_a_session_that_ends_early_keeps_what_came(seconds: float) -> None:
     assert record(camera(seconds, gop=250)).worst() <= 30
 
 
+@pytest.mark.parametrize("gop", [1, 25, 90])
+def test_time_that_steps_back_to_the_picture_before_is_no_b_frame(gop: int) -> None:
+    """Twice among 32 pictures, at half the rate: by a picture and a millisecond."""
+
+    def stamp(n: int, taken: float) -> float:
+        return taken * 0.5 - 21 * (n >= 19) - 21 * (n >= 49)
+
+    record(camera(20, stamp, gop=gop))
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10_000))
 def test_any_camera(data: st.DataObject, seed: int) -> None:
