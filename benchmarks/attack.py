@@ -31,9 +31,9 @@ import aiohttp
 from benchmarks.bench_record import memory_mb, process
 from benchmarks.bench_site import Site, make
 from config.load import load
-from storage.fmp4 import Sample, TrackRun, write_init, write_segment
-from storage.index import ClockState
-from storage.spool import CameraSpool, Numbers, Run
+from storage.media.fmp4 import Sample, TrackRun, write_init, write_segment
+from storage.records import ClockState
+from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.footage import VIDEO
 from tests.spools import TRACKS
 

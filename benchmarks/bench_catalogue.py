@@ -40,10 +40,10 @@ from benchmarks.election_day import (
     rows,
 )
 from config.model import Config
-from storage.catalogue import Catalogue
-from storage.index import Index
-from storage.schema import DAY_MS
-from storage.writing import Archived
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import Archived
+from storage.catalogue.schema import DAY_MS
+from storage.records import Index
 from tests.postgres_server import Server
 
 SETTINGS = {

@@ -35,18 +35,26 @@ import ffmpeg
 import orjson
 from aiohttp import web
 
-from copies.digest import digest
-from copies.footage import find
-from copies.plan import CopyPlan
-from copies.sources import Sources
-from copies.virtual import VirtualFile
+from copies.files.sha256 import digest
+from copies.files.virtual import VirtualFile
+from copies.footage.find import find
+from copies.footage.plan import CopyPlan
 from recorder.ffmpeg import find_ffmpeg
-from storage.archive import Archive, DirectoryArchive, open_archive
-from storage.disk import claim
-from storage.fmp4 import Sample, TrackRun, boxes, parse_init, parse_moof, write_init, write_segment
-from storage.index import ClockState, GapCause, Track, parse_index
-from storage.spool import CameraSpool, Numbers, Run
-from streaming.delivery import send
+from storage.archive.port import Archive, DirectoryArchive, open_archive
+from storage.media.fmp4 import (
+    Sample,
+    TrackRun,
+    boxes,
+    parse_init,
+    parse_moof,
+    write_init,
+    write_segment,
+)
+from storage.recording_source import Sources
+from storage.records import ClockState, GapCause, Track, parse_index
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers, Run
+from streaming.http.delivery import send
 from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
 
 NAME = ("bench", "s", "c")

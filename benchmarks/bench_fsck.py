@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from config.load import load
 from config.model import Config
-from storage.catalogue import Catalogue
-from storage.index import ClockState, Gap, GapCause, Header, Index, Seal, Segment, Track
-from storage.keeper import archive_key
-from storage.schema import archived, cameras, gaps, recordings, runs
-from storage.writing import Archived
+from storage.archival.replicator import archive_key
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import Archived
+from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
+from storage.records import ClockState, Gap, GapCause, Header, Index, Seal, Segment, Track
 
 PER_CAMERA = 1000  # recordings of a minute: 17 hours
 BEGIN_MS = 1_764_392_400_000

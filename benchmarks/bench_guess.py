@@ -16,8 +16,8 @@ import aiohttp
 from aiohttp import web
 
 from config.load import load
-from copies.orders import SECRET_BYTES, new_secret
-from storage.catalogue import Catalogue
+from copies.orders.events import SECRET_BYTES, new_secret
+from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from tests.config_files import KUAGER, write
 from tests.s3 import free_port

@@ -22,7 +22,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
-from streaming.assets import address
+from streaming.http.assets import address
 from tests.burned import burned, spread_ms
 from tests.site_stack import CHROMIUM, Site, recorded
 

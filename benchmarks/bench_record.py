@@ -24,7 +24,7 @@ from pathlib import Path
 import ffmpeg
 
 from recorder.ffmpeg import find_ffmpeg
-from storage.index import parse_index
+from storage.records import parse_index
 from tests.s3 import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -36,9 +36,9 @@ from benchmarks.election_day import BEGIN_MS
 from config.csvfile import COLUMNS
 from config.load import load
 from config.model import Config
-from storage.disk import claim
-from streaming.folding import slug
-from streaming.search import Search
+from storage.spool.disk import claim
+from streaming.stations.search import Search
+from streaming.stations.transliterate import slug
 
 SHARE = 500  # cameras of one recorder process
 RECORDINGS = 25  # of every camera, a minute each

@@ -22,8 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.archive import open_archive
-from storage.keeper import PARALLEL, digest_of
+from storage.archival.replicator import PARALLEL, digest_of
+from storage.archive.port import open_archive
 from tests.s3 import BIN, KEY, SECRET, free_port, rclone, settings
 
 

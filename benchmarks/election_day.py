@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.bench_config import ANGLES, KUAGER, STATIONS, write_csv
 from config.load import load
 from config.model import Config
-from storage.index import Gap, GapCause, Header, Index, Seal, Segment, Track
-from storage.schema import DAY_MS
+from storage.catalogue.schema import DAY_MS
+from storage.records import Gap, GapCause, Header, Index, Seal, Segment, Track
 
 ELECTION = "president-2026"
 CAMERAS = STATIONS * len(ANGLES)

@@ -26,11 +26,11 @@ import ffmpeg
 from aiohttp import web
 from playwright.async_api import async_playwright
 
-from copies.footage import find
-from copies.plan import CopyPlan
-from copies.sources import Sources
-from copies.virtual import VirtualFile
-from streaming.delivery import send
+from copies.files.virtual import VirtualFile
+from copies.footage.find import find
+from copies.footage.plan import CopyPlan
+from storage.recording_source import Sources
+from streaming.http.delivery import send
 from tests.footage import whole
 from tests.s3 import free_port
 from tests.stack import recordings

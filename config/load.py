@@ -9,13 +9,13 @@ from typing import Any
 
 from config.credentials import Credentials, take_secret
 from config.csvfile import read_csv
+from config.file_models import SQLITE, ConfigFile, Listen, StationsFile
 from config.files import read_text, reason
 from config.limits import SpoolLimits
 from config.model import Archive, Config, Election, Station, Web, is_zone, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
-from config.written import SQLITE, ConfigFile, Listen, StationsFile
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
 _COPIES_SECRETS = (

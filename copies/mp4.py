@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from storage.fmp4 import Box, Mp4Error, box_at, boxes, child, make_box, parse_init
+from storage.media.fmp4 import Box, Mp4Error, box_at, boxes, child, make_box, parse_init
 
 ABOUT_FORMAT = "copy/1"
 ABOUT = UUID("6a0b1bd5-3d0c-4b8e-9d0e-6b7561676572")  # what the copy is of, and its tfdt bases

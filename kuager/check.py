@@ -33,8 +33,8 @@ from recorder.rtsp.describe import (
 )
 from recorder.rtsp.description import Description
 from recorder.source import Frame, SourceEnd
-from storage.fmp4 import TrackInit
-from storage.status import SpoolStatus
+from storage.media.fmp4 import TrackInit
+from storage.spool.status import SpoolStatus
 
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time

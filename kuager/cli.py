@@ -114,7 +114,7 @@ def run(
     from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
-    from streaming.ports import PortInUse
+    from streaming.http.ports import PortInUse
 
     number, _, shares = share.partition("/")
     if role not in ROLES:
@@ -323,8 +323,8 @@ def refund(
 
 @contextlib.contextmanager
 def _order_errors() -> Iterator[None]:
-    from copies.payments import PaymentAway
-    from storage.database import CatalogueError
+    from copies.payments.port import PaymentAway
+    from storage.catalogue.database import CatalogueError
 
     try:
         yield
@@ -334,7 +334,7 @@ def _order_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _catalogue_errors() -> Iterator[None]:
-    from storage.database import CatalogueError
+    from storage.catalogue.database import CatalogueError
 
     try:
         yield
@@ -352,7 +352,7 @@ def demo(
     if context.invoked_subcommand is not None:
         return
     from kuager.demo import Demo
-    from streaming.ports import PortInUse, check_port
+    from streaming.http.ports import PortInUse, check_port
 
     try:
         check_port("127.0.0.1", port)

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
+from base.durable import replace_file, try_lock
 from config.model import Config
-from storage.archive import ArchiveError, open_archive
-from storage.archive_id import identify
-from storage.cameras import Name
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.files import replace_file, try_lock
-from storage.fsck import Finding, Fsck, Position
+from storage.archival.fsck import Finding, Fsck, Position
+from storage.archive.port import ArchiveError, open_archive
+from storage.catalogue.archive_ids import identify
+from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 
 SAVE_S = 2.0
 SHOWN = 20  # findings one by one; the table counts all

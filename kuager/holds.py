@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from config.model import Config
-from storage.catalogue import Catalogue
+from storage.catalogue.catalogue import Catalogue
 
 T = TypeVar("T")
 out = Console()

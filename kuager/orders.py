@@ -23,13 +23,13 @@ from config.model import Config
 from config.money import amount as parsed
 from config.money import known_currency, plain
 from config.problems import Wrong
-from copies import orders as events
-from copies.orders import Refused, owed, received
-from copies.payments import Online, open_providers
-from copies.settling import Till
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
+from copies.orders import events
+from copies.orders.events import Refused, owed, received
+from copies.orders.service import Till
+from copies.orders.states import State
+from copies.payments.port import Online, open_providers
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
 BANK = "invoice"
 MOST_REFERENCE = 100

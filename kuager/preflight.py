@@ -15,12 +15,12 @@ from config.model import Archive as Settings
 from config.model import Config
 from kuager.reload import is_at_work
 from kuager.run import files_needed
-from storage.archive import Archive, ArchiveError, open_archive
-from storage.database import CatalogueError, examine_database
-from storage.disk import room
-from storage.spool import spool_problem
-from storage.status import UPLOADER, SpoolStatus
-from streaming.ports import PortInUse, check_port
+from storage.archive.port import Archive, ArchiveError, open_archive
+from storage.catalogue.database import CatalogueError, examine_database
+from storage.spool.disk import room
+from storage.spool.status import UPLOADER, SpoolStatus
+from storage.spool.writer import spool_problem
+from streaming.http.ports import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")

@@ -22,10 +22,10 @@ import orjson
 import structlog
 
 from base.clock import now_ms
+from base.durable import replace_file, try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError
-from storage.files import replace_file, try_lock
 
 # What a change of would end recordings: the next start takes it over.
 FIXED = {

@@ -27,16 +27,16 @@ import uvloop
 
 from base.backoff import Backoff
 from base.clock import now_ms
+from base.durable import replace_file
 from config.model import Config
 from config.roles import processes
 from kuager import VERSION, signals
 from kuager.notify import notify
 from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
 from recorder.ffmpeg import find_ffmpeg
-from storage.files import replace_file
-from storage.spool import spool_problem
-from storage.status import SUPERVISOR
-from streaming.ports import PortInUse, check_port
+from storage.spool.status import SUPERVISOR
+from storage.spool.writer import spool_problem
+from streaming.http.ports import PortInUse, check_port
 
 STATUS_FORMAT = "supervisor/1"
 STATUS_S = 2.0
@@ -223,9 +223,9 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 
 async def _uploader(config: Config) -> None:
-    from storage.archive import open_archive
-    from storage.catalogue import Catalogue
-    from storage.uploader import Uploader
+    from storage.archival.uploader import Uploader
+    from storage.archive.port import open_archive
+    from storage.catalogue.catalogue import Catalogue
 
     catalogue = await Catalogue.open_patiently(config.database_url)
     archives = [open_archive(a) for a in config.archives]
@@ -238,10 +238,10 @@ async def _uploader(config: Config) -> None:
 
 
 async def _orders(config: Config) -> None:
-    from copies.desk import Desk
-    from storage.archive import open_archive
-    from storage.catalogue import Catalogue
-    from streaming.language import translate
+    from copies.orders.worker import Desk
+    from storage.archive.port import open_archive
+    from storage.catalogue.catalogue import Catalogue
+    from streaming.http.negotiation import translate
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
@@ -256,7 +256,7 @@ async def _orders(config: Config) -> None:
 
 
 async def _pictures(config: Config) -> None:
-    from recorder.pictures import Pictures
+    from recorder.pictures.process import Pictures
 
     names = [f"{s.id}/{c.id}" for s in config.stations for c in s.cameras]
     every_s = config.pictures_s or 10

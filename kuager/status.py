@@ -19,8 +19,8 @@ from config.schedule import is_scheduled, windows
 from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
-from storage.disk import examine, refusal_of, seconds_left
-from storage.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
+from storage.spool.disk import examine, refusal_of, seconds_left
+from storage.spool.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
 BEHIND_S = 900.0

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 from rich.console import Console
 from rich.progress import Progress
 
+from base.durable import try_lock
 from config.model import Config
-from storage.archive import open_archive
-from storage.cameras import Name
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.disk import claim
-from storage.files import try_lock
-from storage.keeper import Pauses
-from storage.spool_check import seal_abandoned
-from storage.uploader import Uploader
-from storage.view import CameraView
+from storage.archival.replicator import Pauses
+from storage.archival.spool_check import seal_abandoned
+from storage.archival.uploader import Uploader
+from storage.archive.port import open_archive
+from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.spool.disk import claim
+from storage.spool.reader import CameraView
 
 LOOK_S = 0.2
 SHOWN = 20  # of what cannot be archived, one by one

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from recorder.rtsp.describe import Offer
 from recorder.source import SourceEnd
-from storage.index import GapCause
+from storage.records import GapCause
 
 PAUSES_S = (1.0, 4.0, 12.0)
 WITHOUT_SOUND_MS = 600_000  # until it is asked for again

@@ -23,16 +23,16 @@ from config.schedule import Window, clip
 from config.secrets import redact_text
 from recorder.approach import Approach
 from recorder.clock import Clock
-from recorder.disk import SpoolDisk
+from recorder.disk_watch import SpoolDisk
 from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource
 from recorder.rtsp.connection import DEFAULT_USER_AGENT, Resolver
 from recorder.rtsp.describe import DescribeFailed, Offer, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
-from storage.disk import Refusal
-from storage.index import GapCause, Segment
-from storage.spool import CameraSpool, Numbers, SpoolBusy
+from storage.records import GapCause, Segment
+from storage.spool.disk import Refusal
+from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from base.hostclock import LEAP_MS, KernelClock, elapsed_ms, kernel_clock, span
-from storage.index import ClockState
+from storage.records import ClockState
 
 JUMP_MS = 150.0  # in half a second; what NTP slews is less, more has been set by somebody
 TRIES_NS = 10_000_000  # a reading that took longer says nothing

@@ -10,11 +10,11 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from recorder.parameters import continues
+from recorder.parameter_sets import continues
 from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink, SourceEnd
 from recorder.tracks import TrackTeller
-from storage.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
-from storage.index import GapCause
+from storage.media.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
+from storage.records import GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)

@@ -27,7 +27,7 @@ from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
 from recorder.source import Sink, SourceEnd
-from storage.index import GapCause
+from storage.records import GapCause
 
 PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept

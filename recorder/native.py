@@ -22,8 +22,8 @@ from recorder.rtsp.rtp import Counts, RtpReceiver
 from recorder.sample_entry import sound_track, video_track
 from recorder.source import Frame, Sink, SourceEnd
 from recorder.tracks import TrackTeller
-from storage.fmp4 import VIDEO_TIMESCALE
-from storage.index import GapCause
+from storage.media.fmp4 import VIDEO_TIMESCALE
+from storage.records import GapCause
 
 _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
     "h264": H264Pictures,

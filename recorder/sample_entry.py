@@ -6,10 +6,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recorder.parameters import CHROMA_PROFILES, VISUAL_ENTRY, Sps, read_sps, set_kind
+from recorder.parameter_sets import CHROMA_PROFILES, VISUAL_ENTRY, Sps, read_sps, set_kind
 from recorder.rtsp.aac import AacConfig
 from recorder.source import PICTURE_ID, SOUND_ID
-from storage.fmp4 import VIDEO_TIMESCALE, TrackInit, box_at, boxes, make_box
+from storage.media.fmp4 import VIDEO_TIMESCALE, TrackInit, box_at, boxes, make_box
 
 _SPS = {"h264": 7, "h265": 33}
 _ENTRIES = {"h264": (b"avc1", b"avcC"), "h265": (b"hvc1", b"hvcC")}

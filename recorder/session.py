@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recorder import disk
-from recorder.cutting import Broken, Cut, Cutter, output_tracks
+from recorder import disk_watch as disk
+from recorder.segmenter import Broken, Cut, Cutter, output_tracks
 from recorder.source import PICTURE_ID, Frame, Source, SourceEnd
 from recorder.states import Event, State
-from storage.fmp4 import TrackInit, write_init, write_segment
-from storage.index import GapCause, Segment, Track
-from storage.spool import CameraSpool, Run
+from storage.media.fmp4 import TrackInit, write_init, write_segment
+from storage.records import GapCause, Segment, Track
+from storage.spool.writer import CameraSpool, Run
 
 if TYPE_CHECKING:
     from recorder.camera import CameraRecorder

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from recorder.source import Frame
-from storage.fmp4 import Sample, TrackInit, TrackRun
+from storage.media.fmp4 import Sample, TrackInit, TrackRun
 
 MAX_FRAMES = 2_000
 MAX_BYTES = 4 * 1024 * 1024

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from storage.fmp4 import TrackInit
-from storage.index import GapCause
+from storage.media.fmp4 import TrackInit
+from storage.records import GapCause
 
 PICTURE_ID, SOUND_ID = 1, 2  # of the tracks of every source
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from recorder.lines import (
+from recorder.arrivals import (
     FEW,
     JUMP_MS,
     LASTING_MS,
@@ -32,7 +32,7 @@ from recorder.lines import (
     spread,
     usual_step,
 )
-from recorder.placing import WHOLLY_WRONG, Placer
+from recorder.clock_map import WHOLLY_WRONG, Placer
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?

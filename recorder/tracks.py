@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from recorder.parameters import ParameterSets, parameter_sets
+from recorder.parameter_sets import ParameterSets, parameter_sets
 from recorder.sample_entry import video_track, with_parameter_sets
 from recorder.source import PICTURE_ID, SOUND_ID, Sink
-from storage.fmp4 import TrackInit
+from storage.media.fmp4 import TrackInit
 
 SILENT_MS = 10_000.0  # without sound: the next run is without
 

@@ -16,19 +16,19 @@ from pathlib import Path
 import orjson
 import structlog
 
+from base.durable import replace_file
 from base.hostclock import UNSYNCHRONIZED
+from base.outage import Trouble
 from config.limits import SpoolLimits
 from config.model import Config
 from config.schedule import windows
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
-from recorder.disk import SpoolDisk
+from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
 from recorder.states import State
-from storage.files import replace_file
-from storage.index import GapCause
-from storage.status import HEARTBEAT, last_runs_ms
-from storage.trouble import Trouble
+from storage.records import GapCause
+from storage.spool.status import HEARTBEAT, last_runs_ms
 
 STATUS_FORMAT, HEARTBEAT_FORMAT = "status/1", "heartbeat/1"
 TICK_S = 0.5

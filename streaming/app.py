@@ -17,31 +17,18 @@ from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
 from config.model import LANGUAGES, Config
-from storage.archive import Archive, open_archive
-from storage.catalogue import Catalogue
-from streaming import (
-    api,
-    archived,
-    assets,
-    copies,
-    copies_api,
-    copies_files,
-    health,
-    home,
-    live,
-    openapi,
-    pages,
-    pictures,
-    share,
-    status,
-    timeline,
-    watch,
-)
-from streaming.answers import HOST_IN_ANSWER, problem
-from streaming.bodies import MOST_BODY, body_reader
-from streaming.clients import CLIENTS, Clients
-from streaming.connections import Caps, Runner
-from streaming.language import (
+from storage.archive.port import Archive, open_archive
+from storage.catalogue.catalogue import Catalogue
+from streaming.api import copies as copies_api
+from streaming.api import oembed as share
+from streaming.api import openapi, timeline
+from streaming.api import stations as api
+from streaming.context import VIEWS, Views
+from streaming.http import assets
+from streaming.http.bodies import MOST_BODY, body_reader
+from streaming.http.clients import CLIENTS, Clients
+from streaming.http.connections import Caps, Runner
+from streaming.http.negotiation import (
     MOST_PARAMETERS,
     language_headers,
     language_vary,
@@ -49,12 +36,19 @@ from streaming.language import (
     sentences,
     too_many_parameters,
 )
-from streaming.pages import KEPT
-from streaming.ports import BACKLOG, PortInUse, claimed
-from streaming.shop import SHOP, Shop
-from streaming.views import VIEWS, Views
-from streaming.wall import WALL, Wall
-from streaming.work import WORK, Work, in_turn
+from streaming.http.ports import BACKLOG, PortInUse, claimed
+from streaming.http.responses import HOST_IN_ANSWER, problem
+from streaming.http.work import WORK, Work, in_turn
+from streaming.media import archived, live, pictures
+from streaming.media import downloads as copies_files
+from streaming.ops import health
+from streaming.ops import metrics as status
+from streaming.orders_context import SHOP, Shop
+from streaming.pages import copies, home
+from streaming.pages import render as pages
+from streaming.pages import station as watch
+from streaming.pages.render import KEPT
+from streaming.stations.featured import WALL, Wall
 
 STOP_S = 5.0
 SWITCH_S = 0.0002  # the longest that a thread of ours that computes holds up live video

@@ -24,7 +24,7 @@ import aiohttp
 
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
-from storage.disk import room
+from storage.spool.disk import room
 from tests.conftest import need
 from tests.postgres_server import Server
 from tests.s3 import free_port

@@ -15,13 +15,13 @@ from base.clock import now_ms
 from config.load import load
 from config.model import Archive as Settings
 from config.model import Config
-from storage.archive import Archive, open_archive
-from storage.catalogue import Catalogue
-from storage.disk import Room, room
-from storage.fsck import IN_FLIGHT_MS
-from storage.index import Identity, parse_index
-from storage.keeper import KeeperStatus, Pauses
-from storage.uploader import Uploader
+from storage.archival.fsck import IN_FLIGHT_MS
+from storage.archival.replicator import KeeperStatus, Pauses
+from storage.archival.uploader import Uploader
+from storage.archive.port import Archive, open_archive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import Identity, parse_index
+from storage.spool.disk import Room, room
 from tests.s3 import BUCKET, KEY, SECRET, free_port
 
 NOW = int(time.time() * 1000)

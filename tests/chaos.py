@@ -26,12 +26,12 @@ import m3u8
 
 from benchmarks.bench_record import descendants, memory_mb
 from config.load import load
-from storage.archive import open_archive
-from storage.catalogue import Catalogue
-from storage.fsck import Fsck
-from storage.gaps import read_gaps
-from storage.index import LONGEST_MS, parse_archive_document
-from storage.keeper import PARALLEL
+from storage.archival.fsck import Fsck
+from storage.archival.replicator import PARALLEL
+from storage.archive.port import open_archive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import LONGEST_MS, parse_archive_document
+from storage.spool.gaps import read_gaps
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 
 ALTERED = "An archived recording was altered later"  # the uploader's words

@@ -16,10 +16,10 @@ import pgserver.postgres_server as pgserver
 import sqlalchemy as sa
 
 from config.model import Config
-from storage.catalogue import Catalogue
-from storage.disk import spool_id
-from storage.fsck import Fsck
-from storage.schema import archived, recordings
+from storage.archival.fsck import Fsck
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import archived, recordings
+from storage.spool.disk import spool_id
 from tests.archiving import NOW, configure, later_ms, opened, uploading
 from tests.dying import UPLOADER, WRITER
 from tests.postgres import new_database
@@ -89,7 +89,7 @@ def writer_row(folder: Path, step: str, when: str) -> tuple[str, str]:
         return f"{segments} segments in {len(lines)} recordings, {seals} sealed, {torn} torn"
 
     left = f"{live} live; {sizes()}"
-    from storage.spool import CameraSpool, Numbers
+    from storage.spool.writer import CameraSpool, Numbers
 
     CameraSpool(folder, "e", "s", "c", Numbers()).close()
     return left, sizes()

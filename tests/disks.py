@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import EventDict
 
-import recorder.disk
+import recorder.disk_watch
 import recorder.session
 from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
@@ -34,8 +34,8 @@ from recorder.camera import Target
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from recorder.worker import Worker
-from storage.disk import room
-from storage.index import GapCause
+from storage.records import GapCause
+from storage.spool.disk import room
 from tests.stack import check_tiling, gaps, recordings
 from tests.waiting import until
 
@@ -206,7 +206,7 @@ class Log:
 
 async def suffer(root: Path, ffmpeg: str) -> dict[str, Suffered]:
     """Record on all spools, spoil each, mend it, and tell what happened, by fault."""
-    recorder.session.MAX_UNWRITTEN, recorder.disk.FAST_S = UNWRITTEN, FAST_S
+    recorder.session.MAX_UNWRITTEN, recorder.disk_watch.FAST_S = UNWRITTEN, FAST_S
     log = Log(root)
     structlog.configure(processors=[log], cache_logger_on_first_use=False)
     found = {fault: Suffered() for fault in FAULTS}

@@ -17,18 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import storage.recording
-import storage.spool
+import storage.spool.recording
+import storage.spool.writer
 from config.load import load
-from storage.archive import DirectoryArchive, open_archive
-from storage.catalogue import Catalogue
-from storage.holds import Holds
-from storage.index import ClockState
-from storage.retention import retire
-from storage.s3 import S3Archive
-from storage.spool import CameraSpool, Numbers, Run
-from storage.uploader import Uploader
-from storage.writing import Writer
+from storage.archival.retention import retire
+from storage.archival.uploader import Uploader
+from storage.archive.port import DirectoryArchive, open_archive
+from storage.archive.s3 import S3Archive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.holds import Holds
+from storage.catalogue.recordings import Writer
+from storage.records import ClockState
+from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK
 from tests.s3 import SECRET
 from tests.spools import TRACKS, UTC0
@@ -114,11 +114,11 @@ REMOVER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
     "removed_row": [(Holds, "end_removal", _always)],
 }
 WRITER: dict[str, tuple[Any, str, Callable[..., bool]]] = {
-    "numbers": (storage.spool, "replace_file", _always),
-    "segment_bytes": (storage.recording, "write_all", lambda fd, data: data[4:8] == b"moof"),
-    "index_line": (storage.recording, "write_all", _line_with(b'"segment_no"')),
-    "seal_line": (storage.recording, "write_all", _line_with(b'"sealed_ms"')),
-    "flush_of_the_directory": (storage.recording, "fsync_directory", _always),
+    "numbers": (storage.spool.writer, "replace_file", _always),
+    "segment_bytes": (storage.spool.recording, "write_all", lambda fd, data: data[4:8] == b"moof"),
+    "index_line": (storage.spool.recording, "write_all", _line_with(b'"segment_no"')),
+    "seal_line": (storage.spool.recording, "write_all", _line_with(b'"sealed_ms"')),
+    "flush_of_the_directory": (storage.spool.recording, "fsync_directory", _always),
 }
 
 

@@ -18,45 +18,45 @@ from typing import Any
 
 import aiohttp
 
-import copies.mailer
-import storage.orders
+import copies.orders.mailer
+import storage.catalogue.orders
 from base.clock import now_ms
 from config.copies import Copies
 from config.load import load
 from config.model import Config
-from copies import orders as events
-from copies.allowance import claim_of
-from copies.desk import Desk
-from copies.orders import Refused, key_of
+from copies.orders import events
+from copies.orders.allowance import claim_of
+from copies.orders.events import Refused, key_of
+from copies.orders.quotes import ask, quote
+from copies.orders.states import ENDED, State
+from copies.orders.worker import Desk
 from copies.payments.stripe import Stripe
-from copies.quotes import ask, quote
-from copies.states import ENDED, State
-from storage.catalogue import Catalogue
-from storage.checkouts import Checkouts
-from storage.order_files import OrderFiles
-from storage.orders import Change, Order, Orders
-from storage.outbox import Outbox
-from storage.usage import Claim
-from streaming.language import translate
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.checkouts import Checkouts
+from storage.catalogue.order_files import OrderFiles
+from storage.catalogue.orders import Change, Order, Orders
+from storage.catalogue.outbox import Outbox
+from storage.catalogue.usage import Claim
+from streaming.http.negotiation import translate
 
 # the step, and its how manieth call is the last thing that is done
 STEPS: dict[str, tuple[Any, str, int]] = {
     "quote": (Orders, "create", 1),
-    "order, half-way": (storage.orders, "_log", 1),
+    "order, half-way": (storage.catalogue.orders, "_log", 1),
     "order": (Orders, "change", 1),
-    "first letter": (copies.mailer, "send", 1),
+    "first letter": (copies.orders.mailer, "send", 1),
     "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
     "page": (Checkouts, "open", 1),
     "paid at Stripe": (sys.modules[__name__], "pay", 1),
-    "payment, half-way": (storage.orders, "_log", 2),
+    "payment, half-way": (storage.catalogue.orders, "_log", 2),
     "payment": (Orders, "change", 2),
     "page closed": (Checkouts, "close", 1),
     "first file hashed": (OrderFiles, "hashed", 1),
     "all files hashed": (OrderFiles, "hashed", 2),
     "finish": (Orders, "change", 3),
     "refund at Stripe": (Stripe, "refund", 1),
-    "refund, half-way": (storage.orders, "_log", 4),
+    "refund, half-way": (storage.catalogue.orders, "_log", 4),
     "refund": (Orders, "change", 4),
     "files dropped": (OrderFiles, "drop", 1),
 }

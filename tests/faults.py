@@ -19,7 +19,7 @@ from kuager.simulator import SimCamera, Simulator
 from recorder.camera import Status
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
-from storage.index import Gap, GapCause
+from storage.records import Gap, GapCause
 from tests.stack import gaps, recording, recordings
 from tests.waiting import until
 

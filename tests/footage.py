@@ -6,16 +6,16 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from copies.plan import CopyPlan
-from copies.sources import Sources
-from copies.virtual import VirtualFile
-from storage.archive import Archive
-from storage.catalogue import Catalogue
-from storage.disk import claim
-from storage.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
-from storage.index import ClockState, GapCause, Index, Track, parse_index
-from storage.spool import CameraSpool, Numbers, Run
-from storage.writing import Archived
+from copies.files.virtual import VirtualFile
+from copies.footage.plan import CopyPlan
+from storage.archive.port import Archive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import Archived
+from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
+from storage.recording_source import Sources
+from storage.records import ClockState, GapCause, Index, Track, parse_index
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers, Run
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty
 AVC1 = make_box(b"avc1", bytes(24) + b"\x03\x56\x01\xe0" + bytes(50), make_box(b"avcC", bytes(4)))

@@ -25,17 +25,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from storage.archive import TRACE, DirectoryArchive
-from storage.archive_id import identify
-from storage.backlog import Blocked
-from storage.catalogue import Catalogue
-from storage.disk import claim
-from storage.fsck import Fsck
-from storage.index import ClockState, GapCause, Index, parse_archive_document, parse_index
-from storage.retention import retire
-from storage.schema import archived, cameras, catalogue, gaps, recordings, runs
-from storage.spool import CameraSpool, Numbers, Run
-from storage.uploader import Uploader
+from storage.archival.backlog import Blocked
+from storage.archival.fsck import Fsck
+from storage.archival.retention import retire
+from storage.archival.uploader import Uploader
+from storage.archive.port import TRACE, DirectoryArchive
+from storage.catalogue.archive_ids import identify
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
+from storage.records import ClockState, GapCause, Index, parse_archive_document, parse_index
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK, NOW, configure, later_ms
 from tests.spools import TRACKS
 

@@ -12,7 +12,7 @@ from recorder.native import NativeSource, why_not
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import connect
 from recorder.source import PICTURE_ID, SOUND_ID, Frame
-from storage.fmp4 import TrackInit
+from storage.media.fmp4 import TrackInit
 from tests.waiting import until
 
 FEW = 20  # pictures at the beginning

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from storage.disk import claim
-from storage.index import ClockState, GapCause, Track
-from storage.spool import CameraSpool, Numbers, Run
+from storage.records import ClockState, GapCause, Track
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers, Run
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)

@@ -16,8 +16,8 @@ from kuager.simulator import Simulator
 from recorder.camera import Target
 from recorder.clock import Clock
 from recorder.worker import Worker
-from storage.gaps import read_gaps
-from storage.index import Gap, Index, parse_index
+from storage.records import Gap, Index, parse_index
+from storage.spool.gaps import read_gaps
 from tests.strip import pictures
 from tests.waiting import BOUND_S, until
 

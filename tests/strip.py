@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kuager.simulator.picture import BLOCKS, STRIP_HEIGHT, read_bits
-from storage.fmp4 import boxes, parse_init, parse_moof
+from storage.media.fmp4 import boxes, parse_init, parse_moof
 
 
 def read_strip(grey: NDArray[np.uint8]) -> int | None:

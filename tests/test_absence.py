@@ -9,19 +9,19 @@ import orjson
 import pytest
 
 from base.clock import now_ms
+from base.durable import replace_file
 from config.limits import SpoolLimits
 from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
-from recorder.disk import SpoolDisk
+from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
 from recorder.worker import Worker
-from storage.disk import Refusal
-from storage.files import replace_file
-from storage.gaps import read_gaps
-from storage.index import Gap, GapCause
-from storage.spool import CameraSpool, Numbers
-from storage.status import SpoolStatus, last_runs_ms
+from storage.records import Gap, GapCause
+from storage.spool.disk import Refusal
+from storage.spool.gaps import read_gaps
+from storage.spool.status import SpoolStatus, last_runs_ms
+from storage.spool.writer import CameraSpool, Numbers
 from tests.spools import UTC0, fill
 from tests.stack import gaps
 

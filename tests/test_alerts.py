@@ -17,10 +17,10 @@ from config.copies import Copies
 from config.load import load
 from config.model import Config
 from config.roles import processes
-from storage.archive import Fault
-from storage.backlog import Blocked
-from streaming import status
-from streaming.views import Views
+from storage.archival.backlog import Blocked
+from storage.archive.port import Fault
+from streaming.context import Views
+from streaming.ops import metrics as status
 from tests.conftest import need
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.copies import Copies
-from copies import orders as events
-from copies.allowance import claim_of, day_of, refused
-from copies.orders import key_of, new_secret
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import Order
-from storage.schema import DAY_MS, orders, usage
-from storage.usage import TooMuch
+from copies.orders import events
+from copies.orders.allowance import claim_of, day_of, refused
+from copies.orders.events import key_of, new_secret
+from copies.orders.states import State
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Order
+from storage.catalogue.schema import DAY_MS, orders, usage
+from storage.catalogue.usage import TooMuch
 from tests.test_payments import PLAN, QUOTE
 
 pytest_plugins = ["tests.postgres"]

@@ -26,11 +26,11 @@ from base.clock import Clock
 from benchmarks.country import ANGLES, stations
 from config.load import load
 from config.model import Config
-from storage.index import GapCause
-from streaming import wall as wall_module
+from storage.records import GapCause
+from streaming.api.openapi import PATHS
 from streaming.app import PARTS, create_app, make_runner
-from streaming.openapi import PATHS
-from streaming.views import Views
+from streaming.context import Views
+from streaming.stations import featured as wall_module
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.test_live import get, serving

@@ -7,7 +7,7 @@ from recorder.rtsp.address import Address
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.description import Description
 from recorder.source import SourceEnd
-from storage.index import GapCause
+from storage.records import GapCause
 
 OFFER = Offer(Address("rtsp://h/"), Description("h264", None))
 CLOSED = SourceEnd(GapCause.CLOSED_BY_CAMERA, "")

@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from kuager.check import check
-from storage.archive import MARKER, AnotherArchive, DirectoryArchive, open_archive
-from storage.archive_id import identify, marked
-from storage.keeper import digest_of
-from streaming.status import make_registry
-from streaming.views import Views
+from storage.archival.replicator import digest_of
+from storage.archive.port import MARKER, AnotherArchive, DirectoryArchive, open_archive
+from storage.catalogue.archive_ids import identify, marked
+from streaming.context import Views
+from streaming.ops.metrics import make_registry
 from tests.archiving import NOW, configure, kept, opened, s3, uploading
 from tests.s3 import BUCKET, free_port, rclone
 from tests.spools import fill

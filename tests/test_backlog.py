@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.backoff import Backoff, pause_s
-from storage.backlog import ARCHIVE_S, AWAY, RECORDING_S, Backlog, Blocked, Job
+from storage.archival.backlog import ARCHIVE_S, AWAY, RECORDING_S, Backlog, Blocked, Job
 
 
 class Time:

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from storage.archive import Archive, ArchiveConflict, ArchiveError, open_archive
-from storage.index import parse_archive_document
-from storage.s3 import S3Archive
-from storage.s3server import Patience
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError, open_archive
+from storage.archive.s3 import S3Archive
+from storage.archive.s3_client import Patience
+from storage.records import parse_archive_document
 from tests.archiving import NOW, configure, kept, s3, uploading
 from tests.bad_bucket import FAULTS, PUT, BadBucket, bad_bucket
 from tests.s3 import BUCKET, KEY, SECRET, free_port, moto, rclone, settings

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copies.bundle import Bundle, Item
-from copies.digest import digest
-from copies.footage import find
-from copies.plan import Part
-from copies.readme import TEXTS
-from copies.sources import Sources
-from copies.virtual import VirtualFile
-from storage.index import GapCause
+from copies.files.readme import TEXTS
+from copies.files.sha256 import digest
+from copies.files.virtual import VirtualFile
+from copies.files.zip import Bundle, Item
+from copies.footage.find import find
+from copies.footage.plan import Part
+from storage.recording_source import Sources
+from storage.records import GapCause
 from tests.footage import NAME, UTC0, Camera
 
 STRETCH = (UTC0 + 5_000, UTC0 + 170_000)

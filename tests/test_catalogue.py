@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.index import Gap, GapCause
-from storage.view import CameraView
-from storage.writing import Archived, recording_row
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.catalogue.recordings import Archived, recording_row
+from storage.records import Gap, GapCause
+from storage.spool.reader import CameraView
 from tests.spools import UTC0, fill
 from tests.waiting import BOUND_S
 

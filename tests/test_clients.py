@@ -9,7 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.clients import Clients, bucket, read_address
+from streaming.http.clients import Clients, bucket, read_address
 
 PROXIES = Clients([ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.7/32")])
 WAYS = ("{}", " {} ", '"{}"', "[{}]", "[{}]:443", '"[{}]:80"')

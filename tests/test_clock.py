@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from base.hostclock import ClockWatch, KernelClock, span
 from recorder.clock import AHEAD_MS, BACK_MS, Clock
-from storage.gaps import Coverage
+from storage.spool.gaps import Coverage
 
 NOW = 1_790_000_000_000
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000

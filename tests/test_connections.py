@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from streaming import bodies, connections
-from streaming.connections import BoundedServer, Caps, Runner
+from streaming.http import bodies, connections
+from streaming.http.connections import BoundedServer, Caps, Runner
 from tests.s3 import free_port
 from tests.waiting import until
 

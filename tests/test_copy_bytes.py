@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from copies.footage import find
+from copies.footage.find import find
+from copies.footage.plan import CopyPlan
 from copies.mp4 import read_about, rebase
-from copies.plan import CopyPlan
-from copies.sources import Sources
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
-from storage.archive import Archive, DirectoryArchive, open_archive
-from storage.catalogue import Catalogue
-from storage.fmp4 import boxes, parse_init
-from storage.writing import Archived
+from storage.archive.port import Archive, DirectoryArchive, open_archive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import Archived
+from storage.media.fmp4 import boxes, parse_init
+from storage.recording_source import Sources
 from tests.conftest import need
 from tests.footage import whole
 from tests.s3 import s3_server
@@ -47,7 +47,7 @@ async def record_cameras(root: Path, seconds: float) -> None:
 
     ffmpeg = find_ffmpeg(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.recording.ROTATE_MS", 5_000)
+        patch.setattr("storage.spool.recording.ROTATE_MS", 5_000)
         async with (
             Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator,
             recording(root, simulator, ffmpeg),

@@ -23,7 +23,7 @@ from copies.mp4 import (
     sidx_length,
     timescales,
 )
-from storage.fmp4 import (
+from storage.media.fmp4 import (
     Mp4Error,
     Sample,
     TrackRun,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.disk import spool_id
-from storage.fsck import Fsck
-from storage.index import parse_index
-from storage.repair import finish
-from storage.retention import retire
-from storage.spool import CameraSpool, Numbers
+from storage.archival.fsck import Fsck
+from storage.archival.retention import retire
+from storage.records import parse_index
+from storage.spool.disk import spool_id
+from storage.spool.repair import finish
+from storage.spool.writer import CameraSpool, Numbers
 from tests.archiving import (
     NOW,
     configure,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.cutting import (
+from recorder.segmenter import (
     LONGEST_TARGET_S,
     MAX_FRAMES,
     ROUNDS_DOWN_S,
@@ -20,8 +20,8 @@ from recorder.cutting import (
     target_duration,
 )
 from recorder.source import Frame
-from storage.fmp4 import TrackInit, boxes, make_box, parse_moof, write_segment
-from storage.index import GapCause
+from storage.media.fmp4 import TrackInit, boxes, make_box, parse_moof, write_segment
+from storage.records import GapCause
 
 AVC1 = make_box(b"avc1", bytes(78), make_box(b"avcC", b"\1B\0\x1e"))
 VIDEO = TrackInit(1, "video", "h264", 90_000, AVC1, 854, 480)

@@ -15,14 +15,14 @@ from config.limits import SpoolLimits
 from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
 from recorder.clock import Clock
-from recorder.disk import SpoolDisk
+from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
 from recorder.session import Session
 from recorder.source import Frame, Sink, SourceEnd
 from recorder.states import Event, State
-from storage.index import Index
-from storage.spool import CameraSpool, Numbers
-from storage.view import CameraView
+from storage.records import Index
+from storage.spool.reader import CameraView
+from storage.spool.writer import CameraSpool, Numbers
 from tests.test_cutting import UTC0, VIDEO
 from tests.waiting import until
 

@@ -14,12 +14,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from copies.footage import find
-from copies.plan import CopyPlan
-from copies.sources import Sources
-from copies.virtual import Bytes, VirtualFile
-from storage.database import CatalogueError
-from streaming.delivery import Sendable, send
+from copies.files.virtual import Bytes, VirtualFile
+from copies.footage.find import find
+from copies.footage.plan import CopyPlan
+from storage.catalogue.database import CatalogueError
+from storage.recording_source import Sources
+from streaming.http.delivery import Sendable, send
 from tests.footage import NAME, UTC0, Camera, whole
 from tests.s3 import free_port
 from tests.waiting import until

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.demux import PROOF, Demuxer, _CameraClock
-from recorder.parameters import ParameterSets
+from recorder.parameter_sets import ParameterSets
 from recorder.source import Frame
-from storage.fmp4 import TrackInit
+from storage.media.fmp4 import TrackInit
 
 SPS = bytes.fromhex("6742c01eda0280bfe5c044000003000400000300f03c58ba80")
 PPS = bytes.fromhex("68ce3c80")

@@ -23,8 +23,8 @@ from config.load import load
 from config.model import Config
 from kuager.notify import notify
 from kuager.run import Supervisor
-from storage.catalogue import Catalogue
-from storage.index import parse_index
+from storage.catalogue.catalogue import Catalogue
+from storage.records import parse_index
 from streaming.app import create_app, make_runner
 from tests.config_files import KUAGER, read, write
 from tests.conftest import need, self_signed

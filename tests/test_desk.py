@@ -17,12 +17,12 @@ from structlog.testing import capture_logs
 from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch
 from config.model import Config
-from copies.desk import Desk, Pauses
-from copies.settling import Till
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import Payment
-from streaming.language import translate
+from copies.orders.service import Till
+from copies.orders.states import State
+from copies.orders.worker import Desk, Pauses
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Payment
+from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
@@ -141,7 +141,7 @@ async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
 async def _letter(till: Till, n: int) -> dict[str, object]:
     from sqlalchemy import select
 
-    from storage.schema import outbox
+    from storage.catalogue.schema import outbox
 
     return (await till.catalogue.pool.rows(select(outbox).where(outbox.c.letter_no == n)))[0]
 

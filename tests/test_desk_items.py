@@ -21,20 +21,20 @@ from base.hostclock import ClockWatch
 from config.copies import Stripe as Keys
 from config.mailaddress import is_address
 from config.model import Config
-from copies import orders as events
-from copies.desk import OVERDUE_MS, Desk, Pauses
-from copies.letters import MOST_A_DAY, address, mailbox_of, write
-from copies.orders import owed
-from copies.payments import CheckoutGone, PaymentAway
+from copies.orders import events
+from copies.orders.events import owed
+from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
+from copies.orders.service import Till
+from copies.orders.states import State
+from copies.orders.worker import OVERDUE_MS, Desk, Pauses
+from copies.payments.port import CheckoutGone, PaymentAway
 from copies.payments.stripe import Stripe
-from copies.settling import Till
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import Order, Payment
-from storage.outbox import AT_ONCE
-from storage.schema import DAY_MS, order_files, orders, outbox, usage
-from storage.usage import count_letter
-from streaming.language import translate
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Order, Payment
+from storage.catalogue.outbox import AT_ONCE
+from storage.catalogue.schema import DAY_MS, order_files, orders, outbox, usage
+from storage.catalogue.usage import count_letter
+from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.test_payments import QUOTE, placed

@@ -21,12 +21,12 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from config.limits import Reserve, SpoolLimits
-from recorder.disk import Marks, SpoolDisk
-from storage.disk import MARKER, claim, examine, room, seconds_left
-from storage.gaps import read_gaps
-from storage.index import GapCause, parse_index
-from streaming.status import make_registry
-from streaming.views import Views
+from recorder.disk_watch import Marks, SpoolDisk
+from storage.records import GapCause, parse_index
+from storage.spool.disk import MARKER, claim, examine, room, seconds_left
+from storage.spool.gaps import read_gaps
+from streaming.context import Views
+from streaming.ops.metrics import make_registry
 from tests.config_files import read
 from tests.conftest import missing
 from tests.test_spool import UTC0, check_files, open_spool, run_at, write

@@ -12,11 +12,12 @@ import typer
 from config.copies import Copies
 from config.load import load
 from kuager.cli import app
-from storage.index import GapCause
-from streaming import status, words
+from storage.records import GapCause
 from streaming.app import COPIES, PARTS
-from streaming.health import operators_routes
-from streaming.views import Views
+from streaming.context import Views
+from streaming.ops import metrics as status
+from streaming.ops.health import operators_routes
+from streaming.stations import messages as words
 
 ROOT = Path(__file__).parent.parent
 WORDS = "election station camera schedule run frame segment recording gap spool archive catalogue"

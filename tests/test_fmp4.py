@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.fmp4 import (
+from storage.media.fmp4 import (
     Mp4Error,
     Sample,
     TrackInit,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from copies import footage
-from copies.footage import CameraFootage, find
-from copies.plan import CopyPlan, file_name
-from storage.archive import Archive, DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.index import GapCause
+from copies.footage import find as footage
+from copies.footage.find import CameraFootage, find
+from copies.footage.plan import CopyPlan, file_name
+from storage.archive.port import Archive, DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import GapCause
 from tests.footage import NAME, UTC0, Camera
 
 ZONE = "Asia/Almaty"

@@ -18,7 +18,7 @@ import pytest
 
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import DescribeFailed, describe
-from storage.index import GapCause, parse_archive_document
+from storage.records import GapCause, parse_archive_document
 from tests.conftest import missing, need
 from tests.s3 import free_port
 from tests.sources import compare

@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from storage.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
-from storage.index import (
+from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
+from storage.records import (
     Gap,
     GapCause,
     Header,
@@ -18,7 +18,7 @@ from storage.index import (
     parse_archive_document,
     parse_index,
 )
-from storage.recording import recording_name
+from storage.spool.recording import recording_name
 from tests.spools import fill
 
 DOCS = (Path(__file__).parent.parent / "docs/formats.md").read_text()

@@ -17,16 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from base.durable import try_lock
 from config.model import Config
 from config.schedule import Window
 from kuager.fsck import fsck as fsck_command
-from storage.archive import Archive
-from storage.catalogue import Catalogue
-from storage.files import try_lock
-from storage.fsck import Finding, Fsck, _holes
-from storage.index import Gap, GapCause
-from storage.retention import gap_object, retire
-from storage.schema import archived, cameras, gaps, recordings, runs
+from storage.archival.fsck import Finding, Fsck, _holes
+from storage.archival.retention import gap_object, retire
+from storage.archive.port import Archive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
+from storage.records import Gap, GapCause
 from tests.archiving import (
     NOW,
     C,

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from config.model import Config
-from storage.archive import Archive, ArchiveError, DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.fsck import GIVE_WAY, Finding, Fsck
-from storage.index import GapCause
-from storage.retention import retire
-from storage.spool import CameraSpool, Numbers
+from storage.archival.fsck import GIVE_WAY, Finding, Fsck
+from storage.archival.retention import retire
+from storage.archive.port import Archive, ArchiveError, DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import GapCause
+from storage.spool.writer import CameraSpool, Numbers
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.spools import fill
 from tests.waiting import until

@@ -12,15 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from config.model import Config
-from copies import orders as events
-from copies.footage import find
-from copies.orders import key_of, new_secret
-from copies.quotes import Asked, quote
-from storage.archive import ArchiveError, DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.orders import FootageGone
-from storage.retention import retire
-from storage.schema import holds
+from copies.footage.find import find
+from copies.orders import events
+from copies.orders.events import key_of, new_secret
+from copies.orders.quotes import Asked, quote
+from storage.archival.retention import retire
+from storage.archive.port import ArchiveError, DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import FootageGone
+from storage.catalogue.schema import holds
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera
 from tests.test_shop import COPIES

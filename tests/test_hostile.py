@@ -24,16 +24,16 @@ from structlog.testing import capture_logs
 
 from config.copies import Stripe as Keys
 from config.model import Config
-from copies.payments import Forged, Online, Translate
 from copies.payments.invoice import Invoice
+from copies.payments.port import Forged, Online, Translate
 from copies.payments.stripe import Stripe
-from storage.catalogue import Catalogue
-from storage.index import Header, Segment
-from storage.orders import Order
-from streaming.clients import CLIENTS, Clients, client
-from streaming.hls import Entries
-from streaming.limits import Limit, Turns
-from streaming.work import STEP_S, TOKEN_S, Lane, Work
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Order
+from storage.records import Header, Segment
+from streaming.http.clients import CLIENTS, Clients, client
+from streaming.http.rate_limit import Limit, Turns
+from streaming.http.work import STEP_S, TOKEN_S, Lane, Work
+from streaming.media.playlist import Entries
 from tests.archiving import configure, uploading
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port

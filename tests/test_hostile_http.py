@@ -13,9 +13,9 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from config.model import Config
-from streaming import connections
 from streaming.app import create_app, make_runner
-from streaming.language import MOST_PARAMETERS
+from streaming.http import connections
+from streaming.http.negotiation import MOST_PARAMETERS
 from tests.archiving import configure
 from tests.s3 import free_port
 from tests.spools import fill

@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from config.model import Config
-from storage.archive import DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.disk import claim
-from storage.fsck import Finding, Fsck
-from storage.index import GapCause, Index, parse_archive_document, parse_index
-from storage.retention import retire
-from storage.schema import archived, cameras, catalogue, gaps, recordings, runs
-from storage.spool import CameraSpool, Numbers
+from storage.archival.fsck import Finding, Fsck
+from storage.archival.retention import retire
+from storage.archive.port import DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
+from storage.records import GapCause, Index, parse_archive_document, parse_index
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers
 from tests.archiving import NOW, C, configure, kept, later_ms, opened, uploading
 from tests.identity_walk import walk
 from tests.spools import fill

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model import LANGUAGES
-from streaming.language import LOCALES, accepted, plural, translate
+from streaming.http.negotiation import LOCALES, accepted, plural, translate
 
 KEYWORDS = {
     "mark": None,

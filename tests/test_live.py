@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 
 from base.clock import Clock, now_ms
 from config.model import Config
-from storage.archive import Archive
-from storage.catalogue import Catalogue
-from storage.index import Header, Segment, Track
-from streaming import assets
+from storage.archive.port import Archive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import Header, Segment, Track
 from streaming.app import OPERATORS, create_app, make_runner
-from streaming.connections import Runner
-from streaming.health import operators_app
-from streaming.hls import RUNS_COUNTED, Listed, consecutive_tail, entries, playlist
-from streaming.ports import PortInUse, check_port
+from streaming.http import assets
+from streaming.http.connections import Runner
+from streaming.http.ports import PortInUse, check_port
+from streaming.media.playlist import RUNS_COUNTED, Listed, consecutive_tail, entries, playlist
+from streaming.ops.health import operators_app
 from tests.archiving import configure, uploading
 from tests.s3 import free_port
 from tests.spools import fill

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from config.model import Config
-from storage.index import GapCause
-from storage.writing import END_UNKNOWN
+from storage.catalogue.recordings import END_UNKNOWN
+from storage.records import GapCause
 from tests.archiving import NOW, C, configure, later_ms, opened, uploading
 from tests.spools import fill
 from tests.waiting import until

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.cutting import Broken, Cut, Cutter
+from recorder.segmenter import Broken, Cut, Cutter
 from recorder.source import Frame
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.test_cutting import UTC0, VIDEO, check
 
 

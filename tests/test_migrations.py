@@ -13,13 +13,13 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from storage import database
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.index import Index
-from storage.schema import DAY_MS
-from storage.view import CameraView
-from storage.writing import recording_row
+from storage.catalogue import database
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.catalogue.recordings import recording_row
+from storage.catalogue.schema import DAY_MS
+from storage.records import Index
+from storage.spool.reader import CameraView
 from tests.spools import UTC0, fill
 from tests.waiting import until
 

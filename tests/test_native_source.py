@@ -25,7 +25,7 @@ from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
 from recorder.source import Frame, SourceEnd
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.packets import (
     EPOCH_MS,
     PPS,

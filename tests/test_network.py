@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import pytest
 
 from config.copies import Mail
-from copies.letters import ServerAway, send
+from copies.orders.mail import ServerAway, send
 from tests.s3 import free_port
 
 

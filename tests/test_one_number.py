@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from copies import orders as events
-from copies.footage import find
-from copies.orders import key_of, new_secret
-from copies.quotes import Asked, quote
-from copies.sources import Sources
-from storage.archive import DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.index import Index
-from storage.orders import FootageGone
-from storage.view import CameraView
+from copies.footage.find import find
+from copies.orders import events
+from copies.orders.events import key_of, new_secret
+from copies.orders.quotes import Asked, quote
+from storage.archive.port import DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import FootageGone
+from storage.recording_source import Sources
+from storage.records import Index
+from storage.spool.reader import CameraView
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera, whole
 from tests.spools import fill

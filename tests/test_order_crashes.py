@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 
 from config.model import Config
-from copies.orders import new_secret, received
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.schema import usage
+from copies.orders.events import new_secret, received
+from copies.orders.states import State
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import usage
 from tests.archiving import configure
 from tests.dying_orders import STEPS, live
 from tests.live_fixture import LiveCamera

@@ -17,10 +17,10 @@ from aiohttp import web
 from playwright.async_api import Page, expect
 
 from config.model import Config
-from copies.desk import Desk
-from storage.catalogue import Catalogue
+from copies.orders.worker import Desk
+from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
-from streaming.language import translate
+from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port

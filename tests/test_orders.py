@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.copies import Copies
-from copies import orders as events
-from copies.orders import Refused, kept, key_of, new_secret, owed, received, to_return
-from copies.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
-from storage.orders import Change, Order, Payment
+from copies.orders import events
+from copies.orders.events import Refused, kept, key_of, new_secret, owed, received, to_return
+from copies.orders.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
+from storage.catalogue.orders import Change, Order, Payment
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Copies.model_construct(

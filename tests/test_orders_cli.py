@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from copies.orders import Refused
-from copies.settling import Till
+from copies.orders.events import Refused
+from copies.orders.service import Till
 from kuager.cli import app
 from kuager.orders import _cell
-from storage.catalogue import Catalogue
+from storage.catalogue.catalogue import Catalogue
 from tests.archiving import configure
 from tests.test_desk import configured
 from tests.test_payments import placed

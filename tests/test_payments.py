@@ -22,16 +22,16 @@ from structlog.testing import capture_logs
 from base.clock import now_ms
 from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
-from copies import orders as events
-from copies.orders import Refused, owed, received
-from copies.payments import CheckoutGone, Forged, PaymentAway, open_providers
+from copies.orders import events
+from copies.orders.events import Refused, owed, received
+from copies.orders.service import Till
+from copies.orders.states import State
 from copies.payments.invoice import Invoice
+from copies.payments.port import CheckoutGone, Forged, PaymentAway, open_providers
 from copies.payments.stripe import Stripe
-from copies.settling import Till
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.orders import Order, OrderGone, Payment, PaymentTaken
-from streaming.language import translate
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Order, OrderGone, Payment, PaymentTaken
+from streaming.http.negotiation import translate
 from tests.conftest import need
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running

@@ -30,13 +30,13 @@ from base.clock import now_ms
 from config.limits import Reserve, SpoolLimits
 from config.load import load
 from config.model import Config, Station
-from recorder.decoding import decode
-from recorder.pictures import Notes, Pictures
-from recorder.stills import newest_keyframe, still
-from storage.fmp4 import TrackRun, boxes, parse_moof, write_segment
-from storage.index import ClockState, GapCause, Track
-from storage.spool import CameraSpool, Numbers, Run
-from streaming import pictures
+from recorder.pictures.decode import decode
+from recorder.pictures.keyframe import newest_keyframe, still
+from recorder.pictures.process import Notes, Pictures
+from storage.media.fmp4 import TrackRun, boxes, parse_moof, write_segment
+from storage.records import ClockState, GapCause, Track
+from storage.spool.writer import CameraSpool, Numbers, Run
+from streaming.media import pictures
 from tests.archiving import uploading
 from tests.live_fixture import encoded, fragments
 from tests.spools import fill
@@ -55,7 +55,7 @@ SIZES = {
 # a picture process whose decoder dies of one camera's pictures, or hangs in them
 DEADLY = """
 import os, signal, sys
-import recorder.pictures as pictures
+import recorder.pictures.process as pictures
 real, how = pictures.decode, sys.argv.pop(1)
 def decode(still):
     if len(still) > 1_000_000:

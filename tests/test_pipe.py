@@ -15,7 +15,7 @@ from recorder.ffmpeg import FfmpegSource
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.description import Description
 from recorder.source import Frame
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.conftest import need
 
 SESSIONS = textwrap.dedent("""

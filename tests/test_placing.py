@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.placing import SETTLE_SLEW, SLEW, Placer
+from recorder.clock_map import SETTLE_SLEW, SLEW, Placer
 
 UTC0 = 1_764_392_400_000.0
 

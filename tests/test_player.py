@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.archiving import configure
 from tests.conftest import need
 from tests.live_fixture import LiveCamera, live_camera

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming import ports
-from streaming.ports import PortInUse, claimed
+from streaming.http import ports
+from streaming.http.ports import PortInUse, claimed
 from tests.s3 import free_port
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "0.0.0.0", "::", "::1", "localhost")

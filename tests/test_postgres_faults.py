@@ -26,10 +26,10 @@ import aiohttp
 import asyncpg
 import pytest
 
-from storage import database
-from storage.catalogue import Catalogue
-from storage.index import Gap, GapCause
-from storage.schema import DAY_MS
+from storage.catalogue import database
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import DAY_MS
+from storage.records import Gap, GapCause
 from tests.conftest import missing
 from tests.postgres_server import Server
 from tests.s3 import free_port

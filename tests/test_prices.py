@@ -12,7 +12,7 @@ from iso4217 import Currency
 from config.copies import Copies
 from config.money import DECIMALS, amount, decimals, known_currency, plain
 from config.problems import Wrong
-from copies.prices import covered_ms, price
+from copies.orders.prices import covered_ms, price
 
 FOOTAGE = st.lists(st.integers(0, 86_400_000 * 31), max_size=8)
 RATE = st.integers(0, 10**9)

@@ -16,7 +16,7 @@ from kuager.simulator import SimCamera, Simulator
 from recorder.camera import CameraRecorder, Target
 from recorder.states import State
 from recorder.worker import Worker
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.faults import suffer
 from tests.stack import Recording, check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.strip import beeps

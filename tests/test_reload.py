@@ -23,7 +23,7 @@ from config.schedule import Window
 from kuager.reload import Configs, Difference, Frames, Outcome, Reloading, frame, receive
 from kuager.simulator import SimCamera, Simulator
 from recorder.states import State
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.config_files import KUAGER, STATIONS, write
 from tests.stack import gaps, recorded, recording, recordings
 from tests.test_system import kuager, playing

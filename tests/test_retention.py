@@ -11,14 +11,14 @@ import orjson
 import pytest
 
 from base.hostclock import ClockWatch, KernelClock
-from storage.archive import Archive, DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.fsck import Fsck
-from storage.index import GapCause
-from storage.keeper import Pauses
-from storage.retention import retire
-from storage.spool import CameraSpool, Numbers
-from storage.uploader import Uploader
+from storage.archival.fsck import Fsck
+from storage.archival.replicator import Pauses
+from storage.archival.retention import retire
+from storage.archival.uploader import Uploader
+from storage.archive.port import Archive, DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import GapCause
+from storage.spool.writer import CameraSpool, Numbers
 from tests.archiving import (
     NOW,
     C,

@@ -13,12 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from config.model import Config
-from storage.archive import TRACE, Archive, DirectoryArchive, Put
-from storage.catalogue import Catalogue
-from storage.fsck import Finding, Fsck
-from storage.keeper import digest_of
-from storage.retention import retire
-from storage.s3 import S3Archive
+from storage.archival.fsck import Finding, Fsck
+from storage.archival.replicator import digest_of
+from storage.archival.retention import retire
+from storage.archive.port import TRACE, Archive, DirectoryArchive, Put
+from storage.archive.s3 import S3Archive
+from storage.catalogue.catalogue import Catalogue
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.s3 import Server, s3_server
 from tests.small_disk import fill_up, small_disk

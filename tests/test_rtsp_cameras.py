@@ -17,7 +17,7 @@ from config.schedule import Window
 from recorder.camera import CameraRecorder, Target
 from recorder.states import State
 from recorder.worker import Worker
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.conftest import self_signed
 from tests.rtsp_camera import (
     PCMU,

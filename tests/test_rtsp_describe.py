@@ -13,7 +13,7 @@ from recorder.rtsp.address import Address
 from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import DescribeFailed, Offer, Patience, describe
 from recorder.rtsp.messages import MAX_BODY
-from storage.index import GapCause
+from storage.records import GapCause
 from tests.rtsp_camera import (
     H264,
     NONCE,

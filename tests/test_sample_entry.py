@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.parameters import ParameterSets
+from recorder.parameter_sets import ParameterSets
 from recorder.rtsp.aac import AacFrames
 from recorder.rtsp.rtp import RtpReceiver
 from recorder.sample_entry import sound_track, video_track, with_parameter_sets
 from recorder.source import Frame
-from storage.fmp4 import (
+from storage.media.fmp4 import (
     Sample,
     TrackInit,
     TrackRun,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from benchmarks.country import english, russian, stations
 from config.model import LANGUAGES, Station
-from streaming.folding import fold, slug
-from streaming.search import _OPTIONAL, Search, errors_in
+from streaming.stations.search import _OPTIONAL, Search, errors_in
+from streaming.stations.transliterate import fold, slug
 
 COUNTRY = [Station.model_validate(s | {"time_zone": "UTC"}) for s in stations(400)]
 SEARCH = Search(COUNTRY)

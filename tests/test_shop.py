@@ -27,21 +27,22 @@ from stripe import WebhookSignature
 from base.clock import Clock, now_ms
 from config.copies import Stripe as Keys
 from config.model import Config
-from copies import orders as events
-from copies.orders import owed
-from copies.settling import Till
-from copies.states import State
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.index import GapCause
-from storage.orders import Payment
-from storage.schema import order_files, orders
-from storage.view import CameraView
-from storage.writing import Archived, recording_row
-from streaming import copies_api, copies_files
+from copies.orders import events
+from copies.orders.events import owed
+from copies.orders.service import Till
+from copies.orders.states import State
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.catalogue.orders import Payment
+from storage.catalogue.recordings import Archived, recording_row
+from storage.catalogue.schema import order_files, orders
+from storage.records import GapCause
+from storage.spool.reader import CameraView
+from streaming.api import copies as copies_api
 from streaming.app import create_app, make_runner
-from streaming.language import translate
-from streaming.shop import SHOP
+from streaming.http.negotiation import translate
+from streaming.media import downloads as copies_files
+from streaming.orders_context import SHOP
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port

@@ -15,8 +15,8 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from config.model import Config
-from storage.index import GapCause
-from streaming import assets
+from storage.records import GapCause
+from streaming.http import assets
 from tests.live_fixture import LiveCamera, live_camera
 from tests.site_stack import (
     CHROMIUM,

@@ -18,10 +18,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from storage.fmp4 import Sample, TrackRun, write_segment
-from storage.gaps import read_gaps
-from storage.index import ClockState, GapCause, Index, Track, parse_index
-from storage.spool import CameraSpool, Numbers, Run, SpoolBusy
+from storage.media.fmp4 import Sample, TrackRun, write_segment
+from storage.records import ClockState, GapCause, Index, Track, parse_index
+from storage.spool.gaps import read_gaps
+from storage.spool.writer import CameraSpool, Numbers, Run, SpoolBusy
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)
@@ -511,7 +511,7 @@ sys.path[:0] = {path!r}
 from collections.abc import Iterator
 from pathlib import Path
 from tests.test_spool import open_spool, run_at, write, UTC0
-from storage.index import GapCause
+from storage.records import GapCause
 root = Path(sys.argv[1])
 spool = open_spool(root)
 start = (spool.last_end_ms or UTC0) + 3_000

@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from storage.catalogue import Catalogue
-from storage.database import CatalogueError
-from storage.schema import holds
-from storage.sqlite import READERS
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.catalogue.schema import holds
+from storage.catalogue.sqlite import READERS
 
 BOUND_S = 30.0
 COUNT = sa.select(sa.func.count()).select_from(holds)

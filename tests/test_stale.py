@@ -16,15 +16,15 @@ import pytest
 
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
-from storage.catalogue import Catalogue
-from storage.disk import claim
-from storage.fmp4 import Sample, TrackRun, write_segment
-from storage.fsck import Finding, Fsck
-from storage.index import ClockState, Gap, GapCause, Identity, Index, parse_index
-from storage.keeper import Keeper, digest_of
-from storage.retention import gap_object, retire
-from storage.spool import CameraSpool, Numbers, Run
-from storage.uploader import Uploader
+from storage.archival.fsck import Finding, Fsck
+from storage.archival.replicator import Keeper, digest_of
+from storage.archival.retention import gap_object, retire
+from storage.archival.uploader import Uploader
+from storage.catalogue.catalogue import Catalogue
+from storage.media.fmp4 import Sample, TrackRun, write_segment
+from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index
+from storage.spool.disk import claim
+from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.spools import TRACKS, fill
 from tests.waiting import until

@@ -17,8 +17,8 @@ from kuager import VERSION
 from kuager.cli import app
 from kuager.preflight import Finding
 from kuager.status import SHOWN, look
-from storage.catalogue import Catalogue
-from storage.disk import claim
+from storage.catalogue.catalogue import Catalogue
+from storage.spool.disk import claim
 from tests.config_files import KUAGER, STATIONS, read, write
 
 # a moment in the window of the configuration

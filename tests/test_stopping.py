@@ -287,7 +287,7 @@ def test_a_role_imports_what_it_needs_alone() -> None:
     for module, needs in (
         ("kuager.cli, kuager.reading, kuager.run", set[str]()),
         ("recorder.worker", set[str]()),
-        ("recorder.pictures", {"cv2", "numpy"}),
+        ("recorder.pictures.process", {"cv2", "numpy"}),
     ):
         loaded = f"import sys, {module}; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True)

@@ -23,7 +23,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from kuager.simulator import SimCamera, Simulator
-from storage.index import GapCause, parse_archive_document
+from storage.records import GapCause, parse_archive_document
 from tests.conftest import need
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
 from tests.site_stack import opened

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
-from storage.archive import DirectoryArchive, Put
-from storage.disk import Room
-from storage.index import ClockState, GapCause, Identity, parse_archive_document
-from storage.keeper import PIECE, Keeper, digest_of, waiting
-from storage.recording import recording_name
-from storage.spool import Run
-from storage.view import CameraView, Stored
+from storage.archival.replicator import PIECE, Keeper, digest_of, waiting
+from storage.archive.port import DirectoryArchive, Put
+from storage.records import ClockState, GapCause, Identity, parse_archive_document
+from storage.spool.disk import Room
+from storage.spool.reader import CameraView, Stored
+from storage.spool.recording import recording_name
+from storage.spool.writer import Run
 from tests.archiving import BRISK, NOW, C, configure, kept, opened, s3, sealed, told, uploading
 from tests.s3 import free_port, rclone
 from tests.spools import TRACKS, fill

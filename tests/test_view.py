@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.index import GapCause, Header, Segment
-from storage.spool import CameraSpool, Numbers
-from storage.status import SpoolStatus
-from storage.view import CameraView
-from streaming.hls import entries, playlist
+from storage.records import GapCause, Header, Segment
+from storage.spool.reader import CameraView
+from storage.spool.status import SpoolStatus
+from storage.spool.writer import CameraSpool, Numbers
+from streaming.media.playlist import entries, playlist
 from tests.spools import UTC0, fill
 
 FAR = 10**15
@@ -65,7 +65,7 @@ def _append(spool: CameraSpool, number: int) -> None:
 
 
 def _clock() -> Any:
-    from storage.index import ClockState
+    from storage.records import ClockState
 
     return ClockState(True, 1)
 

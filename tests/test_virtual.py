@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copies.digest import digest
-from copies.footage import find
+from copies.files.sha256 import digest
+from copies.files.virtual import VirtualFile
+from copies.footage.find import find
+from copies.footage.plan import CopyPlan
 from copies.mp4 import read_about, rebase
-from copies.plan import CopyPlan
-from copies.sources import Sources, Unreadable
-from copies.virtual import VirtualFile
-from storage.archive import DirectoryArchive
-from storage.catalogue import Catalogue
-from storage.fmp4 import boxes, parse_moof
+from storage.archive.port import DirectoryArchive
+from storage.catalogue.catalogue import Catalogue
+from storage.media.fmp4 import boxes, parse_moof
+from storage.recording_source import Sources, Unreadable
 from tests.footage import NAME, UTC0, Camera, whole
 
 FROZEN = "7516f6f5f94d1bb5eb3e18a676c102258b03a09b1351b013655c6c04f4faaab4"

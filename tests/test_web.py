@@ -20,13 +20,14 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
-from storage.archive import open_archive
-from storage.catalogue import Catalogue
-from storage.index import ClockState, GapCause, Header, Segment, Track
-from storage.spool import CameraSpool, Numbers, Run
-from streaming import app, live
-from streaming.hls import LIVE_MOST, LIVE_SEGMENTS, live_window
-from streaming.ports import PortInUse, check_port
+from storage.archive.port import open_archive
+from storage.catalogue.catalogue import Catalogue
+from storage.records import ClockState, GapCause, Header, Segment, Track
+from storage.spool.writer import CameraSpool, Numbers, Run
+from streaming import app
+from streaming.http.ports import PortInUse, check_port
+from streaming.media import live
+from streaming.media.playlist import LIVE_MOST, LIVE_SEGMENTS, live_window
 from tests.archiving import configure, uploading
 from tests.archiving import kept as kept_by
 from tests.s3 import free_port

@@ -17,11 +17,11 @@ from babel.numbers import format_currency
 
 from config.copies import Bank
 from config.money import decimals, plain
-from copies.orders import received
-from copies.payments import Translate
-from copies.states import State
-from copies.words import in_language, minutes, moment
-from storage.orders import Order
+from copies.orders.describe import in_language, minutes, moment
+from copies.orders.events import received
+from copies.orders.states import State
+from copies.payments.port import Translate
+from storage.catalogue.orders import Order
 
 if TYPE_CHECKING:
     from fpdf import FPDF

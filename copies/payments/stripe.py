@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import stripe
 
 from config.copies import Stripe as Keys
-from copies.payments import Checkout, CheckoutGone, Forged, Looked, PaymentAway
-from storage.orders import Order, Payment
+from copies.payments.port import Checkout, CheckoutGone, Forged, Looked, PaymentAway
+from storage.catalogue.orders import Order, Payment
 
 TIMEOUT_S = 20.0
 LEAST_S, MOST_S = 31 * 60, 23 * 3600  # how long Stripe keeps a session open: 30 min to 24 h

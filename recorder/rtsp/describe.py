@@ -18,7 +18,7 @@ from recorder.rtsp.connection import DEFAULT_USER_AGENT, Connection, Resolver
 from recorder.rtsp.description import Description, NoVideo, choose_tracks
 from recorder.rtsp.messages import ProtocolError, Response
 from recorder.rtsp.sdp import parse_sdp
-from storage.index import GapCause
+from storage.records import GapCause
 
 REDIRECTS = 5
 POWER = "check power, cable and address"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 
-from recorder.parameters import read_sps, set_kind
+from recorder.parameter_sets import read_sps, set_kind
 
 _MAX_SETS = 16
 _NAMES = {  # of fmtp parameters (RFC 6184, 8.1; RFC 7798, 7.1)

@@ -1,0 +1,1 @@
+"""The files that are delivered: made while they are sent."""

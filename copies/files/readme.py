@@ -1,0 +1,168 @@
+"""README.txt of a bundle in Kazakh, Russian and English: what is in it, how to play and check it.
+
+The texts are here and not in the catalogues of the pages, because a file that leaves the house
+explains itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from copies.footage.plan import CopyPlan
+
+TEXTS = {
+    "en": """\
+COPIES OF VIDEO RECORDINGS
+
+Election: {election}
+Station:  {station}
+Ordered:  {stretch}
+
+{files_title}
+{files}
+
+{missing_title}
+{missing}
+
+HOW TO PLAY
+The .mp4 files play in any browser and in VLC, mpv, Windows and Apple players. Each shows one
+camera for one stretch that was recorded without a break: the pictures are exactly those that were
+recorded, nothing was encoded again or left out. A file begins and ends with whole pieces of about
+2 seconds, so it may begin a little before the time that was ordered and end a little after it.
+Where a recording was interrupted, one file ends and the next begins.
+
+HOW TO CHECK
+SHA256SUMS has the SHA-256 of every file. If one byte of a file is changed, its SHA-256 is another.
+  Linux:    sha256sum -c SHA256SUMS
+  macOS:    shasum -a 256 -c SHA256SUMS
+  Windows:  certutil -hashfile NAME.mp4 SHA256   and compare it with the line in SHA256SUMS
+manifest.json says the same for programs, and of which recordings and segments each file is made.
+
+Times are local, {zone}.
+""",
+    "ru": """\
+КОПИИ ВИДЕОЗАПИСЕЙ
+
+Выборы:   {election}
+Участок:  {station}
+Заказано: {stretch}
+
+{files_title}
+{files}
+
+{missing_title}
+{missing}
+
+КАК СМОТРЕТЬ
+Файлы .mp4 открываются в любом браузере, в VLC, mpv, проигрывателях Windows и Apple. В каждом -
+одна камера и один отрезок, записанный без перерыва: изображение в точности то, что было записано,
+ничего не перекодировано и не пропущено. Файл состоит из целых фрагментов примерно по 2 секунды,
+поэтому он может начаться немного раньше заказанного времени и закончиться немного позже.
+Там, где запись прерывалась, один файл заканчивается и начинается следующий.
+
+КАК ПРОВЕРИТЬ
+В SHA256SUMS указан SHA-256 каждого файла. Если изменить в файле хотя бы один байт, его SHA-256
+станет другим.
+  Linux:    sha256sum -c SHA256SUMS
+  macOS:    shasum -a 256 -c SHA256SUMS
+  Windows:  certutil -hashfile ИМЯ.mp4 SHA256   и сравните со строкой в SHA256SUMS
+В manifest.json то же самое для программ, а также из каких записей и фрагментов состоит файл.
+
+Время местное, {zone}.
+""",
+    "kk": """\
+БЕЙНЕЖАЗБАЛАРДЫҢ КӨШІРМЕЛЕРІ
+
+Сайлау:   {election}
+Учаске:   {station}
+Тапсырыс: {stretch}
+
+{files_title}
+{files}
+
+{missing_title}
+{missing}
+
+ҚАЛАЙ КӨРУГЕ БОЛАДЫ
+.mp4 файлдары кез келген браузерде, VLC, mpv, Windows және Apple ойнатқыштарында ашылады. Әр файлда
+бір камера және үзіліссіз жазылған бір аралық бар: сурет дәл жазылғандай, ештеңе қайта кодталмаған
+және қалдырылмаған. Файл шамамен 2 секундтық тұтас бөліктерден тұрады, сондықтан ол тапсырылған
+уақыттан сәл ерте басталып, сәл кеш аяқталуы мүмкін. Жазба үзілген жерде бір файл аяқталып,
+келесісі басталады.
+
+ҚАЛАЙ ТЕКСЕРУГЕ БОЛАДЫ
+SHA256SUMS ішінде әр файлдың SHA-256 мәні бар. Файлдың бір байты өзгерсе, оның SHA-256 мәні де
+өзгереді.
+  Linux:    sha256sum -c SHA256SUMS
+  macOS:    shasum -a 256 -c SHA256SUMS
+  Windows:  certutil -hashfile АТЫ.mp4 SHA256   және SHA256SUMS ішіндегі жолмен салыстырыңыз
+manifest.json ішінде бағдарламаларға арналған сол мәлімет, сондай-ақ файл қай жазбалар мен
+бөліктерден тұратыны көрсетілген.
+
+Уақыт жергілікті, {zone}.
+""",
+}
+TITLES = {  # of the files, of what is missing; nothing is missing; it was removed, is away
+    "en": ("FILES", "WHAT IS MISSING", "Nothing.", "removed", "recorded, and cannot be had now"),
+    "ru": (
+        "ФАЙЛЫ",
+        "ЧЕГО НЕТ",
+        "Ничего не пропущено.",
+        "удалено",
+        "записано, но сейчас недоступно",
+    ),
+    "kk": (
+        "ФАЙЛДАР",
+        "НЕ ЖОҚ",
+        "Ештеңе қалдырылмаған.",
+        "жойылған",
+        "жазылған, бірақ қазір қолжетімсіз",
+    ),
+}
+
+
+def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, zone: str) -> bytes:
+    """Return the text for what a manifest is `about` (copies/files/zip.py), with lines of Windows.
+
+    A gap's "words", where it has them, say its cause in the language.
+    """
+    files_title, missing_title, nothing, removed, away = TITLES[language]
+    missing = [
+        (g["start_ms"], g["end_ms"], camera["camera"], g.get("words") or g["cause"])
+        for camera in about["cameras"]
+        for g in camera["gaps"]
+    ]
+    missing += [
+        (
+            *(r["start_ms"], r["end_ms"], camera["camera"]),
+            f"{away if r['removed_ms'] is None else removed}: {r['reason']}",
+        )
+        for camera in about["cameras"]
+        for r in camera["removed"]
+    ]
+    text = TEXTS[language].format(
+        election=about["election"],
+        station=about["station"],
+        stretch=_stretch(about["from_ms"], about["to_ms"], zone),
+        files_title=files_title,
+        files="\n".join(
+            f"{p.file_name}\n    {p.camera}, {_stretch(p.start_ms, p.end_ms, zone)}" for p in plans
+        ),
+        missing_title=missing_title,
+        missing="\n".join(
+            f"{camera}, {_stretch(start_ms, end_ms, zone)}: {why}"
+            for start_ms, end_ms, camera, why in sorted(missing)
+        )
+        or nothing,
+        zone=zone,
+    )
+    return text.replace("\n", "\r\n").encode("utf-8-sig")
+
+
+def _stretch(from_ms: int, to_ms: int, zone: str) -> str:
+    start, end = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (from_ms, to_ms))
+    day = "" if start.date() == end.date() else f"{end:%Y-%m-%d} "
+    return f"{start:%Y-%m-%d %H:%M:%S} - {day}{end:%H:%M:%S}"

@@ -1,0 +1,219 @@
+"""What exists of a camera in a stretch of time: files to be had, and why the rest is missing.
+
+The catalogue and the spool tell it together: what is sealed is in the spool before the catalogue
+knows of it, and in an archive after the spool forgot it. Both say the same of a recording's
+number and start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from base.clock import now_ms
+from copies.footage.plan import CopyPlan
+from copies.footage.planning import plan_file
+from copies.mp4 import MAX_REFERENCES
+from storage.archive.port import Archive
+from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import OWNERS, Catalogue
+from storage.catalogue.recordings import recording_row
+from storage.recording_source import Reader, Sources
+from storage.records import LONGEST_MS, Gap
+from storage.spool.reader import CameraView, Key
+
+AT_ONCE = 8  # files that are planned side by side
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A stretch that was recorded and cannot be had; `removed_ms` is None where nobody removed
+    it. `reason` is the end of a sentence in English, as the archive's trace tells it."""
+
+    start_ms: int
+    end_ms: int
+    removed_ms: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFootage:
+    """What exists of one camera in a stretch (UTC).
+
+    `files` are in the order of recording. `gaps` are clipped to the stretch; one that lasts ends
+    with what is settled. `unscheduled` is time that is neither recorded nor missing. What is
+    after `settled_until_ms` is not offered yet, being recorded or in the future; it is the end
+    of the stretch where all of it is settled. `overlaps` says that a clock was set back, and
+    that the times of files overlap.
+    """
+
+    files: tuple[CopyPlan, ...]
+    gaps: tuple[Gap, ...]
+    removed: tuple[Missing, ...]
+    unscheduled: tuple[tuple[int, int], ...]
+    settled_until_ms: int
+    overlaps: bool
+
+
+async def find(
+    catalogue: Catalogue | None,
+    archives: Sequence[Archive],
+    spool: Path,
+    name: Name,
+    from_ms: int,
+    to_ms: int,
+    *,
+    zone: str,
+) -> CameraFootage:
+    """Return what exists of a camera in [from_ms, to_ms): whole segments that cover it.
+
+    `zone` is the station's, for the names of files. Raises what the catalogue raises when it
+    does not answer, and Unreadable where a recording at an end of a file cannot be read now.
+    """
+    view = CameraView(spool, name[1], name[2])
+    await asyncio.to_thread(view.refresh)
+    rows: dict[Key, Row] = {}
+    gaps: dict[Key, Gap] = {}
+    if catalogue is not None:
+        found = await catalogue.recordings_between(name, from_ms, to_ms)
+        found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
+        rows = {_key(row): row for row in found}
+        found = await catalogue.gaps_between(name, from_ms, to_ms)
+        gaps = {(g["gap_no"], g["start_ms"]): Gap.from_dict(g) for g in found}
+    gaps |= {(g.gap_no, g.start_ms): g for g in view.gaps(from_ms, to_ms)}
+    fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
+    rows |= fresh
+    there, removed = _sort_out([rows[key] for key in sorted(rows)], view, archives)
+    reader = Reader(Sources(spool, archives, catalogue), name, from_ms, to_ms, _buckets(there))
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def plan(stretch: list[Row]) -> CopyPlan:
+        async with limit:
+            return await plan_file(reader, name, stretch, from_ms, to_ms, zone)
+
+    files = _distinct(await asyncio.gather(*map(plan, _stretches(there))))
+    missing = [
+        replace(g, start_ms=max(g.start_ms, from_ms), end_ms=min(g.end_ms or to_ms, settled_ms))
+        for _, g in sorted(gaps.items())
+    ]
+    missing = [g for g in missing if g.start_ms < (g.end_ms or 0)]
+    told: list[CopyPlan | Missing | Gap] = [*files, *removed, *missing]
+    return CameraFootage(
+        tuple(files),
+        tuple(missing),
+        tuple(removed),
+        tuple(_rest(((t.start_ms, t.end_ms or 0) for t in told), from_ms, settled_ms)),
+        settled_ms,
+        any(b.start_ms < a.end_ms for a, b in pairwise(files)),
+    )
+
+
+def _sealed(
+    view: CameraView, known: dict[Key, Row], from_ms: int, to_ms: int
+) -> tuple[dict[Key, Row], int]:
+    """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
+    which on the stretch is being recorded, or in the future."""
+    fresh, settled_ms = dict[Key, Row](), min(to_ms, now_ms())
+    for stored in view.stored():
+        if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
+            continue
+        index = view.read(stored)
+        if index is None or not index.segments or index.end_ms <= from_ms:
+            continue
+        if index.seal is None:
+            settled_ms = min(settled_ms, max(index.start_ms, from_ms))
+        else:
+            fresh[stored.key] = recording_row(index) | {"archives": []}
+    return fresh, settled_ms
+
+
+def _sort_out(
+    rows: Iterable[Row], view: CameraView, archives: Sequence[Archive]
+) -> tuple[list[Row], list[Missing]]:
+    """Return the recordings that can be had, and what became of the others."""
+    in_spool = {stored.key for stored in view.stored()}
+    names = {archive.name for archive in archives}
+    there, missing = [], list[Missing]()
+    for row in rows:
+        kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
+        waiting = not row["archives"] or kept  # to leave the spool, not to be kept no longer
+        if names & set(kept) or (waiting and _key(row) in in_spool):
+            there.append(row)
+            continue
+        removed_ms, reason = None, "it is in no archive yet"
+        if kept:
+            reason = f"the archive '{kept[0]}' is not configured here"
+        elif row["archives"]:
+            last = max(row["archives"], key=lambda a: a["removed_ms"])
+            removed_ms, reason = last["removed_ms"], last["removed_reason"] or ""
+        one = Missing(row["start_ms"], row["end_ms"], removed_ms, reason)
+        if missing and (missing[-1].end_ms, missing[-1].reason) == (one.start_ms, reason):
+            one = replace(one, start_ms=missing.pop().start_ms)
+        missing.append(one)
+    return there, missing
+
+
+def _key(row: Row) -> Key:
+    return row["record_seq"], row["start_ms"]
+
+
+def _buckets(rows: Iterable[Row]) -> dict[Key, dict[str, str]]:
+    return {
+        _key(row): {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
+        for row in rows
+    }
+
+
+def _stretches(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the recordings of each file: one run without a hole, no more than a `sidx` holds.
+
+    Two recorders of one camera may have used the same numbers; their recordings then alternate.
+    """
+    found: list[list[Row]] = []
+    for row in rows:
+        for stretch in found[: -OWNERS - 1 : -1]:
+            segments = row["first_segment_no"] + row["segments"] - stretch[0]["first_segment_no"]
+            if _follows(stretch[-1], row) and segments <= MAX_REFERENCES:
+                stretch.append(row)
+                break
+        else:
+            found.append([row])
+    return found
+
+
+def _follows(last: Row, row: Row) -> bool:
+    """Say whether a recording goes on with the run of another, where that ended."""
+    return (
+        (last["epoch"], last["run_no"]) == (row["epoch"], row["run_no"])
+        and last["record_seq"] < row["record_seq"]
+        and last["first_segment_no"] + last["segments"] == row["first_segment_no"]
+        and abs(last["end_ms"] - row["start_ms"]) <= 1
+    )
+
+
+def _distinct(files: Sequence[CopyPlan]) -> list[CopyPlan]:
+    """Give files of the same second names of their own."""
+    found: dict[str, CopyPlan] = {}
+    for file in files:
+        stem, first = file.file_name.removesuffix(".mp4"), file.parts[0]
+        for more in ("", f"_{first.record_seq}", f"_{first.sha256}"):  # numbers may be used twice
+            if f"{stem}{more}.mp4" not in found:
+                break
+        found[f"{stem}{more}.mp4"] = replace(file, file_name=f"{stem}{more}.mp4")
+    return list(found.values())
+
+
+def _rest(told: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
+    """Yield what of [from_ms, to_ms) no stretch covers."""
+    for start_ms, end_ms in sorted(told):
+        if start_ms > from_ms and from_ms < to_ms:
+            yield from_ms, min(start_ms, to_ms)
+        from_ms = max(from_ms, end_ms)
+    if from_ms < to_ms:
+        yield from_ms, to_ms

@@ -1,0 +1,133 @@
+"""A copy before it is made: what is in it, how long it is, and what it is called.
+
+A plan is frozen with an order, and the same bytes can be made from it years later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from copies.mp4 import sidx_length
+from storage.catalogue.cameras import Name
+
+PLAN_FORMAT = "copy-plan/1"
+PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for each recording
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one recording gives to a copy: `segments` segments from `first_segment_no` on, which
+    are `length` bytes from `offset` of the recording whose hash is `sha256`."""
+
+    record_seq: int
+    start_ms: int  # of the recording, as in its name
+    sha256: str
+    first_segment_no: int
+    segments: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """One file: one unbroken stretch of one run of one camera.
+
+    `start_ms` and `end_ms` are UTC of its first and last moment; `init` is everything before the
+    `sidx`; `bases` is what is taken from each `tfdt`, by track id, in the track's timescale;
+    `first_90k` is the time of its first picture on its own time line, normally 0.
+    """
+
+    election: str
+    station: str
+    camera: str
+    run_no: int
+    start_ms: int
+    end_ms: int
+    duration_90k: int
+    file_name: str
+    init: bytes
+    bases: Mapping[int, int]
+    first_90k: int
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> Name:
+        """What the catalogue calls the camera."""
+        return self.election, self.station, self.camera
+
+    @cached_property
+    def segments(self) -> int:
+        """Number of segments."""
+        return sum(p.segments for p in self.parts)
+
+    @cached_property
+    def head_length(self) -> int:
+        """Bytes before the first segment."""
+        return len(self.init) + sidx_length(self.segments)
+
+    @cached_property
+    def proof_length(self) -> int:
+        """Bytes after the last segment."""
+        return PROOF_BYTES + PROOF_BYTES_EACH * len(self.parts)
+
+    @cached_property
+    def length(self) -> int:
+        """Bytes of the file."""
+        return self.head_length + sum(p.length for p in self.parts) + self.proof_length
+
+    @cached_property
+    def etag(self) -> str:
+        """Strong entity tag, with its quotes: the same for the same bytes (RFC 9110, 8.8.3)."""
+        said = self.to_dict()
+        del said["file_name"]
+        text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+        return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; `from_dict` makes the same plan of it."""
+        said = {k: getattr(self, k) for k in _PLAIN}
+        said["kuager"] = PLAN_FORMAT
+        said["init"] = b64encode(self.init).decode()
+        said["bases"] = {str(track): base for track, base in self.bases.items()}
+        said["parts"] = [list(asdict(p).values()) for p in self.parts]
+        return said
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Self:
+        """Return the plan that `to_dict` told; raises ValueError for another format."""
+        if said.get("kuager") != PLAN_FORMAT:
+            raise ValueError(f"not a {PLAN_FORMAT}: {said.get('kuager')!r}")
+        return cls(
+            **{k: said[k] for k in _PLAIN},
+            init=b64decode(said["init"]),
+            bases={int(track): base for track, base in said["bases"].items()},
+            parts=tuple(Part(*values) for values in said["parts"]),
+        )
+
+
+_PLAIN = (
+    "election",
+    "station",
+    "camera",
+    "run_no",
+    "start_ms",
+    "end_ms",
+    "duration_90k",
+    "file_name",
+    "first_90k",
+)
+
+
+def file_name(name: Name, start_ms: int, end_ms: int, zone: str) -> str:
+    """Return the name of a copy in ASCII: election_station_camera_from-to+zone.mp4, local time."""
+    start, end = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (start_ms, end_ms))
+    return "_".join((*name, f"{start:%Y%m%dT%H%M%S}-{end:%Y%m%dT%H%M%S%z}.mp4"))

@@ -1,0 +1,1 @@
+"""Orders of copies: from a quote to what is delivered, paid and told."""

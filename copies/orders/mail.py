@@ -1,0 +1,158 @@
+"""Letters to a requester: their texts, giving them to a mail server, and how many at most.
+
+Only the first has the link, as nobody knows it afterwards; those that follow are answers to it,
+so that mail programs show them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, localtime
+from typing import Any
+
+import aiosmtplib
+
+from base.network import connection_words
+from config.copies import Mail
+from config.mailaddress import is_address
+from copies.orders.describe import moment
+from copies.orders.events import received
+from copies.orders.states import DOWNLOADS, State
+from copies.payments.invoice import money
+from copies.payments.port import Translate
+from storage.catalogue.orders import Order
+
+TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
+MOST_A_DAY = 20  # letters to one mailbox, so that orders in its name do not flood it
+
+
+class NotSent(RuntimeError):
+    """The server did not take a letter; `for_good`: it never will."""
+
+    def __init__(self, why: str, for_good: bool):
+        super().__init__(why)
+        self.for_good = for_good
+
+
+class ServerAway(RuntimeError):
+    """The server takes no letter now, whosever it is."""
+
+
+def mailbox_of(recipient: str) -> str:
+    """Return where an address leads, to count letters by: `A.b+c@d` is `ab@d`, as large mail
+    providers read it."""
+    name, _, domain = recipient.lower().rpartition("@")
+    return f"{(name.partition('+')[0] or name).replace('.', '')}@{domain}"
+
+
+def address(text: str) -> str | None:
+    """Return an e-mail address as it is written to; None for what is none."""
+    text = text.strip()
+    return text if is_address(text) else None
+
+
+def write(
+    sender: str, order: Order, letter: Mapping[str, Any], about: str, translate: Translate
+) -> EmailMessage:
+    """Return a letter; `about` says of what the order is: station and stretch."""
+    _, number = translate, order.number
+    texts = {
+        "placed": _(
+            "Your order has been placed. Keep this link: it is the only key to your order. On its "
+            "page you see what to do now, pay, and download."
+        ),
+        "part": _(
+            "A part of the price has been paid. The page of your order says how much is missing."
+        ),
+        "paid": _("Your payment has been entered."),
+        "owed": _(
+            "A payment has been entered that is not needed for your order. It will be given back."
+        ),
+        "rejected": _("Your order has been rejected."),
+        "returned": _("A payment has been given back."),
+        "refunded": _("Your payment has been given back, and the order has ended."),
+    }
+    lines = [about, "", texts[letter["kind"]]]
+    until = moment(order.until_ms or 0, order.quote["station"]["time_zone"])
+    if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
+        price = money(order.total - received(order), order.currency, order.language)
+        lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))
+    elif letter["kind"] == "paid" and order.state in DOWNLOADS:
+        lines.append(
+            _(
+                "The files can be downloaded until %(when)s, as often as you like; what was "
+                "interrupted goes on.",
+                when=until,
+            )
+        )
+    elif letter["kind"] == "rejected":
+        lines.append(_("Reason: %(reason)s", reason=order.reason))
+    if letter["link"]:
+        lines += ["", letter["link"]]
+    else:
+        lines += ["", _("The link to your order is in our first letter.")]
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = Address(addr_spec=letter["recipient"])
+    message["Subject"] = _("Kuager: order %(number)s", number=number)
+    message["Date"] = format_datetime(localtime())
+    domain = sender.rpartition("@")[2]
+    first = f"<order-{number}.{order.created_ms}@{domain}>"
+    if letter["kind"] == "placed":
+        message["Message-ID"] = first
+    else:
+        message["Message-ID"] = f"<order-{number}.letter-{letter['letter_no']}@{domain}>"
+        message["In-Reply-To"] = message["References"] = first
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content("\n".join(lines) + "\n")
+    return message
+
+
+async def send(mail: Mail, message: EmailMessage) -> None:
+    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
+    not take this one."""
+    client = aiosmtplib.SMTP(
+        hostname=mail.host,
+        port=mail.port,
+        use_tls=mail.tls == "tls",
+        start_tls=mail.tls == "starttls",
+        username=mail.user,
+        password=mail.password.get_secret_value() if mail.password else None,
+        timeout=TIMEOUT_S,
+    )
+    try:
+        await client.connect()
+    except (aiosmtplib.SMTPException, OSError) as error:
+        client.close()
+        raise ServerAway(f"the mail server cannot be used: {_why(error)}") from None
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            await client.send_message(message)
+        with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the letter
+            await client.quit()
+    except aiosmtplib.SMTPSenderRefused as answer:
+        raise ServerAway(f"the mail server refuses us as sender ({answer.code})") from None
+    except aiosmtplib.SMTPRecipientsRefused as refused:
+        # its words quote the address
+        codes = [r.code for r in refused.recipients]
+        for_good = all(500 <= code < 600 for code in codes)
+        raise NotSent(f"the server refuses the recipient ({codes})", for_good) from None
+    except aiosmtplib.SMTPResponseException as answer:
+        raise NotSent(f"the server answers {answer.code}", False) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise NotSent(f"it broke off: {_why(error)}", False) from None
+    finally:
+        client.close()
+
+
+def _why(error: Exception) -> str:
+    """Return why a server was not spoken to, without its own words, which may quote an address."""
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+        return f"it refuses user name or password ({error.code})"
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"it answers {error.code}" if error.code > 0 else "what it says is not SMTP"
+    return connection_words(error)

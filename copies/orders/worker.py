@@ -1,0 +1,383 @@
+"""The role `orders`: what happens to orders while nobody looks.
+
+It hashes the files of what is ordered, sends letters, ends what is over, and asks providers about
+pages whose notification never came. Every step can be done twice, so it may be killed at any
+moment; a trouble of one part holds up no other, nor does that of one order, file, page or letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+from base.backoff import Backoff, ItemBackoff
+from base.clock import Clock, now_ms
+from base.durable import replace_file
+from base.hostclock import ClockWatch
+from base.outage import Trouble
+from config.model import Config
+from copies.files.sha256 import digest
+from copies.files.virtual import VirtualFile
+from copies.footage.plan import CopyPlan
+from copies.orders import events
+from copies.orders.mail import ServerAway
+from copies.orders.mailer import Mailer, why_of
+from copies.orders.service import Till
+from copies.orders.states import ENDED, State
+from copies.payments.port import Online, PaymentAway, open_providers
+from storage.archive.port import Archive
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError, words
+from storage.catalogue.orders import Order
+from storage.recording_source import Sources
+
+OVERDUE_MS = 3_600_000  # beyond the time of an order
+YOUNG_MS = 3_600_000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long the desk waits, in seconds."""
+
+    look_s: float = 1.0  # between two looks for a file to hash, for a letter to send
+    due_s: float = 5.0  # between two looks for what is over, for pages to ask about
+    status_s: float = 2.0
+    owed_s: float = 30.0  # between two looks for money that is owed back
+    again_s: tuple[float, ...] = (60.0, 300.0, 900.0, 3600.0)  # after failures of one order
+    away_s: tuple[float, ...] = (1.0, 5.0, 15.0, 60.0)  # after failures of the catalogue, of mail
+    quote_kept_s: int = 86_400  # after its end: its page says so
+    letter_kept_s: int = 4 * 86_400  # then it is not sent any more, whatever the reason
+    page_kept_s: int = 60 * 86_400  # a provider is asked about, although it does not answer
+    ask_s: tuple[float, float] = (60.0, 600.0)  # about a page in its first hour, and later
+    # before each further try to send a letter; then it is given up
+    retry_s: tuple[int, ...] = (
+        *(60, 300, 900, 3600, 3 * 3600),
+        *(6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600),
+    )
+
+
+@dataclass(slots=True)
+class DeskStatus:
+    """What `_status/orders.json` says (docs/formats.md)."""
+
+    kuager: str = "orders/1"
+    pid: int = 0
+    written_ms: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    unhashed_files: int = 0
+    unhashed_bytes: int = 0
+    hash_failures_total: int = 0
+    letters_waiting: int = 0
+    oldest_letter_ms: int | None = None
+    letters_sent_total: int = 0
+    letter_failures_total: int = 0
+    refunds_due: int = 0
+    overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
+    failing: int = 0  # kinds of work that fail now
+    checkouts_open: int = 0
+    provider_failures_total: int = 0
+
+
+class Desk:
+    """Works on the orders of a catalogue, for ever."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        archives: Sequence[Archive],
+        translate: Callable[..., str],
+        *,
+        pauses: Pauses = Pauses(),
+        clock: Clock = now_ms,
+        watch: ClockWatch | None = None,
+    ):
+        """`translate` takes a language, a text in English, and its values by name; `watch` judges
+        `clock`, by which orders end and letters are due."""
+        self._pauses, self._clock = pauses, clock
+        self._watch, self._archives = watch or ClockWatch(clock), archives
+        assert config.copies is not None
+        self._config = config
+        self._catalogue = catalogue
+        self._orders, self._files = catalogue.orders, catalogue.order_files
+        self._sources = Sources(config.spool, archives, catalogue)
+        mail = config.copies.mail
+        self._mailer = Mailer(mail, catalogue, translate, clock, pauses.retry_s) if mail else None
+        self._till = Till(catalogue, config.copies, open_providers(config.copies), clock)
+        self._troubles: defaultdict[str, Trouble] = defaultdict(
+            lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
+        )
+        self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
+            lambda: ItemBackoff(pauses.again_s)
+        )
+        self._providers_away_ms = 0  # until then ending orders do not wait for them
+        self.status = DeskStatus(pid=os.getpid())
+
+    async def run(self) -> None:
+        """Work until cancelled; what goes wrong is told once and tried again."""
+        with await self._alone():
+            log.info("Desk of orders started")
+            pauses = self._pauses
+            parts = (
+                (self._hash, pauses.look_s),
+                (self._post, pauses.look_s),
+                (self._end_what_is_over, pauses.due_s),
+                (self._tidy, pauses.due_s),
+                (self._ask_providers, pauses.due_s),
+                (self._count_owed, pauses.owed_s),
+                (self._say, pauses.status_s),
+            )
+            tasks = [asyncio.create_task(self._again_and_again(*part)) for part in parts]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                await _ended(*tasks)
+                for provider in self._till.providers.values():
+                    if isinstance(provider, Online):
+                        await provider.close_connections()
+
+    async def _alone(self) -> BinaryIO:
+        """Return the lock of the spool's desk; waits until another desk has ended, and until
+        there is a spool. Two would send letters twice."""
+        told = False
+        while True:
+            try:
+                lock = (self._config.spool / "_status" / "orders.lock").open("wb")
+            except OSError:  # no recorder has made the spool yet, or its disk is away
+                await asyncio.sleep(self._pauses.look_s)
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                lock.close()
+            if not told:
+                told = True
+                log.warning("Another desk of orders works on this spool; waiting until it ends")
+            await asyncio.sleep(self._pauses.look_s)
+
+    async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
+        trouble, backoff = self._troubles[part.__name__], Backoff(self._pauses.away_s)
+        while True:
+            pause_s = every_s
+            try:
+                await part()
+                trouble.end()
+                backoff.succeeded()
+            except Exception as error:  # a database has many ways to say no
+                trouble.begin(words(error)[:300])
+                pause_s = max(every_s, backoff.failed())
+            await asyncio.sleep(pause_s)
+
+    async def _each(
+        self,
+        part: str,
+        items: Mapping[Any, Mapping[str, Any]],
+        work: Callable[[Mapping[str, Any]], Awaitable[None]],
+        most: int | None = None,
+    ) -> None:
+        """Work on the items of a queue that are due, `most` of them: one that fails is told by its
+        numbers, is tried later and holds up no other.
+
+        Raises what holds up all of them: the catalogue or the mail server is away.
+        """
+        backoff = self._backoffs[part]
+        backoff.retain(items.keys())
+        due = sorted((key for key in items if backoff.due(key)), key=backoff.failures)
+        for key in due[:most]:
+            try:
+                await work(items[key])
+            except ServerAway:
+                raise
+            except Exception as error:
+                backoff.failed(key)
+                if backoff.failures(key) == 1:
+                    log.error(
+                        "A step of an order fails; it is tried again, and the others go on",
+                        step=part,
+                        order=items[key]["number"],
+                        item=key,
+                        why=why_of(error),
+                    )
+                if isinstance(error, CatalogueError):  # is it away, or does it refuse this item?
+                    raise
+            else:
+                backoff.succeeded(key)
+
+    # -- hashing -------------------------------------------------------------------------
+
+    async def _hash(self) -> None:
+        """Make the pass over the next file of a paid order without a SHA-256."""
+        files = await self._files.unhashed(State.PAID)
+        by_key = {(row["order_pk"], row["file_no"]): row for row in files}
+        await self._each("hash", by_key, self._pass_over, most=1)
+        hashed = await self._files.all_hashed(State.PAID)
+        await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
+
+    async def _finish(self, order: Mapping[str, Any]) -> None:
+        await self._orders.change(order["order_pk"], events.finish(self._clock()))
+
+    async def _pass_over(self, row: Mapping[str, Any]) -> None:
+        pk, file_no = row["order_pk"], row["file_no"]
+        found = await self._files.plans(pk, file_no)
+        if not found:
+            return  # the order has ended meanwhile
+        reached = 0
+
+        def progress(done: int) -> None:
+            nonlocal reached
+            reached = done
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(self._pauses.status_s)
+                await self._files.progress(pk, file_no, reached)
+
+        telling = asyncio.create_task(tell())
+        try:
+            plan = CopyPlan.from_dict(found[0]["plan"])
+            made = await digest(VirtualFile(plan, self._sources), progress)
+        except Exception as error:
+            await _ended(telling)
+            await self._files.progress(pk, file_no, 0, why_of(error))
+            self.status.hash_failures_total += 1
+            raise
+        finally:
+            await _ended(telling)
+        await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
+
+    def _judge_clock(self) -> None:
+        """Raise RuntimeError, which is told, where the clock is not to be acted on."""
+        self._watch.look()
+        for archive in self._archives:
+            if archive.told:
+                self._watch.heard(archive.name, *archive.told)
+        if why := self._watch.unlikely():
+            raise RuntimeError(why)
+
+    # -- what is over --------------------------------------------------------------------
+
+    async def _end_what_is_over(self) -> None:
+        """End orders and quotes whose time is over, and remove addresses whose time has come."""
+        if (newest_ms := await self._orders.newest_ms()) is not None:
+            self._watch.past(newest_ms, "the newest order")
+        self._judge_clock()
+        due = await self._orders.due(self._clock())
+        await self._each("end", {row["order_pk"]: row for row in due}, self._end)
+
+    async def _end(self, row: Mapping[str, Any]) -> None:
+        """End an order. Its date counts, whatever a provider says or does not say: what was paid a
+        moment ago is looked for first, and what is found out later is owed back."""
+        pk, now = row["order_pk"], self._clock()
+        order = await self._orders.get(pk)
+        if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
+            await self._close_pages(order)
+        await self._orders.change(pk, events.lapse(self._clock()))
+
+    async def _close_pages(self, order: Order) -> None:
+        """Have an ending order's pages bring nothing more, if that can be had soon: a provider
+        that hangs is not waited for once for each order."""
+        if self._clock() < self._providers_away_ms:
+            return
+        try:
+            await self._till.close_pages(order.order_pk)
+        except CatalogueError:
+            raise
+        except Exception as error:
+            self._providers_away_ms = self._clock() + int(self._pauses.ask_s[0] * 1000)
+            log.warning(
+                "An order ends although it is not known what its payment page brought",
+                order=order.number,
+                why=why_of(error),
+            )
+
+    async def _tidy(self) -> None:
+        """Remove what nobody needs any more: plans of what has ended, quotes, old letters."""
+        now, pauses = self._clock(), self._pauses
+        await self._files.drop(tuple(ENDED))
+        self._judge_clock()
+        await self._catalogue.usage.forget(now)
+        await self._orders.drop_quotes(now - pauses.quote_kept_s * 1000)
+        why = f"not sent within {pauses.letter_kept_s // 86_400} days"
+        for letter in await self._catalogue.outbox.give_up(now - pauses.letter_kept_s * 1000, why):
+            log.error("A letter is given up", letter=letter, why=why)
+
+    # -- providers -----------------------------------------------------------------------
+
+    async def _ask_providers(self) -> None:
+        """Look at pages that may have brought money of which nobody told us."""
+        open_ = await self._catalogue.checkouts.all_open()
+        by_key = {(row["provider"], row["reference"]): row for row in open_}
+        await self._each("ask", by_key, self._ask)
+
+    async def _ask(self, page: Mapping[str, Any]) -> None:
+        checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
+        every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
+        if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
+            return
+        try:
+            await self._till.settle(page)
+        except Exception as error:
+            self.status.provider_failures_total += 1
+            old = now - page["opened_ms"] > pauses.page_kept_s * 1000
+            if old and isinstance(error, PaymentAway):
+                await checkouts.close(page["provider"], page["reference"], now)
+                log.error("A payment page is not asked about any more", order=page["number"])
+            raise
+        finally:
+            await checkouts.looked(page["provider"], page["reference"], now)
+
+    # -- letters -------------------------------------------------------------------------
+
+    async def _post(self) -> None:
+        """Send the letters that wait; one that fails waits longer each time."""
+        if self._mailer is None:
+            return
+        self._judge_clock()
+        due = await self._catalogue.outbox.due(self._clock())
+        await self._each("letter", {row["letter_no"]: row for row in due}, self._mailer.send)
+
+    # -- status --------------------------------------------------------------------------
+
+    async def _count_owed(self) -> None:
+        uneven = await self._orders.uneven(State.REFUNDED)
+        self.status.refunds_due = sum(bool(events.owed(order)) for order in uneven)
+
+    async def _say(self) -> None:
+        said, store = self.status, self._catalogue
+        said.states = await store.orders.count()
+        files = await store.order_files.unhashed(State.PAID)
+        said.unhashed_files = len(files)
+        said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        if self._mailer:
+            said.letters_sent_total = self._mailer.sent
+            said.letter_failures_total = self._mailer.failures
+        said.letters_waiting, said.oldest_letter_ms = await store.outbox.waiting()
+        said.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
+        said.failing = sum(t.why is not None for t in self._troubles.values())
+        said.checkouts_open = len(await store.checkouts.all_open())
+        said.written_ms = self._clock()
+        path: Path = self._config.spool / "_status" / "orders.json"
+        try:
+            replace_file(path, orjson.dumps(asdict(said)))
+        except OSError as error:
+            raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel until all have ended: what waits with a timeout may miss it once (Python 3.11)."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)

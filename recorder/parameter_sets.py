@@ -1,0 +1,247 @@
+"""Parameter sets of H.264 and H.265: is this still the stream that the run's init describes?
+
+Samples hold NAL units with a length of 4 bytes before each (ISO/IEC 14496-15, 5.3 and 8.3).
+A camera that changes its picture size sends new parameter sets in band and says nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from recorder.bits import Bits
+from storage.media.fmp4 import TrackInit, box_at, boxes
+
+_H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
+_H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
+MAX_FORMS = 64  # of sets that mean the same; more are compared anew
+VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
+
+
+def _nal_ranges(sample: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    pos = 0
+    while pos + 4 <= len(sample):
+        (size,) = struct.unpack_from(">I", sample, pos)
+        if size == 0 or pos + 4 + size > len(sample):
+            return
+        yield pos + 4, pos + 4 + size
+        pos += 4 + size
+
+
+def parameter_sets(codec: str, sample: bytes | bytearray) -> tuple[bytes, ...]:
+    """Return the distinct parameter sets in a sample, in order; empty when it carries none."""
+    kinds = _H264_SETS if codec == "h264" else _H265_SETS
+    found: dict[bytes, None] = {}
+    for at, end in _nal_ranges(sample):
+        if set_kind(codec, sample[at]) in kinds:
+            found[bytes(sample[at:end])] = None
+    return tuple(found)
+
+
+def set_kind(codec: str, first: int) -> int:
+    """Return nal_unit_type by the first byte of a NAL unit."""
+    return first & 0x1F if codec == "h264" else first >> 1 & 0x3F
+
+
+class ParameterSets:
+    """The parameter sets that an init describes, compared by what they mean.
+
+    A set is known by its kind and id. Its meaning is its bytes without what varies without
+    meaning: nal_ref_idc (H.264, 7.4.1), emulation prevention, trailing zeros, and in an SPS of
+    H.264 the VUI, which says nothing of how pictures are decoded (H.264, annex E).
+    """
+
+    def __init__(self, codec: str, nals: tuple[bytes, ...]):
+        """Take whole NAL units."""
+        self.nals = nals
+        self._codec = codec
+        self._seen: set[bytes] = set(nals)  # forms that are known to mean the same
+        self._meanings = {_set_id(codec, n): _meaning(codec, n) for n in nals}
+
+    @classmethod
+    def of_entry(cls, track: TrackInit) -> ParameterSets:
+        """Return those in a sample entry (avcC, 14496-15, 5.3.3.1; hvcC, 8.3.3.1)."""
+        return cls(track.codec, tuple(_entry_sets(track)))
+
+    def changed_by(self, sample: bytes | bytearray) -> ParameterSets | None:
+        """Return the sets that are in force after a keyframe, None where they mean the same.
+
+        Sets that the keyframe does not repeat stay in force.
+        """
+        sets = parameter_sets(self._codec, sample)
+        if self._seen.issuperset(sets):
+            return None
+        after = {_set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        if all(self._meanings.get(k) == _meaning(self._codec, n) for k, n in after.items()):
+            self._seen = {*(self._seen if len(self._seen) < MAX_FORMS else self.nals), *sets}
+            return None
+        return ParameterSets(self._codec, tuple(after.values()))
+
+
+def _set_id(codec: str, nal: bytes) -> tuple[int, int]:
+    """Return kind and id of a parameter set; its first bytes stand for an id that is not there."""
+    kind = set_kind(codec, nal[0])
+    try:
+        if kind in (7, 33):
+            return kind, read_sps(codec, nal).id
+        if kind == 32:  # H.265, 7.3.2.1: 4 bits
+            return kind, nal[2] >> 4
+        return kind, Bits(nal[1 if codec == "h264" else 2 :]).ue()
+    except IndexError:
+        return kind, int.from_bytes(nal[:4], "big")
+
+
+def _meaning(codec: str, nal: bytes) -> bytes:
+    if codec == "h264" and nal[0] & 0x1F == 7:
+        with contextlib.suppress(IndexError):
+            return read_sps(codec, nal).meaning
+    head = nal[0] & 0x1F if codec == "h264" else nal[0]
+    return bytes([head]) + _unescaped(nal[1:]).rstrip(b"\0")
+
+
+def _unescaped(nal: bytes) -> bytes:
+    """Return a NAL unit without emulation prevention (H.264 and H.265, 7.3.1.1)."""
+    return nal.replace(b"\0\0\3", b"\0\0")
+
+
+CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
+
+
+class Sps(NamedTuple):
+    """What a sequence parameter set says; `meaning` is that of H.264 without its VUI.
+
+    `chroma` is chroma_format_idc, `depths` are the bits of luma and chroma beyond 8, `layers` and
+    `nesting` those of H.265 (sps_max_sub_layers_minus1, sps_temporal_id_nesting_flag).
+    """
+
+    id: int
+    width: int
+    height: int
+    chroma: int
+    depths: tuple[int, int]
+    meaning: bytes = b""
+    layers: int = 0
+    nesting: int = 0
+
+
+def read_sps(codec: str, nal: bytes) -> Sps:
+    """Read a sequence parameter set; raises IndexError for one that ends early."""
+    return (_sps_h264 if codec == "h264" else _sps_h265)(_unescaped(nal))
+
+
+def _sps_h264(nal: bytes) -> Sps:
+    """H.264, 7.3.2.1.1."""
+    profile, bits = nal[1], Bits(nal[4:])
+    fields = [bits.ue()]
+    chroma, depths = 1, (0, 0)
+    if profile in CHROMA_PROFILES:
+        chroma = bits.ue()
+        planes, depths = bits.u(1) if chroma == 3 else 0, (bits.ue(), bits.ue())
+        fields += [chroma, planes, *depths, bits.u(1)]
+        if bits.u(1):
+            fields += _scaling_lists(bits, 8 if chroma != 3 else 12)
+    fields += [bits.ue(), order := bits.ue()]
+    if order == 0:
+        fields.append(bits.ue())
+    elif order == 1:
+        fields += [bits.u(1), bits.ue(), bits.ue()]
+        fields += [bits.ue() for _ in range(min(255, bits.ue()))]
+    fields += [bits.ue(), bits.u(1)]
+    wide, high = bits.ue() + 1, bits.ue() + 1
+    whole_frames = bits.u(1)
+    fields += [wide, high, whole_frames, 0 if whole_frames else bits.u(1), bits.u(1)]
+    crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
+    across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1) * (2 - whole_frames)
+    return Sps(
+        fields[0],
+        16 * wide - across * (crop[0] + crop[1]),
+        16 * high * (2 - whole_frames) - down * (crop[2] + crop[3]),
+        chroma,
+        depths,
+        nal[1:4] + repr((fields, crop)).encode(),
+    )
+
+
+def _sps_h265(nal: bytes) -> Sps:
+    """H.265, 7.3.2.2.1 and 7.3.3."""
+    bits = Bits(nal[2:])
+    bits.u(4)
+    layers, nesting = bits.u(3), bits.u(1)
+    bits.u(96)
+    present = [(bits.u(1), bits.u(1)) for _ in range(layers)]
+    bits.u(2 * (8 - layers) if layers else 0)
+    for profile, level in present:
+        bits.u(88 * profile + 8 * level)
+    number, chroma = bits.ue(), bits.ue()
+    if chroma == 3:
+        bits.u(1)
+    width, height = bits.ue(), bits.ue()
+    crop = [bits.ue() for _ in range(4)] if bits.u(1) else [0] * 4
+    across, down = (2 if chroma in (1, 2) else 1), (2 if chroma == 1 else 1)
+    width -= across * (crop[0] + crop[1])
+    height -= down * (crop[2] + crop[3])
+    depths = bits.ue(), bits.ue()
+    return Sps(number, width, height, chroma, depths, layers=layers, nesting=nesting)
+
+
+def _scaling_lists(bits: Bits, count: int) -> list[int]:
+    """Return the codes of the scaling lists (H.264, 7.3.2.1.1.1)."""
+    codes = []
+    for n in range(count):
+        codes.append(bits.u(1))
+        last = following = 8
+        for _ in range((16 if n < 6 else 64) * codes[-1]):
+            if following:
+                codes.append(code := bits.ue())
+                following = (last + (-(code // 2) if code % 2 == 0 else code // 2 + 1)) % 256
+            last = following or last
+    return codes
+
+
+def _entry_sets(track: TrackInit) -> Iterator[bytes]:
+    """Yield the parameter sets of a sample entry; of one that is malformed what can be read."""
+    box = box_at(track.entry, 0, len(track.entry))
+    name = b"avcC" if track.codec == "h264" else b"hvcC"
+    if box is None:
+        return
+    for inner in boxes(track.entry, box.body + VISUAL_ENTRY, box.end):
+        if inner.type != name:
+            continue
+        record, pos = track.entry[inner.body : inner.end], 5
+        arrays: tuple[int, ...] = (0x1F, 0xFF)  # avcC: masks of the counts of SPS and PPS
+        if name == b"hvcC":
+            if len(record) < 23:
+                return
+            pos, arrays = 23, (0,) * record[22]
+        try:
+            for mask in arrays:
+                if mask:
+                    count, pos = record[pos] & mask, pos + 1
+                else:
+                    (count,) = struct.unpack_from(">H", record, pos + 1)
+                    pos += 3
+                for _ in range(count):
+                    (size,) = struct.unpack_from(">H", record, pos)
+                    if size:
+                        yield record[pos + 2 : pos + 2 + size]
+                    pos += 2 + size
+        except (IndexError, struct.error):
+            return
+
+
+def continues(codec: str, sample: bytes | bytearray) -> bool:
+    """Say whether a sample goes on with the picture of the sample before.
+
+    A camera that repeats its parameter sets before every slice makes ffmpeg take each for a
+    picture. The first slice of a picture says so: first_mb_in_slice is 0 (H.264, 7.3.3), or
+    first_slice_segment_in_pic_flag is 1 (H.265, 7.3.6.1).
+    """
+    for at, end in _nal_ranges(sample):
+        if codec == "h264":
+            if sample[at] & 0x1F in (1, 2, 5) and end > at + 1:
+                return not sample[at + 1] & 0x80
+        elif sample[at] >> 1 & 0x3F < 32 and end > at + 2:
+            return not sample[at + 2] & 0x80
+    return False

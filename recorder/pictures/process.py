@@ -1,0 +1,241 @@
+"""The picture process: the latest picture of every camera of a spool as two JPEGs, again and again.
+
+A recorder knows nothing of it. It reads the spool as everyone does, decodes one keyframe alone per
+camera and interval, and writes `thumb.jpg` and `picture.jpg` beside the camera's recordings. When
+a bitstream kills the decoder, the process is started again, finds in its notes which camera it
+was, and leaves that one out for a while: not for long, as whoever kills the process by hand spoils
+no camera, and longer with each further death in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from base.durable import replace_file, try_lock
+from config.limits import SpoolLimits
+from recorder.pictures.decode import decode
+from recorder.pictures.keyframe import newest_keyframe, still
+from storage.spool.disk import examine
+from storage.spool.status import SpoolStatus
+
+STATUS_FORMAT = "pictures/1"
+NOTES = "pictures.notes"
+TELL_S = 2.0
+LOOK_S = 2.0  # for a spool, and while no camera is recorded
+DECODE_S = 10  # of CPU, as the machine may be busy: a decoder that takes more hangs
+LEFT_OUT_S, LONGEST_S = 10, 600
+NICE = 10
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Camera:
+    """What was made of a camera; `segment_no` is that of the last keyframe looked at."""
+
+    segment_no: int = -1
+    made: float = field(default_factory=time.time)  # or since when it waits for its first
+    failing: bool = False
+
+
+class Notes:
+    """What must be known when this process was killed: which camera was being decoded.
+
+    A small file that is written in place: what the kernel has survives a process.
+    """
+
+    def __init__(self, path: Path):
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        said: Any = None
+        with contextlib.suppress(ValueError):
+            said = orjson.loads(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
+        said = said if isinstance(said, dict) else {}
+        self.left_out = _numbers(said.get("left_out"))
+        self._deaths = _numbers(said.get("deaths"))
+        killed_by = said.get("decoding")
+        self._killed_by = killed_by if isinstance(killed_by, str) else None
+
+    def decoding(self, name: str | None) -> None:
+        """Note which camera is decoded now, if any."""
+        said = {"decoding": name, "left_out": self.left_out, "deaths": self._deaths}
+        data = orjson.dumps(said)
+        os.pwrite(self._fd, data, 0)
+        os.ftruncate(self._fd, len(data))
+
+    def decoded(self, name: str) -> None:
+        """A camera's picture was decoded: what came before counts no longer."""
+        self._deaths.pop(name, None)
+
+    def leave_out(self, now_s: float) -> tuple[str, float] | None:
+        """Leave out the camera whose picture killed the process before this, if one did.
+
+        Returns it, and for how many seconds.
+        """
+        if (name := self._killed_by) is None:
+            return None
+        before = min(self._deaths.get(name, 0), 30)
+        self._deaths[name] = before + 1
+        pause_s = min(LEFT_OUT_S * 2**before, LONGEST_S)
+        self.left_out[name] = now_s + pause_s
+        self.decoding(None)
+        return name, pause_s
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def _numbers(said: object) -> dict[str, float]:
+    kept = said.items() if isinstance(said, dict) else ()
+    return {name: number for name, number in kept if isinstance(number, int | float)}
+
+
+class Pictures:
+    """Makes the pictures of a spool until cancelled; the only one of its spool."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        spool: Path,
+        interval_s: int,
+        limits: SpoolLimits = SpoolLimits(),  # noqa: B008
+    ):
+        """`names` are "station/camera" of the configuration."""
+        self._names, self._spool, self._interval_s = names, spool, interval_s
+        self._limits, self._status = limits, SpoolStatus(spool)
+        self._cameras: dict[str, _Camera] = {}
+        self._made = self._failures = 0
+        self._refused: str | None = None
+
+    async def run(self) -> None:
+        """Make pictures, round after round, spread evenly over each interval."""
+        os.nice(NICE)
+        lock = await self._alone()
+        notes = Notes(self._spool / "_status" / NOTES)
+        try:
+            if left_out := notes.leave_out(time.time()):
+                log.error(
+                    "A picture ended the process that decoded it; its camera gets none for a while",
+                    camera=left_out[0],
+                    seconds=left_out[1],
+                )
+            log.info("Pictures are made", every_s=self._interval_s)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._make_for_ever(notes))
+                tasks.create_task(self._tell_for_ever(notes))
+        finally:
+            with contextlib.suppress(OSError):  # a disk that went needs no notes
+                notes.decoding(None)
+            notes.close()
+            lock.close()
+
+    async def _alone(self) -> Any:
+        """Return the lock of the spool's picture process; waits for a spool, and for another."""
+        while True:
+            with contextlib.suppress(OSError):
+                if lock := try_lock(self._spool / "_status" / "pictures.lock"):
+                    return lock
+            await asyncio.sleep(LOOK_S)
+
+    async def _make_for_ever(self, notes: Notes) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begun, cameras = loop.time(), self._due(notes)
+            for n, name in enumerate(cameras):
+                at = begun + n * self._interval_s / len(cameras)
+                await asyncio.sleep(max(0.0, at - loop.time()))
+                self._make(notes, name)
+            await asyncio.sleep(max(LOOK_S, begun + self._interval_s - loop.time()))
+
+    def _due(self, notes: Notes) -> list[str]:
+        """Return the cameras that are recorded, while the disk has room and is not slow."""
+        list(self._status.refresh())
+        for name, until in list(notes.left_out.items()):
+            if until < time.time() or until > time.time() + LONGEST_S:
+                del notes.left_out[name]
+        live = {n for n in self._names if self._status.states.get(n) == "recording"}
+        self._cameras = {n: c for n, c in self._cameras.items() if n in live}
+        due = [n for n in self._names if n in live and n not in notes.left_out]
+        for name in due:
+            self._cameras.setdefault(name, _Camera())
+        return due if self._disk_is_well() else []
+
+    def _disk_is_well(self) -> bool:
+        """Tell whether the disk can take pictures without harm to recordings; says changes."""
+        refused = None
+        recorders = self._status.recorders().values()
+        try:
+            room = examine(self._spool)
+            if room.free_bytes < 2 * self._limits.reserve.of(room.total_bytes) or not room.files:
+                refused = "its disk is nearly full"
+        except OSError as error:
+            refused = error.strerror or str(error)
+        if any(one.get("cause") or one.get("slow_s") for one in recorders):
+            refused = "its disk refuses recordings or is slow"
+        if refused != self._refused:
+            if refused:
+                log.warning("No pictures are written to the spool", why=refused)
+            else:
+                log.info("Pictures are written to the spool again")
+        self._refused = refused
+        return refused is None
+
+    def _make(self, notes: Notes, name: str) -> None:
+        """Make both pictures of a camera, if it has a keyframe that was not seen before."""
+        camera, directory = self._cameras[name], self._spool / name
+        try:
+            found = newest_keyframe(directory)
+            if found is None or found.segment.segment_no == camera.segment_no:
+                return
+            camera.segment_no = found.segment.segment_no
+            data = still(found)
+            notes.decoding(name)
+            signal.setitimer(signal.ITIMER_PROF, DECODE_S)  # nobody handles it: it ends us
+            try:
+                thumb, picture = decode(data)
+                notes.decoded(name)
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                notes.decoding(None)
+            replace_file(directory / "picture.jpg", picture)
+            replace_file(directory / "thumb.jpg", thumb)
+        except (OSError, ValueError) as error:
+            self._failures += 1
+            if not camera.failing:
+                camera.failing = True
+                log.warning("No picture can be made of a camera", camera=name, why=str(error))
+            return
+        self._made += 1
+        camera.made = time.time()
+        if camera.failing:
+            camera.failing = False
+            log.info("Pictures are made of a camera again", camera=name)
+
+    async def _tell_for_ever(self, notes: Notes) -> None:
+        path = self._spool / "_status" / "pictures.json"
+        while True:
+            oldest = min((c.made for c in self._cameras.values()), default=None)
+            record = {
+                "kuager": STATUS_FORMAT,
+                "pid": os.getpid(),
+                "written_ms": int(time.time() * 1000),
+                "oldest_ms": None if oldest is None else int(oldest * 1000),
+                "made_total": self._made,
+                "failures_total": self._failures,
+                "cpu_seconds_total": time.process_time(),
+                "left_out": sorted(notes.left_out),
+            }
+            with contextlib.suppress(OSError):
+                replace_file(path, orjson.dumps(record))
+            await asyncio.sleep(TELL_S)

@@ -1,0 +1,1 @@
+"""From the spool into archives, and off both when the time has come."""

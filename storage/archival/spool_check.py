@@ -1,0 +1,134 @@
+"""What the spool has, compared with catalogue and archives: the part of `kuager fsck` that looks
+for what is on this disk only.
+
+Every recording that nobody writes any longer must be sealed, have a row, and be in each archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from base.clock import Clock, now_ms
+from storage.archival.replicator import Unkeepable, read_sealed
+from storage.catalogue.cameras import Name
+from storage.records import Identity, Index
+from storage.spool.reader import CameraView, Stored
+from storage.spool.repair import finish
+from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
+
+LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
+
+UNSEALED, UNREAD = "recording without a seal", "index that cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Something of the spool that is not as it should be."""
+
+    stored: Stored
+    where: str  # spool, catalogue, or the name of an archive
+    kind: str  # missing or different
+    what: str
+    index: Index | None = None  # where it is sealed
+
+
+@dataclass(slots=True)
+class Waits:
+    """How much of the spool an archive does not have yet, whether or not that is late."""
+
+    recordings: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class SpoolCheck:
+    """Looks at all recordings of a camera in the spool; `deep` hashes them."""
+
+    archives: Sequence[str]
+    deep: bool
+    clock: Clock = now_ms
+    waits: dict[str, Waits] = field(default_factory=dict)  # by archive
+
+    async def look(
+        self, view: CameraView, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
+    ) -> AsyncIterator[Local]:
+        """Yield what is wrong; `rows` are those of the catalogue, with their archives.
+
+        What an earlier election left in the spool is looked at with its own configuration.
+        """
+        for stored in view.stored():
+            index = view.read(stored)
+            if index is not None and index.name != name:
+                continue
+            late = self.clock() - _written_ms(stored.lines) > LATE_MS
+            sealed = index is not None and index.seal is not None
+            if not sealed and late:
+                unread = index is None or stored.broken
+                yield Local(stored, "spool", "different", UNREAD if unread else UNSEALED)
+            if index is None or index.seal is None or not index.segments:
+                continue
+            row = rows.get(index.identity)
+            if self.deep:
+                try:
+                    await asyncio.to_thread(read_sealed, stored)
+                except Unkeepable as error:
+                    yield Local(stored, "spool", "different", f"{error.blocked} in the spool")
+            if row is None and late:
+                what = "recording that only the spool has"
+                yield Local(stored, "catalogue", "missing", what, index)
+            there = {one["archive"] for one in row["archives"]} if row else set()
+            for archive in self.archives:
+                if archive not in there:
+                    self._wait(archive, index)
+                    if row is not None and late:
+                        what = "recording that waits in the spool"
+                        yield Local(stored, archive, "missing", what, index)
+
+    def strays(self, view: CameraView) -> list[str]:
+        """Return the names of media whose index is gone, and that nobody begins just now."""
+        return [
+            path.name
+            for path in sorted(view.directory.glob("????-??-??/*.mp4"))
+            if not path.with_suffix(".jsonl").exists()
+            and self.clock() - _written_ms(path) > LATE_MS
+        ]
+
+    def _wait(self, archive: str, index: Index | None) -> None:
+        waits = self.waits.setdefault(archive, Waits())
+        waits.recordings += 1
+        waits.bytes += index.seal.length if index and index.seal else 0
+
+
+def seal_abandoned(view: CameraView, name: Name) -> str:
+    """Seal what the recorder of a camera left without a seal; return what was done, "" for none.
+
+    Nothing is touched while a recorder of the camera runs. Raises OSError.
+    """
+    indexes = [(stored, view.read(stored)) for stored in view.stored()]
+    unsealed = [
+        stored for stored, index in indexes if index and not index.seal and index.name == name
+    ]
+    if not unsealed:
+        return ""
+    try:
+        camera = CameraSpool(view.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
+    except SpoolBusy:
+        return ""
+    try:
+        for stored in unsealed:
+            finish(stored.base)
+    finally:
+        camera.close()
+    return "sealed"
+
+
+def _written_ms(path: Path) -> int:
+    """Return when the last byte of a file was written, by the clock of its disk."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return now_ms()  # it has just left the spool

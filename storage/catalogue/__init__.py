@@ -1,0 +1,1 @@
+"""The catalogue: what there is, in SQL, to be found again."""

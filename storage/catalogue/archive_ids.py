@@ -1,0 +1,101 @@
+"""Each archive has an id, in a marker that it carries (docs/formats.md) and in the catalogue.
+
+By it a disk that is not mounted, and a bucket that is another than before, are told from the
+archive: nothing is written there, and nothing leaves the spool because of what was once archived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import orjson
+import sqlalchemy as sa
+import structlog
+
+from storage.archive.port import (
+    MARKER,
+    AnotherArchive,
+    Archive,
+    ArchiveConflict,
+    compare_ids,
+    parse_marker,
+)
+from storage.catalogue.connection import Pool
+from storage.catalogue.schema import archive_ids, archived
+
+FORMAT = "archive/1"
+
+log = structlog.get_logger()
+
+
+class ArchiveIds:
+    """The ids of the archives that the catalogue knows, by their names in the configuration."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    async def known(self) -> dict[str, str]:
+        """Return ids by name."""
+        rows = await self._pool.rows(sa.select(archive_ids))
+        return {row["archive"]: row["archive_id"] for row in rows}
+
+    async def remember(self, archive: str, archive_id: str) -> None:
+        """Note the id of an archive that had none; whoever was faster is right."""
+        row = {"archive": archive, "archive_id": archive_id}
+        await self._pool.upsert(archive_ids, [row], ["archive"], [])
+
+    async def has_recordings(self, archive: str) -> bool:
+        """Say whether the catalogue has recordings in an archive of this name."""
+        a = archived.c
+        asked = sa.select(a.day).where(a.archive == archive, a.removed_ms.is_(None)).limit(1)
+        return bool(await self._pool.column(asked))
+
+
+async def identify(archive: Archive, ids: ArchiveIds) -> None:
+    """Have an archive expect the id that the catalogue knows, or mark it with a new one.
+
+    It is marked where neither it nor the catalogue knows an id: a new archive, or one from before
+    there were ids. Raises AnotherArchive where it is not the one that was there, ArchiveError,
+    and what a database raises.
+    """
+    await archive.examine()
+    known = await ids.known()
+    found = await marked(archive)
+    expected = known.get(archive.name)
+    if expected is None:
+        if others := [name for name, other in known.items() if other == found]:
+            raise AnotherArchive(
+                f"this is the archive '{others[0]}': give it that name again, or another place"
+            )
+        found = found or await _mark(archive, ids)
+        await ids.remember(archive.name, found)
+        expected = (await ids.known())[archive.name]
+    compare_ids(found, expected, f"the place of '{archive.name}'")
+    archive.expected_id = expected
+
+
+async def marked(archive: Archive) -> str | None:
+    """Return the id in an archive's marker; None where there is no marker."""
+    try:
+        return parse_marker(await archive.get(MARKER), archive.name)
+    except KeyError:
+        return None
+
+
+async def _mark(archive: Archive, ids: ArchiveIds) -> str:
+    there = set(await archive.below("")) - {MARKER.partition("/")[0]}
+    if not there and await ids.has_recordings(archive.name):
+        raise AnotherArchive(
+            f"the catalogue has recordings in '{archive.name}', and nothing is there: mount its "
+            "disk; where all of it is lost, give a new archive another 'name'"
+        )
+    archive_id = uuid.uuid4().hex
+    data = orjson.dumps({"kuager": FORMAT, "id": archive_id})
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        await archive.put(MARKER, data, sha256)
+    except ArchiveConflict:  # another process was faster
+        return await marked(archive) or ""
+    log.info("A new archive was marked", archive=archive.name, archive_id=archive_id)
+    return archive_id

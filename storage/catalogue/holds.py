@@ -1,0 +1,176 @@
+"""Holds in SQL: what is kept beyond its date, and what is removed because nothing keeps it.
+
+All times are UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.catalogue.cameras import Cameras, Name
+from storage.catalogue.connection import Pool
+from storage.catalogue.schema import (
+    REMOVING,
+    SAME_RECORDING,
+    archived,
+    holds,
+    is_archived,
+    recordings,
+)
+from storage.records import Identity
+
+AT_ONCE = 500
+
+
+class Holds:
+    """The holds of a catalogue."""
+
+    def __init__(self, pool: Pool, cameras: Cameras):
+        self._pool, self._cameras = pool, cameras
+
+    async def add(
+        self,
+        election: str,
+        reason: str,
+        now_ms: int,
+        *,
+        station: str | None = None,
+        camera: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> int:
+        """Keep recordings beyond their date, all or those of a station, camera or stretch.
+
+        Returns the number of the hold, which lasts until `until_ms` or until it is released.
+        """
+        async with self._pool.work() as connection:
+            done = await connection.execute(
+                sa.insert(holds)
+                .values(
+                    election=election,
+                    station=station,
+                    camera=camera,
+                    from_ms=from_ms,
+                    to_ms=to_ms,
+                    until_ms=until_ms,
+                    reason=reason,
+                    created_ms=now_ms,
+                )
+                .returning(holds.c.hold_no)
+            )
+            return int(done.scalar_one())
+
+    async def release(self, hold_no: int, now_ms: int) -> bool:
+        """End a hold; False when there is none that lasts under this number."""
+        h = holds.c
+        changed = await self._pool.execute(
+            sa.update(holds)
+            .where(h.hold_no == hold_no, h.released_ms.is_(None))
+            .values(released_ms=now_ms)
+        )
+        return changed == 1
+
+    async def of(self, election: str) -> list[dict[str, Any]]:
+        """Return all holds of an election, also those that ended, oldest first."""
+        return await self._pool.rows(
+            sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
+        )
+
+    async def due(
+        self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return what an archive has of a camera that ended before a time and no hold keeps, with
+        numbers above `after_seq`, the oldest first, some at a time.
+
+        What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
+        """
+        r, a = recordings.c, archived.c
+        free = sa.and_(
+            a.removed_ms.is_(None),
+            sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
+            ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
+        )
+        begun = sa.and_(a.removed_ms.is_not(None), a.etags == REMOVING)
+        return await self._pool.rows(
+            sa.select(
+                *(recordings, a.bucket, a.etags, a.locked_until_ms),
+                *(a.removed_ms.label("begun_ms"), a.removed_reason),
+            )
+            .join(archived, SAME_RECORDING)
+            .where(r.camera_pk == self._cameras.at(name), r.record_seq > after_seq)
+            .where(r.start_ms < before_ms, r.end_ms < before_ms)
+            .where(a.archive == archive, sa.or_(free, begun))
+            .order_by(r.record_seq)
+            .limit(AT_ONCE)
+        )
+
+    async def keep(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
+        """Say whether a hold keeps a recording (UTC) now."""
+        return bool(await self._pool.column(_held(name, start_ms, end_ms, now_ms).limit(1)))
+
+    async def recordings(self, name: Name) -> int:
+        """Return how many recordings a camera ever had."""
+        counted = sa.select(sa.func.count()).where(recordings.c.camera_pk == self._cameras.at(name))
+        return int((await self._pool.column(counted))[0])
+
+    async def begin_removal(
+        self,
+        name: Name,
+        row: Mapping[str, Any],
+        archive: str,
+        at_ms: int,
+        reason: str,
+        *,
+        clock_ms: int | None = None,
+    ) -> bool:
+        """Note that an archive no longer has a recording, and why; its bytes may go from now on.
+
+        True also where another process noted it before. False where a hold keeps it: whoever of a
+        hold and this comes second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and
+        `sha256`. Holds count that last at `clock_ms`, which is `at_ms` unless the removal was told
+        of before.
+        """
+        held = _held(name, row["start_ms"], row["end_ms"], clock_ms or at_ms)
+        begun = (
+            self._update(name, row, archive)
+            .where(archived.c.removed_ms.is_(None), ~held.exists())
+            .values(removed_ms=at_ms, removed_reason=reason, etags=REMOVING)
+        )
+        async with self._pool.work() as connection:
+            if connection.dialect.name == "postgresql":  # waits for holds that are being written
+                await connection.exec_driver_sql("LOCK TABLE holds IN SHARE MODE")
+            if (await connection.execute(begun)).rowcount == 1:
+                return True
+            noted = sa.select(archived.c.removed_ms).where(*self._row(name, row, archive))
+            return (await connection.execute(noted)).scalar() is not None
+
+    async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
+        """Note that the bytes of what was removed from an archive are gone."""
+        await self._pool.execute(self._update(name, row, archive).values(etags=""))
+
+    def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+        return sa.update(archived).where(*self._row(name, row, archive))
+
+    def _row(
+        self, name: Name, row: Mapping[str, Any], archive: str
+    ) -> tuple[sa.ColumnElement[bool], ...]:
+        same = is_archived(self._cameras.at(name), Identity.of(row))
+        return same, archived.c.archive == archive
+
+
+def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:
+    """Select the holds that keep a recording, whose start and end are numbers or columns."""
+    h = holds.c
+    return (
+        sa.select(h.hold_no)
+        .where(h.election == name[0], h.released_ms.is_(None))
+        .where(sa.or_(h.station.is_(None), h.station == name[1]))
+        .where(sa.or_(h.camera.is_(None), h.camera == name[2]))
+        .where(sa.or_(h.from_ms.is_(None), h.from_ms < end_ms))
+        .where(sa.or_(h.to_ms.is_(None), h.to_ms > start_ms))
+        .where(sa.or_(h.until_ms.is_(None), h.until_ms > now_ms))
+    )

@@ -1,0 +1,1 @@
+"""Boxes of media: pure functions over bytes."""

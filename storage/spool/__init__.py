@@ -1,0 +1,1 @@
+"""The disk of a recorder: one writer for each camera, and many readers."""

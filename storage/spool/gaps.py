@@ -1,0 +1,171 @@
+"""The journal of a camera's gaps (docs/formats.md), and those that no recording carries yet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from base.durable import replace_file, write_all
+from storage.records import Gap, GapCause
+
+PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
+
+EARLIER_GAPS = "gaps-{}.jsonl"  # of an earlier election
+
+log = structlog.get_logger()
+
+
+def set_gaps_aside(directory: Path, election: str) -> None:
+    """Leave a camera's journal under the name of the election to which it belongs."""
+    path, aside = directory / "gaps.jsonl", directory / EARLIER_GAPS.format(election)
+    if not path.exists():
+        return
+    before = aside.read_bytes() if aside.exists() else b""
+    replace_file(aside, before + path.read_bytes(), durable=True)
+    path.unlink()
+
+
+class Coverage:
+    """What recordings and gaps account for: stretches of time that do not touch."""
+
+    def __init__(self) -> None:
+        self._stretches: list[tuple[int, int]] = []
+
+    def add(self, start_ms: int, end_ms: int) -> None:
+        """Account for a stretch (UTC), which may overlap others."""
+        touching = [s for s in self._stretches if s[0] <= end_ms and start_ms <= s[1]]
+        self._stretches = [s for s in self._stretches if s not in touching]
+        starts, ends = zip((start_ms, end_ms), *touching, strict=True)
+        self._stretches.append((min(starts), max(ends)))
+
+    def until_ms(self, now_ms: float) -> int | None:
+        """Return where what was accounted for by now ends; None where nothing was.
+
+        What a clock that was ahead placed in the future does not count. A stretch that has begun
+        ends at most PLACED_AHEAD_MS from now.
+        """
+        ends = (
+            end_ms if end_ms <= now_ms + PLACED_AHEAD_MS else int(now_ms)
+            for start_ms, end_ms in self._stretches
+            if start_ms <= now_ms + PLACED_AHEAD_MS
+        )
+        return max(ends, default=None)
+
+
+class GapJournal:
+    """Writes a camera's journal. Every method that writes raises OSError when the disk refuses;
+    what it was told is known all the same, and written with the next line."""
+
+    def __init__(self, path: Path):
+        """Read the journal, if there is one, and cut a torn last line."""
+        self._path = path
+        self._gaps = {gap.gap_no: gap for gap in read_gaps(path)}  # that are not carried
+        self._unwritten: list[dict[str, Any]] = []  # lines that the disk refused
+        self.last_no = max(self._gaps, default=0)
+        if path.exists():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+    def carried_to(self, number: int) -> None:
+        """Leave out gaps up to this number: recordings carry them; later ones are above it."""
+        self._gaps = {n: gap for n, gap in self._gaps.items() if n > number}
+        self.last_no = max(self.last_no, number)
+
+    def rise_above(self, number: int) -> None:
+        """Have later gaps above this number."""
+        self.last_no = max(self.last_no, number)
+
+    @property
+    def open(self) -> Gap | None:
+        """The gap that lasts."""
+        newest = self._gaps.get(max(self._gaps, default=0))
+        return newest if newest and newest.end_ms is None else None
+
+    @property
+    def ended(self) -> list[Gap]:
+        """Gaps that ended and are not carried yet, oldest first; some may be empty."""
+        return [gap for _, gap in sorted(self._gaps.items()) if gap.end_ms is not None]
+
+    def begin(self, start_ms: int, cause: GapCause, detail: str) -> None:
+        """Begin a gap (UTC)."""
+        self.last_no += 1
+        gap = Gap(self.last_no, start_ms, None, cause, detail)
+        self._gaps[gap.gap_no] = gap
+        record: dict[str, Any] = gap.to_dict()
+        del record["end_ms"]
+        self._write(record)
+
+    def end(self, end_ms: int) -> None:
+        """End the open gap (UTC); nothing to do without one."""
+        if (gap := self.open) is not None:
+            self._set_end(gap, max(gap.start_ms, end_ms))
+
+    def end_for_run(self, start_ms: int) -> None:
+        """Have no gap last beyond the start of a run (UTC): a gap ends where footage is.
+
+        Ends the open gap, and shortens those that are not carried yet: cameras send pictures that
+        they held while we connected.
+        """
+        self.cut_future(start_ms)
+        self.end(start_ms)
+
+    def cut_future(self, now_ms: int) -> None:
+        """Shorten what lies beyond now (UTC): by a clock that was ahead it had been missed."""
+        for gap in list(self._gaps.values()):
+            if (gap.start_ms if gap.end_ms is None else gap.end_ms) > now_ms:
+                self._set_end(gap, max(gap.start_ms, now_ms))
+
+    def _set_end(self, gap: Gap, end_ms: int) -> None:
+        self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)
+        self._write({"gap_no": gap.gap_no, "end_ms": end_ms})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._unwritten.append(record)
+        self.write()
+
+    def write(self) -> None:
+        """Write the lines that the disk refused; nothing to do without any."""
+        if not self._unwritten:
+            return
+        lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE) for r in self._unwritten]
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            whole = os.fstat(fd).st_size
+            try:
+                write_all(fd, b"".join(lines))
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, whole)  # half a line would spoil the next
+                raise
+        finally:
+            os.close(fd)
+        self._unwritten = []
+
+
+def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
+    """Read a journal of gaps, oldest first; no file is no gaps, a torn line is not there.
+
+    A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
+    """
+    if data is None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+    gaps: dict[int, Gap] = {}
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            record = orjson.loads(line)
+            if "cause" in record:
+                gap = Gap.from_dict({"end_ms": None} | record)
+                gaps[gap.gap_no] = gap
+            elif record["gap_no"] in gaps:
+                gap = gaps[record["gap_no"]]
+                gaps[gap.gap_no] = replace(gap, end_ms=int(record["end_ms"]))
+        except (ValueError, TypeError, KeyError):
+            log.error("A line of the gap journal cannot be read", file=str(path))
+    return list(gaps.values())

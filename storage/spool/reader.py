@@ -1,0 +1,382 @@
+"""Reading one camera's spool while a recorder writes it: a few system calls per look.
+
+What is read is docs/formats.md. Readers never write and never lock; a file may vanish between
+two calls (it was archived), and that is not an error. A file that cannot be read is said once
+and harms nothing else: its whole lines up to the first bad one are believed, the rest is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from storage.records import LONGEST_MS, Gap, Header, Index, Segment, parse_index
+from storage.spool.gaps import read_gaps
+from storage.spool.recording import recording_name, start_of
+
+log = structlog.get_logger()
+SCAN_S = 5.0  # between two looks for a camera that has no camera.json
+SCAN_ALL_S = 600.0  # what was removed meanwhile is forgotten this often
+LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
+_BAD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # of JSON that is not ours
+
+
+Key = tuple[int, int]  # record_seq and start_ms
+
+
+@dataclass(slots=True)
+class Stored:
+    """A recording in the spool: its path without ending, and its index as far as it was read."""
+
+    base: Path
+    record_seq: int
+    start_ms: int  # by its name
+    index: Index | None = None
+    seen: tuple[int, int] = (0, 0)  # inode and size of the index file that was read
+    broken: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Number and start: its name, by which recordings are in order."""
+        return self.record_seq, self.start_ms
+
+    @property
+    def media(self) -> Path:
+        """The `.mp4`."""
+        return self.base.with_name(self.base.name + ".mp4")
+
+    @property
+    def lines(self) -> Path:
+        """The `.jsonl`."""
+        return self.base.with_name(self.base.name + ".jsonl")
+
+    @property
+    def camera(self) -> tuple[str, str]:
+        """Station and camera."""
+        return self.base.parts[-4], self.base.parts[-3]
+
+    @property
+    def name(self) -> str:
+        """Day and name, the tail of its archive key."""
+        return f"{self.base.parent.name}/{self.base.name}"
+
+
+class CameraView:
+    """One camera's recordings and gaps in the spool; the same directory for ever."""
+
+    def __init__(self, spool: Path, station: str, camera: str):
+        self.directory = spool / station / camera
+        self._stored: dict[Key, Stored] = {}
+        self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
+        self._scanned = float("-inf")
+        self._told: set[Path] = set()
+        self._gaps: list[Gap] = []
+        self._gaps_seen: tuple[int, int] | None = None
+        self._current: Stored | None = None
+        self.carried_gap_no = 0  # up to this, older recordings carry the gaps
+        self._election: str | None = None
+
+    # -- keeping up ----------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """See what is new: normally one stat and one read of the current index's tail."""
+        path = self.directory / "camera.json"
+        try:
+            stat = path.stat()
+            state = (stat.st_ino, stat.st_mtime_ns)
+            if state != self._state:
+                self._begun(orjson.loads(path.read_bytes()))
+                self._state = state
+        except OSError:  # nobody records here yet, or the numbers were lost
+            if time.monotonic() - self._scanned > SCAN_S:
+                self._scan()
+        except _BAD as error:
+            self._tell(path, error)
+            self._scan()
+            self._state = state
+        if self._current is not None and self.read(self._current) is not None:
+            self._stored[self._current.key] = self._current  # its files came after its name
+
+    def _begun(self, state: dict[str, Any]) -> None:
+        """A recording was begun: finish reading the one before it and follow the new one."""
+        if self._current is not None:
+            self.read(self._current)
+        stored = _stored(self.directory, *state["recording"].split("/"))
+        known = self._stored.get(stored.key)
+        follows = self._current and stored.record_seq == self._current.record_seq + 1
+        if not follows or time.monotonic() - self._scanned > SCAN_ALL_S:
+            self._scan()
+            known = self._stored.get(stored.key)
+        if known is None:
+            self._stored[stored.key] = known = stored
+        self._current = known
+        self.carried_gap_no = int(state.get("gap_no", 0))
+        self._election = state.get("election")
+
+    def _scan(self) -> None:
+        self._scanned = time.monotonic()
+        found: dict[Key, Stored] = {}
+        for day in _entries(self.directory):
+            for name in _entries(self.directory / day) if _DAY.fullmatch(day) else ():
+                if name.endswith(".jsonl") and _NAME.fullmatch(name[:-6]):
+                    try:
+                        stored = _stored(self.directory, day, name[:-6])
+                    except ValueError:
+                        continue
+                    found[stored.key] = self._stored.get(stored.key, stored)
+        self._stored = found
+
+    def read(self, stored: Stored) -> Index | None:
+        """Read what is new of an index; None when there is nothing to believe (yet)."""
+        index = stored.index
+        if index is not None and index.seal is not None:
+            return index
+        path = stored.lines
+        try:
+            with path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                seen, before = (stat.st_ino, stat.st_size), stored.seen
+                if seen == before or (stored.broken and seen[0] == before[0]):
+                    return index
+                if seen[0] != before[0]:  # another file: a recorder that started repaired it
+                    index, stored.index, stored.broken = None, None, False
+                file.seek(index.size if index else 0)
+                data = file.read()
+        except FileNotFoundError:
+            if self._stored.get(stored.key) is stored:
+                del self._stored[stored.key]
+            return None
+        except OSError as error:  # of this moment, perhaps; what was read before stays true
+            self._tell(path, error)
+            return index
+        stored.seen = seen
+        known = len(index.segments) if index else 0
+        try:
+            if index is None:
+                head = data.find(b"\n") + 1
+                if head == 0:
+                    return None
+                index, data = parse_index(data[:head]), data[head:]
+                _check_header(index.header)
+                stored.index = index
+            index.feed(data)
+            _check_segments(index, known)
+        except _BAD as error:
+            stored.broken = True
+            if index is not None and stored.index is index:
+                index.seal = None
+                _believe(index, known)
+            self._tell(path, error)
+        return stored.index
+
+    def _tell(self, path: Path, error: Exception) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            log.error("A file of the spool cannot be read", file=str(path), why=str(error))
+
+    @property
+    def loaded(self) -> int:
+        """Number of segments held in memory."""
+        return sum(len(s.index.segments) for s in self._stored.values() if s.index)
+
+    def trim(self) -> None:
+        """Forget the indexes of all recordings but the newest two; they are read again when
+        somebody asks for them."""
+        for key in sorted(self._stored)[:-2]:
+            stored = self._stored[key]
+            stored.index, stored.seen = None, (0, 0)
+
+    def forget(self, key: Key) -> None:
+        """Leave out a recording that was removed."""
+        self._stored.pop(key, None)
+        if self._current is not None and self._current.key == key:
+            self._current = None
+
+    # -- looking -------------------------------------------------------------------------
+
+    def stored(self) -> list[Stored]:
+        """Return what is in the spool, oldest first, without reading it."""
+        return [self._stored[key] for key in sorted(self._stored)]
+
+    def newest(self) -> Index | None:
+        """Return the index of the newest recording, as far as it was written."""
+        return self.read(self._stored[max(self._stored)]) if self._stored else None
+
+    def election(self) -> str | None:
+        """Return the election to which the journal of gaps belongs; None where nothing says it."""
+        if self._election is None and (newest := self.newest()) is not None:
+            return newest.header.election
+        return self._election
+
+    def recordings(
+        self, from_ms: int | None = None, to_ms: int | None = None
+    ) -> Iterator[tuple[Stored, Index]]:
+        """Yield what is in the spool, oldest first; with times, what touches [from_ms, to_ms)."""
+        for key in sorted(self._stored):
+            stored = self._stored.get(key)
+            if stored is None or (to_ms is not None and stored.start_ms >= to_ms):
+                continue
+            if from_ms is not None and stored.start_ms <= from_ms - LONGEST_MS:
+                continue
+            index = self.read(stored)
+            if index is not None and (from_ms is None or index.end_ms > from_ms):
+                yield stored, index
+
+    def live(self, count: int) -> list[tuple[Header, Segment]]:
+        """Return the last `count` segments, oldest first."""
+        out: list[tuple[Header, Segment]] = []
+        for key in sorted(self._stored, reverse=True):
+            stored = self._stored.get(key)
+            if stored is not None and (index := self.read(stored)) is not None:
+                out += [(index.header, s) for s in index.segments[: -count - 1 : -1]]
+            if len(out) >= count:
+                break
+        return out[:count][::-1]
+
+    def find(self, segment_no: int) -> tuple[Stored, Header, Segment] | None:
+        """Return where a segment is; None when it is not in the spool."""
+
+        def where(index: Index) -> int:
+            if not index.segments or segment_no < index.segments[0].segment_no:
+                return -1
+            return int(segment_no > index.segments[-1].segment_no)
+
+        if (found := self._search(where)) is None:
+            return None
+        stored, index = found
+        at = bisect_left(index.segments, segment_no, key=lambda s: s.segment_no)
+        if at == len(index.segments) or index.segments[at].segment_no != segment_no:
+            return None
+        return stored, index.header, index.segments[at]
+
+    def init(self, run_no: int) -> tuple[Stored, Header] | None:
+        """Return a recording of a run, whose first bytes are its init."""
+        found = self._search(
+            lambda index: (run_no > index.header.run_no) - (run_no < index.header.run_no)
+        )
+        return found and (found[0], found[1].header)
+
+    def _search(self, where: Callable[[Index], int]) -> tuple[Stored, Index] | None:
+        """Return the recording for which `where` is 0: -1 is before it, 1 is after it.
+
+        Numbers rise with `record_seq`, so few indexes are read.
+        """
+        order = sorted(self._stored)
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            stored = self._stored.get(order[middle])
+            if stored is None or (index := self.read(stored)) is None:
+                del order[middle]
+                high -= 1
+                continue
+            if (way := where(index)) == 0:
+                return stored, index
+            low, high = (low, middle) if way < 0 else (middle + 1, high)
+        return None
+
+    def stretch(self, from_ms: int, to_ms: int) -> Iterator[tuple[Index, list[Segment]]]:
+        """Yield the recordings that touch [from_ms, to_ms), by number, with the segments that do.
+
+        Between two of them others may use this reader. Of a recording that lies in it as a whole
+        the segments are the index's own list.
+        """
+        for _, index in self.recordings(from_ms, to_ms):
+            if not (segments := index.segments):
+                continue
+            if segments[0].end_ms <= from_ms or segments[-1].start_ms >= to_ms:
+                segments = [s for s in segments if s.end_ms > from_ms and s.start_ms < to_ms]
+            if segments:
+                yield index, segments
+
+    def gaps(self, from_ms: int, to_ms: int) -> list[Gap]:
+        """Return the gaps that touch [from_ms, to_ms), oldest first, without the empty ones."""
+        return [
+            g
+            for g in self.all_gaps()
+            if g.start_ms < to_ms
+            and (g.end_ms is None or (g.end_ms > from_ms and g.end_ms > g.start_ms))
+        ]
+
+    def open_gap(self) -> Gap | None:
+        """Return the gap that lasts."""
+        last = self.all_gaps()[-1:]
+        return last[0] if last and last[0].end_ms is None else None
+
+    def all_gaps(self) -> list[Gap]:
+        """Return the gaps of the journal, oldest first; it is read again when it has grown."""
+        path = self.directory / "gaps.jsonl"
+        try:
+            stat = path.stat()
+            if (seen := (stat.st_ino, stat.st_size)) != self._gaps_seen:
+                found = read_gaps(path)
+                self._gaps = [g for g in found if _is_int(g.gap_no, g.start_ms, g.end_ms or 0)]
+                self._gaps_seen = seen
+        except FileNotFoundError:
+            self._gaps, self._gaps_seen = [], None
+        except OSError as error:
+            self._tell(path, error)
+        return self._gaps
+
+
+def _entries(path: Path) -> list[str]:
+    try:
+        return os.listdir(path)  # noqa: PTH208 names are enough, thousands a day
+    except OSError:
+        return []
+
+
+def stored_at(directory: Path, start_ms: int, record_seq: int) -> Stored:
+    """Return where a camera's directory has, or had, the recording of this start and number."""
+    return Stored(directory / recording_name(start_ms, record_seq), record_seq, start_ms)
+
+
+def _stored(directory: Path, day: str, name: str) -> Stored:
+    """Return the recording that a day and a name mean; raises ValueError for others."""
+    if not (_DAY.fullmatch(day) and (found := _NAME.fullmatch(name))):
+        raise ValueError(f"{day}/{name} does not name a recording")
+    clock, seq = found.groups()
+    return Stored(directory / day / name, int(seq), start_of(day, clock))
+
+
+def _is_int(*values: object) -> bool:
+    return all(type(v) is int for v in values)
+
+
+def _check_header(h: Header) -> None:
+    numbers = (h.epoch, h.run_no, h.record_seq, h.run_start_ms, h.init_length, h.target_duration_s)
+    if not (_is_int(*numbers) and min(numbers) >= 0 and isinstance(h.init_sha256, str)):
+        raise TypeError("a number of the header is not one")
+
+
+def _check_segments(index: Index, known: int) -> None:
+    if (good := _believe(index, known)) is not None:
+        raise TypeError(f"line {good + 2} is not a segment that could be")
+
+
+def _believe(index: Index, known: int) -> int | None:
+    """Cut the segments before the first that cannot be; return its place, None for none."""
+    for n, s in enumerate(index.segments[known:], known):
+        numbers = (s.segment_no, s.start_ms, s.tfdt_90k, s.duration_90k, s.offset, s.length)
+        if not (
+            _is_int(*numbers)
+            and min(numbers) >= 0
+            and s.end_ms < LATEST_MS
+            and isinstance(s.sha256, str)
+            and (n == 0 or s.segment_no == index.segments[n - 1].segment_no + 1)
+        ):
+            del index.segments[n:]
+            return n
+    return None

@@ -1,0 +1,1 @@
+"""The JSON for pages and other programs."""

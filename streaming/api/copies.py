@@ -1,0 +1,212 @@
+"""Copies for programs: quote, order, read, cancel, the register; errors are problems."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from copies.orders import events
+from copies.orders.describe import in_language
+from copies.orders.events import Refused, owed, received
+from copies.orders.mail import address
+from copies.orders.states import DOWNLOADS, State
+from copies.payments.port import Online, PaymentAway
+from storage.catalogue.orders import Order
+from streaming.context import EPOCH, current_ms
+from streaming.http.negotiation import language, say
+from streaming.http.responses import base_url
+from streaming.orders_context import (
+    SHOP,
+    answered,
+    asked_for,
+    catalogue,
+    count_asked,
+    make_quote,
+    order_of,
+    place,
+    refuse_foreign,
+    till,
+)
+from streaming.pages.copies import REGISTER_PAGE, register_page
+from streaming.pages.order import paper_of, size
+
+UNCACHED = {"Cache-Control": "no-store"}
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/api/v1/copies/quotes")
+async def post_quote(request: web.Request) -> web.StreamResponse:
+    """Make a quote of `station`, `cameras`, `from` and `to`; 201 with the secret link."""
+    refuse_foreign(request)
+    said = await _body(request)
+    station, cameras = said.get("station"), said.get("cameras")
+    if not isinstance(station, str) or not isinstance(cameras, list):
+        raise _bad("'station' is an id, and 'cameras' is a list of ids")
+    if not all(isinstance(camera, str) for camera in cameras):
+        raise _bad("'cameras' is a list of ids")
+    begin, end = (_moment(said, name) for name in ("from", "to"))
+    try:
+        secret, order = await make_quote(request, asked_for(request, station, cameras, begin, end))
+    except Refused as refused:
+        raise _bad(say(request, refused.sentence, **refused.values)) from None
+    headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
+    told = await _told(request, order, secret)
+    return web.json_response(told, status=201, headers=headers)
+
+
+@routes.get("/api/v1/copies/orders/{secret}")
+async def get_order(request: web.Request) -> web.StreamResponse:
+    """Tell of an order."""
+    return await _answer(request)
+
+
+@routes.post("/api/v1/copies/orders/{secret}/order")
+async def post_order(request: web.Request) -> web.StreamResponse:
+    """Order what was quoted; `email` is optional."""
+    refuse_foreign(request)
+    order = await order_of(request)
+    said = (await _body(request)).get("email") if request.can_read_body else None
+    email = address(said) if isinstance(said, str) else None
+    if said is not None and email is None:
+        raise _bad("'email' is not an e-mail address")
+    return await _done(request, place(request, order, email))
+
+
+@routes.post("/api/v1/copies/orders/{secret}/cancel")
+async def post_cancel(request: web.Request) -> web.StreamResponse:
+    """Take an order back before it is paid."""
+    refuse_foreign(request)
+    order = await order_of(request)
+    count_asked(request)
+    return await _done(
+        request, till(request).end(order.order_pk, events.cancel(current_ms(request)))
+    )
+
+
+@routes.get("/api/v1/copies/register")
+async def register(request: web.Request) -> web.StreamResponse:
+    """List all orders without personal data, newest first: `before` is a number to go on from."""
+    found = await register_page(request)
+    page = found[:REGISTER_PAGE]
+    following = page[-1].number if len(found) > REGISTER_PAGE else None
+    return web.json_response(
+        {"orders": [_public(request, o) for o in page], "next_before": following},
+        headers={"Cache-Control": "public, max-age=10"},
+    )
+
+
+async def _done(request: web.Request, work: Any) -> web.StreamResponse:
+    try:
+        await answered(work)
+    except Refused as refused:
+        why = say(request, refused.sentence, **refused.values)
+        raise web.HTTPConflict(text=why) from None
+    except PaymentAway:
+        why = say(request, "The payment service does not answer; try again in a minute.")
+        raise web.HTTPServiceUnavailable(text=why) from None
+    return await _answer(request)
+
+
+async def _answer(request: web.Request) -> web.Response:
+    order = await order_of(request)
+    told = await _told(request, order, request.match_info["secret"])
+    return web.json_response(told, headers=UNCACHED)
+
+
+def _public(request: web.Request, order: Order) -> dict[str, Any]:
+    """Return what everyone may know of an order."""
+    station = order.quote["station"]
+    times = ("ordered_ms", "paid_ms", "ready_ms", "ended_ms")
+    return {
+        "number": order.number,
+        "state": order.state,
+        "station": order.station,
+        "station_number": station["number"],
+        "station_name": in_language(station["name"], language(request)),
+        "cameras": [camera["id"] for camera in order.quote["cameras"]],
+        "from_ms": order.from_ms,
+        "to_ms": order.to_ms,
+        **{name: getattr(order, name) for name in times},
+    }
+
+
+async def _told(request: web.Request, order: Order, secret: str) -> dict[str, Any]:
+    """Return all of an order that its requester may know."""
+    home = f"{base_url(request)}/copies/{secret}"
+    files = {
+        f["file_no"]: f for f in await answered(catalogue(request).order_files.of(order.order_pk))
+    }
+    open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
+    title = partial(in_language, language=language(request))
+    hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
+    providers = request.app[SHOP].providers.values()
+    waits = order.state == State.AWAITING_PAYMENT
+    return {
+        **_public(request, order),
+        "link": home,
+        "asked_to_ms": order.quote["asked_to_ms"],
+        "until_ms": order.until_ms,
+        "reason": order.reason,
+        "price": order.quote["price"],
+        "received": received(order),
+        "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
+        "invoice": f"{home}/invoice.pdf" if paper_of(request, order) else None,
+        "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
+        "zip": f"{home}/everything.zip" if open_ else None,
+        "manifest": f"{home}/manifest.json" if open_ else None,
+        "hashed_bytes": hashed,
+        "hashed_words": size(hashed),
+        "bytes": total,
+        "bytes_words": size(total),
+        "footage": [
+            {
+                "camera": camera["id"],
+                "title": title(camera["title"]),
+                "exists_ms": camera["exists_ms"],
+                "gaps": camera["gaps"],
+                "removed": camera["removed"],
+                "files": [
+                    {
+                        **{k: f[k] for k in ("name", "start_ms", "end_ms", "length", "etag")},
+                        "sha256": files[f["no"]]["sha256"] if f["no"] in files else None,
+                        "url": f"{home}/files/{f['no']}/{f['name']}" if open_ else None,
+                    }
+                    for f in camera["files"]
+                ],
+            }
+            for camera in order.quote["cameras"]
+        ],
+    }
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        said = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        said = None
+    if not isinstance(said, dict):
+        raise _bad("send one JSON object")
+    return said
+
+
+def _moment(said: dict[str, Any], name: str) -> int:
+    """Return a moment as UTC ms: a number, or RFC 3339 with a zone; raises 400."""
+    value = said.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**14:
+        return value
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if at is not None and at.tzinfo is not None:
+            return (at - EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        pass
+    raise _bad(f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC")
+
+
+def _bad(text: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=f"{text}\n")

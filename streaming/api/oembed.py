@@ -1,0 +1,102 @@
+"""What other programs and sites are given of a station: a list for players, an iframe for pages."""
+
+from __future__ import annotations
+
+import html
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+
+from streaming.api.stations import picture_url
+from streaming.context import VIEWS
+from streaming.http.negotiation import MOST_PARAMETERS, language, say
+from streaming.http.responses import answer, base_url, whole_number
+
+LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
+WIDTH, HEIGHT = 640, 360
+THUMB_WIDTH, THUMB_HEIGHT = 320, 180
+CACHE_S = 86_400
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/stations/{station}/all.m3u")
+async def all_m3u(request: web.Request) -> web.StreamResponse:
+    """Serve a list of all angles of a station for VLC and other players."""
+    views, lang = request.app[VIEWS], language(request)
+    station, base = views.station(request), base_url(request)
+    lines = ["#EXTM3U"]
+    for camera in station.cameras:
+        title = " ".join(f"{station.number} {camera.title.in_(lang)}".split())
+        lines.append(f"#EXTINF:-1,{title}")
+        lines.append(f"{base}/live/{station.id}/{camera.id}/index.m3u8")
+    headers = {
+        "Content-Disposition": f'inline; filename="{station.id}.m3u"',
+        "Cache-Control": "public, max-age=60",
+    }
+    return web.Response(
+        text="\n".join(lines) + "\n", content_type=LIST_TYPE, charset="utf-8", headers=headers
+    )
+
+
+@routes.get("/api/v1/oembed")
+async def oembed(request: web.Request) -> web.StreamResponse:
+    """Describe how a page embeds a station or one of its cameras (oEmbed 1.0)."""
+    views, lang = request.app[VIEWS], language(request)
+    width = whole_number(request, "maxwidth", WIDTH, 1, 100_000)
+    height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
+    if request.query.get("format", "json") != "json":
+        raise web.HTTPNotImplemented(text=say(request, "Only format=json is served."))
+    base, parts = base_url(request), _parts(request)
+    station = views.stations.get(parts[1])
+    cameras = {c.id: c for c in station.cameras} if station else {}
+    camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
+    if station is None or camera is None:
+        raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
+    width = max(1, min(width, height * 16 // 9))
+    height = max(1, width * 9 // 16)
+    title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
+    source = f"{base}/embed/{station.id}/{camera.id}"
+    return answer(
+        request,
+        {
+            "version": "1.0",
+            "type": "video",
+            "title": title,
+            "provider_name": "Kuager",
+            "provider_url": f"{base}/",
+            "cache_age": CACHE_S,
+            "width": width,
+            "height": height,
+            "html": f'<iframe src="{html.escape(source)}" width="{width}" height="{height}" '
+            f'title="{html.escape(title)}" style="border:0" allow="fullscreen" '
+            'referrerpolicy="no-referrer" loading="lazy"></iframe>',
+            "thumbnail_url": base + picture_url(station, camera),
+            "thumbnail_width": THUMB_WIDTH,
+            "thumbnail_height": THUMB_HEIGHT,
+        },
+        cache=f"public, max-age={CACHE_S}",
+    )
+
+
+def _parts(request: web.Request) -> list[str]:
+    """Return `stations` and an id, or `embed` and two, of the address asked for; a third is the
+    `angle` that the address of a station may name.
+
+    Raises 400 where none is given, 404 for one of another site or of another kind.
+    """
+    url = request.query.get("url")
+    if not url:
+        text = say(request, "'url' is missing: write the address of a station of this site.")
+        raise web.HTTPBadRequest(text=text)
+    base = urlsplit(base_url(request))
+    try:
+        asked = urlsplit(url)
+        same = (asked.scheme, asked.netloc) == (base.scheme, base.netloc)
+        angle = parse_qs(asked.query, max_num_fields=MOST_PARAMETERS).get("angle", [])
+    except ValueError:
+        same = False
+    parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
+    if not parts or (parts[0], len(parts)) not in (("stations", 2), ("embed", 3)):
+        raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
+    return parts + angle[: parts[0] == "stations"]

@@ -1,0 +1,141 @@
+"""Recordings and gaps of a station's cameras in a stretch of time, as JSON."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from config.model import Camera, Station
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from storage.records import Gap
+from streaming.api.stations import camera_dict
+from streaming.context import VIEWS, moment
+from streaming.http.negotiation import language, say, translate
+from streaming.http.responses import answer
+from streaming.http.work import WORK
+from streaming.stations.messages import CAUSES, why_no_picture
+
+MOST_MS = 7 * 86_400_000
+SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
+PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
+CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `work`
+LATEST_MS = 253_402_300_800_000  # the year 10000
+
+routes = web.RouteTableDef()
+RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
+# recordings (as JSON) and gaps of a camera, by number and start
+Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]]]
+
+
+@routes.get("/api/v1/stations/{station}/timeline")
+async def timeline(request: web.Request) -> web.StreamResponse:
+    """Return recordings and gaps of a station's cameras between `from` and `to`."""
+    views, lang = request.app[VIEWS], language(request)
+    station, now_ms = views.station(request), views.clock()
+    from_ms, to_ms = _stretch(request, now_ms)
+    work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
+    work.check(request)
+    work.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
+    async with work.turn(request) if length_ms > SHORT_MS else nullcontext():
+        complete, known = await _known(request, station, from_ms, to_ms)
+        cameras = [
+            await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
+            for camera in station.cameras
+        ]
+    data = {
+        "station": station.id,
+        "from_ms": from_ms,
+        "to_ms": to_ms,
+        "complete": complete,
+        "cameras": cameras,
+    }
+    return answer(request, data, now_ms=now_ms)
+
+
+def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
+    """Return the stretch asked for, the last hour where none is; raises 400 in words."""
+    to_ms, from_ms = moment(request, "to"), moment(request, "from")
+    if to_ms is None and from_ms is not None and from_ms >= now_ms:
+        raise web.HTTPBadRequest(text=say(request, "'from' is in the future."))
+    to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
+    from_ms = to_ms - 3_600_000 if from_ms is None else from_ms
+    if from_ms >= to_ms:
+        raise web.HTTPBadRequest(text=say(request, "'to' is not after 'from'."))
+    if to_ms - from_ms > MOST_MS:
+        text = say(request, "The stretch is longer than 7 days: ask in parts.")
+        raise web.HTTPBadRequest(text=text)
+    return from_ms, to_ms
+
+
+async def _known(
+    request: web.Request, station: Station, from_ms: int, to_ms: int
+) -> tuple[bool, dict[str, Known]]:
+    """Return what the catalogue knows of each camera, and whether it said all of it.
+
+    It is asked for a piece after the other, so that no answer is long.
+    """
+    views, lang = request.app[VIEWS], language(request)
+    names = {views.name(station, c.id): c.id for c in station.cameras}
+    known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
+    for begin_ms in range(from_ms, to_ms, PIECE_MS):
+        asked = partial(
+            Catalogue.timelines,
+            names=list(names),
+            from_ms=begin_ms,
+            to_ms=min(begin_ms + PIECE_MS, to_ms),
+        )
+        try:
+            found = await views.ask(asked)
+        except CatalogueError:  # what the spool has is still true
+            return False, known
+        async for name, rows in request.app[WORK].in_steps(request, (found or {}).items()):
+            recordings, gaps = known[names[name]]
+            for row in rows[0]:
+                recordings[row["record_seq"], row["start_ms"]] = _recording(row)
+            for row in rows[1]:
+                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
+    return True, known
+
+
+async def _camera(
+    request: web.Request,
+    lang: str,
+    station: Station,
+    camera: Camera,
+    times: tuple[int, int],
+    known: Known,
+) -> dict[str, Any]:
+    """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
+    views, work, (recordings, gaps) = request.app[VIEWS], request.app[WORK], known
+    view = views.view(station.id, camera.id)
+    async for _, index in work.in_steps(request, view.recordings(*times)):
+        if index.segments and index.start_ms < times[1]:
+            seq, start_ms = index.header.record_seq, index.start_ms
+            recordings[seq, start_ms] = RECORDING % (seq, start_ms, index.end_ms)
+    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in view.gaps(*times)}
+    return camera_dict(views, lang, station, camera) | {
+        "words": why_no_picture(views, lang, station, camera),
+        "recordings": orjson.Fragment(
+            b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
+        ),
+        "gaps": [gaps[n] for n in sorted(gaps)],
+    }
+
+
+def _recording(row: dict[str, Any]) -> bytes:
+    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
+    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
+        last = max(row["archives"], key=lambda a: a["removed_ms"])
+        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(told | {k: last[k] for k in ("removed_ms", "removed_reason")})
+    return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
+
+
+def _gap(lang: str, gap: Gap) -> dict[str, Any]:
+    shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
+    return shown | {"words": translate(lang, CAUSES[gap.cause])}

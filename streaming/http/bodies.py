@@ -1,0 +1,68 @@
+"""Bodies of requests: small, soon, and readable, or refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_protocol import RequestPayloadError
+from multidict import MultiDictProxy
+
+from streaming.http.negotiation import say
+
+MOST_BODY = 256 << 10  # a notification of Stripe's has some 10 kB
+BODY_S = 10.0  # for all of a body
+FORM = "application/x-www-form-urlencoded"
+
+
+def body_reader(seconds: float = BODY_S) -> Middleware:
+    """Return a middleware that reads what is posted before it is looked at.
+
+    It raises 400, 408 after so many seconds, and 413. What no handler asks for is not read: aiohttp
+    closes the connection after its answer.
+    """
+
+    @web.middleware
+    async def read_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST" and request.match_info.http_exception is None:
+            await _read(request, seconds)
+        return await handler(request)
+
+    return read_body
+
+
+async def _read(request: web.Request, seconds: float) -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise unreadable(request)  # a little may unpack to a lot
+    try:
+        async with asyncio.timeout(seconds):
+            await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(
+            text=say(request, "The request was not sent to its end in time."),
+            headers={"Connection": "close"},
+        ) from None
+    except web.HTTPRequestEntityTooLarge:
+        most = MOST_BODY >> 10
+        text = say(request, "A request to this address has at most %(most)s kB.", most=most)
+        raise web.HTTPRequestEntityTooLarge(MOST_BODY, text=text) from None
+    except (RequestPayloadError, HttpProcessingError):
+        raise unreadable(request) from None
+
+
+async def form(request: web.Request) -> MultiDictProxy[Any]:
+    """Return what a form of our pages sends; raises 400 for what none of them sends."""
+    if request.content_type not in (FORM, "application/octet-stream"):  # the latter: nothing said
+        raise unreadable(request)
+    try:
+        return await request.post()
+    except (LookupError, ValueError):  # no such charset, or other bytes than it has
+        raise unreadable(request) from None
+
+
+def unreadable(request: web.Request) -> web.HTTPBadRequest:
+    """Return the answer to a body that nobody can read."""
+    return web.HTTPBadRequest(text=say(request, "What was sent cannot be read."))

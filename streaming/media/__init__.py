@@ -1,0 +1,1 @@
+"""Playlists, segments, pictures and the files of orders."""

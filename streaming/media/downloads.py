@@ -1,0 +1,136 @@
+"""What an order delivers: its files, all of them as one ZIP, and what they are as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from copies.files.virtual import VirtualFile
+from copies.files.zip import Bundle, Item, manifest
+from copies.footage.plan import CopyPlan
+from copies.orders.states import DOWNLOADS, State
+from storage.catalogue.orders import Order
+from storage.recording_source import Sources
+from storage.records import GapCause
+from streaming.context import VIEWS, current_ms
+from streaming.http.clients import client
+from streaming.http.delivery import send
+from streaming.http.negotiation import say, translate
+from streaming.http.work import WORK
+from streaming.orders_context import SHOP, answered, catalogue, order_of
+from streaming.stations.messages import CAUSES
+
+PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/copies/{secret}/files/{file:[0-9]{1,6}}/{name}")
+async def file(request: web.Request) -> web.StreamResponse:
+    """Send a file of an order."""
+    order = await _downloadable(request)
+    number = int(request.match_info["file"])
+    found = await answered(catalogue(request).order_files.plans(order.order_pk, number))
+    plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
+    if plan is None or plan.file_name != request.match_info["name"]:
+        raise web.HTTPNotFound(text=say(request, "The order has no such file."))
+    copy = VirtualFile(plan, sources(request), found[0]["head"])
+    with request.app[SHOP].sending.turn(client(request)):
+        return await send(request, copy, plan.file_name, lasting(request, order))
+
+
+@routes.get("/copies/{secret}/everything.zip")
+async def everything(request: web.Request) -> web.StreamResponse:
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    order = await _downloadable(request)
+    zone = order.quote["station"]["time_zone"]
+    with request.app[SHOP].sending.turn(client(request)):
+        items = await _items(request, order)
+        bundle = Bundle(_about(order), items, order.language, zone)
+        return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
+
+
+@routes.get("/copies/{secret}/manifest.json")
+async def manifest_json(request: web.Request) -> web.StreamResponse:
+    """Tell programs what is in the copy and what is missing, as in the ZIP."""
+    order = await _downloadable(request)
+    body = manifest(_about(order), await _items(request, order))
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+async def _items(request: web.Request, order: Order) -> list[Item]:
+    work = request.app[WORK]
+    work.check(request)
+    found = await answered(catalogue(request).order_files.plans(order.order_pk))
+    work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
+    places = sources(request)
+    return [
+        Item(
+            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            row["sha256"],
+            row["crc32"],
+        )
+        async for row in work.in_steps(request, found)
+    ]
+
+
+def _about(order: Order) -> dict[str, Any]:
+    """Return what a manifest says of an order beside its files; nothing of who ordered it."""
+    return {
+        "order": order.number,
+        "election": order.election,
+        "station": order.station,
+        "from_ms": order.from_ms,
+        "to_ms": order.to_ms,
+        "cameras": [
+            {
+                "camera": camera["id"],
+                "gaps": [gap | {"words": _words(order, gap["cause"])} for gap in camera["gaps"]],
+                "removed": camera["removed"],
+                "unscheduled": camera["unscheduled"],
+            }
+            for camera in order.quote["cameras"]
+        ],
+    }
+
+
+def _words(order: Order, cause: str) -> str:
+    return translate(order.language, CAUSES[GapCause(cause)])
+
+
+async def _downloadable(request: web.Request) -> Order:
+    """Return an order whose files may be fetched; raises 403 and 410 with words."""
+    order = await order_of(request)
+    if _may_be_fetched(order, current_ms(request)):
+        return order
+    if order.state in (State.QUOTED, State.AWAITING_PAYMENT):
+        raise web.HTTPForbidden(text=say(request, "The order is not paid yet."))
+    if order.state == State.REFUNDED:
+        raise web.HTTPGone(
+            text=say(request, "What was paid was given back: there are no files any more.")
+        )
+    if order.paid_ms is None:
+        raise web.HTTPGone(text=say(request, "The order has ended, and was not paid."))
+    raise web.HTTPGone(text=say(request, "The time to download these files is over."))
+
+
+def _may_be_fetched(order: Order, now_ms: int) -> bool:
+    return order.state in DOWNLOADS and (order.until_ms or 0) > now_ms
+
+
+def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]:
+    """Return what tells whether an order's files may still be fetched."""
+
+    async def lasts() -> bool:
+        now = await catalogue(request).orders.get(order.order_pk)
+        return _may_be_fetched(now, current_ms(request))
+
+    return lasts
+
+
+def sources(request: web.Request) -> Sources:
+    """Return where the bytes of recordings are."""
+    views = request.app[VIEWS]
+    return Sources(views.config.spool, views.archives, views.catalogue)

@@ -1,0 +1,111 @@
+"""The latest picture of a camera by HTTP; where there is none, a slate that says why.
+
+The slate is an SVG with status 404: an <img> shows it, a program sees that it is no picture.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import textwrap
+from email.utils import formatdate
+from pathlib import Path
+
+from aiohttp import web
+
+from config.model import Camera, Station
+from streaming.context import VIEWS, Views
+from streaming.http.negotiation import language, say
+from streaming.http.responses import not_modified
+from streaming.stations.messages import why_no_picture
+
+FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
+CACHE = "public, max-age=5"
+SLATE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360" width="640" height="360" \
+xml:lang="{lang}" font-family="sans-serif" font-size="26" text-anchor="middle">
+<title>{title}. {words}</title>
+<rect width="640" height="360" fill="#1c1f24"/>
+{lines}
+</svg>
+"""
+LINE = '<text x="320" y="{y}" fill="{fill}">{text}</text>'
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/live/{station}/{camera}/thumb.jpg")
+async def thumb(request: web.Request) -> web.StreamResponse:
+    """Serve the latest picture of a camera, 320 pixels wide."""
+    return _picture(request, "thumb.jpg")
+
+
+@routes.get("/live/{station}/{camera}/picture.jpg")
+async def picture(request: web.Request) -> web.StreamResponse:
+    """Serve the latest picture of a camera, at most 1280 pixels wide."""
+    return _picture(request, "picture.jpg")
+
+
+def has_picture(views: Views, station: Station, camera: Camera) -> bool:
+    """Tell whether a camera has a picture of now."""
+    try:
+        stat = (views.config.spool / station.id / camera.id / "thumb.jpg").stat()
+    except OSError:
+        return False
+    return _is_fresh(views, stat)
+
+
+def _is_fresh(views: Views, stat: os.stat_result) -> bool:
+    fresh_s = max(FRESH_S, 3 * (views.config.pictures_s or 0))
+    return abs(views.clock() / 1000 - stat.st_mtime) < fresh_s
+
+
+def _picture(request: web.Request, name: str) -> web.StreamResponse:
+    views = request.app[VIEWS]
+    station, camera = views.station_and_camera(request)
+    found = None
+    if views.state(station, camera) == "recording":
+        found = _read(views, views.config.spool / station.id / camera.id / name)
+    if found is None:  # only this has a language, so caches need one picture for all
+        lang = language(request)
+        words = why_no_picture(views, lang, station, camera)
+        not_yet = say(request, "The latest picture is not ready yet; the video goes on.")
+        return _slate(lang, station, camera, words or not_yet)
+    data, stat = found
+    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+    headers = {
+        "ETag": etag,
+        "Last-Modified": formatdate(stat.st_mtime, usegmt=True),
+        "Cache-Control": CACHE,
+    }
+    since = request.if_modified_since if request.if_none_match is None else None
+    if not_modified(request, etag) or (since and int(stat.st_mtime) <= since.timestamp()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=data, content_type="image/jpeg", headers=headers)
+
+
+def _read(views: Views, path: Path) -> tuple[bytes, os.stat_result] | None:
+    """Return a picture of now; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            return (file.read(), stat) if _is_fresh(views, stat) else None
+    except OSError:
+        return None
+
+
+def _slate(lang: str, station: Station, camera: Camera, words: str) -> web.Response:
+    """Return a dark picture of 16:9 that says which camera has no picture, and why."""
+    title = f"{station.number} · {camera.title.in_(lang)}"
+    lines = [(one, "#aab2bd") for one in textwrap.wrap(title, 40)[:2]]
+    lines += [(one, "#ffffff") for one in textwrap.wrap(words, 40)[:5]]
+    top = 190 - 17 * len(lines)
+    text = SLATE.format(
+        lang=lang,
+        title=html.escape(title),
+        words=html.escape(words),
+        lines="\n".join(
+            LINE.format(y=top + 34 * n + 17, fill=fill, text=html.escape(one))
+            for n, (one, fill) in enumerate(lines)
+        ),
+    )
+    return web.Response(status=404, text=text, content_type="image/svg+xml", charset="utf-8")

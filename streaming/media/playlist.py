@@ -1,0 +1,164 @@
+"""Playlists: RFC 8216, section numbers below are its. Pure functions, text from segments.
+
+What a playlist says of a recording that is whole never changes: a long one is made of such entries,
+which are made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby, pairwise
+
+from storage.records import Header, Segment
+
+LIVE_SEGMENTS = 8  # about 16 s: a player starts three back and may lose a few; little to read
+LIVE_MOST = 64  # where a camera's segments are much shorter than its target duration
+# hls.js walks an array as long as DISCONTINUITY-SEQUENCE at every reload, 2.5 s for 200 million
+RUNS_COUNTED = 10_000
+
+Listed = tuple[Header, Segment]
+Run = tuple[int, int, int]  # epoch, number, start: what tells it from one of another owner
+
+
+def consecutive_tail(listed: Sequence[Listed]) -> Sequence[Listed]:
+    """Return the end of the list in which segment and run numbers go on by one.
+
+    6.2.1: a segment's number is the first one's plus its place. Numbers have a hole only where a
+    spool was lost; a live playlist then starts after it.
+    """
+    for n, ((before, a), (after, b)) in reversed(list(enumerate(pairwise(listed), 1))):
+        if b.segment_no != a.segment_no + 1 or after.run_no - before.run_no not in (0, 1):
+            return listed[n:]
+        if after.run_no == before.run_no and _run(after) != _run(before):  # of another spool
+            return listed[n:]
+    return listed
+
+
+def _run(header: Header) -> Run:
+    return header.epoch, header.run_no, header.run_start_ms
+
+
+def live_window(listed: Sequence[Listed]) -> Sequence[Listed]:
+    """Return what a live playlist shows of the newest segments.
+
+    6.2.2: no segment is removed while less than three target durations would be left. A new
+    segment never brings an older one back: the numbers of the first entry only rise.
+    """
+    listed = consecutive_tail(listed)
+    target_90k = 3 * 90_000 * target_duration_s(listed)
+    length_90k = 0
+    for count, (_, segment) in enumerate(reversed(listed), 1):
+        length_90k += segment.duration_90k
+        if count >= LIVE_SEGMENTS and length_90k >= target_90k:
+            return listed[-count:]
+    return listed
+
+
+def target_duration_s(listed: Sequence[Listed]) -> int:
+    """Return the target duration in whole seconds: the same for all of a camera's segments.
+
+    But where a picture stood still, a segment is longer, and no EXTINF may exceed it (4.3.3.1).
+    """
+    return max(
+        (max(h.target_duration_s, int(s.duration_90k / 90_000 + 0.5)) for h, s in listed),
+        default=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What a playlist says of segments that follow each other in one recording."""
+
+    run: Run
+    first_no: int
+    last_no: int
+    target_s: int
+    independent: bool  # each begins with a keyframe
+    end_ms: int
+    text: bytes
+    sha256: bytes
+
+    @property
+    def run_no(self) -> int:
+        """The number of the run, which its init has."""
+        return self.run[1]
+
+    @property
+    def count(self) -> int:
+        """Number of segments."""
+        return self.last_no - self.first_no + 1
+
+    @classmethod
+    def of(cls, header: Header, segments: Sequence[Segment]) -> Entries:
+        """Return the entries of at least one segment."""
+        listed = [(header, s) for s in segments]
+        text = "".join(map(_entry, segments)).encode()
+        return cls(
+            _run(header),
+            segments[0].segment_no,
+            segments[-1].segment_no,
+            target_duration_s(listed),
+            all(s.starts_with_key for s in segments),
+            segments[-1].end_ms,
+            text,
+            hashlib.sha256(text).digest(),
+        )
+
+
+def entries(listed: Iterable[Listed]) -> list[Entries]:
+    """Return the entries of segments, those of a recording together."""
+    groups = groupby(listed, key=lambda one: id(one[0]))
+    return [Entries.of(some[0][0], [s for _, s in some]) for some in (list(g) for _, g in groups)]
+
+
+def playlist(
+    listed: Sequence[Entries], kind: str | None = None, ended: bool = False
+) -> Iterator[bytes]:
+    """Yield the media playlist of at least one segment, in pieces.
+
+    `kind` is VOD, EVENT or None for live (4.3.3.5). MEDIA-SEQUENCE and DISCONTINUITY-SEQUENCE
+    are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter modulo 10,000; a
+    MAP and a DISCONTINUITY stand where a run begins (4.3.2.3, 4.3.2.5).
+    """
+    first = listed[0]
+    yield (
+        "#EXTM3U\n"
+        "#EXT-X-VERSION:6\n"  # 7: MAP in a playlist that is not I-FRAMES-ONLY
+        f"#EXT-X-TARGETDURATION:{max(part.target_s for part in listed)}\n"
+        f"#EXT-X-MEDIA-SEQUENCE:{first.first_no}\n"
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.run_no % RUNS_COUNTED}\n"
+    ).encode()
+    if kind:
+        yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n".encode()
+    if all(part.independent for part in listed):
+        yield b"#EXT-X-INDEPENDENT-SEGMENTS\n"
+    run = None
+    for part in listed:
+        if part.run != run:
+            if run is not None:
+                yield b"#EXT-X-DISCONTINUITY\n"
+            run = part.run
+            yield f'#EXT-X-MAP:URI="init-{part.run_no}.mp4"\n'.encode()
+        yield part.text
+    if ended:
+        yield b"#EXT-X-ENDLIST\n"
+
+
+def _entry(segment: Segment) -> str:
+    seconds, ms = divmod(segment.start_ms, 1000)
+    minute, second = divmod(seconds, 60)
+    return (
+        f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{second:02d}.{ms:03d}Z\n"
+        f"#EXTINF:{segment.duration_90k / 90_000:.6f},\n"
+        f"{segment.segment_no}.m4s\n"
+    )
+
+
+@lru_cache(4096)
+def _minute(minute: int) -> str:
+    """Return the RFC 3339 text of a minute since 1970, up to its seconds."""
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")

@@ -1,0 +1,383 @@
+"""What /metrics says. The names are listed in docs/operations.md.
+
+Every metric is there from the first second, for every camera, archive and process of the
+configuration: an alert cannot fire on what is absent. A number that nobody has told yet is NaN,
+which compares as false; one whose teller is gone stays what it was, with the time of the telling.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from config.model import Camera, Station
+from config.roles import processes
+from config.schedule import is_scheduled, windows
+from copies.orders.states import State
+from storage.archival.backlog import Blocked
+from storage.archive.port import Fault
+from storage.records import GapCause
+from storage.spool.disk import examine, refusal_of, seconds_left
+from storage.spool.status import ORDERS, PICTURES, UPLOADER
+from streaming.context import Views
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
+# Several processes share the port and any of them answers /metrics: each has its own series.
+REQUESTS = Counter(
+    "kuager_http_requests",
+    "Requests answered by a web process",
+    ["process", "route", "status"],
+    registry=None,
+)
+SECONDS = Histogram(
+    "kuager_http_seconds",
+    "Time to answer by a web process",
+    ["process", "route"],
+    registry=None,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+STATES = ("idle", "connecting", "recording", "stalled", "backoff", "unknown")
+CAMERA_COUNTS = (
+    ("bytes", "recorded_bytes_total", "Bytes recorded since the recorder started"),
+    ("frames", "pictures_total", "Pictures received since the recorder started"),
+    ("runs", "runs_total", "Runs begun since the recorder started"),
+    ("retries", "retries_total", "Sessions that ended since the recorder started"),
+)
+STATIONS_A_PIECE = 100
+_NO_COUNTS = (0,) * len(CAMERA_COUNTS)
+UPLOADER_NUMBERS = (
+    ("removed_total", "Recordings removed from the spool since the uploader started"),
+    ("retired_total", "Recordings removed from archives, their time having come"),
+    ("catalogue_ok", "1 while the catalogue takes rows"),
+    ("clock_ok", "1 while its clock is believed, so that archives may be cleared"),
+)
+PICTURE_NUMBERS = (
+    ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
+    ("made_total", "Pictures made since the picture process started"),
+    ("failures_total", "Pictures that could not be made since then"),
+    ("cpu_seconds_total", "Its CPU time since then"),
+    ("left_out", "Cameras left out because a picture of theirs ended the process"),
+)
+SPOOL_NUMBERS = (
+    ("ok", "1 while the spool is there and takes recordings"),
+    ("free_bytes", "Free on the spool's disk"),
+    ("left_seconds", "How long its room lasts at the current rate if nothing is removed"),
+    ("waiting_bytes", "In memory, waiting for a slow disk"),
+    ("slow_seconds", "The longest write since the disk began to be slow; 0 while it is not"),
+)
+ARCHIVE_NUMBERS = (
+    ("ok", "1 while the archive takes recordings"),
+    ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
+    ("backlog_bytes", "Their bytes"),
+    ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
+    ("archived_total", "Recordings archived and verified since the uploader started"),
+    ("archived_bytes_total", "Their bytes"),
+    ("failures_total", "Failures since the uploader started"),
+    ("verification_failures_total", "Objects that were not there, or others, when verified"),
+    ("clock_offset_seconds", "How far this machine's clock is ahead of the archive's"),
+)
+ORDERS_NUMBERS = (
+    ("unhashed_files", "Files of orders whose SHA-256 is not known yet"),
+    ("unhashed_bytes", "What of them is not read yet"),
+    ("hash_failures_total", "Passes over files that ended early since the role started"),
+    ("letters_waiting", "Letters that are neither sent nor given up"),
+    ("oldest_letter_seconds", "Age of the oldest of them; 0 for none"),
+    ("letters_sent_total", "Letters sent since the role started"),
+    ("letter_failures_total", "Tries to send one that failed since the role started"),
+    ("refunds_due", "Orders whose requester is owed money"),
+    ("overdue", "Orders and quotes that should have ended an hour ago and have not"),
+    ("failing", "Kinds of work on orders that fail now"),
+    ("checkouts_open", "Pages of providers on which an order can be paid"),
+    ("provider_failures_total", "Questions to providers without an answer since the role started"),
+)
+
+
+class StatusCollector(Collector):
+    """Turns what the status files say of all but cameras into metrics, when asked."""
+
+    def __init__(self, views: Views):
+        self._views, self._status = views, views.status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics but those of cameras and of HTTP."""
+        yield from self._processes()
+        yield from self._clock()
+        yield from self._spool()
+        catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
+        _add(catalogue, [], self._views.away is None)
+        yield catalogue
+        if self._views.config.pictures_s:
+            yield from self._pictures()
+        if self._views.config.copies is not None:
+            yield from self._orders()
+        yield from self._uploader()
+        yield from self._archives()
+
+    def _processes(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("kuager_process_up", "1 while it runs", labels=["process"])
+        told = GaugeMetricFamily(
+            "kuager_process_told_timestamp_seconds",
+            "When it last said what the metrics of it say; 0 for never",
+            labels=["process"],
+        )
+        starts = CounterMetricFamily(
+            "kuager_process_starts_total",
+            "How often the supervisor has started it",
+            labels=["process"],
+        )
+        supervised = self._status.supervised()
+        for name in processes(self._views.config):
+            _add(up, [name], self._status.is_up(name))
+            if not name.startswith("web-"):
+                _add(told, [name], self._status.told_ms(name) / 1000)
+            _add(starts, [name], supervised.get(name, {}).get("starts", 0))
+        yield from (up, told, starts)
+
+    def _uploader(self) -> Iterator[Metric]:
+        """Yield what the uploader says or, while none runs, what the last one said."""
+        said = self._status.last(UPLOADER) or {}
+        if said:
+            said = said | {"clock_ok": said.get("clock_doubt") is None}
+        for key, text in UPLOADER_NUMBERS:
+            yield _single(f"kuager_uploader_{key}", text, said.get(key))
+
+    def _archives(self) -> Iterator[Metric]:
+        """Yield what the uploader says of each archive: the backlog does not vanish with it."""
+        said: dict[str, Any] = (self._status.last(UPLOADER) or {}).get("archives") or {}
+        names = [archive.name for archive in self._views.config.archives]
+        by_name = {name: self._archive(said.get(name) or {}) for name in names}
+        for key, text in ARCHIVE_NUMBERS:
+            number = _family(f"kuager_archive_{key}", text, ["archive"])
+            for name in names:
+                _add(number, [name], by_name[name].get(key))
+            yield number
+        cause = GaugeMetricFamily(
+            "kuager_archive_cause", "1 for why it takes nothing", labels=["archive", "cause"]
+        )
+        blocked = GaugeMetricFamily(
+            "kuager_archive_blocked_recordings",
+            "Of those that wait, what cannot be archived now, by reason",
+            labels=["archive", "reason"],
+        )
+        for name in names:
+            for fault in Fault:
+                _add(cause, [name, fault], by_name[name].get("fault") == fault)
+            for reason in Blocked:
+                _add(blocked, [name, reason], by_name[name].get("blocked", {}).get(reason, 0))
+        yield from (cause, blocked)
+
+    def _archive(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Return what is said of an archive, its times as seconds."""
+        if not said:
+            return said
+        oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms"))
+        if oldest is None:  # all that was recorded since it last looked may wait
+            is_up, told_ms = self._status.is_up("uploader-0"), self._status.told_ms("uploader-0")
+            oldest = 0 if is_up else _age_s(self._views.clock(), told_ms)
+        offset_ms = said.get("clock_offset_ms")
+        return said | {
+            "oldest_unarchived_seconds": oldest,
+            "clock_offset_seconds": None if offset_ms is None else offset_ms / 1000,
+        }
+
+    def _orders(self) -> Iterator[Metric]:
+        """Yield what the role `orders` says."""
+        said = self._status.last(ORDERS) or {}
+        states = GaugeMetricFamily("kuager_orders_state", "Orders by state", labels=["state"])
+        for state in State:
+            _add(states, [state], said.get("states", {}).get(state, 0))
+        yield states
+        if said:
+            age = _age_s(self._views.clock(), said.get("oldest_letter_ms"))
+            said = said | {"oldest_letter_seconds": age or 0}
+        for key, text in ORDERS_NUMBERS:
+            yield _single(f"kuager_orders_{key}", text, said.get(key))
+
+    def _clock(self) -> Iterator[Metric]:
+        """Yield what the recorders say of their clock."""
+        said = self._status.clocks()
+        synchronized = all(c.get("synchronized") for c in said) if said else None
+        believed = not any(c.get("doubt") for c in said) if said else None
+        text = "1 while the kernel says that the clock is synchronized"
+        yield _single("kuager_clock_synchronized", text, synchronized)
+        text = "1 while recorders follow the clock; 0 after it was set, until it is believed"
+        yield _single("kuager_clock_believed", text, believed)
+
+    def _pictures(self) -> Iterator[Metric]:
+        said = self._status.last(PICTURES) or {}
+        if said:
+            left_out = said.get("left_out")
+            said = said | {
+                "oldest_seconds": _age_s(self._views.clock(), said.get("oldest_ms")) or 0,
+                "left_out": len(left_out) if isinstance(left_out, list) else None,
+            }
+        for key, text in PICTURE_NUMBERS:
+            yield _single(f"kuager_pictures_{key}", text, said.get(key))
+
+    def _spool(self) -> Iterator[Metric]:
+        """Yield what is known of the spool's disk."""
+        config, said = self._views.config, self._status.recorders().values()
+        values: dict[str, float | None] = {}
+        refused: GapCause | None = None
+        try:
+            found = examine(config.spool)
+            reserve = config.spool_limits.reserve.of(found.total_bytes)
+            left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in said))
+            values["free_bytes"] = found.free_bytes
+            values["left_seconds"] = math.inf if left_s is None else left_s
+            if found.free_bytes < reserve or not found.files:
+                refused = GapCause.DISK_FULL
+        except OSError as error:  # it is not there, or cannot be written
+            refused = refusal_of(error).cause
+        values["ok"] = refused is None
+        values["waiting_bytes"] = sum(s["waiting_bytes"] for s in said)
+        values["slow_seconds"] = max((s["slow_s"] for s in said), default=0)
+        for key, text in SPOOL_NUMBERS:
+            yield _single(f"kuager_spool_{key}", text, values.get(key))
+        cause = GaugeMetricFamily(
+            "kuager_spool_cause", "1 for why it takes no recordings", labels=["cause"]
+        )
+        for each in (GapCause.DISK_FULL, GapCause.DISK_FAILED):
+            _add(cause, [each], refused is each)
+        yield cause
+
+
+def _family(name: str, text: str, labels: list[str]) -> Metric:
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    return kind(name, text, labels=labels)
+
+
+def _single(name: str, text: str, value: object) -> Metric:
+    family = _family(name, text, [])
+    _add(family, [], value)
+    return family
+
+
+def _add(family: Any, labels: list[str], value: object) -> None:
+    """Add a number; what is not known is NaN, or 0 where it is counted up."""
+    unknown = 0.0 if isinstance(family, CounterMetricFamily) else math.nan
+    family.add_metric(labels, float(value) if isinstance(value, int | float) else unknown)
+
+
+def _age_s(now_ms: int, at_ms: object) -> float | None:
+    return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
+
+
+def make_registry(views: Views) -> CollectorRegistry:
+    """Return the registry that /metrics shows."""
+    registry = CollectorRegistry()
+    for collector in (REQUESTS, SECONDS, StatusCollector(views)):
+        registry.register(collector)
+    return registry
+
+
+REGISTRY = web.AppKey("registry", CollectorRegistry)
+PROCESS = web.AppKey("process", str)
+
+
+Lines = Callable[[Station, Camera, str], str]
+
+
+def camera_lines(views: Views) -> Iterator[bytes]:
+    """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
+    long, and others want answers."""
+    counts: dict[str, tuple[object, ...]] = {}
+    causes: dict[str, str] = {}
+    recorded_ms: dict[str, int] = {}
+    for alive, cameras in views.status.cameras():
+        for name, one in cameras.items():
+            recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
+            if alive:
+                counts[name] = tuple(one.get(key, 0) for key, _, _ in CAMERA_COUNTS)
+                connecting = GapCause.CONNECTING if one.get("state") == "connecting" else "none"
+                causes[name] = one.get("cause") or connecting
+        yield b""
+    election, now_ms = views.config.election, views.clock()
+
+    def scheduled(station: Station, camera: Camera, labels: str) -> str:
+        return f"{{{labels}}} {is_scheduled(windows(election, station, camera), now_ms):d}\n"
+
+    def recorded(station: Station, camera: Camera, labels: str) -> str:
+        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
+
+    def cause(station: Station, camera: Camera, labels: str) -> str:
+        return f'{{{labels},cause="{causes.get(_name(station, camera), "unknown")}"}} 1\n'
+
+    yield from _lines(views, "scheduled", "1 while it is to be recorded", scheduled)
+    text = "The end of its newest segment, by the recorder's clock; 0 for never"
+    yield from _lines(views, "recorded_timestamp_seconds", text, recorded)
+    yield from _lines(views, "cause", "1 for why it is not recorded, or none, or unknown", cause)
+    yield from _lines(views, "state", "1 for what it does", partial(_states, views))
+    for n, (_, key, text) in enumerate(CAMERA_COUNTS):
+
+        def count(station: Station, camera: Camera, labels: str, n: int = n) -> str:
+            return f"{{{labels}}} {counts.get(_name(station, camera), _NO_COUNTS)[n]}\n"
+
+        yield from _lines(views, key, text, count)
+
+
+def _lines(views: Views, key: str, text: str, one: Lines) -> Iterator[bytes]:
+    """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
+
+    Ids need no escaping in labels.
+    """
+    name, kind = f"kuager_camera_{key}", "counter" if key.endswith("_total") else "gauge"
+    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
+    stations = views.config.stations
+    for start in range(0, len(stations), STATIONS_A_PIECE):
+        yield "".join(
+            f"{name}{line}"
+            for station in stations[start : start + STATIONS_A_PIECE]
+            for camera in station.cameras
+            for line in one(
+                station, camera, f'station="{station.id}",camera="{camera.id}"'
+            ).splitlines(keepends=True)
+        ).encode()
+
+
+def _states(views: Views, station: Station, camera: Camera, labels: str) -> str:
+    now = views.state(station, camera)
+    return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
+
+
+def _name(station: Station, camera: Camera) -> str:
+    return f"{station.id}/{camera.id}"
+
+
+def exposition(registry: CollectorRegistry, views: Views) -> Iterator[bytes]:
+    """Yield all metrics in the Prometheus text format, in pieces."""
+    yield generate_latest(registry)
+    yield from camera_lines(views)
+
+
+@web.middleware
+async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Count and time every request by its route."""
+    begun = time.perf_counter()
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "none"
+    process, status = request.app[PROCESS], 500
+    try:
+        response: web.StreamResponse = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as answer:
+        status = answer.status
+        raise
+    finally:
+        REQUESTS.labels(process, route, str(status)).inc()
+        SECONDS.labels(process, route).observe(time.perf_counter() - begun)

@@ -1,0 +1,144 @@
+"""The home page: what happens today, search, regions and districts, pictures of now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from config.model import Election
+from streaming.api.stations import area_dict, described, find_stations, picture_url
+from streaming.context import VIEWS
+from streaming.http.negotiation import language, plural, translate
+from streaming.pages.render import link, number, page, tally_live
+from streaming.stations.directory import Area, Places
+from streaming.stations.featured import WALL
+from streaming.stations.messages import day_words, local, zone_words
+
+FEW = 30  # stations that are listed at once, where there are no more
+ON_WALL = 12
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/")
+async def home(request: web.Request) -> web.StreamResponse:
+    """Search stations, or find them by region and district."""
+    views, lang = request.app[VIEWS], language(request)
+    places, asked = views.places, request.query
+    chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
+    found = await find_stations(request) if chosen or len(places.stations) <= FEW else None
+    region = places.regions.get(asked.get("region", ""))
+    return page(
+        request,
+        "home.html",
+        **_today(lang, views.config.election, places, views.clock()),
+        words=_words(lang) | {"region": region.id if region else None},
+        query=asked.get("q", ""),
+        kept=[("lang", lang)] if "lang" in asked else [],
+        results_only=bool(chosen),
+        results=None if found is None else [described(views, lang, s) for s in found.page],
+        results_title=_title(lang, found.total if found else 0, asked.get("q")),
+        suggestions=[described(views, lang, s) for s in found.suggestions] if found else [],
+        following=found and found.next_after and _following(request, found.next_after),
+        trail=_trail(request, lang, region),
+        districts=_districts(request, lang, region),
+        regions=_areas(request, lang, places.regions.values(), "region"),
+        wall=[
+            {
+                "station": station.id,
+                "number": station.number,
+                "camera": camera.id,
+                "title": f"{station.name.in_(lang)} · {camera.title.in_(lang)}",
+                "picture": picture_url(station, camera),
+            }
+            for station, camera in request.app[WALL].shown(views, ON_WALL)
+        ],
+    )
+
+
+def _today(lang: str, election: Election, places: Places, now_ms: int) -> dict[str, Any]:
+    """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
+    hours = election.polling_hours
+    noon = datetime(
+        election.date.year, election.date.month, election.date.day, 12, tzinfo=ZoneInfo("UTC")
+    )
+    zone = zone_words(int(noon.timestamp() * 1000), election.time_zone)
+    return {
+        "day": day_words(lang, election.date, "full"),
+        "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
+        "recorded": tally_live(lang, places.tally),
+        "state": _state(lang, election, places, now_ms),
+    }
+
+
+def _state(lang: str, election: Election, places: Places, now_ms: int) -> str:
+    windows = places.windows
+    if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
+        return ""
+    begins_ms = next((w.start_ms for w in windows if w.start_ms > now_ms), None)
+    if begins_ms is None:
+        ended = local(lang, windows[-1].end_ms, election.time_zone)
+        return translate(lang, "Recording ended at %(at)s.", at=ended)
+    begins = local(lang, begins_ms, election.time_zone)
+    return translate(lang, "Recording begins at %(at)s.", at=begins)
+
+
+def _title(lang: str, total: int, query: str | None) -> str:
+    count = number(lang, total)
+    if query:
+        return plural(
+            lang, "%(found)s station found", "%(found)s stations found", total, found=count
+        )
+    return plural(lang, "%(found)s station", "%(found)s stations", total, found=count)
+
+
+def _following(request: web.Request, after: str) -> str:
+    query = {k: v for k, v in request.query.items() if k in ("q", "region", "district")}
+    return link(request, "/", **query, after=after)
+
+
+def _trail(request: web.Request, lang: str, region: Area | None) -> list[tuple[str, str | None]]:
+    """Return the names of where one is with their addresses; none for the last."""
+    if region is None:
+        return []
+    district = region.districts.get(request.query.get("district", ""))
+    name = area_dict(lang, region)["name"]
+    if district is None:
+        return [(name, None)]
+    return [
+        (name, link(request, "/", region=region.id)),
+        (area_dict(lang, district)["name"], None),
+    ]
+
+
+def _districts(request: web.Request, lang: str, region: Area | None) -> list[dict[str, Any]]:
+    """Return the districts of a region to choose from: none where there is no choice."""
+    if region is None or request.query.get("district") or request.query.get("q"):
+        return []
+    if len(region.districts) < 2:
+        return []
+    return _areas(request, lang, region.districts.values(), "district", region=region.id)
+
+
+def _areas(
+    request: web.Request, lang: str, areas: Iterable[Area], kind: str, **more: str
+) -> list[dict[str, Any]]:
+    return [
+        area_dict(lang, area) | {"href": link(request, "/", **more, **{kind: area.id})}
+        for area in areas
+    ]
+
+
+def _words(lang: str) -> dict[str, Any]:
+    """Return what the script says."""
+    return {
+        "lang": lang,
+        "none": translate(lang, "No station found. Press Enter for near ones."),
+        "found": translate(lang, "{count} stations found, the first ones are listed."),
+        "live": translate(lang, "{live} of {count} live"),
+        "hold": translate(lang, "Hold the pictures still"),
+    }

@@ -1,0 +1,111 @@
+"""What all pages share: templates in three languages, links, the page that says what is wrong."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from aiohttp import web
+from babel.numbers import format_decimal
+
+from config.model import LANGUAGES
+from streaming.context import VIEWS
+from streaming.http.assets import address
+from streaming.http.negotiation import best_language, plural, sentences
+from streaming.stations.directory import Tally
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+KEPT = ("Allow", "Retry-After")  # headers of an error that its page or problem has, too
+NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
+
+
+@cache
+def templates(lang: str) -> jinja2.Environment:
+    """Return the templates with the sentences of a language."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        auto_reload=False,  # it would look at the files for each page
+    )
+    found.install_gettext_translations(sentences(lang), newstyle=True)  # type: ignore[attr-defined]
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    found.globals |= {
+        "lang": lang,
+        "languages": [(code, NAMES[code]) for code in LANGUAGES],
+        "static": address,
+        "cameras_live": lambda live, count: cameras_live(lang, live, count),
+    }
+    return found
+
+
+def page(request: web.Request, name: str, status: int = 200, **values: Any) -> web.Response:
+    """Return a page in the language of who asks."""
+    text = (
+        templates(best_language(request))
+        .get_template(name)
+        .render(
+            election=request.app[VIEWS].config.election,
+            copies=request.app[VIEWS].config.copies is not None,
+            link=lambda path, **query: link(request, path, **query),
+            in_language=lambda code: _in_language(request, code),
+            **values,
+        )
+    )
+    answer = web.Response(text=text, content_type="text/html", status=status)
+    answer.enable_compression()
+    answer.headers["Vary"] = "Accept-Encoding"
+    return answer
+
+
+def link(request: web.Request, path: str, **query: str) -> str:
+    """Return an address on this site; it carries the language if one was chosen."""
+    if request.query.get("lang") in LANGUAGES:
+        query["lang"] = request.query["lang"]
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _in_language(request: web.Request, code: str) -> str:
+    """Return this page in another language: without its path, which anybody may have written."""
+    others = [(key, value) for key, value in request.query.items() if key != "lang"]
+    return f"?{urlencode([*others, ('lang', code)])}"
+
+
+def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
+    """Return the page for an error: what is wrong, in words, and where to go on."""
+    answer = page(request, "problem.html", problem.status, text=text)
+    answer.headers.update({k: v for k, v in problem.headers.items() if k in KEPT})
+    return answer
+
+
+def number(lang: str, value: int) -> str:
+    """Return a whole number as people of a language write it: 10,060 or 10 060."""
+    return format_decimal(value, locale=lang)
+
+
+def cameras_live(lang: str, live: int, count: int) -> str:
+    """Return how many of so many cameras are live, as a sentence."""
+    values = {"live": number(lang, live), "of": number(lang, count)}
+    return plural(
+        lang, "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, **values
+    )
+
+
+def tally_live(lang: str, tally: Tally) -> str:
+    """Return how much of all stations and cameras is live."""
+    stations = stations_live(lang, tally.stations_live, tally.stations)
+    return f"{stations}, {cameras_live(lang, tally.cameras_live, tally.cameras)}"
+
+
+def stations_live(lang: str, live: int, count: int) -> str:
+    """Return how many of so many stations are live, as a sentence."""
+    values = {"live": number(lang, live), "of": number(lang, count)}
+    return plural(
+        lang, "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, **values
+    )

@@ -1,0 +1,176 @@
+"""The page of a station, and the player that other sites embed."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+from babel.dates import get_month_names
+
+from config.model import Camera, Station
+from config.schedule import next_change, windows
+from streaming.api.stations import described, picture_url, search, with_words
+from streaming.context import VIEWS, Views, moment
+from streaming.http.negotiation import language, say, translate
+from streaming.http.responses import base_url
+from streaming.pages.player_messages import watch_words
+from streaming.pages.render import link, page
+from streaming.stations.messages import local
+
+NEAR = 5  # stations that are suggested for one that is not there
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/stations/{station}")
+async def station(request: web.Request) -> web.StreamResponse:
+    """Show a station with all its angles, live or at the moment `t`."""
+    views, lang = request.app[VIEWS], language(request)
+    found = views.stations.get(request.match_info["station"])
+    if found is None:
+        return await _missing(request)
+    status, notice, at_ms = _moment(request, views, found)
+    angle = request.query.get("angle")
+    cameras = [camera.id for camera in found.cameras]
+    if angle and angle not in cameras:
+        status, notice = 404, say(request, "This station has no such angle; here are all it has.")
+    told = with_words(views, lang, found)
+    return page(
+        request,
+        "station.html",
+        status,
+        station=told,
+        notice=notice,
+        state=_state(lang, views, found, told),
+        keys=_keys(lang),
+        lead=angle if angle in cameras else next(iter(cameras), None),
+        oembed=_oembed(request, found),
+        told=_told(request, views, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
+    )
+
+
+@routes.get("/embed/{station}/{camera}")
+async def embed(request: web.Request) -> web.StreamResponse:
+    """Show one camera, for an iframe of any site."""
+    views, lang = request.app[VIEWS], language(request)
+    found, camera = views.station_and_camera(request)
+    return page(
+        request,
+        "embed.html",
+        station=described(views, lang, found),
+        title=camera.title.in_(lang),
+        picture=picture_url(found, camera).replace("thumb", "picture"),
+        href=link(request, f"/stations/{found.id}", angle=camera.id),
+        told=_told(request, views, found, [camera]) | {"t_ms": None, "angle": camera.id},
+    )
+
+
+def _oembed(request: web.Request, found: Station) -> str:
+    base = base_url(request)
+    return f"{base}/api/v1/oembed?{urlencode({'url': f'{base}/stations/{found.id}'})}"
+
+
+async def _missing(request: web.Request) -> web.Response:
+    views, lang = request.app[VIEWS], language(request)
+    asked = request.match_info["station"]
+    try:
+        near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
+    except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable):
+        near = ()
+    stations = [described(views, lang, views.places.stations[place]) for place in near]
+    return page(request, "missing.html", 404, suggestions=stations)
+
+
+def _moment(request: web.Request, views: Views, found: Station) -> tuple[int, str, int | None]:
+    """Return the status, what is wrong in words, and the moment to begin with; None for live."""
+    try:
+        at_ms = moment(request, "t")
+    except web.HTTPBadRequest as error:
+        return 400, error.text or "", None
+    if at_ms is None:
+        return 200, "", None
+    now_ms = views.clock()
+    schedules = [windows(views.config.election, found, camera) for camera in found.cameras]
+    begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
+    if at_ms > now_ms:
+        return 404, say(request, "This moment has not come yet. This is what is so now."), None
+    if at_ms < begins_ms:
+        at = local(language(request), begins_ms, found.time_zone)
+        text = say(request, "Nothing was recorded then: recording began at %(at)s.", at=at)
+        return 404, text, None
+    if at_ms < now_ms - views.config.rewind_s * 1000:
+        text = say(
+            request,
+            "This moment is further back than the %(hours)s h that can be watched here.",
+            hours=f"{views.config.rewind_s / 3600:g}",
+        )
+        return 404, text, None
+    return 200, "", at_ms
+
+
+def _state(lang: str, views: Views, found: Station, told: dict[str, Any]) -> str:
+    """Return a sentence where no camera of a station is live: before, after, or all out."""
+    if not found.cameras:
+        return translate(lang, "No camera is configured in this station.")
+    if told["live"]:
+        return ""
+    now_ms = views.clock()
+    schedule = windows(views.config.election, found, found.cameras[0])
+    inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
+    if inside:
+        return translate(
+            lang,
+            "No camera of this station gives a picture now. What was recorded is on the timeline.",
+        )
+    begins_ms = next_change(schedule, now_ms)
+    if begins_ms is not None:
+        at = local(lang, begins_ms, found.time_zone)
+        return translate(lang, "Recording begins at %(at)s.", at=at)
+    if not schedule:
+        return translate(lang, "Recording has ended.")
+    at = local(lang, schedule[-1].end_ms, found.time_zone)
+    return translate(lang, "Recording ended at %(at)s.", at=at)
+
+
+def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
+    """Return the keys of the player with what each does."""
+    return [
+        ((translate(lang, "Space"),), translate(lang, "play, or pause")),
+        (("←", "→"), translate(lang, "5 seconds back or on; with Shift, 1 minute")),
+        (("Page Up", "Page Down"), translate(lang, "1 hour back or on")),
+        ((",", "."), translate(lang, "one picture back or on, while paused")),
+        (("L",), translate(lang, "go to live")),
+        (("1", "–", "9"), translate(lang, "this angle large")),
+        (("F",), translate(lang, "full screen")),
+        (("M",), translate(lang, "sound on or off")),
+        (("?",), translate(lang, "this list")),
+    ]
+
+
+def _told(
+    request: web.Request, views: Views, found: Station, cameras: tuple[Camera, ...] | list[Camera]
+) -> dict[str, Any]:
+    """Return what the scripts need to know."""
+    lang = language(request)
+    schedules = [windows(views.config.election, found, camera) for camera in cameras]
+    return {
+        "station": found.id,
+        "number": found.number,
+        "zone": found.time_zone,
+        "lang": lang,
+        "chosen": "lang" in request.query,
+        "months": list(get_month_names("wide", locale=lang).values()),
+        "now_ms": views.clock(),
+        "rewind_ms": views.config.rewind_s * 1000,
+        "windows": sorted({(w.start_ms, w.end_ms) for s in schedules for w in s}),
+        "cameras": [
+            {
+                "id": camera.id,
+                "title": camera.title.in_(lang),
+                "picture": picture_url(found, camera),
+            }
+            for camera in cameras
+        ],
+        "words": watch_words(lang),
+    }

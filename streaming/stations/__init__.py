@@ -1,0 +1,1 @@
+"""Stations and cameras: found, listed, and described."""
