@@ -7,7 +7,7 @@ import structlog
 log = structlog.get_logger()
 
 
-class Trouble:
+class Outage:
     """One part that other parts lean on, with what the operator is told of it."""
 
     def __init__(self, began: str, ended: str, **context: object):

@@ -35,7 +35,7 @@ import ffmpeg
 import orjson
 from aiohttp import web
 
-from copies.files.sha256 import digest
+from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
@@ -52,7 +52,7 @@ from storage.media.fmp4 import (
 )
 from storage.recording_source import Sources
 from storage.records import ClockState, GapCause, Track, parse_index
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 from streaming.http.delivery import send
 from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
@@ -99,7 +99,7 @@ def clip(program: str) -> tuple[bytes, list[tuple[Sample, ...]], list[bytes]]:
 
 def record(root: Path, hours: float, program: str) -> None:
     """Write a run of so many hours into a spool."""
-    claim(root)
+    claim_spool(root)
     init, rows, parts = clip(program)
     spool = CameraSpool(root, *NAME, Numbers())
     run = Run(UTC0, init, (Track(1, "video", "h264", 90_000, 1920, 1080),), SEGMENT_S)
@@ -156,7 +156,7 @@ async def serve(place: str, plans: bytes, port: int) -> None:
 
     async def one_pass(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])
-        found = await digest(VirtualFile(ready[n], sources))
+        found = await sha256_of(VirtualFile(ready[n], sources))
         heads[n] = found.head
         return web.Response(text=found.sha256)
 

@@ -36,7 +36,7 @@ from benchmarks.election_day import BEGIN_MS
 from config.csvfile import COLUMNS
 from config.load import load
 from config.model import Config
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from streaming.stations.search import Search
 from streaming.stations.transliterate import slug
 
@@ -84,7 +84,7 @@ def make(folder: Path, count: int, recordings: int = RECORDINGS) -> Site:
     took_s = time.perf_counter() - begun
     print(f"{count:,} stations: the configuration takes {took_s:.1f} s to load")
     searched(config)
-    claim(config.spool)
+    claim_spool(config.spool)
     for station in config.stations[:PICTURED]:
         directory = config.spool / station.id / station.cameras[0].id
         directory.mkdir(parents=True)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from storage.records import ClockState, Track
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 
 CAMERAS, SEGMENTS, SEGMENT_BYTES = 8, 30, 5_000_000
@@ -36,7 +36,7 @@ def main() -> None:
         root = Path(folder)
         (root / "stations.yaml").write_text(STATIONS)
         (root / "kuager.yaml").write_text(KUAGER)
-        claim(root / "spool")
+        claim_spool(root / "spool")
         data, begin = os.urandom(SEGMENT_BYTES), int(time.time() * 1000) - 600_000
         track = Track(1, "video", "h264", 90_000, 1920, 1080)
         for n in range(CAMERAS):

@@ -35,7 +35,7 @@ class Reference(NamedTuple):
     starts_with_key: bool
 
 
-class Told(NamedTuple):
+class CopyMetadata(NamedTuple):
     """What is written into a copy beside its pictures. `bases` is by track id, in its timescale:
     what was taken from each `tfdt` of the track."""
 
@@ -47,7 +47,7 @@ class Told(NamedTuple):
     about: Mapping[str, Any]
 
 
-def make_init(init: bytes, told: Told) -> bytes:
+def make_init(init: bytes, told: CopyMetadata) -> bytes:
     """Return everything before the `sidx`: `ftyp`, `meta`, `moov` and the `uuid` of the copy.
 
     The length depends on the title, the source and the init alone. Raises Mp4Error for an init
@@ -67,7 +67,7 @@ def make_init(init: bytes, told: Told) -> bytes:
     )
 
 
-def _meta(moov: bytes, told: Told) -> bytes:
+def _meta(moov: bytes, told: CopyMetadata) -> bytes:
     """Return the file-level `meta` of ONVIF's 5.2 and 5.3: source, and UTC of the time line's 0."""
     name, nothing = told.source.encode() + b"\0", b"\0"
     tracks = parse_init(moov)
@@ -84,7 +84,7 @@ def _meta(moov: bytes, told: Told) -> bytes:
     return _full(b"meta", 0, 0, _handler(b"null"), suep, cstb)
 
 
-def _moov(init: bytes, moov: Box, told: Told) -> bytes:
+def _moov(init: bytes, moov: Box, told: CopyMetadata) -> bytes:
     """Return the `moov` with time of creation (8.2.2), whole duration (8.8.2) and a title."""
     parts = []
     for box in boxes(init, moov.body, moov.end):

@@ -214,11 +214,11 @@ def add(
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Keep recordings beyond their date."""
-    from kuager.holds import add, moment
+    from kuager.holds import add, parse_time
 
     try:
         with _catalogue_errors():
-            times = (moment(begin), moment(end), moment(until))
+            times = (parse_time(begin), parse_time(end), parse_time(until))
             print(f"Hold {add(_read(config), reason, camera, *times)} is set.")
     except ValueError as error:
         raise _fail(str(error)) from None
@@ -323,12 +323,12 @@ def refund(
 
 @contextlib.contextmanager
 def _order_errors() -> Iterator[None]:
-    from copies.payments.port import PaymentAway
+    from copies.payments.port import ProviderUnavailable
     from storage.catalogue.database import CatalogueError
 
     try:
         yield
-    except (CatalogueError, PaymentAway) as error:
+    except (CatalogueError, ProviderUnavailable) as error:
         raise _fail(str(error)) from None
 
 

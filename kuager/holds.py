@@ -17,7 +17,7 @@ T = TypeVar("T")
 out = Console()
 
 
-def moment(text: str | None) -> int | None:
+def parse_time(text: str | None) -> int | None:
     """Return UTC milliseconds of an RFC 3339 time with its zone; raises ValueError with words."""
     if text is None:
         return None

@@ -25,7 +25,7 @@ from config.money import known_currency, plain
 from config.problems import Wrong
 from copies.orders import events
 from copies.orders.events import Refused, owed, received
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import State
 from copies.payments.port import Online, open_providers
 from storage.catalogue.catalogue import Catalogue
@@ -47,7 +47,7 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
     if state is not None and state not in list(State):
         return _say(f"no state '{state}'; there are: {', '.join(State)}", 2)
 
-    async def work(till: Till) -> int:
+    async def work(till: OrderService) -> int:
         found: list[Order] = []
         before: int | None = None
         while page := await till.orders.register(config.election.id, before):
@@ -69,7 +69,7 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
 def show_one(config: Config, asked: str, as_json: bool) -> int:
     """Print one order with its files, its money and its audit log; returns the exit code."""
 
-    async def work(till: Till, order: Order) -> int:
+    async def work(till: OrderService, order: Order) -> int:
         log = await till.orders.audit(order.order_pk)
         files = await till.catalogue.order_files.of(order.order_pk)
         if as_json:
@@ -112,7 +112,7 @@ def confirm(
     if not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: Till, order: Order) -> int:
+    async def work(till: OrderService, order: Order) -> int:
         try:
             code = known_currency(currency or order.currency)
             came = parsed(amount, code)
@@ -139,7 +139,7 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
     if not reason or not reason.isprintable() or len(reason) > 1000:
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
-    async def work(till: Till, order: Order) -> int:
+    async def work(till: OrderService, order: Order) -> int:
         try:
             after = await till.end(order.order_pk, events.reject(reason, now_ms(), _actor(who)))
         except Refused as refused:
@@ -157,7 +157,7 @@ def refund(
     if reference is not None and not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: Till, order: Order) -> int:
+    async def work(till: OrderService, order: Order) -> int:
         before = len(order.payments)
         try:
             after = await till.give_back(order, whole, reference and reference.strip(), _actor(who))
@@ -174,14 +174,14 @@ def refund(
     return _with(config, _of(asked, work))
 
 
-def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
+def _with(config: Config, work: Callable[[OrderService], Awaitable[int]]) -> int:
     if config.copies is None:
         return _say("copies are off: there is no 'copies' section in the configuration", 2)
     settings = config.copies
 
     async def run() -> int:
         catalogue = await Catalogue.open(config.database_url)
-        till = Till(catalogue, settings, open_providers(settings))
+        till = OrderService(catalogue, settings, open_providers(settings))
         try:
             return await work(till)
         finally:
@@ -194,12 +194,12 @@ def _with(config: Config, work: Callable[[Till], Awaitable[int]]) -> int:
 
 
 def _of(
-    asked: str, work: Callable[[Till, Order], Awaitable[int]]
-) -> Callable[[Till], Awaitable[int]]:
+    asked: str, work: Callable[[OrderService, Order], Awaitable[int]]
+) -> Callable[[OrderService], Awaitable[int]]:
     """Have the order that is asked for by its number, or by its reference, which must be its own:
     with another database in place of a lost one, another order has that number."""
 
-    async def found(till: Till) -> int:
+    async def found(till: OrderService) -> int:
         named = ORDER.fullmatch(asked.strip().upper())
         if named is None or not 0 < int(named[1]) <= MOST_NUMBER:
             return _say(f"'{asked}' is no order: write its number or its reference", 2)

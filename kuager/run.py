@@ -238,7 +238,7 @@ async def _uploader(config: Config) -> None:
 
 
 async def _orders(config: Config) -> None:
-    from copies.orders.worker import Desk
+    from copies.orders.worker import OrderWorker
     from storage.archive.port import open_archive
     from storage.catalogue.catalogue import Catalogue
     from streaming.http.negotiation import translate
@@ -248,7 +248,7 @@ async def _orders(config: Config) -> None:
     catalogue = await Catalogue.open_patiently(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
-        await Desk(config, catalogue, archives, translate).run()
+        await OrderWorker(config, catalogue, archives, translate).run()
     finally:
         for archive in archives:
             await archive.close()

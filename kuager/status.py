@@ -19,7 +19,7 @@ from config.schedule import is_scheduled, windows
 from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
-from storage.spool.disk import examine, refusal_of, seconds_left
+from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
@@ -112,7 +112,7 @@ def _spool(config: Config, said: SpoolStatus) -> Finding:
     if said.nothing:
         return Finding("spool", f"nothing was ever recorded in {config.spool}")
     try:
-        found = examine(config.spool)
+        found = check_spool(config.spool)
     except OSError as error:
         return Finding("spool", refusal_of(error).detail)
     reserve = config.spool_limits.reserve.of(found.total_bytes)

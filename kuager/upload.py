@@ -18,8 +18,8 @@ from storage.archive.port import open_archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.spool.disk import claim
-from storage.spool.reader import CameraView
+from storage.spool.disk import claim_spool
+from storage.spool.reader import SpoolReader
 
 LOOK_S = 0.2
 SHOWN = 20  # of what cannot be archived, one by one
@@ -46,7 +46,7 @@ def upload(config: Config, *, until_done: bool) -> int:
 
 
 async def _upload(config: Config, until_done: bool) -> int:
-    claim(config.spool, config.spool_limits.mount)
+    claim_spool(config.spool, config.spool_limits.mount)
     with _alone(config):
         pass  # the uploader takes the lock itself; this only tells at once that another has it
     for name, view in _cameras(config):
@@ -110,12 +110,12 @@ def _alone(config: Config) -> contextlib.AbstractContextManager[object]:
     raise OSError(0, text)
 
 
-def _cameras(config: Config) -> list[tuple[Name, CameraView]]:
+def _cameras(config: Config) -> list[tuple[Name, SpoolReader]]:
     """Return the cameras of the spool."""
     found = []
     for path in sorted(config.spool.glob("[a-z0-9]*/*/camera.json")):
         name = (config.election.id, path.parent.parent.name, path.parent.name)
-        view = CameraView(config.spool, name[1], name[2])
+        view = SpoolReader(config.spool, name[1], name[2])
         view.refresh()
         found.append((name, view))
     return found

@@ -35,7 +35,7 @@ from storage.spool.disk import Refusal
 from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
-LADDER_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 HEARTBEAT_MS = 2_000  # a gap that began after the last known heartbeat is believed for so long
 LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
 REFUSED_S = 0.5  # between looks whether the spool takes recordings again
@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CameraSpec:
     """What a recorder needs to know of a camera; `url` may hold a password."""
 
     election: str
@@ -90,7 +90,7 @@ class CameraRecorder:
 
     def __init__(
         self,
-        target: Target,
+        target: CameraSpec,
         spool: Path,
         ffmpeg: str,
         clock: Clock,
@@ -108,7 +108,7 @@ class CameraRecorder:
         self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
-        self._backoff = Backoff(LADDER_S, spread=0.3)
+        self._backoff = Backoff(BACKOFF_S, spread=0.3)
         self._hears = True  # the sound that the camera promises
         self._cut_told: tuple[GapCause, float] | None = None  # and when
         self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
@@ -267,7 +267,7 @@ class CameraRecorder:
         await self._disk(self._note_gap, end, self.window)
         if self._refused_for(end.cause):
             await self._pause(end.cause)
-        pause_s = max(min(LADDER_S[-1], self._backoff.failed()), self.approach.pause_s())
+        pause_s = max(min(BACKOFF_S[-1], self._backoff.failed()), self.approach.pause_s())
         status.retries += 1
         await asyncio.sleep(pause_s)
 
@@ -330,7 +330,7 @@ class CameraRecorder:
         status.segment_no, status.recorded_ms = segment.segment_no, segment.end_ms
         status.bytes += segment.length
 
-    def change_windows(self, target: Target) -> None:
+    def change_windows(self, target: CameraSpec) -> None:
         """Take over a target that differs in its windows alone: what is recorded goes on."""
         self.target = target
         if self.status.state is not State.IDLE:

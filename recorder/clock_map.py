@@ -49,7 +49,7 @@ class Piece:
         return self.utc_ms + (media_ms - self.media_ms) * self.rate
 
 
-class Placer:
+class ClockMap:
     """The mapping of one run, made piece by piece; what was placed stays placed."""
 
     def __init__(self) -> None:

@@ -18,10 +18,18 @@ from typing import Any
 
 import structlog
 
-from base.outage import Trouble
+from base.outage import Outage
 from config.limits import SpoolLimits
 from storage.records import GapCause
-from storage.spool.disk import Refusal, Room, claim, examine, refusal_of, seconds_left, shortage
+from storage.spool.disk import (
+    DiskSpace,
+    Refusal,
+    check_spool,
+    claim_spool,
+    refusal_of,
+    seconds_left,
+    shortage,
+)
 from storage.spool.status import SpoolStatus
 
 RATE_S = 60.0  # over which the rate of writing is taken
@@ -35,7 +43,7 @@ MAX_WAITING = 512 * 1024 * 1024  # bytes of all cameras that may wait for a slow
 log = structlog.get_logger()
 
 
-class Marks:
+class Thresholds:
     """The marks of `spool_warn`, in seconds, largest first; each is told when it is passed."""
 
     def __init__(self, marks_s: Sequence[int]):
@@ -73,25 +81,25 @@ class SpoolDisk:
         self.refusal: Refusal | None = None
         self.waiting = 0  # bytes that are cut and not written
         self._id: str | None = None
-        self._room: Room | None = None
+        self._room: DiskSpace | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-disk")
         self._samples: deque[tuple[float, int]] = deque()
         self._rate = 0.0  # of this process, bytes a second
         self._others: dict[int, float] = {}  # of the other recorders, by share
         self._others_at = float("-inf")
         self._left_s: float | None = None
-        self._marks = Marks(limits.warn_s)
+        self._marks = Thresholds(limits.warn_s)
         self._under_way: dict[int, tuple[float, str]] = {}  # what the disk is at: since, whose
         self._keys = itertools.count()
         self._slow_s = 0.0  # the longest since it began to be slow
         self._slow_at = 0.0
-        self._refuses = Trouble(
+        self._refuses = Outage(
             "Recording pauses",
             "Recording goes on: the spool can be written again",
             spool=str(spool),
         )
 
-        self._lacks = Trouble(
+        self._lacks = Outage(
             "The spool's disk cannot be looked at; recording goes on",
             "The spool's disk can be looked at again",
             spool=str(spool),
@@ -124,11 +132,11 @@ class SpoolDisk:
             self._refuses.end(free=human(self._room.free_bytes))
             self._pass_marks(self._room)
 
-    def _examine(self) -> Room:
+    def _examine(self) -> DiskSpace:
         """Look at the disk, in a thread."""
         if self._id is None:
-            self._id = claim(self._spool, self._limits.mount)
-        found = examine(self._spool, self._id)
+            self._id = claim_spool(self._spool, self._limits.mount)
+        found = check_spool(self._spool, self._id)
         if self._clock() - self._others_at > OTHERS_S:
             self._others_at = self._clock()
             status = SpoolStatus(self._spool)
@@ -137,7 +145,7 @@ class SpoolDisk:
             self._others = {n: s["bytes_per_s"] for n, s in said if n != self._share}
         return found
 
-    def _full(self, found: Room) -> Refusal | None:
+    def _full(self, found: DiskSpace) -> Refusal | None:
         reserve = self._limits.reserve.of(found.total_bytes)
         needed = reserve
         if self.refusal is not None and self.refusal.cause is GapCause.DISK_FULL:
@@ -166,7 +174,7 @@ class SpoolDisk:
         if now - since > RATE_KNOWN_S:
             self._rate = max(0, self._samples[-1][1] - before) / (now - since)
 
-    def _pass_marks(self, found: Room) -> None:
+    def _pass_marks(self, found: DiskSpace) -> None:
         rate = self._rate + sum(self._others.values())
         self._left_s = seconds_left(found, self._limits.reserve.of(found.total_bytes), rate)
         if self._left_s is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from recorder.arrivals import Picture, first_line
-from recorder.clock_map import Piece, Placer
+from recorder.clock_map import ClockMap, Piece
 from recorder.sound import SoundTrack
 from recorder.source import Frame
 from recorder.timeline import Timeline
@@ -38,7 +38,7 @@ NO_KEYFRAME_MS = 60_000.0
 LIVE_RATE, LIVE_MS = 1.1, 400
 
 
-class Broken(Exception):
+class Discontinuity(Exception):
     """The frames do not go on; the run ends here with a cause."""
 
     def __init__(self, cause: GapCause, detail: str):
@@ -47,7 +47,7 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SegmentDraft:
     """One segment, ready to be written; times in 1/90000 s on the run's time line."""
 
     tfdt_90k: int
@@ -65,7 +65,7 @@ class Cut:
         return sum(s.size for r in self.runs for s in r.samples)
 
 
-class Cutter:
+class Segmenter:
     """Takes the frames of one run, gives its segments."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Cutter:
         self.newest_ms = float("-inf")  # arrival of the newest picture
         self.set_tracks(tracks)
         self._needs_key = needs_key
-        self._placer = Placer()
+        self._placer = ClockMap()
         self._timeline = Timeline(self._placer)
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
@@ -120,7 +120,7 @@ class Cutter:
 
     # -- taking frames -------------------------------------------------------------------
 
-    def push(self, frame: Frame) -> list[Cut]:
+    def push(self, frame: Frame) -> list[SegmentDraft]:
         """Take a frame; return the segments that it finishes, mostly none.
 
         Raises Broken when frames do not continue the run; what came before is kept and
@@ -148,7 +148,7 @@ class Cutter:
                 cuts += self._add(settled)
         return cuts
 
-    def finish(self, until_ms: float = math.inf) -> list[Cut]:
+    def finish(self, until_ms: float = math.inf) -> list[SegmentDraft]:
         """Return what is left when the run ends; the last frame lasts as long as the one before.
 
         It does not last beyond `until_ms` (UTC): the next picture has arrived, or the session ends.
@@ -184,7 +184,7 @@ class Cutter:
         if (picture := self._newest) is None:
             return
         if len(picture.pieces) >= MAX_PIECES or self._bytes + len(data) > MAX_BYTES:
-            raise Broken(GapCause.STREAM_BROKEN, "a picture that does not end")
+            raise Discontinuity(GapCause.STREAM_BROKEN, "a picture that does not end")
         picture.pieces.append(data)
         picture.size += len(data)
         self._bytes += len(data)
@@ -193,13 +193,13 @@ class Cutter:
         waited_ms = frame.arrival_ms - self.newest_ms
         if -math.inf < -waited_ms > SET_BACK_MS:
             text = f"the recorder's clock was set back by {-waited_ms / 1000:.1f} s"
-            raise Broken(GapCause.CLOCK_JUMP, text)
+            raise Discontinuity(GapCause.CLOCK_JUMP, text)
         if STILL_MS < waited_ms < math.inf:
-            raise Broken(GapCause.NO_DATA, f"no picture for {waited_ms / 1000:.1f} s")
+            raise Discontinuity(GapCause.NO_DATA, f"no picture for {waited_ms / 1000:.1f} s")
 
     # -- the beginning of a run ----------------------------------------------------------
 
-    def _wait(self, picture: Picture) -> list[Cut]:
+    def _wait(self, picture: Picture) -> list[SegmentDraft]:
         """Hold pictures until a keyframe interval has come in real time, then set the mapping."""
         frame, waiting = picture.frame, self._waiting
         if self._first_ms is None:
@@ -207,7 +207,7 @@ class Cutter:
         if not waiting and not frame.key and self._needs_key:
             if frame.arrival_ms - self._first_ms > NO_KEYFRAME_MS:
                 text = f"pictures come, but no keyframe in {NO_KEYFRAME_MS / 1000:.0f} s"
-                raise Broken(GapCause.STREAM_BROKEN, text)
+                raise Discontinuity(GapCause.STREAM_BROKEN, text)
             return []
         self._newest = picture
         waiting.append(picture)
@@ -239,7 +239,7 @@ class Cutter:
         came_ms = picture.arrival_ms - lately[0].arrival_ms
         return came_ms >= LIVE_MS and picture.stamp_ms - lately[0].stamp_ms <= LIVE_RATE * came_ms
 
-    def _begin(self) -> list[Cut]:
+    def _begin(self) -> list[SegmentDraft]:
         """Set the mapping by the pictures that wait, and go on with them."""
         held, self._waiting = self._waiting, []
         settled = self._timeline.begin(held, self._live_from or 0)
@@ -264,7 +264,7 @@ class Cutter:
         """Media ms beyond which the open segment may not last."""
         return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._placer.rate
 
-    def _add(self, picture: Picture) -> list[Cut]:
+    def _add(self, picture: Picture) -> list[SegmentDraft]:
         cuts = []
         if opened := self._open:
             at = picture.media_ms
@@ -280,7 +280,7 @@ class Cutter:
         self._open.append(picture)
         return cuts
 
-    def _cut_at_limit(self, picture: Picture) -> list[Cut]:
+    def _cut_at_limit(self, picture: Picture) -> list[SegmentDraft]:
         """Cut where no keyframe came in time, before `picture`, which shows beyond the limit.
 
         A picture shows until the next one does, and no longer or shorter: where the last one would
@@ -296,7 +296,7 @@ class Cutter:
             cuts.append(self._cut(picture.media_ms, picture.arrival_ms))
         return cuts
 
-    def _cut(self, end: float, until_ms: float) -> Cut:
+    def _cut(self, end: float, until_ms: float) -> SegmentDraft:
         """Close the open segment at media time `end`, and not after `until_ms` (UTC)."""
         assert self.run_start_ms is not None
         pictures, self._open = self._open, []
@@ -327,7 +327,7 @@ class Cutter:
         self._start, self._tfdt = end, stop
         first = pictures[0].frame
         moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
-        return Cut(
+        return SegmentDraft(
             tfdt_90k=tfdt,
             duration_90k=stop - tfdt,
             starts_with_key=first.key,

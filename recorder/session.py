@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recorder import disk_watch as disk
-from recorder.segmenter import Broken, Cut, Cutter, output_tracks
+from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter, output_tracks
 from recorder.source import PICTURE_ID, Frame, Source, SourceEnd
 from recorder.states import Event, State
 from storage.media.fmp4 import TrackInit, write_init, write_segment
@@ -32,7 +32,7 @@ MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow d
 class _Part:
     """What a session writes as one run."""
 
-    cutter: Cutter
+    cutter: Segmenter
     tracks: list[TrackInit]
     transcoded: tuple[str, ...]
     run: Run | None = None  # once it is written
@@ -55,7 +55,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[SourceEnd | None] = loop.create_future()
         # what is to be written, and why one part ended and the next begins
-        self._queue: asyncio.Queue[tuple[_Part, Cut | SourceEnd]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[_Part, SegmentDraft | SourceEnd]] = asyncio.Queue()
         self._unwritten = 0
         self._part: _Part | None = None
         self._clock_set: tuple[SourceEnd, float, float] | None = None  # by how much, until when
@@ -153,7 +153,9 @@ class Session:
             self._part.tracks = output_tracks(tracks)
         else:
             target_s, last_ms = self._spool.numbers.target_duration_s, self._spool.last_end_ms
-            cutter = Cutter(tracks, target_s, before_ms=-math.inf if last_ms is None else last_ms)
+            cutter = Segmenter(
+                tracks, target_s, before_ms=-math.inf if last_ms is None else last_ms
+            )
             self._part = _Part(cutter, output_tracks(tracks), transcoded)
         self._source_tracks = tracks
 
@@ -166,7 +168,7 @@ class Session:
         ended, tracks = before.cutter, self._source_tracks
         same_clock = why.cause is not GapCause.CLOCK_JUMP
         end_ms = ended.end_ms if same_clock else -math.inf
-        cutter = Cutter(tracks, ended.target_duration_s, needs_key, end_ms)
+        cutter = Segmenter(tracks, ended.target_duration_s, needs_key, end_ms)
         self._part = _Part(cutter, output_tracks(tracks), before.transcoded)
 
     def clock_was_set(self, why: SourceEnd, by_ms: float) -> None:
@@ -200,7 +202,7 @@ class Session:
             frame = self._by_the_old_clock(frame)
         try:
             cuts = self._part.cutter.push(frame)
-        except Broken as broken:
+        except Discontinuity as broken:
             why = SourceEnd(broken.cause, broken.detail)
             if broken.cause is GapCause.STREAM_BROKEN:
                 self.end(why)
@@ -221,7 +223,7 @@ class Session:
         if cuts:
             self._take(self._part, cuts)
 
-    def _take(self, part: _Part, cuts: Sequence[Cut]) -> None:
+    def _take(self, part: _Part, cuts: Sequence[SegmentDraft]) -> None:
         for cut in cuts:
             self._unwritten += cut.size
             self._disk.waiting += cut.size
@@ -269,7 +271,7 @@ class Session:
         self._spool.seal(why.cause)
         self._camera.run_ended(why)
 
-    def _write(self, part: _Part, cut: Cut) -> Segment | None:
+    def _write(self, part: _Part, cut: SegmentDraft) -> Segment | None:
         """Write a segment, in a thread; None where the schedule has not begun."""
         assert part.cutter.run_start_ms is not None
         if part.run is None:

@@ -32,7 +32,7 @@ from recorder.arrivals import (
     spread,
     usual_step,
 )
-from recorder.clock_map import WHOLLY_WRONG, Placer
+from recorder.clock_map import WHOLLY_WRONG, ClockMap
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
@@ -49,7 +49,7 @@ OPENING = 8  # pictures of a run, whose timestamps may be of another time than w
 class Timeline:
     """Gives the pictures of one run their media time, in the order in which they came."""
 
-    def __init__(self, placer: Placer):
+    def __init__(self, placer: ClockMap):
         """`placer` has the mapping that arrivals are compared with, and is told of arrivals."""
         self.by_arrival = False
         self._placer = placer

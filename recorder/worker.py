@@ -18,11 +18,11 @@ import structlog
 
 from base.durable import replace_file
 from base.hostclock import UNSYNCHRONIZED
-from base.outage import Trouble
+from base.outage import Outage
 from config.limits import SpoolLimits
 from config.model import Config
 from config.schedule import windows
-from recorder.camera import CameraRecorder, Target
+from recorder.camera import CameraRecorder, CameraSpec
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
@@ -42,10 +42,10 @@ SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
 log = structlog.get_logger()
 
 
-def targets(config: Config, share: int, shares: int) -> list[Target]:
+def targets(config: Config, share: int, shares: int) -> list[CameraSpec]:
     """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one."""
     found = [
-        Target(
+        CameraSpec(
             election=config.election.id,
             station=station.id,
             camera=camera.id,
@@ -62,7 +62,7 @@ def targets(config: Config, share: int, shares: int) -> list[Target]:
     return [t for t in found if zlib.crc32(t.name.encode()) % shares == share]
 
 
-def is_same_camera(one: Target, other: Target) -> bool:
+def is_same_camera(one: CameraSpec, other: CameraSpec) -> bool:
     """Tell whether a session with one serves the other too: all but the windows is alike."""
     return replace(one, windows=()) == replace(other, windows=())
 
@@ -72,7 +72,7 @@ class Worker:
 
     def __init__(
         self,
-        cameras: Sequence[Target],
+        cameras: Sequence[CameraSpec],
         spool: Path,
         ffmpeg: str,
         share: int = 0,
@@ -86,10 +86,10 @@ class Worker:
             max(self._last_runs_ms.values(), default=0),
             lambda ms: any(w.start_ms <= ms < w.end_ms for t in self._targets for w in t.windows),
         )
-        self._unsynchronized = Trouble(
+        self._unsynchronized = Outage(
             "The clock of this machine is not synchronized", "The clock is synchronized again"
         )
-        self._doubt = Trouble(
+        self._doubt = Outage(
             "The clock of this machine was set and is not believed: recording goes on by the time "
             "that has passed",
             "The clock of this machine is believed again",
@@ -107,7 +107,7 @@ class Worker:
         """Those that are recorded, in the order of the configuration."""
         return list(self._cameras.values())
 
-    def _camera(self, target: Target, last_run_ms: int | None) -> CameraRecorder:
+    def _camera(self, target: CameraSpec, last_run_ms: int | None) -> CameraRecorder:
         return CameraRecorder(
             target,
             self._spool,
@@ -140,7 +140,7 @@ class Worker:
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")
 
-    async def change(self, targets: Sequence[Target]) -> None:
+    async def change(self, targets: Sequence[CameraSpec]) -> None:
         """Record these cameras from now on; those that are the same go on undisturbed.
 
         Of a camera whose windows alone differ the session goes on, too. Others that differ, and

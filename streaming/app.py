@@ -23,7 +23,7 @@ from streaming.api import copies as copies_api
 from streaming.api import oembed as share
 from streaming.api import openapi, timeline
 from streaming.api import stations as api
-from streaming.context import VIEWS, Views
+from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
 from streaming.http.bodies import MOST_BODY, body_reader
 from streaming.http.clients import CLIENTS, Clients
@@ -43,12 +43,12 @@ from streaming.media import archived, live, pictures
 from streaming.media import downloads as copies_files
 from streaming.ops import health
 from streaming.ops import metrics as status
-from streaming.orders_context import SHOP, Shop
+from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies, home
 from streaming.pages import render as pages
 from streaming.pages import station as watch
 from streaming.pages.render import KEPT
-from streaming.stations.featured import WALL, Wall
+from streaming.stations.featured import FEATURED, Featured
 
 STOP_S = 5.0
 SWITCH_S = 0.0002  # the longest that a thread of ours that computes holds up live video
@@ -91,20 +91,20 @@ def create_app(
         middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
-    app[VIEWS] = Views(config, catalogue, archives, clock)
+    app[CONTEXT] = AppContext(config, catalogue, archives, clock)
     app[status.PROCESS] = process
-    app[status.REGISTRY] = status.make_registry(app[VIEWS])
-    app[health.HEALTH] = health.Health(app[VIEWS])
+    app[status.REGISTRY] = status.make_registry(app[CONTEXT])
+    app[health.HEALTH] = health.Health(app[CONTEXT])
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
     app[api.SEARCHED] = OrderedDict()
-    app[WALL] = Wall()
+    app[FEATURED] = Featured()
     for part in PARTS:
         app.add_routes(part.routes)
     if config.copies:
-        app[SHOP] = Shop.open(config.copies)
+        app[ORDERS] = OrdersContext.open(config.copies)
         app.on_cleanup.append(_close_shop)
         for part in COPIES:
             app.add_routes(part.routes)
@@ -113,7 +113,7 @@ def create_app(
 
 
 async def _close_shop(app: web.Application) -> None:
-    await app[SHOP].close()
+    await app[ORDERS].close()
 
 
 @web.middleware
@@ -127,7 +127,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         )
     try:
         if _tells_what_is_live(request.path):
-            await request.app[VIEWS].fresh()
+            await request.app[CONTEXT].fresh()
         response: web.StreamResponse = await handler(request)
         return response
     except web.HTTPException as answer:
@@ -248,7 +248,7 @@ async def _listening(
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:
     """Keep trying to open the catalogue: live and rewind go on without it."""
-    views = app[VIEWS]
+    views = app[CONTEXT]
     views.away = "it is being opened"
     opening = asyncio.create_task(_open(views))
     yield
@@ -259,6 +259,6 @@ async def _catalogue(app: web.Application) -> AsyncIterator[None]:
         await views.catalogue.close()
 
 
-async def _open(views: Views) -> None:
+async def _open(views: AppContext) -> None:
     views.catalogue = await Catalogue.open_patiently(views.config.database_url)
     views.away = None

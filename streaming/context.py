@@ -18,10 +18,10 @@ from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
 from streaming.http.negotiation import say
-from streaming.stations.directory import Places
+from streaming.stations.directory import Directory
 
 ASK_S = 5.0  # a catalogue that does not answer in this time is away
 KEPT_SEGMENTS = 1_000_000  # index lines in memory, about 0.4 kB each, before the oldest are dropped
@@ -34,7 +34,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
-class Views:
+class AppContext:
     """Readers, made when they are first asked for; the catalogue may come and go."""
 
     config: Config
@@ -43,16 +43,16 @@ class Views:
     clock: Clock = now_ms
     away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
-    places: Places = field(init=False)
+    places: Directory = field(init=False)
     status: SpoolStatus = field(init=False)
     _looked: float = float("-inf")
     _looking: asyncio.Task[None] | None = None
-    _views: dict[tuple[str, str], CameraView] = field(default_factory=dict)
+    _views: dict[tuple[str, str], SpoolReader] = field(default_factory=dict)
     _trimmed: float = 0.0
 
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
-        self.places = Places(self.config)
+        self.places = Directory(self.config)
         self.status = SpoolStatus(self.config.spool, self.clock)
 
     async def fresh(self) -> None:
@@ -83,7 +83,7 @@ class Views:
             raise web.HTTPNotFound(text=say(request, "There is no such station."))
         return station
 
-    def camera(self, request: web.Request) -> tuple[Name, CameraView]:
+    def camera(self, request: web.Request) -> tuple[Name, SpoolReader]:
         """Return the camera that a request names; raises 404 for one that is not configured."""
         station, camera = self.station_and_camera(request)
         return self.name(station, camera.id), self.view(station.id, camera.id)
@@ -101,10 +101,10 @@ class Views:
         """Return what the catalogue calls a camera."""
         return self.config.election.id, station.id, camera
 
-    def view(self, station: str, camera: str) -> CameraView:
+    def view(self, station: str, camera: str) -> SpoolReader:
         """Return the reader of a camera, brought up to date."""
         key = (station, camera)
-        view = self._views.pop(key, None) or CameraView(self.config.spool, station, camera)
+        view = self._views.pop(key, None) or SpoolReader(self.config.spool, station, camera)
         self._views[key] = view  # the last one asked for is the last one in the dict
         view.refresh()
         if time.monotonic() - self._trimmed > TRIM_S:
@@ -145,15 +145,15 @@ class Views:
         return answer
 
 
-VIEWS = web.AppKey("views", Views)
+CONTEXT = web.AppKey("views", AppContext)
 
 
 def current_ms(request: web.Request) -> int:
     """Return the time by the application's clock, in UTC milliseconds."""
-    return request.app[VIEWS].clock()
+    return request.app[CONTEXT].clock()
 
 
-def moment(request: web.Request, name: str) -> int | None:
+def parse_time(request: web.Request, name: str) -> int | None:
     """Return a query parameter as UTC ms: an integer, or RFC 3339 with a zone; raises 400."""
     text = request.query.get(name)
     if text is None:

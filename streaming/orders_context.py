@@ -18,8 +18,8 @@ from config.copies import Copies
 from copies.orders import events
 from copies.orders.allowance import claim_of, day_of, free_of, refused
 from copies.orders.events import Refused, key_of, new_secret
-from copies.orders.quotes import Asked, ask, quote
-from copies.orders.service import Till
+from copies.orders.quotes import QuoteRequest, ask, quote
+from copies.orders.service import OrderService
 from copies.orders.states import State
 from copies.payments.port import Online, Provider, open_providers
 from storage.catalogue.catalogue import Catalogue
@@ -27,7 +27,7 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import FootageGone, Order, OrderGone
 from storage.catalogue.usage import Claim, TooMuch
 from storage.recording_source import Unreadable
-from streaming.context import VIEWS, current_ms
+from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.negotiation import language, mark, say
 from streaming.http.rate_limit import Limit, Turns
@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Shop:
+class OrdersContext:
     """What a web process needs to sell copies."""
 
     settings: Copies
@@ -72,7 +72,7 @@ class Shop:
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
     @classmethod
-    def open(cls, settings: Copies) -> Shop:
+    def open(cls, settings: Copies) -> OrdersContext:
         """Return the shop that is configured."""
         return cls(settings, open_providers(settings))
 
@@ -83,18 +83,20 @@ class Shop:
                 await provider.close_connections()
 
 
-SHOP = web.AppKey("shop", Shop)
+ORDERS = web.AppKey("shop", OrdersContext)
 
 
-def till(request: web.Request) -> Till:
+def till(request: web.Request) -> OrderService:
     """Return the orders with their providers; raises 503 while the catalogue is away."""
-    shop = request.app[SHOP]
-    return Till(catalogue(request), shop.settings, shop.providers, request.app[VIEWS].clock)
+    shop = request.app[ORDERS]
+    return OrderService(
+        catalogue(request), shop.settings, shop.providers, request.app[CONTEXT].clock
+    )
 
 
 def catalogue(request: web.Request) -> Catalogue:
     """Return the catalogue; raises 503 while it is away."""
-    found = request.app[VIEWS].catalogue
+    found = request.app[CONTEXT].catalogue
     if found is None:
         raise away()
     return found
@@ -108,7 +110,7 @@ def away() -> web.HTTPServiceUnavailable:
     )
 
 
-async def answered(work: Awaitable[T]) -> T:
+async def query_catalogue(work: Awaitable[T]) -> T:
     """Return what the catalogue answers; raises 503 where it or an archive does not, and 404 where
     a quote was deleted a moment ago."""
     try:
@@ -125,7 +127,7 @@ def unanswered(error: Exception) -> web.HTTPServiceUnavailable:
     return away()
 
 
-async def _quoted(shop: Shop, work: Coroutine[Any, Any, T]) -> T:
+async def _quoted(shop: OrdersContext, work: Coroutine[Any, Any, T]) -> T:
     """Return a quote that is made in its turn; raises what `quote` does, and TimeoutError."""
     try:
         async with asyncio.timeout(QUOTE_S), shop.quoting:
@@ -141,7 +143,7 @@ async def order_of(request: web.Request) -> Order:
     A link that was right before is answered to everybody. Others are looked up one after the other
     for each client, so that no guess is begun before the one before it is counted.
     """
-    shop, who = request.app[SHOP], client(request)
+    shop, who = request.app[ORDERS], client(request)
     key = key_of(request.match_info["secret"])
     if key in shop.known:
         return await _look_up(request, key)
@@ -154,9 +156,9 @@ async def order_of(request: web.Request) -> Order:
 
 
 async def _look_up(request: web.Request, key: str | None) -> Order:
-    shop, work = request.app[SHOP], request.app[WORK]
+    shop, work = request.app[ORDERS], request.app[WORK]
     work.check(request)
-    order = await answered(catalogue(request).orders.with_key(key)) if key else None
+    order = await query_catalogue(catalogue(request).orders.with_key(key)) if key else None
     if key is None or order is None:
         shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=say(request, "There is no such order."))
@@ -173,7 +175,7 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
 def count_asked(request: web.Request) -> None:
     """Count a question to payment providers, who answer all of us no more than so often; raises
     429."""
-    asked, who = request.app[SHOP].asked, client(request)
+    asked, who = request.app[ORDERS].asked, client(request)
     asked.check(who)
     asked.take(who)
 
@@ -196,23 +198,23 @@ def refuse_foreign(request: web.Request) -> None:
         raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
 
 
-async def make_quote(request: web.Request, asked: Asked) -> tuple[str, Order]:
+async def make_quote(request: web.Request, asked: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
     store, secret = catalogue(request), new_secret()
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
     row, plans = await _look_for(request, asked, language(request))
-    pk = await answered(store.orders.create(key, row, plans))
+    pk = await query_catalogue(store.orders.create(key, row, plans))
     log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
-    return secret, await answered(store.orders.get(pk))
+    return secret, await query_catalogue(store.orders.get(pk))
 
 
 async def _look_for(
-    request: web.Request, asked: Asked, lang: str
+    request: web.Request, asked: QuoteRequest, lang: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Look for what is asked, in turn, and as often as a client may; raises Refused, 429, 503."""
-    views, shop, who = request.app[VIEWS], request.app[SHOP], client(request)
+    views, shop, who = request.app[CONTEXT], request.app[ORDERS], client(request)
     store = catalogue(request)
     shop.quotes.check(who)
     shop.quotes.take(who)
@@ -230,16 +232,16 @@ async def _look_for(
 
 def asked_for(
     request: web.Request, station: str, cameras: list[str], from_ms: int, to_ms: int
-) -> Asked:
+) -> QuoteRequest:
     """Return what can be quoted; raises Refused."""
-    shop = request.app[SHOP]
-    config = request.app[VIEWS].config
+    shop = request.app[ORDERS]
+    config = request.app[CONTEXT].config
     return ask(config, shop.settings, station, cameras, from_ms, to_ms, current_ms(request))
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    shop, views = request.app[SHOP], request.app[VIEWS]
+    shop, views = request.app[ORDERS], request.app[CONTEXT]
     cameras = [camera["id"] for camera in order.quote["cameras"]]
     if order.state == State.QUOTED:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
@@ -257,7 +259,7 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
 
     decide = events.place(shop.settings, email, link, now_ms, claim)
     try:
-        return await answered(till(request).orders.change(order.order_pk, decide))
+        return await query_catalogue(till(request).orders.change(order.order_pk, decide))
     except FootageGone:  # since it was looked for
         raise Refused(GONE) from None
     except TooMuch as too_much:

@@ -21,7 +21,7 @@ from storage.archival.uploader import Uploader
 from storage.archive.port import Archive, open_archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import Identity, parse_index
-from storage.spool.disk import Room, room
+from storage.spool.disk import DiskSpace, room
 from tests.s3 import BUCKET, KEY, SECRET, free_port
 
 NOW = int(time.time() * 1000)
@@ -89,7 +89,7 @@ def s3(port: int) -> str:
 async def uploading(
     config: Config,
     pauses: Pauses = BRISK,
-    room: Callable[[Path], Room] = room,
+    room: Callable[[Path], DiskSpace] = room,
     open_archive: Callable[[Settings], Archive] = open_archive,
 ) -> AsyncIterator[tuple[Uploader, Catalogue, Archive]]:
     """Have an uploader at work; yields it, its catalogue and its first archive."""

@@ -30,7 +30,7 @@ import recorder.session
 from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import Target
+from recorder.camera import CameraSpec
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from recorder.worker import Worker
@@ -119,7 +119,7 @@ class Spool:
         """Return a recorder of the spool's cameras."""
         windows = (Window(begin_ms, begin_ms + 86_400_000),)
         targets = [
-            Target("e", self.fault, n, simulator.url(f"{self.fault}-{n}"), windows=windows)
+            CameraSpec("e", self.fault, n, simulator.url(f"{self.fault}-{n}"), windows=windows)
             for n in CAMERAS
         ]
         reserve = 0 if self.fault == "brim" else RESERVE_M * 1_000_000

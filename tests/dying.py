@@ -26,7 +26,7 @@ from storage.archive.port import DirectoryArchive, open_archive
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.holds import Holds
-from storage.catalogue.recordings import Writer
+from storage.catalogue.recordings import RecordingRows
 from storage.records import ClockState
 from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK
@@ -97,14 +97,14 @@ def _line_with(key: bytes) -> Callable[..., bool]:
 
 ARCHIVES = (DirectoryArchive, S3Archive)
 UPLOADER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
-    "row": [(Writer, "put_recordings", _always)],
+    "row": [(RecordingRows, "put_recordings", _always)],
     "put": [(a, "put", _ends(".mp4")) for a in ARCHIVES],
     "commit": [(a, "put", _ends(".json")) for a in ARCHIVES],
     "verify": [(a, "sha256", _ends(".json")) for a in ARCHIVES],
-    "archived_row": [(Writer, "mark_archived", _always)],
+    "archived_row": [(RecordingRows, "mark_archived", _always)],
     "removal_of_bytes": [(Path, "unlink", _in_spool(".mp4"))],
     "removal_of_index": [(Path, "unlink", _in_spool(".jsonl"))],
-    "removed_row": [(Writer, "mark_removed", _always)],
+    "removed_row": [(RecordingRows, "mark_removed", _always)],
 }
 REMOVER: dict[str, list[tuple[Any, str, Callable[..., bool]]]] = {
     "trace": [(DirectoryArchive, "put", _ends(".removed.json"))],

@@ -29,7 +29,7 @@ from copies.orders.allowance import claim_of
 from copies.orders.events import Refused, key_of
 from copies.orders.quotes import ask, quote
 from copies.orders.states import ENDED, State
-from copies.orders.worker import Desk
+from copies.orders.worker import OrderWorker
 from copies.payments.stripe import Stripe
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.checkouts import Checkouts
@@ -97,7 +97,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
     """Do whatever comes next, as requester, desk and operator would, until the order ends."""
     assert config.copies is not None
     catalogue = await Catalogue.open(config.database_url)
-    desk = Desk(config, catalogue, [], translate)
+    desk = OrderWorker(config, catalogue, [], translate)
     till, store = desk._till, catalogue.orders
     stripe = till.providers["stripe"]
     assert isinstance(stripe, Stripe)

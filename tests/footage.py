@@ -14,7 +14,7 @@ from storage.catalogue.recordings import Archived
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
 from storage.recording_source import Sources
 from storage.records import ClockState, GapCause, Index, Track, parse_index
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty
@@ -36,7 +36,7 @@ class Camera:
     segments: dict[int, bytes] = field(default_factory=dict)  # as they were written, by number
 
     def __post_init__(self) -> None:
-        claim(self.root)
+        claim_spool(self.root)
         self.random = random.Random(self.seed)
         self.spool = CameraSpool(self.root, *NAME, Numbers())
         self.at_ms = self.start_ms

@@ -34,7 +34,7 @@ from storage.catalogue.archive_ids import identify
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.records import ClockState, GapCause, Index, parse_archive_document, parse_index
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK, NOW, configure, later_ms
 from tests.spools import TRACKS
@@ -73,7 +73,7 @@ class Walk(RuleBasedStateMachine):
         self.catalogue = self.loop.run_until_complete(Catalogue.open(url))
         self.config = {o: one.model_copy(update={"spool": self.folder / o}) for o in OWNERS}
         for owner in OWNERS:
-            claim(self.folder / owner)
+            claim_spool(self.folder / owner)
         self.uploaders = {o: self._uploader(o) for o in OWNERS}
 
     def _uploader(self, owner: str) -> Uploader:
@@ -154,7 +154,7 @@ class Walk(RuleBasedStateMachine):
         there = self._archived()
         self.written = {h: (n, o) for h, (n, o) in self.written.items() if o != owner or h in there}
         shutil.rmtree(self.folder / owner)
-        claim(self.folder / owner)
+        claim_spool(self.folder / owner)
         self.now_ms += 1000  # nobody replaces a disk within a second
 
     @rule(owner=owners, camera=names)

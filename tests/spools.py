@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from storage.records import ClockState, GapCause, Track
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 
 UTC0 = 1_764_392_400_000
@@ -27,7 +27,7 @@ def fill(
 ) -> CameraSpool:
     """Write `runs` runs of 2 s segments of so many bytes, with a gap of 10 s between; returns the
     open spool."""
-    claim(root)
+    claim_spool(root)
     spool = CameraSpool(root, election, station, camera, Numbers())
     begin = start_ms
     for n in range(runs):

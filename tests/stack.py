@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.schedule import Window
 from kuager.simulator import Simulator
-from recorder.camera import Target
+from recorder.camera import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
 from storage.records import Gap, Index, parse_index
@@ -102,7 +102,7 @@ async def recording(
     begin = int(time.time() * 1000) if start_ms is None else start_ms
     windows = (Window(begin, begin + 86_400_000),)
     targets = [
-        Target("e", "s", name, simulator.url(name), transport(name), True, windows)
+        CameraSpec("e", "s", name, simulator.url(name), transport(name), True, windows)
         for name in simulator.cameras
     ]
     worker = Worker(targets, spool, ffmpeg, clock=clock)

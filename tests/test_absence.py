@@ -12,7 +12,7 @@ from base.clock import now_ms
 from base.durable import replace_file
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera import CameraRecorder, Target
+from recorder.camera import CameraRecorder, CameraSpec
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
@@ -43,7 +43,7 @@ def start(
     """
     pool = ThreadPoolExecutor(1)
     disk = SpoolDisk(root, SpoolLimits(), 0, lambda: 0)
-    target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=windows)
+    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=windows)
     up_ms = 0.0
     clock = Clock(offset_ms=lambda: at_ms - refused_ms, elapsed=lambda: up_ms)
     resolver = Resolver()
@@ -202,7 +202,7 @@ def test_the_status_files_tell_when_a_recorder_last_ran(tmp_path: Path) -> None:
 
 def test_a_recorder_flushes_its_heartbeat(tmp_path: Path) -> None:
     """What a loss of power leaves: files whose last flush has come to an end."""
-    target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
+    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
     worker = Worker([target], tmp_path, "ffmpeg", clock=Clock(offset_ms=lambda: UTC0))
     (tmp_path / "_status").mkdir()
     worker._write_status()

@@ -19,7 +19,7 @@ from config.model import Config
 from config.roles import processes
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.ops import metrics as status
 from tests.conftest import need
 
@@ -42,7 +42,7 @@ def config(tmp_path: Path) -> Config:
 
 def series(config: Config) -> dict[str, float]:
     """Return all series that /metrics has, as they are written, with their values."""
-    views = Views(config, None, [])
+    views = AppContext(config, None, [])
     list(views.look())
     text = b"".join(status.exposition(status.make_registry(views), views)).decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -111,7 +111,7 @@ def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config
     """When it was recorded last, and why it is not, do not change with each try."""
     station, camera = config.stations[0], config.stations[0].cameras[0]
     labels = f'station="{station.id}",camera="{camera.id}"'
-    views = Views(config, None, [])
+    views = AppContext(config, None, [])
     for state in ("backoff", "connecting", "backoff"):
         one = {"state": state, "cause": "refused_password", "recorded_ms": 1_000_500}
         cameras = {f"{station.id}/{camera.id}": one}
@@ -130,7 +130,7 @@ def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config
 
 
 def test_web_processes_are_those_that_the_supervisor_has(config: Config) -> None:
-    views = Views(config, None, [])
+    views = AppContext(config, None, [])
     running = {"web-0": {"up": True, "starts": 1}, "web-1": {"up": False, "starts": 4}}
     tell(config, "supervisor.json", written_ms=views.clock(), processes=running)
     found = series(config)

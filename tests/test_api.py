@@ -29,7 +29,7 @@ from config.model import Config
 from storage.records import GapCause
 from streaming.api.openapi import PATHS
 from streaming.app import PARTS, create_app, make_runner
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.stations import featured as wall_module
 from tests.s3 import free_port
 from tests.spools import fill
@@ -261,7 +261,7 @@ async def test_the_wall_changes_and_shows_one_camera_of_a_station(tmp_path: Path
         wall = (await ask(session, "/api/v1/wall"))["wall"]
         assert len(wall) == 12 and wall[0]["picture"].endswith("/ballot-box/thumb.jpg")
         assert (await ask(session, "/api/v1/wall?limit=5"))["wall"] == wall[:5]
-    views = Views(config, None, [], standing)
+    views = AppContext(config, None, [], standing)
     list(views.look())
     walls = [[s.id for s, _ in wall_module._choose(views, slot)] for slot in range(6)]
     assert len({tuple(wall[:12]) for wall in walls}) > 1

@@ -13,7 +13,7 @@ from kuager.check import check
 from storage.archival.replicator import digest_of
 from storage.archive.port import MARKER, AnotherArchive, DirectoryArchive, open_archive
 from storage.catalogue.archive_ids import identify, marked
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.ops.metrics import make_registry
 from tests.archiving import NOW, configure, kept, opened, s3, uploading
 from tests.s3 import BUCKET, free_port, rclone
@@ -155,7 +155,7 @@ def test_what_waits_does_not_vanish_with_the_uploader(tmp_path: Path) -> None:
     said = status.read_text()
     written = said.partition('"written_ms":')[2].partition(",")[0]
     status.write_text(said.replace(written, str(int(written) - 600_000)))
-    views = Views(config, None, [])
+    views = AppContext(config, None, [])
     list(views.look())
     found = {
         (metric.name, *sample.labels.values()): sample.value

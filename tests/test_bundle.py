@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copies.files.readme import TEXTS
-from copies.files.sha256 import digest
+from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item
 from copies.footage.find import find
-from copies.footage.plan import Part
+from copies.footage.plan import PlanPart
 from storage.recording_source import Sources
 from storage.records import GapCause
 from tests.footage import NAME, UTC0, Camera
@@ -49,7 +49,7 @@ async def order(root: Path, hashed: bool) -> tuple[dict[str, Any], list[Item]]:
     items = []
     for plan in found.files:
         file = VirtualFile(plan, Sources(root, []))
-        passed = await digest(file) if hashed else None
+        passed = await sha256_of(file) if hashed else None
         items.append(Item(file, passed.sha256, passed.crc32) if passed else Item(file))
     camera_said = {
         "camera": NAME[2],
@@ -195,7 +195,7 @@ async def test_any_files(sizes: list[int], hashed: bool, data: st.DataObject) ->
 
     class Plan:
         camera, start_ms, end_ms, run_no, segments, bases = "c", UTC0, UTC0 + 1, 1, 0, {1: 0}
-        parts = (Part(1, 1, "", 1, 1, 0, 0),)
+        parts = (PlanPart(1, 1, "", 1, 1, 0, 0),)
 
         def __init__(self, length: int):
             self.length = length

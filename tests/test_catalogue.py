@@ -12,7 +12,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import Archived, recording_row
 from storage.records import Gap, GapCause
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from tests.spools import UTC0, fill
 from tests.waiting import BOUND_S
 
@@ -23,7 +23,7 @@ NAME = ("e", "s", "c")
 async def filled(url: str, spool: Path) -> Catalogue:
     fill(spool, runs=2, segments=70).close()
     catalogue = await Catalogue.open(url)
-    view = CameraView(spool, "s", "c")
+    view = SpoolReader(spool, "s", "c")
     view.refresh()
     found = [index for _, index in view.recordings()]
     await catalogue.writer.put_recordings(found)
@@ -63,7 +63,7 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
 
 async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     catalogue = await filled(database_url, tmp_path / "spool")
-    view = CameraView(tmp_path / "spool", "s", "c")
+    view = SpoolReader(tmp_path / "spool", "s", "c")
     view.refresh()
     first, second = [index for _, index in view.recordings()][:2]
     try:
@@ -92,7 +92,7 @@ async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
 
 async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Path) -> None:
     catalogue = await filled(database_url, tmp_path / "spool")
-    view = CameraView(tmp_path / "spool", "s", "c")
+    view = SpoolReader(tmp_path / "spool", "s", "c")
     view.refresh()
     every = [index for _, index in view.recordings()]
     now = UTC0 + 10**9

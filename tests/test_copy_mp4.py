@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from copies.mp4 import (
     ABOUT_BYTES,
     MAX_REFERENCES,
+    CopyMetadata,
     Reference,
-    Told,
     common_bases,
     make_init,
     make_proof_room,
@@ -110,7 +110,7 @@ def test_nothing_begins_before_0(starts: dict[int, int], rate: int) -> None:
 def test_the_init_says_where_and_when() -> None:
     init = write_init([VIDEO, AUDIO])
     assert timescales(init) == {1: 90_000, 2: 48_000}
-    told = Told(
+    told = CopyMetadata(
         "выборы / s / c", "s/c", 1_764_392_400_000, 900_001, {1: 180_000, 2: 96_000}, {"x": 1}
     )
     made = make_init(init, told)
@@ -137,7 +137,7 @@ def test_the_init_says_where_and_when() -> None:
 
 
 def test_an_init_that_is_none_is_refused() -> None:
-    told = Told("", "", 0, 0, {1: 0, 2: 0}, {})
+    told = CopyMetadata("", "", 0, 0, {1: 0, 2: 0}, {})
     with pytest.raises(Mp4Error):
         make_init(make_box(b"ftyp"), told)
     with pytest.raises(Mp4Error):

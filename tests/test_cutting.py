@@ -13,9 +13,9 @@ from recorder.segmenter import (
     LONGEST_TARGET_S,
     MAX_FRAMES,
     ROUNDS_DOWN_S,
-    Broken,
-    Cut,
-    Cutter,
+    Discontinuity,
+    SegmentDraft,
+    Segmenter,
     output_tracks,
     target_duration,
 )
@@ -39,12 +39,12 @@ def camera(
     ]
 
 
-def cut_all(cutter: Cutter, frames: list[Frame]) -> list[Cut]:
+def cut_all(cutter: Segmenter, frames: list[Frame]) -> list[SegmentDraft]:
     cuts = [cut for f in frames for cut in cutter.push(f)]
     return cuts + cutter.finish()
 
 
-def check(cutter: Cutter, cuts: list[Cut]) -> None:
+def check(cutter: Segmenter, cuts: list[SegmentDraft]) -> None:
     """What holds for any input."""
     end = cuts[0].tfdt_90k if cuts else 0
     for cut in cuts:
@@ -64,7 +64,7 @@ def check(cutter: Cutter, cuts: list[Cut]) -> None:
 
 
 def test_segments_are_keyframe_intervals() -> None:
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, camera(21))
     check(cutter, cuts)
     assert cutter.target_duration_s == 2
@@ -75,7 +75,7 @@ def test_segments_are_keyframe_intervals() -> None:
 
 def test_no_frame_is_lost_or_twice() -> None:
     frames = camera(30, gop=60)
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, frames)
     assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
 
@@ -84,7 +84,7 @@ def test_a_picture_whose_end_did_not_come_is_left_out() -> None:
     """A stream that gives pictures in pieces may end between two pieces of the last."""
     whole = camera(4.04)
     pieces = [p for f in whole for p in (f, f._replace(data=b"w", continues=True))]
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, pieces[:-1])
     check(cutter, cuts)
     written = [data for c in cuts for data in c.runs[0].data]
@@ -100,7 +100,7 @@ def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
         for g in range(20)
         for k, p in enumerate(order)
     ]
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, frames)
     check(cutter, cuts)
     shown = []
@@ -115,7 +115,7 @@ def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
 
 def test_no_keyframe_ever_is_cut_all_the_same() -> None:
     frames = camera(60, gop=100_000)
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, frames)
     check(cutter, cuts)
     assert [c.starts_with_key for c in cuts] == [True] + [False] * (len(cuts) - 1)
@@ -129,7 +129,7 @@ def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
         Frame(f.track_id, f.pts, f.key and not 250 < n < 1700, f.data, f.arrival_ms)
         for n, f in enumerate(frames)
     ]
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, frames)
     check(cutter, cuts)
     assert cutter.target_duration_s == 2
@@ -137,16 +137,16 @@ def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
 
 
 def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
-    cutter = Cutter([VIDEO])
-    with pytest.raises(Broken) as broken:
+    cutter = Segmenter([VIDEO])
+    with pytest.raises(Discontinuity) as broken:
         cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
     assert broken.value.cause is GapCause.STREAM_BROKEN
 
 
 def test_a_hole_is_a_gap_not_a_long_frame() -> None:
     frames = camera(40)
-    cutter = Cutter([VIDEO])
-    with pytest.raises(Broken) as broken:
+    cutter = Segmenter([VIDEO])
+    with pytest.raises(Discontinuity) as broken:
         cut_all(cutter, frames[:265] + frames[665:])
     assert broken.value.cause is GapCause.NO_DATA
 
@@ -154,7 +154,7 @@ def test_a_hole_is_a_gap_not_a_long_frame() -> None:
 def test_wrong_first_times_cost_nothing() -> None:
     frames = camera(20)
     wrong = Frame(1, frames[0].pts + 90_000 * 7200, True, b"v", frames[0].arrival_ms - 1)
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, [wrong, *frames])
     check(cutter, cuts)
     assert sum(len(c.runs[0].samples) for c in cuts) == len(frames) + 1
@@ -168,7 +168,7 @@ def test_audio_goes_along_in_step() -> None:
         Frame(2, 480_000 + n * 1024, True, b"a", UTC0 + n * 1024 / 48 + 60) for n in range(937)
     ]
     both = sorted(frames + sound, key=lambda f: f.arrival_ms)
-    cutter = Cutter([VIDEO, AUDIO])
+    cutter = Segmenter([VIDEO, AUDIO])
     cuts = cut_all(cutter, both)
     check(cutter, cuts)
     end = None
@@ -192,7 +192,7 @@ def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
         Frame(1, f.pts, f.key, f.data, frames[60].arrival_ms + n * 0.1)
         for n, f in enumerate(frames[:60])
     ]
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cuts = cut_all(cutter, held + frames[61:])
     check(cutter, cuts)
     assert cutter.run_start_ms is not None
@@ -212,11 +212,11 @@ def test_a_run_begins_where_the_one_before_it_ended_or_later(
     for f, late in zip(camera(500 / fps, fps=fps), held, strict=True):
         before = max(before, f.arrival_ms + (late if late > 600 else 0))
         frames.append(f._replace(arrival_ms=before))
-    first = Cutter([VIDEO])
+    first = Segmenter([VIDEO])
     for f in frames[:ends]:
         first.push(f)
     first.finish(frames[ends].arrival_ms)
-    second = Cutter([VIDEO], first.target_duration_s, False, first.end_ms)
+    second = Segmenter([VIDEO], first.target_duration_s, False, first.end_ms)
     check(second, cut_all(second, frames[ends:]))
     assert first.run_start_ms is not None and second.run_start_ms is not None
     gap_ms = second.run_start_ms - first.end_ms
@@ -246,8 +246,8 @@ def test_any_frames(data: st.DataObject, seed: int) -> None:
     gop = data.draw(st.integers(1, 400))
     chaos = data.draw(st.floats(0, 0.1))
     target = data.draw(st.integers(0, 8))
-    cutter = Cutter([VIDEO, AUDIO], target if target != 1 else 2)
-    cuts: list[Cut] = []
+    cutter = Segmenter([VIDEO, AUDIO], target if target != 1 else 2)
+    cuts: list[SegmentDraft] = []
     pts, arrival = rng.randrange(2**33), UTC0
     for n in range(int(min(60, 2000 / fps) * fps)):
         pts += round(90_000 / fps * rng.uniform(0.5, 1.5))
@@ -263,7 +263,7 @@ def test_any_frames(data: st.DataObject, seed: int) -> None:
             )
             if rng.random() < 0.5:
                 cutter.push(Frame(2, max(0, frame_pts) * 48 // 90, True, b"a", arrival))
-        except Broken:
+        except Discontinuity:
             break
         assert len(cutter._open) <= MAX_FRAMES + 1
     cuts += cutter.finish()
@@ -274,7 +274,7 @@ def started_late(
     arrivals: Callable[[int, float], float], backlog_ms: float, gop: int, seconds: int = 90
 ) -> float:
     """Return the worst |placed - taken - delay| in ms of a session that begins with a backlog."""
-    cutter, written, before, worst = Cutter([VIDEO]), 0, 0.0, 0.0
+    cutter, written, before, worst = Segmenter([VIDEO]), 0, 0.0, 0.0
     for n in range(seconds * 25):
         taken = n * 40.0 - backlog_ms
         before = max(taken + 30, arrivals(n, before))

@@ -13,7 +13,7 @@ import pytest
 
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera import CameraRecorder, Target
+from recorder.camera import CameraRecorder, CameraSpec
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
@@ -21,7 +21,7 @@ from recorder.session import Session
 from recorder.source import Frame, Sink, SourceEnd
 from recorder.states import Event, State
 from storage.records import Index
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Numbers
 from tests.test_cutting import UTC0, VIDEO
 from tests.waiting import until
@@ -58,7 +58,7 @@ async def hold(
     pool, disk, resolver = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int), Resolver()
     clock = Clock(offset_ms=lambda: UTC0, elapsed=lambda: loop.passed_s * 1000)
     window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
-    target = Target("e", "s", "c", "rtsp://127.0.0.1/c", windows=(window,))
+    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=(window,))
     camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, resolver)
     camera.window = window
     camera.move(Event.SCHEDULED)
@@ -92,7 +92,7 @@ async def hold(
 
 
 def recorded(root: Path) -> list[Index]:
-    view = CameraView(root, "s", "c")
+    view = SpoolReader(root, "s", "c")
     view.refresh()
     return [index for _, index in view.recordings()]
 

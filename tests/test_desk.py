@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch
 from config.model import Config
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import State
-from copies.orders.worker import Desk, Pauses
+from copies.orders.worker import OrderWorker, Pauses
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Payment
 from streaming.http.negotiation import translate
@@ -79,8 +79,8 @@ def configured(folder: Path, url: str, stripe: str, port: int) -> Config:
 
 @contextlib.asynccontextmanager
 async def working(
-    config: Config, clock: Clock = now_ms, kind: type[Desk] = Desk
-) -> AsyncIterator[Till]:
+    config: Config, clock: Clock = now_ms, kind: type[OrderWorker] = OrderWorker
+) -> AsyncIterator[OrderService]:
     """A desk that works; gives a till of its orders."""
     catalogue = await Catalogue.open(config.database_url)
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
@@ -88,7 +88,7 @@ async def working(
     task = asyncio.create_task(desk.run())
     assert config.copies is not None
     try:
-        yield Till(catalogue, config.copies, desk._till.providers, clock)
+        yield OrderService(catalogue, config.copies, desk._till.providers, clock)
         assert not task.done()
     finally:
         task.cancel()
@@ -97,15 +97,15 @@ async def working(
         await catalogue.close()
 
 
-async def all_sent(till: Till) -> bool:
+async def all_sent(till: OrderService) -> bool:
     return await till.catalogue.outbox.waiting() == (0, None)
 
 
-async def failed(till: Till) -> bool:
+async def failed(till: OrderService) -> bool:
     return bool((await _letter(till, 1))["error"])
 
 
-async def state_of(till: Till, pk: int, state: State) -> None:
+async def state_of(till: OrderService, pk: int, state: State) -> None:
     async def moved() -> bool:
         return (await till.orders.get(pk)).state == state
 
@@ -138,7 +138,7 @@ async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
                 assert (row["recipient"], row["link"]) == (None, None) and row["sent_ms"]
 
 
-async def _letter(till: Till, n: int) -> dict[str, object]:
+async def _letter(till: OrderService, n: int) -> dict[str, object]:
     from sqlalchemy import select
 
     from storage.catalogue.schema import outbox
@@ -213,7 +213,9 @@ async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str) -> N
     async with working(config) as till:
         order = await placed(till, email="voter@example.kz")
         early = till.settings.model_copy(update={"forget_after": 0})
-        again = await placed(Till(till.catalogue, early, till.providers), email="other@example.kz")
+        again = await placed(
+            OrderService(till.catalogue, early, till.providers), email="other@example.kz"
+        )
         await opened(till, again)
 
         async def forgotten() -> bool:
@@ -245,7 +247,7 @@ async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe:
         assert said()["kuager"] == "orders/1" and said()["unhashed_files"] == 1
 
 
-class Deaf(Desk):
+class Deaf(OrderWorker):
     """Misses that it is to end, as `asyncio.wait_for` of Python 3.11 does when its answer comes at
     the same moment."""
 

@@ -24,10 +24,10 @@ from config.model import Config
 from copies.orders import events
 from copies.orders.events import owed
 from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import State
-from copies.orders.worker import OVERDUE_MS, Desk, Pauses
-from copies.payments.port import CheckoutGone, PaymentAway
+from copies.orders.worker import OVERDUE_MS, OrderWorker, Pauses
+from copies.payments.port import CheckoutGone, ProviderUnavailable
 from copies.payments.stripe import Stripe
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
@@ -73,19 +73,23 @@ def configured(folder: Path, port: int | None, url: str | None = None) -> Config
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[Till]:
+async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[OrderService]:
     """Orders of a catalogue."""
     catalogue = await Catalogue.open(config.database_url)
     assert config.copies is not None
-    yield Till(catalogue, config.copies, {}, clock)
+    yield OrderService(catalogue, config.copies, {}, clock)
     await catalogue.close()
 
 
 @contextlib.asynccontextmanager
-async def working(config: Config, till: Till, clock: Clock = now_ms) -> AsyncIterator[Desk]:
+async def working(
+    config: Config, till: OrderService, clock: Clock = now_ms
+) -> AsyncIterator[OrderWorker]:
     """A desk that works."""
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
-    desk = Desk(config, till.catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch)
+    desk = OrderWorker(
+        config, till.catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch
+    )
     task = asyncio.create_task(desk.run())
     try:
         yield desk
@@ -98,11 +102,11 @@ async def working(config: Config, till: Till, clock: Clock = now_ms) -> AsyncIte
             await task
 
 
-async def change(till: Till, statement: sa.Update) -> None:
+async def change(till: OrderService, statement: sa.Update) -> None:
     await till.catalogue.pool.execute(statement)
 
 
-async def letters(till: Till) -> list[dict[str, Any]]:
+async def letters(till: OrderService) -> list[dict[str, Any]]:
     return await till.catalogue.pool.rows(sa.select(outbox).order_by(outbox.c.letter_no))
 
 
@@ -439,7 +443,7 @@ async def test_a_provider_that_hangs_is_not_waited_for_by_each_order(tmp_path: P
 
         async def close(self, reference: str) -> None:
             Hanging.asked += 1
-            raise PaymentAway("no answer")
+            raise ProviderUnavailable("no answer")
 
     provider = Hanging(Keys(secret_key=SecretStr("sk"), webhook_secret=SecretStr("wh")))
     async with opened(config, clock) as till:
@@ -448,8 +452,8 @@ async def test_a_provider_that_hangs_is_not_waited_for_by_each_order(tmp_path: P
             page = (order.order_pk, "stripe", f"cs_{order.number}", "http://k", now_ms())
             await till.catalogue.checkouts.open(*page)
         watch = ClockWatch(clock, clock)
-        desk = Desk(config, till.catalogue, [], translate, clock=clock, watch=watch)
-        desk._till = Till(till.catalogue, till.settings, {"stripe": provider}, clock)
+        desk = OrderWorker(config, till.catalogue, [], translate, clock=clock, watch=watch)
+        desk._till = OrderService(till.catalogue, till.settings, {"stripe": provider}, clock)
         clock.ahead_ms = till.settings.pay_within * 1000
         with capture_logs() as log:
             await desk._end_what_is_over()

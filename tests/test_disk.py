@@ -21,11 +21,11 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from config.limits import Reserve, SpoolLimits
-from recorder.disk_watch import Marks, SpoolDisk
+from recorder.disk_watch import SpoolDisk, Thresholds
 from storage.records import GapCause, parse_index
-from storage.spool.disk import MARKER, claim, examine, room, seconds_left
+from storage.spool.disk import MARKER, check_spool, claim_spool, room, seconds_left
 from storage.spool.gaps import read_gaps
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.ops.metrics import make_registry
 from tests.config_files import read
 from tests.conftest import missing
@@ -104,19 +104,19 @@ def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
 
 def test_a_spool_is_marked_once_and_known_by_its_mark(tmp_path: Path) -> None:
     spool, other = tmp_path / "spool", tmp_path / "other"
-    assert claim(spool) == claim(spool)
+    assert claim_spool(spool) == claim_spool(spool)
     assert sorted(p.name for p in spool.iterdir()) == ["_status", "spool.json"]
-    assert examine(spool, claim(spool)) == examine(spool)
+    assert check_spool(spool, claim_spool(spool)) == check_spool(spool)
     with pytest.raises(OSError, match="another is at"):
-        examine(spool, claim(other))
+        check_spool(spool, claim_spool(other))
     (spool / "spool.json").write_bytes(b"")
     with pytest.raises(OSError, match="cannot be read"):
-        claim(spool)
+        claim_spool(spool)
     (spool / "spool.json").unlink()
     with pytest.raises(OSError, match="is gone from"):
-        examine(spool)
+        check_spool(spool)
     with pytest.raises(OSError, match="no disk is mounted"):
-        claim(tmp_path / "new", tmp_path)
+        claim_spool(tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 
 
@@ -131,12 +131,12 @@ def test_the_mark_is_flushed_before_it_has_its_name(
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", watched)
-    claim(spool)
+    claim_spool(spool)
     assert (f"{MARKER}.{os.getpid()}.new", False) in flushed
 
 
 def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
-    marks = Marks((24, 6, 2))
+    marks = Thresholds((24, 6, 2))
     left = [100, 23, 25, 23, 5, 5, 7, 5, 9, 5, 1, 0, 31, 23]
     told = [None, 24, None, None, 6, None, None, None, None, 6, 2, None, 0, 24]
     assert [marks.take(hours) for hours in left] == told
@@ -168,7 +168,7 @@ async def test_an_operator_is_told_how_long_the_room_lasts(tmp_path: Path) -> No
 
 
 async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_path: Path) -> None:
-    claim(tmp_path)
+    claim_spool(tmp_path)
     status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": {"bytes_per_s": 0}}
     (tmp_path / "_status/recorder-1.json").write_text(json.dumps(status))
     disks = [SpoolDisk(tmp_path, SpoolLimits(), share, lambda: 0) for share in (1, 2)]
@@ -190,7 +190,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        views = Views(config, None, [], lambda: now_ms)
+        views = AppContext(config, None, [], lambda: now_ms)
         list(views.look())
         text = generate_latest(make_registry(views)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
@@ -199,7 +199,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
 
     full, failed = 'cause{cause="disk_full"}', 'cause{cause="disk_failed"}'
     assert told() == {"ok": 0, full: 0, failed: 1, "waiting_bytes": 0, "slow_seconds": 0}
-    claim(config.spool)
+    claim_spool(config.spool)
     for n in range(2):
         spool = {"bytes_per_s": 500_000, "waiting_bytes": 7, "slow_s": n * 3.5}
         status = {"written_ms": now_ms, "cameras": {}, "spool": spool}

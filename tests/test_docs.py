@@ -14,7 +14,7 @@ from config.load import load
 from kuager.cli import app
 from storage.records import GapCause
 from streaming.app import COPIES, PARTS
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
 from streaming.stations import messages as words
@@ -66,7 +66,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
     config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
-    views = Views(config, None, [])
+    views = AppContext(config, None, [])
     list(views.look())
     text = b"".join(status.exposition(status.make_registry(views), views)).decode()
     names = set(re.findall(r"(?m)^# TYPE (kuager_\w+) ", text))

@@ -15,7 +15,7 @@ from config.model import Config
 from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
-from copies.orders.quotes import Asked, quote
+from copies.orders.quotes import QuoteRequest, quote
 from storage.archival.retention import retire
 from storage.archive.port import ArchiveError, DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
@@ -64,7 +64,7 @@ async def catalogue(config: Config, archive: Slow) -> AsyncIterator[Catalogue]:
 async def quoted(config: Config, catalogue: Catalogue, archive: Slow, minute: int) -> int:
     """Have a minute of the recordings quoted; returns the order_pk."""
     begin = UTC0 + minute * MINUTE
-    asked = Asked(config.stations[0], ("c",), begin, begin + MINUTE)
+    asked = QuoteRequest(config.stations[0], ("c",), begin, begin + MINUTE)
     assert config.copies is not None
     row, plans = await quote(config, config.copies, catalogue, [archive], asked, "kk")
     assert plans

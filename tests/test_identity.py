@@ -18,7 +18,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.records import GapCause, Index, parse_archive_document, parse_index
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers
 from tests.archiving import NOW, C, configure, kept, later_ms, opened, uploading
 from tests.identity_walk import walk
@@ -283,8 +283,8 @@ async def test_a_spool_that_another_has_is_said_after_an_hour(tmp_path: Path) ->
     fill(a.spool, start_ms=NOW - 600_000, runs=1, segments=1).close()
     fill(a.spool, camera="d", start_ms=NOW - 9 * HOUR, runs=1, segments=1).close()
     async with opened(a) as (catalogue_, _):
-        await catalogue_.writer.put_recordings(indexes(a), claim(a.spool))
-    claim(b.spool)
+        await catalogue_.writer.put_recordings(indexes(a), claim_spool(a.spool))
+    claim_spool(b.spool)
     found = await fsck(b, repair=True)
     assert {(f.camera, f.done) for f in found} == {("s/d", "")}
     assert all("only the spool" in f.what for f in found)

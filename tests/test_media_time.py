@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.segmenter import Broken, Cut, Cutter
+from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter
 from recorder.source import Frame
 from storage.records import GapCause
 from tests.test_cutting import UTC0, VIDEO, check
@@ -34,8 +34,8 @@ class Result:
     """placed - taken of every picture with the marks of its segment, and how runs ended."""
 
     errors: list[tuple[float, float, bool]]  # taken, error, marked
-    cuts: list[Cut]
-    ends: list[Broken]
+    cuts: list[SegmentDraft]
+    ends: list[Discontinuity]
 
     def worst(self, *, marked_too: bool = True, after: float = 0) -> float:
         return max(abs(e) for t, e, m in self.errors if t >= after and (marked_too or not m))
@@ -60,18 +60,18 @@ def camera(
 
 def record(shots: list[Shot], ordered: bool = True) -> Result:
     """Cut as a session does: where a run breaks, the next one goes on with the frame in hand."""
-    cutter, result = Cutter([VIDEO]), Result([], [], [])
-    runs: list[tuple[Cutter, list[Cut]]] = [(cutter, [])]
+    cutter, result = Segmenter([VIDEO]), Result([], [], [])
+    runs: list[tuple[Segmenter, list[SegmentDraft]]] = [(cutter, [])]
     for number, shot in enumerate(shots):
         frame = Frame(
             1, round(shot.stamp * 90), shot.key, number.to_bytes(4, "big"), UTC0 + shot.arrival
         )
         try:
             runs[-1][1].extend(runs[-1][0].push(frame))
-        except Broken as broken:
+        except Discontinuity as broken:
             result.ends.append(broken)
             runs[-1][1].extend(runs[-1][0].finish())
-            runs.append((Cutter([VIDEO], runs[-1][0].target_duration_s, needs_key=False), []))
+            runs.append((Segmenter([VIDEO], runs[-1][0].target_duration_s, needs_key=False), []))
             runs[-1][1].extend(runs[-1][0].push(frame))
     runs[-1][1].extend(runs[-1][0].finish())
     seen = set()
@@ -285,10 +285,10 @@ def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
 
         __radd__ = __add__
 
-    cutter = Cutter([VIDEO])
+    cutter = Segmenter([VIDEO])
     cutter.push(Frame(1, 0, True, Counted(b"v"), UTC0))
     piece, pieces = Frame(1, 0, False, Counted(1400), UTC0, None, True), 0
-    with pytest.raises(Broken, match="does not end"):
+    with pytest.raises(Discontinuity, match="does not end"):
         while True:
             cutter.push(piece)
             pieces += 1

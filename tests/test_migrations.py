@@ -19,7 +19,7 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import recording_row
 from storage.catalogue.schema import DAY_MS
 from storage.records import Index
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from tests.spools import UTC0, fill
 from tests.waiting import until
 
@@ -66,7 +66,7 @@ def upgrade():
 def recorded(spool: Path, day: int) -> list[Index]:
     """Return the recordings of a camera on a day after the first."""
     fill(spool, start_ms=UTC0 + day * DAY_MS).close()
-    view = CameraView(spool, "s", "c")
+    view = SpoolReader(spool, "s", "c")
     view.refresh()
     return [index for _, index in view.recordings()]
 

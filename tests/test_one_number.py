@@ -11,13 +11,13 @@ import pytest
 from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
-from copies.orders.quotes import Asked, quote
+from copies.orders.quotes import QuoteRequest, quote
 from storage.archive.port import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import FootageGone
 from storage.recording_source import Sources
 from storage.records import Index
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera, whole
 from tests.spools import fill
@@ -67,7 +67,7 @@ async def test_a_run_is_that_of_the_higher_epoch(
     owners: list[list[Index]] = []
     for epoch, name in ((5, "a"), (6, "b")):
         fill(tmp_path / name, start_ms=UTC0 + epoch * LATER_MS).close()
-        view = CameraView(tmp_path / name, "s", "c")
+        view = SpoolReader(tmp_path / name, "s", "c")
         view.refresh()
         owners.append(
             [replace(i, header=replace(i.header, epoch=epoch)) for _, i in view.recordings()]
@@ -87,7 +87,7 @@ async def test_numbers_of_recordings_whose_spool_nobody_knows(
 ) -> None:
     """A catalogue that was made again from an archive: an owner of a higher epoch is another."""
     fill(tmp_path / "a").close()
-    view = CameraView(tmp_path / "a", "s", "c")
+    view = SpoolReader(tmp_path / "a", "s", "c")
     view.refresh()
     found = [replace(i, header=replace(i.header, epoch=9)) for _, i in view.recordings()]
     await catalogue.writer.put_recordings(found, now_ms=UTC0)
@@ -104,7 +104,7 @@ async def test_what_is_gone_is_told_by_its_bytes(tmp_path: Path, database_url: s
     catalogue = await Catalogue.open(config.database_url)
     (a, _), archive = await two(tmp_path, catalogue)
     begin = UTC0 + 5_000
-    asked = Asked(config.stations[0], ("c",), begin, begin + 10_000)
+    asked = QuoteRequest(config.stations[0], ("c",), begin, begin + 10_000)
     row, plans = await quote(config, config.copies, catalogue, [archive], asked, "kk")
     pk = await catalogue.orders.create(str(key_of(new_secret())), row, plans)
     gone = a.indexes()[0][1]

@@ -17,7 +17,7 @@ from aiohttp import web
 from playwright.async_api import Page, expect
 
 from config.model import Config
-from copies.orders.worker import Desk
+from copies.orders.worker import OrderWorker
 from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from streaming.http.negotiation import translate
@@ -87,7 +87,7 @@ async def shop(folder: Path, stripe: str, box: Mailbox) -> AsyncIterator[tuple[s
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await tell(stripe, f"{base}/api/v1/copies/payments/stripe")
-    desk = asyncio.create_task(Desk(config, catalogue, [], translate).run())
+    desk = asyncio.create_task(OrderWorker(config, catalogue, [], translate).run())
     try:
         yield base, config
         assert not desk.done()

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from copies.orders.events import Refused
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from kuager.cli import app
 from kuager.orders import _cell
 from storage.catalogue.catalogue import Catalogue
@@ -33,7 +33,7 @@ class Operator:
         catalogue = await Catalogue.open(self.config.database_url)
         assert self.config.copies is not None
         for _ in range(orders):
-            await placed(Till(catalogue, self.config.copies, {}), email="voter@example.kz")
+            await placed(OrderService(catalogue, self.config.copies, {}), email="voter@example.kz")
         await catalogue.close()
 
     def types(self, *words: str) -> tuple[int, str]:

@@ -24,10 +24,10 @@ from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
 from copies.orders import events
 from copies.orders.events import Refused, owed, received
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import State
 from copies.payments.invoice import Invoice
-from copies.payments.port import CheckoutGone, Forged, PaymentAway, open_providers
+from copies.payments.port import CheckoutGone, InvalidSignature, ProviderUnavailable, open_providers
 from copies.payments.stripe import Stripe
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, OrderGone, Payment, PaymentTaken
@@ -85,9 +85,9 @@ def stripe() -> Iterator[str]:
 
 
 @pytest.fixture
-async def till(database_url: str, stripe: str) -> AsyncIterator[Till]:
+async def till(database_url: str, stripe: str) -> AsyncIterator[OrderService]:
     catalogue = await Catalogue.open(database_url)
-    one = Till(catalogue, settings(stripe), open_providers(settings(stripe)))
+    one = OrderService(catalogue, settings(stripe), open_providers(settings(stripe)))
     yield one
     provider = one.providers["stripe"]
     assert isinstance(provider, Stripe)
@@ -95,7 +95,7 @@ async def till(database_url: str, stripe: str) -> AsyncIterator[Till]:
     await catalogue.close()
 
 
-async def placed(till: Till, n: int = 1, email: str | None = None) -> Order:
+async def placed(till: OrderService, n: int = 1, email: str | None = None) -> Order:
     """Return an order that waits for its payment."""
     row = {
         "election": "e",
@@ -118,7 +118,7 @@ async def placed(till: Till, n: int = 1, email: str | None = None) -> Order:
     )
 
 
-async def opened(till: Till, order: Order) -> str:
+async def opened(till: OrderService, order: Order) -> str:
     provider = till.providers["stripe"]
     assert isinstance(provider, Stripe)
     return await till.page(order, provider, "Station 117", "http://k/copies/back")
@@ -132,7 +132,7 @@ async def pay(url: str) -> None:
         assert answer.status == 303, await answer.text()
 
 
-async def test_paid_at_stripe_and_given_back(till: Till) -> None:
+async def test_paid_at_stripe_and_given_back(till: OrderService) -> None:
     order = await placed(till)
     url, again = await opened(till, order), await opened(till, order)
     assert url == again  # one page at a time
@@ -163,7 +163,7 @@ async def test_paid_at_stripe_and_given_back(till: Till) -> None:
     ]
 
 
-async def test_a_refund_after_a_crash_is_not_made_twice(till: Till) -> None:
+async def test_a_refund_after_a_crash_is_not_made_twice(till: OrderService) -> None:
     order = await placed(till)
     await pay(await opened(till, order))
     await till.close_pages(order.order_pk)
@@ -177,7 +177,7 @@ async def test_a_refund_after_a_crash_is_not_made_twice(till: Till) -> None:
     assert [p.reference for p in done.payments if p.returns] == [reference]
 
 
-async def test_paid_by_bank_and_at_stripe_at_once(till: Till) -> None:
+async def test_paid_by_bank_and_at_stripe_at_once(till: OrderService) -> None:
     order = await placed(till)
     url = await opened(till, order)
     bank = Payment("invoice", f"bank-{order.order_pk}", 58_000, "KZT", now_ms())
@@ -200,7 +200,9 @@ async def test_paid_by_bank_and_at_stripe_at_once(till: Till) -> None:
     assert sum(r["event"] == "pay" for r in log) == 1
 
 
-async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(till: Till) -> None:
+async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(
+    till: OrderService,
+) -> None:
     first, second = await placed(till), await placed(till)
     url = await opened(till, first)
     first = await till.end(first.order_pk, events.cancel(now_ms()))
@@ -213,7 +215,7 @@ async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(till:
     assert (await till.orders.get(second.order_pk)).state == State.PAID
 
 
-async def test_a_page_asks_for_what_is_missing(till: Till) -> None:
+async def test_a_page_asks_for_what_is_missing(till: OrderService) -> None:
     order = await placed(till)
     early = await opened(till, order)  # asks for all of it
     part = Payment("invoice", f"part-{order.order_pk}", 50_000, "KZT", now_ms())
@@ -230,7 +232,7 @@ async def test_a_page_asks_for_what_is_missing(till: Till) -> None:
     assert order.state == State.PAID and owed(order) == {}
 
 
-async def test_a_page_of_another_account_is_in_nobodys_way(till: Till) -> None:
+async def test_a_page_of_another_account_is_in_nobodys_way(till: OrderService) -> None:
     first, second = await placed(till), await placed(till)
     for order in (first, second):
         page = (order.order_pk, "stripe", f"cs_other_{order.order_pk}", "http://k", now_ms())
@@ -242,7 +244,7 @@ async def test_a_page_of_another_account_is_in_nobodys_way(till: Till) -> None:
     assert second.state == State.CANCELLED
 
 
-async def test_one_transfer_back_is_entered_once_by_several_operators(till: Till) -> None:
+async def test_one_transfer_back_is_entered_once_by_several_operators(till: OrderService) -> None:
     orders = [await placed(till) for _ in range(2)]
     for order in orders:
         paid = Payment("invoice", f"much-{order.order_pk}", 58_020, "KZT", now_ms())
@@ -260,7 +262,7 @@ async def test_one_transfer_back_is_entered_once_by_several_operators(till: Till
         assert owed(order) == {} and received(order) == (0 if whole else 58_000)
 
 
-async def test_stripe_away(till: Till, stripe: str) -> None:
+async def test_stripe_away(till: OrderService, stripe: str) -> None:
     order = await placed(till)
     url = await opened(till, order)
     await pay(url)
@@ -271,7 +273,7 @@ async def test_stripe_away(till: Till, stripe: str) -> None:
                 till.end(order.order_pk, events.cancel(now_ms())),
                 till.end(order.order_pk, events.reject("no", now_ms())),
             ):
-                with pytest.raises(PaymentAway):  # perhaps it is paid: nothing is done
+                with pytest.raises(ProviderUnavailable):  # perhaps it is paid: nothing is done
                     await attempt
         finally:
             await session.post(f"{stripe}/_config/away/0")
@@ -280,7 +282,7 @@ async def test_stripe_away(till: Till, stripe: str) -> None:
     assert (await till.orders.get(order.order_pk)).state == State.PAID
 
 
-async def test_one_reference_pays_one_order(till: Till) -> None:
+async def test_one_reference_pays_one_order(till: OrderService) -> None:
     first, second = await placed(till), await placed(till)
     payment = Payment("invoice", f"ref-{first.order_pk}", 58_000, "KZT", now_ms())
     await till.enter(first.order_pk, payment, "operator")
@@ -289,7 +291,7 @@ async def test_one_reference_pays_one_order(till: Till) -> None:
     assert (await till.orders.get(second.order_pk)).state == State.AWAITING_PAYMENT
 
 
-async def test_a_payment_of_another_order_is_in_nobodys_way(till: Till) -> None:
+async def test_a_payment_of_another_order_is_in_nobodys_way(till: OrderService) -> None:
     """What a page brought is entered already, for another order: by a mistake, or by a fault."""
     provider = till.providers["stripe"]
     assert isinstance(provider, Stripe)
@@ -320,7 +322,7 @@ async def test_a_payment_of_another_order_is_in_nobodys_way(till: Till) -> None:
 
 
 @pytest.mark.parametrize("reference", ["number 17", "orders_number_key", "orders.number"])
-async def test_a_reference_is_no_number_of_an_order(till: Till, reference: str) -> None:
+async def test_a_reference_is_no_number_of_an_order(till: OrderService, reference: str) -> None:
     first, second = await placed(till), await placed(till)
     payment = Payment("invoice", reference, 58_000, "KZT", now_ms())
     await till.enter(first.order_pk, payment, "operator")
@@ -328,7 +330,7 @@ async def test_a_reference_is_no_number_of_an_order(till: Till, reference: str) 
         await till.enter(second.order_pk, payment, "operator")
 
 
-async def test_a_quote_that_was_deleted_is_gone(till: Till) -> None:
+async def test_a_quote_that_was_deleted_is_gone(till: OrderService) -> None:
     for work in (till.orders.get(99), till.orders.change(99, events.cancel(now_ms()))):
         with pytest.raises(OrderGone):
             await work
@@ -336,7 +338,7 @@ async def test_a_quote_that_was_deleted_is_gone(till: Till) -> None:
         await till.end(99, events.cancel(now_ms()))
 
 
-async def test_orders_at_once_are_numbered_without_holes(till: Till) -> None:
+async def test_orders_at_once_are_numbered_without_holes(till: OrderService) -> None:
     made = await asyncio.gather(*(placed(till) for _ in range(8)))
     assert sorted(o.number or 0 for o in made) == list(range(1, 9))
     assert [o.number for o in await till.orders.register("e")] == list(range(8, 0, -1))
@@ -346,7 +348,7 @@ async def test_orders_at_once_are_numbered_without_holes(till: Till) -> None:
     assert [o.quote for o in found] == [{"station": STATION, "cameras": [{"id": "c"}]}] * 2
 
 
-async def test_what_is_ordered_is_held_until_it_ends(till: Till, database_url: str) -> None:
+async def test_what_is_ordered_is_held_until_it_ends(till: OrderService, database_url: str) -> None:
     catalogue = await Catalogue.open(database_url)
     order = await placed(till)
     (hold,) = await catalogue.holds.of("e")
@@ -357,7 +359,9 @@ async def test_what_is_ordered_is_held_until_it_ends(till: Till, database_url: s
     await catalogue.close()
 
 
-async def test_audit_and_payments_are_only_appended_to(till: Till, database_url: str) -> None:
+async def test_audit_and_payments_are_only_appended_to(
+    till: OrderService, database_url: str
+) -> None:
     order = await placed(till)
     await till.enter(order.order_pk, Payment("invoice", "r", 1, "KZT", 1), "operator")
     catalogue = await Catalogue.open(database_url)
@@ -388,9 +392,9 @@ async def test_notifications_that_are_not_stripes(signed: Stripe) -> None:
         )
         return {"Stripe-Signature": made}
 
-    assert signed.notified(body, header()) == "cs_1"
+    assert signed.parse_webhook(body, header()) == "cs_1"
     other = body.replace(b"checkout.session.completed", b"charge.succeeded")
-    assert signed.notified(other, header(text=other)) is None
+    assert signed.parse_webhook(other, header(text=other)) is None
     for forged, headers in (
         (body, {}),
         (body, {"Stripe-Signature": "t=1,v1=00"}),
@@ -405,8 +409,8 @@ async def test_notifications_that_are_not_stripes(signed: Stripe) -> None:
         (b'{"object":"event"}', header(text=b'{"object":"event"}')),
         (b"\xff\xfe", header()),
     ):
-        with pytest.raises(Forged):
-            signed.notified(forged, headers)
+        with pytest.raises(InvalidSignature):
+            signed.parse_webhook(forged, headers)
 
 
 @pytest.mark.parametrize("language", ["kk", "ru", "en"])

@@ -32,7 +32,7 @@ from config.load import load
 from config.model import Config, Station
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
-from recorder.pictures.process import Notes, Pictures
+from recorder.pictures.process import CrashJournal, Pictures
 from storage.media.fmp4 import TrackRun, boxes, parse_moof, write_segment
 from storage.records import ClockState, GapCause, Track
 from storage.spool.writer import CameraSpool, Numbers, Run
@@ -285,19 +285,19 @@ async def test_a_picture_that_kills_costs_only_its_camera(
 def test_deaths_in_a_row_are_paused_for_longer_each_time(tmp_path: Path) -> None:
     def die(camera: str, now_s: float = 1_000.0) -> tuple[str, float] | None:
         """Begin to decode, and be killed; what does the next process say?"""
-        Notes(tmp_path / "notes").decoding(camera)
-        return Notes(tmp_path / "notes").leave_out(now_s)
+        CrashJournal(tmp_path / "notes").decoding(camera)
+        return CrashJournal(tmp_path / "notes").leave_out(now_s)
 
-    assert Notes(tmp_path / "notes").leave_out(0) is None
+    assert CrashJournal(tmp_path / "notes").leave_out(0) is None
     paused = [die("s/c") for _ in range(8)]
     assert paused == [("s/c", s) for s in (10, 20, 40, 80, 160, 320, 600, 600)]
     assert die("s/d") == ("s/d", 10)
-    notes = Notes(tmp_path / "notes")
+    notes = CrashJournal(tmp_path / "notes")
     assert notes.left_out == {"s/c": 1_600.0, "s/d": 1_010.0} and notes.leave_out(0) is None
     notes.decoding("s/c")
     notes.decoded("s/c")
     notes.decoding(None)
-    assert Notes(tmp_path / "notes").leave_out(0) is None
+    assert CrashJournal(tmp_path / "notes").leave_out(0) is None
     assert [die("s/c"), die("s/d")] == [("s/c", 10), ("s/d", 20)]
 
 
@@ -306,7 +306,7 @@ def test_deaths_in_a_row_are_paused_for_longer_each_time(tmp_path: Path) -> None
 )
 def test_notes_that_are_none(tmp_path: Path, said: str) -> None:
     (tmp_path / "notes").write_text(said)
-    notes = Notes(tmp_path / "notes")
+    notes = CrashJournal(tmp_path / "notes")
     assert notes.left_out == {} and notes.leave_out(0) is None
 
 

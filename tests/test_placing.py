@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.clock_map import SETTLE_SLEW, SLEW, Placer
+from recorder.clock_map import SETTLE_SLEW, SLEW, ClockMap
 
 UTC0 = 1_764_392_400_000.0
 
@@ -17,7 +17,7 @@ def errors(
 ) -> list[tuple[float, float]]:
     """Run a camera whose media clock is `ppm` fast; return (second, placed - true) per frame."""
     rng = random.Random(seed)
-    placer, out, piece = Placer(), [], None
+    placer, out, piece = ClockMap(), [], None
     last_arrival = 0.0
     for n in range(int(seconds * fps)):
         true = n * 1000 / fps
@@ -79,7 +79,7 @@ def test_half_an_hour_at_200_ppm() -> None:
 def test_never_a_step_never_backwards(ppm: float, jitter: float, stall: float, seed: int) -> None:
     """Pieces join, time goes forward, and the rate stays within the limits, whatever arrives."""
     rng = random.Random(seed)
-    placer = Placer()
+    placer = ClockMap()
     last, arrival, pieces = None, 0.0, 0
     for n in range(1500):
         media = n * 40.0
@@ -100,7 +100,7 @@ def test_never_a_step_never_backwards(ppm: float, jitter: float, stall: float, s
 
 
 def test_an_older_bucket_is_left_alone() -> None:
-    placer = Placer()
+    placer = ClockMap()
     placer.observe(0, 100)
     placer.observe(1_500, 1_600)
     placer.observe(900, 0)  # a B-frame of the bucket before: too late to count

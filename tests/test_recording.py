@@ -13,7 +13,7 @@ import pytest
 
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import CameraRecorder, Target
+from recorder.camera import CameraRecorder, CameraSpec
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
@@ -211,7 +211,7 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
         begin = int(time.time() * 1000) + 3_000
         window = Window(begin, begin + 8_000)
         urls = {n: simulator.url(n) for n in ("well", "silent")} | {"away": "rtsp://127.0.0.1:1/x"}
-        targets = [Target("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
+        targets = [CameraSpec("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
         worker = Worker(targets, tmp_path, ffmpeg)
         task = asyncio.create_task(worker.run())
         try:

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from config.schedule import Window
-from recorder.camera import CameraRecorder, Target
+from recorder.camera import CameraRecorder, CameraSpec
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
@@ -177,7 +177,7 @@ async def recorder(
     spool: Path, ffmpeg: str, camera: Camera, kind: Kind
 ) -> AsyncIterator[CameraRecorder]:
     begin = int(time.time() * 1000)
-    target = Target(
+    target = CameraSpec(
         "e",
         "s",
         "c",

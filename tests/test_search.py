@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from benchmarks.country import english, russian, stations
 from config.model import LANGUAGES, Station
 from streaming.stations.search import _OPTIONAL, Search, errors_in
-from streaming.stations.transliterate import fold, slug
+from streaming.stations.transliterate import slug, transliterate
 
 COUNTRY = [Station.model_validate(s | {"time_zone": "UTC"}) for s in stations(400)]
 SEARCH = Search(COUNTRY)
@@ -95,7 +95,7 @@ def test_a_word_with_an_error_is_found(word: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(word) - 2))
     left_out, swapped = word[:at] + word[at + 1 :], word[:at] + word[at + 1] + word[at]
     wrong = data.draw(st.sampled_from([left_out, swapped + word[at + 2 :]]))
-    assume(fold(wrong) == (wrong,) and wrong not in _OPTIONAL)
+    assume(transliterate(wrong) == (wrong,) and wrong not in _OPTIONAL)
     ways = set().union(*SEARCH._ways(wrong))
     begins = {w for w in SEARCH._words if w.startswith(wrong)}  # then another word was meant
     assert begins or ways >= set().union(*SEARCH._ways(word))
@@ -122,16 +122,19 @@ def test_errors_are_counted_as_by_the_textbook(typed: str, word: str) -> None:
 
 @given(st.text(KAZAKH, min_size=1, max_size=12))
 def test_the_three_spellings_of_a_name_are_near(name: str) -> None:
-    kazakh, others = fold(name)[0] if fold(name) else "", (russian(name), english(name))
-    assert fold(others[0]) == fold(name)
-    for word in fold(others[1]):
+    kazakh, others = (
+        transliterate(name)[0] if transliterate(name) else "",
+        (russian(name), english(name)),
+    )
+    assert transliterate(others[0]) == transliterate(name)
+    for word in transliterate(others[1]):
         assert abs(len(word) - len(kazakh)) <= len(name)
-    assert all(w.isascii() for w in fold(name))
+    assert all(w.isascii() for w in transliterate(name))
 
 
 @given(st.text(max_size=50))
 def test_folding_is_done_once(text: str) -> None:
-    for word in fold(text):
+    for word in transliterate(text):
         assert word.isascii() and word.isalnum()
         assert word == "0" or not (word.isdigit() and word.startswith("0"))
 

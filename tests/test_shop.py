@@ -29,7 +29,7 @@ from config.copies import Stripe as Keys
 from config.model import Config
 from copies.orders import events
 from copies.orders.events import owed
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
@@ -37,12 +37,12 @@ from storage.catalogue.orders import Payment
 from storage.catalogue.recordings import Archived, recording_row
 from storage.catalogue.schema import order_files, orders
 from storage.records import GapCause
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from streaming.api import copies as copies_api
 from streaming.app import create_app, make_runner
 from streaming.http.negotiation import translate
 from streaming.media import downloads as copies_files
-from streaming.orders_context import SHOP
+from streaming.orders_context import ORDERS
 from tests.archiving import configure
 from tests.live_fixture import LiveCamera
 from tests.s3 import free_port
@@ -417,7 +417,7 @@ async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     order = await catalogue.orders.with_number(number)
     assert order is not None
     payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
-    await Till(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
+    await OrderService(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
 
 
 async def test_downloads(config: Config) -> None:
@@ -551,7 +551,7 @@ def sign(body: bytes, secret: str = WEBHOOK_SECRET) -> dict[str, str]:
 async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
     """One recording is gone from spool and archives, as its row says."""
     catalogue = await Catalogue.open(config.database_url)
-    view = CameraView(config.spool, "s", "c")
+    view = SpoolReader(config.spool, "s", "c")
     view.refresh()
     every = [index for _, index in view.recordings()]
     await catalogue.writer.put_recordings(every)
@@ -825,8 +825,8 @@ async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
             found.append(order)
             lasting.append(copies_files.lasting(request, order))
         assert [await lasts() for lasts in lasting] == [True, True]
-        await Till(catalogue, config.copies, {}).give_back(found[1], True, "back")
+        await OrderService(catalogue, config.copies, {}).give_back(found[1], True, "back")
         assert [await lasts() for lasts in lasting] == [True, False]
         ahead_ms = config.copies.download_for * 1000
         assert [await lasts() for lasts in lasting] == [False, False]
-        await app[SHOP].close()
+        await app[ORDERS].close()

@@ -17,13 +17,13 @@ import pytest
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
 from storage.archival.fsck import Finding, Fsck
-from storage.archival.replicator import Keeper, digest_of
+from storage.archival.replicator import Replicator, digest_of
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.spools import TRACKS, fill
@@ -41,7 +41,7 @@ def an_uploader(config: Config, catalogue: Catalogue, archives: Any) -> Uploader
     return Uploader(config, catalogue, archives, pauses=BRISK)
 
 
-async def archive_due(uploader: Uploader, keepers: Sequence[Keeper]) -> None:
+async def archive_due(uploader: Uploader, keepers: Sequence[Replicator]) -> None:
     """Have an uploader look, and some of its keepers archive what is due."""
     assert await uploader._recognise()
     await uploader._look()
@@ -200,16 +200,16 @@ async def test_one_recording_has_one_row_whatever_became_of_the_first_with_its_n
     (a,), (b,) = indexes(config), indexes(other)
     async with opened(config) as (catalogue, _):
         writer = catalogue.writer
-        await writer.put_recordings([a], claim(config.spool))
+        await writer.put_recordings([a], claim_spool(config.spool))
         assert await writer.put_recordings([b], now_ms=NOW) == [b]  # as fsck does
-        await writer.put_recordings([b], claim(other.spool))
+        await writer.put_recordings([b], claim_spool(other.spool))
         rows = {Identity.of(row): row for row in await catalogue.recordings_of(C)}
-        assert rows[b.identity]["spool"] == claim(other.spool)
+        assert rows[b.identity]["spool"] == claim_spool(other.spool)
         assert rows[b.identity]["removed_ms"] is None
         await writer.forget_recording(C, a.identity)
         facts = rows[b.identity] | {"removed_ms": NOW, "reason": "kept for 1 days"}
         await writer.put_removed(C, "archive", "", facts)
-        await writer.put_recordings([b], claim(other.spool))
+        await writer.put_recordings([b], claim_spool(other.spool))
         assert len(await catalogue.recordings_of(C)) == 1
 
 
@@ -225,7 +225,7 @@ async def test_a_spool_that_will_never_archive_hides_nothing_from_fsck(tmp_path:
         await archived_near(config, catalogue, archives)
     (tmp_path / "far").unlink()
     shutil.rmtree(config.spool)
-    claim(config.spool)
+    claim_spool(config.spool)
     found = await fsck(config)
     assert [f.where for f in found] == ["far"] * count
     assert all(f.done for f in await fsck(config, repair=True))
@@ -271,7 +271,7 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
             await archives[0].put(key, data, digest_of(data))
         await catalogue.writer.put_gaps(C, [replace(mine, end_ms=mine.start_ms)])
         assert len(await catalogue.gaps_between(C, 0, NOW)) == 1
-    claim(config.spool)
+    claim_spool(config.spool)
     await fsck(config, repair=True)
     async with opened(config) as (catalogue, _):
         assert len(await catalogue.gaps_between(C, 0, NOW)) == 2
@@ -280,7 +280,7 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
 async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path) -> None:
     """A recorder that starts looks at its newest recording only."""
     config = one_archive(tmp_path, "2d")
-    claim(config.spool)
+    claim_spool(config.spool)
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
     for begin_ms in (NOW - 2 * HOUR, NOW - HOUR):
         run = Run(begin_ms, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)

@@ -18,7 +18,7 @@ from kuager.cli import app
 from kuager.preflight import Finding
 from kuager.status import SHOWN, look
 from storage.catalogue.catalogue import Catalogue
-from storage.spool.disk import claim
+from storage.spool.disk import claim_spool
 from tests.config_files import KUAGER, STATIONS, read, write
 
 # a moment in the window of the configuration
@@ -41,7 +41,7 @@ class Installation:
 
     def __init__(self, config: Config):
         self.config = config
-        claim(config.spool)
+        claim_spool(config.spool)
         self.cameras: dict[str, dict[str, Any]] = {"s1/c1": dict(CAMERA), "s1/c2": dict(CAMERA)}
         for name in processes(config):
             if name.startswith("recorder"):

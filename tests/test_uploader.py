@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
-from storage.archival.replicator import PIECE, Keeper, digest_of, waiting
+from storage.archival.replicator import PIECE, Replicator, digest_of, waiting
 from storage.archive.port import DirectoryArchive, Put
 from storage.records import ClockState, GapCause, Identity, parse_archive_document
-from storage.spool.disk import Room
-from storage.spool.reader import CameraView, Stored
+from storage.spool.disk import DiskSpace
+from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.recording import recording_name
 from storage.spool.writer import Run
 from tests.archiving import BRISK, NOW, C, configure, kept, opened, s3, sealed, told, uploading
@@ -348,7 +348,7 @@ async def test_a_disk_that_goes_and_comes_back_is_gone_on_with(tmp_path: Path) -
     assert not any("cannot be archived" in entry["event"] for entry in log)
 
 
-class Back(Stored):
+class Back(SpoolRecording):
     """A recording whose disk comes back just after the first read of it failed."""
 
     reads = 0
@@ -363,12 +363,12 @@ class Back(Stored):
 async def test_a_disk_that_comes_back_in_the_middle_of_a_read(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     fill(config.spool, start_ms=NOW - 600_000, runs=1).close()
-    view = CameraView(config.spool, "s", "c")
+    view = SpoolReader(config.spool, "s", "c")
     view.refresh()
     stored = view.stored()[0]
     async with opened(config) as (catalogue, archives):
         await catalogue.writer.put_recordings([i for _, i in view.recordings()])
-        keeper = Keeper(
+        keeper = Replicator(
             config.archives[0], archives[0], catalogue, lambda _: None, config.spool, BRISK
         )
         back = Back(stored.base, stored.record_seq, stored.start_ms)
@@ -385,11 +385,11 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_pat
     before = sorted(config.spool.glob("s/c/*/*.mp4"))
     asked, full = 0, False
 
-    def room(spool: Path) -> Room:  # when all are archived none is left, until three have gone
+    def room(spool: Path) -> DiskSpace:  # when all are archived none is left, until three have gone
         nonlocal asked
         asked += 1
         short = full and len(list(spool.glob("s/c/*/*.mp4"))) > len(before) - 3
-        return Room(0 if short else 1 << 50, 1 << 50, True)
+        return DiskSpace(0 if short else 1 << 50, 1 << 50, True)
 
     async with uploading(config, room=room) as (uploader, _, archive):
         await until(lambda: uploader.keepers[0].status.archived_total >= len(before) - 1)

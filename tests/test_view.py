@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.records import GapCause, Header, Segment
-from storage.spool.reader import CameraView
+from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
 from storage.spool.writer import CameraSpool, Numbers
 from streaming.media.playlist import entries, playlist
@@ -22,12 +22,12 @@ from tests.spools import UTC0, fill
 FAR = 10**15
 
 
-def numbers(view: CameraView, count: int = 10_000) -> list[int]:
+def numbers(view: SpoolReader, count: int = 10_000) -> list[int]:
     view.refresh()
     return [s.segment_no for _, s in view.live(count)]
 
 
-def between(view: CameraView, from_ms: int, to_ms: int) -> list[tuple[Header, Segment]]:
+def between(view: SpoolReader, from_ms: int, to_ms: int) -> list[tuple[Header, Segment]]:
     return [(index.header, s) for index, some in view.stretch(from_ms, to_ms) for s in some]
 
 
@@ -36,14 +36,14 @@ def indexes(spool: Path) -> list[Path]:
 
 
 def test_a_reader_sees_each_segment_when_it_is_written(tmp_path: Path) -> None:
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     assert numbers(view) == []  # no spool yet
     spool = fill(tmp_path, runs=1, segments=3, sealed=False)
     assert numbers(view) == [1, 2, 3]
     for n in range(4, 80):  # over rotations
         _append(spool, n)
         assert numbers(view, 4) == [n - 3, n - 2, n - 1, n]
-    assert numbers(view) == numbers(CameraView(tmp_path, "s", "c")) == list(range(1, 80))
+    assert numbers(view) == numbers(SpoolReader(tmp_path, "s", "c")) == list(range(1, 80))
     assert len(indexes(tmp_path)) > 2
     spool.seal(None)
     spool.close()
@@ -72,7 +72,7 @@ def _clock() -> Any:
 
 def test_looking_up_by_number_run_and_time(tmp_path: Path) -> None:
     fill(tmp_path, runs=3, segments=70).close()
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     view.refresh()
     for number in range(1, 211):
         found = view.find(number)
@@ -96,7 +96,7 @@ def test_looking_up_by_number_run_and_time(tmp_path: Path) -> None:
 
 def test_few_indexes_are_read_for_one_segment(tmp_path: Path) -> None:
     fill(tmp_path, runs=1, segments=1500).close()
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     view.refresh()
     assert view.find(700)
     assert view.loaded < 300
@@ -109,7 +109,7 @@ def test_few_indexes_are_read_for_one_segment(tmp_path: Path) -> None:
 
 def test_files_vanish(tmp_path: Path) -> None:
     fill(tmp_path, runs=1, segments=120).close()
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     view.refresh()
     oldest = indexes(tmp_path)[0]
     oldest.with_suffix(".mp4").unlink()
@@ -122,7 +122,7 @@ def test_files_vanish(tmp_path: Path) -> None:
 def test_a_recorder_that_died_and_its_repair(tmp_path: Path) -> None:
     """Half a line is not there; a repaired index is a new file, perhaps with fewer lines."""
     spool = fill(tmp_path, runs=1, segments=9, sealed=False)
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     assert numbers(view) == list(range(1, 10))
     (path,) = indexes(tmp_path)
     with path.open("ab") as file:
@@ -132,7 +132,7 @@ def test_a_recorder_that_died_and_its_repair(tmp_path: Path) -> None:
     os.truncate(media, media.stat().st_size - 1)  # lost with the power: line 9 has no bytes
     spool.close()
     again = CameraSpool(tmp_path, "e", "s", "c", Numbers())
-    assert numbers(view) == list(range(1, 9)) == numbers(CameraView(tmp_path, "s", "c"))
+    assert numbers(view) == list(range(1, 9)) == numbers(SpoolReader(tmp_path, "s", "c"))
     ((_, index),) = view.recordings()
     assert index.seal and index.seal.end_reason is GapCause.RECORDER_CRASHED
     again.close()
@@ -140,7 +140,7 @@ def test_a_recorder_that_died_and_its_repair(tmp_path: Path) -> None:
 
 def test_a_number_whose_recording_came_to_nothing_is_used_again(tmp_path: Path) -> None:
     fill(tmp_path, runs=1, segments=3).close()
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     (path,) = indexes(tmp_path)
     state = orjson.loads((tmp_path / "s/c/camera.json").read_bytes())
     day = path.parent.name
@@ -166,16 +166,16 @@ def test_a_bad_line_is_said_once_and_the_lines_before_it_stay(
 ) -> None:
     fill(tmp_path, runs=2, segments=5, sealed=False).close()
     first, *_, second = indexes(tmp_path)
-    view = CameraView(tmp_path, "s", "c")
+    view = SpoolReader(tmp_path, "s", "c")
     assert numbers(view) == list(range(1, 11))
     lines = second.read_bytes().splitlines(keepends=True)
     with second.open("ab") as file:
         file.write(lines[-1].replace(b'"segment_no":10', b'"segment_no":11') + b"rubbish\n")
     for _ in range(5):
-        assert numbers(view) == list(range(1, 12)) == numbers(CameraView(tmp_path, "s", "c"))
+        assert numbers(view) == list(range(1, 12)) == numbers(SpoolReader(tmp_path, "s", "c"))
     lost = first.read_bytes().count(b'"segment_no"')
     first.write_bytes(b"rubbish\n" + first.read_bytes())
-    assert numbers(CameraView(tmp_path, "s", "c")) == list(range(1 + lost, 12))
+    assert numbers(SpoolReader(tmp_path, "s", "c")) == list(range(1 + lost, 12))
     text = capsys.readouterr().out
     assert text.count("cannot be read") == 1 + 5 + 2  # every reader says it once
 
@@ -189,7 +189,7 @@ def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None
     files = [*indexes(root), root / "s/c/camera.json", root / "s/c/gaps.jsonl"]
     path = data.draw(st.sampled_from(files))
     text = path.read_bytes()
-    view = CameraView(root, "s", "c")
+    view = SpoolReader(root, "s", "c")
     if data.draw(st.booleans()):
         view.refresh()
     at = data.draw(st.integers(0, len(text)))

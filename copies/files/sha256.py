@@ -26,7 +26,7 @@ class Digest:
     head: bytes
 
 
-async def digest(file: VirtualFile, progress: Callable[[int], None] | None = None) -> Digest:
+async def sha256_of(file: VirtualFile, progress: Callable[[int], None] | None = None) -> Digest:
     """Read a copy once; `progress` is told how many bytes were read so far.
 
     Raises Unreadable where a part of it cannot be read now.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from copies.footage.plan import CopyPlan, Part
+from copies.footage.plan import CopyPlan, PlanPart
 from copies.mp4 import Reference, make_proof_room, make_sidx, rebase
 from storage.recording_source import Reader, Sources
 from storage.records import FormatError, Index
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class IndexCache:
     """The index lines of a part: 41 bytes a segment, for a day of them are in memory."""
 
     lengths: array[int]
@@ -45,8 +45,8 @@ class Block:
     """Segments `first` to `stop` of a part, which are read at once: where they are in the
     recording and in the copy."""
 
-    part: Part
-    lines: Lines
+    part: PlanPart
+    lines: IndexCache
     first: int
     stop: int
     offset: int
@@ -72,7 +72,7 @@ class VirtualFile:
             raise ValueError(f"a head of {len(head)} bytes, and not {plan.head_length}")
         self.plan, self._head, self._block_bytes = plan, head, block_bytes
         self._reader = Reader(sources, plan.name, plan.start_ms, plan.end_ms)
-        self._lines: dict[int, Lines] = {}
+        self._lines: dict[int, IndexCache] = {}
         lengths = [p.length for p in plan.parts]
         self._starts = list(accumulate(lengths, initial=plan.head_length))  # of parts, and the end
 
@@ -99,7 +99,7 @@ class VirtualFile:
         if self._head is None:
             limit = asyncio.Semaphore(INDEXES_AT_ONCE)
 
-            async def read(part: Part) -> None:
+            async def read(part: PlanPart) -> None:
                 async with limit:
                     await self._lines_of(part)
 
@@ -131,7 +131,7 @@ class VirtualFile:
     async def _body(self, start: int, stop: int) -> AsyncGenerator[Bytes, None]:
         VirtualFile._reading += 1
         try:
-            async with aclosing(_ahead(self._reads(start, stop), AHEAD)) as blocks:
+            async with aclosing(_prefetch(self._reads(start, stop), AHEAD)) as blocks:
                 async for at, pieces in blocks:
                     for piece in pieces:
                         if at < stop and at + len(piece) > start:
@@ -149,18 +149,18 @@ class VirtualFile:
             if at < stop and at + part.length > start
         ]
 
-        async def coming() -> AsyncGenerator[Coroutine[Any, Any, Lines], None]:
+        async def coming() -> AsyncGenerator[Coroutine[Any, Any, IndexCache], None]:
             for part, _ in touched:
                 yield self._lines_of(part)
 
-        async with aclosing(_ahead(coming(), 1)) as found:
+        async with aclosing(_prefetch(coming(), 1)) as found:
             for part, at in touched:
                 most = min(self._block_bytes, ALL_BYTES // VirtualFile._reading // (AHEAD + 1))
                 for block in _blocks(part, await anext(found), at, most):
                     if block.at < stop and block.at + block.length > start:
                         yield self._read_block(block)
 
-    async def _lines_of(self, part: Part) -> Lines:
+    async def _lines_of(self, part: PlanPart) -> IndexCache:
         if part.record_seq not in self._lines:
             self._lines[part.record_seq] = await self._reader.index(
                 part.start_ms, part.record_seq, lambda index: _lines(part, index)
@@ -190,7 +190,7 @@ class VirtualFile:
         )
 
 
-def _lines(part: Part, index: Index) -> Lines:
+def _lines(part: PlanPart, index: Index) -> IndexCache:
     """Return the lines of a part; raises FormatError where the index is not of its recording."""
     if index.seal is None or index.seal.sha256 != part.sha256:
         raise FormatError("another recording, or one that is not finished")
@@ -203,7 +203,7 @@ def _lines(part: Part, index: Index) -> Lines:
         offset += segment.length
     if len(segments) != part.segments or offset != part.offset + part.length:
         raise FormatError("other segments than were found at first")
-    return Lines(
+    return IndexCache(
         array("I", [s.length for s in segments]),
         array("I", [s.duration_90k for s in segments]),
         bytes(s.starts_with_key for s in segments),
@@ -211,7 +211,7 @@ def _lines(part: Part, index: Index) -> Lines:
     )
 
 
-def _blocks(part: Part, lines: Lines, at: int, most: int) -> Iterator[Block]:
+def _blocks(part: PlanPart, lines: IndexCache, at: int, most: int) -> Iterator[Block]:
     """Cut a part that begins at `at` of the copy into blocks of `most` bytes, or of a segment."""
     offset, first, length = part.offset, 0, 0
     for n, more in enumerate(lines.lengths):
@@ -222,7 +222,7 @@ def _blocks(part: Part, lines: Lines, at: int, most: int) -> Iterator[Block]:
     yield Block(part, lines, first, part.segments, offset, at, length)
 
 
-async def _ahead(
+async def _prefetch(
     work: AsyncGenerator[Coroutine[Any, Any, T], None], count: int
 ) -> AsyncGenerator[T, None]:
     """Yield what comes of coroutines, in their order, with `count` at work ahead."""

@@ -24,7 +24,7 @@ from storage.catalogue.catalogue import OWNERS, Catalogue
 from storage.catalogue.recordings import recording_row
 from storage.recording_source import Reader, Sources
 from storage.records import LONGEST_MS, Gap
-from storage.spool.reader import CameraView, Key
+from storage.spool.reader import Key, SpoolReader
 
 AT_ONCE = 8  # files that are planned side by side
 
@@ -76,7 +76,7 @@ async def find(
     `zone` is the station's, for the names of files. Raises what the catalogue raises when it
     does not answer, and Unreadable where a recording at an end of a file cannot be read now.
     """
-    view = CameraView(spool, name[1], name[2])
+    view = SpoolReader(spool, name[1], name[2])
     await asyncio.to_thread(view.refresh)
     rows: dict[Key, Row] = {}
     gaps: dict[Key, Gap] = {}
@@ -115,7 +115,7 @@ async def find(
 
 
 def _sealed(
-    view: CameraView, known: dict[Key, Row], from_ms: int, to_ms: int
+    view: SpoolReader, known: dict[Key, Row], from_ms: int, to_ms: int
 ) -> tuple[dict[Key, Row], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
     which on the stretch is being recorded, or in the future."""
@@ -134,7 +134,7 @@ def _sealed(
 
 
 def _sort_out(
-    rows: Iterable[Row], view: CameraView, archives: Sequence[Archive]
+    rows: Iterable[Row], view: SpoolReader, archives: Sequence[Archive]
 ) -> tuple[list[Row], list[Missing]]:
     """Return the recordings that can be had, and what became of the others."""
     in_spool = {stored.key for stored in view.stored()}

@@ -24,7 +24,7 @@ PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for 
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlanPart:
     """What one recording gives to a copy: `segments` segments from `first_segment_no` on, which
     are `length` bytes from `offset` of the recording whose hash is `sha256`."""
 
@@ -57,7 +57,7 @@ class CopyPlan:
     init: bytes
     bases: Mapping[int, int]
     first_90k: int
-    parts: tuple[Part, ...]
+    parts: tuple[PlanPart, ...]
 
     @property
     def name(self) -> Name:
@@ -110,7 +110,7 @@ class CopyPlan:
             **{k: said[k] for k in _PLAIN},
             init=b64decode(said["init"]),
             bases={int(track): base for track, base in said["bases"].items()},
-            parts=tuple(Part(*values) for values in said["parts"]),
+            parts=tuple(PlanPart(*values) for values in said["parts"]),
         )
 
 

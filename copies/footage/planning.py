@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from copies.footage.plan import CopyPlan, Part, file_name
-from copies.mp4 import Told, common_bases, make_init, timescales
+from copies.footage.plan import CopyPlan, PlanPart, file_name
+from copies.mp4 import CopyMetadata, common_bases, make_init, timescales
 from storage.catalogue.cameras import Name
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
 from storage.recording_source import Reader
@@ -72,7 +72,7 @@ async def plan_file(
         "tfdt": {str(track): base for track, base in bases.items()},
     }
     at = datetime.fromtimestamp(start_ms // 1000, UTC)
-    told = Told(
+    told = CopyMetadata(
         title=f"{' / '.join(name)}, {at:%Y-%m-%d %H:%M:%S}.{start_ms % 1000:03d}Z",
         source=f"{name[1]}/{name[2]}",
         run_start_ms=run_start_ms,
@@ -121,10 +121,10 @@ async def _edge(reader: Reader, row: Row, from_ms: int, to_ms: int) -> Edge:
     return await reader.index(row["start_ms"], row["record_seq"], choose)
 
 
-def _part(row: Row, segments: list[Segment]) -> Part:
+def _part(row: Row, segments: list[Segment]) -> PlanPart:
     length = sum(s.length for s in segments)
     first = segments[0]
-    return Part(
+    return PlanPart(
         row["record_seq"],
         row["start_ms"],
         row["sha256"],
@@ -135,9 +135,9 @@ def _part(row: Row, segments: list[Segment]) -> Part:
     )
 
 
-def _whole(row: Row, init_length: int) -> Part:
+def _whole(row: Row, init_length: int) -> PlanPart:
     """Return a recording without its init, which is the same in all of a run."""
-    return Part(
+    return PlanPart(
         row["record_seq"],
         row["start_ms"],
         row["sha256"],

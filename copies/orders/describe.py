@@ -37,7 +37,7 @@ def minutes(ms: int) -> str:
     return f"{ms // 60_000}:{ms // 1000 % 60:02}"
 
 
-def moment(ms: int, zone: str) -> str:
+def format_time(ms: int, zone: str) -> str:
     """Return a moment in local time: 2026-11-29 14:03 UTC+5."""
     at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     return f"{at:%Y-%m-%d %H:%M} {offset_of(at)}"

@@ -19,7 +19,7 @@ import aiosmtplib
 from base.network import connection_words
 from config.copies import Mail
 from config.mailaddress import is_address
-from copies.orders.describe import moment
+from copies.orders.describe import format_time
 from copies.orders.events import received
 from copies.orders.states import DOWNLOADS, State
 from copies.payments.invoice import money
@@ -77,7 +77,7 @@ def write(
         "refunded": _("Your payment has been given back, and the order has ended."),
     }
     lines = [about, "", texts[letter["kind"]]]
-    until = moment(order.until_ms or 0, order.quote["station"]["time_zone"])
+    until = format_time(order.until_ms or 0, order.quote["station"]["time_zone"])
     if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
         price = money(order.total - received(order), order.currency, order.language)
         lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))

@@ -13,7 +13,7 @@ from config.copies import Mail
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import MOST_A_DAY, NotSent, ServerAway, mailbox_of, send, write
-from copies.payments.port import PaymentAway
+from copies.payments.port import ProviderUnavailable
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.recording_source import Unreadable
@@ -85,6 +85,6 @@ class Mailer:
 def why_of(error: Exception) -> str:
     """Return why a step failed, for log and catalogue; the words of what is not ours may quote an
     address or a link, so of that only its kind is told."""
-    if isinstance(error, CatalogueError | NotSent | PaymentAway | Refused | Unreadable):
+    if isinstance(error, CatalogueError | NotSent | ProviderUnavailable | Refused | Unreadable):
         return str(error)[:300]
     return type(error).__name__

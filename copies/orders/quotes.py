@@ -23,7 +23,7 @@ SHORTEST_MS = 5_000  # whole segments, of 2 s or so, are given for the stretch t
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuoteRequest:
     """What somebody wants: cameras of a station and a stretch of UTC."""
 
     station: Station
@@ -40,7 +40,7 @@ def ask(
     from_ms: int,
     to_ms: int,
     now_ms: int,
-) -> Asked:
+) -> QuoteRequest:
     """Return what can be quoted; raises Refused with what is wrong with it."""
     found = next((s for s in config.stations if s.id == station), None)
     if found is None:
@@ -63,7 +63,7 @@ def ask(
         seconds = SHORTEST_MS // 1000
         raise Refused("the stretch is shorter than %(seconds)s seconds", seconds=seconds)
     # in the station's order, each once
-    return Asked(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
+    return QuoteRequest(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
 
 
 async def quote(
@@ -71,7 +71,7 @@ async def quote(
     settings: Copies,
     catalogue: Catalogue,
     archives: Sequence[Archive],
-    asked: Asked,
+    asked: QuoteRequest,
     language: str,
     free_ms: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -17,14 +17,14 @@ from config.copies import Copies
 from copies.orders import events
 from copies.orders.events import Refused
 from copies.orders.states import TRANSITIONS, Event, State
-from copies.payments.port import CheckoutGone, Online, PaymentAway, Provider
+from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 
 log = structlog.get_logger()
 
 
-class Till:
+class OrderService:
     """The orders of a catalogue with the providers that they can be paid by."""
 
     def __init__(
@@ -98,14 +98,14 @@ class Till:
         Raises PaymentAway: then it is not known of one of them. Those of a provider that knows
         them no longer are left: what they may bring is owed back.
         """
-        away: PaymentAway | None = None
+        away: ProviderUnavailable | None = None
         for one in await self.catalogue.checkouts.of(order_pk):
             if one["closed_ms"] is None:
                 try:
                     await self._close(one)
                 except CheckoutGone as gone:
                     log.warning("A page of a provider is left open", order=order_pk, why=str(gone))
-                except PaymentAway as error:
+                except ProviderUnavailable as error:
                     away = error
         if away:
             raise away
@@ -114,7 +114,7 @@ class Till:
         """Close a page and enter what it brought; raises PaymentAway where it may bring more."""
         await self._online(checkout["provider"]).close(checkout["reference"])
         if await self.settle(checkout):
-            raise PaymentAway("a payment is still on its way")
+            raise ProviderUnavailable("a payment is still on its way")
 
     def _online(self, name: str) -> Online:
         provider = self.providers.get(name)

@@ -23,17 +23,17 @@ from base.backoff import Backoff, ItemBackoff
 from base.clock import Clock, now_ms
 from base.durable import replace_file
 from base.hostclock import ClockWatch
-from base.outage import Trouble
+from base.outage import Outage
 from config.model import Config
-from copies.files.sha256 import digest
+from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
 from copies.orders.mail import ServerAway
 from copies.orders.mailer import Mailer, why_of
-from copies.orders.service import Till
+from copies.orders.service import OrderService
 from copies.orders.states import ENDED, State
-from copies.payments.port import Online, PaymentAway, open_providers
+from copies.payments.port import Online, ProviderUnavailable, open_providers
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, words
@@ -89,7 +89,7 @@ class DeskStatus:
     provider_failures_total: int = 0
 
 
-class Desk:
+class OrderWorker:
     """Works on the orders of a catalogue, for ever."""
 
     def __init__(
@@ -114,9 +114,9 @@ class Desk:
         self._sources = Sources(config.spool, archives, catalogue)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, translate, clock, pauses.retry_s) if mail else None
-        self._till = Till(catalogue, config.copies, open_providers(config.copies), clock)
-        self._troubles: defaultdict[str, Trouble] = defaultdict(
-            lambda: Trouble("Work on orders fails; trying again", "Work on orders goes on")
+        self._till = OrderService(catalogue, config.copies, open_providers(config.copies), clock)
+        self._troubles: defaultdict[str, Outage] = defaultdict(
+            lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
         )
         self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
             lambda: ItemBackoff(pauses.again_s)
@@ -247,7 +247,7 @@ class Desk:
         telling = asyncio.create_task(tell())
         try:
             plan = CopyPlan.from_dict(found[0]["plan"])
-            made = await digest(VirtualFile(plan, self._sources), progress)
+            made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(telling)
             await self._files.progress(pk, file_no, 0, why_of(error))
@@ -331,7 +331,7 @@ class Desk:
         except Exception as error:
             self.status.provider_failures_total += 1
             old = now - page["opened_ms"] > pauses.page_kept_s * 1000
-            if old and isinstance(error, PaymentAway):
+            if old and isinstance(error, ProviderUnavailable):
                 await checkouts.close(page["provider"], page["reference"], now)
                 log.error("A payment page is not asked about any more", order=page["number"])
             raise

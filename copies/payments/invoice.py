@@ -17,7 +17,7 @@ from babel.numbers import format_currency
 
 from config.copies import Bank
 from config.money import decimals, plain
-from copies.orders.describe import in_language, minutes, moment
+from copies.orders.describe import format_time, in_language, minutes
 from copies.orders.events import received
 from copies.orders.states import State
 from copies.payments.port import Translate
@@ -85,13 +85,13 @@ class Invoice:
         pdf.multi_cell(WIDTH, 6, title, align="L", new_x="LMARGIN", new_y="NEXT")
         pdf.ln(4)
         zone = order.quote["station"]["time_zone"]
-        until = moment(order.until_ms or 0, zone)
+        until = format_time(order.until_ms or 0, zone)
         details_width = WIDTH - QR_MM - 8
-        _row(pdf, _("Date"), moment(order.ordered_ms or 0, zone), width=details_width)
+        _row(pdf, _("Date"), format_time(order.ordered_ms or 0, zone), width=details_width)
         if order.paid_ms is None:
             _row(pdf, _("To be paid until"), until, width=details_width, bold=True)
         else:
-            paid = moment(order.paid_ms, zone)
+            paid = format_time(order.paid_ms, zone)
             _row(pdf, _("Paid"), paid, width=details_width, bold=True)
         pdf.ln(6)
 
@@ -122,7 +122,7 @@ class Invoice:
             _row(pdf, _("To be paid"), shown(_missing(order)), right=True, bold=True)
             self._draw_payment(pdf, order, translate, until, details_width)
         elif order.state == State.REFUNDED:
-            _row(pdf, _("Given back"), moment(order.ended_ms or 0, zone), right=True)
+            _row(pdf, _("Given back"), format_time(order.ended_ms or 0, zone), right=True)
         return bytes(pdf.output())
 
     def _draw_payment(

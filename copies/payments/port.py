@@ -18,16 +18,16 @@ from storage.catalogue.orders import Order, Payment
 Translate = Callable[..., str]  # a text in English, and its values by name -> the reader's language
 
 
-class PaymentAway(RuntimeError):
+class ProviderUnavailable(RuntimeError):
     """The provider does not answer or refuses; the text is for a log, without secrets."""
 
 
-class CheckoutGone(PaymentAway):
+class CheckoutGone(ProviderUnavailable):
     """The provider knows a checkout no longer, or us: nothing can be asked, now or later, until an
     operator configures it again."""
 
 
-class Forged(ValueError):
+class InvalidSignature(ValueError):
     """A notification is not the provider's."""
 
 
@@ -40,7 +40,7 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class CheckoutStatus:
     """What a provider says of a checkout: whether it can still bring money, and what it brought."""
 
     open: bool
@@ -48,7 +48,7 @@ class Looked:
 
 
 @runtime_checkable
-class OnPaper(Protocol):
+class InvoiceProvider(Protocol):
     """A provider that is paid elsewhere with a document; an operator confirms what came."""
 
     name: str
@@ -72,13 +72,13 @@ class Online(Protocol):
         `back` is where the requester goes afterwards; it must not hold the order's secret.
         """
 
-    async def look(self, reference: str) -> Looked:
+    async def look(self, reference: str) -> CheckoutStatus:
         """Return how a checkout stands."""
 
     async def close(self, reference: str) -> None:
         """Have a checkout bring no money any more; one that is paid stays paid."""
 
-    def notified(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str]) -> str | None:
         """Return the checkout that a notification is about, if any; raises Forged."""
 
     async def refund(self, payment: Payment, amount: int, key: str) -> str:
@@ -88,7 +88,7 @@ class Online(Protocol):
         """End the provider's connections."""
 
 
-Provider = OnPaper | Online
+Provider = InvoiceProvider | Online
 
 
 def open_providers(settings: Copies) -> dict[str, Provider]:

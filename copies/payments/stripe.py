@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 import stripe
 
 from config.copies import Stripe as Keys
-from copies.payments.port import Checkout, CheckoutGone, Forged, Looked, PaymentAway
+from copies.payments.port import (
+    Checkout,
+    CheckoutGone,
+    CheckoutStatus,
+    InvalidSignature,
+    ProviderUnavailable,
+)
 from storage.catalogue.orders import Order, Payment
 
 TIMEOUT_S = 20.0
@@ -84,7 +90,7 @@ class Stripe:
         )
         return Checkout(session.id, str(session.url))
 
-    async def look(self, reference: str) -> Looked:
+    async def look(self, reference: str) -> CheckoutStatus:
         """Return how a session stands."""
         session = await _said(self._client.v1.checkout.sessions.retrieve_async(reference))
         payment = None
@@ -97,17 +103,17 @@ class Stripe:
                 int(time.time() * 1000),
             )
         # complete and unpaid: a bank still works on it
-        return Looked(payment is None and session.status != "expired", payment)
+        return CheckoutStatus(payment is None and session.status != "expired", payment)
 
     async def close(self, reference: str) -> None:
         """Expire a session; one that is not open is left as it is."""
         try:
             await _said(self._client.v1.checkout.sessions.expire_async(reference))
-        except PaymentAway as error:
+        except ProviderUnavailable as error:
             if not isinstance(error.__cause__, stripe.InvalidRequestError):
                 raise
 
-    def notified(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str]) -> str | None:
         """Return the session that a signed event is about; raises Forged."""
         try:
             event = stripe.Webhook.construct_event(
@@ -117,7 +123,7 @@ class Stripe:
             is_session = event.type.startswith("checkout.session.")
             return str(about["id"]) if is_session else None
         except _FORGED as error:
-            raise Forged(type(error).__name__) from None
+            raise InvalidSignature(type(error).__name__) from None
 
     async def refund(self, payment: Payment, amount: int, key: str) -> str:
         """Give back a part of a payment.
@@ -132,7 +138,9 @@ class Stripe:
         for one in known.data:
             if getattr(one.metadata, "kuager", None) == key:
                 if one.amount != amount:  # by somebody else, who has not entered it yet
-                    raise PaymentAway("Stripe: another amount of this payment just went back")
+                    raise ProviderUnavailable(
+                        "Stripe: another amount of this payment just went back"
+                    )
                 return str(one.id)
         made = await _said(
             self._client.v1.refunds.create_async(
@@ -164,5 +172,5 @@ async def _said(call: Awaitable[T]) -> T:
         # another account, or a key that is no longer one
         refused = isinstance(error, stripe.AuthenticationError | stripe.PermissionError)
         gone = refused or error.http_status == HTTPStatus.NOT_FOUND
-        kind = CheckoutGone if gone else PaymentAway
+        kind = CheckoutGone if gone else ProviderUnavailable
         raise kind(f"Stripe: {type(error).__name__} {code}".strip()) from error

@@ -26,7 +26,7 @@ from base.durable import replace_file, try_lock
 from config.limits import SpoolLimits
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
-from storage.spool.disk import examine
+from storage.spool.disk import check_spool
 from storage.spool.status import SpoolStatus
 
 STATUS_FORMAT = "pictures/1"
@@ -49,7 +49,7 @@ class _Camera:
     failing: bool = False
 
 
-class Notes:
+class CrashJournal:
     """What must be known when this process was killed: which camera was being decoded.
 
     A small file that is written in place: what the kernel has survives a process.
@@ -122,7 +122,7 @@ class Pictures:
         """Make pictures, round after round, spread evenly over each interval."""
         os.nice(NICE)
         lock = await self._alone()
-        notes = Notes(self._spool / "_status" / NOTES)
+        notes = CrashJournal(self._spool / "_status" / NOTES)
         try:
             if left_out := notes.leave_out(time.time()):
                 log.error(
@@ -148,7 +148,7 @@ class Pictures:
                     return lock
             await asyncio.sleep(LOOK_S)
 
-    async def _make_for_ever(self, notes: Notes) -> None:
+    async def _make_for_ever(self, notes: CrashJournal) -> None:
         loop = asyncio.get_running_loop()
         while True:
             begun, cameras = loop.time(), self._due(notes)
@@ -158,7 +158,7 @@ class Pictures:
                 self._make(notes, name)
             await asyncio.sleep(max(LOOK_S, begun + self._interval_s - loop.time()))
 
-    def _due(self, notes: Notes) -> list[str]:
+    def _due(self, notes: CrashJournal) -> list[str]:
         """Return the cameras that are recorded, while the disk has room and is not slow."""
         list(self._status.refresh())
         for name, until in list(notes.left_out.items()):
@@ -176,7 +176,7 @@ class Pictures:
         refused = None
         recorders = self._status.recorders().values()
         try:
-            room = examine(self._spool)
+            room = check_spool(self._spool)
             if room.free_bytes < 2 * self._limits.reserve.of(room.total_bytes) or not room.files:
                 refused = "its disk is nearly full"
         except OSError as error:
@@ -191,7 +191,7 @@ class Pictures:
         self._refused = refused
         return refused is None
 
-    def _make(self, notes: Notes, name: str) -> None:
+    def _make(self, notes: CrashJournal, name: str) -> None:
         """Make both pictures of a camera, if it has a keyframe that was not seen before."""
         camera, directory = self._cameras[name], self._spool / name
         try:
@@ -222,7 +222,7 @@ class Pictures:
             camera.failing = False
             log.info("Pictures are made of a camera again", camera=name)
 
-    async def _tell_for_ever(self, notes: Notes) -> None:
+    async def _tell_for_ever(self, notes: CrashJournal) -> None:
         path = self._spool / "_status" / "pictures.json"
         while True:
             oldest = min((c.made for c in self._cameras.values()), default=None)

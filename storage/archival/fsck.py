@@ -23,7 +23,13 @@ import orjson
 from base.clock import Clock, now_ms
 from config.model import Config
 from config.schedule import Window, clip, windows
-from storage.archival.replicator import Keeper, Unkeepable, archive_key, digest_of, read_sealed
+from storage.archival.replicator import (
+    PermanentUploadError,
+    Replicator,
+    archive_key,
+    digest_of,
+    read_sealed,
+)
 from storage.archival.retention import gap_object, remove_exactly, versions
 from storage.archival.spool_check import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.archive.port import Archive, ArchiveError, Entry
@@ -39,7 +45,7 @@ from storage.records import (
     parse_archive_document,
 )
 from storage.spool.disk import spool_id
-from storage.spool.reader import CameraView, Key, Stored
+from storage.spool.reader import Key, SpoolReader, SpoolRecording
 from storage.spool.recording import recording_name, start_of
 
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
@@ -119,7 +125,7 @@ class Fsck:
         self._config, self._catalogue, self._archives = config, catalogue, archives
         self._repair, self._deep = repair, deep
         self._keepers = {
-            archive.name: Keeper(settings, archive, catalogue, lambda _: None, config.spool)
+            archive.name: Replicator(settings, archive, catalogue, lambda _: None, config.spool)
             for settings, archive in zip(config.archives, archives, strict=True)
         }
         self.spool_id: str | None = None
@@ -169,7 +175,7 @@ class _Camera:
         self._config, self._repair = fsck._config, fsck._repair
         self._catalogue, self._writer = fsck._catalogue, fsck._catalogue.writer
         self._now_ms = fsck._clock()
-        self._view = CameraView(self._config.spool, name[1], name[2])
+        self._view = SpoolReader(self._config.spool, name[1], name[2])
         self._put: set[tuple[str, Key]] = set()  # archive and name of what was put there
 
     def _finding(
@@ -506,15 +512,17 @@ class _Camera:
                     continue
                 await self._writer.forget_archived(self._name, identity, there.archive.name)
                 await keeper.keep(index, media)
-            except (Unkeepable, ArchiveError, KeyError, FormatError):
+            except (PermanentUploadError, ArchiveError, KeyError, FormatError):
                 continue
-            where = "the spool" if isinstance(source, Stored) else "another archive"
+            where = "the spool" if isinstance(source, SpoolRecording) else "another archive"
             return f"put again from {where}"
         return ""
 
-    async def _bytes(self, key: Key, source: Stored | _There | None) -> tuple[Index, bytes | Path]:
+    async def _bytes(
+        self, key: Key, source: SpoolRecording | _There | None
+    ) -> tuple[Index, bytes | Path]:
         """Return a recording, compared with its own hash; raises KeyError where it is not."""
-        if isinstance(source, Stored):
+        if isinstance(source, SpoolRecording):
             return await asyncio.to_thread(read_sealed, source)
         if source is None or key not in source.objects or not source.objects[key].whole:
             raise KeyError(key)

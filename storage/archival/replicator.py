@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from base.clock import now_ms
-from base.outage import Trouble
+from base.outage import Outage
 from config.model import Archive as Settings
 from storage.archival.backlog import ARCHIVE_S, RECORDING_S, Backlog, Blocked, Job
 from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put
@@ -31,7 +31,7 @@ from storage.catalogue.recordings import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import FormatError, Index, parse_archive_document, parse_index
 from storage.spool.disk import MARKER
-from storage.spool.reader import Stored
+from storage.spool.reader import SpoolRecording
 from storage.spool.recording import recording_name
 
 PARALLEL = 4  # of each bucket
@@ -40,7 +40,7 @@ PIECE = 1 << 22  # bytes of a recording that are in memory while it is had from 
 log = structlog.get_logger()
 
 
-class Unkeepable(Exception):
+class PermanentUploadError(Exception):
     """Something about this one recording, whatever the archive; the text says what."""
 
     def __init__(self, blocked: Blocked, text: str):
@@ -63,10 +63,10 @@ class Pauses:
 
 
 @dataclass(slots=True, eq=False)
-class Waiting(Job):
+class PendingUpload(Job):
     """A recording that an archive does not have; its index is read again when it is its turn."""
 
-    stored: Stored
+    stored: SpoolRecording
     done: dict[str, tuple[str, str]]  # the archives that have it, with bucket and ETags
 
 
@@ -77,15 +77,17 @@ class Document(Job):
     data: bytes
 
 
-def waiting(name: Name, stored: Stored, length: int, done: dict[str, tuple[str, str]]) -> Waiting:
+def waiting(
+    name: Name, stored: SpoolRecording, length: int, done: dict[str, tuple[str, str]]
+) -> PendingUpload:
     """Return what is to be done to archive a recording of a camera."""
-    return Waiting(str(stored.base), name, stored.start_ms, length, stored, done)
+    return PendingUpload(str(stored.base), name, stored.start_ms, length, stored, done)
 
 
 class Peers(Protocol):
     """The other archives of the configuration."""
 
-    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+    async def fetch(self, waiting: PendingUpload, to: Path) -> Index:
         """Write a recording that the spool no longer has to a file; raises Unkeepable,
         ArchiveError."""
         ...
@@ -109,7 +111,7 @@ class KeeperStatus:
     verification_failures_total: int = 0
 
 
-class Keeper:
+class Replicator:
     """Takes what is given to `add` to one archive, verified, and notes it in the catalogue."""
 
     def __init__(
@@ -133,7 +135,7 @@ class Keeper:
         self._failed_s = float("-inf")  # the last failure
         self._identifying, self._fetching = asyncio.Lock(), asyncio.Lock()
         self._days: dict[Name, int] = {}  # the newest of which something was read back
-        self._trouble = Trouble(
+        self._trouble = Outage(
             "The archive refuses; recordings wait in the spool",
             "The archive works again",
             archive=self.name,
@@ -144,22 +146,22 @@ class Keeper:
     def _backlog(self, job: Job) -> Backlog:
         return self._backlogs[self.archive.bucket_of("/".join((*job.camera, "")))]
 
-    def add(self, waiting: Waiting) -> None:
+    def add(self, waiting: PendingUpload) -> None:
         """Have a recording kept; where it waits already, it is noted where `waiting` says."""
         backlog = self._backlog(waiting)
-        if isinstance(there := backlog.get(waiting.key), Waiting):
+        if isinstance(there := backlog.get(waiting.key), PendingUpload):
             there.done = waiting.done
         backlog.add(waiting)
 
-    def hold(self, waiting: Waiting, blocked: Blocked, why: str) -> None:
+    def hold(self, waiting: PendingUpload, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be kept until it is given to `add`."""
         self._backlog(waiting).hold(waiting, blocked, why)
 
-    def forget(self, waiting: Waiting) -> None:
+    def forget(self, waiting: PendingUpload) -> None:
         """Count a recording that is held no longer."""
         self._backlog(waiting).forget(waiting.key)
 
-    def waits_for(self, waiting: Waiting) -> bool:
+    def waits_for(self, waiting: PendingUpload) -> bool:
         """Say whether a recording waits."""
         return waiting.key in self._backlog(waiting)
 
@@ -185,9 +187,9 @@ class Keeper:
         status.oldest_unarchived_ms = min((w.start_ms for w in waiting), default=None)
         return status
 
-    def _waiting(self) -> Iterator[Waiting]:
+    def _waiting(self) -> Iterator[PendingUpload]:
         for backlog in self._backlogs.values():
-            yield from (job for job in backlog if isinstance(job, Waiting))
+            yield from (job for job in backlog if isinstance(job, PendingUpload))
 
     @property
     def is_away(self) -> bool:
@@ -204,7 +206,7 @@ class Keeper:
         """Whether all that waits was tried and failed, or the archive takes nothing."""
         return all(backlog.is_idle for backlog in self._backlogs.values())
 
-    def blocked(self) -> Iterable[Waiting]:
+    def blocked(self) -> Iterable[PendingUpload]:
         """Return the recordings that wait and have failed, each with why."""
         return (w for w in self._waiting() if w.why)
 
@@ -228,7 +230,7 @@ class Keeper:
         try:
             await self.identify()
             await self._do(job)
-        except Unkeepable as error:
+        except PermanentUploadError as error:
             return self._unfit(backlog, job, error)
         except ArchiveError as error:
             self._status.failures_total += 1
@@ -255,14 +257,14 @@ class Keeper:
     async def _do(self, job: Job) -> None:
         if isinstance(job, Document):
             await self._put_verified(job.key, job.data, digest_of(job.data), None, read_back=True)
-        elif isinstance(job, Waiting):
+        elif isinstance(job, PendingUpload):
             there = await self._keep(job)
             job.done[self.name] = there.bucket, there.etags
             self._status.archived_total += 1
             self._status.archived_bytes_total += job.length
 
-    def _unfit(self, backlog: Backlog, job: Job, error: Unkeepable) -> bool:
-        if isinstance(job, Waiting) and not (self._spool / MARKER).exists():
+    def _unfit(self, backlog: Backlog, job: Job, error: PermanentUploadError) -> bool:
+        if isinstance(job, PendingUpload) and not (self._spool / MARKER).exists():
             backlog.put_back(job)  # its disk went, and may come back
             return False
         self._status.failures_total += 1
@@ -291,14 +293,16 @@ class Keeper:
                 why=why,
             )
 
-    async def _keep(self, waiting: Waiting) -> Archived:
+    async def _keep(self, waiting: PendingUpload) -> Archived:
         # 1. its bytes, and that they are those that were sealed
         try:
             index, media = await asyncio.to_thread(read_sealed, waiting.stored)
-        except Unkeepable:  # or its disk went and has just come back: only a second look tells
+        except (
+            PermanentUploadError
+        ):  # or its disk went and has just come back: only a second look tells
             try:
                 index, media = await asyncio.to_thread(read_sealed, waiting.stored)
-            except Unkeepable as error:
+            except PermanentUploadError as error:
                 if self._peers is None or error.blocked is not Blocked.GONE:
                     raise
                 if not (self._spool / MARKER).exists():
@@ -306,7 +310,7 @@ class Keeper:
                 return await self._keep_of_peers(waiting, self._peers)
         return await self.keep(index, media)
 
-    async def _keep_of_peers(self, waiting: Waiting, peers: Peers) -> Archived:
+    async def _keep_of_peers(self, waiting: PendingUpload, peers: Peers) -> Archived:
         """Keep what another archive has, by a file beside the spool: one at a time, as it may be
         large."""
         async with self._fetching:
@@ -354,7 +358,7 @@ class Keeper:
         )
         if not await self._catalogue.writer.mark_archived(index, there):
             text = f"the catalogue has no row for {key}"
-            raise Unkeepable(Blocked.NO_ROW, text)
+            raise PermanentUploadError(Blocked.NO_ROW, text)
         return there
 
     async def still_has(self, index: Index, bucket: str, etags: str) -> bool:
@@ -382,7 +386,7 @@ class Keeper:
                 return False
         return True
 
-    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+    async def fetch(self, waiting: PendingUpload, to: Path) -> Index:
         """Write a recording that this archive has to a file, compared with its hashes; raises
         KeyError where it has not, FormatError where it is spoilt, and ArchiveError."""
         key = "/".join((*waiting.camera, waiting.stored.name))
@@ -424,7 +428,7 @@ class Keeper:
             put = await self.archive.put(key, data, sha256, locked_until_ms)
         except ArchiveConflict as conflict:
             if await self._is_another(key, media_sha256):
-                raise Unkeepable(Blocked.REFUSED, str(conflict)) from None
+                raise PermanentUploadError(Blocked.REFUSED, str(conflict)) from None
             # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
             # vouches for these bytes, and they would keep the right ones out.
             log.error("A damaged object in the archive is replaced", archive=self.name, key=key)
@@ -464,7 +468,7 @@ def archive_key(index: Index) -> str:
     return "/".join((*index.name, recording_name(index.start_ms, index.header.record_seq)))
 
 
-def read_sealed(stored: Stored) -> tuple[Index, Path]:
+def read_sealed(stored: SpoolRecording) -> tuple[Index, Path]:
     """Return the index of a recording in the spool and its file, whose bytes were compared;
     raises Unkeepable."""
     try:
@@ -473,13 +477,13 @@ def read_sealed(stored: Stored) -> tuple[Index, Path]:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         text = f"{stored.media} is gone from the spool"
-        raise Unkeepable(Blocked.GONE, text) from None
+        raise PermanentUploadError(Blocked.GONE, text) from None
     except (OSError, FormatError) as error:
         text = f"{stored.media} cannot be read: {error}"
-        raise Unkeepable(Blocked.UNREADABLE, text) from None
+        raise PermanentUploadError(Blocked.UNREADABLE, text) from None
     if index.seal is None or sha256 != index.seal.sha256:
         text = f"{stored.media} does not have the bytes that were sealed"
-        raise Unkeepable(Blocked.ALTERED, text)
+        raise PermanentUploadError(Blocked.ALTERED, text)
     return index, stored.media
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from base.clock import Clock, now_ms
-from storage.archival.replicator import Unkeepable, read_sealed
+from storage.archival.replicator import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
 from storage.records import Identity, Index
-from storage.spool.reader import CameraView, Stored
+from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.repair import finish
 from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
 
@@ -29,7 +29,7 @@ UNSEALED, UNREAD = "recording without a seal", "index that cannot be read"
 class Local:
     """Something of the spool that is not as it should be."""
 
-    stored: Stored
+    stored: SpoolRecording
     where: str  # spool, catalogue, or the name of an archive
     kind: str  # missing or different
     what: str
@@ -54,7 +54,7 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, view: CameraView, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
+        self, view: SpoolReader, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
@@ -75,7 +75,7 @@ class SpoolCheck:
             if self.deep:
                 try:
                     await asyncio.to_thread(read_sealed, stored)
-                except Unkeepable as error:
+                except PermanentUploadError as error:
                     yield Local(stored, "spool", "different", f"{error.blocked} in the spool")
             if row is None and late:
                 what = "recording that only the spool has"
@@ -88,7 +88,7 @@ class SpoolCheck:
                         what = "recording that waits in the spool"
                         yield Local(stored, archive, "missing", what, index)
 
-    def strays(self, view: CameraView) -> list[str]:
+    def strays(self, view: SpoolReader) -> list[str]:
         """Return the names of media whose index is gone, and that nobody begins just now."""
         return [
             path.name
@@ -103,7 +103,7 @@ class SpoolCheck:
         waits.bytes += index.seal.length if index and index.seal else 0
 
 
-def seal_abandoned(view: CameraView, name: Name) -> str:
+def seal_abandoned(view: SpoolReader, name: Name) -> str:
     """Seal what the recorder of a camera left without a seal; return what was done, "" for none.
 
     Nothing is touched while a recorder of the camera runs. Raises OSError.

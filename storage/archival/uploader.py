@@ -25,10 +25,16 @@ from base.backoff import Backoff
 from base.clock import Clock, now_ms
 from base.durable import replace_file, try_lock
 from base.hostclock import HEARD_MS, ClockWatch
-from base.outage import Trouble
+from base.outage import Outage
 from config.model import Config
 from storage.archival.backlog import Blocked
-from storage.archival.replicator import Keeper, Pauses, Unkeepable, Waiting, waiting
+from storage.archival.replicator import (
+    Pauses,
+    PendingUpload,
+    PermanentUploadError,
+    Replicator,
+    waiting,
+)
 from storage.archival.retention import gap_object, retire
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
@@ -36,9 +42,9 @@ from storage.catalogue.catalogue import Catalogue, InSpool
 from storage.catalogue.database import words
 from storage.catalogue.recordings import END_UNKNOWN
 from storage.records import LONGEST_MS, OTHERS, OTHERS_FORMAT, FormatError, Gap, Index
-from storage.spool.disk import Room, room, spool_id
+from storage.spool.disk import DiskSpace, room, spool_id
 from storage.spool.gaps import EARLIER_GAPS, read_gaps
-from storage.spool.reader import CameraView, Key, Stored, stored_at
+from storage.spool.reader import Key, SpoolReader, SpoolRecording, stored_at
 
 BATCH = 200
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
@@ -79,12 +85,16 @@ class UploaderStatus:
 @dataclass(slots=True)
 class _Camera:
     name: Name  # of its journal of gaps; a recording's election is in its header
-    view: CameraView
-    trouble: Trouble
+    view: SpoolReader
+    trouble: Outage
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
     unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
-    held: dict[Key, Waiting] = field(default_factory=dict)  # what waits to be sealed or for a row
-    missing: list[Waiting] | None = None  # off the spool, not in every archive; None: not asked
+    held: dict[Key, PendingUpload] = field(
+        default_factory=dict
+    )  # what waits to be sealed or for a row
+    missing: list[PendingUpload] | None = (
+        None  # off the spool, not in every archive; None: not asked
+    )
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     ended: dict[tuple[int, int], float] = field(default_factory=dict)  # gaps: since when
@@ -104,18 +114,18 @@ class Uploader:
         archives: Sequence[Archive],
         *,
         pauses: Pauses = Pauses(),
-        room: Callable[[Path], Room] = room,
+        room: Callable[[Path], DiskSpace] = room,
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
         """`archives` are those of the configuration, in its order; `room` measures a disk,
         `watch` judges `clock`."""
         self._clock, self._watch = clock, watch or ClockWatch(clock)
-        self._doubt = Trouble(
+        self._doubt = Outage(
             "The clock of this machine is not believed: nothing is removed on its word",
             "The clock of this machine is believed again",
         )
-        self._retiring = Trouble(
+        self._retiring = Outage(
             "Recordings whose time has come are not removed from archives now",
             "Recordings whose time has come are removed from archives again",
         )
@@ -123,19 +133,21 @@ class Uploader:
         self._pauses, self._room = pauses, room
         self._spool = config.spool
         self._cameras: dict[tuple[str, str], _Camera] = {}
-        self._trouble = Trouble(
+        self._trouble = Outage(
             "The catalogue refuses; recordings wait in the spool", "The catalogue works again"
         )
-        self._pressure = Trouble(
+        self._pressure = Outage(
             "The spool's disk is nearly full: archived recordings leave it early",
             "The spool's disk has room again",
         )
-        self._staying = Trouble(
+        self._staying = Outage(
             "Archived recordings cannot be taken off the spool; they are tried again",
             "All that is to leave the spool leaves it again",
         )
         self.keepers = [
-            Keeper(settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self)
+            Replicator(
+                settings, archive, catalogue, self._catalogue_refuses, self._spool, pauses, self
+            )
             for settings, archive in zip(config.archives, archives, strict=True)
         ]
         self._retire_at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
@@ -203,7 +215,7 @@ class Uploader:
         return any(index is not None and index.seal is None for index in newest)
 
     @property
-    def blocked(self) -> Iterator[tuple[str, Waiting]]:
+    def blocked(self) -> Iterator[tuple[str, PendingUpload]]:
         """The recordings that cannot be archived now, each with the archive's name."""
         return ((keeper.name, one) for keeper in self.keepers for one in keeper.blocked())
 
@@ -343,13 +355,13 @@ class Uploader:
     def _camera(self, station: str, directory: Path) -> _Camera:
         key = (station, directory.name)
         if key not in self._cameras:
-            trouble = Trouble(
+            trouble = Outage(
                 "The catalogue refuses rows of a camera; its recordings wait in the spool",
                 "The catalogue takes rows of this camera again",
                 camera="/".join(key),
             )
             name = (self._config.election.id, *key)
-            view = CameraView(self._spool, *key)
+            view = SpoolReader(self._spool, *key)
             self._cameras[key] = _Camera(name, view, trouble)
         return self._cameras[key]
 
@@ -374,7 +386,7 @@ class Uploader:
         )
         if seen == camera.seen:
             return
-        new: list[tuple[Index, Waiting]] = []
+        new: list[tuple[Index, PendingUpload]] = []
         for stored in view.stored():
             row = camera.known.get(stored.key)
             if row is None:
@@ -402,7 +414,7 @@ class Uploader:
         camera.seen = seen
 
     async def _put(
-        self, camera: _Camera, known: dict[Key, InSpool], batch: list[tuple[Index, Waiting]]
+        self, camera: _Camera, known: dict[Key, InSpool], batch: list[tuple[Index, PendingUpload]]
     ) -> None:
         """Write the rows of sealed recordings, and have archives keep them."""
         indexes = [index for index, _ in batch]
@@ -456,7 +468,7 @@ class Uploader:
         for stored in camera.view.stored()[:-1]:
             self._hold(camera, stored, Blocked.NO_ROW)
 
-    def _hold(self, camera: _Camera, stored: Stored, blocked: Blocked) -> Waiting:
+    def _hold(self, camera: _Camera, stored: SpoolRecording, blocked: Blocked) -> PendingUpload:
         """Count a recording that cannot be archived before something else has happened."""
         one = camera.held.get(stored.key)
         if one is None or one.blocked is not blocked:
@@ -474,14 +486,14 @@ class Uploader:
                 for keeper in self.keepers:
                     keeper.forget(one)
 
-    def _is_late(self, stored: Stored) -> bool:
+    def _is_late(self, stored: SpoolRecording) -> bool:
         """Say whether nobody writes a recording any longer."""
         return self._clock() - _stamp(stored.lines) // 1_000_000 > LATE_MS
 
     def _keep(
         self,
         name: Name,
-        stored: Stored,
+        stored: SpoolRecording,
         done: dict[str, tuple[str, str]],
         retired: Collection[str] = (),
         length: int | None = None,
@@ -535,7 +547,7 @@ class Uploader:
                 camera.missing.append(one)
                 self._keep(camera.name, stored, one.done, length=one.length)
 
-    async def fetch(self, waiting: Waiting, to: Path) -> Index:
+    async def fetch(self, waiting: PendingUpload, to: Path) -> Index:
         """Write a recording that the spool no longer has to a file, from an archive that has it.
 
         Raises Unkeepable where none has it, ArchiveError where one that should cannot be asked.
@@ -555,7 +567,7 @@ class Uploader:
                 except ArchiveError as error:
                     away = error
         text = f"{waiting.stored.media} is gone from the spool, and no other archive has it now"
-        raise Unkeepable(Blocked.GONE, f"{text}: {away}" if away else text)
+        raise PermanentUploadError(Blocked.GONE, f"{text}: {away}" if away else text)
 
     async def _put_earlier_gaps(self, camera: _Camera) -> None:
         """Enter and keep the gaps of earlier elections, which stand under their names."""
@@ -671,7 +683,7 @@ class Uploader:
         else:
             self._staying.end()
 
-    async def _take_off(self, camera: _Camera, stored: Stored, row: InSpool) -> None:
+    async def _take_off(self, camera: _Camera, stored: SpoolRecording, row: InSpool) -> None:
         stored.media.unlink(missing_ok=True)
         stored.lines.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -681,7 +693,7 @@ class Uploader:
         await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
         (camera.known or {}).pop(stored.key, None)
 
-    async def _is_kept(self, camera: _Camera, stored: Stored, row: InSpool) -> bool:
+    async def _is_kept(self, camera: _Camera, stored: SpoolRecording, row: InSpool) -> bool:
         """Look a last time whether the archives have a recording; what they lost goes again."""
         index = camera.view.read(stored)
         if index is None:
@@ -709,7 +721,7 @@ class Uploader:
             self._keep(row.name, stored, row.archives, row.retired)
         return self._may_go(row)
 
-    def _enter_again(self, camera: _Camera, stored: Stored) -> None:
+    def _enter_again(self, camera: _Camera, stored: SpoolRecording) -> None:
         """Write the row of a recording again that the catalogue had, and has no longer."""
         if camera.known and stored.key in camera.known:
             camera.known = None  # asked again: more of them may be gone
@@ -844,7 +856,7 @@ def _directories(path: Path) -> list[Path]:
         return []
 
 
-def _length(stored: Stored) -> int:
+def _length(stored: SpoolRecording) -> int:
     try:
         return stored.media.stat().st_size
     except OSError:

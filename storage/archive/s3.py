@@ -35,7 +35,14 @@ from storage.archive.port import (
     opened,
     parse_marker,
 )
-from storage.archive.s3_client import READ_S, Late, Patience, Server, Unsupported, why
+from storage.archive.s3_client import (
+    READ_S,
+    Patience,
+    S3Client,
+    Unsupported,
+    UploadTimeout,
+    describe_error,
+)
 
 OWN = "_kuager/"  # what is ours alone: no election has such an id
 PROBE = OWN + "probe"
@@ -54,7 +61,7 @@ class S3Archive(Threads):
         self.name, self._settings = settings.name, settings
         self.expected_id: str | None = None
         self._examined_s = float("-inf")
-        self._server = Server(settings)
+        self._server = S3Client(settings)
         self._asking = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
         self._compares_sha256 = False
@@ -114,7 +121,7 @@ class S3Archive(Threads):
                 answer = self._server.call(
                     "put_object", bucket, key, seconds, file, sha256, **extra
                 )
-        except Late:
+        except UploadTimeout:
             raise self._late("put", length, seconds) from None
         except FileExistsError:
             if (found := self._there(bucket, key, sha256)) is None:
@@ -193,7 +200,7 @@ class S3Archive(Threads):
                 self._server.call("put_object", bucket, key, READ_S, file, sha256, **extra)
         except Unsupported:
             return False
-        except Late:
+        except UploadTimeout:
             raise self._late("put", len(data), READ_S) from None
         return True
 
@@ -286,7 +293,7 @@ class S3Archive(Threads):
                     if time.monotonic() > until:
                         raise self._late("get", length, seconds)
             except (BotoCoreError, OSError) as error:
-                fault, text = why(error)
+                fault, text = describe_error(error)
                 raise ArchiveError(
                     f"{self._server.where}: {key} could not be read to its end: {text}", fault
                 ) from None

@@ -66,7 +66,7 @@ class Patience:
         return self.seconds_each + length / self.bytes_per_s
 
 
-class Late(Exception):
+class UploadTimeout(Exception):
     """The bytes were not taken in time."""
 
 
@@ -90,7 +90,7 @@ class _Body:
         return self._file.read(size)
 
 
-class Server:
+class S3Client:
     """An S3 server as one archive's settings name it; `where` is what to call it in a message.
 
     `sends_sha256` is whether uploads go with their SHA-256; a few servers refuse that.
@@ -196,8 +196,8 @@ class Server:
             raise kind(f"{self.where}: {text}", fault) from None
         except (BotoCoreError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
-                raise Late from None
-            fault, text = why(error)
+                raise UploadTimeout from None
+            fault, text = describe_error(error)
             raise ArchiveError(f"{self.where}: {text}", fault) from None
 
 
@@ -210,7 +210,7 @@ def _timed_out_sending(error: BaseException | None) -> bool:
     return error is not None
 
 
-def why(error: BaseException) -> tuple[Fault, str]:
+def describe_error(error: BaseException) -> tuple[Fault, str]:
     """Say what kept a request from being made or answered."""
     for kind, fault, text in (
         (

@@ -26,7 +26,7 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.recordings import Writer
+from storage.catalogue.recordings import RecordingRows
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -70,7 +70,7 @@ class Catalogue:
         self._url = url
         self.pool = Pool(engine)
         self.cameras = Cameras(self.pool)
-        self.writer = Writer(self.pool, self.cameras)
+        self.writer = RecordingRows(self.pool, self.cameras)
         self.archive_ids = ArchiveIds(self.pool)
         self.holds = Holds(self.pool, self.cameras)
         self.orders = Orders(self.pool)

@@ -74,7 +74,7 @@ def _bytes_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["camera_pk"], row["record_seq"], row["day"], row["sha256"]
 
 
-class Writer:
+class RecordingRows:
     """Writes what became of recordings and gaps."""
 
     def __init__(self, pool: Pool, cameras: Cameras):

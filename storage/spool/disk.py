@@ -44,7 +44,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class DiskSpace:
     """What a disk has, in bytes; `files` says whether it takes more files."""
 
     free_bytes: int
@@ -65,24 +65,24 @@ def shortage(error: OSError) -> str | None:
     return _OURS.get(error.errno or 0)
 
 
-def room(spool: Path) -> Room:
+def room(spool: Path) -> DiskSpace:
     """Return the room of a spool's disk; raises OSError."""
     found = os.statvfs(spool)
-    return Room(
+    return DiskSpace(
         free_bytes=found.f_bavail * found.f_frsize,
         total_bytes=found.f_blocks * found.f_frsize,
         files=not found.f_files or found.f_favail >= FEWEST_FILES,  # 0: as many as fit
     )
 
 
-def seconds_left(found: Room, reserve_bytes: int, bytes_per_s: float) -> float | None:
+def seconds_left(found: DiskSpace, reserve_bytes: int, bytes_per_s: float) -> float | None:
     """Return how long the room lasts; None where nothing is recorded."""
     if bytes_per_s <= 0:
         return None
     return max(0, found.free_bytes - reserve_bytes) / bytes_per_s
 
 
-def claim(spool: Path, mount: Path | None = None) -> str:
+def claim_spool(spool: Path, mount: Path | None = None) -> str:
     """Return the spool's id; a new spool is made and marked with one.
 
     By the mark, a disk that went is told from a directory that is empty because it went. Nothing
@@ -105,7 +105,7 @@ def claim(spool: Path, mount: Path | None = None) -> str:
     return spool_id(spool)
 
 
-def examine(spool: Path, wanted: str | None = None) -> Room:
+def check_spool(spool: Path, wanted: str | None = None) -> DiskSpace:
     """Return the room of the spool; raises OSError, with words, where it cannot be written.
 
     With an id it must be the spool of that id.

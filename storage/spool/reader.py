@@ -37,7 +37,7 @@ Key = tuple[int, int]  # record_seq and start_ms
 
 
 @dataclass(slots=True)
-class Stored:
+class SpoolRecording:
     """A recording in the spool: its path without ending, and its index as far as it was read."""
 
     base: Path
@@ -73,18 +73,18 @@ class Stored:
         return f"{self.base.parent.name}/{self.base.name}"
 
 
-class CameraView:
+class SpoolReader:
     """One camera's recordings and gaps in the spool; the same directory for ever."""
 
     def __init__(self, spool: Path, station: str, camera: str):
         self.directory = spool / station / camera
-        self._stored: dict[Key, Stored] = {}
+        self._stored: dict[Key, SpoolRecording] = {}
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
         self._told: set[Path] = set()
         self._gaps: list[Gap] = []
         self._gaps_seen: tuple[int, int] | None = None
-        self._current: Stored | None = None
+        self._current: SpoolRecording | None = None
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
         self._election: str | None = None
 
@@ -127,7 +127,7 @@ class CameraView:
 
     def _scan(self) -> None:
         self._scanned = time.monotonic()
-        found: dict[Key, Stored] = {}
+        found: dict[Key, SpoolRecording] = {}
         for day in _entries(self.directory):
             for name in _entries(self.directory / day) if _DAY.fullmatch(day) else ():
                 if name.endswith(".jsonl") and _NAME.fullmatch(name[:-6]):
@@ -138,7 +138,7 @@ class CameraView:
                     found[stored.key] = self._stored.get(stored.key, stored)
         self._stored = found
 
-    def read(self, stored: Stored) -> Index | None:
+    def read(self, stored: SpoolRecording) -> Index | None:
         """Read what is new of an index; None when there is nothing to believe (yet)."""
         index = stored.index
         if index is not None and index.seal is not None:
@@ -206,7 +206,7 @@ class CameraView:
 
     # -- looking -------------------------------------------------------------------------
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[SpoolRecording]:
         """Return what is in the spool, oldest first, without reading it."""
         return [self._stored[key] for key in sorted(self._stored)]
 
@@ -222,7 +222,7 @@ class CameraView:
 
     def recordings(
         self, from_ms: int | None = None, to_ms: int | None = None
-    ) -> Iterator[tuple[Stored, Index]]:
+    ) -> Iterator[tuple[SpoolRecording, Index]]:
         """Yield what is in the spool, oldest first; with times, what touches [from_ms, to_ms)."""
         for key in sorted(self._stored):
             stored = self._stored.get(key)
@@ -245,7 +245,7 @@ class CameraView:
                 break
         return out[:count][::-1]
 
-    def find(self, segment_no: int) -> tuple[Stored, Header, Segment] | None:
+    def find(self, segment_no: int) -> tuple[SpoolRecording, Header, Segment] | None:
         """Return where a segment is; None when it is not in the spool."""
 
         def where(index: Index) -> int:
@@ -261,14 +261,14 @@ class CameraView:
             return None
         return stored, index.header, index.segments[at]
 
-    def init(self, run_no: int) -> tuple[Stored, Header] | None:
+    def init(self, run_no: int) -> tuple[SpoolRecording, Header] | None:
         """Return a recording of a run, whose first bytes are its init."""
         found = self._search(
             lambda index: (run_no > index.header.run_no) - (run_no < index.header.run_no)
         )
         return found and (found[0], found[1].header)
 
-    def _search(self, where: Callable[[Index], int]) -> tuple[Stored, Index] | None:
+    def _search(self, where: Callable[[Index], int]) -> tuple[SpoolRecording, Index] | None:
         """Return the recording for which `where` is 0: -1 is before it, 1 is after it.
 
         Numbers rise with `record_seq`, so few indexes are read.
@@ -338,17 +338,17 @@ def _entries(path: Path) -> list[str]:
         return []
 
 
-def stored_at(directory: Path, start_ms: int, record_seq: int) -> Stored:
+def stored_at(directory: Path, start_ms: int, record_seq: int) -> SpoolRecording:
     """Return where a camera's directory has, or had, the recording of this start and number."""
-    return Stored(directory / recording_name(start_ms, record_seq), record_seq, start_ms)
+    return SpoolRecording(directory / recording_name(start_ms, record_seq), record_seq, start_ms)
 
 
-def _stored(directory: Path, day: str, name: str) -> Stored:
+def _stored(directory: Path, day: str, name: str) -> SpoolRecording:
     """Return the recording that a day and a name mean; raises ValueError for others."""
     if not (_DAY.fullmatch(day) and (found := _NAME.fullmatch(name))):
         raise ValueError(f"{day}/{name} does not name a recording")
     clock, seq = found.groups()
-    return Stored(directory / day / name, int(seq), start_of(day, clock))
+    return SpoolRecording(directory / day / name, int(seq), start_of(day, clock))
 
 
 def _is_int(*values: object) -> bool:

@@ -14,20 +14,20 @@ from copies.orders.describe import in_language
 from copies.orders.events import Refused, owed, received
 from copies.orders.mail import address
 from copies.orders.states import DOWNLOADS, State
-from copies.payments.port import Online, PaymentAway
+from copies.payments.port import Online, ProviderUnavailable
 from storage.catalogue.orders import Order
 from streaming.context import EPOCH, current_ms
 from streaming.http.negotiation import language, say
 from streaming.http.responses import base_url
 from streaming.orders_context import (
-    SHOP,
-    answered,
+    ORDERS,
     asked_for,
     catalogue,
     count_asked,
     make_quote,
     order_of,
     place,
+    query_catalogue,
     refuse_foreign,
     till,
 )
@@ -102,11 +102,11 @@ async def register(request: web.Request) -> web.StreamResponse:
 
 async def _done(request: web.Request, work: Any) -> web.StreamResponse:
     try:
-        await answered(work)
+        await query_catalogue(work)
     except Refused as refused:
         why = say(request, refused.sentence, **refused.values)
         raise web.HTTPConflict(text=why) from None
-    except PaymentAway:
+    except ProviderUnavailable:
         why = say(request, "The payment service does not answer; try again in a minute.")
         raise web.HTTPServiceUnavailable(text=why) from None
     return await _answer(request)
@@ -139,12 +139,13 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     """Return all of an order that its requester may know."""
     home = f"{base_url(request)}/copies/{secret}"
     files = {
-        f["file_no"]: f for f in await answered(catalogue(request).order_files.of(order.order_pk))
+        f["file_no"]: f
+        for f in await query_catalogue(catalogue(request).order_files.of(order.order_pk))
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(in_language, language=language(request))
     hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
-    providers = request.app[SHOP].providers.values()
+    providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {
         **_public(request, order),

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from streaming.api.stations import picture_url
-from streaming.context import VIEWS
+from streaming.context import CONTEXT
 from streaming.http.negotiation import MOST_PARAMETERS, language, say
-from streaming.http.responses import answer, base_url, whole_number
+from streaming.http.responses import base_url, json_response, whole_number
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
 WIDTH, HEIGHT = 640, 360
@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}/all.m3u")
 async def all_m3u(request: web.Request) -> web.StreamResponse:
     """Serve a list of all angles of a station for VLC and other players."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     station, base = views.station(request), base_url(request)
     lines = ["#EXTM3U"]
     for camera in station.cameras:
@@ -42,7 +42,7 @@ async def all_m3u(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/oembed")
 async def oembed(request: web.Request) -> web.StreamResponse:
     """Describe how a page embeds a station or one of its cameras (oEmbed 1.0)."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     width = whole_number(request, "maxwidth", WIDTH, 1, 100_000)
     height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
     if request.query.get("format", "json") != "json":
@@ -57,7 +57,7 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
     source = f"{base}/embed/{station.id}/{camera.id}"
-    return answer(
+    return json_response(
         request,
         {
             "version": "1.0",

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from config.model import LANGUAGES
 from storage.records import GapCause
-from streaming.context import VIEWS
-from streaming.http.responses import MOST_PAGE, answer
+from streaming.context import CONTEXT
+from streaming.http.responses import MOST_PAGE, json_response
 from streaming.stations.featured import MOST_WALL
 
 STATES = ["idle", "connecting", "recording", "stalled", "backoff", "unknown"]
@@ -22,12 +22,12 @@ routes = web.RouteTableDef()
 async def openapi(request: web.Request) -> web.StreamResponse:
     """Serve this description."""
     said = DESCRIPTION
-    if request.app[VIEWS].config.copies:
+    if request.app[CONTEXT].config.copies:
         from streaming.api import openapi_copies as copies  # which is made of the parts below
 
         schemas = {"schemas": SCHEMAS | copies.SCHEMAS}
         said = DESCRIPTION | {"paths": PATHS | copies.PATHS, "components": schemas}
-    return answer(request, said, cache="public, max-age=300")
+    return json_response(request, said, cache="public, max-age=300")
 
 
 def _object(_sometimes: Schema | None = None, **properties: Schema) -> Schema:

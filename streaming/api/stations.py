@@ -14,13 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from config.model import Camera, Station
-from streaming.context import VIEWS, Views
+from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import language, say, translate
-from streaming.http.responses import MOST_PAGE, answer, whole_number
+from streaming.http.responses import MOST_PAGE, json_response, whole_number
 from streaming.http.work import WORK
 from streaming.pages.render import stations_live, tally_live
-from streaming.stations.directory import NO_NAME, Area, Places
-from streaming.stations.featured import MOST_WALL, WALL
+from streaming.stations.directory import NO_NAME, Area, Directory
+from streaming.stations.featured import FEATURED, MOST_WALL
 from streaming.stations.messages import why_no_picture
 from streaming.stations.search import MOST_CHARACTERS
 
@@ -34,7 +34,7 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/election")
 async def election(request: web.Request) -> web.StreamResponse:
     """Describe the election, and how much of it is live, by region."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     told, places = views.config.election, views.places
     hours = told.polling_hours
     data = {
@@ -48,18 +48,18 @@ async def election(request: web.Request) -> web.StreamResponse:
         "words": tally_live(lang, places.tally),
         "regions": [area_dict(lang, area) for area in places.regions.values()],
     }
-    return answer(request, data, now_ms=views.clock())
+    return json_response(request, data, now_ms=views.clock())
 
 
 @routes.get("/api/v1/regions/{region}")
 async def region(request: web.Request) -> web.StreamResponse:
     """Describe a region, and how much of it is live, by district."""
     lang = language(request)
-    found = request.app[VIEWS].places.regions.get(request.match_info["region"])
+    found = request.app[CONTEXT].places.regions.get(request.match_info["region"])
     if found is None:
         raise web.HTTPNotFound(text=say(request, "There is no such region."))
     districts = [area_dict(lang, area) for area in found.districts.values()]
-    return answer(request, area_dict(lang, found) | {"districts": districts})
+    return json_response(request, area_dict(lang, found) | {"districts": districts})
 
 
 def area_dict(lang: str, area: Area) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def area_dict(lang: str, area: Area) -> dict[str, Any]:
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     found = await find_stations(request)
     data: dict[str, Any] = {
         "stations": [described(views, lang, s) for s in found.page],
@@ -81,7 +81,7 @@ async def stations(request: web.Request) -> web.StreamResponse:
     }
     if found.suggestions:
         data["suggestions"] = [described(views, lang, s) for s in found.suggestions]
-    return answer(request, data)
+    return json_response(request, data)
 
 
 class Found:
@@ -90,7 +90,7 @@ class Found:
     `suggestions` are near ones where a search finds none.
     """
 
-    def __init__(self, places: Places, page: Sequence[int], total: int, more: bool):
+    def __init__(self, places: Directory, page: Sequence[int], total: int, more: bool):
         self.page = [places.stations[place] for place in page]
         self.total = total
         self.next_after = self.page[-1].id if more else None
@@ -99,7 +99,7 @@ class Found:
 
 async def find_stations(request: web.Request) -> Found:
     """Return the page of stations that a request asks for; raises 400 and 404 in words."""
-    views, asked = request.app[VIEWS], request.query
+    views, asked = request.app[CONTEXT], request.query
     places = views.places
     query, limit = asked.get("q", ""), whole_number(request, "limit", MOST_PAGE, 1, MOST_PAGE)
     if len(query) > MOST_QUERY:
@@ -132,7 +132,7 @@ async def search(request: web.Request, query: str, near: bool = False) -> Sequen
 
     What many type is kept. Nonsense may take 100 ms, and is searched for in a thread.
     """
-    index, known = request.app[VIEWS].places.search, request.app[SEARCHED]
+    index, known = request.app[CONTEXT].places.search, request.app[SEARCHED]
     key = near, query[:MOST_CHARACTERS].strip()
     if not key[1]:
         return index.find("")
@@ -145,7 +145,7 @@ async def search(request: web.Request, query: str, near: bool = False) -> Sequen
     return known[key]
 
 
-def _area(request: web.Request, places: Places) -> list[int]:
+def _area(request: web.Request, places: Directory) -> list[int]:
     """Return the stations of the region and the district asked for; none where none is."""
     region, district = request.query.get("region"), request.query.get("district")
     areas = list(places.regions.values())
@@ -163,7 +163,7 @@ def _area(request: web.Request, places: Places) -> list[int]:
 @routes.get("/api/v1/wall")
 async def wall(request: web.Request) -> web.StreamResponse:
     """Return some live cameras of many regions with their pictures; others every ten seconds."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     limit = whole_number(request, "limit", 12, 1, MOST_WALL)
     shown = [
         {
@@ -174,19 +174,19 @@ async def wall(request: web.Request) -> web.StreamResponse:
             "title": camera.title.in_(lang),
             "picture": picture_url(station, camera),
         }
-        for station, camera in request.app[WALL].shown(views, limit)
+        for station, camera in request.app[FEATURED].shown(views, limit)
     ]
-    return answer(request, {"wall": shown})
+    return json_response(request, {"wall": shown})
 
 
 @routes.get("/api/v1/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
-    views, lang = request.app[VIEWS], language(request)
-    return answer(request, with_words(views, lang, views.station(request)))
+    views, lang = request.app[CONTEXT], language(request)
+    return json_response(request, with_words(views, lang, views.station(request)))
 
 
-def described(views: Views, lang: str, station: Station) -> dict[str, Any]:
+def described(views: AppContext, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, with the state of each camera and the number that are live."""
     cameras = [camera_dict(views, lang, station, c) for c in station.cameras]
     live = [c for c, row in zip(station.cameras, cameras, strict=True) if is_live(row)]
@@ -206,7 +206,7 @@ def described(views: Views, lang: str, station: Station) -> dict[str, Any]:
     }
 
 
-def with_words(views: Views, lang: str, station: Station) -> dict[str, Any]:
+def with_words(views: AppContext, lang: str, station: Station) -> dict[str, Any]:
     """Return a station as JSON, saying of each camera why it has no picture."""
     data = described(views, lang, station)
     for camera, row in zip(station.cameras, data["cameras"], strict=True):
@@ -214,7 +214,7 @@ def with_words(views: Views, lang: str, station: Station) -> dict[str, Any]:
     return data
 
 
-def camera_dict(views: Views, lang: str, station: Station, camera: Camera) -> dict[str, Any]:
+def camera_dict(views: AppContext, lang: str, station: Station, camera: Camera) -> dict[str, Any]:
     """Return a camera as JSON, with what its recorder does now."""
     state = views.state(station, camera)
     return {"id": camera.id, "title": camera.title.in_(lang), "state": state}

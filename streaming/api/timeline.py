@@ -14,9 +14,9 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import Gap
 from streaming.api.stations import camera_dict
-from streaming.context import VIEWS, moment
+from streaming.context import CONTEXT, parse_time
 from streaming.http.negotiation import language, say, translate
-from streaming.http.responses import answer
+from streaming.http.responses import json_response
 from streaming.http.work import WORK
 from streaming.stations.messages import CAUSES, why_no_picture
 
@@ -35,7 +35,7 @@ Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]
 @routes.get("/api/v1/stations/{station}/timeline")
 async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     station, now_ms = views.station(request), views.clock()
     from_ms, to_ms = _stretch(request, now_ms)
     work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
@@ -54,12 +54,12 @@ async def timeline(request: web.Request) -> web.StreamResponse:
         "complete": complete,
         "cameras": cameras,
     }
-    return answer(request, data, now_ms=now_ms)
+    return json_response(request, data, now_ms=now_ms)
 
 
 def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     """Return the stretch asked for, the last hour where none is; raises 400 in words."""
-    to_ms, from_ms = moment(request, "to"), moment(request, "from")
+    to_ms, from_ms = parse_time(request, "to"), parse_time(request, "from")
     if to_ms is None and from_ms is not None and from_ms >= now_ms:
         raise web.HTTPBadRequest(text=say(request, "'from' is in the future."))
     to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
@@ -79,7 +79,7 @@ async def _known(
 
     It is asked for a piece after the other, so that no answer is long.
     """
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     names = {views.name(station, c.id): c.id for c in station.cameras}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
@@ -111,7 +111,7 @@ async def _camera(
     known: Known,
 ) -> dict[str, Any]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
-    views, work, (recordings, gaps) = request.app[VIEWS], request.app[WORK], known
+    views, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
     view = views.view(station.id, camera.id)
     async for _, index in work.in_steps(request, view.recordings(*times)):
         if index.segments and index.start_ms < times[1]:

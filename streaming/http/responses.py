@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from streaming.context import VIEWS
+from streaming.context import CONTEXT
 from streaming.http.negotiation import say
 
 CACHE = "public, max-age=2"
@@ -21,7 +21,7 @@ _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})
 HOST_IN_ANSWER = web.RequestKey("host_in_answer", bool)
 
 
-def answer(
+def json_response(
     request: web.Request, data: dict[str, Any], *, now_ms: int | None = None, cache: str = CACHE
 ) -> web.Response:
     """Return data as JSON, or 304 where the client has it.
@@ -82,7 +82,7 @@ def base_url(request: web.Request) -> str:
     It is what is configured, else what the client asked; a Host that is none is not repeated, and
     an answer that repeats one is kept by no cache, which would give it to others.
     """
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     if views.config.web.public_url:
         return views.config.web.public_url
     request[HOST_IN_ANSWER] = True

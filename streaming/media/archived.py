@@ -20,7 +20,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
 from storage.records import FormatError, Identity, Index, parse_archive_document
 from storage.spool.recording import recording_name
-from streaming.context import VIEWS
+from streaming.context import CONTEXT
 from streaming.http.clients import client
 from streaming.http.negotiation import say
 from streaming.http.rate_limit import Limit, Turns
@@ -59,7 +59,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArchivedSegment:
     """A range of an archived recording that has a hash."""
 
     place: Place
@@ -77,7 +77,7 @@ class Part:
         return data
 
 
-async def archived_segment(request: web.Request, name: Name, segment_no: int) -> Part:
+async def archived_segment(request: web.Request, name: Name, segment_no: int) -> ArchivedSegment:
     """Return a segment; raises 404, 410 or 503."""
     place, index = await _recording(request, name, segment_no=segment_no)
     at = segment_no - index.segments[0].segment_no
@@ -85,19 +85,19 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
         raise missing()
     s = index.segments[at]
     refuse_old(request, s.end_ms)
-    return Part(place, s.offset, s.length, s.sha256)
+    return ArchivedSegment(place, s.offset, s.length, s.sha256)
 
 
-async def archived_init(request: web.Request, name: Name, run_no: int) -> Part:
+async def archived_init(request: web.Request, name: Name, run_no: int) -> ArchivedSegment:
     """Return the init of a run; raises 404, 410 or 503."""
     place, index = await _recording(request, name, run_no=run_no)
-    return Part(place, 0, index.header.init_length, index.header.init_sha256)
+    return ArchivedSegment(place, 0, index.header.init_length, index.header.init_sha256)
 
 
 async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[Place, Index]:
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     asked = request.app[ASKED]
     asked.check(request)
     asked.count(request, 1)
@@ -149,7 +149,7 @@ def asking() -> Work:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     rewind_ms = views.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
     if end_ms < views.clock() - rewind_ms - grace_ms:

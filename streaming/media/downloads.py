@@ -14,12 +14,12 @@ from copies.orders.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources
 from storage.records import GapCause
-from streaming.context import VIEWS, current_ms
+from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.delivery import send
 from streaming.http.negotiation import say, translate
 from streaming.http.work import WORK
-from streaming.orders_context import SHOP, answered, catalogue, order_of
+from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue
 from streaming.stations.messages import CAUSES
 
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
@@ -32,12 +32,12 @@ async def file(request: web.Request) -> web.StreamResponse:
     """Send a file of an order."""
     order = await _downloadable(request)
     number = int(request.match_info["file"])
-    found = await answered(catalogue(request).order_files.plans(order.order_pk, number))
+    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk, number))
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=say(request, "The order has no such file."))
     copy = VirtualFile(plan, sources(request), found[0]["head"])
-    with request.app[SHOP].sending.turn(client(request)):
+    with request.app[ORDERS].sending.turn(client(request)):
         return await send(request, copy, plan.file_name, lasting(request, order))
 
 
@@ -46,7 +46,7 @@ async def everything(request: web.Request) -> web.StreamResponse:
     """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
     order = await _downloadable(request)
     zone = order.quote["station"]["time_zone"]
-    with request.app[SHOP].sending.turn(client(request)):
+    with request.app[ORDERS].sending.turn(client(request)):
         items = await _items(request, order)
         bundle = Bundle(_about(order), items, order.language, zone)
         return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
@@ -63,7 +63,7 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 async def _items(request: web.Request, order: Order) -> list[Item]:
     work = request.app[WORK]
     work.check(request)
-    found = await answered(catalogue(request).order_files.plans(order.order_pk))
+    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk))
     work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
     places = sources(request)
     return [
@@ -132,5 +132,5 @@ def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]
 
 def sources(request: web.Request) -> Sources:
     """Return where the bytes of recordings are."""
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     return Sources(views.config.spool, views.archives, views.catalogue)

@@ -17,14 +17,14 @@ from aiohttp import web
 
 from storage.catalogue.cameras import Name
 from storage.records import Index, Segment
-from storage.spool.reader import CameraView
-from streaming.context import VIEWS, moment
+from storage.spool.reader import SpoolReader
+from streaming.context import CONTEXT, parse_time
 from streaming.http.connections import holding
 from streaming.http.negotiation import say
 from streaming.http.ranges import wanted_part
 from streaming.http.responses import not_modified
 from streaming.http.work import WORK
-from streaming.media.archived import Part, archived_init, archived_segment, refuse_old
+from streaming.media.archived import ArchivedSegment, archived_init, archived_segment, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -43,7 +43,7 @@ routes = web.RouteTableDef()
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class CachedPlaylist:
     """A live playlist as it is sent; `mark` is what it was made from."""
 
     mark: tuple[Any, ...]
@@ -55,18 +55,18 @@ class Text:
 class Playlists:
     """What was made of playlists: the live one of each camera, and entries of whole recordings."""
 
-    _live: OrderedDict[Name, Text] = field(default_factory=OrderedDict)
+    _live: OrderedDict[Name, CachedPlaylist] = field(default_factory=OrderedDict)
     _made: OrderedDict[tuple[Any, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
-    def live(self, name: Name, listed: Sequence[Listed]) -> Text:
+    def live(self, name: Name, listed: Sequence[Listed]) -> CachedPlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (_, last) = listed[0], listed[-1]
         mark = (first.segment_no, last.segment_no, last.sha256)
         text = self._live.get(name)
         if text is None or text.mark != mark:
             body = b"".join(playlist(entries(listed)))
-            text = Text(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            text = CachedPlaylist(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
             self._live[name] = text
             if len(self._live) > LIVE_KEPT:
                 self._live.popitem(last=False)
@@ -92,7 +92,7 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
-    name, view = request.app[VIEWS].camera(request)
+    name, view = request.app[CONTEXT].camera(request)
     if request.query.keys() & {"from", "to"}:
         return await _rewind(request, view)
     listed = live_window(view.live(LIVE_MOST))
@@ -113,10 +113,10 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, view: CameraView) -> web.StreamResponse:
-    views = request.app[VIEWS]
+async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse:
+    views = request.app[CONTEXT]
     now_ms, rewind_s = views.clock(), views.config.rewind_s
-    from_ms, to_ms = moment(request, "from"), moment(request, "to")
+    from_ms, to_ms = parse_time(request, "from"), parse_time(request, "to")
     if from_ms is None:
         text = say(request, "'from' is missing: write from=2026-11-29T09:40:00Z")
         raise web.HTTPBadRequest(text=text)
@@ -140,7 +140,7 @@ async def _rewind(request: web.Request, view: CameraView) -> web.StreamResponse:
 
 
 async def _listed(
-    request: web.Request, view: CameraView, from_ms: int, to_ms: int
+    request: web.Request, view: SpoolReader, from_ms: int, to_ms: int
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
@@ -190,7 +190,7 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    name, view = request.app[VIEWS].camera(request)
+    name, view = request.app[CONTEXT].camera(request)
     number = int(request.match_info["segment_no"])
     if found := view.find(number):
         stored, _, s = found
@@ -205,7 +205,7 @@ async def segment(request: web.Request) -> web.StreamResponse:
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    name, view = request.app[VIEWS].camera(request)
+    name, view = request.app[CONTEXT].camera(request)
     run_no = int(request.match_info["run_no"])
     if found := view.init(run_no):
         stored, header = found
@@ -245,7 +245,7 @@ class SpoolPart:
 
 
 async def _immutable(
-    request: web.Request, part: SpoolPart | Part, content_type: str
+    request: web.Request, part: SpoolPart | ArchivedSegment, content_type: str
 ) -> web.StreamResponse | None:
     """Answer with a part or the range of it that was asked for; None when it cannot be read.
 
@@ -276,7 +276,9 @@ async def _immutable(
     return response
 
 
-async def _archived(request: web.Request, part: Part, content_type: str) -> web.StreamResponse:
+async def _archived(
+    request: web.Request, part: ArchivedSegment, content_type: str
+) -> web.StreamResponse:
     answer = await _immutable(request, part, content_type)
     assert answer is not None  # an archived part is read or raises
     return answer

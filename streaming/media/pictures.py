@@ -14,7 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from config.model import Camera, Station
-from streaming.context import VIEWS, Views
+from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import language, say
 from streaming.http.responses import not_modified
 from streaming.stations.messages import why_no_picture
@@ -45,7 +45,7 @@ async def picture(request: web.Request) -> web.StreamResponse:
     return _picture(request, "picture.jpg")
 
 
-def has_picture(views: Views, station: Station, camera: Camera) -> bool:
+def has_picture(views: AppContext, station: Station, camera: Camera) -> bool:
     """Tell whether a camera has a picture of now."""
     try:
         stat = (views.config.spool / station.id / camera.id / "thumb.jpg").stat()
@@ -54,13 +54,13 @@ def has_picture(views: Views, station: Station, camera: Camera) -> bool:
     return _is_fresh(views, stat)
 
 
-def _is_fresh(views: Views, stat: os.stat_result) -> bool:
+def _is_fresh(views: AppContext, stat: os.stat_result) -> bool:
     fresh_s = max(FRESH_S, 3 * (views.config.pictures_s or 0))
     return abs(views.clock() / 1000 - stat.st_mtime) < fresh_s
 
 
 def _picture(request: web.Request, name: str) -> web.StreamResponse:
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     station, camera = views.station_and_camera(request)
     found = None
     if views.state(station, camera) == "recording":
@@ -83,7 +83,7 @@ def _picture(request: web.Request, name: str) -> web.StreamResponse:
     return web.Response(body=data, content_type="image/jpeg", headers=headers)
 
 
-def _read(views: Views, path: Path) -> tuple[bytes, os.stat_result] | None:
+def _read(views: AppContext, path: Path) -> tuple[bytes, os.stat_result] | None:
     """Return a picture of now; None where there is none."""
     try:
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from storage.catalogue.database import CatalogueError
-from streaming.context import VIEWS, Views
+from streaming.context import CONTEXT, AppContext
 from streaming.ops.metrics import REGISTRY, exposition
 
 KEPT_S = 1.0  # what was found out is good for so long, however many ask
@@ -27,7 +27,7 @@ operators_routes = web.RouteTableDef()
 class Health:
     """What keeps this process from serving all, looked at once a second at most."""
 
-    views: Views
+    views: AppContext
     _looked: float = float("-inf")
     _wrong: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -74,7 +74,7 @@ async def readyz(request: web.Request) -> web.StreamResponse:
 async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
     """Spool and catalogue can be read; 503 with what is wrong where not. What is wrong with the
     clock is said, too, and is no reason to send people elsewhere."""
-    views, wrong = request.app[VIEWS], await request.app[HEALTH].wrong()
+    views, wrong = request.app[CONTEXT], await request.app[HEALTH].wrong()
     await views.fresh()
     told = [*(wrong or ["ready"]), *views.status.clock_warnings()]
     return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
@@ -83,7 +83,7 @@ async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
 @operators_routes.get("/metrics")
 async def metrics(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format."""
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     await request.app[HEALTH].wrong()  # which asks the catalogue
     await views.fresh()
     response = web.StreamResponse(headers={"Content-Type": "text/plain; version=0.0.4"})
@@ -99,6 +99,6 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 def operators_app(public: web.Application) -> web.Application:
     """Return the application of operators: what it tells is of the public one."""
     app = web.Application()
-    app[VIEWS], app[REGISTRY], app[HEALTH] = public[VIEWS], public[REGISTRY], public[HEALTH]
+    app[CONTEXT], app[REGISTRY], app[HEALTH] = public[CONTEXT], public[REGISTRY], public[HEALTH]
     app.add_routes(operators_routes)
     return app

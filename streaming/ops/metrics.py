@@ -31,9 +31,9 @@ from copies.orders.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
 from storage.records import GapCause
-from storage.spool.disk import examine, refusal_of, seconds_left
+from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status import ORDERS, PICTURES, UPLOADER
-from streaming.context import Views
+from streaming.context import AppContext
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
 # Several processes share the port and any of them answers /metrics: each has its own series.
@@ -109,7 +109,7 @@ ORDERS_NUMBERS = (
 class StatusCollector(Collector):
     """Turns what the status files say of all but cameras into metrics, when asked."""
 
-    def __init__(self, views: Views):
+    def __init__(self, views: AppContext):
         self._views, self._status = views, views.status
 
     def collect(self) -> Iterator[Metric]:
@@ -234,7 +234,7 @@ class StatusCollector(Collector):
         values: dict[str, float | None] = {}
         refused: GapCause | None = None
         try:
-            found = examine(config.spool)
+            found = check_spool(config.spool)
             reserve = config.spool_limits.reserve.of(found.total_bytes)
             left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in said))
             values["free_bytes"] = found.free_bytes
@@ -277,7 +277,7 @@ def _age_s(now_ms: int, at_ms: object) -> float | None:
     return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
 
 
-def make_registry(views: Views) -> CollectorRegistry:
+def make_registry(views: AppContext) -> CollectorRegistry:
     """Return the registry that /metrics shows."""
     registry = CollectorRegistry()
     for collector in (REQUESTS, SECONDS, StatusCollector(views)):
@@ -292,7 +292,7 @@ PROCESS = web.AppKey("process", str)
 Lines = Callable[[Station, Camera, str], str]
 
 
-def camera_lines(views: Views) -> Iterator[bytes]:
+def camera_lines(views: AppContext) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers."""
     counts: dict[str, tuple[object, ...]] = {}
@@ -330,7 +330,7 @@ def camera_lines(views: Views) -> Iterator[bytes]:
         yield from _lines(views, key, text, count)
 
 
-def _lines(views: Views, key: str, text: str, one: Lines) -> Iterator[bytes]:
+def _lines(views: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
     """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
 
     Ids need no escaping in labels.
@@ -349,7 +349,7 @@ def _lines(views: Views, key: str, text: str, one: Lines) -> Iterator[bytes]:
         ).encode()
 
 
-def _states(views: Views, station: Station, camera: Camera, labels: str) -> str:
+def _states(views: AppContext, station: Station, camera: Camera, labels: str) -> str:
     now = views.state(station, camera)
     return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
 
@@ -358,7 +358,7 @@ def _name(station: Station, camera: Camera) -> str:
     return f"{station.id}/{camera.id}"
 
 
-def exposition(registry: CollectorRegistry, views: Views) -> Iterator[bytes]:
+def exposition(registry: CollectorRegistry, views: AppContext) -> Iterator[bytes]:
     """Yield all metrics in the Prometheus text format, in pieces."""
     yield generate_latest(registry)
     yield from camera_lines(views)

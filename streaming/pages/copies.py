@@ -21,23 +21,23 @@ from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
 from copies.payments.invoice import money
-from copies.payments.port import Forged, Online, OnPaper, PaymentAway
+from copies.payments.port import InvalidSignature, InvoiceProvider, Online, ProviderUnavailable
 from storage.catalogue.orders import MOST_NUMBER, Order
 from streaming.api.stations import find_stations
-from streaming.context import VIEWS, current_ms, moment
+from streaming.context import CONTEXT, current_ms, parse_time
 from streaming.http.bodies import form
 from streaming.http.negotiation import language, say, translate
 from streaming.http.responses import base_url
 from streaming.http.work import WORK
 from streaming.orders_context import (
-    SHOP,
-    answered,
+    ORDERS,
     asked_for,
     catalogue,
     count_asked,
     make_quote,
     order_of,
     place,
+    query_catalogue,
     refuse_foreign,
     till,
 )
@@ -54,14 +54,14 @@ routes = web.RouteTableDef()
 @routes.get("/copies/")
 async def about(request: web.Request) -> web.StreamResponse:
     """Say what copies are, what they cost, and how they are ordered."""
-    shop = request.app[SHOP]
+    shop = request.app[ORDERS]
     return page(request, "copies.html", settings=shop.settings, money=_money(request))
 
 
 @routes.get("/copies/new")
 async def new(request: web.Request) -> web.StreamResponse:
     """Ask for a quote: `station`, `cameras` (with commas), `from` and `to` fill the form."""
-    views = request.app[VIEWS]
+    views = request.app[CONTEXT]
     station = views.stations.get(request.query.get("station", ""))
     if station is None:
         found = await find_stations(request) if request.query.get("q", "").strip() else None
@@ -72,8 +72,8 @@ async def new(request: web.Request) -> web.StreamResponse:
             query=request.query.get("q", ""),
             stations=found.page if found else None,
         )
-    to_ms = moment(request, "to") or current_ms(request) // 60_000 * 60_000
-    from_ms = moment(request, "from") or to_ms - HOUR_MS
+    to_ms = parse_time(request, "to") or current_ms(request) // 60_000 * 60_000
+    from_ms = parse_time(request, "from") or to_ms - HOUR_MS
     named = request.query.get("cameras", "")
     chosen = [c.strip() for c in named.split(",")] if named else [c.id for c in station.cameras]
     zone = ZoneInfo(station.time_zone)
@@ -101,7 +101,7 @@ def _form(
         begin=begin,
         end=end,
         wrong=wrong,
-        hours=request.app[SHOP].settings.longest / 3600,
+        hours=request.app[ORDERS].settings.longest / 3600,
     )
 
 
@@ -110,7 +110,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
     """Make a quote from the form, and go to its page."""
     refuse_foreign(request)
     posted = await form(request)
-    station = request.app[VIEWS].stations.get(str(posted.get("station", "")))
+    station = request.app[CONTEXT].stations.get(str(posted.get("station", "")))
     if station is None:
         raise web.HTTPNotFound(text=say(request, "There is no such station."))
     chosen = [str(value) for value in posted.getall("camera", ())]
@@ -151,10 +151,12 @@ async def register_page(request: web.Request) -> list[Order]:
     if not known or int(text or 0) > MOST_NUMBER:
         raise web.HTTPBadRequest(text=say(request, "'before' is not the number of an order."))
     before = None if text is None else int(text)
-    election, work = request.app[VIEWS].config.election.id, request.app[WORK]
+    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
     work.check(request)
     work.count(request, REGISTER_TOKENS)
-    return await answered(catalogue(request).orders.register(election, before, REGISTER_PAGE + 1))
+    return await query_catalogue(
+        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
+    )
 
 
 @routes.get("/copies/back")
@@ -195,12 +197,12 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
 
 async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResponse:
     try:
-        await answered(work)
+        await query_catalogue(work)
     except Refused as refused:
         order = await order_of(request)
         wrong = say(request, refused.sentence, **refused.values)
         return await order_page(request, order, wrong=wrong)
-    except PaymentAway:
+    except ProviderUnavailable:
         wrong = say(request, "The payment service does not answer; try again in a minute.")
         return await order_page(request, order, 503, wrong=wrong)
     raise web.HTTPSeeOther(_link(request, request.match_info["secret"]))
@@ -214,40 +216,40 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     """
     refuse_foreign(request)
     order = await order_of(request)
-    provider = request.app[SHOP].providers.get(request.match_info["provider"])
+    provider = request.app[ORDERS].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text=say(request, "There is no such way to pay."))
     count_asked(request)
     title = title_of(order, partial(translate, order.language))
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await answered(till(request).page(order, provider, title, home))
+        url = await query_catalogue(till(request).page(order, provider, title, home))
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None
-    except PaymentAway:
+    except ProviderUnavailable:
         wrong = say(request, "The payment service does not answer; try again in a minute.")
         return await order_page(request, order, 503, wrong=wrong)
     return page(request, "paying.html", url=url, secret=request.match_info["secret"])
 
 
 @routes.post("/api/v1/copies/payments/{provider}")
-async def notified(request: web.Request) -> web.StreamResponse:
+async def parse_webhook(request: web.Request) -> web.StreamResponse:
     """Be told by a provider that something happened to a checkout; it is then looked up."""
-    provider = request.app[SHOP].providers.get(request.match_info["provider"])
+    provider = request.app[ORDERS].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text="There is no such provider.\n")
     try:
-        reference = provider.notified(await request.read(), request.headers)
-    except Forged:
+        reference = provider.parse_webhook(await request.read(), request.headers)
+    except InvalidSignature:
         raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
     desk = till(request)
     known = None
     if reference is not None:
-        known = await answered(desk.catalogue.checkouts.get(provider.name, reference))
+        known = await query_catalogue(desk.catalogue.checkouts.get(provider.name, reference))
     if known:
         try:
-            await answered(desk.settle(known))
-        except PaymentAway:  # the provider tells it again later, and the desk asks
+            await query_catalogue(desk.settle(known))
+        except ProviderUnavailable:  # the provider tells it again later, and the desk asks
             raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
     return web.json_response({"known": bool(known)})
 
@@ -266,9 +268,9 @@ async def invoice(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def _invoice(request: web.Request, provider: OnPaper, order: Order) -> bytes:
+async def _invoice(request: web.Request, provider: InvoiceProvider, order: Order) -> bytes:
     """Return an invoice, made once for each state of an order: it takes some 100 ms."""
-    made = request.app[SHOP].invoices
+    made = request.app[ORDERS].invoices
     state = hashlib.sha256(repr(order).encode()).digest()
 
     def document() -> bytes:  # one at a time: somebody may have asked a moment before
@@ -284,7 +286,7 @@ async def _invoice(request: web.Request, provider: OnPaper, order: Order) -> byt
 
 
 def _money(request: web.Request) -> Callable[[int], str]:
-    currency = request.app[SHOP].settings.currency
+    currency = request.app[ORDERS].settings.currency
     return partial(money, currency=currency, language=language(request))
 
 

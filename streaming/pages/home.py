@@ -11,11 +11,11 @@ from aiohttp import web
 
 from config.model import Election
 from streaming.api.stations import area_dict, described, find_stations, picture_url
-from streaming.context import VIEWS
+from streaming.context import CONTEXT
 from streaming.http.negotiation import language, plural, translate
 from streaming.pages.render import link, number, page, tally_live
-from streaming.stations.directory import Area, Places
-from streaming.stations.featured import WALL
+from streaming.stations.directory import Area, Directory
+from streaming.stations.featured import FEATURED
 from streaming.stations.messages import day_words, local, zone_words
 
 FEW = 30  # stations that are listed at once, where there are no more
@@ -27,7 +27,7 @@ routes = web.RouteTableDef()
 @routes.get("/")
 async def home(request: web.Request) -> web.StreamResponse:
     """Search stations, or find them by region and district."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     places, asked = views.places, request.query
     chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
     found = await find_stations(request) if chosen or len(places.stations) <= FEW else None
@@ -55,12 +55,12 @@ async def home(request: web.Request) -> web.StreamResponse:
                 "title": f"{station.name.in_(lang)} · {camera.title.in_(lang)}",
                 "picture": picture_url(station, camera),
             }
-            for station, camera in request.app[WALL].shown(views, ON_WALL)
+            for station, camera in request.app[FEATURED].shown(views, ON_WALL)
         ],
     )
 
 
-def _today(lang: str, election: Election, places: Places, now_ms: int) -> dict[str, Any]:
+def _today(lang: str, election: Election, places: Directory, now_ms: int) -> dict[str, Any]:
     """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
     hours = election.polling_hours
     noon = datetime(
@@ -75,7 +75,7 @@ def _today(lang: str, election: Election, places: Places, now_ms: int) -> dict[s
     }
 
 
-def _state(lang: str, election: Election, places: Places, now_ms: int) -> str:
+def _state(lang: str, election: Election, places: Directory, now_ms: int) -> str:
     windows = places.windows
     if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
         return ""

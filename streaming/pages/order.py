@@ -7,17 +7,17 @@ from typing import Any
 
 from aiohttp import web
 
-from copies.orders.describe import in_language, minutes, moment, stretch, title_of
+from copies.orders.describe import format_time, in_language, minutes, stretch, title_of
 from copies.orders.events import owed, received
 from copies.orders.states import DOWNLOADS, ENDED, State
 from copies.payments.invoice import money
-from copies.payments.port import Online, OnPaper
+from copies.payments.port import InvoiceProvider, Online
 from storage.catalogue.orders import Order
 from storage.records import GapCause
 from streaming.context import current_ms
 from streaming.http.negotiation import language, say, translate
 from streaming.http.responses import base_url
-from streaming.orders_context import SHOP, STATE_WORDS, answered, catalogue
+from streaming.orders_context import ORDERS, STATE_WORDS, catalogue, query_catalogue
 from streaming.pages.render import page
 from streaming.stations.messages import CAUSES
 
@@ -30,9 +30,9 @@ async def order_page(
     email: str = "",
 ) -> web.Response:
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
-    lang, shop = language(request), request.app[SHOP]
+    lang, shop = language(request), request.app[ORDERS]
     secret = request.match_info["secret"]
-    files = await answered(catalogue(request).order_files.of(order.order_pk))
+    files = await query_catalogue(catalogue(request).order_files.of(order.order_pk))
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
     shown = partial(money, currency=order.currency, language=lang)
@@ -50,7 +50,7 @@ async def order_page(
         title=title_of(order, partial(translate, lang)),
         text=partial(in_language, language=lang),
         stretch=lambda a, b: stretch(a, b, zone),
-        when=lambda ms: moment(ms, zone) if ms else "–",
+        when=lambda ms: format_time(ms, zone) if ms else "–",
         money=shown,
         price=order.quote["price"],
         files={f["file_no"]: f for f in files},
@@ -70,13 +70,13 @@ async def order_page(
     )
 
 
-def paper_of(request: web.Request, order: Order) -> OnPaper | None:
+def paper_of(request: web.Request, order: Order) -> InvoiceProvider | None:
     """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
     None where there is nothing to pay and nothing was."""
     if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
         return None
-    providers = request.app[SHOP].providers.values()
-    return next((p for p in providers if isinstance(p, OnPaper)), None)
+    providers = request.app[ORDERS].providers.values()
+    return next((p for p in providers if isinstance(p, InvoiceProvider)), None)
 
 
 def public(request: web.Request, order: Order) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def public(request: web.Request, order: Order) -> dict[str, Any]:
         "cameras": len(order.quote["cameras"]),
         "state": order.state,
         "times": [
-            moment(ms, station["time_zone"]) if ms else ""
+            format_time(ms, station["time_zone"]) if ms else ""
             for ms in (order.ordered_ms, order.paid_ms, order.ready_ms, order.ended_ms)
         ],
     }

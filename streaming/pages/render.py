@@ -12,7 +12,7 @@ from aiohttp import web
 from babel.numbers import format_decimal
 
 from config.model import LANGUAGES
-from streaming.context import VIEWS
+from streaming.context import CONTEXT
 from streaming.http.assets import address
 from streaming.http.negotiation import best_language, plural, sentences
 from streaming.stations.directory import Tally
@@ -51,8 +51,8 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
         templates(best_language(request))
         .get_template(name)
         .render(
-            election=request.app[VIEWS].config.election,
-            copies=request.app[VIEWS].config.copies is not None,
+            election=request.app[CONTEXT].config.election,
+            copies=request.app[CONTEXT].config.copies is not None,
             link=lambda path, **query: link(request, path, **query),
             in_language=lambda code: _in_language(request, code),
             **values,

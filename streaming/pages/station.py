@@ -11,7 +11,7 @@ from babel.dates import get_month_names
 from config.model import Camera, Station
 from config.schedule import next_change, windows
 from streaming.api.stations import described, picture_url, search, with_words
-from streaming.context import VIEWS, Views, moment
+from streaming.context import CONTEXT, AppContext, parse_time
 from streaming.http.negotiation import language, say, translate
 from streaming.http.responses import base_url
 from streaming.pages.player_messages import watch_words
@@ -26,7 +26,7 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Show a station with all its angles, live or at the moment `t`."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     found = views.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
@@ -53,7 +53,7 @@ async def station(request: web.Request) -> web.StreamResponse:
 @routes.get("/embed/{station}/{camera}")
 async def embed(request: web.Request) -> web.StreamResponse:
     """Show one camera, for an iframe of any site."""
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     found, camera = views.station_and_camera(request)
     return page(
         request,
@@ -72,7 +72,7 @@ def _oembed(request: web.Request, found: Station) -> str:
 
 
 async def _missing(request: web.Request) -> web.Response:
-    views, lang = request.app[VIEWS], language(request)
+    views, lang = request.app[CONTEXT], language(request)
     asked = request.match_info["station"]
     try:
         near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
@@ -82,10 +82,10 @@ async def _missing(request: web.Request) -> web.Response:
     return page(request, "missing.html", 404, suggestions=stations)
 
 
-def _moment(request: web.Request, views: Views, found: Station) -> tuple[int, str, int | None]:
+def _moment(request: web.Request, views: AppContext, found: Station) -> tuple[int, str, int | None]:
     """Return the status, what is wrong in words, and the moment to begin with; None for live."""
     try:
-        at_ms = moment(request, "t")
+        at_ms = parse_time(request, "t")
     except web.HTTPBadRequest as error:
         return 400, error.text or "", None
     if at_ms is None:
@@ -109,7 +109,7 @@ def _moment(request: web.Request, views: Views, found: Station) -> tuple[int, st
     return 200, "", at_ms
 
 
-def _state(lang: str, views: Views, found: Station, told: dict[str, Any]) -> str:
+def _state(lang: str, views: AppContext, found: Station, told: dict[str, Any]) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
         return translate(lang, "No camera is configured in this station.")
@@ -149,7 +149,10 @@ def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _told(
-    request: web.Request, views: Views, found: Station, cameras: tuple[Camera, ...] | list[Camera]
+    request: web.Request,
+    views: AppContext,
+    found: Station,
+    cameras: tuple[Camera, ...] | list[Camera],
 ) -> dict[str, Any]:
     """Return what the scripts need to know."""
     lang = language(request)

@@ -56,7 +56,7 @@ class Area:
     tally: Tally = field(default_factory=Tally)
 
 
-class Places:
+class Directory:
     """All stations of a configuration, by area; which cameras are live."""
 
     def __init__(self, config: Config):

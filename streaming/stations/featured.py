@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from config.model import Camera, Station
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.media.pictures import has_picture
 
 HOLDS_S = 10
@@ -20,14 +20,14 @@ MOST_WALL = 48
 TRIES = 4  # stations looked at for each picture that is shown
 
 
-class Wall:
+class Featured:
     """What is shown until the next choice."""
 
     def __init__(self) -> None:
         self._slot = -1
         self._shown: list[tuple[Station, Camera]] = []
 
-    def shown(self, views: Views, limit: int) -> list[tuple[Station, Camera]]:
+    def shown(self, views: AppContext, limit: int) -> list[tuple[Station, Camera]]:
         """Return so many cameras, one of a station, or as many as there are."""
         slot = views.clock() // 1000 // HOLDS_S
         if slot != self._slot:
@@ -35,10 +35,10 @@ class Wall:
         return self._shown[:limit]
 
 
-WALL = web.AppKey("wall", Wall)
+FEATURED = web.AppKey("wall", Featured)
 
 
-def _choose(views: Views, slot: int) -> Iterator[tuple[Station, Camera]]:
+def _choose(views: AppContext, slot: int) -> Iterator[tuple[Station, Camera]]:
     """Yield cameras of one station after the other, a region at a time."""
     choose = random.Random(slot)
     places, found = views.places, 0

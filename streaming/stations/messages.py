@@ -10,7 +10,7 @@ from babel.dates import format_date
 from config.model import Camera, Station
 from config.schedule import is_scheduled, next_change, windows
 from storage.records import GapCause
-from streaming.context import Views
+from streaming.context import AppContext
 from streaming.http.negotiation import mark, translate
 
 CAUSES = {
@@ -57,7 +57,7 @@ def zone_words(ms: int, zone: str) -> str:
     return f"UTC{hours}{'' if offset.endswith('00') else ':' + offset[3:5]}"
 
 
-def why_no_picture(views: Views, lang: str, station: Station, camera: Camera) -> str:
+def why_no_picture(views: AppContext, lang: str, station: Station, camera: Camera) -> str:
     """Return a sentence that says why a camera has no picture now; empty when it has one."""
     state = views.state(station, camera)
     if state == "recording":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from config.model import LANGUAGES, Localized, Station
-from streaming.stations.transliterate import fold
+from streaming.stations.transliterate import transliterate
 
 MOST_CHARACTERS, MOST_WORDS = 100, 8  # of a query; the rest is not looked at
 FIELDS = 3  # nearer ones first: number, name and address, region and district
@@ -32,7 +32,7 @@ _OPTIONAL = frozenset(
         "город г қала қаласы city село с ауыл ауылы village район р ауданы аудан district",
         "область обл облыс облысы region",
     )
-    for word in fold(text)
+    for word in transliterate(text)
 )
 
 
@@ -194,7 +194,7 @@ def _letters(word: str) -> int:
 
 def _query(query: str) -> list[str]:
     # one character may be several letters: ㏒ is log
-    folded = (word[:MOST_CHARACTERS] for word in fold(query[:MOST_CHARACTERS]))
+    folded = (word[:MOST_CHARACTERS] for word in transliterate(query[:MOST_CHARACTERS]))
     words = list(dict.fromkeys(folded))[:MOST_WORDS]
     return [w for w in words if w not in _OPTIONAL] or words
 
@@ -206,13 +206,13 @@ def _number(text: str) -> str:
 def _words(station: Station) -> Iterator[tuple[int, str]]:
     """Yield the words of a station with their field."""
     for text in (station.number, station.id):
-        yield from ((0, word) for word in fold(text))
+        yield from ((0, word) for word in transliterate(text))
     for field, texts in (
         (1, (station.name, station.address)),
         (2, (station.region, station.district)),
     ):
         for localized in texts:
-            words = {word for text in _texts(localized) for word in fold(text)}
+            words = {word for text in _texts(localized) for word in transliterate(text)}
             yield from ((field, word) for word in sorted(words - _OPTIONAL))
 
 

@@ -42,7 +42,7 @@ _ADDRESS = str.maketrans(
 
 
 @lru_cache(8192)
-def fold(text: str) -> tuple[str, ...]:
+def transliterate(text: str) -> tuple[str, ...]:
     """Return the words of a text in one spelling; a number is a word without leading zeros."""
     text = unicodedata.normalize("NFC", text.casefold())
     text = _GROUPS.sub(lambda found: _SEVERAL[found[0]], text).translate(_SOUNDS)
