@@ -113,7 +113,7 @@ async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> 
         "/live/s/c/init-1.mp4",
         "/live/s/c/init-2.mp4",
     ]
-    async with serving(config) as session:
+    async with serving(config, clock=lambda: NOW) as session:
         for path in paths:
             status, headers, body = await get(session, path)
             assert status == 200 and "immutable" in headers["Cache-Control"]
@@ -130,7 +130,7 @@ async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> 
             assert (await get(session, missing))[0] == 404
     async with uploading(config) as (uploader, catalogue, archive):
         await until(lambda: uploader.status.removed_total >= 3)
-        async with serving(config, catalogue, archive) as session:
+        async with serving(config, catalogue, archive, clock=lambda: NOW) as session:
             for path, (etag, body) in seen.items():
                 status, headers, again = await get(session, path)
                 assert (status, headers["ETag"]) == (200, etag) and again == body

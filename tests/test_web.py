@@ -82,7 +82,7 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
     os.truncate(media, media.stat().st_size - 1)
     lines = [json.loads(line) for line in media.with_suffix(".jsonl").read_bytes().splitlines()]
     first, *_, lost = [line["segment_no"] for line in lines if "segment_no" in line]
-    async with serving(config) as session:
+    async with serving(config, clock=lambda: NOW) as session:
         assert (await get(session, f"/live/s/c/{first}.m4s"))[0] == 200
         status, headers, _ = await get(session, f"/live/s/c/{lost}.m4s")
         assert status == 404 and headers["Cache-Control"] == "no-store"
@@ -96,7 +96,7 @@ async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
             key=lambda p: int(p.stem.rpartition("-")[2]),
         )[-2]  # the newest stays in the spool
         number = json.loads(kept.with_suffix(".json").read_bytes())["segments"][-1]["segment_no"]
-        async with serving(config, catalogue, archive) as session:
+        async with serving(config, catalogue, archive, clock=lambda: NOW) as session:
             url = f"/live/s/c/{number}.m4s"
             assert (await get(session, url))[0] == 200
             data = bytearray(kept.read_bytes())
