@@ -19,9 +19,9 @@ import structlog
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.records import FormatError, Index, parse_archive_document, parse_index
+from storage.catalogue.database import CatalogueError
+from storage.records import FormatError, Index, parse_archive_document, parse_index, recording_name
 from storage.spool.reader import Key
-from storage.spool.recording import recording_name
 
 READ_S = 30.0
 ASK_S = 5.0
@@ -53,7 +53,7 @@ class Sources:
             rows = await asyncio.wait_for(
                 self.catalogue.recordings_between(name, from_ms, to_ms), ASK_S
             )
-        except Exception as error:  # a database has many ways to say no
+        except (CatalogueError, TimeoutError) as error:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
         return {

@@ -6,8 +6,10 @@ The same records make the `.json` beside an archived recording.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +20,23 @@ ARCHIVE_FORMAT = "recording/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
+
+
+def sha256_of(data: bytes | memoryview) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def recording_name(start_ms: int, record_seq: int) -> str:
+    """Return day and name without ending, as in the spool and in archive keys."""
+    at = datetime.fromtimestamp(start_ms // 1000, UTC)
+    return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
+
+
+def start_of(day: str, clock: str) -> int:
+    """Return the start (UTC) that a name says: YYYY-MM-DD and HHMMSSmmm; raises ValueError."""
+    at = datetime.strptime(day + clock[:6], "%Y-%m-%d%H%M%S").replace(tzinfo=UTC)
+    return int(at.timestamp()) * 1000 + int(clock[6:])
 
 
 class GapCause(StrEnum):
@@ -95,6 +114,11 @@ class Gap(_Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cause", GapCause(self.cause))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read the JSON object of a gap; raises FormatError."""
+        return cls.from_dict(_parse(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +238,11 @@ class Index:
     def name(self) -> tuple[str, str, str]:
         """Election, station and camera."""
         return self.header.election, self.header.station, self.header.camera
+
+    @property
+    def archive_key(self) -> str:
+        """The key of the recording in the archive, without ending (docs/formats.md)."""
+        return "/".join((*self.name, recording_name(self.start_ms, self.header.record_seq)))
 
     @property
     def identity(self) -> Identity:

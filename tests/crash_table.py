@@ -16,9 +16,9 @@ import pgserver.postgres_server as pgserver
 import sqlalchemy as sa
 
 from config.model import Config
-from storage.archival.fsck import Fsck
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, recordings
+from storage.fsck.check import Fsck
 from storage.spool.disk import spool_id
 from tests.archiving import NOW, configure, later_ms, opened, uploading
 from tests.dying import UPLOADER, WRITER
@@ -58,7 +58,7 @@ async def uploader_row(folder: Path, url: str, step: str, when: str) -> tuple[st
     left = await state(config)
     async with uploading(config) as (uploader, catalogue, _):
         await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2)
-        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0)
+        await until(lambda: uploader.replicators.all[0].status.backlog_recordings == 0)
 
         async def only_the_newest_are_left() -> bool:
             known = [

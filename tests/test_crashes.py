@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.archival.fsck import Fsck
 from storage.archival.retention import retire
+from storage.fsck.check import Fsck
 from storage.records import parse_index
 from storage.spool.disk import spool_id
 from storage.spool.repair import finish

@@ -17,8 +17,8 @@ from storage.records import (
     Track,
     parse_archive_document,
     parse_index,
+    recording_name,
 )
-from storage.spool.recording import recording_name
 from tests.spools import fill
 
 DOCS = (Path(__file__).parent.parent / "docs/formats.md").read_text()

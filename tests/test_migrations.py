@@ -126,10 +126,10 @@ async def test_rows_of_before_stay_as_they_were(
     catalogue = await Catalogue.open(database_url)
     try:
         (found,) = await catalogue.recordings_of(NAME)
-        assert {k: found[k] for k in row} == row
+        assert dict(found).items() >= row.items()
         assert (found["spool"], found["collision"], found["removed_ms"]) == (None, 0, None)
         (archived,) = found["archives"]
-        assert {k: archived[k] for k in there} == there
+        assert dict(archived).items() >= there.items()
         # other bytes under its number get a row of their own, and the same bytes none
         assert index.seal is not None
         other = replace(index, seal=replace(index.seal, sha256="ab" * 32))

@@ -16,13 +16,14 @@ import pytest
 
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
-from storage.archival.fsck import Finding, Fsck
-from storage.archival.replicator import Replicator, digest_of
+from storage.archival.replicator import Replicator
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
 from storage.media.fmp4 import Sample, TrackRun, write_segment
-from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index
+from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index, sha256_of
 from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
@@ -41,28 +42,28 @@ def an_uploader(config: Config, catalogue: Catalogue, archives: Any) -> Uploader
     return Uploader(config, catalogue, archives, pauses=BRISK)
 
 
-async def archive_due(uploader: Uploader, keepers: Sequence[Replicator]) -> None:
-    """Have an uploader look, and some of its keepers archive what is due."""
-    assert await uploader._recognise()
-    await uploader._look()
-    for keeper in keepers:
-        for backlog in keeper._backlogs.values():
-            while await keeper._take(backlog):
+async def archive_due(uploader: Uploader, replicators: Sequence[Replicator]) -> None:
+    """Have an uploader look, and some of its replicators archive what is due."""
+    assert await uploader.recognise()
+    await uploader.discovery.look()
+    for replicator in replicators:
+        for backlog in replicator._backlogs.values():
+            while await replicator._take(backlog):
                 pass
 
 
 async def archived_near(config: Config, catalogue: Catalogue, archives: Any) -> Uploader:
     """Return an uploader whose first archive alone has everything."""
     uploader = an_uploader(config, catalogue, archives)
-    await archive_due(uploader, uploader.keepers[:1])
+    await archive_due(uploader, uploader.replicators.all[:1])
     return uploader
 
 
 async def work(uploader: Uploader, looks: int = 2) -> None:
     """Have an uploader look, archive what is due, and clear the spool, so many times."""
     for _ in range(looks):
-        await archive_due(uploader, uploader.keepers)
-        await uploader._clear()
+        await archive_due(uploader, uploader.replicators.all)
+        await uploader.clear()
 
 
 async def fsck(config: Config, **how: Any) -> list[Finding]:
@@ -92,11 +93,11 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
     count = len(indexes(config))
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        for keeper in uploader.keepers:
-            for backlog in keeper._backlogs.values():
-                while await keeper._take(backlog):
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        for replicator in uploader.replicators.all:
+            for backlog in replicator._backlogs.values():
+                while await replicator._take(backlog):
                     pass
         with database(tmp_path) as db:
             db.execute("DELETE FROM archived")
@@ -104,7 +105,7 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
         await work(uploader, 3)
         rows = await catalogue.recordings_of(C)
         assert len(rows) == count and all(row["archives"] for row in rows)
-        assert uploader.status.removed_total == count - 1
+        assert uploader.cleaner.removed_total == count - 1
 
 
 async def test_a_database_into_which_another_was_loaded_has_one_id(tmp_path: Path) -> None:
@@ -121,8 +122,8 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
     first, second, *_ = indexes(config)
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
+        assert await uploader.recognise()
+        await uploader.discovery.look()
         with database(tmp_path) as db:
             db.execute("DELETE FROM recordings WHERE record_seq = ?", (first.identity.record_seq,))
             db.execute(
@@ -132,7 +133,7 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
 
         async def is_done() -> bool:
             await work(uploader, 1)
-            return not list(uploader.keepers[0]._waiting())
+            return not list(uploader.replicators.all[0]._waiting())
 
         await until(is_done)
         rows = {Identity.of(row): row for row in await catalogue.recordings_of(C)}
@@ -141,7 +142,7 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
         # what another process sees afterwards
         other = an_uploader(config, catalogue, archives)
         await work(other)
-        assert not list(other.keepers[0]._waiting())
+        assert not list(other.replicators.all[0]._waiting())
 
 
 async def test_what_an_archive_removed_in_its_time_stays_removed(tmp_path: Path) -> None:
@@ -179,10 +180,10 @@ async def test_an_index_that_cannot_be_read_is_not_one_that_is_gone(tmp_path: Pa
     lines = next(config.spool.glob(f"s/c/*/*-{first.header.record_seq}.jsonl"))
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        for backlog in uploader.keepers[0]._backlogs.values():
-            while await uploader.keepers[0]._take(backlog):
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        for backlog in uploader.replicators.all[0]._backlogs.values():
+            while await uploader.replicators.all[0]._take(backlog):
                 pass
         lines.write_bytes(b"no header\n" + lines.read_bytes())
         await work(uploader)
@@ -268,7 +269,7 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
         assert found == [theirs, replace(mine, end_ms=NOW)]
         for gap in found:
             key, data = gap_object(C, gap)
-            await archives[0].put(key, data, digest_of(data))
+            await archives[0].put(key, data, sha256_of(data))
         await catalogue.writer.put_gaps(C, [replace(mine, end_ms=mine.start_ms)])
         assert len(await catalogue.gaps_between(C, 0, NOW)) == 1
     claim_spool(config.spool)
@@ -334,7 +335,7 @@ async def test_an_uploader_needs_no_room_for_notes(tmp_path: Path) -> None:
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
         await work(uploader)
-        assert uploader.status.removed_total > 0
+        assert uploader.cleaner.removed_total > 0
 
 
 async def test_an_archive_is_identified_before_anything_is_retired(tmp_path: Path) -> None:
@@ -354,8 +355,8 @@ async def test_an_archive_is_identified_before_anything_is_retired(tmp_path: Pat
         watch = ClockWatch(lambda: NOW, lambda: 0.0, lambda: KernelClock(True, 1))
         now = replace(BRISK, retire_s=0.0)
         uploader = Uploader(config, catalogue, archives, pauses=now, watch=watch)
-        assert uploader.keepers[0].archive.expected_id is None
-        await uploader._retire()
+        assert uploader.replicators.all[0].archive.archive.expected_id is None
+        await uploader.retention.retire()
         rows = await catalogue.recordings_of(C)
         assert not any(a["removed_ms"] for row in rows for a in row["archives"])
     assert not list(root.iterdir())

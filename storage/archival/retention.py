@@ -18,12 +18,17 @@ import orjson
 import structlog
 
 from base.clock import Clock, now_ms
-from storage.archival.replicator import digest_of
 from storage.archive.port import TRACE, Archive, ArchiveConflict, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.records import FormatError, Gap, Identity, parse_archive_document
-from storage.spool.recording import recording_name
+from storage.records import (
+    FormatError,
+    Gap,
+    Identity,
+    parse_archive_document,
+    recording_name,
+    sha256_of,
+)
 
 SHARE = 0.1  # of a camera's recordings that one pass removes at most
 GAP_FORMAT = "gap/1"
@@ -171,8 +176,8 @@ async def _remove(
     told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
     data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
     try:
-        put = await archive.put(key + TRACE, data, digest_of(data))
-        if await archive.sha256(key + TRACE, bucket=put.bucket) != digest_of(data):
+        put = await archive.put(key + TRACE, data, sha256_of(data))
+        if await archive.sha256(key + TRACE, bucket=put.bucket) != sha256_of(data):
             raise ArchiveError(f"{key}{TRACE} is not there when it is read back")
     except ArchiveConflict:  # whoever began with it died, or does it now; what was told stays
         told = orjson.loads(await archive.get(key + TRACE))

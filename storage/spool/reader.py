@@ -19,9 +19,17 @@ from typing import Any
 import orjson
 import structlog
 
-from storage.records import LONGEST_MS, Gap, Header, Index, Segment, parse_index
+from storage.records import (
+    LONGEST_MS,
+    Gap,
+    Header,
+    Index,
+    Segment,
+    parse_index,
+    recording_name,
+    start_of,
+)
 from storage.spool.gaps import read_gaps
-from storage.spool.recording import recording_name, start_of
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json

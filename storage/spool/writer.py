@@ -32,9 +32,10 @@ from storage.records import (
     Segment,
     Track,
     parse_index,
+    recording_name,
 )
 from storage.spool.gaps import Coverage, GapJournal, set_gaps_aside
-from storage.spool.recording import Recording, recording_name
+from storage.spool.recording import Recording
 from storage.spool.repair import finish, had_lines
 
 CAMERA_FORMAT = "camera/1"

@@ -18,8 +18,7 @@ from aiohttp import web
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
-from storage.records import FormatError, Identity, Index, parse_archive_document
-from storage.spool.recording import recording_name
+from storage.records import FormatError, Identity, Index, parse_archive_document, recording_name
 from streaming.context import CONTEXT
 from streaming.http.clients import client
 from streaming.http.negotiation import say

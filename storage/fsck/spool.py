@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from base.clock import Clock, now_ms
-from storage.archival.replicator import PermanentUploadError, read_sealed
+from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
 from storage.records import Identity, Index
 from storage.spool.reader import SpoolReader, SpoolRecording
