@@ -30,9 +30,9 @@ from recorder.rtsp.describe import DescribeFailed, Offer, describe
 from recorder.session import Session
 from recorder.source import SourceEnd
 from recorder.states import TRANSITIONS, Event, State
-from storage.records import GapCause, Segment
+from storage.records import GapCause, Numbers, Segment
 from storage.spool.disk import Refusal
-from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
+from storage.spool.writer import CameraSpool, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)

@@ -34,9 +34,16 @@ from storage.catalogue.archive_ids import identify
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.fsck.check import Fsck
-from storage.records import ClockState, GapCause, Index, parse_archive_document, parse_index
+from storage.records import (
+    ClockState,
+    GapCause,
+    Index,
+    Numbers,
+    parse_archive_document,
+    parse_index,
+)
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, configure, later_ms
 from tests.spools import TRACKS
 

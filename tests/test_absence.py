@@ -17,11 +17,11 @@ from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
 from recorder.worker import Worker
-from storage.records import Gap, GapCause
+from storage.records import Gap, GapCause, Numbers
 from storage.spool.disk import Refusal
 from storage.spool.gaps import read_gaps
 from storage.spool.status import SpoolStatus, last_runs_ms
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from tests.spools import UTC0, fill
 from tests.stack import gaps
 

@@ -20,9 +20,9 @@ from recorder.rtsp.connection import Resolver
 from recorder.session import Session
 from recorder.source import Frame, Sink, SourceEnd
 from recorder.states import Event, State
-from storage.records import Index
+from storage.records import Index, Numbers
 from storage.spool.reader import SpoolReader
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from tests.test_cutting import UTC0, VIDEO
 from tests.waiting import until
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,9 +24,19 @@ from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.media.fmp4 import Sample, TrackRun, write_segment
-from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index, sha256_of
+from storage.records import (
+    ClockState,
+    Gap,
+    GapCause,
+    Identity,
+    Index,
+    Numbers,
+    parse_index,
+    sha256_of,
+)
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.spool.recording import ROTATE_MS
+from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.spools import TRACKS, fill
 from tests.waiting import until
@@ -265,7 +276,7 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
     async with opened(config) as (catalogue, archives):
         for gap in (mine, theirs, none, replace(mine, end_ms=NOW)):
             await catalogue.writer.put_gaps(C, [gap])
-        found = [Gap.from_dict(row) for row in await catalogue.gaps_between(C, 0, NOW)]
+        found = [Gap.of(row) for row in await catalogue.gaps_between(C, 0, NOW)]
         assert found == [theirs, replace(mine, end_ms=NOW)]
         for gap in found:
             key, data = gap_object(C, gap)
@@ -283,7 +294,8 @@ async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path)
     config = one_archive(tmp_path, "2d")
     claim_spool(config.spool)
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
-    for begin_ms in (NOW - 2 * HOUR, NOW - HOUR):
+    begun_ms = NOW - NOW % ROTATE_MS + zlib.crc32(b"s/c") % ROTATE_MS  # five segments fit
+    for begin_ms in (begun_ms - 2 * HOUR, begun_ms - HOUR):
         run = Run(begin_ms, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
         for k in range(5):
             samples = [Sample(180_000, 100, True, 0)]

@@ -242,7 +242,7 @@ class RecordingRows:
             ]
             found = [at for asked in begun for at in await self._pool.column(asked) if at]
             if found and (row["gap_no"], row["start_ms"]) not in known:
-                gap = Gap.from_dict(row)
+                gap = Gap.of(row)
                 detail = f"{gap.detail}; {END_UNKNOWN}"
                 ended.append(replace(gap, end_ms=min(found), detail=detail))
         await self.put_gaps(name, ended)

@@ -161,7 +161,7 @@ def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
         try:
             record = orjson.loads(line)
             if "cause" in record:
-                gap = Gap.from_dict({"end_ms": None} | record)
+                gap = Gap.of({"end_ms": None} | record)
                 gaps[gap.gap_no] = gap
             elif record["gap_no"] in gaps:
                 gap = gaps[record["gap_no"]]

@@ -194,12 +194,7 @@ def _whole(header: Header, lines: list[_Line], read: Read) -> list[tuple[Segment
 
 
 def _could_be(header: Header, s: Segment) -> bool:
-    numbers = (s.segment_no, s.start_ms, s.tfdt_90k, s.duration_90k, s.offset, s.length)
-    return (
-        all(type(n) is int and n >= 0 for n in numbers)
-        and s.length > 0
-        and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
-    )
+    return s.length > 0 and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
 
 
 def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segment | None:
