@@ -224,7 +224,7 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     catalogue = await Catalogue.open_patiently(config.database_url)
@@ -239,7 +239,7 @@ async def _uploader(config: Config) -> None:
 
 async def _orders(config: Config) -> None:
     from copies.orders.worker import OrderWorker
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     if config.copies is None:
