@@ -158,7 +158,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
         "invoice": f"{home}/invoice.pdf" if paper_of(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
-        "zip": f"{home}/everything.zip" if open_ else None,
+        "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
         "hashed_bytes": hashed,
         "hashed_words": size(hashed),

@@ -43,11 +43,19 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/copies/{secret}/everything.zip")
 async def everything(request: web.Request) -> web.StreamResponse:
-    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people; 503 until
+    each of them was read through."""
     order = await _downloadable(request)
     zone = order.quote["station"]["time_zone"]
     with request.app[ORDERS].sending.turn(client(request)):
         items = await _items(request, order)
+        if any(item.sha256 is None for item in items):
+            text = say(
+                request,
+                "The files are still being read through: each can be had now, and the ZIP when it"
+                " is done.",
+            )
+            raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
         bundle = Bundle(_about(order), items, order.language, zone)
         return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 
