@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from stripe import WebhookSignature
 
 from base.clock import Clock, now_ms
+from base.i18n.gettext import gettext
 from config.copies import Stripe as Keys
 from config.model import Config
 from copies.files.sha256 import sha256_of
@@ -44,7 +45,6 @@ from storage.records import GapCause
 from storage.spool.reader import SpoolReader
 from streaming.api import copies as copies_api
 from streaming.app import create_app, make_runner
-from streaming.http.negotiation import translate
 from streaming.media import downloads as copies_files
 from streaming.orders_context import ORDERS
 from tests.archiving import configure
@@ -486,7 +486,7 @@ async def test_downloads(config: Config) -> None:
                 digest, name = line.split("  ")
                 assert hashlib.sha256(found.read(name)).hexdigest() == digest
         assert {"README.txt", "manifest.json", "SHA256SUMS"} < names and len(names) == 7
-        assert translate("kk", "the camera does not answer") in text
+        assert gettext("the camera does not answer", "kk") in text
         async with http.get(told["manifest"]) as answer:
             said = await answer.json()
         assert said["cameras"][0]["gaps"] == listed["cameras"][0]["gaps"]

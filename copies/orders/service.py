@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from base.clock import Clock, now_ms
+from base.i18n.gettext import N_
 from config.copies import Copies
 from copies.orders import events
 from copies.orders.events import Refused
@@ -141,7 +142,7 @@ class OrderService:
             raise Refused(events.WHY_NOT[State(order.state)])
         back = events.to_return(order, whole)
         if not back and not whole:
-            raise Refused("nothing is owed back")
+            raise Refused(N_("nothing is owed back"))
         online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()
         for payment, amount in back:
             provider = self.providers.get(payment.provider)
@@ -150,9 +151,11 @@ class OrderService:
             else:
                 paper.append((payment, amount))
         if paper and bank_reference is None:
-            raise Refused("a part came by bank: transfer it back, then enter it with --reference")
+            raise Refused(
+                N_("a part came by bank: transfer it back, then enter it with --reference")
+            )
         if not paper and bank_reference is not None:
-            raise Refused("nothing that is to go back came by bank: leave out --reference")
+            raise Refused(N_("nothing that is to go back came by bank: leave out --reference"))
         for n, (provider, payment, amount) in enumerate(online, 1):
             earlier = sum(p.returns == payment.reference for p in order.payments)
             key = f"{order.order_pk}-{payment.reference}-{earlier}"

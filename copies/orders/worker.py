@@ -97,14 +97,12 @@ class OrderWorker:
         config: Config,
         catalogue: Catalogue,
         archives: Sequence[Archive],
-        translate: Callable[..., str],
         *,
         pauses: Pauses = Pauses(),
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`translate` takes a language, a text in English, and its values by name; `watch` judges
-        `clock`, by which orders end and letters are due."""
+        """`watch` judges `clock`, by which orders end and letters are due."""
         self._pauses, self._clock = pauses, clock
         self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
@@ -113,7 +111,7 @@ class OrderWorker:
         self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
         mail = config.copies.mail
-        self._mailer = Mailer(mail, catalogue, translate, clock, pauses.retry_s) if mail else None
+        self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
         self._till = OrderService(catalogue, config.copies, open_providers(config.copies), clock)
         self._troubles: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")

@@ -8,14 +8,12 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from config.copies import Copies
 from storage.catalogue.orders import Order, Payment
-
-Translate = Callable[..., str]  # a text in English, and its values by name -> the reader's language
 
 
 class ProviderUnavailable(RuntimeError):
@@ -53,7 +51,7 @@ class InvoiceProvider(Protocol):
 
     name: str
 
-    def document(self, order: Order, title: str, translate: Translate) -> bytes:
+    def document(self, order: Order, title: str) -> bytes:
         """Return a PDF to pay an order by; `title` says of what."""
 
 

@@ -14,7 +14,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
-from config.model import LANGUAGES, Localized, Station
+from base.i18n.gettext import LANGUAGES
+from config.model import Localized, Station
 from streaming.stations.transliterate import transliterate
 
 MOST_CHARACTERS, MOST_WORDS = 100, 8  # of a query; the rest is not looked at
