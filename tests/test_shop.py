@@ -28,13 +28,13 @@ from base.clock import Clock, now_ms
 from base.i18n.gettext import gettext
 from config.copies import Stripe as Keys
 from config.model import Config
+from copies.balance import owed
 from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
-from copies.orders.events import owed
 from copies.orders.service import OrderService
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Payment

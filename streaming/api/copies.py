@@ -11,11 +11,12 @@ from aiohttp import web
 
 from base.i18n.format import format_bytes
 from base.i18n.gettext import gettext, text_in
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.orders.states import DOWNLOADS, State
 from copies.payments.port import Online, ProviderUnavailable
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from streaming.context import EPOCH, current_ms
 from streaming.http.negotiation import checked_language, language_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.orders import MOST_NUMBER
 from storage.records import GapCause
 from streaming.api.openapi import (

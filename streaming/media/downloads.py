@@ -12,7 +12,7 @@ from base.i18n.gettext import gettext
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
-from copies.orders.states import DOWNLOADS, State
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources
 from streaming.context import CONTEXT, current_ms
