@@ -203,17 +203,18 @@ class Supervisor:
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
-    from recorder.worker import Worker, targets
+    from recorder.camera_spec import camera_specs
+    from recorder.worker import Worker
 
     config = configs.now
-    cameras = targets(config, share, shares)
+    cameras = camera_specs(config, share, shares)
     check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
     ffmpeg = find_ffmpeg(config.ffmpeg)
     worker = Worker(cameras, config.spool, ffmpeg, share, config.spool_limits)
 
     async def follow() -> None:
         while True:
-            cameras = targets(await configs.newer(), share, shares)
+            cameras = camera_specs(await configs.newer(), share, shares)
             check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
             await worker.change(cameras)
 
