@@ -17,7 +17,7 @@ from base.durable import boot_id, replace_file
 from storage.records import (
     NUMBERS,
     OTHERS,
-    CameraState,
+    CameraNumbers,
     FormatError,
     GapCause,
     Index,
@@ -151,14 +151,14 @@ def recover(directory: Path, election: str, floor: Numbers) -> CameraPast:
     return past
 
 
-def _read_state(directory: Path, election: str) -> CameraState | None:
+def _read_state(directory: Path, election: str) -> CameraNumbers | None:
     """Return camera.json; None where it is missing or cannot be read.
 
     The gaps of an earlier election are left under its own name; numbers go on.
     """
     path = directory / "camera.json"
     try:
-        state = CameraState.parse(path.read_bytes())
+        state = CameraNumbers.parse(path.read_bytes())
     except FileNotFoundError:
         return None
     except FormatError:

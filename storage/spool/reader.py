@@ -19,7 +19,7 @@ import structlog
 
 from storage.records import (
     LONGEST_MS,
-    CameraState,
+    CameraNumbers,
     FormatError,
     Gap,
     Header,
@@ -103,7 +103,7 @@ class SpoolReader:
             stat = path.stat()
             state = (stat.st_ino, stat.st_mtime_ns)
             if state != self._state:
-                self._begun(CameraState.parse(path.read_bytes()))
+                self._begun(CameraNumbers.parse(path.read_bytes()))
                 self._state = state
         except OSError:  # nobody records here yet, or the numbers were lost
             if time.monotonic() - self._scanned > SCAN_S:
@@ -115,7 +115,7 @@ class SpoolReader:
         if self._current is not None and self.read(self._current) is not None:
             self._stored[self._current.key] = self._current  # its files came after its name
 
-    def _begun(self, state: CameraState) -> None:
+    def _begun(self, state: CameraNumbers) -> None:
         """A recording was begun: finish reading the one before it and follow the new one."""
         if self._current is not None:
             self.read(self._current)

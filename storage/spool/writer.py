@@ -16,7 +16,7 @@ import structlog
 
 from base.durable import boot_id, replace_file
 from storage.records import (
-    CameraState,
+    CameraNumbers,
     ClockState,
     Gap,
     GapCause,
@@ -215,7 +215,7 @@ class CameraSpool:
             gaps=tuple(g for g in self._past.gaps.ended if (g.end_ms or 0) > g.start_ms),
             overlaps=self.last_end_ms is not None and start_ms < self.last_end_ms,
         )
-        state = CameraState(
+        state = CameraNumbers(
             **numbers.to_dict() | {"segment_no": self.next_segment_no},
             recording=name,
             unfinished=tuple(f"{b.parent.name}/{b.name}" for b in self._past.abandoned),
