@@ -25,7 +25,8 @@ from copies.payments.port import Online, Provider, open_providers
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.orders import FootageGone, Order, OrderGone
+from storage.catalogue.order_files import FootageGone
+from storage.catalogue.orders import Order, OrderGone
 from storage.catalogue.usage import Claim, TooMuch
 from storage.recording_source import Unreadable
 from streaming.context import CONTEXT, current_ms

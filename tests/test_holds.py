@@ -20,7 +20,7 @@ from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import ArchiveError
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import FootageGone
+from storage.catalogue.order_files import FootageGone
 from storage.catalogue.schema import holds
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera

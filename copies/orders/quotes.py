@@ -104,7 +104,18 @@ async def quote(
     plans: list[dict[str, Any]] = []
     for camera, footage in zip(asked.cameras, found, strict=True):
         first = len(plans) + 1
-        plans += [{"plan": f.to_dict(), "length": f.length} for f in footage.files]
+        plans += [
+            {
+                "plan": f.to_dict(),
+                "length": f.length,
+                "camera": camera,
+                "recordings": [
+                    {"record_seq": p.record_seq, "start_ms": p.start_ms, "sha256": p.sha256}
+                    for p in f.parts
+                ],
+            }
+            for f in footage.files
+        ]
         cameras.append(
             {
                 "id": camera,

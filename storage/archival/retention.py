@@ -168,8 +168,9 @@ async def _remove(
     meanwhile: then nothing tells of it. Raises ArchiveError."""
     key, bucket, put = _key(name, row), row["bucket"], None
     found = await versions(archive, name, row, bucket, row["etags"])
-    if row["begun_ms"] is not None:
-        at_ms, reason = row["begun_ms"], row["removed_reason"]
+    begun_ms = row["removal_begun_ms"]
+    if begun_ms is not None:
+        at_ms, reason = begun_ms, row["removed_reason"]
     elif found.keys() != {".mp4", ".json"}:
         raise ArchiveError(f"{key} is not whole there any more: `kuager fsck` says what is missing")
     told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
@@ -183,7 +184,7 @@ async def _remove(
         told = orjson.loads(await archive.get(key + TRACE))
         if told["sha256"] != row["sha256"]:
             raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
-    if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
+    if begun_ms is None and not await catalogue.holds.begin_removal(
         name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
     ):
         if put is not None:

@@ -49,6 +49,7 @@ class ArchivedRow(TypedDict):
     locked_until_ms: int | None
     removed_ms: int | None
     removed_reason: str | None
+    removal_begun_ms: int | None
 
 
 class RecordingRow(TypedDict):
