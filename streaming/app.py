@@ -9,6 +9,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from streaming.http.negotiation import (
     too_many_parameters,
 )
 from streaming.http.ports import BACKLOG, PortInUse, claimed
-from streaming.http.responses import HOST_IN_ANSWER, problem
+from streaming.http.responses import problem
+from streaming.http.site import HOST_IN_ANSWER, SITE
 from streaming.http.work import WORK, Work, in_turn
 from streaming.media import archived, live, pictures
 from streaming.media import downloads as copies_files
@@ -91,16 +93,18 @@ def create_app(
         middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
-    app[CONTEXT] = AppContext(config, catalogue, archives, clock)
+    app[SITE] = config.web
+    context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
     app[status.PROCESS] = process
-    app[status.REGISTRY] = status.make_registry(app[CONTEXT])
-    app[health.HEALTH] = health.Health(app[CONTEXT])
+    app[status.REGISTRY] = status.make_registry(context)
+    app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
     app[api.SEARCHED] = OrderedDict()
-    app[FEATURED] = Featured()
+    has_picture = partial(pictures.has_picture, context)
+    app[FEATURED] = Featured(context.directory, has_picture)
     for part in PARTS:
         app.add_routes(part.routes)
     if config.copies:
@@ -253,17 +257,17 @@ async def _listening(
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:
     """Keep trying to open the catalogue: live and rewind go on without it."""
-    views = app[CONTEXT]
-    views.away = "it is being opened"
-    opening = asyncio.create_task(_open(views))
+    context = app[CONTEXT]
+    context.away = "it is being opened"
+    opening = asyncio.create_task(_open(context))
     yield
     opening.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await opening
-    if views.catalogue is not None:
-        await views.catalogue.close()
+    if context.catalogue is not None:
+        await context.catalogue.close()
 
 
-async def _open(views: AppContext) -> None:
-    views.catalogue = await Catalogue.open_patiently(views.config.database_url)
-    views.away = None
+async def _open(context: AppContext) -> None:
+    context.catalogue = await Catalogue.open_patiently(context.config.database_url)
+    context.away = None

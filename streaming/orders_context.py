@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import structlog
@@ -22,17 +21,17 @@ from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import QuoteRequest, ask, quote
 from copies.orders.service import OrderService
 from copies.orders.states import State
-from copies.payments.port import Online, Provider, open_providers
+from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.orders import FootageGone, Order, OrderGone
+from storage.catalogue.orders import MOST_NUMBER, FootageGone, Order, OrderGone
 from storage.catalogue.usage import Claim, TooMuch
 from storage.recording_source import Unreadable
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.rate_limit import Limit, Turns
-from streaming.http.responses import base_url
+from streaming.http.site import base_url
 from streaming.http.work import WORK
 
 GONE = N_("what was quoted is there no longer: ask for a new quote")
@@ -40,6 +39,7 @@ MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
 ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
 QUOTES_AT_ONCE = 4
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `work`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
@@ -181,24 +181,6 @@ def count_asked(request: web.Request) -> None:
     asked.take(who)
 
 
-def refuse_foreign(request: web.Request) -> None:
-    """Raise 403 for what a page of another site has a browser send.
-
-    These pages send no Origin (their referrer policy), so an old browser without Sec-Fetch-Site
-    is let through unless it names another site; it would need the secret link as well.
-    """
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    origin = request.headers.get("Origin", "null")
-    try:
-        named = urlsplit(origin).netloc
-    except ValueError:
-        raise web.HTTPBadRequest(text="The Origin of this request cannot be read.\n") from None
-    # a proxy may call us by another name than people do
-    known = origin == "null" or named in {request.host, urlsplit(base_url(request)).netloc}
-    if site not in ("same-origin", "none") or not known:
-        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
-
-
 async def make_quote(request: web.Request, asked: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
     store, secret = catalogue(request), new_secret()
@@ -215,14 +197,14 @@ async def _look_for(
     request: web.Request, asked: QuoteRequest, lang: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Look for what is asked, in turn, and as often as a client may; raises Refused, 429, 503."""
-    views, shop, who = request.app[CONTEXT], request.app[ORDERS], client(request)
+    context, shop, who = request.app[CONTEXT], request.app[ORDERS], client(request)
     store = catalogue(request)
     shop.quotes.check(who)
     shop.quotes.take(who)
     try:
-        day_ms = day_of(views.clock(), views.config.election.time_zone)
+        day_ms = day_of(context.clock(), context.config.election.time_zone)
         free_ms = max(0, free_of(shop.settings) - await store.usage.free_ms(who, day_ms))
-        work = quote(views.config, shop.settings, store, views.archives, asked, lang, free_ms)
+        work = quote(context.config, shop.settings, store, context.archives, asked, lang, free_ms)
         return await _quoted(shop, work)
     except CatalogueError as error:
         shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
@@ -242,7 +224,7 @@ def asked_for(
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    shop, views = request.app[ORDERS], request.app[CONTEXT]
+    shop, context = request.app[ORDERS], request.app[CONTEXT]
     cameras = [camera["id"] for camera in order.quote["cameras"]]
     if order.state == State.QUOTED:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
@@ -252,10 +234,10 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         if _etags(row["quote"]) != _etags(order.quote):
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    now_ms = views.clock()
+    now_ms = context.clock()
 
     def claim(order: Order) -> Claim:
-        zone = views.config.election.time_zone
+        zone = context.config.election.time_zone
         return claim_of(shop.settings, order, client(request), zone, now_ms)
 
     decide = events.place(shop.settings, email, link, now_ms, claim)
@@ -269,3 +251,32 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
 
 def _etags(quoted: dict[str, Any]) -> list[str]:
     return [file["etag"] for camera in quoted["cameras"] for file in camera["files"]]
+
+
+async def register_page(request: web.Request) -> list[Order]:
+    """Return a page of the register, and one order more where there is another page.
+
+    Raises 400.
+    """
+    text = request.query.get("before")
+    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
+    if not known or int(text or 0) > MOST_NUMBER:
+        raise web.HTTPBadRequest(
+            text=gettext("'before' is not the number of an order.", language_of(request))
+        )
+    before = None if text is None else int(text)
+    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
+    work.check(request)
+    work.count(request, REGISTER_TOKENS)
+    return await query_catalogue(
+        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
+    )
+
+
+def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
+    """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
+    None where there is nothing to pay and nothing was."""
+    if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
+        return None
+    providers = request.app[ORDERS].providers.values()
+    return next((p for p in providers if isinstance(p, InvoiceProvider)), None)

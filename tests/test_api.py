@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,7 +31,8 @@ from storage.records import GapCause
 from streaming.api.openapi import PATHS
 from streaming.app import PARTS, create_app, make_runner
 from streaming.context import AppContext
-from streaming.stations import featured as wall_module
+from streaming.media import pictures
+from streaming.stations.featured import HOLDS_S, MOST_FEATURED, Featured
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.test_live import get, serving
@@ -261,9 +263,11 @@ async def test_the_wall_changes_and_shows_one_camera_of_a_station(tmp_path: Path
         wall = (await ask(session, "/api/v1/wall"))["wall"]
         assert len(wall) == 12 and wall[0]["picture"].endswith("/ballot-box/thumb.jpg")
         assert (await ask(session, "/api/v1/wall?limit=5"))["wall"] == wall[:5]
-    views = AppContext(config, None, [], standing)
-    list(views.look())
-    walls = [[s.id for s, _ in wall_module._choose(views, slot)] for slot in range(6)]
+    context = AppContext(config, None, [], standing)
+    list(context.refresh())
+    featured = Featured(context.directory, partial(pictures.has_picture, context))
+    slots = [slot * HOLDS_S * 1000 for slot in range(6)]
+    walls = [[s.id for s, _ in featured.shown(ms, MOST_FEATURED)] for ms in slots]
     assert len({tuple(wall[:12]) for wall in walls}) > 1
     for wall in walls:
         assert len(set(wall)) == len(wall) == 48

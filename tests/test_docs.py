@@ -66,9 +66,9 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
     config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
-    views = AppContext(config, None, [])
-    list(views.look())
-    text = b"".join(status.exposition(status.make_registry(views), views)).decode()
+    context = AppContext(config, None, [])
+    list(context.refresh())
+    text = b"".join(status.exposition(status.make_registry(context), context)).decode()
     names = set(re.findall(r"(?m)^# TYPE (kuager_\w+) ", text))
     assert len(names) > 12
     for name in names:

@@ -10,7 +10,7 @@ from base.i18n.gettext import LANGUAGES
 from storage.records import GapCause
 from streaming.context import CONTEXT
 from streaming.http.responses import MOST_PAGE, json_response
-from streaming.stations.featured import MOST_WALL
+from streaming.stations.featured import MOST_FEATURED
 
 STATES = ["idle", "connecting", "recording", "stalled", "backoff", "unknown"]
 Schema = dict[str, Any]
@@ -231,7 +231,7 @@ PATHS = {
     "/api/v1/wall": _get(
         "Some live cameras with their pictures; others every ten seconds",
         "Wall",
-        _limit(MOST_WALL, 12),
+        _limit(MOST_FEATURED, 12),
     ),
     "/api/v1/stations/{station}": _get(
         "One station, and why a camera has no picture",

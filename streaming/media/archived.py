@@ -99,14 +99,14 @@ async def archived_init(request: web.Request, name: Name, run_no: int) -> Archiv
 async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[Place, Index]:
-    views = request.app[CONTEXT]
+    context = request.app[CONTEXT]
     asked = request.app[ASKED]
     asked.check(request)
     asked.count(request, 1)
     await request.app[WORK].rest.turn(client(request))  # it was begun in the lane of video
     async with asked.turn(request):
         try:
-            row = await views.ask(
+            row = await context.ask(
                 lambda catalogue: (
                     catalogue.recording_of_run(name, run_no)
                     if run_no
@@ -123,7 +123,7 @@ async def _recording(
     if segment_no:
         refuse_old(request, row["end_ms"])
     place = Place(
-        tuple((a, there[a.name]) for a in views.archives if a.name in there),
+        tuple((a, there[a.name]) for a in context.archives if a.name in there),
         "/".join((*name, recording_name(row["start_ms"], row["record_seq"]))),
     )
     indexes = request.app[INDEXES]
@@ -151,14 +151,14 @@ def asking() -> Work:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    views = request.app[CONTEXT]
-    rewind_ms = views.config.rewind_s * 1000
+    context = request.app[CONTEXT]
+    rewind_ms = context.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if end_ms < views.clock() - rewind_ms - grace_ms:
+    if end_ms < context.clock() - rewind_ms - grace_ms:
         text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
             language_of(request),
-            hours=format_hours(views.config.rewind_s),
+            hours=format_hours(context.config.rewind_s),
         )
         raise web.HTTPForbidden(text=text)
 

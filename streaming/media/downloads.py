@@ -137,5 +137,5 @@ def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]
 
 def sources(request: web.Request) -> Sources:
     """Return where the bytes of recordings are."""
-    views = request.app[CONTEXT]
-    return Sources(views.config.spool, views.archives, views.catalogue)
+    context = request.app[CONTEXT]
+    return Sources(context.config.spool, context.archives, context.catalogue)

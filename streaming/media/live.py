@@ -20,9 +20,10 @@ from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
-from streaming.context import CONTEXT, parse_time
+from streaming.context import CONTEXT
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
+from streaming.http.parameters import time_ms
 from streaming.http.ranges import wanted_part
 from streaming.http.responses import not_modified
 from streaming.http.work import WORK
@@ -94,10 +95,10 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
-    name, view = request.app[CONTEXT].camera(request)
+    name, reader = request.app[CONTEXT].camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, view)
-    listed = live_window(view.live(LIVE_MOST))
+        return await _rewind(request, reader)
+    listed = live_window(reader.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
             text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
@@ -115,10 +116,10 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse:
-    views = request.app[CONTEXT]
-    now_ms, rewind_s = views.clock(), views.config.rewind_s
-    from_ms, to_ms = parse_time(request, "from"), parse_time(request, "to")
+async def _rewind(request: web.Request, reader: SpoolReader) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    now_ms, rewind_s = context.clock(), context.config.rewind_s
+    from_ms, to_ms = time_ms(request, "from"), time_ms(request, "to")
     if from_ms is None:
         text = gettext("'from' is missing: write from=2026-11-29T09:40:00Z", language_of(request))
         raise web.HTTPBadRequest(text=text)
@@ -137,16 +138,16 @@ async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse
     work = request.app[WORK]
     work.check(request)
     async with work.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
-        listed = await _listed(request, view, from_ms, end_ms)
+        listed = await _listed(request, reader, from_ms, end_ms)
     return await _stretch(request, listed, to_ms, now_ms)
 
 
 async def _listed(
-    request: web.Request, view: SpoolReader, from_ms: int, to_ms: int
+    request: web.Request, reader: SpoolReader, from_ms: int, to_ms: int
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
-    async for found in request.app[WORK].in_steps(request, view.stretch(from_ms, to_ms)):
+    async for found in request.app[WORK].in_steps(request, reader.stretch(from_ms, to_ms)):
         listed.append(playlists.entries(*found))
         count += listed[-1].count
         if count > MAX_REWIND_SEGMENTS:
@@ -194,9 +195,9 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    name, view = request.app[CONTEXT].camera(request)
+    name, reader = request.app[CONTEXT].camera(request)
     number = int(request.match_info["segment_no"])
-    if found := view.find(number):
+    if found := reader.find(number):
         stored, _, s = found
         refuse_old(request, s.end_ms)
         part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
@@ -209,9 +210,9 @@ async def segment(request: web.Request) -> web.StreamResponse:
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    name, view = request.app[CONTEXT].camera(request)
+    name, reader = request.app[CONTEXT].camera(request)
     run_no = int(request.match_info["run_no"])
-    if found := view.init(run_no):
+    if found := reader.init(run_no):
         stored, header = found
         part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
         if answer := await _immutable(request, part, INIT_TYPE):

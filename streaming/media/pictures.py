@@ -18,7 +18,6 @@ from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import not_modified
-from streaming.stations.messages import why_no_picture
 
 FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
 CACHE = "public, max-age=5"
@@ -46,29 +45,29 @@ async def picture(request: web.Request) -> web.StreamResponse:
     return _picture(request, "picture.jpg")
 
 
-def has_picture(views: AppContext, station: Station, camera: Camera) -> bool:
+def has_picture(context: AppContext, station: Station, camera: Camera) -> bool:
     """Tell whether a camera has a picture of now."""
     try:
-        stat = (views.config.spool / station.id / camera.id / "thumb.jpg").stat()
+        stat = (context.config.spool / station.id / camera.id / "thumb.jpg").stat()
     except OSError:
         return False
-    return _is_fresh(views, stat)
+    return _is_fresh(context, stat)
 
 
-def _is_fresh(views: AppContext, stat: os.stat_result) -> bool:
-    fresh_s = max(FRESH_S, 3 * (views.config.pictures_s or 0))
-    return abs(views.clock() / 1000 - stat.st_mtime) < fresh_s
+def _is_fresh(context: AppContext, stat: os.stat_result) -> bool:
+    fresh_s = max(FRESH_S, 3 * (context.config.pictures_s or 0))
+    return abs(context.clock() / 1000 - stat.st_mtime) < fresh_s
 
 
 def _picture(request: web.Request, name: str) -> web.StreamResponse:
-    views = request.app[CONTEXT]
-    station, camera = views.station_and_camera(request)
+    context = request.app[CONTEXT]
+    station, camera = context.station_and_camera(request)
     found = None
-    if views.state(station, camera) == "recording":
-        found = _read(views, views.config.spool / station.id / camera.id / name)
+    if context.directory.is_live(station, camera):
+        found = _read(context, context.config.spool / station.id / camera.id / name)
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
-        words = why_no_picture(views, lang, station, camera)
+        words = context.why_no_picture(station, camera, lang)
         not_yet = gettext(
             "The latest picture is not ready yet; the video goes on.", language_of(request)
         )
@@ -86,12 +85,12 @@ def _picture(request: web.Request, name: str) -> web.StreamResponse:
     return web.Response(body=data, content_type="image/jpeg", headers=headers)
 
 
-def _read(views: AppContext, path: Path) -> tuple[bytes, os.stat_result] | None:
+def _read(context: AppContext, path: Path) -> tuple[bytes, os.stat_result] | None:
     """Return a picture of now; None where there is none."""
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            return (file.read(), stat) if _is_fresh(views, stat) else None
+            return (file.read(), stat) if _is_fresh(context, stat) else None
     except OSError:
         return None
 
