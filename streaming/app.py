@@ -23,7 +23,7 @@ from storage.archive.port import Archive, open_archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
 from streaming.api import oembed as share
-from streaming.api import openapi, timeline
+from streaming.api import openapi, timeline, webhooks
 from streaming.api import stations as api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
@@ -70,7 +70,7 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "86400",
 }
 PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, health)
-COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
+COPIES = (copies, copies_files, copies_api, webhooks)  # served where the configuration has copies
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 

@@ -3,7 +3,8 @@
 `stations`        the election, its regions, stations and pictures; finding stations
 `timeline`        recordings and gaps of a station
 `oembed`          what other programs and sites are given of a station
-`copies`          quotes and orders of copies, their register, notifications of payment providers
+`copies`          quotes and orders of copies, their register
+`webhooks`        notifications of payment providers
 `openapi`         the description of the API
 `openapi_copies`  the part of it that is there where copies are sold
 """

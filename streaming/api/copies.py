@@ -15,7 +15,7 @@ from copies.orders import events
 from copies.orders.events import Refused, owed, received
 from copies.orders.mail import address
 from copies.orders.states import DOWNLOADS, State
-from copies.payments.port import InvalidSignature, Online, ProviderUnavailable
+from copies.payments.port import Online, ProviderUnavailable
 from storage.catalogue.orders import Order
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
@@ -99,28 +99,6 @@ async def register(request: web.Request) -> web.StreamResponse:
         {"orders": [_public(request, o) for o in page], "next_before": following},
         headers={"Cache-Control": "public, max-age=10"},
     )
-
-
-@routes.post("/api/v1/copies/payments/{provider}")
-async def webhook(request: web.Request) -> web.StreamResponse:
-    """Be told by a provider that something happened to a checkout; it is then looked up."""
-    provider = request.app[ORDERS].providers.get(request.match_info["provider"])
-    if not isinstance(provider, Online):
-        raise web.HTTPNotFound(text="There is no such provider.\n")
-    try:
-        reference = provider.parse_webhook(await request.read(), request.headers)
-    except InvalidSignature:
-        raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
-    orders = till(request)
-    known = None
-    if reference is not None:
-        known = await query_catalogue(orders.catalogue.checkouts.get(provider.name, reference))
-    if known:
-        try:
-            await query_catalogue(orders.settle(known))
-        except ProviderUnavailable:  # the provider tells it again later, and the desk asks
-            raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-    return web.json_response({"known": bool(known)})
 
 
 async def _done(request: web.Request, work: Any) -> web.StreamResponse:
