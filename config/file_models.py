@@ -9,18 +9,16 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from config.base import HttpUrl, Model, seconds
 from config.copies import Copies
 from config.limits import Reserve, SpoolLimits, reserve
 from config.model import (
     Archive,
     Election,
-    HttpUrl,
-    Model,
     Network,
     Station,
     UserAgent,
     check_path,
-    seconds,
 )
 from config.problems import Wrong
 from config.secrets import check_url

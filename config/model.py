@@ -27,11 +27,7 @@ from pydantic import (
 )
 
 from base.i18n.gettext import LANGUAGES
-from config.base import SETTINGS as SETTINGS
-from config.base import HttpUrl as HttpUrl
-from config.base import Model as Model
-from config.base import keys as keys
-from config.base import seconds as seconds
+from config.base import HttpUrl, Model, seconds
 from config.copies import Copies
 from config.limits import SpoolLimits
 from config.problems import Problem, Wrong, did_you_mean

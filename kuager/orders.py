@@ -24,11 +24,12 @@ from config.model import Config
 from config.money import amount as parsed
 from config.money import known_currency
 from config.problems import Wrong
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.port import Online, open_providers
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 

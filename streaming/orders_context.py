@@ -20,8 +20,8 @@ from copies.orders.allowance import claim_of, day_of, free_of, refused
 from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import QuoteRequest, ask, quote
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import MOST_NUMBER, FootageGone, Order, OrderGone

@@ -28,9 +28,9 @@ from copies.orders import events
 from copies.orders.allowance import claim_of
 from copies.orders.events import Refused, key_of
 from copies.orders.quotes import ask, quote
-from copies.orders.states import ENDED, State
 from copies.orders.worker import OrderWorker
 from copies.payments.stripe import Stripe
+from copies.states import ENDED, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.checkouts import Checkouts
 from storage.catalogue.order_files import OrderFiles

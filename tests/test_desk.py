@@ -18,8 +18,8 @@ from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch
 from config.model import Config
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.orders.worker import OrderWorker, Pauses
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Payment
 from tests.archiving import configure

@@ -21,14 +21,14 @@ from base.hostclock import ClockWatch
 from config.copies import Stripe as Keys
 from config.mailaddress import is_address
 from config.model import Config
+from copies.balance import owed
 from copies.orders import events
-from copies.orders.events import owed
 from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.orders.worker import OVERDUE_MS, OrderWorker, Pauses
 from copies.payments.port import CheckoutGone, ProviderUnavailable
 from copies.payments.stripe import Stripe
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.outbox import AT_ONCE

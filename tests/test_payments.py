@@ -21,13 +21,14 @@ from structlog.testing import capture_logs
 from base.clock import now_ms
 from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.invoice import Invoice
 from copies.payments.port import CheckoutGone, InvalidSignature, ProviderUnavailable, open_providers
 from copies.payments.stripe import Stripe
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, OrderGone, Payment, PaymentTaken
 from tests.conftest import need

@@ -9,7 +9,7 @@ from base.i18n.gettext import N_
 from config.copies import Copies
 from copies.orders.events import Refused
 from copies.orders.prices import MINUTE_MS
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.orders import Order
 from storage.catalogue.usage import Claim, TooMuch
 

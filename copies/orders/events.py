@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from base.i18n.gettext import N_, gettext
 from config.copies import Copies
-from copies.orders.states import DOWNLOADS, TRANSITIONS, Event, State
+from copies.balance import received, refunds_due
+from copies.states import DOWNLOADS, TRANSITIONS, Event, State
 from storage.catalogue.orders import Change, Entry, Letter, Order, Payment
 from storage.catalogue.usage import Claim
 
@@ -45,54 +45,6 @@ def key_of(secret: str) -> str | None:
     if not _SECRET.fullmatch(secret):
         return None
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-# -- money -------------------------------------------------------------------------------------
-
-
-def received(order: Order) -> int:
-    """Return what came for an order and did not go back, in its currency."""
-    return sum(p.amount for p in order.payments if p.currency == order.currency)
-
-
-def kept(order: Order) -> int:
-    """Return how much of it pays for the order: its price from the moment it was paid, and until
-    then what came in part."""
-    if order.state == State.AWAITING_PAYMENT:
-        return received(order)
-    return order.total if order.paid_ms and order.state != State.REFUNDED else 0
-
-
-def owed(order: Order) -> dict[str, int]:
-    """Return what is to go back to the requester, by currency: too much, too late, twice, or in
-    another currency."""
-    balance: defaultdict[str, int] = defaultdict(int)
-    for payment in order.payments:
-        balance[payment.currency] += payment.amount
-    balance[order.currency] -= kept(order)
-    return {currency: amount for currency, amount in balance.items() if amount > 0}
-
-
-def to_return(order: Order, whole: bool) -> list[tuple[Payment, int]]:
-    """Return which payments are to go back, and how much of each, the newest first.
-
-    `whole`: all of it, else what is owed.
-    """
-    back = owed(order)
-    if whole:
-        back[order.currency] = received(order)
-    gone: defaultdict[tuple[str, str | None], int] = defaultdict(int)
-    for payment in order.payments:
-        if payment.returns:
-            gone[payment.provider, payment.returns] -= payment.amount
-    found = []
-    for payment in reversed(order.payments):
-        left = payment.amount - gone[payment.provider, payment.reference]
-        amount = min(left, back.get(payment.currency, 0))
-        if payment.returns is None and amount > 0:
-            back[payment.currency] -= amount
-            found.append((payment, amount))
-    return found
 
 
 # -- events ------------------------------------------------------------------------------------
@@ -267,7 +219,7 @@ def refund(
         new = tuple(p for p in returned if (p.provider, p.reference) not in known)
         if by_hand and len(new) < len(returned):
             raise Refused(N_("this reference is entered already: look at the order"))
-        left = {(p.provider, p.reference): amount for p, amount in to_return(order, whole)}
+        left = {(p.provider, p.reference): amount for p, amount in refunds_due(order, whole)}
         if by_hand and any(-p.amount > left.get((p.provider, p.returns or ""), 0) for p in new):
             raise Refused(N_("this was given back already: look at the order"))
         ending = whole and order.state != State.REFUNDED

@@ -22,9 +22,9 @@ from base.i18n.gettext import gettext
 from base.network import connection_words
 from config.copies import Mail
 from config.mailaddress import is_address
+from copies.balance import received
 from copies.orders.describe import title_of
-from copies.orders.events import received
-from copies.orders.states import DOWNLOADS, State
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter

@@ -16,7 +16,7 @@ from config.model import Config, Station
 from copies.footage.find import CameraFootage, find
 from copies.orders.events import Refused
 from copies.orders.prices import covered_ms, price
-from copies.orders.states import State
+from copies.states import State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 

@@ -15,10 +15,11 @@ import structlog
 from base.clock import Clock, now_ms
 from base.i18n.gettext import N_
 from config.copies import Copies
+from copies.balance import received, refunds_due
 from copies.orders import events
 from copies.orders.events import Refused
-from copies.orders.states import TRANSITIONS, Event, State
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
+from copies.states import TRANSITIONS, Event, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 
@@ -59,7 +60,7 @@ class OrderService:
                     await self._close(one)  # since then a part came: it asks for too much
         order = await self.orders.get(order.order_pk)
         _refuse_unpayable(order)
-        rest = order.total - events.received(order)
+        rest = order.total - received(order)
         made = await provider.open(order, rest, title, back, len(earlier))
         await self.catalogue.checkouts.open(
             order.order_pk, provider.name, made.reference, made.url, self._clock()
@@ -140,7 +141,7 @@ class OrderService:
         """
         if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
             raise Refused(events.WHY_NOT[State(order.state)])
-        back = events.to_return(order, whole)
+        back = refunds_due(order, whole)
         if not back and not whole:
             raise Refused(N_("nothing is owed back"))
         online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()

@@ -25,6 +25,7 @@ from base.durable import replace_file
 from base.hostclock import ClockWatch
 from base.outage import Outage
 from config.model import Config
+from copies.balance import owed
 from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
@@ -32,8 +33,8 @@ from copies.orders import events
 from copies.orders.mail import ServerAway
 from copies.orders.mailer import Mailer, why_of
 from copies.orders.service import OrderService
-from copies.orders.states import ENDED, State
 from copies.payments.port import Online, ProviderUnavailable, open_providers
+from copies.states import ENDED, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, words
@@ -350,7 +351,7 @@ class OrderWorker:
 
     async def _count_owed(self) -> None:
         uneven = await self._orders.uneven(State.REFUNDED)
-        self.status.refunds_due = sum(bool(events.owed(order)) for order in uneven)
+        self.status.refunds_due = sum(bool(owed(order)) for order in uneven)
 
     async def _say(self) -> None:
         said, store = self.status, self._catalogue

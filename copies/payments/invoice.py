@@ -18,8 +18,8 @@ from base.currency import format_amount
 from base.i18n.format import format_minutes, format_money, format_time
 from base.i18n.gettext import gettext, text_in
 from config.copies import Bank
-from copies.orders.events import received
-from copies.orders.states import State
+from copies.balance import received
+from copies.states import State
 from storage.catalogue.orders import Order
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from aiohttp import web
 from base.clock import parse_time
 from base.i18n.format import format_bytes
 from base.i18n.gettext import gettext, text_in
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.orders.states import DOWNLOADS, State
 from copies.payments.port import Online, ProviderUnavailable
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
@@ -161,7 +162,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
         "invoice": f"{home}/invoice.pdf" if invoice_provider(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
-        "zip": f"{home}/everything.zip" if open_ else None,
+        "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
         "hashed_bytes": hashed,
         "hashed_words": format_bytes(hashed),

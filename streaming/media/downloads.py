@@ -12,7 +12,7 @@ from base.i18n.gettext import gettext
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
-from copies.orders.states import DOWNLOADS, State
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources
 from streaming.context import CONTEXT, current_ms
@@ -43,11 +43,19 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/copies/{secret}/everything.zip")
 async def everything(request: web.Request) -> web.StreamResponse:
-    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people; 503 until
+    each of them was read through."""
     order = await _downloadable(request)
     zone = order.quote["station"]["time_zone"]
     with request.app[ORDERS].sending.turn(client(request)):
         items = await _items(request, order)
+        if any(item.sha256 is None for item in items):
+            text = gettext(
+                "The files are still being read through: each can be had now, and the ZIP when it"
+                " is done.",
+                language_of(request),
+            )
+            raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
         bundle = Bundle(_about(order), items, order.language, zone)
         return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 

@@ -10,10 +10,10 @@ from aiohttp import web
 from base.i18n.causes import describe_cause
 from base.i18n.format import format_bytes, format_minutes, format_money, format_stretch, format_time
 from base.i18n.gettext import gettext, text_in
+from copies.balance import owed, received
 from copies.orders.describe import title_of
-from copies.orders.events import owed, received
-from copies.orders.states import DOWNLOADS, ENDED, State
 from copies.payments.port import Online
+from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
