@@ -56,7 +56,8 @@ from storage.recording_source import Sources
 from storage.records import ClockState, GapCause, Track, parse_index
 from storage.spool.disk import claim_spool
 from storage.spool.writer import CameraSpool, Numbers, Run
-from streaming.http.delivery import send
+from streaming.http.ranges import send
+from streaming.media.downloads import content_of
 from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
 
 NAME = ("bench", "s", "c")
@@ -154,7 +155,8 @@ async def serve(place: str, plans: bytes, port: int) -> None:
 
     async def copy(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])
-        return await send(request, VirtualFile(ready[n], sources, heads.get(n)), "copy.mp4")
+        file = VirtualFile(ready[n], sources, heads.get(n))
+        return await send(request, content_of(file, file.read), {})
 
     async def one_pass(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])

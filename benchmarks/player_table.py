@@ -30,7 +30,8 @@ from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from storage.recording_source import Sources
-from streaming.http.delivery import send
+from streaming.http.ranges import send
+from streaming.media.downloads import content_of
 from tests.footage import whole
 from tests.s3 import free_port
 from tests.stack import recordings
@@ -235,7 +236,7 @@ async def _chromium(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
     file = VirtualFile(copy.plan, Sources(copy.path.parent / "spool", []))
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        return await send(request, file, copy.plan.file_name)
+        return await send(request, content_of(file, file.read), {})
 
     async def page_(request: web.Request) -> web.StreamResponse:
         return web.Response(

@@ -11,6 +11,7 @@ import re
 import time
 import zipfile
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -848,7 +849,7 @@ async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
             order = await catalogue.orders.with_number(number)
             assert order is not None
             found.append(order)
-            lasting.append(copies_files.lasting(request, order))
+            lasting.append(partial(copies_files.lasts, request, order))
         assert [await lasts() for lasts in lasting] == [True, True]
         await OrderService(catalogue, config.copies, {}).give_back(found[1], True, "back")
         assert [await lasts() for lasts in lasting] == [True, False]

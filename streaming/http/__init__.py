@@ -5,8 +5,7 @@
 `bodies`       what is posted: small, soon and readable
 `site`         the address of this site; requests that come from pages of another one
 `responses`    JSON with an ETag, problems
-`ranges`       conditions and ranges of what has a length and a strong entity tag
-`delivery`     sending such a thing as slowly as the client likes
+`ranges`       sending what has a length and a strong entity tag: conditions, ranges
 `assets`       scripts and styles of the pages
 `clients`      for whom a request is counted
 `rate_limit`   how often one client may do a thing, and how many things at once

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from streaming.http.ranges import not_modified
+
 CACHE = "public, max-age=2"
 MOST_PAGE = 100
-MOST_TAGS = 1000  # bytes of If-None-Match
 
 
 def json_response(
@@ -29,15 +30,6 @@ def json_response(
     if now_ms is not None:
         body = b'{"now_ms":%d,%b' % (now_ms, body[1:])
     return web.Response(body=body, content_type="application/json", headers=headers)
-
-
-def not_modified(request: web.Request, etag: str) -> bool:
-    """Tell whether the client has what the tag names (RFC 9110, 13.1.2: weak comparison)."""
-    if len(request.headers.get("If-None-Match", "")) > MOST_TAGS:
-        return False  # no cache of ours has so many
-    tags = request.if_none_match or ()
-    opaque = etag.removeprefix("W/").strip('"')
-    return any(tag.value in ("*", opaque) for tag in tags)
 
 
 def problem(status: int, detail: str) -> web.Response:

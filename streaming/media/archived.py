@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,14 +70,15 @@ class ArchivedSegment:
     length: int
     sha256: str
 
-    async def read(self, start: int, length: int) -> bytes:
-        """Return bytes of the part; raises 404 or 503."""
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of the part as one piece; raises 404 or 503."""
+        length = stop - start
         data = await self.place.get(".mp4", self.offset + start, length)
         whole = length == self.length
         if len(data) != length or (whole and hashlib.sha256(data).hexdigest() != self.sha256):
             log.error("The archive holds other bytes than were recorded", key=self.place.key)
             raise unavailable()
-        return data
+        yield data
 
 
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> ArchivedSegment:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -18,14 +18,14 @@ from aiohttp import web
 from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
+from storage.recording_source import Unreadable
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
-from streaming.http.ranges import wanted_part
-from streaming.http.responses import not_modified
+from streaming.http.ranges import Content, not_modified, send
 from streaming.http.work import WORK
 from streaming.media.archived import ArchivedSegment, archived_init, archived_segment, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
@@ -200,11 +200,11 @@ async def segment(request: web.Request) -> web.StreamResponse:
     if found := reader.find(number):
         stored, _, s = found
         refuse_old(request, s.end_ms)
-        part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
-        if answer := await _immutable(request, part, SEGMENT_TYPE):
-            return answer
+        with suppress(Unreadable):
+            part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
+            return await _send(request, part, SEGMENT_TYPE)
     archived = await archived_segment(request, name, number)
-    return await _archived(request, archived, SEGMENT_TYPE)
+    return await _send(request, archived, SEGMENT_TYPE)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
@@ -214,10 +214,19 @@ async def init(request: web.Request) -> web.StreamResponse:
     run_no = int(request.match_info["run_no"])
     if found := reader.init(run_no):
         stored, header = found
-        part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
-        if answer := await _immutable(request, part, INIT_TYPE):
-            return answer
-    return await _archived(request, await archived_init(request, name, run_no), INIT_TYPE)
+        with suppress(Unreadable):
+            part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
+            return await _send(request, part, INIT_TYPE)
+    return await _send(request, await archived_init(request, name, run_no), INIT_TYPE)
+
+
+async def _send(
+    request: web.Request, part: SpoolPart | ArchivedSegment, media_type: str
+) -> web.StreamResponse:
+    """Answer with a part, which never changes; raises Unreadable where the spool has it no more,
+    and 404 or 503 where the archive has not."""
+    content = Content(media_type, part.length, f'"{part.sha256}"', part.read)
+    return await send(request, content, {"Cache-Control": IMMUTABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,61 +238,26 @@ class SpoolPart:
     length: int
     sha256: str
 
-    async def read(self, start: int, length: int) -> bytes | None:
-        """Return bytes of the part; None when the file is gone or has not all of them."""
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of the part, as a slow client takes them, so that it holds a piece in
+        memory; raises Unreadable when the file is gone or has not all of them."""
+        for at in range(start, stop, PIECE):
+            yield self._piece(at, min(PIECE, stop - at))
+
+    def _piece(self, start: int, length: int) -> bytes:
         try:
             fd = os.open(self.media, os.O_RDONLY | os.O_CLOEXEC)
-            try:  # all of it is looked for at once, as a slow client is sent it in pieces
+            try:  # all of it is looked for at once: what is sent must not end early
                 is_whole = os.fstat(fd).st_size >= self.offset + self.length
                 data = os.pread(fd, length, self.offset + start) if is_whole else b""
             finally:
                 os.close(fd)
         except FileNotFoundError:
-            return None
+            raise Unreadable("it left the spool") from None
         except OSError as error:
             log.error("A recording cannot be read", file=str(self.media), why=str(error))
-            return None
+            raise Unreadable(str(error)) from None
         if len(data) != length:  # what is sent is cached for ever: never a part for the whole
             log.error("A recording is shorter than its index says", file=str(self.media))
-            return None
+            raise Unreadable("it is shorter than its index says")
         return data
-
-
-async def _immutable(
-    request: web.Request, part: SpoolPart | ArchivedSegment, content_type: str
-) -> web.StreamResponse | None:
-    """Answer with a part or the range of it that was asked for; None when it cannot be read.
-
-    A long one is read as the client takes it, so that a slow client holds a piece in memory.
-    """
-    headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{part.sha256}"'}
-    status, wanted = wanted_part(request, headers, part.length)
-    if status == 304:
-        return web.Response(status=304, headers=headers)
-    piece = PIECE if isinstance(part, SpoolPart) else part.length
-    if (data := await part.read(wanted.start, min(piece, len(wanted)))) is None:
-        return None
-    if len(data) == len(wanted):
-        return web.Response(status=status, body=data, content_type=content_type, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_type, response.content_length = content_type, len(wanted)
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
-    await response.write(data)
-    for start in range(wanted.start + piece, wanted.stop, piece):
-        data = await part.read(start, min(piece, wanted.stop - start))
-        if data is None:  # it left the spool meanwhile: never a part for the whole
-            if request.transport is not None:
-                request.transport.abort()
-            break
-        await response.write(data)
-    return response
-
-
-async def _archived(
-    request: web.Request, part: ArchivedSegment, content_type: str
-) -> web.StreamResponse:
-    answer = await _immutable(request, part, content_type)
-    assert answer is not None  # an archived part is read or raises
-    return answer
