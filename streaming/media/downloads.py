@@ -14,7 +14,6 @@ from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
 from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
-from storage.recording_source import Sources
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.delivery import send
@@ -36,7 +35,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
-    copy = VirtualFile(plan, sources(request), found[0]["head"])
+    copy = VirtualFile(plan, request.app[CONTEXT].sources, found[0]["head"])
     with request.app[ORDERS].sending.turn(client(request)):
         return await send(request, copy, plan.file_name, lasting(request, order))
 
@@ -73,10 +72,10 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
     work.check(request)
     found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk))
     work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
-    places = sources(request)
+    sources = request.app[CONTEXT].sources
     return [
         Item(
-            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            VirtualFile(CopyPlan.from_dict(row["plan"]), sources, row["head"]),
             row["sha256"],
             row["crc32"],
         )
@@ -141,9 +140,3 @@ def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]
         return _may_be_fetched(now, current_ms(request))
 
     return lasts
-
-
-def sources(request: web.Request) -> Sources:
-    """Return where the bytes of recordings are."""
-    views = request.app[CONTEXT]
-    return Sources(views.config.spool, views.archives, views.catalogue)

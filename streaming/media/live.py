@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
+from storage.recording_source import HashedRange, RecordingReader
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT, parse_time
@@ -26,7 +24,7 @@ from streaming.http.negotiation import language_of
 from streaming.http.ranges import wanted_part
 from streaming.http.responses import not_modified
 from streaming.http.work import WORK
-from streaming.media.archived import ArchivedSegment, archived_init, archived_segment, refuse_old
+from streaming.media.archived import archived_init, archived_segment, checked, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -40,7 +38,6 @@ ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
 PIECE = 64 << 10  # bytes of a segment that are in memory for one client
 
-log = structlog.get_logger()
 routes = web.RouteTableDef()
 
 
@@ -194,64 +191,38 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    name, view = request.app[CONTEXT].camera(request)
+    views = request.app[CONTEXT]
+    name, view = views.camera(request)
     number = int(request.match_info["segment_no"])
     if found := view.find(number):
         stored, _, s = found
         refuse_old(request, s.end_ms)
-        part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
-        if answer := await _immutable(request, part, SEGMENT_TYPE):
+        reader = RecordingReader(views.sources, name)
+        part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
+        if answer := await _from_spool(request, part, SEGMENT_TYPE):
             return answer
-    archived = await archived_segment(request, name, number)
-    return await _archived(request, archived, SEGMENT_TYPE)
+    return await _from_archive(request, await archived_segment(request, name, number), SEGMENT_TYPE)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    name, view = request.app[CONTEXT].camera(request)
+    views = request.app[CONTEXT]
+    name, view = views.camera(request)
     run_no = int(request.match_info["run_no"])
     if found := view.init(run_no):
         stored, header = found
-        part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
-        if answer := await _immutable(request, part, INIT_TYPE):
+        reader = RecordingReader(views.sources, name)
+        part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
+        if answer := await _from_spool(request, part, INIT_TYPE):
             return answer
-    return await _archived(request, await archived_init(request, name, run_no), INIT_TYPE)
+    return await _from_archive(request, await archived_init(request, name, run_no), INIT_TYPE)
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolPart:
-    """A range of a recording in the spool."""
-
-    media: Path
-    offset: int
-    length: int
-    sha256: str
-
-    async def read(self, start: int, length: int) -> bytes | None:
-        """Return bytes of the part; None when the file is gone or has not all of them."""
-        try:
-            fd = os.open(self.media, os.O_RDONLY | os.O_CLOEXEC)
-            try:  # all of it is looked for at once, as a slow client is sent it in pieces
-                is_whole = os.fstat(fd).st_size >= self.offset + self.length
-                data = os.pread(fd, length, self.offset + start) if is_whole else b""
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            log.error("A recording cannot be read", file=str(self.media), why=str(error))
-            return None
-        if len(data) != length:  # what is sent is cached for ever: never a part for the whole
-            log.error("A recording is shorter than its index says", file=str(self.media))
-            return None
-        return data
-
-
-async def _immutable(
-    request: web.Request, part: SpoolPart | ArchivedSegment, content_type: str
+async def _from_spool(
+    request: web.Request, part: HashedRange, content_type: str
 ) -> web.StreamResponse | None:
-    """Answer with a part or the range of it that was asked for; None when it cannot be read.
+    """Answer with a part or the range of it that was asked for; None when the spool has it not.
 
     A long one is read as the client takes it, so that a slow client holds a piece in memory.
     """
@@ -259,8 +230,8 @@ async def _immutable(
     status, wanted = wanted_part(request, headers, part.length)
     if status == 304:
         return web.Response(status=304, headers=headers)
-    piece = PIECE if isinstance(part, SpoolPart) else part.length
-    if (data := await part.read(wanted.start, min(piece, len(wanted)))) is None:
+    data = part.piece_in_spool(wanted.start, min(PIECE, len(wanted)))
+    if data is None:
         return None
     if len(data) == len(wanted):
         return web.Response(status=status, body=data, content_type=content_type, headers=headers)
@@ -270,8 +241,8 @@ async def _immutable(
     if request.method == "HEAD":
         return response
     await response.write(data)
-    for start in range(wanted.start + piece, wanted.stop, piece):
-        data = await part.read(start, min(piece, wanted.stop - start))
+    for start in range(wanted.start + PIECE, wanted.stop, PIECE):
+        data = part.piece_in_spool(start, min(PIECE, wanted.stop - start))
         if data is None:  # it left the spool meanwhile: never a part for the whole
             if request.transport is not None:
                 request.transport.abort()
@@ -280,9 +251,13 @@ async def _immutable(
     return response
 
 
-async def _archived(
-    request: web.Request, part: ArchivedSegment, content_type: str
+async def _from_archive(
+    request: web.Request, part: HashedRange, content_type: str
 ) -> web.StreamResponse:
-    answer = await _immutable(request, part, content_type)
-    assert answer is not None  # an archived part is read or raises
-    return answer
+    """Answer with an archived part or a range of it; raises 404 or 503."""
+    headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{part.sha256}"'}
+    status, wanted = wanted_part(request, headers, part.length)
+    if status == 304:
+        return web.Response(status=304, headers=headers)
+    data = (await checked(part.whole()))[wanted.start : wanted.stop]
+    return web.Response(status=status, body=data, content_type=content_type, headers=headers)
