@@ -19,6 +19,7 @@ from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.recording_source import Sources
 from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
 from streaming.http.negotiation import language_of
@@ -99,6 +100,11 @@ class AppContext:
             "Station %(station)s has no such camera.", language_of(request), station=station.id
         )
         raise web.HTTPNotFound(text=text)
+
+    @property
+    def sources(self) -> Sources:
+        """Where the bytes of recordings are."""
+        return Sources(self.config.spool, self.archives, self.catalogue)
 
     def name(self, station: Station, camera: str) -> Name:
         """Return what the catalogue calls a camera."""

@@ -19,7 +19,7 @@ from copies.footage.plan import CopyPlan
 from copies.states import DOWNLOADS, State
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Order
-from storage.recording_source import Sources, Unreadable
+from storage.recording_source import Unreadable
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
@@ -43,7 +43,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
-    copy = VirtualFile(plan, sources(request), found[0]["head"])
+    copy = VirtualFile(plan, request.app[CONTEXT].sources, found[0]["head"])
     with request.app[ORDERS].sending.turn(client(request)):
         return await _send(request, order, copy, plan.file_name)
 
@@ -80,10 +80,10 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
     work.check(request)
     found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk))
     work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
-    places = sources(request)
+    sources = request.app[CONTEXT].sources
     return [
         Item(
-            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            VirtualFile(CopyPlan.from_dict(row["plan"]), sources, row["head"]),
             row["sha256"],
             row["crc32"],
         )
@@ -204,9 +204,3 @@ async def _refuse_ended(lasts: Callable[[], Awaitable[bool]]) -> None:
     with suppress(CatalogueError):
         if not await lasts():
             raise _Ended("its order has ended meanwhile")
-
-
-def sources(request: web.Request) -> Sources:
-    """Return where the bytes of recordings are."""
-    context = request.app[CONTEXT]
-    return Sources(context.config.spool, context.archives, context.catalogue)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
-from storage.recording_source import Unreadable
+from storage.recording_source import HashedRange, RecordingReader, Unreadable
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
@@ -27,7 +25,7 @@ from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import Content, not_modified, send
 from streaming.http.work import WORK
-from streaming.media.archived import ArchivedSegment, archived_init, archived_segment, refuse_old
+from streaming.media.archived import archived_init, archived_segment, checked, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -41,7 +39,6 @@ ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
 PIECE = 64 << 10  # bytes of a segment that are in memory for one client
 
-log = structlog.get_logger()
 routes = web.RouteTableDef()
 
 
@@ -195,69 +192,56 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    name, reader = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, spool = context.camera(request)
     number = int(request.match_info["segment_no"])
-    if found := reader.find(number):
+    if found := spool.find(number):
         stored, _, s = found
         refuse_old(request, s.end_ms)
+        reader = RecordingReader(context.sources, name)
+        part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
         with suppress(Unreadable):
-            part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
-            return await _send(request, part, SEGMENT_TYPE)
-    archived = await archived_segment(request, name, number)
-    return await _send(request, archived, SEGMENT_TYPE)
+            return await _send(request, part, _in_spool, SEGMENT_TYPE)
+    part = await archived_segment(request, name, number)
+    return await _send(request, part, _in_archive, SEGMENT_TYPE)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    name, reader = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, spool = context.camera(request)
     run_no = int(request.match_info["run_no"])
-    if found := reader.init(run_no):
+    if found := spool.init(run_no):
         stored, header = found
+        reader = RecordingReader(context.sources, name)
+        part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
         with suppress(Unreadable):
-            part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
-            return await _send(request, part, INIT_TYPE)
-    return await _send(request, await archived_init(request, name, run_no), INIT_TYPE)
+            return await _send(request, part, _in_spool, INIT_TYPE)
+    return await _send(request, await archived_init(request, name, run_no), _in_archive, INIT_TYPE)
 
 
 async def _send(
-    request: web.Request, part: SpoolPart | ArchivedSegment, media_type: str
+    request: web.Request,
+    part: HashedRange,
+    read: Callable[[HashedRange, int, int], AsyncGenerator[bytes, None]],
+    media_type: str,
 ) -> web.StreamResponse:
-    """Answer with a part, which never changes; raises Unreadable where the spool has it no more,
-    and 404 or 503 where the archive has not."""
-    content = Content(media_type, part.length, f'"{part.sha256}"', part.read)
+    """Answer with a part, which never changes; raises what `read` does before anything is sent."""
+    content = Content(media_type, part.length, f'"{part.sha256}"', partial(read, part))
     return await send(request, content, {"Cache-Control": IMMUTABLE})
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolPart:
-    """A range of a recording in the spool."""
+async def _in_spool(part: HashedRange, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    """Yield bytes of a part as the client takes them, so that a slow one holds a piece in memory;
+    raises Unreadable."""
+    for at in range(start, stop, PIECE):
+        data = part.piece_in_spool(at, min(PIECE, stop - at))
+        if data is None:
+            raise Unreadable("the spool has it no longer")
+        yield data
 
-    media: Path
-    offset: int
-    length: int
-    sha256: str
 
-    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield bytes of the part, as a slow client takes them, so that it holds a piece in
-        memory; raises Unreadable when the file is gone or has not all of them."""
-        for at in range(start, stop, PIECE):
-            yield self._piece(at, min(PIECE, stop - at))
-
-    def _piece(self, start: int, length: int) -> bytes:
-        try:
-            fd = os.open(self.media, os.O_RDONLY | os.O_CLOEXEC)
-            try:  # all of it is looked for at once: what is sent must not end early
-                is_whole = os.fstat(fd).st_size >= self.offset + self.length
-                data = os.pread(fd, length, self.offset + start) if is_whole else b""
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            raise Unreadable("it left the spool") from None
-        except OSError as error:
-            log.error("A recording cannot be read", file=str(self.media), why=str(error))
-            raise Unreadable(str(error)) from None
-        if len(data) != length:  # what is sent is cached for ever: never a part for the whole
-            log.error("A recording is shorter than its index says", file=str(self.media))
-            raise Unreadable("it is shorter than its index says")
-        return data
+async def _in_archive(part: HashedRange, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    """Yield bytes of an archived part; raises 404 or 503."""
+    yield (await checked(part.whole()))[start:stop]
