@@ -1,5 +1,6 @@
 """What every answer needs, whatever it says.
 
+`groups`       what the addresses of a kind have in common: CORS, CSP, errors, caching
 `negotiation`  which language a request is answered in
 `parameters`   numbers and times in an address
 `bodies`       what is posted: small, soon and readable

@@ -17,7 +17,6 @@ from streaming.http.negotiation import language_of
 from streaming.stations.messages import cameras_live
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-KEPT = ("Allow", "Retry-After")  # headers of an error that its page or problem has, too
 NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 
 
@@ -76,8 +75,6 @@ def _in_language(request: web.Request, code: str) -> str:
     return f"?{urlencode([*others, ('lang', code)])}"
 
 
-def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
+def problem_page(request: web.Request, status: int, text: str) -> web.Response:
     """Return the page for an error: what is wrong, in words, and where to go on."""
-    answer = page(request, "problem.html", problem.status, text=text)
-    answer.headers.update({k: v for k, v in problem.headers.items() if k in KEPT})
-    return answer
+    return page(request, "problem.html", status, text=text)
