@@ -92,6 +92,7 @@ def create_app(
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         translations(lang)
     assets.version()  # so is a script that is missing
+    openapi.description(config.copies is not None)
     app = web.Application(
         middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )

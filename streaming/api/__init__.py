@@ -5,6 +5,5 @@
 `oembed`          what other programs and sites are given of a station
 `copies`          quotes and orders of copies, their register
 `webhooks`        notifications of payment providers
-`openapi`         the description of the API
-`openapi_copies`  the part of it that is there where copies are sold
+`openapi`         the description of the API, which stands in openapi.yaml
 """
