@@ -64,7 +64,7 @@ check: tools ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PY) -m pytest -q tests/test_docs.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30

@@ -32,8 +32,9 @@ from recorder.rtsp.describe import (
     describe,
 )
 from recorder.rtsp.description import Description
-from recorder.source import Frame, SourceEnd
+from recorder.source import Frame
 from storage.media.fmp4 import TrackInit
+from storage.records import Ending
 from storage.spool.status import SpoolStatus
 
 PROBE_S = 8.0
@@ -120,7 +121,7 @@ class _Probe:
                 patience=Patience(connect_s=PROBE_S),
             )
         except DescribeFailed as failed:
-            return Finding(name, failed.detail, to_do=(failed.remedy,))
+            return Finding(name, failed.ending.detail, to_do=(failed.ending.remedy,))
         sink = _Sink()
         ended = await self._watch(offer, sink)
         if ended is not None:
@@ -131,7 +132,7 @@ class _Probe:
             return Finding(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
         return _measured(name, offer.description, sink)
 
-    async def _watch(self, offer: Offer, sink: _Sink) -> SourceEnd | None:
+    async def _watch(self, offer: Offer, sink: _Sink) -> Ending | None:
         """Fill the sink; return how the stream ended, None where it goes on."""
         source = FfmpegSource(
             self.program,
@@ -143,7 +144,7 @@ class _Probe:
             user_agent=self.user_agent,
             proof=offer.proof,
         )
-        task: asyncio.Task[SourceEnd] = asyncio.create_task(source.run(sink))
+        task: asyncio.Task[Ending] = asyncio.create_task(source.run(sink))
         begun = asyncio.create_task(sink.begun.wait())
         await asyncio.wait({task, begun}, timeout=PROBE_S, return_when=asyncio.FIRST_COMPLETED)
         if begun.done():  # so long from the first picture on

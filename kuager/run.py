@@ -203,17 +203,18 @@ class Supervisor:
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
-    from recorder.worker import Worker, targets
+    from recorder.camera_spec import camera_specs
+    from recorder.worker import Worker
 
     config = configs.now
-    cameras = targets(config, share, shares)
+    cameras = camera_specs(config, share, shares)
     check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
     ffmpeg = find_ffmpeg(config.ffmpeg)
     worker = Worker(cameras, config.spool, ffmpeg, share, config.spool_limits)
 
     async def follow() -> None:
         while True:
-            cameras = targets(await configs.newer(), share, shares)
+            cameras = camera_specs(await configs.newer(), share, shares)
             check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
             await worker.change(cameras)
 
@@ -224,7 +225,7 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     catalogue = await Catalogue.open_patiently(config.database_url)
@@ -239,7 +240,7 @@ async def _uploader(config: Config) -> None:
 
 async def _orders(config: Config) -> None:
     from copies.orders.worker import OrderWorker
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     if config.copies is None:

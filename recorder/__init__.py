@@ -1,29 +1,34 @@
 """From a camera to whole segments in the spool.
 
-`source`    the port: what yields frames, and how it ends
-`rtsp`      the dialogue with a camera: what it offers, or what keeps it from it
-`approach`  what sessions have taught of one camera: pauses, no sound
-`ffmpeg`    the first source: an ffmpeg child as a transport of frames
-`demux`     its pipe taken apart into frames
-`native`    the second source: RTSP and RTP read in this process
-`tracks`    what a source tells of its tracks, and when
-`parameters`, `sample_entry`  what parameter sets mean, and tracks that are made of them
-`bits`      a reader of bits
-`placing`   media time to UTC (docs/time.md): pure
-`lines`     what arrivals say of timestamps: pure
-`timeline`  timestamps to media time that runs with UTC: pure
-`sound`     the sound of a run, beside the picture: pure
-`cutting`   frames to segments: pure
-`states`    what a camera is doing: the table of transitions
-`session`   one session: from frames to written segments, with its deadlines
-`camera`    one camera's life: sessions, retries, gaps
-`worker`    a process that holds a share of the cameras
-`disk`      the watch over the spool's disk: pause, go on, say each thing once
-`clock`     what the kernel says of this machine's clock
+`worker`          a process that holds a share of the cameras
+`camera`          one camera's life: sessions, retries, gaps
+`session`         one session: from frames to written segments, with its deadlines
+`camera_state`    what a camera's life and its sessions share: state, status, log
+`camera_spec`     what a recorder needs to know of a camera, out of the configuration
+`gap_accounting`  scheduled time without a recording, as gaps in the spool
+`approach`        what sessions have taught of one camera: pauses, no sound
+`states`          what a camera is doing: the table of transitions
+`clock`           the recorder's clock: what arrivals are stamped with
+`disk_watch`      the watch over the spool's disk: pause, go on, say each thing once
 
-`pictures`  the picture process: the latest picture of every camera, again and again
-`stills`    the newest keyframe alone, out of the spool
-`decoding`  one keyframe to two JPEGs, by OpenCV
+`source`          the port: what yields frames, and how it ends
+`native`          the source that reads RTSP and RTP in this process
+`rtsp`            the dialogue with a camera, its packets, and what they carry
+`ffmpeg`          the source that has an ffmpeg child as a transport of frames
+`demux`           its pipe taken apart into frames
+`pipe`            pipes of child processes, each descriptor with one owner
+`tracks`          what a source tells of its tracks, and when
+`sample_entry`    tracks with their sample entries, out of parameter sets
+`parameter_sets`  what parameter sets of H.264 and H.265 mean
+`bits`            a reader of bits
 
-A camera can harm only itself: its own child process, bounded buffers, its own deadlines.
+`segmenter`       frames to segments: pure
+`sound`           the sound of a run, beside the picture: pure
+`timeline`        timestamps to media time that runs with UTC: pure
+`arrivals`        what arrivals say of timestamps: pure
+`clock_map`       media time to UTC (docs/time.md): pure
+
+`pictures`        a process of its own: the latest picture of every camera, again and again
+
+A camera can harm only itself: its own source, bounded buffers, its own deadlines.
 """

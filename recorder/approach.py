@@ -9,8 +9,7 @@ longer and longer pauses, and the pause that worked is remembered.
 from __future__ import annotations
 
 from recorder.rtsp.describe import Offer
-from recorder.source import SourceEnd
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 PAUSES_S = (1.0, 4.0, 12.0)
 WITHOUT_SOUND_MS = 600_000  # until it is asked for again
@@ -39,7 +38,7 @@ class Approach:
         """Return the least pause before the next session, in seconds."""
         return 0.0 if self._try is None else PAUSES_S[self._try]
 
-    def ended(self, end: SourceEnd, pictures: int) -> None:
+    def ended(self, end: Ending, pictures: int) -> None:
         """Learn from how a session ended that had this many pictures."""
         if pictures:
             self._worked = self._worked if self._try is None else self._try

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 
 from recorder.parameter_sets import continues
-from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink, SourceEnd
+from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink
 from recorder.tracks import TrackTeller
 from storage.media.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 MAX_BOX = 64 * 1024 * 1024
 NTP_EPOCH_MS = 2_208_988_800_000  # 1900 to 1970 (RFC 5905, 6)
@@ -84,7 +84,7 @@ class Demuxer:
     def __init__(
         self, sink: Sink, latency_frames: int, reference_ahead: int, transcoded: tuple[str, ...]
     ):
-        self.end: SourceEnd | None = None
+        self.end: Ending | None = None
         self._sink = sink
         self._tracks = TrackTeller(sink, lambda: self._ticks_ms, transcoded)
         self._picture = _Pipe("video", self._take_picture)
@@ -112,7 +112,7 @@ class Demuxer:
         try:
             pipe.feed(data)
         except (Mp4Error, struct.error) as error:
-            self.end = SourceEnd(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
+            self.end = Ending(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
 
     def _take_sound(self, pts: int, key: bool, data: bytes) -> None:
         self._tracks.sound = self._sound.track

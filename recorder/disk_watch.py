@@ -20,10 +20,9 @@ import structlog
 
 from base.outage import Outage
 from config.limits import SpoolLimits
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 from storage.spool.disk import (
     DiskSpace,
-    Refusal,
     check_spool,
     claim_spool,
     refusal_of,
@@ -35,28 +34,28 @@ from storage.spool.status import SpoolStatus
 RATE_S = 60.0  # over which the rate of writing is taken
 RATE_KNOWN_S = 20.0
 OTHERS_S = 10.0  # between looks at what other recorders write
-MARGIN = 1.25  # of a mark, before it counts as left behind
+MARGIN = 1.25  # of a threshold, before it counts as left behind
 SLOW_S = 2.0  # of one write: said so
-FAST_S = 30.0  # without such a write: well again
+FAST_S = 30.0  # without such a write: it is fast again
 MAX_WAITING = 512 * 1024 * 1024  # bytes of all cameras that may wait for a slow disk
 
 log = structlog.get_logger()
 
 
 class Thresholds:
-    """The marks of `spool_warn`, in seconds, largest first; each is told when it is passed."""
+    """The times of `spool_warn`, in seconds, largest first; each is told when it is passed."""
 
-    def __init__(self, marks_s: Sequence[int]):
-        self._marks = marks_s
+    def __init__(self, thresholds_s: Sequence[int]):
+        self._thresholds_s = thresholds_s
         self._passed = 0  # how many of them
 
     def take(self, left_s: float) -> int | None:
-        """Return the mark that is passed by now, 0 when all are well behind, None for neither."""
-        below = sum(left_s < m for m in self._marks)
-        near = sum(left_s < m * MARGIN for m in self._marks)
+        """Return the threshold that is passed, 0 when all are far behind, None for neither."""
+        below = sum(left_s < t for t in self._thresholds_s)
+        near = sum(left_s < t * MARGIN for t in self._thresholds_s)
         if below > self._passed:
             self._passed = below
-            return self._marks[below - 1]
+            return self._thresholds_s[below - 1]
         if near < self._passed:
             self._passed = near
             return None if near else 0
@@ -78,17 +77,17 @@ class SpoolDisk:
         seconds since any moment."""
         self._clock = clock
         self._spool, self._limits, self._share, self._written = spool, limits, share, written_bytes
-        self.refusal: Refusal | None = None
+        self.refusal: Ending | None = None
         self.waiting = 0  # bytes that are cut and not written
         self._id: str | None = None
-        self._room: DiskSpace | None = None
+        self._space: DiskSpace | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-disk")
         self._samples: deque[tuple[float, int]] = deque()
         self._rate = 0.0  # of this process, bytes a second
         self._others: dict[int, float] = {}  # of the other recorders, by share
         self._others_at = float("-inf")
         self._left_s: float | None = None
-        self._marks = Thresholds(limits.warn_s)
+        self._thresholds = Thresholds(limits.warn_s)
         self._under_way: dict[int, tuple[float, str]] = {}  # what the disk is at: since, whose
         self._keys = itertools.count()
         self._slow_s = 0.0  # the longest since it began to be slow
@@ -114,7 +113,7 @@ class SpoolDisk:
     async def look(self) -> None:
         """Look at the disk and take note; about once a second, and when a write failed."""
         try:
-            self._room = found = await self.thread(self._examine)
+            self._space = found = await self.thread(self._examine)
             refusal = self._full(found)
         except OSError as error:
             if short := shortage(error):  # the disk was not even asked: what was known stays so
@@ -128,9 +127,9 @@ class SpoolDisk:
             self._left_s = 0.0
             if self._speaks():
                 self._refuses.begin(refusal.detail)
-        elif self._room is not None:
-            self._refuses.end(free=human(self._room.free_bytes))
-            self._pass_marks(self._room)
+        elif self._space is not None:
+            self._refuses.end(free=human(self._space.free_bytes))
+            self._pass_thresholds(self._space)
 
     def _examine(self) -> DiskSpace:
         """Look at the disk, in a thread."""
@@ -145,7 +144,7 @@ class SpoolDisk:
             self._others = {n: s["bytes_per_s"] for n, s in said if n != self._share}
         return found
 
-    def _full(self, found: DiskSpace) -> Refusal | None:
+    def _full(self, found: DiskSpace) -> Ending | None:
         reserve = self._limits.reserve.of(found.total_bytes)
         needed = reserve
         if self.refusal is not None and self.refusal.cause is GapCause.DISK_FULL:
@@ -155,7 +154,7 @@ class SpoolDisk:
         what = "room" if found.free_bytes < needed else "" if found.files else "room for files"
         if not what:
             return None
-        return Refusal(
+        return Ending(
             GapCause.DISK_FULL,
             f"the spool has no {what} beyond its reserve of {human(reserve)}: make room, or see "
             "why the archives do not take recordings",
@@ -174,12 +173,12 @@ class SpoolDisk:
         if now - since > RATE_KNOWN_S:
             self._rate = max(0, self._samples[-1][1] - before) / (now - since)
 
-    def _pass_marks(self, found: DiskSpace) -> None:
+    def _pass_thresholds(self, found: DiskSpace) -> None:
         rate = self._rate + sum(self._others.values())
         self._left_s = seconds_left(found, self._limits.reserve.of(found.total_bytes), rate)
         if self._left_s is None:
             return
-        passed = self._marks.take(self._left_s)
+        passed = self._thresholds.take(self._left_s)
         if passed is None or not self._speaks():
             return
         say = {"hours_left": round(self._left_s / 3600, 1), "free": human(found.free_bytes)}
@@ -193,7 +192,7 @@ class SpoolDisk:
         """Of all recorders of the spool the first says what is wrong with the disk: once."""
         return self._share <= min(self._others, default=self._share)
 
-    async def why(self, error: OSError) -> Refusal:
+    async def why(self, error: OSError) -> Ending:
         """Say why a write failed: by what is wrong with the whole disk, else by the error."""
         await self.look()
         return self.refusal or refusal_of(error)
@@ -249,7 +248,7 @@ class SpoolDisk:
         left = self._left_s
         return {
             "bytes_per_s": round(self._rate),
-            "free_bytes": self._room.free_bytes if self._room else None,
+            "free_bytes": self._space.free_bytes if self._space else None,
             "hours_left": None if left is None else round(left / 3600, 2),
             "waiting_bytes": self.waiting,
             "slow_s": round(self._slow_s, 1),

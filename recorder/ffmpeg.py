@@ -26,8 +26,8 @@ from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
-from recorder.source import Sink, SourceEnd
-from storage.records import GapCause
+from recorder.source import Sink
+from storage.records import Ending, GapCause
 
 PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
 MAX_LINE = 64 * 1024  # bytes; a longer line of ffmpeg's is not kept
@@ -211,7 +211,7 @@ class FfmpegSource:
     def _quoted_agent(self) -> str:
         return "'" + self._user_agent.replace("'", "'\\''") + "'"
 
-    async def run(self, sink: Sink) -> SourceEnd:
+    async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the stream ends; cancelling ends the child."""
         ahead = int(ffmpeg_version(self._program) < REFERENCE_RIGHT)
         demuxer = Demuxer(sink, LATENCY_FRAMES, ahead, self.transcoded)
@@ -265,42 +265,42 @@ class FfmpegSource:
             if text and not _NOISE.search(text) and not _DECODER.match(text):
                 self._said.append(re.sub(r"^\[[^\]]*\] ", "", text))
 
-    def _verdict(self, code: int | None) -> SourceEnd:
+    def _verdict(self, code: int | None) -> Ending:
         """Say why the stream ended: ffmpeg's exit status says nothing, its words little."""
         if code is not None and code < 0:
-            return SourceEnd(GapCause.STREAM_BROKEN, f"ffmpeg was ended by signal {-code}")
+            return Ending(GapCause.STREAM_BROKEN, f"ffmpeg was ended by signal {-code}")
         said = " ".join(self._said)
         where = urlsplit(self._url).hostname
         if status := re.search(r"(?:method (\w+) failed: |\b)([45]\d\d) ", said):
             return self._refusal(status[1], int(status[2]))
         if found := re.search(r"Connection refused|No route to host|unreachable|timed out", said):
-            return SourceEnd(GapCause.UNREACHABLE, f"{where}: {found[0].lower()}")
+            return Ending(GapCause.UNREACHABLE, f"{where}: {found[0].lower()}")
         if re.search(r"Invalid data|Error opening|error|Unsupported", said):
             what = "broke" if self._played else "was described, but ffmpeg cannot take it"
             text = f"the stream of {where} {what}: {_reason(self._said[-1])}"
-            return SourceEnd(GapCause.STREAM_BROKEN, text)
-        return SourceEnd(
+            return Ending(GapCause.STREAM_BROKEN, text)
+        return Ending(
             GapCause.CLOSED_BY_CAMERA, f"the stream of {where} ended, no reason was given"
         )
 
-    def _refusal(self, method: str | None, status: int) -> SourceEnd:
+    def _refusal(self, method: str | None, status: int) -> Ending:
         """Say what it means that the camera refuses to ffmpeg what it has described to us."""
         where = urlsplit(self._url).hostname
         if status == 401 and self._proof not in (None, "Basic", "Digest MD5"):
-            return SourceEnd(
+            return Ending(
                 GapCause.STREAM_BROKEN,
                 f"{where} wants the password proved by {self._proof}, which ffmpeg cannot (401)",
                 "let the camera take MD5 digests too",
             )
         if status == 401:
             text = f"{where} refuses user name or password to ffmpeg, after it described its stream"
-            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{text} (401)")
+            return Ending(GapCause.REFUSED_PASSWORD, f"{text} (401)")
         if status == 403:
-            return SourceEnd(GapCause.REFUSED_PASSWORD, f"{where} forbids the stream (403)")
+            return Ending(GapCause.REFUSED_PASSWORD, f"{where} forbids the stream (403)")
         if status == 404:
-            return SourceEnd(GapCause.NO_SUCH_STREAM, f"{where} has no such stream (404)")
+            return Ending(GapCause.NO_SUCH_STREAM, f"{where} has no such stream (404)")
         asked = f" to {method}" if method else ""
-        return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status}{asked}")
+        return Ending(GapCause.STREAM_BROKEN, f"{where} answers {status}{asked}")
 
     @property
     def refused_setup(self) -> bool:

@@ -20,10 +20,10 @@ from recorder.rtsp.nal_units import H264Pictures, H265Pictures
 from recorder.rtsp.picture_size import sprop_sets
 from recorder.rtsp.rtp import Counts, RtpReceiver
 from recorder.sample_entry import sound_track, video_track
-from recorder.source import Frame, Sink, SourceEnd
+from recorder.source import Frame, Sink
 from recorder.tracks import TrackTeller
 from storage.media.fmp4 import VIDEO_TIMESCALE
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
     "h264": H264Pictures,
@@ -83,7 +83,7 @@ class NativeSource:
         """Packets of the tracks, the picture first."""
         return [receiver.counts for receiver in self._receivers]
 
-    async def run(self, sink: Sink) -> SourceEnd:
+    async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the session ends; cancelling it ends the session."""
         session = RtspSession(self._connection, self._offer)
         try:
@@ -145,7 +145,7 @@ class NativeSource:
     def _camera_ms(self, track: int, pts: int) -> float | None:
         return self._receivers[track].camera_ms(pts)
 
-    async def _watch(self, session: RtspSession) -> SourceEnd:
+    async def _watch(self, session: RtspSession) -> Ending:
         """Wait for the end of what plays."""
         where = self._offer.address.where
         closed = asyncio.ensure_future(self._connection.ended())
@@ -154,42 +154,38 @@ class NativeSource:
         try:
             await asyncio.wait({closed, alive, bye}, return_when=asyncio.FIRST_COMPLETED)
             if bye.done():
-                return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} says that its stream ends")
+                return Ending(GapCause.CLOSED_BY_CAMERA, f"{where} says that its stream ends")
             if alive.done() and alive.exception() is None:
                 text = f"{where} has forgotten the session (454)"
-                return SourceEnd(GapCause.CLOSED_BY_CAMERA, text)
+                return Ending(GapCause.CLOSED_BY_CAMERA, text)
             return self._broken(await closed)
         finally:
             for task in (closed, alive, bye):
                 task.cancel()
             await asyncio.wait({closed, alive, bye})
 
-    def _broken(self, error: Exception | None) -> SourceEnd:
+    def _broken(self, error: Exception | None) -> Ending:
         where = self._offer.address.where
         if isinstance(error, ProtocolError):
-            return SourceEnd(
-                GapCause.STREAM_BROKEN, f"the stream of {where} broke: it sent {error}"
-            )
+            return Ending(GapCause.STREAM_BROKEN, f"the stream of {where} broke: it sent {error}")
         if isinstance(error, TimeoutError):
-            return SourceEnd(
-                GapCause.NO_DATA, f"{where} described its stream and does not begin it"
-            )
+            return Ending(GapCause.NO_DATA, f"{where} described its stream and does not begin it")
         if error is None or isinstance(error, OSError):
-            return SourceEnd(GapCause.CLOSED_BY_CAMERA, f"{where} closed the connection")
-        return SourceEnd(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+            return Ending(GapCause.CLOSED_BY_CAMERA, f"{where} closed the connection")
+        return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
-    def _refusal(self, refused: RefusedError) -> SourceEnd:
+    def _refusal(self, refused: RefusedError) -> Ending:
         """Say what it means that the camera refuses what it has described."""
         where, status = self._offer.address.where, refused.status
         if status in (401, 403):
             text = f"{where} refuses this user the stream that it described ({status})"
-            return SourceEnd(GapCause.REFUSED_PASSWORD, text)
+            return Ending(GapCause.REFUSED_PASSWORD, text)
         if status in (404, 410):
-            return SourceEnd(GapCause.NO_SUCH_STREAM, f"{where} has no such stream ({status})")
+            return Ending(GapCause.NO_SUCH_STREAM, f"{where} has no such stream ({status})")
         if status in (453, 503):
             text = f"{where} is busy: it takes no more viewers now ({status})"
-            return SourceEnd(GapCause.STREAM_BROKEN, text, "close other viewers of this camera")
+            return Ending(GapCause.STREAM_BROKEN, text, "close other viewers of this camera")
         if status == 461:
             text = f"{where} does not send its stream over {self._transport.upper()} (461)"
-            return SourceEnd(GapCause.STREAM_BROKEN, text, "set 'transport' to auto")
-        return SourceEnd(GapCause.STREAM_BROKEN, f"{where} answers {status} to {refused.method}")
+            return Ending(GapCause.STREAM_BROKEN, text, "set 'transport' to auto")
+        return Ending(GapCause.STREAM_BROKEN, f"{where} answers {status} to {refused.method}")

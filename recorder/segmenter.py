@@ -21,7 +21,7 @@ from recorder.sound import SoundTrack
 from recorder.source import Frame
 from recorder.timeline import Timeline
 from storage.media.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 SEGMENT_S = 2.0  # what a segment lasts where keyframes allow it
 LONGEST_TARGET_S = 8
@@ -39,11 +39,11 @@ LIVE_RATE, LIVE_MS = 1.1, 400
 
 
 class Discontinuity(Exception):
-    """The frames do not go on; the run ends here with a cause."""
+    """The frames do not go on; the run ends here, and `ending` says why."""
 
     def __init__(self, cause: GapCause, detail: str):
         super().__init__(detail)
-        self.cause, self.detail = cause, detail
+        self.ending = Ending(cause, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class Segmenter:
         """
         self._before_ms = before_ms
         self.target_duration_s = target_duration_s
-        self.run_start_ms: int | None = None  # known with the first cut
+        self.run_start_ms: int | None = None  # known with the first segment
         self.newest_ms = float("-inf")  # arrival of the newest picture
         self.set_tracks(tracks)
         self._needs_key = needs_key
-        self._placer = ClockMap()
-        self._timeline = Timeline(self._placer)
+        self._clock_map = ClockMap()
+        self._timeline = Timeline(self._clock_map)
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
         self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
@@ -123,7 +123,7 @@ class Segmenter:
     def push(self, frame: Frame) -> list[SegmentDraft]:
         """Take a frame; return the segments that it finishes, mostly none.
 
-        Raises Broken when frames do not continue the run; what came before is kept and
+        Raises Discontinuity when frames do not continue the run; what came before is kept and
         `finish` returns it.
         """
         if frame.track_id != self._video.id:
@@ -140,13 +140,13 @@ class Segmenter:
             return self._wait(picture)
         self._newest = picture
         self._bytes += size
-        cuts = []
+        drafts = []
         for settled in self._timeline.push(picture):
-            cuts += self._add(settled)
+            drafts += self._add(settled)
         if self._bytes > MAX_BYTES:
             for settled in self._timeline.flush():
-                cuts += self._add(settled)
-        return cuts
+                drafts += self._add(settled)
+        return drafts
 
     def finish(self, until_ms: float = math.inf) -> list[SegmentDraft]:
         """Return what is left when the run ends; the last frame lasts as long as the one before.
@@ -158,18 +158,18 @@ class Segmenter:
         until_ms = max(until_ms, self.newest_ms)  # the recorder's clock may have been set back
         if self._in_pieces and self._newest is not None:
             self._drop_newest()
-        cuts = self._begin() if self._waiting else []
+        drafts = self._begin() if self._waiting else []
         if self.run_start_ms is None:
             return []
         for settled in self._timeline.flush():
             if settled.size:
-                cuts += self._add(settled)
+                drafts += self._add(settled)
         if self._open:
             times = sorted(p.media_ms for p in self._open)
             step = times[-1] - times[-2] if len(times) > 1 else 40.0
             end = max(times[-1] + min(max(0.1, step), 1000 * SEGMENT_S), self._start + 0.1)
-            cuts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
-        return cuts
+            drafts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
+        return drafts
 
     def _drop_newest(self) -> None:
         for pictures in (self._waiting, self._open):
@@ -244,41 +244,41 @@ class Segmenter:
         held, self._waiting = self._waiting, []
         settled = self._timeline.begin(held, self._live_from or 0)
         self._start = min(p.media_ms for p in settled)
-        start_ms = min(self._placer.place(self._start), held[0].arrival_ms)
+        start_ms = min(self._clock_map.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms)
         self._tfdt = 0
         self.target_duration_s = self.target_duration_s or target_duration(
-            [self._placer.place(p.media_ms) / 1000 for p in settled if p.frame.key]
+            [self._clock_map.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )
-        cuts = []
+        drafts = []
         self._bytes = sum(p.size for p in held)
         for picture in settled:
-            cuts += self._add(picture)
-        return cuts
+            drafts += self._add(picture)
+        return drafts
 
     # -- cutting -------------------------------------------------------------------------
 
     def _limit(self) -> float:
         """Media ms beyond which the open segment may not last."""
-        return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._placer.rate
+        return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._clock_map.rate
 
     def _add(self, picture: Picture) -> list[SegmentDraft]:
-        cuts = []
+        drafts = []
         if opened := self._open:
             at = picture.media_ms
-            lasted_s = (at - self._start) * self._placer.rate / 1000
+            lasted_s = (at - self._start) * self._clock_map.rate / 1000
             enough_s = 0.6 * self.target_duration_s if opened[0].frame.key else 0.2
             limit = self._limit()
             if (picture.frame.key and lasted_s >= enough_s and at <= limit) or (
                 self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES
             ):
-                cuts.append(self._cut(at, picture.arrival_ms))
+                drafts.append(self._cut(at, picture.arrival_ms))
             elif at > limit:
-                cuts += self._cut_at_limit(picture)
+                drafts += self._cut_at_limit(picture)
         self._open.append(picture)
-        return cuts
+        return drafts
 
     def _cut_at_limit(self, picture: Picture) -> list[SegmentDraft]:
         """Cut where no keyframe came in time, before `picture`, which shows beyond the limit.
@@ -286,15 +286,15 @@ class Segmenter:
         A picture shows until the next one does, and no longer or shorter: where the last one would
         have to end early, the next segment begins with it.
         """
-        opened, cuts = self._open, []
+        opened, drafts = self._open, []
         last = opened[-1]
         if len(opened) > 1 and last.media_ms >= max(p.media_ms for p in opened):
             self._open = opened[:-1]
-            cuts.append(self._cut(min(last.media_ms, self._limit()), last.arrival_ms))
+            drafts.append(self._cut(min(last.media_ms, self._limit()), last.arrival_ms))
             self._open.append(last)
         if picture.media_ms > self._limit() or picture.frame.key:
-            cuts.append(self._cut(picture.media_ms, picture.arrival_ms))
-        return cuts
+            drafts.append(self._cut(picture.media_ms, picture.arrival_ms))
+        return drafts
 
     def _cut(self, end: float, until_ms: float) -> SegmentDraft:
         """Close the open segment at media time `end`, and not after `until_ms` (UTC)."""
@@ -304,7 +304,7 @@ class Segmenter:
         longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
         long = end > self._limit() + 1
         highest = math.inf if long else longest_ms / max(1.0, end - self._start)
-        piece = self._placer.advance(self._start, highest)
+        piece = self._clock_map.advance(self._start, highest)
         tfdt = self._tfdt
         times, stop = self._times(piece, pictures, end, until_ms)
         # a picture that stood still makes a segment long, and the playlists say so
@@ -362,7 +362,7 @@ class Segmenter:
         return math.floor((utc_ms - self.run_start_ms) * VIDEO_TIMESCALE / 1000 + 1e-3)
 
     def _utc_of(self, stamp_ms: float) -> float:
-        return self._placer.place(self._timeline.media_ms(stamp_ms))
+        return self._clock_map.place(self._timeline.media_ms(stamp_ms))
 
 
 def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:

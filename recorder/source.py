@@ -6,11 +6,10 @@ Nothing above this file knows of child processes or of RTSP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from storage.media.fmp4 import TrackInit
-from storage.records import GapCause
+from storage.records import Ending
 
 PICTURE_ID, SOUND_ID = 1, 2  # of the tracks of every source
 
@@ -35,18 +34,6 @@ class Frame(NamedTuple):
     restarted: bool = False  # the camera began its stream anew with it
 
 
-@dataclass(frozen=True, slots=True)
-class SourceEnd:
-    """Why a source ended: a cause from the closed list and a sentence without secrets.
-
-    `remedy` is what an operator can do, where that is known.
-    """
-
-    cause: GapCause
-    detail: str
-    remedy: str = ""
-
-
 class Sink(Protocol):
     """Who takes what a source yields; called from the event loop, must not block."""
 
@@ -60,6 +47,6 @@ class Sink(Protocol):
 class Source(Protocol):
     """A session with a camera."""
 
-    async def run(self, sink: Sink) -> SourceEnd:
+    async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the session ends; cancelling it ends the session."""
         ...

@@ -49,10 +49,10 @@ OPENING = 8  # pictures of a run, whose timestamps may be of another time than w
 class Timeline:
     """Gives the pictures of one run their media time, in the order in which they came."""
 
-    def __init__(self, placer: ClockMap):
-        """`placer` has the mapping that arrivals are compared with, and is told of arrivals."""
+    def __init__(self, clock_map: ClockMap):
+        """`clock_map` has the mapping that arrivals are compared with, and is told of arrivals."""
         self.by_arrival = False
-        self._placer = placer
+        self._clock_map = clock_map
         self._rate, self._offset_ms = 1.0, 0.0  # media time = timestamp * rate + offset
         self._held: list[Picture] = []
         self._newest_ms = self._before_newest_ms = float("-inf")  # media time
@@ -67,7 +67,7 @@ class Timeline:
         self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
     def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
-        """Take the first pictures of a run, return those that are settled; starts the placer.
+        """Take the first pictures of a run, return those that are settled; starts the clock map.
 
         From number `live` on none was held back: by these time is set, and what came before is
         placed by them. The others are looked at as all that come later.
@@ -86,10 +86,10 @@ class Timeline:
             count = before + next((n for n in in_line if n >= OPENING), last)
             for p in tail:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
-                    self._placer.observe(p.stamp_ms * line.rate, p.arrival_ms)
+                    self._clock_map.observe(p.stamp_ms * line.rate, p.arrival_ms)
         opening = pictures[:count]
         self._open(opening, before, line, usual_step(tail, line))
-        self._placer.start(min(p.media_ms for p in opening))
+        self._clock_map.start(min(p.media_ms for p in opening))
         settled = list(opening)
         for p in pictures[count:]:
             settled += self.push(p)
@@ -138,7 +138,7 @@ class Timeline:
         if self.by_arrival:
             return self._push_by_arrival(p)
         p.media_ms = self.media_ms(p.stamp_ms)
-        late_ms = p.late_ms = p.arrival_ms - self._placer.place(p.media_ms)
+        late_ms = p.late_ms = p.arrival_ms - self._clock_map.place(p.media_ms)
         if not self._held:
             if self._is_in_line(p):
                 self._look_for_a_rate(p)
@@ -166,7 +166,7 @@ class Timeline:
             line = other_rate(recent, self._rate)
             if line is not None and abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
                 self._take(line, p)
-                self._placer.restart()
+                self._clock_map.restart()
 
     def media_ms(self, stamp_ms: float) -> float:
         """Return the media time of a timestamp, as timestamps are read now."""
@@ -202,7 +202,7 @@ class Timeline:
             self._before_newest_ms = self._newest_ms
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         if not p.by_arrival and p.late_ms >= -EARLY_MS:
-            self._placer.observe(p.media_ms, p.arrival_ms)
+            self._clock_map.observe(p.media_ms, p.arrival_ms)
         return p
 
     def _is_in_line(self, p: Picture) -> bool:
@@ -228,7 +228,7 @@ class Timeline:
         if not self._reorders:
             return True
         wild = [h.arrival_ms for h in held if self._is_wild(h)]
-        return p.media_ms >= self._placer.media_of(max(wild, default=0.0))
+        return p.media_ms >= self._clock_map.media_of(max(wild, default=0.0))
 
     def _judge(self, last: bool = False) -> Sequence[Picture]:
         """Decide what the pictures that wait mean."""
@@ -264,7 +264,7 @@ class Timeline:
 
     def _move(self, line: Line | None) -> list[Picture]:
         """Go on by another line from the first picture that waits; None: by arrival."""
-        held, place = self._held, self._placer
+        held, clock_map = self._held, self._clock_map
         before_ms = [h.media_ms for h in held]
         # B-frames from before the jump come after the first picture from after it
         stay = [h for h in held[:REORDERED] if self._reorders and self._is_in_line(h)]
@@ -281,10 +281,10 @@ class Timeline:
             self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
         self._tolerated_ms = 0.0
         self._recent.clear()
-        place.restart()
+        clock_map.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
-            h.late_ms = h.arrival_ms - place.place(h.media_ms)
+            h.late_ms = h.arrival_ms - clock_map.place(h.media_ms)
         self._held = []
         return [self._settle(h, placed=True) for h in held]
 
@@ -293,7 +293,7 @@ class Timeline:
         in_order = sorted(moved, key=lambda h: h.stamp_ms) if self._reorders else moved
         latest_ms = float("inf")
         for h in reversed(in_order):
-            h.media_ms = min(self.media_ms(h.stamp_ms), self._placer.media_of(h.arrival_ms))
+            h.media_ms = min(self.media_ms(h.stamp_ms), self._clock_map.media_of(h.arrival_ms))
             if self._reorders and h.media_ms < latest_ms + REORDER_MS:
                 latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
         for h in in_order:  # none before others
@@ -302,7 +302,7 @@ class Timeline:
     def _take(self, line: Line, p: Picture) -> None:
         """Make a line the one in force, so that its least delayed pictures are placed in time."""
         self._rate = line.rate
-        right_ms = self._placer.media_of(p.stamp_ms * line.rate + line.level_ms)
+        right_ms = self._clock_map.media_of(p.stamp_ms * line.rate + line.level_ms)
         self._offset_ms = right_ms - p.stamp_ms * line.rate
 
     def _release(self, count: int) -> list[Picture]:
@@ -339,13 +339,13 @@ class Timeline:
                 step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
                 at_ms += max(0.1, step_ms)
             else:
-                at_ms = max(at_ms + 0.1, self._placer.media_of(p.arrival_ms))
+                at_ms = max(at_ms + 0.1, self._clock_map.media_of(p.arrival_ms))
             times.append(at_ms)
         in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self._reorders else pictures
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms
-            p.late_ms = p.arrival_ms - self._placer.place(right_ms)
+            p.late_ms = p.arrival_ms - self._clock_map.place(right_ms)
         for p in pictures:
             self._settle(p, placed=True)
 
@@ -353,7 +353,7 @@ class Timeline:
 
     def _by_arrival(self, p: Picture) -> float:
         p.by_arrival = True
-        return max(self._placer.media_of(p.arrival_ms), self._newest_ms + 0.1)
+        return max(self._clock_map.media_of(p.arrival_ms), self._newest_ms + 0.1)
 
     def _push_by_arrival(self, p: Picture) -> Sequence[Picture]:
         p.media_ms = self._by_arrival(p)

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import os
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +18,8 @@ from base.durable import replace_file
 from base.hostclock import UNSYNCHRONIZED
 from base.outage import Outage
 from config.limits import SpoolLimits
-from config.model import Config
-from config.schedule import windows
-from recorder.camera import CameraRecorder, CameraSpec
+from recorder.camera import CameraRecorder
+from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
@@ -42,31 +39,6 @@ SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
 log = structlog.get_logger()
 
 
-def targets(config: Config, share: int, shares: int) -> list[CameraSpec]:
-    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one."""
-    found = [
-        CameraSpec(
-            election=config.election.id,
-            station=station.id,
-            camera=camera.id,
-            url=camera.url.reveal(),
-            transport=camera.transport,
-            keep_audio=camera.audio == "keep",
-            video_track=camera.video_track,
-            user_agent=config.user_agent,
-            windows=tuple(windows(config.election, station, camera)),
-        )
-        for station in config.stations
-        for camera in station.cameras
-    ]
-    return [t for t in found if zlib.crc32(t.name.encode()) % shares == share]
-
-
-def is_same_camera(one: CameraSpec, other: CameraSpec) -> bool:
-    """Tell whether a session with one serves the other too: all but the windows is alike."""
-    return replace(one, windows=()) == replace(other, windows=())
-
-
 class Worker:
     """Runs the cameras of one share until cancelled."""
 
@@ -80,11 +52,11 @@ class Worker:
         clock: Clock | None = None,
     ):
         """`clock` is the system's where none is given."""
-        self._targets = cameras
+        self._specs = cameras
         self._last_runs_ms = last_runs_ms(spool)
         self._clock = clock or Clock(
             max(self._last_runs_ms.values(), default=0),
-            lambda ms: any(w.start_ms <= ms < w.end_ms for t in self._targets for w in t.windows),
+            lambda ms: any(w.start_ms <= ms < w.end_ms for s in self._specs for w in s.windows),
         )
         self._unsynchronized = Outage(
             "The clock of this machine is not synchronized", "The clock is synchronized again"
@@ -98,7 +70,7 @@ class Worker:
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
         self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
         self._share = share
-        self._cameras = {t.name: self._camera(t, self._last_runs_ms.get(t.name)) for t in cameras}
+        self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._status = spool / "_status" / f"recorder-{share}.json"
 
@@ -107,9 +79,9 @@ class Worker:
         """Those that are recorded, in the order of the configuration."""
         return list(self._cameras.values())
 
-    def _camera(self, target: CameraSpec, last_run_ms: int | None) -> CameraRecorder:
+    def _camera(self, spec: CameraSpec, last_run_ms: int | None) -> CameraRecorder:
         return CameraRecorder(
-            target,
+            spec,
             self._spool,
             self._ffmpeg,
             self._clock,
@@ -140,27 +112,27 @@ class Worker:
             self.disk.close()
             log.info("Recorder stopped, all recordings are sealed")
 
-    async def change(self, targets: Sequence[CameraSpec]) -> None:
+    async def change(self, specs: Sequence[CameraSpec]) -> None:
         """Record these cameras from now on; those that are the same go on undisturbed.
 
         Of a camera whose windows alone differ the session goes on, too. Others that differ, and
         those that are gone, are sealed first.
         """
-        new = {t.name: t for t in targets}
-        kept = {
+        new = {s.name: s for s in specs}
+        unchanged = {
             name: camera
             for name, camera in self._cameras.items()
-            if name in new and is_same_camera(camera.target, new[name])
+            if name in new and camera.spec.has_same_session(new[name])
         }
-        await self._end([name for name in self._cameras if name not in kept])
+        await self._end([name for name in self._cameras if name not in unchanged])
         begun_ms = int(self._clock.now_ms())
-        self._targets = targets
-        self._cameras = {n: kept.get(n) or self._camera(t, begun_ms) for n, t in new.items()}
-        for name, camera in kept.items():
-            if camera.target != new[name]:
+        self._specs = specs
+        self._cameras = {n: unchanged.get(n) or self._camera(s, begun_ms) for n, s in new.items()}
+        for name, camera in unchanged.items():
+            if camera.spec != new[name]:
                 camera.change_windows(new[name])
         self._begin()
-        log.info("The cameras were changed", cameras=len(new), undisturbed=len(kept))
+        log.info("The cameras were changed", cameras=len(new), undisturbed=len(unchanged))
 
     def _begin(self) -> None:
         """Begin the lives of cameras that have none."""
@@ -182,10 +154,10 @@ class Worker:
             try:
                 await self._cameras[name].run(spread_s)
             except Exception:
-                target = self._cameras[name].target
-                log.exception("A camera's recorder failed; it begins anew", camera=target.name)
+                spec = self._cameras[name].spec
+                log.exception("A camera's recorder failed; it begins anew", camera=spec.name)
                 await asyncio.sleep(ANEW_S)
-                self._cameras[name] = self._camera(target, int(self._clock.now_ms()))
+                self._cameras[name] = self._camera(spec, int(self._clock.now_ms()))
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -204,14 +176,14 @@ class Worker:
         """Say what is wrong with the clock: the first recorder of a machine, once."""
         if self._share:
             return
-        for trouble, why in (
+        for outage, why in (
             (self._doubt, self._clock.doubt),
             (self._unsynchronized, None if self._clock.synchronized else UNSYNCHRONIZED),
         ):
             if why is None:
-                trouble.end()
-            elif trouble.why is None:
-                trouble.begin(why)
+                outage.end()
+            elif outage.why is None:
+                outage.begin(why)
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -236,7 +208,7 @@ class Worker:
                 "doubt": self._clock.doubt,
             },
             "spool": self.disk.status_dict(),
-            "cameras": {c.target.name: c.status_dict() for c in self.cameras},
+            "cameras": {c.spec.name: c.status_dict() for c in self.cameras},
         }
         beat = {k: record[k] for k in ("pid", "written_ms")} | {"cameras": list(self._cameras)}
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras

@@ -38,6 +38,18 @@ class GapCause(StrEnum):
     RECORDER_CRASHED = "recorder_crashed"
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why nothing is recorded any more: the cause, and a sentence without secrets for operators.
+
+    `remedy` is what they can do, where that is known.
+    """
+
+    cause: GapCause
+    detail: str
+    remedy: str = ""
+
+
 class FormatError(ValueError):
     """A line or document that docs/formats.md does not allow."""
 

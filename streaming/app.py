@@ -18,7 +18,8 @@ from aiohttp import web, web_response
 from base.clock import Clock, now_ms
 from base.i18n.gettext import LANGUAGES, gettext, translations
 from config.model import Config
-from storage.archive.port import Archive, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
 from streaming.api import oembed as share

@@ -30,7 +30,7 @@ import recorder.session
 from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import CameraSpec
+from recorder.camera_spec import CameraSpec
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from recorder.worker import Worker
@@ -118,13 +118,13 @@ class Spool:
     def worker(self, simulator: Simulator, ffmpeg: str, begin_ms: int) -> Worker:
         """Return a recorder of the spool's cameras."""
         windows = (Window(begin_ms, begin_ms + 86_400_000),)
-        targets = [
+        specs = [
             CameraSpec("e", self.fault, n, simulator.url(f"{self.fault}-{n}"), windows=windows)
             for n in CAMERAS
         ]
         reserve = 0 if self.fault == "brim" else RESERVE_M * 1_000_000
         limits = SpoolLimits((), Reserve(reserve, None), self.path)
-        return Worker(targets, self.path, ffmpeg, limits=limits)
+        return Worker(specs, self.path, ffmpeg, limits=limits)
 
     def spoil(self) -> None:
         """Begin the fault."""

@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict
 
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import Status
+from recorder.camera_state import Status
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from storage.records import Gap, GapCause
@@ -97,7 +97,7 @@ async def suffer(spool: Path, ffmpeg: str, begin_ms: int) -> dict[str, Suffered]
                 transport=lambda name: "udp" if name in UDP else "auto",
             ) as worker,
         ):
-            status = {c.target.camera: c.status for c in worker.cameras}
+            status = {c.spec.camera: c.status for c in worker.cameras}
             await until(lambda: all(s.state is State.RECORDING for s in status.values()))
             await asyncio.sleep(4)
             log.lines.clear()

@@ -17,7 +17,8 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 from config.load import load
 from config.model import Config
 from kuager.simulator import SimCamera, Simulator
-from recorder.worker import Worker, targets
+from recorder.camera_spec import camera_specs
+from recorder.worker import Worker
 from streaming.app import create_app, make_runner
 from tests.s3 import free_port
 from tests.waiting import BOUND_S
@@ -99,7 +100,7 @@ async def recorded(
         begun = datetime.now(ZoneInfo("Asia/Almaty")) - timedelta(minutes=1)
         window = f"  windows: [{{from: {begun:%Y-%m-%dT%H:%M}, to: 2090-01-01T00:00}}]\n"
         config = write_config(folder, station_yaml("s117", "117", urls, MORE), window)
-        worker = Worker(targets(config, 0, 1), config.spool, ffmpeg)
+        worker = Worker(camera_specs(config, 0, 1), config.spool, ffmpeg)
         task = asyncio.create_task(worker.run())
         try:
             async with serving(config) as site:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.schedule import Window
 from kuager.simulator import Simulator
-from recorder.camera import CameraSpec
+from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
 from storage.records import Gap, Index, parse_index
@@ -101,11 +101,11 @@ async def recording(
     """Record all cameras of a simulator as station 's' while the block runs."""
     begin = int(time.time() * 1000) if start_ms is None else start_ms
     windows = (Window(begin, begin + 86_400_000),)
-    targets = [
+    specs = [
         CameraSpec("e", "s", name, simulator.url(name), transport(name), True, windows)
         for name in simulator.cameras
     ]
-    worker = Worker(targets, spool, ffmpeg, clock=clock)
+    worker = Worker(specs, spool, ffmpeg, clock=clock)
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -117,7 +117,7 @@ async def recording(
 
 async def recorded(worker: Worker, seconds: float, *names: str) -> None:
     """Wait until cameras, all or those named, have recorded so many seconds more of pictures."""
-    cameras = [c for c in worker.cameras if not names or c.target.camera in names]
+    cameras = [c for c in worker.cameras if not names or c.spec.camera in names]
     await until(lambda: all(c.status.segment_no for c in cameras))
     goal = {c: c.status.segment_no + max(1, round(seconds / SEGMENT_S)) for c in cameras}
     await until(lambda: all(c.status.segment_no >= no for c, no in goal.items()), BOUND_S + seconds)
@@ -125,4 +125,4 @@ async def recorded(worker: Worker, seconds: float, *names: str) -> None:
 
 def state_of(worker: Worker, name: str) -> str:
     """Return a camera's state."""
-    return next(c.status.state.value for c in worker.cameras if c.target.camera == name)
+    return next(c.status.state.value for c in worker.cameras if c.spec.camera == name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -10,15 +9,12 @@ import pytest
 
 from base.clock import now_ms
 from base.durable import replace_file
-from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera import CameraRecorder, CameraSpec
+from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
-from recorder.disk_watch import SpoolDisk
-from recorder.rtsp.connection import Resolver
+from recorder.gap_accounting import account_for_absence
 from recorder.worker import Worker
-from storage.records import Gap, GapCause
-from storage.spool.disk import Refusal
+from storage.records import Ending, Gap, GapCause
 from storage.spool.gaps import read_gaps
 from storage.spool.status import SpoolStatus, last_runs_ms
 from storage.spool.writer import CameraSpool, Numbers
@@ -41,22 +37,12 @@ def start(
 
     Before that the disk refuses for `refused_ms`.
     """
-    pool = ThreadPoolExecutor(1)
-    disk = SpoolDisk(root, SpoolLimits(), 0, lambda: 0)
-    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=windows)
-    up_ms = 0.0
-    clock = Clock(offset_ms=lambda: at_ms - refused_ms, elapsed=lambda: up_ms)
-    resolver = Resolver()
-    camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, resolver, last_run_ms)
-    if refused_ms:
-        camera._refused = Refusal(GapCause.DISK_FAILED, "no disk is mounted")
-        up_ms += refused_ms
-    spool = camera._spool = CameraSpool(root, "e", "s", "c", Numbers())
-    camera._account_for_absence()
+    begun_ms = at_ms - refused_ms
+    clock = Clock(offset_ms=lambda: at_ms, elapsed=lambda: 0.0)
+    refused = Ending(GapCause.DISK_FAILED, "no disk is mounted") if refused_ms else None
+    spool = CameraSpool(root, "e", "s", "c", Numbers())
+    account_for_absence(spool, windows, clock, last_run_ms, begun_ms, refused)
     spool.close()
-    disk.close()
-    resolver.close()
-    pool.shutdown()
     return [g for g in gaps(root, "c") if g.end_ms is None or g.end_ms > END - MINUTE]
 
 
@@ -202,8 +188,8 @@ def test_the_status_files_tell_when_a_recorder_last_ran(tmp_path: Path) -> None:
 
 def test_a_recorder_flushes_its_heartbeat(tmp_path: Path) -> None:
     """What a loss of power leaves: files whose last flush has come to an end."""
-    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
-    worker = Worker([target], tmp_path, "ffmpeg", clock=Clock(offset_ms=lambda: UTC0))
+    spec = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=(WINDOW,))
+    worker = Worker([spec], tmp_path, "ffmpeg", clock=Clock(offset_ms=lambda: UTC0))
     (tmp_path / "_status").mkdir()
     worker._write_status()
     worker._write_status(heartbeat=False)

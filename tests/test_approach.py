@@ -6,12 +6,11 @@ from recorder.approach import PAUSES_S, WITHOUT_SOUND_MS, Approach
 from recorder.rtsp.address import Address
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.description import Description
-from recorder.source import SourceEnd
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 OFFER = Offer(Address("rtsp://h/"), Description("h264", None))
-CLOSED = SourceEnd(GapCause.CLOSED_BY_CAMERA, "")
-SILENT = SourceEnd(GapCause.NO_DATA, "")
+CLOSED = Ending(GapCause.CLOSED_BY_CAMERA, "")
+SILENT = Ending(GapCause.NO_DATA, "")
 
 
 def described() -> Approach:

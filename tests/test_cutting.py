@@ -140,7 +140,7 @@ def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
     cutter = Segmenter([VIDEO])
     with pytest.raises(Discontinuity) as broken:
         cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
-    assert broken.value.cause is GapCause.STREAM_BROKEN
+    assert broken.value.ending.cause is GapCause.STREAM_BROKEN
 
 
 def test_a_hole_is_a_gap_not_a_long_frame() -> None:
@@ -148,7 +148,7 @@ def test_a_hole_is_a_gap_not_a_long_frame() -> None:
     cutter = Segmenter([VIDEO])
     with pytest.raises(Discontinuity) as broken:
         cut_all(cutter, frames[:265] + frames[665:])
-    assert broken.value.cause is GapCause.NO_DATA
+    assert broken.value.ending.cause is GapCause.NO_DATA
 
 
 def test_wrong_first_times_cost_nothing() -> None:

@@ -13,14 +13,13 @@ import pytest
 
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera import CameraRecorder, CameraSpec
+from recorder.camera_state import CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
-from recorder.rtsp.connection import Resolver
 from recorder.session import Session
-from recorder.source import Frame, Sink, SourceEnd
+from recorder.source import Frame, Sink
 from recorder.states import Event, State
-from storage.records import Index
+from storage.records import Ending, Index
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Numbers
 from tests.test_cutting import UTC0, VIDEO
@@ -43,28 +42,26 @@ class Loop(asyncio.SelectorEventLoop):
 class Silent:
     """A source of which every frame is given by hand."""
 
-    async def run(self, sink: Sink) -> SourceEnd:
+    async def run(self, sink: Sink) -> Ending:
         await asyncio.Event().wait()
         raise AssertionError
 
 
-async def hold(
+async def run_session(
     root: Path, loop: Loop, shots: Iterable[tuple[float, bool]], until_s: float
-) -> tuple[SourceEnd | None, State]:
-    """Hold a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
+) -> tuple[Ending | None, State]:
+    """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
 
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
-    pool, disk, resolver = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int), Resolver()
+    pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
     clock = Clock(offset_ms=lambda: UTC0, elapsed=lambda: loop.passed_s * 1000)
-    window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
-    target = CameraSpec("e", "s", "c", "rtsp://127.0.0.1/c", windows=(window,))
-    camera = CameraRecorder(target, root, "ffmpeg", clock, pool, disk, resolver)
-    camera.window = window
+    camera = CameraState("s/c", clock, disk, pool)
+    camera.window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
     camera.move(Event.SCHEDULED)
     spool = CameraSpool(root, "e", "s", "c", Numbers())
     session = Session(camera, Silent(), spool)
-    held = asyncio.create_task(session.hold())
+    running = asyncio.create_task(session.run())
     try:
         pictures, at_s = list(shots), 0.0
         while at_s < until_s and not session._ended.done():
@@ -78,17 +75,16 @@ async def hold(
                 session.on_frame(Frame(1, pts, key, b"v" * 10, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
             session.tick()
-            await until(lambda: not session._unwritten or held.done(), every=0)
+            await until(lambda: not session._unwritten or running.done(), every=0)
         state = camera.status.state
-        ended = await held if session._ended.done() else None
+        ended = await running if session._ended.done() else None
         return ended, state
     finally:
         session.end(None)
-        await asyncio.wait({held})
+        await asyncio.wait({running})
         spool.close()
         pool.shutdown()
         disk.close()
-        resolver.close()
 
 
 def recorded(root: Path) -> list[Index]:
@@ -99,11 +95,11 @@ def recorded(root: Path) -> list[Index]:
 
 def run(
     root: Path, shots: Iterable[tuple[float, bool]], until_s: float
-) -> tuple[SourceEnd | None, State, float]:
+) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
-        ended, state = loop.run_until_complete(hold(root, loop, shots, until_s))
+        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s))
     finally:
         loop.close()
     found = sum(s.duration_90k for index in recorded(root) for s in index.segments) / 90_000

@@ -211,5 +211,8 @@ async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
         ):
             with pytest.raises(DescribeFailed) as failed:
                 await describe(url, Resolver())
-            assert failed.value.cause is cause
-            assert "right" not in failed.value.detail and "wrong" not in failed.value.detail
+            assert failed.value.ending.cause is cause
+            assert (
+                "right" not in failed.value.ending.detail
+                and "wrong" not in failed.value.ending.detail
+            )

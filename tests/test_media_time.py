@@ -216,7 +216,7 @@ def test_the_recorders_clock_is_set(by: float) -> None:
     result = record(shots)
     assert result.worst() <= 150
     assert bool(result.ends) == (by < -150) or by == -250
-    assert all(e.cause is GapCause.CLOCK_JUMP for e in result.ends)
+    assert all(e.ending.cause is GapCause.CLOCK_JUMP for e in result.ends)
 
 
 @pytest.mark.parametrize("interval", [2_500, 1_000])

@@ -24,8 +24,8 @@ from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
 from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
-from recorder.source import Frame, SourceEnd
-from storage.records import GapCause
+from recorder.source import Frame
+from storage.records import Ending, GapCause
 from tests.packets import (
     EPOCH_MS,
     PPS,
@@ -113,7 +113,7 @@ async def taken_from(
     until_it: Callable[[Taken], bool] | None = None,
     login: str = "",
     keep_audio: bool = True,
-) -> tuple[Taken, SourceEnd | None, NativeSource]:
+) -> tuple[Taken, Ending | None, NativeSource]:
     """Play until a condition, or until the session ends by itself."""
     camera.sdp = camera.sdp or SDP
     sink = Taken()

@@ -286,18 +286,18 @@ def test_deaths_in_a_row_are_paused_for_longer_each_time(tmp_path: Path) -> None
     def die(camera: str, now_s: float = 1_000.0) -> tuple[str, float] | None:
         """Begin to decode, and be killed; what does the next process say?"""
         CrashJournal(tmp_path / "notes").decoding(camera)
-        return CrashJournal(tmp_path / "notes").leave_out(now_s)
+        return CrashJournal(tmp_path / "notes").quarantine(now_s)
 
-    assert CrashJournal(tmp_path / "notes").leave_out(0) is None
+    assert CrashJournal(tmp_path / "notes").quarantine(0) is None
     paused = [die("s/c") for _ in range(8)]
     assert paused == [("s/c", s) for s in (10, 20, 40, 80, 160, 320, 600, 600)]
     assert die("s/d") == ("s/d", 10)
     notes = CrashJournal(tmp_path / "notes")
-    assert notes.left_out == {"s/c": 1_600.0, "s/d": 1_010.0} and notes.leave_out(0) is None
+    assert notes.quarantined == {"s/c": 1_600.0, "s/d": 1_010.0} and notes.quarantine(0) is None
     notes.decoding("s/c")
     notes.decoded("s/c")
     notes.decoding(None)
-    assert CrashJournal(tmp_path / "notes").leave_out(0) is None
+    assert CrashJournal(tmp_path / "notes").quarantine(0) is None
     assert [die("s/c"), die("s/d")] == [("s/c", 10), ("s/d", 20)]
 
 
@@ -307,7 +307,7 @@ def test_deaths_in_a_row_are_paused_for_longer_each_time(tmp_path: Path) -> None
 def test_notes_that_are_none(tmp_path: Path, said: str) -> None:
     (tmp_path / "notes").write_text(said)
     notes = CrashJournal(tmp_path / "notes")
-    assert notes.left_out == {} and notes.leave_out(0) is None
+    assert notes.quarantined == {} and notes.quarantine(0) is None
 
 
 def _grown(segment: bytes) -> bytes:
@@ -354,10 +354,10 @@ async def test_what_is_free_of_a_disk_is_for_recordings(config: Config) -> None:
     for reserve, well in ((Reserve(1, None), True), (Reserve(None, 50), False)):
         made = Pictures(["s/c"], config.spool, 2, SpoolLimits(reserve=reserve))
         with capture_logs() as said:
-            assert made._disk_is_well() is made._disk_is_well() is well
+            assert made._disk_is_ok() is made._disk_is_ok() is well
         assert [line["why"] for line in said] == ([] if well else ["its disk is nearly full"])
     (config.spool / "spool.json").unlink()
-    assert not Pictures(["s/c"], config.spool, 2)._disk_is_well()
+    assert not Pictures(["s/c"], config.spool, 2)._disk_is_ok()
 
 
 async def test_fsck_and_uploader_do_not_mind_pictures(config: Config) -> None:

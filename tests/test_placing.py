@@ -17,19 +17,19 @@ def errors(
 ) -> list[tuple[float, float]]:
     """Run a camera whose media clock is `ppm` fast; return (second, placed - true) per frame."""
     rng = random.Random(seed)
-    placer, out, piece = ClockMap(), [], None
+    clock_map, out, piece = ClockMap(), [], None
     last_arrival = 0.0
     for n in range(int(seconds * fps)):
         true = n * 1000 / fps
         media = 5_000_000 + true * (1 + ppm / 1e6)
         arrival = max(last_arrival, true + delay + rng.uniform(0, jitter_ms))  # TCP keeps order
         last_arrival = arrival
-        placer.observe(media, UTC0 + arrival)
+        clock_map.observe(media, UTC0 + arrival)
         if n == int(2 * fps):
-            piece = placer.start(5_000_000.0)
-            piece = placer.advance(media)
+            piece = clock_map.start(5_000_000.0)
+            piece = clock_map.advance(media)
         elif n > 2 * fps and n % int(2 * fps) == 0:
-            piece = placer.advance(media)
+            piece = clock_map.advance(media)
         if piece is not None:
             out.append((true / 1000, piece.place(media) - UTC0 - true - delay))
     return out
@@ -79,18 +79,18 @@ def test_half_an_hour_at_200_ppm() -> None:
 def test_never_a_step_never_backwards(ppm: float, jitter: float, stall: float, seed: int) -> None:
     """Pieces join, time goes forward, and the rate stays within the limits, whatever arrives."""
     rng = random.Random(seed)
-    placer = ClockMap()
+    clock_map = ClockMap()
     last, arrival, pieces = None, 0.0, 0
     for n in range(1500):
         media = n * 40.0
         arrival = max(arrival, n * 40.0 * (1 - ppm / 1e6) + rng.uniform(0, jitter))
         if n == 700:
             arrival += stall
-        placer.observe(media, UTC0 + arrival)
+        clock_map.observe(media, UTC0 + arrival)
         if n == 50:
-            last = placer.start(0.0)
+            last = clock_map.start(0.0)
         elif last is not None and n % 50 == 0:
-            piece = placer.advance(media)
+            piece = clock_map.advance(media)
             assert abs(piece.utc_ms - last.place(media)) < 0.001
             limit = SETTLE_SLEW if media < 10_000 else SLEW
             assert abs(piece.rate - 1) <= limit + 0.1 + 1e-9
@@ -100,8 +100,8 @@ def test_never_a_step_never_backwards(ppm: float, jitter: float, stall: float, s
 
 
 def test_an_older_bucket_is_left_alone() -> None:
-    placer = ClockMap()
-    placer.observe(0, 100)
-    placer.observe(1_500, 1_600)
-    placer.observe(900, 0)  # a B-frame of the bucket before: too late to count
-    assert placer.start(0).utc_ms == 100
+    clock_map = ClockMap()
+    clock_map.observe(0, 100)
+    clock_map.observe(1_500, 1_600)
+    clock_map.observe(900, 0)  # a B-frame of the bucket before: too late to count
+    assert clock_map.start(0).utc_ms == 100

@@ -13,7 +13,8 @@ import pytest
 
 from config.schedule import Window
 from kuager.simulator import SimCamera, Simulator
-from recorder.camera import CameraRecorder, CameraSpec
+from recorder.camera import CameraRecorder
+from recorder.camera_spec import CameraSpec
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
@@ -211,8 +212,8 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
         begin = int(time.time() * 1000) + 3_000
         window = Window(begin, begin + 8_000)
         urls = {n: simulator.url(n) for n in ("well", "silent")} | {"away": "rtsp://127.0.0.1:1/x"}
-        targets = [CameraSpec("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
-        worker = Worker(targets, tmp_path, ffmpeg)
+        specs = [CameraSpec("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
+        worker = Worker(specs, tmp_path, ffmpeg)
         task = asyncio.create_task(worker.run())
         try:
             await recorded(worker, 2, "silent")
@@ -243,7 +244,7 @@ async def test_a_fault_of_ours_costs_one_camera_five_seconds(
         failed: list[str] = []
 
         async def fail_once(self: CameraRecorder) -> Window | None:
-            if self.target.camera == "a" and not failed:
+            if self.spec.camera == "a" and not failed:
                 failed.append("a")
                 raise RuntimeError("a fault")
             return await live(self)

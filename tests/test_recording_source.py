@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.archive.port import ArchiveError, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import ArchiveError
 from storage.catalogue.catalogue import Catalogue
 from storage.recording_source import (
     HashedRange,

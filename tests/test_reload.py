@@ -163,32 +163,30 @@ async def test_other_cameras_miss_nothing(tmp_path: Path, ffmpeg: str) -> None:
         Simulator([SimCamera(n, width=320, height=180) for n in names]) as simulator,
         recording(tmp_path, simulator, ffmpeg) as worker,
     ):
-        targets = {c.target.camera: c.target for c in worker.cameras}
-        late = targets.pop("late")
-        await worker.change(list(targets.values()))
+        specs = {c.spec.camera: c.spec for c in worker.cameras}
+        late = specs.pop("late")
+        await worker.change(list(specs.values()))
         await recorded(worker, 4)
         now_ms = int(time.time() * 1000)
-        (window,) = targets["same"].windows
+        (window,) = specs["same"].windows
         longer = Window(window.start_ms, window.end_ms + 3_600_000)
-        targets["longer"] = replace(targets["longer"], windows=(longer,))
-        targets["ended"] = replace(
-            targets["ended"], windows=(Window(window.start_ms, now_ms - 1000),)
-        )
-        targets["moved"] = replace(targets["moved"], url=simulator.url("same"))
-        del targets["gone"]
-        before = {c.target.camera: c for c in worker.cameras}
-        await worker.change([*targets.values(), late])
-        assert [c.target.camera for c in worker.cameras] == [
+        specs["longer"] = replace(specs["longer"], windows=(longer,))
+        specs["ended"] = replace(specs["ended"], windows=(Window(window.start_ms, now_ms - 1000),))
+        specs["moved"] = replace(specs["moved"], url=simulator.url("same"))
+        del specs["gone"]
+        before = {c.spec.camera: c for c in worker.cameras}
+        await worker.change([*specs.values(), late])
+        assert [c.spec.camera for c in worker.cameras] == [
             "same",
             "longer",
             "moved",
             "ended",
             "late",
         ]
-        after = {c.target.camera: c for c in worker.cameras}
+        after = {c.spec.camera: c for c in worker.cameras}
         assert {n for n in after if after[n] is before.get(n)} == {"same", "longer", "ended"}
         await recorded(worker, 4, "same", "longer", "moved", "late")
-        assert after["longer"].window == longer
+        assert after["longer"].state.window == longer
         await until(lambda: after["ended"].status.state is State.IDLE)
         assert all(after[n].status.runs == 1 for n in ("same", "longer"))
     for name in ("same", "longer"):

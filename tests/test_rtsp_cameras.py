@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from config.schedule import Window
-from recorder.camera import CameraRecorder, CameraSpec
+from recorder.camera import CameraRecorder
+from recorder.camera_spec import CameraSpec
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
@@ -177,7 +178,7 @@ async def recorder(
     spool: Path, ffmpeg: str, camera: Camera, kind: Kind
 ) -> AsyncIterator[CameraRecorder]:
     begin = int(time.time() * 1000)
-    target = CameraSpec(
+    spec = CameraSpec(
         "e",
         "s",
         "c",
@@ -186,7 +187,7 @@ async def recorder(
         video_track=kind.track,
         user_agent=AGENT,
     )
-    worker = Worker([target], spool, ffmpeg)
+    worker = Worker([spec], spool, ffmpeg)
     task = asyncio.create_task(worker.run())
     try:
         yield worker.cameras[0]

@@ -13,7 +13,7 @@ from recorder.rtsp.address import Address
 from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import DescribeFailed, Offer, Patience, describe
 from recorder.rtsp.messages import MAX_BODY
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 from tests.rtsp_camera import (
     H264,
     NONCE,
@@ -52,12 +52,12 @@ async def ask(camera: Camera, login: str = "", **options: object) -> Offer:
         return await describe(camera.url(login=login), Resolver(), **options)  # type: ignore[arg-type]
 
 
-async def refusal(camera: Camera, login: str = "", **options: object) -> DescribeFailed:
+async def refusal(camera: Camera, login: str = "", **options: object) -> Ending:
     with pytest.raises(DescribeFailed) as failed:
         await ask(camera, login, **options)
-    assert "s3cret" not in f"{failed.value.detail} {failed.value.remedy}"
-    assert failed.value.remedy
-    return failed.value
+    ending = failed.value.ending
+    assert "s3cret" not in f"{ending.detail} {ending.remedy}" and ending.remedy
+    return ending
 
 
 def wants(*lines: str, known: str, nonce: str = NONCE) -> Script:
@@ -284,18 +284,18 @@ async def test_what_is_said_where_there_is_no_connection() -> None:
         port = bound.getsockname()[1]
         with pytest.raises(DescribeFailed) as failed:
             await describe(f"rtsp://u:s3cret@127.0.0.1:{port}/", Resolver())
-    assert failed.value.cause is GapCause.UNREACHABLE
-    assert failed.value.detail == f"127.0.0.1:{port} refuses the connection"
-    assert "power" not in failed.value.remedy
+    assert failed.value.ending.cause is GapCause.UNREACHABLE
+    assert failed.value.ending.detail == f"127.0.0.1:{port} refuses the connection"
+    assert "power" not in failed.value.ending.remedy
     with pytest.raises(DescribeFailed) as failed:
         await describe("rtsp://camera.invalid/", Resolver())
-    assert failed.value.detail.startswith("camera.invalid is not found")
+    assert failed.value.ending.detail.startswith("camera.invalid is not found")
     camera = Camera(sdp=SDP)
     async with serving(camera):
         with pytest.raises(DescribeFailed) as failed:
             url = camera.url().replace("rtsp:", "rtsps:")
             await describe(url, Resolver(), patience=Patience(connect_s=2))
-    assert failed.value.cause is GapCause.UNREACHABLE
+    assert failed.value.ending.cause is GapCause.UNREACHABLE
 
 
 async def test_names_that_nobody_answers_for_hold_up_no_other() -> None:

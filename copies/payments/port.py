@@ -57,8 +57,8 @@ class InvoiceProvider(Protocol):
 
 @runtime_checkable
 class Online(Protocol):
-    """A provider with a page to pay on. Every call but `notified` raises PaymentAway, and
-    CheckoutGone where asking again changes nothing."""
+    """A provider with a page to pay on. Every call but `parse_webhook` raises ProviderUnavailable,
+    and CheckoutGone where asking again changes nothing."""
 
     name: str
 

@@ -2,7 +2,7 @@
 
 A recorder knows nothing of it. It reads the spool as everyone does, decodes one keyframe alone per
 camera and interval, and writes `thumb.jpg` and `picture.jpg` beside the camera's recordings. When
-a bitstream kills the decoder, the process is started again, finds in its notes which camera it
+a bitstream kills the decoder, the process is started again, finds in its journal which camera it
 was, and leaves that one out for a while: not for long, as whoever kills the process by hand spoils
 no camera, and longer with each further death in a row.
 """
@@ -30,11 +30,11 @@ from storage.spool.disk import check_spool
 from storage.spool.status import SpoolStatus
 
 STATUS_FORMAT = "pictures/1"
-NOTES = "pictures.notes"
+JOURNAL = "pictures.notes"
 TELL_S = 2.0
 LOOK_S = 2.0  # for a spool, and while no camera is recorded
 DECODE_S = 10  # of CPU, as the machine may be busy: a decoder that takes more hangs
-LEFT_OUT_S, LONGEST_S = 10, 600
+QUARANTINE_S, LONGEST_S = 10, 600
 NICE = 10
 
 log = structlog.get_logger()
@@ -61,33 +61,33 @@ class CrashJournal:
         with contextlib.suppress(ValueError):
             said = orjson.loads(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
         said = said if isinstance(said, dict) else {}
-        self.left_out = _numbers(said.get("left_out"))
-        self._deaths = _numbers(said.get("deaths"))
+        self.quarantined = _numbers(said.get("left_out"))
+        self._crash_counts = _numbers(said.get("deaths"))
         killed_by = said.get("decoding")
         self._killed_by = killed_by if isinstance(killed_by, str) else None
 
     def decoding(self, name: str | None) -> None:
         """Note which camera is decoded now, if any."""
-        said = {"decoding": name, "left_out": self.left_out, "deaths": self._deaths}
+        said = {"decoding": name, "left_out": self.quarantined, "deaths": self._crash_counts}
         data = orjson.dumps(said)
         os.pwrite(self._fd, data, 0)
         os.ftruncate(self._fd, len(data))
 
     def decoded(self, name: str) -> None:
         """A camera's picture was decoded: what came before counts no longer."""
-        self._deaths.pop(name, None)
+        self._crash_counts.pop(name, None)
 
-    def leave_out(self, now_s: float) -> tuple[str, float] | None:
-        """Leave out the camera whose picture killed the process before this, if one did.
+    def quarantine(self, now_s: float) -> tuple[str, float] | None:
+        """Quarantine the camera whose picture killed the process before this, if one did.
 
         Returns it, and for how many seconds.
         """
         if (name := self._killed_by) is None:
             return None
-        before = min(self._deaths.get(name, 0), 30)
-        self._deaths[name] = before + 1
-        pause_s = min(LEFT_OUT_S * 2**before, LONGEST_S)
-        self.left_out[name] = now_s + pause_s
+        before = min(self._crash_counts.get(name, 0), 30)
+        self._crash_counts[name] = before + 1
+        pause_s = min(QUARANTINE_S * 2**before, LONGEST_S)
+        self.quarantined[name] = now_s + pause_s
         self.decoding(None)
         return name, pause_s
 
@@ -97,8 +97,8 @@ class CrashJournal:
 
 
 def _numbers(said: object) -> dict[str, float]:
-    kept = said.items() if isinstance(said, dict) else ()
-    return {name: number for name, number in kept if isinstance(number, int | float)}
+    found = said.items() if isinstance(said, dict) else ()
+    return {name: number for name, number in found if isinstance(number, int | float)}
 
 
 class Pictures:
@@ -122,22 +122,22 @@ class Pictures:
         """Make pictures, round after round, spread evenly over each interval."""
         os.nice(NICE)
         lock = await self._alone()
-        notes = CrashJournal(self._spool / "_status" / NOTES)
+        journal = CrashJournal(self._spool / "_status" / JOURNAL)
         try:
-            if left_out := notes.leave_out(time.time()):
+            if quarantined := journal.quarantine(time.time()):
                 log.error(
                     "A picture ended the process that decoded it; its camera gets none for a while",
-                    camera=left_out[0],
-                    seconds=left_out[1],
+                    camera=quarantined[0],
+                    seconds=quarantined[1],
                 )
             log.info("Pictures are made", every_s=self._interval_s)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._make_for_ever(notes))
-                tasks.create_task(self._tell_for_ever(notes))
+                tasks.create_task(self._make_for_ever(journal))
+                tasks.create_task(self._tell_for_ever(journal))
         finally:
-            with contextlib.suppress(OSError):  # a disk that went needs no notes
-                notes.decoding(None)
-            notes.close()
+            with contextlib.suppress(OSError):  # a disk that went needs no journal
+                journal.decoding(None)
+            journal.close()
             lock.close()
 
     async def _alone(self) -> Any:
@@ -148,30 +148,30 @@ class Pictures:
                     return lock
             await asyncio.sleep(LOOK_S)
 
-    async def _make_for_ever(self, notes: CrashJournal) -> None:
+    async def _make_for_ever(self, journal: CrashJournal) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            begun, cameras = loop.time(), self._due(notes)
+            begun, cameras = loop.time(), self._due(journal)
             for n, name in enumerate(cameras):
                 at = begun + n * self._interval_s / len(cameras)
                 await asyncio.sleep(max(0.0, at - loop.time()))
-                self._make(notes, name)
+                self._make(journal, name)
             await asyncio.sleep(max(LOOK_S, begun + self._interval_s - loop.time()))
 
-    def _due(self, notes: CrashJournal) -> list[str]:
+    def _due(self, journal: CrashJournal) -> list[str]:
         """Return the cameras that are recorded, while the disk has room and is not slow."""
         list(self._status.refresh())
-        for name, until in list(notes.left_out.items()):
+        for name, until in list(journal.quarantined.items()):
             if until < time.time() or until > time.time() + LONGEST_S:
-                del notes.left_out[name]
+                del journal.quarantined[name]
         live = {n for n in self._names if self._status.states.get(n) == "recording"}
         self._cameras = {n: c for n, c in self._cameras.items() if n in live}
-        due = [n for n in self._names if n in live and n not in notes.left_out]
+        due = [n for n in self._names if n in live and n not in journal.quarantined]
         for name in due:
             self._cameras.setdefault(name, _Camera())
-        return due if self._disk_is_well() else []
+        return due if self._disk_is_ok() else []
 
-    def _disk_is_well(self) -> bool:
+    def _disk_is_ok(self) -> bool:
         """Tell whether the disk can take pictures without harm to recordings; says changes."""
         refused = None
         recorders = self._status.recorders().values()
@@ -191,7 +191,7 @@ class Pictures:
         self._refused = refused
         return refused is None
 
-    def _make(self, notes: CrashJournal, name: str) -> None:
+    def _make(self, journal: CrashJournal, name: str) -> None:
         """Make both pictures of a camera, if it has a keyframe that was not seen before."""
         camera, directory = self._cameras[name], self._spool / name
         try:
@@ -200,14 +200,14 @@ class Pictures:
                 return
             camera.segment_no = found.segment.segment_no
             data = still(found)
-            notes.decoding(name)
+            journal.decoding(name)
             signal.setitimer(signal.ITIMER_PROF, DECODE_S)  # nobody handles it: it ends us
             try:
                 thumb, picture = decode(data)
-                notes.decoded(name)
+                journal.decoded(name)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
-                notes.decoding(None)
+                journal.decoding(None)
             replace_file(directory / "picture.jpg", picture)
             replace_file(directory / "thumb.jpg", thumb)
         except (OSError, ValueError) as error:
@@ -222,7 +222,7 @@ class Pictures:
             camera.failing = False
             log.info("Pictures are made of a camera again", camera=name)
 
-    async def _tell_for_ever(self, notes: CrashJournal) -> None:
+    async def _tell_for_ever(self, journal: CrashJournal) -> None:
         path = self._spool / "_status" / "pictures.json"
         while True:
             oldest = min((c.made for c in self._cameras.values()), default=None)
@@ -234,7 +234,7 @@ class Pictures:
                 "made_total": self._made,
                 "failures_total": self._failures,
                 "cpu_seconds_total": time.process_time(),
-                "left_out": sorted(notes.left_out),
+                "left_out": sorted(journal.quarantined),
             }
             with contextlib.suppress(OSError):
                 replace_file(path, orjson.dumps(record))

@@ -18,7 +18,7 @@ from recorder.rtsp.connection import DEFAULT_USER_AGENT, Connection, Resolver
 from recorder.rtsp.description import Description, NoVideo, choose_tracks
 from recorder.rtsp.messages import ProtocolError, Response
 from recorder.rtsp.sdp import parse_sdp
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 REDIRECTS = 5
 POWER = "check power, cable and address"
@@ -29,14 +29,11 @@ PATH = "check the path of the address in the camera's manual"
 
 
 class DescribeFailed(Exception):
-    """The camera did not describe its stream; `cause` is from the closed list.
-
-    `detail` says what happened and where, `remedy` what to do; neither holds a password.
-    """
+    """The camera did not describe its stream; `ending` says what happened, where, what to do."""
 
     def __init__(self, cause: GapCause, detail: str, remedy: str):
         super().__init__(detail)
-        self.cause, self.detail, self.remedy = cause, detail, remedy
+        self.ending = Ending(cause, detail, remedy)
 
 
 @dataclass(frozen=True, slots=True)

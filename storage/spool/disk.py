@@ -20,7 +20,7 @@ from pathlib import Path
 import orjson
 
 from base.durable import fsync_directory, replace_file
-from storage.records import GapCause
+from storage.records import Ending, GapCause
 
 MARKER = "spool.json"
 MARKER_FORMAT = "spool/1"
@@ -36,14 +36,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a spool takes no recordings: a cause of a gap and a sentence for the operator."""
-
-    cause: GapCause
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class DiskSpace:
     """What a disk has, in bytes; `files` says whether it takes more files."""
 
@@ -52,12 +44,12 @@ class DiskSpace:
     files: bool
 
 
-def refusal_of(error: OSError) -> Refusal:
+def refusal_of(error: OSError) -> Ending:
     """Return what an error of the disk means for recording."""
     cause = GapCause.DISK_FULL if error.errno in _FULL else GapCause.DISK_FAILED
     if short := shortage(error):
-        return Refusal(cause, f"the spool cannot be written: {short}")
-    return Refusal(cause, f"the spool cannot be written: {error.strerror}")
+        return Ending(cause, f"the spool cannot be written: {short}")
+    return Ending(cause, f"the spool cannot be written: {error.strerror}")
 
 
 def shortage(error: OSError) -> str | None:

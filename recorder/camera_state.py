@@ -1,0 +1,133 @@
+"""What is known of one camera while it is recorded, and what its operator is told.
+
+The camera's life and its sessions share it; neither of them has to know the other for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from base.backoff import Backoff
+from config.schedule import Window
+from recorder.clock import Clock
+from recorder.disk_watch import SpoolDisk
+from recorder.states import TRANSITIONS, Event, State
+from storage.records import Ending, GapCause, Segment
+
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+HEALTHY_S = 60.0  # of recording, until pauses begin with the shortest again
+TOLD_AGAIN_S = 60.0  # a new run for the same cause
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Status:
+    """What `_status/` says of a camera (docs/formats.md)."""
+
+    state: State
+    since_ms: int
+    cause: GapCause | None = None
+    detail: str | None = None
+    segment_no: int = 0
+    bytes: int = 0
+    frames: int = 0
+    runs: int = 0
+    retries: int = 0
+    recorded_ms: int | None = None  # the end of the newest segment
+
+
+class CameraState:
+    """State, status and log of a camera, and its turn at the disk."""
+
+    def __init__(self, name: str, clock: Clock, disk: SpoolDisk, pool: Executor):
+        """`name` is station and camera; work with the disk is done in threads of `pool`."""
+        self.clock, self.disk = clock, disk
+        self.status = Status(State.IDLE, int(clock.now_ms()))
+        self.window = Window(0, 0)  # that is recorded now, or was last
+        self.backoff = Backoff(BACKOFF_S, spread=0.3)
+        self.log = log.bind(camera=name)
+        self._name, self._pool = name, pool
+        self._one_at_a_time = asyncio.Lock()  # the spool is not made for two threads
+        self._has_own_line = False  # of the log, on why nothing is recorded
+        self._hears = True  # the sound that the camera promises
+        self._new_run: tuple[GapCause, float] | None = None  # the last that was told, and when
+
+    def move(self, event: Event) -> None:
+        """Change the state as the table says; KeyError for what it does not have."""
+        state = TRANSITIONS[self.status.state, event]
+        if state is not self.status.state:
+            self.status.state, self.status.since_ms = state, int(self.clock.now_ms())
+
+    def recorded(self, segment: Segment, healthy_s: float) -> None:
+        """Take note of a written segment; `healthy_s` is how long its session has recorded."""
+        status = self.status
+        if status.state in (State.CONNECTING, State.BACKOFF):
+            self.move(Event.SEGMENT)
+            status.runs += 1
+            if status.cause is not None and self._has_own_line:
+                self.log.info("Recording again", after=status.cause.value)
+            status.cause = status.detail = None
+        if healthy_s > HEALTHY_S:
+            self.backoff.succeeded()
+        status.segment_no, status.recorded_ms = segment.segment_no, segment.end_ms
+        status.bytes += segment.length
+
+    # -- what the operator is told -------------------------------------------------------
+
+    def tell_ending(self, why: Ending) -> None:
+        """Say why nothing is recorded, once a cause; what all cameras suffer the disk says."""
+        status, refusal = self.status, self.disk.refusal
+        if why.cause != status.cause:
+            self._has_own_line = refusal is None or refusal.detail != why.detail
+            if self._has_own_line:
+                to_do = {"to_do": why.remedy} if why.remedy else {}
+                self.log.warning("Not recording", cause=why.cause.value, why=why.detail, **to_do)
+        status.cause, status.detail = why.cause, why.detail
+
+    def tell_sound(self, heard: bool) -> None:
+        """Say once when the sound that the camera promises does not come, and when it does."""
+        if heard is not self._hears:
+            self._hears = heard
+            if heard:
+                self.log.info("The camera sends sound again; it is recorded with it")
+            else:
+                self.log.warning("The camera promises sound and sends none; it is recorded without")
+
+    def tell_new_run(self, why: Ending) -> None:
+        """Say why a run ended whose session goes on; may be called in a thread."""
+        now, before = time.monotonic(), self._new_run
+        if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
+            self._new_run = why.cause, now
+            self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
+
+    def tell_refusal(self, what: str, error: OSError) -> None:
+        """Say what the disk refused, where that is not told of all of the disk."""
+        if self.disk.refusal is None:
+            self.log.error(what, why=error.strerror)
+
+    # -- the disk ------------------------------------------------------------------------
+
+    async def in_thread(self, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Do something with the disk, one thing at a time per camera."""
+        async with self._one_at_a_time:
+            with self.disk.at_work(self._name):
+                done = asyncio.get_running_loop().run_in_executor(
+                    self._pool, partial(work, *args, **options)
+                )
+                try:
+                    return await asyncio.shield(done)
+                except asyncio.CancelledError:  # a thread cannot be: it has the spool until then
+                    await asyncio.wait({done})
+                    raise
