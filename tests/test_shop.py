@@ -422,7 +422,7 @@ async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     order = await catalogue.orders.with_number(number)
     assert order is not None
     payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
-    await OrderService(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
+    await OrderService(config, catalogue, {}).enter_payment(order.order_pk, payment, "operator")
 
 
 async def read_through(config: Config, catalogue: Catalogue, number: int = 1) -> None:
@@ -851,7 +851,7 @@ async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
             found.append(order)
             lasting.append(partial(copies_files.lasts, request, order))
         assert [await lasts() for lasts in lasting] == [True, True]
-        await OrderService(catalogue, config.copies, {}).give_back(found[1], True, "back")
+        await OrderService(config, catalogue, {}).refund(found[1], True, "back")
         assert [await lasts() for lasts in lasting] == [True, False]
         ahead_ms = config.copies.download_for * 1000
         assert [await lasts() for lasts in lasting] == [False, False]

@@ -12,7 +12,6 @@ from base.clock import parse_time
 from base.i18n.format import format_bytes
 from base.i18n.gettext import gettext, text_in
 from copies.balance import owed, received
-from copies.orders import events
 from copies.orders.events import Refused
 from copies.orders.mail import address
 from copies.payments.port import Online, ProviderUnavailable
@@ -24,16 +23,15 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    asked_for,
     catalogue,
     count_asked,
     invoice_provider,
     make_quote,
     order_of,
+    order_service,
     place,
     query_catalogue,
     register_page,
-    till,
 )
 
 UNCACHED = {"Cache-Control": "no-store"}
@@ -53,7 +51,9 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         raise _bad("'cameras' is a list of ids")
     begin, end = (_time_ms(said, name) for name in ("from", "to"))
     try:
-        secret, order = await make_quote(request, asked_for(request, station, cameras, begin, end))
+        secret, order = await make_quote(
+            request, order_service(request).quotable(station, cameras, (begin, end))
+        )
     except Refused as refused:
         raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
@@ -85,9 +85,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     refuse_foreign(request)
     order = await order_of(request)
     count_asked(request)
-    return await _done(
-        request, till(request).end(order.order_pk, events.cancel(current_ms(request)))
-    )
+    return await _done(request, order_service(request).cancel(order.order_pk))
 
 
 @routes.get("/api/v1/copies/register")

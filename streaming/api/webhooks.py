@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from copies.payments.port import InvalidSignature, Online, ProviderUnavailable
-from streaming.orders_context import ORDERS, query_catalogue, till
+from streaming.orders_context import ORDERS, order_service, query_catalogue
 
 routes = web.RouteTableDef()
 
@@ -20,7 +20,7 @@ async def webhook(request: web.Request) -> web.StreamResponse:
         reference = provider.parse_webhook(await request.read(), request.headers)
     except InvalidSignature:
         raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
-    orders = till(request)
+    orders = order_service(request)
     known = None
     if reference is not None:
         known = await query_catalogue(orders.catalogue.checkouts.get(provider.name, reference))

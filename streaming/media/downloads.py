@@ -25,7 +25,7 @@ from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.ranges import Content, send
 from streaming.http.work import WORK
-from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue, unanswered
+from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue
 
 LOOK_S = 10.0  # between two looks whether what is sent may still be had
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
@@ -149,10 +149,7 @@ async def _send(
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'attachment; filename="{name}"',
     }
-    try:
-        return await send(request, content_of(file, read), headers)
-    except Unreadable as error:
-        raise unanswered(error) from None
+    return await query_catalogue(send(request, content_of(file, read), headers))
 
 
 async def lasts(request: web.Request, order: Order) -> bool:

@@ -18,7 +18,6 @@ from aiohttp import web
 from base.i18n.format import format_money
 from base.i18n.gettext import N_, gettext
 from config.model import Station
-from copies.orders import events
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
@@ -34,15 +33,14 @@ from streaming.http.work import WORK
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    asked_for,
     count_asked,
     invoice_provider,
     make_quote,
     order_of,
+    order_service,
     place,
     query_catalogue,
     register_page,
-    till,
 )
 from streaming.pages.order import order_page, public, state_words
 from streaming.pages.render import link, page
@@ -122,7 +120,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         # where clocks are changed, the longest stretch that the two can mean
         from_ms, to_ms = _local_ms(begin, zone, min), _local_ms(end, zone, max)
         secret, _ = await make_quote(
-            request, asked_for(request, station.id, chosen, from_ms, to_ms)
+            request, order_service(request).quotable(station.id, chosen, (from_ms, to_ms))
         )
     except Refused as refused:
         wrong = refused.text(language_of(request))
@@ -174,9 +172,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     refuse_foreign(request)
     order = await order_of(request)
     count_asked(request)
-    return await _done(
-        request, order, till(request).end(order.order_pk, events.cancel(current_ms(request)))
-    )
+    return await _done(request, order, order_service(request).cancel(order.order_pk))
 
 
 async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResponse:
@@ -209,7 +205,9 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await query_catalogue(till(request).page(order, provider, title, home))
+        url = await query_catalogue(
+            order_service(request).payment_page(order, provider, title, home)
+        )
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None
     except ProviderUnavailable:
