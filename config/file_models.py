@@ -17,6 +17,7 @@ from config.model import (
     HttpUrl,
     Model,
     Network,
+    SourceKind,
     Station,
     UserAgent,
     check_path,
@@ -127,6 +128,7 @@ class ConfigFile(Model):
     web: WebFile = WebFile()
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
+    source: SourceKind = "ffmpeg"
     ffmpeg: PathText = "auto"
     user_agent: UserAgent = "Kuager"
     workers: Annotated[int, PlainValidator(_workers)] = Field(

@@ -16,8 +16,12 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import ffmpeg as ffmpeg_python
+
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import Offer, connect
 
 FPS = 25
 GOP = 25
@@ -200,6 +204,13 @@ async def serving(*cameras: Camera) -> AsyncIterator[None]:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+async def described(url: str, resolver: Resolver, **options: Any) -> Offer:
+    """Return what a camera offers, and leave it."""
+    connection, offer = await connect(url, resolver, **options)
+    await connection.close()
+    return offer
 
 
 def encode(

@@ -61,31 +61,6 @@ class Offer:
     uri: str = ""
 
 
-async def describe(
-    url: str,
-    resolver: Resolver,
-    *,
-    user_agent: str = DEFAULT_USER_AGENT,
-    video_track: int | None = None,
-    patience: Patience = Patience(),
-    on_waking: Callable[[str], None] = lambda text: None,
-) -> Offer:
-    """Ask the camera what it streams; raises DescribeFailed.
-
-    `video_track` counts from 1. `on_waking` is given a sentence where the answer takes long.
-    """
-    connection, offer = await connect(
-        url,
-        resolver,
-        user_agent=user_agent,
-        video_track=video_track,
-        patience=patience,
-        on_waking=on_waking,
-    )
-    await connection.close()
-    return offer
-
-
 async def connect(
     url: str,
     resolver: Resolver,
@@ -96,9 +71,11 @@ async def connect(
     on_waking: Callable[[str], None] = lambda text: None,
     clock_ms: Callable[[], float] = lambda: time.time() * 1000,
 ) -> tuple[Connection, Offer]:
-    """Do as `describe` and keep the connection, for the stream; the caller closes it.
+    """Ask the camera what it streams; raises DescribeFailed.
 
-    `clock_ms` (UTC) says when packets arrive.
+    The connection is kept for the stream; the caller closes it. `video_track` counts from 1.
+    `on_waking` is given a sentence where the answer takes long. `clock_ms` (UTC) says when packets
+    arrive.
     """
     address = Address.parse(url)
     for _ in range(REDIRECTS + 1):

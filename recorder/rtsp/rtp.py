@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from recorder.source import PacketCounts
 
 VERSION = 2
 MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
@@ -43,23 +44,6 @@ class Payloads(Protocol):
         """What comes is another stream: the camera counts anew."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """Packets of a track since its session began.
-
-    `lost` were missing when it was their turn; those of them that came afterwards are `late`.
-    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP.
-    """
-
-    received: int = 0
-    lost: int = 0
-    late: int = 0
-    doubled: int = 0
-    strays: int = 0
-    malformed: int = 0
-    restarts: int = 0
-
-
 class _Waiting:
     """A copy of a packet that waits, with what its header says."""
 
@@ -89,7 +73,7 @@ class RtpReceiver:
 
         `on_bye` is told when the camera says that the stream ends.
         """
-        self.counts = Counts()
+        self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self._on_bye = on_bye
         self._payload_type, self._clock_rate = payload_type, clock_rate
