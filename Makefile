@@ -8,6 +8,7 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 HLS := streaming/node_modules/.stamp
 AXE := streaming/node_modules/.tools
+LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
@@ -63,7 +64,7 @@ check: tools ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PY) -m pytest -q tests/test_docs.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30
@@ -138,13 +139,12 @@ bench-player: tools ## what a viewer gets: first picture, delay of live, angles 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
 
-messages: tools ## bring streaming/locales/*.po up to date with the sentences in code and templates
-	@cd streaming && ../$(BIN)/pybabel -q extract -F locales/babel.cfg -k mark -k translate:2 -k say:2 \
-	  -k plural:2,3 -k Refused --no-location --sort-output --omit-header --width 100 --ignore-dirs node_modules \
-	  -o locales/messages.pot . ../copies
-	@for lang in kk ru; do $(BIN)/pybabel -q update -i streaming/locales/messages.pot -l $$lang \
-	  -o streaming/locales/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
-	@rm streaming/locales/messages.pot
+messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in code and templates
+	@$(BIN)/pybabel -q extract -F $(LOCALES)/babel.cfg --no-location --sort-output --omit-header --width 100 \
+	  --ignore-dirs "node_modules static" -o $(LOCALES)/messages.pot base copies streaming
+	@for lang in kk ru; do $(BIN)/pybabel -q update -i $(LOCALES)/messages.pot -l $$lang \
+	  -o $(LOCALES)/$$lang.po -N --ignore-obsolete --omit-header --width 100 || exit 1; done
+	@rm $(LOCALES)/messages.pot
 
 lock: tools ## write the lock files anew
 	@$(LOCK) pyproject.toml -o deploy/requirements.txt

@@ -1,1 +1,9 @@
-"""What every package may lean on; it knows none of them."""
+"""What every package may use; it knows none of them.
+
+`clock`      the time of day as a number, and the type of what tells it
+`hostclock`  whether the clock of this machine may be believed
+`backoff`    how long to wait before something that failed is tried again
+`outage`     says once that something fails, and once that it works again
+`durable`    files that a crash and a loss of power leave whole, and locks on files
+`network`    why a connection failed, in words for people
+"""

@@ -40,7 +40,9 @@ from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from recorder.ffmpeg import find_ffmpeg
-from storage.archive.port import Archive, DirectoryArchive, open_archive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive
 from storage.media.fmp4 import (
     Sample,
     TrackRun,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.archival.replicator import PARALLEL, digest_of
-from storage.archive.port import open_archive
+from storage.archive.factory import open_archive
 from tests.s3 import BIN, KEY, SECRET, free_port, rclone, settings
 
 

@@ -14,10 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from base.currency import decimals
 from config.base import HttpUrl, Model, seconds
 from config.limits import size
 from config.mailaddress import is_address
-from config.money import LARGEST, amount, decimals, known_currency
+from config.money import LARGEST, amount, known_currency
 from config.problems import Wrong
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
-from config.model import SETTINGS, Model
+from config.base import SETTINGS, Model
 from config.problems import Problem, Wrong, did_you_mean
 from config.secrets import read_secret, with_login
 from config.validate import note, validate

@@ -15,7 +15,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from config.model import LANGUAGES
+from base.i18n.gettext import LANGUAGES
 from config.problems import Problem, Wrong, unknown
 from config.secrets import expand
 from config.yamlfile import BROKEN, Loc

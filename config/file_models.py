@@ -9,19 +9,17 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from config.base import HttpUrl, Model, seconds
 from config.copies import Copies
 from config.limits import Reserve, SpoolLimits, reserve
 from config.model import (
     Archive,
     Election,
-    HttpUrl,
-    Model,
     Network,
     SourceKind,
     Station,
     UserAgent,
     check_path,
-    seconds,
 )
 from config.problems import Wrong
 from config.secrets import check_url

@@ -26,17 +26,13 @@ from pydantic import (
     model_validator,
 )
 
-from config.base import SETTINGS as SETTINGS
-from config.base import HttpUrl as HttpUrl
-from config.base import Model as Model
-from config.base import keys as keys
-from config.base import seconds as seconds
+from base.i18n.gettext import LANGUAGES
+from config.base import HttpUrl, Model, seconds
 from config.copies import Copies
 from config.limits import SpoolLimits
 from config.problems import Problem, Wrong, did_you_mean
 from config.secrets import SecretUrl, redact
 
-LANGUAGES = ("kk", "ru", "en")
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
 
 Network = IPv4Network | IPv6Network

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.model import keys
+from config.base import keys
 from config.problems import Problem, Wrong, unknown
 from config.yamlfile import BROKEN, Loc
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
+from config.base import SETTINGS
 from config.files import has_control
-from config.model import SETTINGS
 from config.problems import Problem, Wrong
 from config.secrets import expand
 

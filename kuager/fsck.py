@@ -17,7 +17,8 @@ from rich.table import Table
 from base.durable import replace_file, try_lock
 from config.model import Config
 from storage.archival.fsck import Finding, Fsck, Position
-from storage.archive.port import ArchiveError, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import ArchiveError
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue

@@ -19,15 +19,17 @@ from rich.table import Table
 from rich.text import Text
 
 from base.clock import now_ms
+from base.currency import format_amount
 from config.model import Config
 from config.money import amount as parsed
-from config.money import known_currency, plain
+from config.money import known_currency
 from config.problems import Wrong
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.port import Online, open_providers
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
@@ -166,7 +168,7 @@ def refund(
         except PaymentTaken:
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
-            text = f"{plain(-payment.amount, payment.currency)} {payment.currency}"
+            text = f"{format_amount(-payment.amount, payment.currency)} {payment.currency}"
             out.print(f"Gave back {text}: {payment.reference}", markup=False, highlight=False)
         out.print(f"Order {order.number}: {_words(after)}", highlight=False)
         return 0
@@ -230,7 +232,7 @@ def _detail(order: Order, detail: dict[str, Any]) -> str:
     """Return what the audit log tells of an event, its amounts as people write them."""
     currency = detail.get("currency", order.currency)
     shown = {k: v for k, v in detail.items() if k != "currency"}
-    money = {k: f"{plain(v, currency)} {currency}" for k, v in shown.items() if k in MONEY}
+    money = {k: f"{format_amount(v, currency)} {currency}" for k, v in shown.items() if k in MONEY}
     return ", ".join(f"{k} {v}" for k, v in (shown | money).items())
 
 
@@ -258,7 +260,7 @@ def _table(found: list[Order]) -> Table:
     for column in ("price", "received", "owed"):
         table.add_column(column, justify="right", overflow="fold")
     for order in found:
-        back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
+        back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
         cells = (
             str(order.number),
             order.state,
@@ -281,12 +283,12 @@ def _cell(text: str) -> Text:
 
 def _words(order: Order) -> str:
     state = f"{order.state}, {_money(order, received(order))} of {_money(order, order.total)}"
-    back = ", ".join(f"{plain(a, c)} {c}" for c, a in owed(order).items())
+    back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
     return state + (f"; owed back: {back} (kuager orders refund {order.number})" if back else "")
 
 
 def _money(order: Order, minor: int) -> str:
-    return f"{plain(minor, order.currency)} {order.currency}"
+    return f"{format_amount(minor, order.currency)} {order.currency}"
 
 
 def _at(ms: int | None) -> str:

@@ -15,7 +15,8 @@ from config.model import Archive as Settings
 from config.model import Config
 from kuager.reload import is_at_work
 from kuager.run import files_needed
-from storage.archive.port import Archive, ArchiveError, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.database import CatalogueError, examine_database
 from storage.spool.disk import room
 from storage.spool.status import UPLOADER, SpoolStatus

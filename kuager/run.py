@@ -225,7 +225,7 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     catalogue = await Catalogue.open_patiently(config.database_url)
@@ -240,16 +240,15 @@ async def _uploader(config: Config) -> None:
 
 async def _orders(config: Config) -> None:
     from copies.orders.worker import OrderWorker
-    from storage.archive.port import open_archive
+    from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
-    from streaming.http.negotiation import translate
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
     catalogue = await Catalogue.open_patiently(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
-        await OrderWorker(config, catalogue, archives, translate).run()
+        await OrderWorker(config, catalogue, archives).run()
     finally:
         for archive in archives:
             await archive.close()

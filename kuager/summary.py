@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from base.currency import format_amount
 from config.copies import Copies
 from config.model import Config
-from config.money import plain
 from config.schedule import Window, windows
 
 SHOWN_STATIONS = 50  # nobody reads more; the schedules are counted over all
@@ -64,7 +64,7 @@ def _copies(copies: Copies | None) -> str:
     if copies.free:
         return "free of charge"
     ways = [way for way, there in (("bank", copies.bank), ("Stripe", copies.stripe)) if there]
-    price = f"{plain(copies.price_per_minute, copies.currency)} {copies.currency}"
+    price = f"{format_amount(copies.price_per_minute, copies.currency)} {copies.currency}"
     tax = f"{copies.tax / 100:g} % tax" if copies.tax else "no tax"
     mail = "e-mails" if copies.mail else "no e-mails"
     return f"{price} a minute of one camera, {tax}, paid by {' or '.join(ways)}; {mail}"

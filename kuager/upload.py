@@ -14,7 +14,7 @@ from config.model import Config
 from storage.archival.replicator import Pauses
 from storage.archival.spool_check import seal_abandoned
 from storage.archival.uploader import Uploader
-from storage.archive.port import open_archive
+from storage.archive.factory import open_archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError

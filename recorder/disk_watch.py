@@ -50,7 +50,7 @@ class Thresholds:
         self._passed = 0  # how many of them
 
     def take(self, left_s: float) -> int | None:
-        """Return the threshold that is passed by now, 0 when all are far off, None for neither."""
+        """Return the threshold that is passed, 0 when all are far behind, None for neither."""
         below = sum(left_s < t for t in self._thresholds_s)
         near = sum(left_s < t * MARGIN for t in self._thresholds_s)
         if below > self._passed:

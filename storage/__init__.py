@@ -1,22 +1,12 @@
-"""Where recordings live: on the spool first, then in the archive, found through the catalogue.
+"""Where recordings live: in the spool first, then in the archive, found through the catalogue.
 
-`index`     the records of docs/formats.md as dataclasses and JSON lines
-`fmp4`      boxes of fragmented MP4: pure functions over bytes
-`spool`     writing a recording and its index, and the numbers that outlive a process
-`gaps`      the journal of a camera's gaps
-`repair`    what is left of a recording whose recorder died
-`disk`      the disk under the spool: is it there, what room has it, how long does that last
-`files`     writing that a crash and a loss of power find whole
-`view`      reading one camera's spool, for the web and the uploader
-`status`    what recorders and uploader say of themselves in the spool
-`schema`, `database`, `catalogue`  what was recorded, where it is, what is missing, in SQL
-`archive`, `s3`, `s3server`  the port to where recordings are kept; a directory and buckets
-`orders`    orders of copies: each change of one is a single transaction
-`uploader`  finds what is sealed, writes its rows, clears the spool
-`keeper`    takes recordings to one archive, verified
-`retention` removes from archives what is past its date, with a trace
-`fsck`      compares all of them and puts right what can be
-`trouble`   says once that something fails, and once that it is well again
+`records`           what docs/formats.md describes, validated once: index lines, gaps, numbers
+`media`             fragmented MP4: pure functions over bytes
+`spool`             the disk of a recorder: one writer for each camera, and many readers
+`archive`           the port to where recordings are kept for good, with a directory and S3 behind
+`catalogue`         the SQL database: what was recorded, where it is, what is missing, orders
+`recording_source`  reads a recording's bytes: from the spool, then from each archive that has it
+`archival`          takes recordings from the spool to the archives, verified; retention; fsck
 
-The order of truth stands in docs/architecture.md, step by step.
+The commit order stands in docs/architecture.md, step by step.
 """

@@ -16,8 +16,10 @@ import structlog
 from aiohttp import web, web_response
 
 from base.clock import Clock, now_ms
-from config.model import LANGUAGES, Config
-from storage.archive.port import Archive, open_archive
+from base.i18n.gettext import LANGUAGES, gettext, translations
+from config.model import Config
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
 from streaming.api import oembed as share
@@ -31,9 +33,8 @@ from streaming.http.connections import Caps, Runner
 from streaming.http.negotiation import (
     MOST_PARAMETERS,
     language_headers,
+    language_of,
     language_vary,
-    say,
-    sentences,
     too_many_parameters,
 )
 from streaming.http.ports import BACKLOG, PortInUse, claimed
@@ -85,7 +86,7 @@ def create_app(
     """Return the application; the caller closes catalogue and archives. `process` is what its
     metrics of HTTP are told apart by."""
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
-        sentences(lang)
+        translations(lang)
     assets.version()  # so is a script that is missing
     app = web.Application(
         middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
@@ -123,7 +124,12 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         return web.Response(status=204, headers=PREFLIGHT)
     if too_many_parameters(request):
         return problem(
-            400, say(request, "An address has at most %(most)s parameters.", most=MOST_PARAMETERS)
+            400,
+            gettext(
+                "An address has at most %(most)s parameters.",
+                language_of(request),
+                most=MOST_PARAMETERS,
+            ),
         )
     try:
         if _tells_what_is_live(request.path):
@@ -144,7 +150,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         if request.transport is None or request.transport.is_closing():
             return web.Response(status=499)  # the client has gone: nobody hears it
         log.exception("A request failed", route=str(request.match_info.route.resource))
-        text = say(request, "This is a fault of the server; it has been noted.")
+        text = gettext("This is a fault of the server; it has been noted.", language_of(request))
         if request.path.startswith("/api/"):
             return problem(500, text)
         return pages.problem_page(request, web.HTTPInternalServerError(), text)
@@ -160,9 +166,9 @@ def _tells_what_is_live(path: str) -> bool:
 def _words(request: web.Request, answer: web.HTTPException) -> str:
     """Return what an error says; aiohttp's own answers are numbers, not words."""
     if isinstance(answer, web.HTTPMethodNotAllowed):
-        return say(request, "This address answers GET and HEAD only.")
+        return gettext("This address answers GET and HEAD only.", language_of(request))
     if not answer.text or answer.text.startswith(f"{answer.status}: "):
-        return say(request, "There is nothing at this address.")
+        return gettext("There is nothing at this address.", language_of(request))
     return answer.text
 
 

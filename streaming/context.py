@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from base.clock import Clock, now_ms
+from base.i18n.gettext import gettext
 from config.model import Camera, Config, Station
 from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
@@ -20,7 +21,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
-from streaming.http.negotiation import say
+from streaming.http.negotiation import language_of
 from streaming.stations.directory import Directory
 
 ASK_S = 5.0  # a catalogue that does not answer in this time is away
@@ -80,7 +81,7 @@ class AppContext:
         """Return the station that a request names; raises 404 for one that is not configured."""
         station = self.stations.get(request.match_info["station"])
         if station is None:
-            raise web.HTTPNotFound(text=say(request, "There is no such station."))
+            raise web.HTTPNotFound(text=gettext("There is no such station.", language_of(request)))
         return station
 
     def camera(self, request: web.Request) -> tuple[Name, SpoolReader]:
@@ -94,7 +95,9 @@ class AppContext:
         for camera in station.cameras:
             if camera.id == request.match_info["camera"]:
                 return station, camera
-        text = say(request, "Station %(station)s has no such camera.", station=station.id)
+        text = gettext(
+            "Station %(station)s has no such camera.", language_of(request), station=station.id
+        )
         raise web.HTTPNotFound(text=text)
 
     def name(self, station: Station, camera: str) -> Name:
@@ -167,9 +170,9 @@ def parse_time(request: web.Request, name: str) -> int | None:
         return (at - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise web.HTTPBadRequest(
-            text=say(
-                request,
+            text=gettext(
                 "'%(name)s' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC.",
+                language_of(request),
                 name=name,
             )
         ) from None

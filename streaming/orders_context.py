@@ -14,14 +14,15 @@ from weakref import WeakValueDictionary
 import structlog
 from aiohttp import web
 
+from base.i18n.gettext import N_, gettext
 from config.copies import Copies
 from copies.orders import events
 from copies.orders.allowance import claim_of, day_of, free_of, refused
 from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import QuoteRequest, ask, quote
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.port import Online, Provider, open_providers
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import FootageGone, Order, OrderGone
@@ -29,12 +30,12 @@ from storage.catalogue.usage import Claim, TooMuch
 from storage.recording_source import Unreadable
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
-from streaming.http.negotiation import language, mark, say
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.rate_limit import Limit, Turns
 from streaming.http.responses import base_url
 from streaming.http.work import WORK
 
-GONE = mark("what was quoted is there no longer: ask for a new quote")
+GONE = N_("what was quoted is there no longer: ask for a new quote")
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
 ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
@@ -42,14 +43,14 @@ QUOTES_AT_ONCE = 4
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
-    State.QUOTED: mark("Not ordered yet"),
-    State.AWAITING_PAYMENT: mark("Waiting for payment"),
-    State.PAID: mark("Paid"),
-    State.READY: mark("Paid and checked"),
-    State.EXPIRED: mark("Expired"),
-    State.CANCELLED: mark("Cancelled"),
-    State.REJECTED: mark("Rejected"),
-    State.REFUNDED: mark("Refunded"),
+    State.QUOTED: N_("Not ordered yet"),
+    State.AWAITING_PAYMENT: N_("Waiting for payment"),
+    State.PAID: N_("Paid"),
+    State.READY: N_("Paid and checked"),
+    State.EXPIRED: N_("Expired"),
+    State.CANCELLED: N_("Cancelled"),
+    State.REJECTED: N_("Rejected"),
+    State.REFUNDED: N_("Refunded"),
 }
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     order = await query_catalogue(catalogue(request).orders.with_key(key)) if key else None
     if key is None or order is None:
         shop.guesses.take(client(request))
-        raise web.HTTPNotFound(text=say(request, "There is no such order."))
+        raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
     cameras = order.quote["cameras"]
     items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
     work.count(request, items / ITEMS_A_TOKEN)
@@ -204,7 +205,7 @@ async def make_quote(request: web.Request, asked: QuoteRequest) -> tuple[str, Or
     key = key_of(secret)
     assert key is not None
     begun = time.monotonic()
-    row, plans = await _look_for(request, asked, language(request))
+    row, plans = await _look_for(request, asked, checked_language(request))
     pk = await query_catalogue(store.orders.create(key, row, plans))
     log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
     return secret, await query_catalogue(store.orders.get(pk))
@@ -247,7 +248,7 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
         asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
         row, plans = await _look_for(request, asked, order.language)
         if not plans:
-            raise Refused("nothing of this exists")
+            raise Refused(N_("nothing of this exists"))
         if _etags(row["quote"]) != _etags(order.quote):
             raise Refused(GONE)
     link = f"{base_url(request)}/copies/{request.match_info['secret']}"

@@ -18,7 +18,8 @@ from config.model import Config
 from storage.archival.fsck import IN_FLIGHT_MS
 from storage.archival.replicator import KeeperStatus, Pauses
 from storage.archival.uploader import Uploader
-from storage.archive.port import Archive, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import Identity, parse_index
 from storage.spool.disk import DiskSpace, room

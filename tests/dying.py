@@ -22,7 +22,8 @@ import storage.spool.writer
 from config.load import load
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
-from storage.archive.port import DirectoryArchive, open_archive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.factory import open_archive
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.holds import Holds

@@ -28,16 +28,15 @@ from copies.orders import events
 from copies.orders.allowance import claim_of
 from copies.orders.events import Refused, key_of
 from copies.orders.quotes import ask, quote
-from copies.orders.states import ENDED, State
 from copies.orders.worker import OrderWorker
 from copies.payments.stripe import Stripe
+from copies.states import ENDED, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.checkouts import Checkouts
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Change, Order, Orders
 from storage.catalogue.outbox import Outbox
 from storage.catalogue.usage import Claim
-from streaming.http.negotiation import translate
 
 # the step, and its how manieth call is the last thing that is done
 STEPS: dict[str, tuple[Any, str, int]] = {
@@ -97,7 +96,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
     """Do whatever comes next, as requester, desk and operator would, until the order ends."""
     assert config.copies is not None
     catalogue = await Catalogue.open(config.database_url)
-    desk = OrderWorker(config, catalogue, [], translate)
+    desk = OrderWorker(config, catalogue, [])
     till, store = desk._till, catalogue.orders
     stripe = till.providers["stripe"]
     assert isinstance(stripe, Stripe)

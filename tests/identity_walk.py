@@ -29,7 +29,8 @@ from storage.archival.backlog import Blocked
 from storage.archival.fsck import Fsck
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
-from storage.archive.port import TRACE, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import TRACE
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs

@@ -17,7 +17,7 @@ from config.copies import Copies
 from copies.orders import events
 from copies.orders.allowance import claim_of, day_of, refused
 from copies.orders.events import key_of, new_secret
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.catalogue.schema import DAY_MS, orders, usage

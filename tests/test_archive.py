@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put
 from tests.conftest import self_signed
 from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 

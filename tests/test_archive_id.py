@@ -11,7 +11,9 @@ from structlog.testing import capture_logs
 
 from kuager.check import check
 from storage.archival.replicator import digest_of
-from storage.archive.port import MARKER, AnotherArchive, DirectoryArchive, open_archive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.factory import open_archive
+from storage.archive.port import MARKER, AnotherArchive
 from storage.catalogue.archive_ids import identify, marked
 from streaming.context import AppContext
 from streaming.ops.metrics import make_registry

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, open_archive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError
 from storage.archive.s3 import S3Archive
 from storage.archive.s3_client import Patience
 from storage.records import parse_archive_document

@@ -38,7 +38,7 @@ def run(command: list[str], folder: Path | None = None) -> str:
     return done.stdout
 
 
-async def order(root: Path, hashed: bool) -> tuple[dict[str, Any], list[Item]]:
+async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
     """Return what is told of an order of three files with a gap, and its files."""
     camera = Camera(root)
     camera.record(20, end=GapCause.PARAMETERS_CHANGED)
@@ -49,8 +49,8 @@ async def order(root: Path, hashed: bool) -> tuple[dict[str, Any], list[Item]]:
     items = []
     for plan in found.files:
         file = VirtualFile(plan, Sources(root, []))
-        passed = await sha256_of(file) if hashed else None
-        items.append(Item(file, passed.sha256, passed.crc32) if passed else Item(file))
+        passed = await sha256_of(file)
+        items.append(Item(file, passed.sha256, passed.crc32))
     camera_said = {
         "camera": NAME[2],
         "gaps": [g.to_dict() for g in found.gaps],
@@ -71,11 +71,9 @@ async def read(bundle: Bundle, start: int = 0, stop: int | None = None) -> bytes
 
 
 @pytest.mark.parametrize("language", sorted(TEXTS))
-@pytest.mark.parametrize("hashed", [True, False])
-async def test_other_programs_read_it(tmp_path: Path, hashed: bool, language: str) -> None:
-    about, items = await order(tmp_path / "spool", hashed)
+async def test_other_programs_read_it(tmp_path: Path, language: str) -> None:
+    about, items = await order(tmp_path / "spool")
     bundle = Bundle(about, items, language, "Asia/Almaty")
-    assert bundle.resumable is hashed
     data = await read(bundle)
     assert len(data) == bundle.length
     path = tmp_path / "all.zip"
@@ -111,24 +109,24 @@ async def test_other_programs_read_it(tmp_path: Path, hashed: bool, language: st
     assert again.etag == bundle.etag and await read(again) == data
 
 
-async def test_any_range_once_it_is_hashed(tmp_path: Path) -> None:
-    about, items = await order(tmp_path, True)
+async def test_any_range(tmp_path: Path) -> None:
+    about, items = await order(tmp_path)
     bundle = Bundle(about, items, "kk", "Asia/Almaty")
     data = await read(bundle)
     for start, stop in [(n, n + 997) for n in range(0, len(data), 20_011)] + [
         (len(data) - 5, 10**9)
     ]:
         assert await read(bundle, start, stop) == data[start:stop]
-    _, unhashed = about, [Item(i.file) for i in items]
-    whole = Bundle(about, unhashed, "kk", "Asia/Almaty")
-    assert whole.etag != bundle.etag
-    with pytest.raises(ValueError, match="as a whole"):
-        await read(whole, 5)
-    assert len(await read(whole)) == whole.length
+
+
+async def test_there_is_none_before_each_file_was_read_through(tmp_path: Path) -> None:
+    about, items = await order(tmp_path)
+    with pytest.raises(ValueError, match="not read through yet"):
+        Bundle(about, [items[0], Item(items[1].file)], "kk", "Asia/Almaty")
 
 
 async def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    about, items = await order(tmp_path, True)
+    about, items = await order(tmp_path)
     with pytest.raises(ValueError, match="one name"):
         Bundle(about, [items[0], items[0]], "en", "UTC")
 
@@ -156,7 +154,7 @@ class _Named:
 
 async def test_beyond_4_gigabytes(tmp_path: Path) -> None:
     """Sizes and offsets of 4 GiB and more; the file is sparse, only its structure is written."""
-    about, items = await order(tmp_path / "spool", True)
+    about, items = await order(tmp_path / "spool")
     plan = items[0].file.plan
     sizes = [(1 << 32) + 5, 100, (1 << 32) - 1, (1 << 32) - 2, 3]
     files = [cast("VirtualFile", Zeros(plan, n, size)) for n, size in enumerate(sizes)]
@@ -183,8 +181,8 @@ async def test_beyond_4_gigabytes(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(0, 500), max_size=6), st.booleans(), st.data())
-async def test_any_files(sizes: list[int], hashed: bool, data: st.DataObject) -> None:
+@given(st.lists(st.integers(0, 500), max_size=6), st.data())
+async def test_any_files(sizes: list[int], data: st.DataObject) -> None:
     contents = [os.urandom(size) for size in sizes]
 
     class Fixed(Zeros):
@@ -203,8 +201,7 @@ async def test_any_files(sizes: list[int], hashed: bool, data: st.DataObject) ->
     items = []
     for n, content in enumerate(contents):
         file = cast("VirtualFile", Fixed(Plan(len(content)), n, len(content)))
-        passed = (hashlib.sha256(content).hexdigest(), zlib.crc32(content))
-        items.append(Item(file, *passed) if hashed else Item(file))
+        items.append(Item(file, hashlib.sha256(content).hexdigest(), zlib.crc32(content)))
     about = dict(zip(("election", "station"), NAME[:2], strict=True))
     bundle = Bundle({**about, "from_ms": 0, "to_ms": 1, "cameras": []}, items, "ru", "UTC")
     whole = await read(bundle)
@@ -212,7 +209,6 @@ async def test_any_files(sizes: list[int], hashed: bool, data: st.DataObject) ->
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         assert archive.testzip() is None
         assert [archive.read(f"{n}.mp4") for n in range(len(sizes))] == contents
-    if bundle.resumable:
-        start = data.draw(st.integers(0, len(whole)))
-        stop = data.draw(st.integers(start, len(whole)))
-        assert await read(bundle, start, stop) == whole[start:stop]
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    assert await read(bundle, start, stop) == whole[start:stop]

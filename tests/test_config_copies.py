@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from base.currency import DECIMALS
 from config.copies import Copies, Stripe
-from config.money import DECIMALS
 from tests.config_files import KUAGER, brief, problems, read
 
 KEYS = Stripe(secret_key=SecretStr("sk"), webhook_secret=SecretStr("wh"))

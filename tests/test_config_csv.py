@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from base.i18n.gettext import LANGUAGES
 from config.csvfile import COLUMNS
 from config.model import Station
 from tests.config_files import brief, problems, read
@@ -132,7 +133,8 @@ def test_warnings_have_the_line_of_the_row(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_the_models() -> None:
-    from config.model import LANGUAGES, Camera, Localized, keys
+    from config.base import keys
+    from config.model import Camera, Localized
 
     expected = set()
     for model, own in ((Station, "station_id"), (Camera, "camera_id")):

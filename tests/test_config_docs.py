@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from config.base import seconds
+from config.base import Model, seconds
+from config.base import keys as keys_of
 from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
 from config.file_models import ConfigFile, WebFile
 from config.limits import size
-from config.model import Archive, Camera, Election, LocalWindow, Model, ScheduleException, Station
-from config.model import keys as keys_of
+from config.model import Archive, Camera, Election, LocalWindow, ScheduleException, Station
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from tests.config_files import read
 

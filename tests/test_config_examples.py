@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from config.base import Model
 from config.load import load
-from config.model import Config, Model
+from config.model import Config
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 EXAMPLES = sorted(path.name for path in DEPLOY.glob("*.example.yaml"))

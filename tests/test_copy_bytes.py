@@ -20,7 +20,9 @@ from copies.footage.plan import CopyPlan
 from copies.mp4 import read_about, rebase
 from kuager.simulator import SimCamera, Simulator
 from recorder.ffmpeg import find_ffmpeg
-from storage.archive.port import Archive, DirectoryArchive, open_archive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import Archived
 from storage.media.fmp4 import boxes, parse_init

@@ -168,9 +168,8 @@ async def test_a_client_that_goes_or_is_slow_holds_little(
     file, read, open_ = VirtualFile(plan, sources, block_bytes=100_000), [0], [0]
 
     class Counted:
-        content_type, resumable, length, etag, last_modified_ms = (
+        content_type, length, etag, last_modified_ms = (
             "video/mp4",
-            True,
             plan.length,
             plan.etag,
             0,

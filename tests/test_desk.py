@@ -18,11 +18,10 @@ from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch
 from config.model import Config
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.orders.worker import OrderWorker, Pauses
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Payment
-from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
@@ -84,7 +83,7 @@ async def working(
     """A desk that works; gives a till of its orders."""
     catalogue = await Catalogue.open(config.database_url)
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
-    desk = kind(config, catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch)
+    desk = kind(config, catalogue, [], pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     assert config.copies is not None
     try:

@@ -21,20 +21,19 @@ from base.hostclock import ClockWatch
 from config.copies import Stripe as Keys
 from config.mailaddress import is_address
 from config.model import Config
+from copies.balance import owed
 from copies.orders import events
-from copies.orders.events import owed
 from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.orders.worker import OVERDUE_MS, OrderWorker, Pauses
 from copies.payments.port import CheckoutGone, ProviderUnavailable
 from copies.payments.stripe import Stripe
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.outbox import AT_ONCE
 from storage.catalogue.schema import DAY_MS, order_files, orders, outbox, usage
 from storage.catalogue.usage import count_letter
-from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.test_payments import QUOTE, placed
@@ -87,9 +86,7 @@ async def working(
 ) -> AsyncIterator[OrderWorker]:
     """A desk that works."""
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
-    desk = OrderWorker(
-        config, till.catalogue, [], translate, pauses=BRISK, clock=clock, watch=watch
-    )
+    desk = OrderWorker(config, till.catalogue, [], pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     try:
         yield desk
@@ -137,9 +134,7 @@ def test_what_no_letter_can_be_sent_to_is_no_address(text: str) -> None:
 def test_a_letter_can_be_written_to_every_address(text: str) -> None:
     if found := address(text):
         letter = {"kind": "placed", "recipient": found, "link": "http://k", "letter_no": 1}
-        message = write(
-            "copies@example.kz", ORDER, letter, "Station 117", lambda t, **v: t % v if v else t
-        )
+        message = write("copies@example.kz", ORDER, letter)
         assert message["To"].addresses[0].addr_spec == found
         assert message.as_bytes()
 
@@ -452,7 +447,7 @@ async def test_a_provider_that_hangs_is_not_waited_for_by_each_order(tmp_path: P
             page = (order.order_pk, "stripe", f"cs_{order.number}", "http://k", now_ms())
             await till.catalogue.checkouts.open(*page)
         watch = ClockWatch(clock, clock)
-        desk = OrderWorker(config, till.catalogue, [], translate, clock=clock, watch=watch)
+        desk = OrderWorker(config, till.catalogue, [], clock=clock, watch=watch)
         desk._till = OrderService(till.catalogue, till.settings, {"stripe": provider}, clock)
         clock.ahead_ms = till.settings.pay_within * 1000
         with capture_logs() as log:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from base.i18n.causes import CAUSES
 from config.copies import Copies
 from config.load import load
 from kuager.cli import app
@@ -17,7 +18,6 @@ from streaming.app import COPIES, PARTS
 from streaming.context import AppContext
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
-from streaming.stations import messages as words
 
 ROOT = Path(__file__).parent.parent
 WORDS = "election station camera schedule run frame segment recording gap spool archive catalogue"
@@ -81,7 +81,7 @@ def test_every_cause_has_words_and_a_page() -> None:
     formats = (ROOT / "docs/formats.md").read_text()
     for cause in GapCause:
         assert f"`{cause.value}`" in formats
-        assert words.CAUSES[cause]
+        assert CAUSES[cause]
 
 
 @pytest.mark.parametrize("page", PAGES)

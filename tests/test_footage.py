@@ -12,7 +12,8 @@ import pytest
 from copies.footage import find as footage
 from copies.footage.find import CameraFootage, find
 from copies.footage.plan import CopyPlan, file_name
-from storage.archive.port import Archive, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import GapCause
 from tests.footage import NAME, UTC0, Camera

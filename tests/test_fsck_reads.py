@@ -12,7 +12,8 @@ import pytest
 from config.model import Config
 from storage.archival.fsck import GIVE_WAY, Finding, Fsck
 from storage.archival.retention import retire
-from storage.archive.port import Archive, ArchiveError, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.catalogue import Catalogue
 from storage.records import GapCause
 from storage.spool.writer import CameraSpool, Numbers

@@ -17,7 +17,8 @@ from copies.orders import events
 from copies.orders.events import key_of, new_secret
 from copies.orders.quotes import QuoteRequest, quote
 from storage.archival.retention import retire
-from storage.archive.port import ArchiveError, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import ArchiveError
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import FootageGone
 from storage.catalogue.schema import holds

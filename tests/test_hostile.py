@@ -25,7 +25,7 @@ from structlog.testing import capture_logs
 from config.copies import Stripe as Keys
 from config.model import Config
 from copies.payments.invoice import Invoice
-from copies.payments.port import InvalidSignature, Online, Translate
+from copies.payments.port import InvalidSignature, Online
 from copies.payments.stripe import Stripe
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
@@ -290,9 +290,9 @@ async def test_an_invoice_is_made_once(config: Config, monkeypatch: pytest.Monke
     record(config)
     made, document = [], Invoice.document
 
-    def counted(self: Invoice, order: Order, title: str, translate: Translate) -> bytes:
+    def counted(self: Invoice, order: Order, title: str) -> bytes:
         made.append(order.number)
-        return document(self, order, title, translate)
+        return document(self, order, title)
 
     monkeypatch.setattr(Invoice, "document", counted)
     async with selling(config) as (base, _), aiohttp.ClientSession(base) as http:

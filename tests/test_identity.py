@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from config.model import Config
 from storage.archival.fsck import Finding, Fsck
 from storage.archival.retention import retire
-from storage.archive.port import DirectoryArchive
+from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs

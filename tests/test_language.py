@@ -12,18 +12,13 @@ from babel.messages.pofile import read_po
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import LANGUAGES
-from streaming.http.negotiation import LOCALES, accepted, plural, translate
+from base.i18n.causes import CAUSES
+from base.i18n.format import format_offset, format_time_of_day
+from base.i18n.gettext import LANGUAGES, LOCALES, gettext, ngettext
+from storage.records import GapCause
+from streaming.http.negotiation import accepted
 
-KEYWORDS = {
-    "mark": None,
-    "Refused": None,
-    "translate": (2,),
-    "say": (2,),
-    "plural": (2, 3),
-    "_": None,
-}
-KEYWORDS |= {"gettext": None, "ngettext": (1, 2), "Refused": None}
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
@@ -57,12 +52,11 @@ def sentences() -> set[str | tuple[str, ...]]:
     """Every sentence in code and templates."""
     with (LOCALES / "babel.cfg").open() as file:
         methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
-    places = (LOCALES.parent, LOCALES.parent.parent / "copies")
     return {
         message
-        for place in places
+        for package in ("base", "copies", "streaming")
         for _, _, message, _, _ in extract_from_dir(
-            place, methods, options, KEYWORDS, directory_filter=_ours
+            ROOT / package, methods, options, directory_filter=_ours
         )
     }
 
@@ -95,5 +89,29 @@ def test_catalogues_are_for_languages() -> None:
 
 
 def test_numbers_choose_their_sentence() -> None:
-    assert translate("ru", "the camera does not answer") == "камера не отвечает"
-    assert plural("en", "%(count)s station", "%(count)s stations", 2) == "2 stations"
+    assert gettext("the camera does not answer", "ru") == "камера не отвечает"
+    assert ngettext("%(count)s station", "%(count)s stations", 2, "en") == "2 stations"
+
+
+def test_every_cause_of_a_gap_is_said() -> None:
+    assert CAUSES.keys() == set(GapCause)
+
+
+@pytest.mark.parametrize(
+    ("ms", "zone", "text"),
+    [
+        (1_796_000_000_000, "Asia/Almaty", "UTC+5"),
+        (1_796_000_000_000, "Asia/Kathmandu", "UTC+5:45"),
+        (1_796_000_000_000, "America/St_Johns", "UTC-3:30"),
+        (1_796_000_000_000, "UTC", "UTC"),
+    ],
+)
+def test_offsets(ms: int, zone: str, text: str) -> None:
+    assert format_offset(ms, zone) == text
+
+
+def test_a_moment_of_another_day_has_its_day() -> None:
+    noon = 1_796_022_000_000  # 2026-11-30 07:00 UTC
+    assert format_time_of_day(noon, "Asia/Almaty", noon + 3_600_000, "en") == "12:00 UTC+5"
+    text = format_time_of_day(noon, "Asia/Almaty", noon + 86_400_000, "en")
+    assert text == "30 November 2026, 12:00 UTC+5"

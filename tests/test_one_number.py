@@ -12,7 +12,7 @@ from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
 from copies.orders.quotes import QuoteRequest, quote
-from storage.archive.port import DirectoryArchive
+from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import FootageGone
 from storage.recording_source import Sources

@@ -15,8 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from config.model import Config
-from copies.orders.events import new_secret, received
-from copies.orders.states import State
+from copies.balance import received
+from copies.orders.events import new_secret
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import usage
 from tests.archiving import configure

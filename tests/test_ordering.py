@@ -20,7 +20,6 @@ from config.model import Config
 from copies.orders.worker import OrderWorker
 from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
-from streaming.http.negotiation import translate
 from tests.archiving import configure
 from tests.mailbox import Mailbox, mailbox
 from tests.s3 import free_port
@@ -87,7 +86,7 @@ async def shop(folder: Path, stripe: str, box: Mailbox) -> AsyncIterator[tuple[s
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await tell(stripe, f"{base}/api/v1/copies/payments/stripe")
-    desk = asyncio.create_task(OrderWorker(config, catalogue, [], translate).run())
+    desk = asyncio.create_task(OrderWorker(config, catalogue, []).run())
     try:
         yield base, config
         assert not desk.done()

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.copies import Copies
+from copies.balance import applied, owed, received, refunds_due
 from copies.orders import events
-from copies.orders.events import Refused, kept, key_of, new_secret, owed, received, to_return
-from copies.orders.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
+from copies.orders.events import Refused, key_of, new_secret
+from copies.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
 from storage.catalogue.orders import Change, Order, Payment
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +80,7 @@ def returned(order: Order, whole: bool, now: int) -> tuple[Payment, ...]:
             now,
             p.reference,
         )
-        for p, a in to_return(order, whole)
+        for p, a in refunds_due(order, whole)
     )
 
 
@@ -109,7 +110,7 @@ def test_whatever_happens_money_is_accounted_for(
         for currency in ("KZT", "EUR"):
             came = sum(p.amount for p in order.payments if p.currency == currency and p.amount > 0)
             back = -sum(p.amount for p in order.payments if p.currency == currency and p.amount < 0)
-            use = kept(order) if currency == "KZT" else 0
+            use = applied(order) if currency == "KZT" else 0
             assert came == back + use + owed(order).get(currency, 0)
         # a reference is entered once
         references = [(p.provider, p.reference) for p in order.payments]

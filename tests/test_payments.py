@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ from structlog.testing import capture_logs
 from base.clock import now_ms
 from config.copies import Bank, Copies
 from config.copies import Stripe as Keys
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.service import OrderService
-from copies.orders.states import State
 from copies.payments.invoice import Invoice
 from copies.payments.port import CheckoutGone, InvalidSignature, ProviderUnavailable, open_providers
 from copies.payments.stripe import Stripe
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, OrderGone, Payment, PaymentTaken
-from streaming.http.negotiation import translate
 from tests.conftest import need
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running
@@ -421,10 +420,7 @@ def test_invoice(language: str) -> None:
         until_ms=604_800_000,
     )
     invoice = Invoice(BANK, "KZT")
-    said = partial(translate, language)
-    text = (
-        PdfReader(io.BytesIO(invoice.document(order, "Станция 117", said))).pages[0].extract_text()
-    )
+    text = PdfReader(io.BytesIO(invoice.document(order, "Станция 117"))).pages[0].extract_text()
     flat = " ".join(text.split())
     for part in (
         "KUAGER-17",
@@ -445,10 +441,10 @@ def test_invoice(language: str) -> None:
 
 def said_by(order: Order) -> tuple[str, dict[str, str]]:
     """Return the text of an invoice in English, and what its QR says."""
-    invoice, english = Invoice(BANK, "KZT"), partial(translate, "en")
-    pdf = PdfReader(io.BytesIO(invoice.document(order, "Station 117", english)))
+    invoice = Invoice(BANK, "KZT")
+    pdf = PdfReader(io.BytesIO(invoice.document(order, "Station 117")))
     text = " ".join(pdf.pages[0].extract_text().split()).replace("\u00a0", " ")
-    return text, dict(invoice.details(order, english))
+    return text, dict(invoice.details(order))
 
 
 def test_an_invoice_asks_for_what_is_missing() -> None:
@@ -497,8 +493,8 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
         ordered_ms=0,
         until_ms=604_800_000,
     )
-    invoice, said = Invoice(bank, "KZT"), partial(translate, "kk")
-    data = invoice.document(order, "117", said)
+    invoice = Invoice(bank, "KZT")
+    data = invoice.document(order, "117")
     assert data.startswith(b"%PDF") and len(data) < 200_000
     (tmp_path / "invoice.pdf").write_bytes(data)
     subprocess.run([pdftoppm, "-r", "150", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
@@ -507,7 +503,7 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     image = cv2.imread(str(pages[-1]), cv2.IMREAD_GRAYSCALE)
     assert image is not None
     found, _, _ = cv2.QRCodeDetectorAruco().detectAndDecode(image)
-    assert found == "\n".join(f"{n}: {v}" for n, v in invoice.details(order, said))
+    assert found == "\n".join(f"{n}: {v}" for n, v in invoice.details(order))
 
 
 @pytest.mark.slow

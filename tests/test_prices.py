@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from iso4217 import Currency
 
+from base.currency import DECIMALS, decimals, format_amount
 from config.copies import Copies
-from config.money import DECIMALS, amount, decimals, known_currency, plain
+from config.money import amount, known_currency
 from config.problems import Wrong
 from copies.orders.prices import covered_ms, price
 
@@ -97,7 +98,7 @@ def test_currencies_are_those_of_the_standard() -> None:
 
 @given(st.integers(0, 10**12 - 1), st.sampled_from(sorted(DECIMALS)))
 def test_amounts_survive_being_written(minor: int, code: str) -> None:
-    assert amount(plain(minor, code), code) == minor
+    assert amount(format_amount(minor, code), code) == minor
 
 
 def test_amounts() -> None:

@@ -15,7 +15,8 @@ from storage.archival.fsck import Fsck
 from storage.archival.replicator import Pauses
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
-from storage.archive.port import Archive, DirectoryArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import GapCause
 from storage.spool.writer import CameraSpool, Numbers

@@ -16,7 +16,8 @@ from config.model import Config
 from storage.archival.fsck import Finding, Fsck
 from storage.archival.replicator import digest_of
 from storage.archival.retention import retire
-from storage.archive.port import TRACE, Archive, DirectoryArchive, Put
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import TRACE, Archive, Put
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from base.i18n.gettext import LANGUAGES
 from benchmarks.country import english, russian, stations
-from config.model import LANGUAGES, Station
+from config.model import Station
 from streaming.stations.search import _OPTIONAL, Search, errors_in
 from streaming.stations.transliterate import slug, transliterate
 

@@ -25,22 +25,26 @@ from pydantic import SecretStr
 from stripe import WebhookSignature
 
 from base.clock import Clock, now_ms
+from base.i18n.gettext import gettext
 from config.copies import Stripe as Keys
 from config.model import Config
+from copies.balance import owed
+from copies.files.sha256 import sha256_of
+from copies.files.virtual import VirtualFile
+from copies.footage.plan import CopyPlan
 from copies.orders import events
-from copies.orders.events import owed
 from copies.orders.service import OrderService
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Payment
 from storage.catalogue.recordings import Archived, recording_row
 from storage.catalogue.schema import order_files, orders
+from storage.recording_source import Sources
 from storage.records import GapCause
 from storage.spool.reader import SpoolReader
 from streaming.api import copies as copies_api
 from streaming.app import create_app, make_runner
-from streaming.http.negotiation import translate
 from streaming.media import downloads as copies_files
 from streaming.orders_context import ORDERS
 from tests.archiving import configure
@@ -420,6 +424,19 @@ async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     await OrderService(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
 
 
+async def read_through(config: Config, catalogue: Catalogue, number: int = 1) -> None:
+    """Read each file of an order once, as the role `orders` does after it is paid."""
+    order = await catalogue.orders.with_number(number)
+    assert order is not None
+    for row in await catalogue.order_files.plans(order.order_pk):
+        plan = CopyPlan.from_dict(row["plan"])
+        made = await sha256_of(VirtualFile(plan, Sources(config.spool, [])))
+        await catalogue.order_files.hashed(
+            order.order_pk, row["file_no"], made.sha256, made.crc32, made.head, plan.length
+        )
+    await catalogue.orders.change(order.order_pk, events.finish(NOW))
+
+
 async def test_downloads(config: Config) -> None:
     async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
         secret = await ordered(http, cameras=["c", "d"])
@@ -449,6 +466,13 @@ async def test_downloads(config: Config) -> None:
                     assert answer.status == 200 and await answer.read() == whole
                 async with http.get(file["url"].replace(file["name"], "x.mp4")) as answer:
                     assert answer.status == 404
+        assert told["state"] == "paid" and told["zip"] is None
+        async with http.get(f"/copies/{secret}/everything.zip?lang=en") as answer:
+            assert answer.status == 503 and answer.headers["Retry-After"] == "30"
+            assert "still being read through" in await answer.text()
+        await read_through(config, catalogue)
+        async with http.get(order) as answer:
+            told = await answer.json()
         async with http.get(told["zip"]) as answer:
             data = await answer.read()
             assert len(data) == int(answer.headers["Content-Length"])
@@ -462,7 +486,7 @@ async def test_downloads(config: Config) -> None:
                 digest, name = line.split("  ")
                 assert hashlib.sha256(found.read(name)).hexdigest() == digest
         assert {"README.txt", "manifest.json", "SHA256SUMS"} < names and len(names) == 7
-        assert translate("kk", "the camera does not answer") in text
+        assert gettext("the camera does not answer", "kk") in text
         async with http.get(told["manifest"]) as answer:
             said = await answer.json()
         assert said["cameras"][0]["gaps"] == listed["cameras"][0]["gaps"]
@@ -717,6 +741,7 @@ async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
         secret = await ordered(http)
         order = await catalogue.orders.with_number(1)
         assert order is not None
+        await read_through(config, catalogue)
         camera = order.quote["cameras"][0]
         camera["removed"] = [
             {"start_ms": BEGIN, "end_ms": BEGIN + 1, "removed_ms": NOW, "reason": "kept for 1 day"},

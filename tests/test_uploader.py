@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
 from storage.archival.replicator import PIECE, Replicator, digest_of, waiting
-from storage.archive.port import DirectoryArchive, Put
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Put
 from storage.records import ClockState, GapCause, Identity, parse_archive_document
 from storage.spool.disk import DiskSpace
 from storage.spool.reader import SpoolReader, SpoolRecording

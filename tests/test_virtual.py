@@ -19,7 +19,7 @@ from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from copies.mp4 import read_about, rebase
-from storage.archive.port import DirectoryArchive
+from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.media.fmp4 import boxes, parse_moof
 from storage.recording_source import Sources, Unreadable

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
-from storage.archive.port import open_archive
+from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import ClockState, GapCause, Header, Segment, Track
 from storage.spool.writer import CameraSpool, Numbers, Run

@@ -7,12 +7,12 @@ explains itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from base.i18n.format import format_range
 from copies.footage.plan import CopyPlan
 
+DASH = " - "
 TEXTS = {
     "en": """\
 COPIES OF VIDEO RECORDINGS
@@ -146,23 +146,18 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
     text = TEXTS[language].format(
         election=about["election"],
         station=about["station"],
-        stretch=_stretch(about["from_ms"], about["to_ms"], zone),
+        stretch=format_range(about["from_ms"], about["to_ms"], zone, DASH),
         files_title=files_title,
         files="\n".join(
-            f"{p.file_name}\n    {p.camera}, {_stretch(p.start_ms, p.end_ms, zone)}" for p in plans
+            f"{p.file_name}\n    {p.camera}, {format_range(p.start_ms, p.end_ms, zone, ' - ')}"
+            for p in plans
         ),
         missing_title=missing_title,
         missing="\n".join(
-            f"{camera}, {_stretch(start_ms, end_ms, zone)}: {why}"
+            f"{camera}, {format_range(start_ms, end_ms, zone, ' - ')}: {why}"
             for start_ms, end_ms, camera, why in sorted(missing)
         )
         or nothing,
         zone=zone,
     )
     return text.replace("\n", "\r\n").encode("utf-8-sig")
-
-
-def _stretch(from_ms: int, to_ms: int, zone: str) -> str:
-    start, end = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (from_ms, to_ms))
-    day = "" if start.date() == end.date() else f"{end:%Y-%m-%d} "
-    return f"{start:%Y-%m-%d %H:%M:%S} - {day}{end:%H:%M:%S}"

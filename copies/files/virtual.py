@@ -57,7 +57,7 @@ class Block:
 class VirtualFile:
     """The file of a plan. `head`, where it is given, is what `head()` returned before."""
 
-    content_type, resumable = "video/mp4", True
+    content_type = "video/mp4"
     _reading = 0  # how many are read now
 
     def __init__(

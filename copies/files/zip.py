@@ -1,13 +1,11 @@
 """Everything of an order as one ZIP: stored, of known length, the same bytes every time.
 
 APPNOTE.TXT 6.3.10 (sections below): entries are stored (4.4.5), zip64 (4.5.3) only where a size or
-an offset needs it. Once every copy's CRC-32 is known any range can be had; before that the ZIP is
-hashed while it is sent, its checksums follow the bytes (4.3.9), and it cannot be resumed.
+an offset needs it. The CRC-32 of every copy is known before, so that any range can be had.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import struct
@@ -24,7 +22,7 @@ from copies.files.virtual import Bytes, VirtualFile
 MANIFEST_FORMAT = "copies/1"
 MAX32 = 0xFFFFFFFF
 UNKNOWN = "0" * 64
-CRC_FOLLOWS, UTF8 = 1 << 3, 1 << 11
+UTF8 = 1 << 11  # the names are in UTF-8 (4.4.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,6 @@ class _Entry(NamedTuple):
     data: bytes | VirtualFile
     crc32: int
     at: int
-    follows: bool  # the checksum follows the bytes
 
     @property
     def wide(self) -> bool:
@@ -56,7 +53,7 @@ class _Entry(NamedTuple):
 
     @property
     def whole_length(self) -> int:
-        return self.head_length + self.length + self.follows * (24 if self.wide else 16)
+        return self.head_length + self.length
 
 
 def manifest(about: Mapping[str, Any], items: Sequence[Item]) -> bytes:
@@ -106,22 +103,25 @@ class Bundle:
     content_type = "application/zip"
 
     def __init__(self, about: Mapping[str, Any], items: Sequence[Item], language: str, zone: str):
+        """Raises ValueError where the pass over a copy was not made yet."""
         names = [i.file.plan.file_name for i in items]
         if len(set(names)) < len(names):
             raise ValueError("two copies have one name")
-        self._about, self._items = about, list(items)
-        self.resumable = all(i.sha256 and i.crc32 is not None for i in items)
         self.last_modified_ms = max((i.file.last_modified_ms for i in items), default=0)
         text = readme(about, [i.file.plan for i in items], language, zone)
         self._entries: list[_Entry] = []
         self._add(b"README.txt", text)
         for item in items:
+            if item.sha256 is None or item.crc32 is None:
+                raise ValueError(f"{item.file.plan.file_name} was not read through yet")
             self._add(item.file.plan.file_name.encode(), item.file, item.crc32)
-        self._add_hashes()
+        manifest_json = manifest(about, items)
+        self._add(b"manifest.json", manifest_json)
+        self._add(b"SHA256SUMS", checksums(items))
         self.length = self._end + sum(map(len, self._directory()))
-        tags = [i.file.etag for i in items]
-        said = b"".join([text, manifest(about, items), *map(str.encode, tags)])
-        self.etag = f'"{hashlib.sha256(said).hexdigest()[:31]}{"z" if self.resumable else "s"}"'
+        tags = [i.file.etag.encode() for i in items]
+        content = b"".join([text, manifest_json, *tags])
+        self.etag = f'"{hashlib.sha256(content).hexdigest()[:31]}z"'
 
     @property
     def _end(self) -> int:
@@ -129,27 +129,15 @@ class Bundle:
         return self._entries[-1].at + self._entries[-1].whole_length if self._entries else 0
 
     def _add(self, name: bytes, data: bytes | VirtualFile, crc32: int | None = None) -> None:
-        at = self._end
+        length = len(data) if isinstance(data, bytes) else data.length
         if isinstance(data, bytes):
-            self._entries.append(_Entry(name, len(data), data, zlib.crc32(data), at, False))
-        else:
-            follows = not self.resumable
-            self._entries.append(_Entry(name, data.length, data, crc32 or 0, at, follows))
-
-    def _add_hashes(self) -> None:
-        self._add(b"manifest.json", manifest(self._about, self._items))
-        self._add(b"SHA256SUMS", checksums(self._items))
+            crc32 = zlib.crc32(data)
+        assert crc32 is not None
+        self._entries.append(_Entry(name, length, data, crc32, self._end))
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[Bytes, None]:
-        """Yield the bytes [start, stop) in pieces; raises Unreadable where they cannot be had,
-        and ValueError for a range of what cannot be resumed."""
+        """Yield the bytes [start, stop) in pieces; raises Unreadable where they cannot be had."""
         stop = self.length if stop is None else min(stop, self.length)
-        if not self.resumable:
-            if (start, stop) != (0, self.length):
-                raise ValueError("this ZIP has to be read as a whole yet")
-            async for piece in self._read_hashing():
-                yield piece
-            return
         for entry in self._entries:
             at = entry.at + entry.head_length
             if entry.at < stop and at > start:
@@ -166,60 +154,25 @@ class Bundle:
         if stop > (at := self._end):
             yield b"".join(self._directory())[max(0, start - at) : stop - at]
 
-    async def _read_hashing(self) -> AsyncGenerator[Bytes, None]:
-        """Yield all of it, with the checksums that are found on the way."""
-        entries = self._entries[:-2]
-        self._entries = []
-        for entry in entries:
-            yield self._local(entry)
-            if isinstance(entry.data, bytes):
-                yield entry.data
-                self._entries.append(entry)
-                continue
-            sha, crc = hashlib.sha256(), 0
-            async with aclosing(entry.data.read()) as pieces:
-                async for piece in pieces:
-                    _, crc = await asyncio.gather(
-                        asyncio.to_thread(sha.update, piece),
-                        asyncio.to_thread(zlib.crc32, piece, crc),
-                    )
-                    yield piece
-            form = "<IIQQ" if entry.wide else "<IIII"
-            yield struct.pack(form, 0x08074B50, crc, entry.length, entry.length)
-            n = len(self._entries) - 1
-            self._items[n] = Item(entry.data, sha.hexdigest(), crc)
-            self._entries.append(entry._replace(crc32=crc))
-        self._add_hashes()
-        for entry in self._entries[-2:]:
-            assert isinstance(entry.data, bytes)
-            yield self._local(entry) + entry.data
-        yield b"".join(self._directory())
-
     def _local(self, entry: _Entry) -> bytes:
         """Return an entry's local header (4.3.7)."""
-        size = 0 if entry.follows else MAX32 if entry.wide else entry.length
-        extra = b""
+        size, extra = entry.length, b""
         if entry.wide:
-            size = MAX32
-            sizes = (0, 0) if entry.follows else (entry.length, entry.length)
-            extra = struct.pack("<HHQQ", 1, 16, *sizes)
+            size, extra = MAX32, struct.pack("<HHQQ", 1, 16, entry.length, entry.length)
         head = struct.pack(
             "<IHHHHHIIIHH",
             0x04034B50,
             45 if entry.wide else 20,
-            self._flags(entry),
+            UTF8,
             0,
             *self._time(),
-            0 if entry.follows else entry.crc32,
+            entry.crc32,
             size,
             size,
             len(entry.name),
             len(extra),
         )
         return head + entry.name + extra
-
-    def _flags(self, entry: _Entry) -> int:
-        return UTF8 | (CRC_FOLLOWS if entry.follows else 0)
 
     def _time(self) -> tuple[int, int]:
         """Return time and date (4.4.6) of the last moment recorded, in UTC."""
@@ -254,7 +207,7 @@ class Bundle:
             0x02014B50,
             3 << 8 | version,  # made on Unix, for the mode below
             version,
-            self._flags(entry),
+            UTF8,
             0,
             *self._time(),
             entry.crc32,

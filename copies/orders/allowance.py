@@ -5,21 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from base.i18n.gettext import N_
 from config.copies import Copies
-from copies.orders.events import Refused, mark
+from copies.orders.events import Refused
 from copies.orders.prices import MINUTE_MS
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.orders import Order
 from storage.catalogue.usage import Claim, TooMuch
 
 # held until it is paid, or read through although nothing was paid
 UNPAID = (State.AWAITING_PAYMENT, State.PAID)
 WHY = {
-    "free": mark("your free minutes of today are used up: ask for a new quote"),
-    "each": mark("you have ordered as much as you can without paying: pay or cancel first"),
-    "all": mark("too much is ordered and not paid by all together: try again tomorrow"),
+    "free": N_("your free minutes of today are used up: ask for a new quote"),
+    "each": N_("you have ordered as much as you can without paying: pay or cancel first"),
+    "all": N_("too much is ordered and not paid by all together: try again tomorrow"),
 }
-WHY_NOT_FREE = mark("too much of what was ordered is still to be checked: try again later")
+WHY_NOT_FREE = N_("too much of what was ordered is still to be checked: try again later")
 
 
 def day_of(now_ms: int, time_zone: str) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from base.i18n.gettext import N_, gettext
 from config.copies import Copies
-from copies.orders.states import DOWNLOADS, TRANSITIONS, Event, State
+from copies.balance import received, refunds_due
+from copies.states import DOWNLOADS, TRANSITIONS, Event, State
 from storage.catalogue.orders import Change, Entry, Letter, Order, Payment
 from storage.catalogue.usage import Claim
 
@@ -27,12 +28,11 @@ class Refused(ValueError):
 
     def __init__(self, sentence: str, **values: object):
         super().__init__(sentence % values if values else sentence)
-        self.sentence, self.values = sentence, values
+        self._sentence, self._values = sentence, values
 
-
-def mark(sentence: str) -> str:
-    """Return the sentence; by this name it is found for the catalogues, to be translated later."""
-    return sentence
+    def text(self, lang: str) -> str:
+        """Return the sentence in a language."""
+        return gettext(self._sentence, lang, **self._values)
 
 
 def new_secret() -> str:
@@ -45,54 +45,6 @@ def key_of(secret: str) -> str | None:
     if not _SECRET.fullmatch(secret):
         return None
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-# -- money -------------------------------------------------------------------------------------
-
-
-def received(order: Order) -> int:
-    """Return what came for an order and did not go back, in its currency."""
-    return sum(p.amount for p in order.payments if p.currency == order.currency)
-
-
-def kept(order: Order) -> int:
-    """Return how much of it pays for the order: its price from the moment it was paid, and until
-    then what came in part."""
-    if order.state == State.AWAITING_PAYMENT:
-        return received(order)
-    return order.total if order.paid_ms and order.state != State.REFUNDED else 0
-
-
-def owed(order: Order) -> dict[str, int]:
-    """Return what is to go back to the requester, by currency: too much, too late, twice, or in
-    another currency."""
-    balance: defaultdict[str, int] = defaultdict(int)
-    for payment in order.payments:
-        balance[payment.currency] += payment.amount
-    balance[order.currency] -= kept(order)
-    return {currency: amount for currency, amount in balance.items() if amount > 0}
-
-
-def to_return(order: Order, whole: bool) -> list[tuple[Payment, int]]:
-    """Return which payments are to go back, and how much of each, the newest first.
-
-    `whole`: all of it, else what is owed.
-    """
-    back = owed(order)
-    if whole:
-        back[order.currency] = received(order)
-    gone: defaultdict[tuple[str, str | None], int] = defaultdict(int)
-    for payment in order.payments:
-        if payment.returns:
-            gone[payment.provider, payment.returns] -= payment.amount
-    found = []
-    for payment in reversed(order.payments):
-        left = payment.amount - gone[payment.provider, payment.reference]
-        amount = min(left, back.get(payment.currency, 0))
-        if payment.returns is None and amount > 0:
-            back[payment.currency] -= amount
-            found.append((payment, amount))
-    return found
 
 
 # -- events ------------------------------------------------------------------------------------
@@ -114,7 +66,7 @@ def place(
 
     def decide(order: Order) -> Change:
         if order.state == State.QUOTED and (order.until_ms or 0) <= now_ms:
-            raise Refused("the quote is too old: ask for a new one")
+            raise Refused(N_("the quote is too old: ask for a new one"))
         values: dict[str, Any] = {
             "state": _after(order, Event.ORDER),
             "ordered_ms": now_ms,
@@ -157,9 +109,9 @@ def pay(
         if any((p.provider, p.reference) == same for p in order.payments):
             return None
         if payment.amount <= 0:
-            raise Refused("a payment is more than nothing")
+            raise Refused(N_("a payment is more than nothing"))
         if order.ordered_ms is None:
-            raise Refused("it was never ordered")
+            raise Refused(N_("it was never ordered"))
         values: dict[str, Any] = {}
         entries = [
             Entry(
@@ -240,7 +192,7 @@ def reject(reason: str, now_ms: int, actor: str = "operator") -> Callable[[Order
 
     def decide(order: Order) -> Change:
         if order.state in DOWNLOADS:
-            raise Refused("it is paid already: refund it instead")
+            raise Refused(N_("it is paid already: refund it instead"))
         change = _end(order, Event.REJECT, actor, now_ms, reason)
         letters = _letters(order, "rejected")
         return Change(now_ms, change.entries, change.values, letters=letters, hold=change.hold)
@@ -266,10 +218,10 @@ def refund(
         known = {(p.provider, p.reference) for p in order.payments}
         new = tuple(p for p in returned if (p.provider, p.reference) not in known)
         if by_hand and len(new) < len(returned):
-            raise Refused("this reference is entered already: look at the order")
-        left = {(p.provider, p.reference): amount for p, amount in to_return(order, whole)}
+            raise Refused(N_("this reference is entered already: look at the order"))
+        left = {(p.provider, p.reference): amount for p, amount in refunds_due(order, whole)}
         if by_hand and any(-p.amount > left.get((p.provider, p.returns or ""), 0) for p in new):
-            raise Refused("this was given back already: look at the order")
+            raise Refused(N_("this was given back already: look at the order"))
         ending = whole and order.state != State.REFUNDED
         if not new and not ending:
             return None
@@ -323,12 +275,12 @@ def _letters(order: Order, kind: str) -> tuple[Letter, ...]:
 
 
 WHY_NOT = {
-    State.QUOTED: mark("it is not ordered yet"),
-    State.AWAITING_PAYMENT: mark("it is ordered already and waits for its payment"),
-    State.PAID: mark("it is paid already"),
-    State.READY: mark("it is paid already"),
-    State.EXPIRED: mark("it has expired"),
-    State.CANCELLED: mark("it was cancelled"),
-    State.REJECTED: mark("it was rejected"),
-    State.REFUNDED: mark("it was refunded"),
+    State.QUOTED: N_("it is not ordered yet"),
+    State.AWAITING_PAYMENT: N_("it is ordered already and waits for its payment"),
+    State.PAID: N_("it is paid already"),
+    State.READY: N_("it is paid already"),
+    State.EXPIRED: N_("it has expired"),
+    State.CANCELLED: N_("it was cancelled"),
+    State.REJECTED: N_("it was rejected"),
+    State.REFUNDED: N_("it was refunded"),
 }

@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
+from functools import partial
 from typing import Any
 
 import aiosmtplib
 
+from base.i18n.format import format_money, format_time
+from base.i18n.gettext import gettext
 from base.network import connection_words
 from config.copies import Mail
 from config.mailaddress import is_address
-from copies.orders.describe import format_time
-from copies.orders.events import received
-from copies.orders.states import DOWNLOADS, State
-from copies.payments.invoice import money
-from copies.payments.port import Translate
+from copies.balance import received
+from copies.orders.describe import title_of
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
@@ -55,11 +56,9 @@ def address(text: str) -> str | None:
     return text if is_address(text) else None
 
 
-def write(
-    sender: str, order: Order, letter: Mapping[str, Any], about: str, translate: Translate
-) -> EmailMessage:
-    """Return a letter; `about` says of what the order is: station and stretch."""
-    _, number = translate, order.number
+def write(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessage:
+    """Return a letter to the requester of an order, in its language."""
+    _, number = partial(gettext, lang=order.language), order.number
     texts = {
         "placed": _(
             "Your order has been placed. Keep this link: it is the only key to your order. On its "
@@ -76,10 +75,10 @@ def write(
         "returned": _("A payment has been given back."),
         "refunded": _("Your payment has been given back, and the order has ended."),
     }
-    lines = [about, "", texts[letter["kind"]]]
+    lines = [title_of(order, order.language), "", texts[letter["kind"]]]
     until = format_time(order.until_ms or 0, order.quote["station"]["time_zone"])
     if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
-        price = money(order.total - received(order), order.currency, order.language)
+        price = format_money(order.total - received(order), order.currency, order.language)
         lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))
     elif letter["kind"] == "paid" and order.state in DOWNLOADS:
         lines.append(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from base.clock import Clock
 from config.copies import Mail
-from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import MOST_A_DAY, NotSent, ServerAway, mailbox_of, send, write
 from copies.payments.port import ProviderUnavailable
@@ -28,12 +26,11 @@ class Mailer:
         self,
         mail: Mail,
         catalogue: Catalogue,
-        translate: Callable[..., str],
         clock: Clock,
         retry_s: Sequence[int],
     ):
         """`retry_s`: how long a letter waits before each further try; then it is given up."""
-        self._mail, self._catalogue, self._translate = mail, catalogue, translate
+        self._mail, self._catalogue = mail, catalogue
         self._clock, self._retry_s = clock, retry_s
         self.sent = self.failures = 0
 
@@ -51,10 +48,7 @@ class Mailer:
                 await outbox.postponed(number, why, next_ms)
                 return
             order = await self._catalogue.orders.get(letter["order_pk"])
-            translate = partial(self._translate, order.language)
-            about = title_of(order, translate)
-            message = write(self._mail.sender, order, letter, about, translate)
-            await send(self._mail, message)
+            await send(self._mail, write(self._mail.sender, order, letter))
         except CatalogueError:
             raise
         except ServerAway as error:

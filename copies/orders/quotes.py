@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from base.clock import now_ms
+from base.i18n.gettext import N_
 from config.copies import Copies
 from config.model import Config, Station
 from copies.footage.find import CameraFootage, find
 from copies.orders.events import Refused
 from copies.orders.prices import covered_ms, price
-from copies.orders.states import State
+from copies.states import State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 
@@ -44,24 +45,24 @@ def ask(
     """Return what can be quoted; raises Refused with what is wrong with it."""
     found = next((s for s in config.stations if s.id == station), None)
     if found is None:
-        raise Refused("there is no such station")
+        raise Refused(N_("there is no such station"))
     known = [c.id for c in found.cameras]
     if any(camera not in known for camera in cameras):
-        raise Refused("the station has no such camera")
+        raise Refused(N_("the station has no such camera"))
     if not cameras:
-        raise Refused("choose at least one camera")
+        raise Refused(N_("choose at least one camera"))
     if to_ms <= from_ms:
-        raise Refused("'to' is not after 'from'")
+        raise Refused(N_("'to' is not after 'from'"))
     if from_ms < 0:
-        raise Refused("nothing is recorded of that time")
+        raise Refused(N_("nothing is recorded of that time"))
     if to_ms - from_ms > settings.longest * 1000:
         hours = f"{settings.longest / 3600:g}"
-        raise Refused("the stretch is longer than %(hours)s hours: ask in parts", hours=hours)
+        raise Refused(N_("the stretch is longer than %(hours)s hours: ask in parts"), hours=hours)
     if from_ms >= now_ms:
-        raise Refused("nothing is recorded yet of that time")
+        raise Refused(N_("nothing is recorded yet of that time"))
     if to_ms - from_ms < SHORTEST_MS:
         seconds = SHORTEST_MS // 1000
-        raise Refused("the stretch is shorter than %(seconds)s seconds", seconds=seconds)
+        raise Refused(N_("the stretch is shorter than %(seconds)s seconds"), seconds=seconds)
     # in the station's order, each once
     return QuoteRequest(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
 
@@ -97,7 +98,7 @@ async def quote(
             break
         to_ms = settled_ms
         if to_ms - asked.from_ms < SHORTEST_MS:
-            raise Refused("this is being recorded now: it can be ordered in a minute")
+            raise Refused(N_("this is being recorded now: it can be ordered in a minute"))
     titles = {c.id: c.title.model_dump() for c in station.cameras}
     cameras: list[dict[str, Any]] = []
     plans: list[dict[str, Any]] = []

@@ -13,11 +13,13 @@ from typing import Any
 import structlog
 
 from base.clock import Clock, now_ms
+from base.i18n.gettext import N_
 from config.copies import Copies
+from copies.balance import received, refunds_due
 from copies.orders import events
 from copies.orders.events import Refused
-from copies.orders.states import TRANSITIONS, Event, State
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
+from copies.states import TRANSITIONS, Event, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 
@@ -58,7 +60,7 @@ class OrderService:
                     await self._close(one)  # since then a part came: it asks for too much
         order = await self.orders.get(order.order_pk)
         _refuse_unpayable(order)
-        rest = order.total - events.received(order)
+        rest = order.total - received(order)
         made = await provider.open(order, rest, title, back, len(earlier))
         await self.catalogue.checkouts.open(
             order.order_pk, provider.name, made.reference, made.url, self._clock()
@@ -139,9 +141,9 @@ class OrderService:
         """
         if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
             raise Refused(events.WHY_NOT[State(order.state)])
-        back = events.to_return(order, whole)
+        back = refunds_due(order, whole)
         if not back and not whole:
-            raise Refused("nothing is owed back")
+            raise Refused(N_("nothing is owed back"))
         online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()
         for payment, amount in back:
             provider = self.providers.get(payment.provider)
@@ -150,9 +152,11 @@ class OrderService:
             else:
                 paper.append((payment, amount))
         if paper and bank_reference is None:
-            raise Refused("a part came by bank: transfer it back, then enter it with --reference")
+            raise Refused(
+                N_("a part came by bank: transfer it back, then enter it with --reference")
+            )
         if not paper and bank_reference is not None:
-            raise Refused("nothing that is to go back came by bank: leave out --reference")
+            raise Refused(N_("nothing that is to go back came by bank: leave out --reference"))
         for n, (provider, payment, amount) in enumerate(online, 1):
             earlier = sum(p.returns == payment.reference for p in order.payments)
             key = f"{order.order_pk}-{payment.reference}-{earlier}"

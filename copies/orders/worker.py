@@ -25,6 +25,7 @@ from base.durable import replace_file
 from base.hostclock import ClockWatch
 from base.outage import Outage
 from config.model import Config
+from copies.balance import owed
 from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
@@ -32,8 +33,8 @@ from copies.orders import events
 from copies.orders.mail import ServerAway
 from copies.orders.mailer import Mailer, why_of
 from copies.orders.service import OrderService
-from copies.orders.states import ENDED, State
 from copies.payments.port import Online, ProviderUnavailable, open_providers
+from copies.states import ENDED, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, words
@@ -97,14 +98,12 @@ class OrderWorker:
         config: Config,
         catalogue: Catalogue,
         archives: Sequence[Archive],
-        translate: Callable[..., str],
         *,
         pauses: Pauses = Pauses(),
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`translate` takes a language, a text in English, and its values by name; `watch` judges
-        `clock`, by which orders end and letters are due."""
+        """`watch` judges `clock`, by which orders end and letters are due."""
         self._pauses, self._clock = pauses, clock
         self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
@@ -113,7 +112,7 @@ class OrderWorker:
         self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
         mail = config.copies.mail
-        self._mailer = Mailer(mail, catalogue, translate, clock, pauses.retry_s) if mail else None
+        self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
         self._till = OrderService(catalogue, config.copies, open_providers(config.copies), clock)
         self._troubles: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
@@ -352,7 +351,7 @@ class OrderWorker:
 
     async def _count_owed(self) -> None:
         uneven = await self._orders.uneven(State.REFUNDED)
-        self.status.refunds_due = sum(bool(events.owed(order)) for order in uneven)
+        self.status.refunds_due = sum(bool(owed(order)) for order in uneven)
 
     async def _say(self) -> None:
         said, store = self.status, self._catalogue

@@ -7,20 +7,19 @@ holds the same details as lines of text: phones show it, and each line can be co
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import fontpkg
 import segno
-from babel.numbers import format_currency
 
+from base.currency import format_amount
+from base.i18n.format import format_minutes, format_money, format_time
+from base.i18n.gettext import gettext, text_in
 from config.copies import Bank
-from config.money import decimals, plain
-from copies.orders.describe import format_time, in_language, minutes
-from copies.orders.events import received
-from copies.orders.states import State
-from copies.payments.port import Translate
+from copies.balance import received
+from copies.states import State
 from storage.catalogue.orders import Order
 
 if TYPE_CHECKING:
@@ -28,19 +27,6 @@ if TYPE_CHECKING:
 
 FONT = "PT Sans"  # has all letters of Kazakh
 LEFT, WIDTH, QR_MM, DETAILS_MM = 20, 170, 58, 85
-
-
-def money(minor: int, currency: str, language: str) -> str:
-    """Return an amount as people of a language write it."""
-    value = Decimal(minor).scaleb(-decimals(currency))
-    return format_currency(
-        value, currency, locale=language, currency_digits=False, format=_format(currency)
-    )
-
-
-def _format(currency: str) -> str:
-    places = decimals(currency)
-    return f"#,##0.{'0' * places} ¤¤" if places else "#,##0 ¤¤"
 
 
 class Invoice:
@@ -51,9 +37,9 @@ class Invoice:
     def __init__(self, bank: Bank, currency: str):
         self.bank, self.currency = bank, currency
 
-    def details(self, order: Order, translate: Translate) -> list[tuple[str, str]]:
+    def details(self, order: Order) -> list[tuple[str, str]]:
         """Return what a payer writes: names and values, the amount as a bank's form takes it."""
-        _, bank = translate, self.bank
+        _, bank = partial(gettext, lang=order.language), self.bank
         return [
             (_("Beneficiary"), bank.beneficiary),
             (_("BIN"), bank.bin),
@@ -62,15 +48,15 @@ class Invoice:
             (_("Bank"), bank.bank),
             (_("BIC"), bank.bic),
             (_("Purpose code (KNP)"), bank.purpose_code),
-            (_("Amount"), f"{plain(_missing(order), order.currency)} {order.currency}"),
+            (_("Amount"), f"{format_amount(_missing(order), order.currency)} {order.currency}"),
             (_("Payment reference"), order.reference),
         ]
 
-    def document(self, order: Order, title: str, translate: Translate) -> bytes:
+    def document(self, order: Order, title: str) -> bytes:
         """Return the invoice as PDF: with what is missing and how it is paid, or that it is."""
         from fpdf import FPDF  # 40 MB, for those who write invoices
 
-        _, price = translate, order.quote["price"]
+        _, price = partial(gettext, lang=order.language), order.quote["price"]
         pdf = FPDF(format="A4")
         heading = _("Invoice %(reference)s", reference=order.reference)
         pdf.set_title(heading)
@@ -96,17 +82,17 @@ class Invoice:
         pdf.ln(6)
 
         def shown(minor: int) -> str:
-            return money(minor, order.currency, order.language)
+            return format_money(minor, order.currency, order.language)
 
         titles = {
-            camera["id"]: in_language(camera["title"], order.language)
+            camera["id"]: text_in(camera["title"], order.language)
             for camera in order.quote["cameras"]
         }
         for line in price["lines"]:
             text = _(
                 "%(camera)s: %(minutes)s min at %(price)s",
                 camera=titles[line["camera"]],
-                minutes=minutes(line["billed_ms"]),
+                minutes=format_minutes(line["billed_ms"]),
                 price=shown(price["per_minute"]),
             )
             _row(pdf, text, shown(line["net"]), right=True)
@@ -120,24 +106,22 @@ class Invoice:
             _row(pdf, _("Received"), shown(came), right=True)
         if order.paid_ms is None:
             _row(pdf, _("To be paid"), shown(_missing(order)), right=True, bold=True)
-            self._draw_payment(pdf, order, translate, until, details_width)
+            self._draw_payment(pdf, order, until, details_width)
         elif order.state == State.REFUNDED:
             _row(pdf, _("Given back"), format_time(order.ended_ms or 0, zone), right=True)
         return bytes(pdf.output())
 
-    def _draw_payment(
-        self, pdf: FPDF, order: Order, translate: Translate, until: str, details_width: float
-    ) -> None:
+    def _draw_payment(self, pdf: FPDF, order: Order, until: str, details_width: float) -> None:
         """Draw how the order is paid: the bank's details, their QR, what a payer should know."""
-        _ = translate
+        _ = partial(gettext, lang=order.language)
         pdf.ln(8)
         if pdf.will_page_break(DETAILS_MM):  # what is paid by stays on one page
             pdf.add_page()
-        details = self.details(order, translate)
+        details = self.details(order)
         top = pdf.get_y()
         for name, value in details:
             if name == _("Amount"):
-                shown = money(_missing(order), order.currency, order.language)
+                shown = format_money(_missing(order), order.currency, order.language)
             else:
                 shown = value
             _row(pdf, name, shown, width=details_width, bold=value == order.reference)

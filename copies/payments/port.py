@@ -8,14 +8,12 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from config.copies import Copies
 from storage.catalogue.orders import Order, Payment
-
-Translate = Callable[..., str]  # a text in English, and its values by name -> the reader's language
 
 
 class ProviderUnavailable(RuntimeError):
@@ -53,14 +51,14 @@ class InvoiceProvider(Protocol):
 
     name: str
 
-    def document(self, order: Order, title: str, translate: Translate) -> bytes:
+    def document(self, order: Order, title: str) -> bytes:
         """Return a PDF to pay an order by; `title` says of what."""
 
 
 @runtime_checkable
 class Online(Protocol):
-    """A provider with a page to pay on. Every call but `notified` raises PaymentAway, and
-    CheckoutGone where asking again changes nothing."""
+    """A provider with a page to pay on. Every call but `parse_webhook` raises ProviderUnavailable,
+    and CheckoutGone where asking again changes nothing."""
 
     name: str
 

@@ -1,9 +1,12 @@
 """Cameras that do not exist, with every fault that real ones have.
 
-`scene` draws a polling room and `picture` burns the UTC time in; `encoder` has ffmpeg encode and
-packetize it (RFC 3550, 6184, 7798, 3640), `film` repeats what it made once. `camera` relays the
-packets with the media time of `track`, `faults` spoils them on their way, `rtsp` speaks with a
-client (RFC 2326), and `server` holds it all together and takes faults by HTTP.
+`server`    all of them behind one RTSP server, with a control port for faults
+`camera`    one camera: relays packets with the media time of `track`, spoiled by its faults
+`rtsp`      a camera's side of a connection with a client (RFC 2326)
+`faults`    what can be wrong with a camera, and a bad line to its viewers
+`track`     media time as a camera believes it, and what it reports of it (RFC 3550)
+`encoder`   ffmpeg encodes and packetizes (RFC 3550, 6184, 7798, 3640); `film` repeats what it made
+`picture`   the picture with the UTC time burned in, and its sound; `scene` draws the room
 
     async with Simulator([SimCamera("hall")]) as simulator:
         url = simulator.url("hall")

@@ -1,6 +1,6 @@
 """One archive: whatever is sealed goes there, oldest first, for ever.
 
-The order of truth of one recording in one archive stands in `Keeper.keep`, top to bottom. Every
+The order of truth of one recording in one archive stands in `Replicator.keep`, top to bottom. Every
 step may be repeated; a crash between two repeats the first. What waits, and what is tried next, is
 storage/archival/backlog.py: one backlog for each bucket.
 """

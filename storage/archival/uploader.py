@@ -2,7 +2,7 @@
 
 The order of truth of a recording, after the recorder sealed and flushed it, top to bottom: its
 row in the catalogue (`_look_at`), its object and `.json` in each archive, verified, and the row
-that says so (`Keeper._keep`); and only when as many archives as configured have it, and it is
+that says so (`Replicator._keep`); and only when as many archives as configured have it, and it is
 older than the rewind window, it is removed from the spool (`_remove`).
 """
 

@@ -21,18 +21,15 @@ import structlog
 from botocore.exceptions import BotoCoreError
 
 from config.model import Archive as Settings
+from storage.archive.blocking import CHUNK, THREADS, Threads, opened
 from storage.archive.port import (
-    CHUNK,
     MARKER,
-    THREADS,
     ArchiveConflict,
     ArchiveError,
     Entry,
     Fault,
     Put,
-    Threads,
     compare_ids,
-    opened,
     parse_marker,
 )
 from storage.archive.s3_client import (

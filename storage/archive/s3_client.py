@@ -34,7 +34,11 @@ from base.clock import now_ms
 from base.hostclock import LEAP_MS, elapsed_ms, span
 from base.network import connection_words
 from config.model import Archive as Settings
-from storage.archive.port import THREADS, ArchiveError, Fault
+from storage.archive.blocking import THREADS
+from storage.archive.port import (
+    ArchiveError,
+    Fault,
+)
 
 # CONNECT_S is also how long 128 kB of an upload may take: urllib3 has one timeout for both, and
 # botocore sends such pieces. READ_S is how long the server may take to answer, and between two

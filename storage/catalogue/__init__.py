@@ -1,1 +1,18 @@
-"""The catalogue: what there is, in SQL, to be found again."""
+"""The catalogue: what was recorded, where it is and what is missing, in SQL.
+
+`catalogue`    opens it, and asks it about recordings and gaps
+`schema`       the tables
+`migrations`   how the tables of an older Kuager become those of this one
+`database`     opens the database, brings its schema up to date, makes partitions
+`sqlite`       SQLite asked from threads, with what is used of SQLAlchemy's asyncio interface
+`connection`   a pool of connections, and how statements are sent
+`cameras`      the cameras that the catalogue knows, by number
+`recordings`   writes rows of recordings, runs, gaps, and of what archives have
+`holds`        what is kept beyond its date, and the rows of what is removed
+`archive_ids`  tells an archive from another in its place, by the id in its marker
+`orders`       orders of copies: each change of one is a single transaction
+`order_files`  the files of orders: their plans, and how far each was hashed
+`checkouts`    pages of payment providers on which orders can be paid
+`outbox`       letters that wait to be sent
+`usage`        what one client had, and one recipient was sent, within a day
+"""

@@ -1,1 +1,4 @@
-"""Boxes of media: pure functions over bytes."""
+"""Media formats as pure functions over bytes.
+
+`fmp4`  boxes of fragmented MP4 (ISO/IEC 14496-12): reading, and writing `moof` and `mdat`
+"""

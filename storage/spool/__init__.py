@@ -1,1 +1,10 @@
-"""The disk of a recorder: one writer for each camera, and many readers."""
+"""The disk of a recorder: one writer for each camera, and many readers.
+
+`writer`     writes one camera: recordings, gaps, and the numbers that outlive a process
+`recording`  the recording in the making: its name, its two files, and how they are sealed
+`gaps`       the journal of a camera's gaps, and what recordings and gaps account for
+`repair`     makes whole what is left of a recording whose recorder died
+`reader`     reads one camera while a recorder writes it
+`disk`       the disk under the spool: is it there, what room has it, how long does that last
+`status`     what the processes say of themselves in the spool's `_status/`
+"""

@@ -9,15 +9,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from base.i18n.format import format_bytes
+from base.i18n.gettext import gettext, text_in
+from copies.balance import owed, received
 from copies.orders import events
-from copies.orders.describe import in_language
-from copies.orders.events import Refused, owed, received
+from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.orders.states import DOWNLOADS, State
 from copies.payments.port import Online, ProviderUnavailable
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from streaming.context import EPOCH, current_ms
-from streaming.http.negotiation import language, say
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import base_url
 from streaming.orders_context import (
     ORDERS,
@@ -32,7 +34,7 @@ from streaming.orders_context import (
     till,
 )
 from streaming.pages.copies import REGISTER_PAGE, register_page
-from streaming.pages.order import paper_of, size
+from streaming.pages.order import paper_of
 
 UNCACHED = {"Cache-Control": "no-store"}
 
@@ -53,7 +55,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
     try:
         secret, order = await make_quote(request, asked_for(request, station, cameras, begin, end))
     except Refused as refused:
-        raise _bad(say(request, refused.sentence, **refused.values)) from None
+        raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
     told = await _told(request, order, secret)
     return web.json_response(told, status=201, headers=headers)
@@ -104,10 +106,12 @@ async def _done(request: web.Request, work: Any) -> web.StreamResponse:
     try:
         await query_catalogue(work)
     except Refused as refused:
-        why = say(request, refused.sentence, **refused.values)
+        why = refused.text(language_of(request))
         raise web.HTTPConflict(text=why) from None
     except ProviderUnavailable:
-        why = say(request, "The payment service does not answer; try again in a minute.")
+        why = gettext(
+            "The payment service does not answer; try again in a minute.", language_of(request)
+        )
         raise web.HTTPServiceUnavailable(text=why) from None
     return await _answer(request)
 
@@ -127,7 +131,7 @@ def _public(request: web.Request, order: Order) -> dict[str, Any]:
         "state": order.state,
         "station": order.station,
         "station_number": station["number"],
-        "station_name": in_language(station["name"], language(request)),
+        "station_name": text_in(station["name"], checked_language(request)),
         "cameras": [camera["id"] for camera in order.quote["cameras"]],
         "from_ms": order.from_ms,
         "to_ms": order.to_ms,
@@ -143,7 +147,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         for f in await query_catalogue(catalogue(request).order_files.of(order.order_pk))
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
-    title = partial(in_language, language=language(request))
+    title = partial(text_in, lang=checked_language(request))
     hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
@@ -158,12 +162,12 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
         "invoice": f"{home}/invoice.pdf" if paper_of(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
-        "zip": f"{home}/everything.zip" if open_ else None,
+        "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
         "hashed_bytes": hashed,
-        "hashed_words": size(hashed),
+        "hashed_words": format_bytes(hashed),
         "bytes": total,
-        "bytes_words": size(total),
+        "bytes_words": format_bytes(total),
         "footage": [
             {
                 "camera": camera["id"],

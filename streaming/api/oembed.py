@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
+from base.i18n.gettext import gettext
 from streaming.api.stations import picture_url
 from streaming.context import CONTEXT
-from streaming.http.negotiation import MOST_PARAMETERS, language, say
+from streaming.http.negotiation import MOST_PARAMETERS, checked_language, language_of
 from streaming.http.responses import base_url, json_response, whole_number
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
@@ -23,7 +24,7 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}/all.m3u")
 async def all_m3u(request: web.Request) -> web.StreamResponse:
     """Serve a list of all angles of a station for VLC and other players."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     station, base = views.station(request), base_url(request)
     lines = ["#EXTM3U"]
     for camera in station.cameras:
@@ -42,17 +43,21 @@ async def all_m3u(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/oembed")
 async def oembed(request: web.Request) -> web.StreamResponse:
     """Describe how a page embeds a station or one of its cameras (oEmbed 1.0)."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     width = whole_number(request, "maxwidth", WIDTH, 1, 100_000)
     height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
     if request.query.get("format", "json") != "json":
-        raise web.HTTPNotImplemented(text=say(request, "Only format=json is served."))
+        raise web.HTTPNotImplemented(
+            text=gettext("Only format=json is served.", language_of(request))
+        )
     base, parts = base_url(request), _parts(request)
     station = views.stations.get(parts[1])
     cameras = {c.id: c for c in station.cameras} if station else {}
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
     if station is None or camera is None:
-        raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
+        raise web.HTTPNotFound(
+            text=gettext("This address names no camera of this site.", language_of(request))
+        )
     width = max(1, min(width, height * 16 // 9))
     height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
@@ -87,7 +92,9 @@ def _parts(request: web.Request) -> list[str]:
     """
     url = request.query.get("url")
     if not url:
-        text = say(request, "'url' is missing: write the address of a station of this site.")
+        text = gettext(
+            "'url' is missing: write the address of a station of this site.", language_of(request)
+        )
         raise web.HTTPBadRequest(text=text)
     base = urlsplit(base_url(request))
     try:
@@ -98,5 +105,7 @@ def _parts(request: web.Request) -> list[str]:
         same = False
     parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
     if not parts or (parts[0], len(parts)) not in (("stations", 2), ("embed", 3)):
-        raise web.HTTPNotFound(text=say(request, "This address names no camera of this site."))
+        raise web.HTTPNotFound(
+            text=gettext("This address names no camera of this site.", language_of(request))
+        )
     return parts + angle[: parts[0] == "stations"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from config.model import LANGUAGES
+from base.i18n.gettext import LANGUAGES
 from storage.records import GapCause
 from streaming.context import CONTEXT
 from streaming.http.responses import MOST_PAGE, json_response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from copies.orders.states import State
+from copies.states import State
 from storage.catalogue.orders import MOST_NUMBER
 from storage.records import GapCause
 from streaming.api.openapi import (
@@ -85,7 +85,7 @@ SCHEMAS: dict[str, Schema] = {
         owed_back=_list(_object(amount=MONEY, currency=_text())),
         invoice=_or_null(_text("a PDF: to pay by, and afterwards to show that it is paid")),
         pay_online=_list(_text("a provider")),
-        zip=_or_null(_text("while it can be downloaded")),
+        zip=_or_null(_text("while it can be downloaded, once the SHA-256 of each file is known")),
         manifest=_or_null(_text("while it can be downloaded")),
         hashed_bytes=_number(),
         hashed_words=_text(),

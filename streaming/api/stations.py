@@ -13,9 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
+from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
-from streaming.http.negotiation import language, say, translate
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import MOST_PAGE, json_response, whole_number
 from streaming.http.work import WORK
 from streaming.pages.render import stations_live, tally_live
@@ -34,7 +35,7 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/election")
 async def election(request: web.Request) -> web.StreamResponse:
     """Describe the election, and how much of it is live, by region."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     told, places = views.config.election, views.places
     hours = told.polling_hours
     data = {
@@ -54,17 +55,17 @@ async def election(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/regions/{region}")
 async def region(request: web.Request) -> web.StreamResponse:
     """Describe a region, and how much of it is live, by district."""
-    lang = language(request)
+    lang = checked_language(request)
     found = request.app[CONTEXT].places.regions.get(request.match_info["region"])
     if found is None:
-        raise web.HTTPNotFound(text=say(request, "There is no such region."))
+        raise web.HTTPNotFound(text=gettext("There is no such region.", language_of(request)))
     districts = [area_dict(lang, area) for area in found.districts.values()]
     return json_response(request, area_dict(lang, found) | {"districts": districts})
 
 
 def area_dict(lang: str, area: Area) -> dict[str, Any]:
     """Return a region or a district as JSON, with its numbers."""
-    name = translate(lang, "Without a name") if area.id == NO_NAME else area.name.in_(lang)
+    name = gettext("Without a name", lang) if area.id == NO_NAME else area.name.in_(lang)
     words = stations_live(lang, area.tally.stations_live, area.tally.stations)
     return {"id": area.id, "name": name, **area.tally.as_dict(), "words": words}
 
@@ -72,7 +73,7 @@ def area_dict(lang: str, area: Area) -> dict[str, Any]:
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     found = await find_stations(request)
     data: dict[str, Any] = {
         "stations": [described(views, lang, s) for s in found.page],
@@ -103,7 +104,9 @@ async def find_stations(request: web.Request) -> Found:
     places = views.places
     query, limit = asked.get("q", ""), whole_number(request, "limit", MOST_PAGE, 1, MOST_PAGE)
     if len(query) > MOST_QUERY:
-        text = say(request, "A search has at most %(most)s characters.", most=MOST_QUERY)
+        text = gettext(
+            "A search has at most %(most)s characters.", language_of(request), most=MOST_QUERY
+        )
         raise web.HTTPBadRequest(text=text)
     live = whole_number(request, "live", 0, 0, 1)
     chosen = await search(request, query)
@@ -115,7 +118,7 @@ async def find_stations(request: web.Request) -> Found:
         try:
             rest = chosen[chosen.index(places.place[after]) + 1 :]
         except (KeyError, ValueError):
-            text = say(request, "'after' is not from an answer to this search.")
+            text = gettext("'after' is not from an answer to this search.", language_of(request))
             raise web.HTTPBadRequest(text=text) from None
     if live:
         rest = [place for place in rest if places.live[place]]
@@ -156,14 +159,16 @@ def _area(request: web.Request, places: Directory) -> list[int]:
     elif region is None:
         return []
     if not areas:
-        raise web.HTTPNotFound(text=say(request, "There is no such region or district."))
+        raise web.HTTPNotFound(
+            text=gettext("There is no such region or district.", language_of(request))
+        )
     return [place for area in areas for place in area.places]
 
 
 @routes.get("/api/v1/wall")
 async def wall(request: web.Request) -> web.StreamResponse:
     """Return some live cameras of many regions with their pictures; others every ten seconds."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     limit = whole_number(request, "limit", 12, 1, MOST_WALL)
     shown = [
         {
@@ -182,7 +187,7 @@ async def wall(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     return json_response(request, with_words(views, lang, views.station(request)))
 
 

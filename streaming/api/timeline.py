@@ -9,16 +9,18 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from base.i18n.causes import describe_cause
+from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import Gap
 from streaming.api.stations import camera_dict
 from streaming.context import CONTEXT, parse_time
-from streaming.http.negotiation import language, say, translate
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import json_response
 from streaming.http.work import WORK
-from streaming.stations.messages import CAUSES, why_no_picture
+from streaming.stations.messages import why_no_picture
 
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
@@ -35,7 +37,7 @@ Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]
 @routes.get("/api/v1/stations/{station}/timeline")
 async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     station, now_ms = views.station(request), views.clock()
     from_ms, to_ms = _stretch(request, now_ms)
     work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
@@ -61,13 +63,13 @@ def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     """Return the stretch asked for, the last hour where none is; raises 400 in words."""
     to_ms, from_ms = parse_time(request, "to"), parse_time(request, "from")
     if to_ms is None and from_ms is not None and from_ms >= now_ms:
-        raise web.HTTPBadRequest(text=say(request, "'from' is in the future."))
+        raise web.HTTPBadRequest(text=gettext("'from' is in the future.", language_of(request)))
     to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
     from_ms = to_ms - 3_600_000 if from_ms is None else from_ms
     if from_ms >= to_ms:
-        raise web.HTTPBadRequest(text=say(request, "'to' is not after 'from'."))
+        raise web.HTTPBadRequest(text=gettext("'to' is not after 'from'.", language_of(request)))
     if to_ms - from_ms > MOST_MS:
-        text = say(request, "The stretch is longer than 7 days: ask in parts.")
+        text = gettext("The stretch is longer than 7 days: ask in parts.", language_of(request))
         raise web.HTTPBadRequest(text=text)
     return from_ms, to_ms
 
@@ -79,7 +81,7 @@ async def _known(
 
     It is asked for a piece after the other, so that no answer is long.
     """
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     names = {views.name(station, c.id): c.id for c in station.cameras}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
@@ -138,4 +140,4 @@ def _recording(row: dict[str, Any]) -> bytes:
 
 def _gap(lang: str, gap: Gap) -> dict[str, Any]:
     shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
-    return shown | {"words": translate(lang, CAUSES[gap.cause])}
+    return shown | {"words": describe_cause(gap.cause, lang)}

@@ -11,7 +11,8 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiDictProxy
 
-from streaming.http.negotiation import say
+from base.i18n.gettext import gettext
+from streaming.http.negotiation import language_of
 
 MOST_BODY = 256 << 10  # a notification of Stripe's has some 10 kB
 BODY_S = 10.0  # for all of a body
@@ -42,12 +43,14 @@ async def _read(request: web.Request, seconds: float) -> None:
             await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(
-            text=say(request, "The request was not sent to its end in time."),
+            text=gettext("The request was not sent to its end in time.", language_of(request)),
             headers={"Connection": "close"},
         ) from None
     except web.HTTPRequestEntityTooLarge:
         most = MOST_BODY >> 10
-        text = say(request, "A request to this address has at most %(most)s kB.", most=most)
+        text = gettext(
+            "A request to this address has at most %(most)s kB.", language_of(request), most=most
+        )
         raise web.HTTPRequestEntityTooLarge(MOST_BODY, text=text) from None
     except (RequestPayloadError, HttpProcessingError):
         raise unreadable(request) from None
@@ -65,4 +68,4 @@ async def form(request: web.Request) -> MultiDictProxy[Any]:
 
 def unreadable(request: web.Request) -> web.HTTPBadRequest:
     """Return the answer to a body that nobody can read."""
-    return web.HTTPBadRequest(text=say(request, "What was sent cannot be read."))
+    return web.HTTPBadRequest(text=gettext("What was sent cannot be read.", language_of(request)))

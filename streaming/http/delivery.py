@@ -32,10 +32,6 @@ class Sendable(Protocol):
         """Media type."""
 
     @property
-    def resumable(self) -> bool:
-        """Whether a range of it can be had."""
-
-    @property
     def length(self) -> int:
         """Bytes in all."""
 
@@ -73,7 +69,7 @@ async def send(
         "Content-Disposition": f'attachment; filename="{filename}"',
         "Content-Type": file.content_type,
     }
-    status, wanted = wanted_part(request, headers, file.length, file.resumable)
+    status, wanted = wanted_part(request, headers, file.length)
     if status == 304:
         return web.Response(status=304, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)

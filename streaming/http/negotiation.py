@@ -1,79 +1,28 @@
-"""Which language a request is answered in, and the sentences of each.
-
-Sentences stand in the code in English; `locales/*.po` have them in Kazakh and Russian, and are
-read as they are when the process starts. `make messages` brings the catalogues up to date with
-the code; `%(name)s` in a sentence is a value.
-"""
+"""Which language a request is answered in: that of `lang`, else what Accept-Language likes best."""
 
 from __future__ import annotations
 
-import gettext
-import io
-from functools import cache
-from pathlib import Path
-
 from aiohttp import web
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 
-from config.model import LANGUAGES
+from base.i18n.gettext import DEFAULT_LANGUAGE, LANGUAGES, gettext
 
-LOCALES = Path(__file__).parent.parent / "locales"
-DEFAULT = "kk"  # the language of the state, for who does not say
 MOST_BYTES, MOST_RANGES = 1000, 20  # of Accept-Language; no browser sends as much
 MOST_PARAMETERS = 50  # of an address; ours have four
 _CHOSEN: web.RequestKey[tuple[str, bool]] = web.RequestKey("language", tuple)
 
 
-def mark(sentence: str) -> str:
-    """Return the sentence; by this name it is found for the catalogues, to be translated later."""
-    return sentence
-
-
-@cache
-def sentences(lang: str) -> gettext.NullTranslations:
-    """Return the sentences of a language; English ones are what stands in the code."""
-    path = LOCALES / f"{lang}.po"
-    if lang == "en":
-        return gettext.NullTranslations()
-    with path.open("rb") as file:
-        messages = read_po(file, locale=lang)
-    compiled = io.BytesIO()
-    write_mo(compiled, messages)
-    compiled.seek(0)
-    return gettext.GNUTranslations(compiled)
-
-
-def translate(lang: str, sentence: str, **values: object) -> str:
-    """Return a sentence in a language, with its values filled in."""
-    text = sentences(lang).gettext(sentence)
-    return text % values if values else text
-
-
-def plural(lang: str, one: str, many: str, count: int, **values: object) -> str:
-    """Return a sentence that counts, with `count` and its other values filled in."""
-    return sentences(lang).ngettext(one, many, count) % {"count": count, **values}
-
-
-def language(request: web.Request) -> str:
-    """Return kk, ru or en: what `lang` says, else what Accept-Language likes best, else kk.
-
-    Raises 400 for a `lang` that is none of them.
-    """
-    if request.query.get("lang", DEFAULT) not in LANGUAGES:
-        text = say(request, "'lang' is not a language of this site: write kk, ru or en.")
-        raise web.HTTPBadRequest(text=text)
-    return best_language(request)
-
-
-def best_language(request: web.Request) -> str:
-    """Return the language to answer in, whatever is wrong with the request."""
+def language_of(request: web.Request) -> str:
+    """Return the language to answer in: kk, ru or en, whatever is wrong with the request."""
     return _chosen(request)[0]
 
 
-def say(request: web.Request, sentence: str, **values: object) -> str:
-    """Return a sentence in the language of who asks, whatever is wrong with the request."""
-    return translate(best_language(request), sentence, **values)
+def checked_language(request: web.Request) -> str:
+    """Return the language to answer in; raises 400 for a `lang` that is none of kk, ru and en."""
+    lang = language_of(request)
+    if request.query.get("lang", lang) not in LANGUAGES:
+        text = gettext("'lang' is not a language of this site: write kk, ru or en.", lang)
+        raise web.HTTPBadRequest(text=text)
+    return lang
 
 
 def too_many_parameters(request: web.Request) -> bool:
@@ -118,7 +67,7 @@ def accepted(header: str) -> str:
     wanted = {lang: weights.get(lang, rest) for lang in LANGUAGES}
     named = [lang for lang in weights if lang in LANGUAGES]  # of equals, the first that is named
     best = max([*named, *LANGUAGES], key=wanted.__getitem__)
-    return best if wanted[best] > 0 else DEFAULT
+    return best if wanted[best] > 0 else DEFAULT_LANGUAGE
 
 
 def _weight(parameters: list[str]) -> float:

@@ -11,9 +11,7 @@ from streaming.http.responses import not_modified
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
 
 
-def wanted_part(
-    request: web.Request, headers: dict[str, str], length: int, ranges: bool = True
-) -> tuple[int, range]:
+def wanted_part(request: web.Request, headers: dict[str, str], length: int) -> tuple[int, range]:
     """Return the status (200, 206 or 304) and the bytes that answer a request.
 
     `headers` of the answer hold ETag and, where there is one, Last-Modified; Content-Range is
@@ -23,10 +21,10 @@ def wanted_part(
     etag = headers["ETag"]
     if not_modified(request, etag):
         return 304, range(0)
-    headers["Accept-Ranges"] = "bytes" if ranges else "none"
+    headers["Accept-Ranges"] = "bytes"
     asked = _RANGE.fullmatch(request.headers.get("Range", "").strip())
     known = (etag, headers.get("Last-Modified", etag))
-    if asked is None or not ranges or request.headers.get("If-Range", etag) not in known:
+    if asked is None or request.headers.get("If-Range", etag) not in known:
         return 200, range(length)
     first, last = asked.groups()
     if (not first and not last) or (first and last and int(first) > int(last)):

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from base.i18n.gettext import gettext
 from streaming.context import CONTEXT
-from streaming.http.negotiation import say
+from streaming.http.negotiation import language_of
 
 CACHE = "public, max-age=2"
 MOST_PAGE = 100
@@ -65,9 +66,9 @@ def whole_number(request: web.Request, name: str, default: int, least: int, most
     """Return a query parameter that is a number of a range; raises 400."""
     text = request.query.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) or not least <= int(text) <= most:
-        told = say(
-            request,
+        told = gettext(
             "'%(name)s' is not a whole number from %(least)s to %(most)s.",
+            language_of(request),
             name=name,
             least=least,
             most=most,

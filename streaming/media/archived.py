@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from base.i18n.format import format_hours
+from base.i18n.gettext import gettext
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
@@ -22,7 +24,7 @@ from storage.records import FormatError, Identity, Index, parse_archive_document
 from storage.spool.recording import recording_name
 from streaming.context import CONTEXT
 from streaming.http.clients import client
-from streaming.http.negotiation import say
+from streaming.http.negotiation import language_of
 from streaming.http.rate_limit import Limit, Turns
 from streaming.http.work import WORK, Work
 
@@ -153,10 +155,10 @@ def refuse_old(request: web.Request, end_ms: int) -> None:
     rewind_ms = views.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
     if end_ms < views.clock() - rewind_ms - grace_ms:
-        text = say(
-            request,
+        text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
-            hours=f"{views.config.rewind_s / 3600:g}",
+            language_of(request),
+            hours=format_hours(views.config.rewind_s),
         )
         raise web.HTTPForbidden(text=text)
 

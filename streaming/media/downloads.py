@@ -7,20 +7,20 @@ from typing import Any
 
 from aiohttp import web
 
+from base.i18n.causes import describe_cause
+from base.i18n.gettext import gettext
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
-from copies.orders.states import DOWNLOADS, State
+from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources
-from storage.records import GapCause
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.delivery import send
-from streaming.http.negotiation import say, translate
+from streaming.http.negotiation import language_of
 from streaming.http.work import WORK
 from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue
-from streaming.stations.messages import CAUSES
 
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
 
@@ -35,7 +35,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk, number))
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
-        raise web.HTTPNotFound(text=say(request, "The order has no such file."))
+        raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
     copy = VirtualFile(plan, sources(request), found[0]["head"])
     with request.app[ORDERS].sending.turn(client(request)):
         return await send(request, copy, plan.file_name, lasting(request, order))
@@ -43,11 +43,19 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/copies/{secret}/everything.zip")
 async def everything(request: web.Request) -> web.StreamResponse:
-    """Send all files as one ZIP, with a manifest, the hashes, and a README for people."""
+    """Send all files as one ZIP, with a manifest, the hashes, and a README for people; 503 until
+    each of them was read through."""
     order = await _downloadable(request)
     zone = order.quote["station"]["time_zone"]
     with request.app[ORDERS].sending.turn(client(request)):
         items = await _items(request, order)
+        if any(item.sha256 is None for item in items):
+            text = gettext(
+                "The files are still being read through: each can be had now, and the ZIP when it"
+                " is done.",
+                language_of(request),
+            )
+            raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
         bundle = Bundle(_about(order), items, order.language, zone)
         return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
 
@@ -87,7 +95,10 @@ def _about(order: Order) -> dict[str, Any]:
         "cameras": [
             {
                 "camera": camera["id"],
-                "gaps": [gap | {"words": _words(order, gap["cause"])} for gap in camera["gaps"]],
+                "gaps": [
+                    gap | {"words": describe_cause(gap["cause"], order.language)}
+                    for gap in camera["gaps"]
+                ],
                 "removed": camera["removed"],
                 "unscheduled": camera["unscheduled"],
             }
@@ -96,24 +107,26 @@ def _about(order: Order) -> dict[str, Any]:
     }
 
 
-def _words(order: Order, cause: str) -> str:
-    return translate(order.language, CAUSES[GapCause(cause)])
-
-
 async def _downloadable(request: web.Request) -> Order:
     """Return an order whose files may be fetched; raises 403 and 410 with words."""
     order = await order_of(request)
     if _may_be_fetched(order, current_ms(request)):
         return order
     if order.state in (State.QUOTED, State.AWAITING_PAYMENT):
-        raise web.HTTPForbidden(text=say(request, "The order is not paid yet."))
+        raise web.HTTPForbidden(text=gettext("The order is not paid yet.", language_of(request)))
     if order.state == State.REFUNDED:
         raise web.HTTPGone(
-            text=say(request, "What was paid was given back: there are no files any more.")
+            text=gettext(
+                "What was paid was given back: there are no files any more.", language_of(request)
+            )
         )
     if order.paid_ms is None:
-        raise web.HTTPGone(text=say(request, "The order has ended, and was not paid."))
-    raise web.HTTPGone(text=say(request, "The time to download these files is over."))
+        raise web.HTTPGone(
+            text=gettext("The order has ended, and was not paid.", language_of(request))
+        )
+    raise web.HTTPGone(
+        text=gettext("The time to download these files is over.", language_of(request))
+    )
 
 
 def _may_be_fetched(order: Order, now_ms: int) -> bool:

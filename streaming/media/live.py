@@ -15,12 +15,14 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from base.i18n.format import format_hours
+from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT, parse_time
 from streaming.http.connections import holding
-from streaming.http.negotiation import say
+from streaming.http.negotiation import language_of
 from streaming.http.ranges import wanted_part
 from streaming.http.responses import not_modified
 from streaming.http.work import WORK
@@ -98,7 +100,7 @@ async def index(request: web.Request) -> web.StreamResponse:
     listed = live_window(view.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
-            text=say(request, "This camera has not been recorded yet; ask again."),
+            text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
             headers={"Retry-After": "2"},
         )
     text = request.app[PLAYLISTS].live(name, listed)
@@ -118,17 +120,17 @@ async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse
     now_ms, rewind_s = views.clock(), views.config.rewind_s
     from_ms, to_ms = parse_time(request, "from"), parse_time(request, "to")
     if from_ms is None:
-        text = say(request, "'from' is missing: write from=2026-11-29T09:40:00Z")
+        text = gettext("'from' is missing: write from=2026-11-29T09:40:00Z", language_of(request))
         raise web.HTTPBadRequest(text=text)
     if to_ms is not None and to_ms <= from_ms:
-        raise web.HTTPBadRequest(text=say(request, "'to' is not after 'from'."))
+        raise web.HTTPBadRequest(text=gettext("'to' is not after 'from'.", language_of(request)))
     if from_ms > now_ms:
-        raise web.HTTPNotFound(text=say(request, "'from' is in the future."))
+        raise web.HTTPNotFound(text=gettext("'from' is in the future.", language_of(request)))
     if from_ms < now_ms - rewind_s * 1000:
-        text = say(
-            request,
+        text = gettext(
             "'from' is before the rewind window, which is the last %(hours)s h.",
-            hours=f"{rewind_s / 3600:g}",
+            language_of(request),
+            hours=format_hours(rewind_s),
         )
         raise web.HTTPNotFound(text=text)
     end_ms = now_ms if to_ms is None else min(to_ms, now_ms + rewind_s * 1000)
@@ -148,15 +150,17 @@ async def _listed(
         listed.append(playlists.entries(*found))
         count += listed[-1].count
         if count > MAX_REWIND_SEGMENTS:
-            text = say(
-                request,
+            text = gettext(
                 "This stretch has more segments than a playlist may have, which is %(most)s:"
                 " ask for a shorter one with 'to'.",
+                language_of(request),
                 most=MAX_REWIND_SEGMENTS,
             )
             raise web.HTTPBadRequest(text=text)
     if not listed:
-        raise web.HTTPNotFound(text=say(request, "Nothing was recorded in this stretch."))
+        raise web.HTTPNotFound(
+            text=gettext("Nothing was recorded in this stretch.", language_of(request))
+        )
     return listed
 
 

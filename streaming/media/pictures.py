@@ -13,9 +13,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
-from streaming.http.negotiation import language, say
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import not_modified
 from streaming.stations.messages import why_no_picture
 
@@ -66,9 +67,11 @@ def _picture(request: web.Request, name: str) -> web.StreamResponse:
     if views.state(station, camera) == "recording":
         found = _read(views, views.config.spool / station.id / camera.id / name)
     if found is None:  # only this has a language, so caches need one picture for all
-        lang = language(request)
+        lang = checked_language(request)
         words = why_no_picture(views, lang, station, camera)
-        not_yet = say(request, "The latest picture is not ready yet; the video goes on.")
+        not_yet = gettext(
+            "The latest picture is not ready yet; the video goes on.", language_of(request)
+        )
         return _slate(lang, station, camera, words or not_yet)
     data, stat = found
     etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'

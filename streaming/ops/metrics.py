@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from config.model import Camera, Station
 from config.roles import processes
 from config.schedule import is_scheduled, windows
-from copies.orders.states import State
+from copies.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
 from storage.records import GapCause

@@ -15,18 +15,19 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from base.i18n.format import format_money
+from base.i18n.gettext import N_, gettext
 from config.model import Station
 from copies.orders import events
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.payments.invoice import money
 from copies.payments.port import InvalidSignature, InvoiceProvider, Online, ProviderUnavailable
 from storage.catalogue.orders import MOST_NUMBER, Order
 from streaming.api.stations import find_stations
 from streaming.context import CONTEXT, current_ms, parse_time
 from streaming.http.bodies import form
-from streaming.http.negotiation import language, say, translate
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import base_url
 from streaming.http.work import WORK
 from streaming.orders_context import (
@@ -112,7 +113,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
     posted = await form(request)
     station = request.app[CONTEXT].stations.get(str(posted.get("station", "")))
     if station is None:
-        raise web.HTTPNotFound(text=say(request, "There is no such station."))
+        raise web.HTTPNotFound(text=gettext("There is no such station.", language_of(request)))
     chosen = [str(value) for value in posted.getall("camera", ())]
     begin, end = str(posted.get("from", "")), str(posted.get("to", ""))
     try:
@@ -123,7 +124,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
             request, asked_for(request, station.id, chosen, from_ms, to_ms)
         )
     except Refused as refused:
-        wrong = say(request, refused.sentence, **refused.values)
+        wrong = refused.text(language_of(request))
         return _form(request, station, chosen, begin, end, wrong)
     raise web.HTTPSeeOther(_link(request, secret))
 
@@ -149,7 +150,9 @@ async def register_page(request: web.Request) -> list[Order]:
     text = request.query.get("before")
     known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
     if not known or int(text or 0) > MOST_NUMBER:
-        raise web.HTTPBadRequest(text=say(request, "'before' is not the number of an order."))
+        raise web.HTTPBadRequest(
+            text=gettext("'before' is not the number of an order.", language_of(request))
+        )
     before = None if text is None else int(text)
     election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
     work.check(request)
@@ -179,7 +182,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     text = str((await form(request)).get("email", "")).strip()
     email = address(text) if text else None
     if text and email is None:
-        wrong = say(request, "this is not an e-mail address")
+        wrong = gettext("this is not an e-mail address", language_of(request))
         return await order_page(request, order, wrong=wrong, email=text)
     return await _done(request, order, place(request, order, email))
 
@@ -200,10 +203,12 @@ async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResp
         await query_catalogue(work)
     except Refused as refused:
         order = await order_of(request)
-        wrong = say(request, refused.sentence, **refused.values)
+        wrong = refused.text(language_of(request))
         return await order_page(request, order, wrong=wrong)
     except ProviderUnavailable:
-        wrong = say(request, "The payment service does not answer; try again in a minute.")
+        wrong = gettext(
+            "The payment service does not answer; try again in a minute.", language_of(request)
+        )
         return await order_page(request, order, 503, wrong=wrong)
     raise web.HTTPSeeOther(_link(request, request.match_info["secret"]))
 
@@ -218,16 +223,18 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     provider = request.app[ORDERS].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
-        raise web.HTTPNotFound(text=say(request, "There is no such way to pay."))
+        raise web.HTTPNotFound(text=gettext("There is no such way to pay.", language_of(request)))
     count_asked(request)
-    title = title_of(order, partial(translate, order.language))
+    title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
         url = await query_catalogue(till(request).page(order, provider, title, home))
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None
     except ProviderUnavailable:
-        wrong = say(request, "The payment service does not answer; try again in a minute.")
+        wrong = gettext(
+            "The payment service does not answer; try again in a minute.", language_of(request)
+        )
         return await order_page(request, order, 503, wrong=wrong)
     return page(request, "paying.html", url=url, secret=request.match_info["secret"])
 
@@ -260,7 +267,9 @@ async def invoice(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     provider = paper_of(request, order)
     if provider is None:
-        raise web.HTTPNotFound(text=say(request, "There is no invoice for this order."))
+        raise web.HTTPNotFound(
+            text=gettext("There is no invoice for this order.", language_of(request))
+        )
     body = await _invoice(request, provider, order)
     name = f'inline; filename="kuager-{order.number}.pdf"'
     return web.Response(
@@ -274,8 +283,7 @@ async def _invoice(request: web.Request, provider: InvoiceProvider, order: Order
     state = hashlib.sha256(repr(order).encode()).digest()
 
     def document() -> bytes:  # one at a time: somebody may have asked a moment before
-        said = partial(translate, order.language)
-        return made.get(state) or provider.document(order, title_of(order, said), said)
+        return made.get(state) or provider.document(order, title_of(order, order.language))
 
     if state not in made:
         made[state] = await request.app[WORK].in_thread(request, document)
@@ -287,7 +295,7 @@ async def _invoice(request: web.Request, provider: InvoiceProvider, order: Order
 
 def _money(request: web.Request) -> Callable[[int], str]:
     currency = request.app[ORDERS].settings.currency
-    return partial(money, currency=currency, language=language(request))
+    return partial(format_money, currency=currency, lang=checked_language(request))
 
 
 def _link(request: web.Request, secret: str) -> str:
@@ -301,7 +309,7 @@ def _local_ms(text: str, zone: ZoneInfo, choose: Callable[[int, int], int]) -> i
         if at.tzinfo is not None or not 1970 < at.year < 2900:
             raise ValueError
     except ValueError:
-        raise Refused("write a day and a time, as 2026-11-29 14:00") from None
+        raise Refused(N_("write a day and a time, as 2026-11-29 14:00")) from None
     both = (round(at.replace(tzinfo=zone, fold=n).timestamp() * 1000) for n in (0, 1))
     return choose(*both)
 

@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from base.i18n.format import format_day, format_number, format_offset, format_time_of_day
+from base.i18n.gettext import gettext, ngettext
 from config.model import Election
 from streaming.api.stations import area_dict, described, find_stations, picture_url
 from streaming.context import CONTEXT
-from streaming.http.negotiation import language, plural, translate
-from streaming.pages.render import link, number, page, tally_live
+from streaming.http.negotiation import checked_language
+from streaming.pages.render import link, page, tally_live
 from streaming.stations.directory import Area, Directory
 from streaming.stations.featured import FEATURED
-from streaming.stations.messages import day_words, local, zone_words
 
 FEW = 30  # stations that are listed at once, where there are no more
 ON_WALL = 12
@@ -27,7 +28,7 @@ routes = web.RouteTableDef()
 @routes.get("/")
 async def home(request: web.Request) -> web.StreamResponse:
     """Search stations, or find them by region and district."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     places, asked = views.places, request.query
     chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
     found = await find_stations(request) if chosen or len(places.stations) <= FEW else None
@@ -66,9 +67,9 @@ def _today(lang: str, election: Election, places: Directory, now_ms: int) -> dic
     noon = datetime(
         election.date.year, election.date.month, election.date.day, 12, tzinfo=ZoneInfo("UTC")
     )
-    zone = zone_words(int(noon.timestamp() * 1000), election.time_zone)
+    zone = format_offset(int(noon.timestamp() * 1000), election.time_zone)
     return {
-        "day": day_words(lang, election.date, "full"),
+        "day": format_day(election.date, "full", lang),
         "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
         "recorded": tally_live(lang, places.tally),
         "state": _state(lang, election, places, now_ms),
@@ -81,19 +82,19 @@ def _state(lang: str, election: Election, places: Directory, now_ms: int) -> str
         return ""
     begins_ms = next((w.start_ms for w in windows if w.start_ms > now_ms), None)
     if begins_ms is None:
-        ended = local(lang, windows[-1].end_ms, election.time_zone)
-        return translate(lang, "Recording ended at %(at)s.", at=ended)
-    begins = local(lang, begins_ms, election.time_zone)
-    return translate(lang, "Recording begins at %(at)s.", at=begins)
+        ended = format_time_of_day(windows[-1].end_ms, election.time_zone, now_ms, lang)
+        return gettext("Recording ended at %(at)s.", lang, at=ended)
+    begins = format_time_of_day(begins_ms, election.time_zone, now_ms, lang)
+    return gettext("Recording begins at %(at)s.", lang, at=begins)
 
 
 def _title(lang: str, total: int, query: str | None) -> str:
-    count = number(lang, total)
+    count = format_number(total, lang)
     if query:
-        return plural(
-            lang, "%(found)s station found", "%(found)s stations found", total, found=count
+        return ngettext(
+            "%(found)s station found", "%(found)s stations found", total, lang, found=count
         )
-    return plural(lang, "%(found)s station", "%(found)s stations", total, found=count)
+    return ngettext("%(found)s station", "%(found)s stations", total, lang, found=count)
 
 
 def _following(request: web.Request, after: str) -> str:
@@ -137,8 +138,8 @@ def _words(lang: str) -> dict[str, Any]:
     """Return what the script says."""
     return {
         "lang": lang,
-        "none": translate(lang, "No station found. Press Enter for near ones."),
-        "found": translate(lang, "{count} stations found, the first ones are listed."),
-        "live": translate(lang, "{live} of {count} live"),
-        "hold": translate(lang, "Hold the pictures still"),
+        "none": gettext("No station found. Press Enter for near ones.", lang),
+        "found": gettext("{count} stations found, the first ones are listed.", lang),
+        "live": gettext("{live} of {count} live", lang),
+        "hold": gettext("Hold the pictures still", lang),
     }

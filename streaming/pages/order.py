@@ -7,19 +7,19 @@ from typing import Any
 
 from aiohttp import web
 
-from copies.orders.describe import format_time, in_language, minutes, stretch, title_of
-from copies.orders.events import owed, received
-from copies.orders.states import DOWNLOADS, ENDED, State
-from copies.payments.invoice import money
+from base.i18n.causes import describe_cause
+from base.i18n.format import format_bytes, format_minutes, format_money, format_stretch, format_time
+from base.i18n.gettext import gettext, text_in
+from copies.balance import owed, received
+from copies.orders.describe import title_of
 from copies.payments.port import InvoiceProvider, Online
+from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
-from storage.records import GapCause
 from streaming.context import current_ms
-from streaming.http.negotiation import language, say, translate
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import base_url
 from streaming.orders_context import ORDERS, STATE_WORDS, catalogue, query_catalogue
 from streaming.pages.render import page
-from streaming.stations.messages import CAUSES
 
 
 async def order_page(
@@ -30,12 +30,12 @@ async def order_page(
     email: str = "",
 ) -> web.Response:
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
-    lang, shop = language(request), request.app[ORDERS]
+    lang, shop = checked_language(request), request.app[ORDERS]
     secret = request.match_info["secret"]
     files = await query_catalogue(catalogue(request).order_files.of(order.order_pk))
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
-    shown = partial(money, currency=order.currency, language=lang)
+    shown = partial(format_money, currency=order.currency, lang=lang)
     return page(
         request,
         "order.html",
@@ -47,9 +47,9 @@ async def order_page(
         email=email,
         state=State(order.state),
         words=state_words(request),
-        title=title_of(order, partial(translate, lang)),
-        text=partial(in_language, language=lang),
-        stretch=lambda a, b: stretch(a, b, zone),
+        title=title_of(order, lang),
+        text=partial(text_in, lang=lang),
+        stretch=partial(format_stretch, zone=zone),
         when=lambda ms: format_time(ms, zone) if ms else "–",
         money=shown,
         price=order.quote["price"],
@@ -58,15 +58,15 @@ async def order_page(
         bytes=sum(f["length"] for f in files),
         downloads=order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request),
         missing=order.total - received(order),
-        owed=[money(a, c, lang) for c, a in owed(order).items()],
-        cause=lambda c: translate(lang, CAUSES[GapCause(c)]),
+        owed=[format_money(a, c, lang) for c, a in owed(order).items()],
+        cause=partial(describe_cause, lang=lang),
         online=online,
         invoice=paper_of(request, order) is not None,
         ended=order.state in ENDED,
         letters=shop.settings.mail is not None,
         forget_days=shop.settings.forget_after // 86400,
-        size=size,
-        minutes=minutes,
+        size=format_bytes,
+        minutes=format_minutes,
     )
 
 
@@ -81,13 +81,13 @@ def paper_of(request: web.Request, order: Order) -> InvoiceProvider | None:
 
 def public(request: web.Request, order: Order) -> dict[str, Any]:
     """Return what everyone may know of an order."""
-    station, lang = order.quote["station"], language(request)
+    station, lang = order.quote["station"], checked_language(request)
     return {
         "number": order.number,
         "station": order.station,
         "station_number": station["number"],
-        "station_name": in_language(station["name"], lang),
-        "stretch": stretch(order.from_ms, order.to_ms, station["time_zone"]),
+        "station_name": text_in(station["name"], lang),
+        "stretch": format_stretch(order.from_ms, order.to_ms, station["time_zone"]),
         "cameras": len(order.quote["cameras"]),
         "state": order.state,
         "times": [
@@ -99,9 +99,4 @@ def public(request: web.Request, order: Order) -> dict[str, Any]:
 
 def state_words(request: web.Request) -> dict[str, str]:
     """Return what each state is called."""
-    return {state: say(request, text) for state, text in STATE_WORDS.items()}
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return {state: gettext(text, language_of(request)) for state, text in STATE_WORDS.items()}

@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 import jinja2
 from aiohttp import web
-from babel.numbers import format_decimal
 
-from config.model import LANGUAGES
+from base.i18n.format import format_number
+from base.i18n.gettext import LANGUAGES, ngettext, translations
 from streaming.context import CONTEXT
 from streaming.http.assets import address
-from streaming.http.negotiation import best_language, plural, sentences
+from streaming.http.negotiation import language_of
 from streaming.stations.directory import Tally
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -34,7 +34,7 @@ def templates(lang: str) -> jinja2.Environment:
         extensions=["jinja2.ext.i18n"],
         auto_reload=False,  # it would look at the files for each page
     )
-    found.install_gettext_translations(sentences(lang), newstyle=True)  # type: ignore[attr-defined]
+    found.install_gettext_translations(translations(lang), newstyle=True)  # type: ignore[attr-defined]
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     found.globals |= {
         "lang": lang,
@@ -48,7 +48,7 @@ def templates(lang: str) -> jinja2.Environment:
 def page(request: web.Request, name: str, status: int = 200, **values: Any) -> web.Response:
     """Return a page in the language of who asks."""
     text = (
-        templates(best_language(request))
+        templates(language_of(request))
         .get_template(name)
         .render(
             election=request.app[CONTEXT].config.election,
@@ -84,16 +84,11 @@ def problem_page(request: web.Request, problem: web.HTTPException, text: str) ->
     return answer
 
 
-def number(lang: str, value: int) -> str:
-    """Return a whole number as people of a language write it: 10,060 or 10 060."""
-    return format_decimal(value, locale=lang)
-
-
 def cameras_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many cameras are live, as a sentence."""
-    values = {"live": number(lang, live), "of": number(lang, count)}
-    return plural(
-        lang, "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, **values
+    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
+    return ngettext(
+        "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, lang, **values
     )
 
 
@@ -105,7 +100,7 @@ def tally_live(lang: str, tally: Tally) -> str:
 
 def stations_live(lang: str, live: int, count: int) -> str:
     """Return how many of so many stations are live, as a sentence."""
-    values = {"live": number(lang, live), "of": number(lang, count)}
-    return plural(
-        lang, "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, **values
+    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
+    return ngettext(
+        "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, lang, **values
     )

@@ -8,15 +8,16 @@ from urllib.parse import urlencode
 from aiohttp import web
 from babel.dates import get_month_names
 
+from base.i18n.format import format_hours, format_time_of_day
+from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from config.schedule import next_change, windows
 from streaming.api.stations import described, picture_url, search, with_words
 from streaming.context import CONTEXT, AppContext, parse_time
-from streaming.http.negotiation import language, say, translate
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.responses import base_url
 from streaming.pages.player_messages import watch_words
 from streaming.pages.render import link, page
-from streaming.stations.messages import local
 
 NEAR = 5  # stations that are suggested for one that is not there
 
@@ -26,7 +27,7 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Show a station with all its angles, live or at the moment `t`."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     found = views.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
@@ -34,7 +35,10 @@ async def station(request: web.Request) -> web.StreamResponse:
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
     if angle and angle not in cameras:
-        status, notice = 404, say(request, "This station has no such angle; here are all it has.")
+        status, notice = (
+            404,
+            gettext("This station has no such angle; here are all it has.", language_of(request)),
+        )
     told = with_words(views, lang, found)
     return page(
         request,
@@ -53,7 +57,7 @@ async def station(request: web.Request) -> web.StreamResponse:
 @routes.get("/embed/{station}/{camera}")
 async def embed(request: web.Request) -> web.StreamResponse:
     """Show one camera, for an iframe of any site."""
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     found, camera = views.station_and_camera(request)
     return page(
         request,
@@ -72,7 +76,7 @@ def _oembed(request: web.Request, found: Station) -> str:
 
 
 async def _missing(request: web.Request) -> web.Response:
-    views, lang = request.app[CONTEXT], language(request)
+    views, lang = request.app[CONTEXT], checked_language(request)
     asked = request.match_info["station"]
     try:
         near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
@@ -94,16 +98,22 @@ def _moment(request: web.Request, views: AppContext, found: Station) -> tuple[in
     schedules = [windows(views.config.election, found, camera) for camera in found.cameras]
     begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
     if at_ms > now_ms:
-        return 404, say(request, "This moment has not come yet. This is what is so now."), None
+        return (
+            404,
+            gettext("This moment has not come yet. This is what is so now.", language_of(request)),
+            None,
+        )
     if at_ms < begins_ms:
-        at = local(language(request), begins_ms, found.time_zone)
-        text = say(request, "Nothing was recorded then: recording began at %(at)s.", at=at)
+        at = format_time_of_day(begins_ms, found.time_zone, now_ms, language_of(request))
+        text = gettext(
+            "Nothing was recorded then: recording began at %(at)s.", language_of(request), at=at
+        )
         return 404, text, None
     if at_ms < now_ms - views.config.rewind_s * 1000:
-        text = say(
-            request,
+        text = gettext(
             "This moment is further back than the %(hours)s h that can be watched here.",
-            hours=f"{views.config.rewind_s / 3600:g}",
+            language_of(request),
+            hours=format_hours(views.config.rewind_s),
         )
         return 404, text, None
     return 200, "", at_ms
@@ -112,39 +122,39 @@ def _moment(request: web.Request, views: AppContext, found: Station) -> tuple[in
 def _state(lang: str, views: AppContext, found: Station, told: dict[str, Any]) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
-        return translate(lang, "No camera is configured in this station.")
+        return gettext("No camera is configured in this station.", lang)
     if told["live"]:
         return ""
     now_ms = views.clock()
     schedule = windows(views.config.election, found, found.cameras[0])
     inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
     if inside:
-        return translate(
-            lang,
+        return gettext(
             "No camera of this station gives a picture now. What was recorded is on the timeline.",
+            lang,
         )
     begins_ms = next_change(schedule, now_ms)
     if begins_ms is not None:
-        at = local(lang, begins_ms, found.time_zone)
-        return translate(lang, "Recording begins at %(at)s.", at=at)
+        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
+        return gettext("Recording begins at %(at)s.", lang, at=at)
     if not schedule:
-        return translate(lang, "Recording has ended.")
-    at = local(lang, schedule[-1].end_ms, found.time_zone)
-    return translate(lang, "Recording ended at %(at)s.", at=at)
+        return gettext("Recording has ended.", lang)
+    at = format_time_of_day(schedule[-1].end_ms, found.time_zone, now_ms, lang)
+    return gettext("Recording ended at %(at)s.", lang, at=at)
 
 
 def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
     """Return the keys of the player with what each does."""
     return [
-        ((translate(lang, "Space"),), translate(lang, "play, or pause")),
-        (("←", "→"), translate(lang, "5 seconds back or on; with Shift, 1 minute")),
-        (("Page Up", "Page Down"), translate(lang, "1 hour back or on")),
-        ((",", "."), translate(lang, "one picture back or on, while paused")),
-        (("L",), translate(lang, "go to live")),
-        (("1", "–", "9"), translate(lang, "this angle large")),
-        (("F",), translate(lang, "full screen")),
-        (("M",), translate(lang, "sound on or off")),
-        (("?",), translate(lang, "this list")),
+        ((gettext("Space", lang),), gettext("play, or pause", lang)),
+        (("←", "→"), gettext("5 seconds back or on; with Shift, 1 minute", lang)),
+        (("Page Up", "Page Down"), gettext("1 hour back or on", lang)),
+        ((",", "."), gettext("one picture back or on, while paused", lang)),
+        (("L",), gettext("go to live", lang)),
+        (("1", "–", "9"), gettext("this angle large", lang)),
+        (("F",), gettext("full screen", lang)),
+        (("M",), gettext("sound on or off", lang)),
+        (("?",), gettext("this list", lang)),
     ]
 
 
@@ -155,7 +165,7 @@ def _told(
     cameras: tuple[Camera, ...] | list[Camera],
 ) -> dict[str, Any]:
     """Return what the scripts need to know."""
-    lang = language(request)
+    lang = checked_language(request)
     schedules = [windows(views.config.election, found, camera) for camera in cameras]
     return {
         "station": found.id,

@@ -1,10 +1,10 @@
 """Finding stations by number, name, address, district or region, while it is typed.
 
 An index in memory, made once from the configuration and never changed: folded words (see
-`folding`) and the stations that have them. Each word of a query must be found in a station: as it
-is, as the beginning of a word, or with typing errors, one in words of four letters, two in words
-of eight. Exact numbers come first, then what was found with fewer errors and in the nearer field;
-equals stand as in the stations file, so pages never overlap.
+`transliterate`) and the stations that have them. Each word of a query must be found in a station:
+as it is, as the beginning of a word, or with typing errors, one in words of four letters, two in
+words of eight. Exact numbers come first, then what was found with fewer errors and in the nearer
+field; equals stand as in the stations file, so pages never overlap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
-from config.model import LANGUAGES, Localized, Station
+from base.i18n.gettext import LANGUAGES
+from config.model import Localized, Station
 from streaming.stations.transliterate import transliterate
 
 MOST_CHARACTERS, MOST_WORDS = 100, 8  # of a query; the rest is not looked at

@@ -1,0 +1,31 @@
+"""Why there is no recording, said to people: a sentence for each cause of a gap.
+
+The causes are the closed list of docs/formats.md (`GapCause` in storage/records.py); a test holds
+the two together.
+"""
+
+from __future__ import annotations
+
+from base.i18n.gettext import N_, gettext
+
+CAUSES = {
+    "connecting": N_("the camera was asked, and no picture had come yet"),
+    "unreachable": N_("the camera does not answer"),
+    "refused_password": N_("the camera refuses the password"),
+    "no_such_stream": N_("the camera has no such stream"),
+    "no_data": N_("the camera sends no picture"),
+    "stream_broken": N_("the camera's stream is broken"),
+    "closed_by_camera": N_("the camera ended the connection"),
+    "parameters_changed": N_("the camera changed its picture"),
+    "clock_jump": N_("a clock was set"),
+    "disk_full": N_("the recorder's disk is full"),
+    "disk_failed": N_("the recorder's disk fails"),
+    "recorder_stopped": N_("the recorder was stopped"),
+    "recorder_crashed": N_("the recorder ended unexpectedly"),
+}
+
+
+def describe_cause(cause: str, lang: str) -> str:
+    """Return why there is no recording, as a part of a sentence; raises KeyError for a cause that
+    is none."""
+    return gettext(CAUSES[cause], lang)

@@ -1,0 +1,16 @@
+"""The archive that the configuration names."""
+
+from __future__ import annotations
+
+from config.model import Archive as Settings
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Archive
+
+
+def open_archive(settings: Settings) -> Archive:
+    """Return the archive that the configuration names."""
+    if settings.directory is not None:
+        return DirectoryArchive(settings.name, settings.directory, settings.mount)
+    from storage.archive.s3 import S3Archive  # boto3 takes half a second to load
+
+    return S3Archive(settings)

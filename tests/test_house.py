@@ -1,0 +1,196 @@
+"""The house is as its docs and maps say: rooms, files, names; and tests stand for themselves."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.test_docs import PAGES, ROOT, TRACKED
+
+PRODUCT = ("base", "config", "storage", "recorder", "copies", "streaming", "kuager")
+MAPPED = (*PRODUCT, "benchmarks")
+# packages whose maps are being written
+MOVING = re.compile(
+    r"(?!kuager/simulator/)(base|config|storage|recorder|copies|streaming|kuager)/([a-z]+/)?__init__.py"
+)
+GLOSSARY = (ROOT / "docs/glossary.md").read_text()
+# words of other people's programs and formats that docs quote
+FOREIGN = {"mfra", "prft", "DEMUXER_ERROR_COULD_NOT_PARSE", "run_async"}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text())
+
+
+def modules(*packages: str) -> list[str]:
+    return [n for n in TRACKED if n.endswith(".py") and Path(n).parts[0] in packages]
+
+
+def documented(name: str) -> Iterator[tuple[ast.AST, str]]:
+    """Yield what has a docstring in a module, with its docstring."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield node, text
+
+
+def prose(name: str) -> str:
+    """Return what a file says to people: a page, or the docstrings and comments of a module."""
+    text = (ROOT / name).read_text()
+    if name.endswith(".md"):
+        return re.sub(r"```.*?```", "", text, flags=re.S)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
+    return "\n".join([*(doc for _, doc in documented(name)), *comments])
+
+
+INITS = [n for n in modules(*MAPPED) if n.endswith("/__init__.py") and not MOVING.match(n)]
+TELLING = [*PAGES, *(n for n in modules(*PRODUCT) if not MOVING.match(n))]
+
+
+@cache
+def code_words() -> frozenset[str]:
+    """Return every word of the code that is neither a comment nor a docstring."""
+    found: set[str] = set()
+    for name in TRACKED:
+        path = ROOT / name
+        found.update(re.findall(r"\w+", name))
+        if name.endswith(".py"):
+            docs = {id(node.body[0].value) for node, _ in documented(name)}  # type: ignore[attr-defined]
+            for node in ast.walk(tree(name)):
+                if isinstance(node, ast.Constant) and id(node) in docs:
+                    continue
+                for _, value in ast.iter_fields(node):
+                    if isinstance(value, str):
+                        found.update(re.findall(r"\w+", value))
+                    elif isinstance(value, list):
+                        found.update(v for v in value if isinstance(v, str))
+        elif (
+            path.suffix in {".yaml", ".sh", ".mjs", ".html", ".css", ".toml", ".csv", ".conf"}
+            or name == "Makefile"
+        ):
+            found.update(re.findall(r"\w+", path.read_text()))
+    return frozenset(found)
+
+
+@cache
+def classes() -> dict[str, list[ast.ClassDef]]:
+    found: dict[str, list[ast.ClassDef]] = {}
+    for name in modules(*PRODUCT):
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(node)
+    return found
+
+
+def has(class_: ast.ClassDef, name: str) -> bool:
+    """Tell whether a class or one of its bases defines or sets an attribute."""
+    for node in ast.walk(class_):
+        match node:
+            case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found):
+                pass
+            case ast.Name(id=found, ctx=ast.Store()) | ast.Attribute(attr=found, ctx=ast.Store()):
+                pass
+            case _:
+                continue
+        if found == name:
+            return True
+    bases = [base.id for base in class_.bases if isinstance(base, ast.Name)]
+    return any(has(above, name) for base in bases for above in classes().get(base, []))
+
+
+def defined(name: str) -> set[str]:
+    """Return the functions, classes and names of a module, with the methods of its classes."""
+    return {
+        getattr(node, "name", getattr(node, "id", ""))
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Name)
+    }
+
+
+def resolves(dotted: str) -> bool:
+    """Tell whether `package.room.module.name` is there; a prefix of it may be all of it."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        path = "/".join(parts[:length])
+        rest = parts[length:]
+        for name in (f"{path}.py", f"{path}/__init__.py"):
+            if name in TRACKED:
+                return not rest or rest[0] in defined(name)
+    return False
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_the_map_of_a_package_names_what_is_in_it(init: str) -> None:
+    """An entry begins a line with one or more names in backticks."""
+    folder = Path(init).parent
+    there = {
+        path.parts[len(folder.parts)].removesuffix(".py")
+        for path in map(Path, TRACKED)
+        if path.suffix == ".py" and path.is_relative_to(folder)
+    } - {"__init__", "__main__"}
+    text = ast.get_docstring(tree(init)) or ""
+    entries = {
+        name
+        for line in re.findall(r"(?m)^(`\w+/?`(?:, `\w+/?`)*)", text)
+        for name in re.findall(r"`(\w+)/?`", line)
+    }
+    named = set(re.findall(r"`(\w+)/?`", text))
+    assert not there - named, f"{init} does not name {sorted(there - named)}"
+    assert not entries - there, f"{init} names {sorted(entries - there)}, which are not there"
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_names_in_prose_are_those_of_the_code(name: str) -> None:
+    text = prose(name)
+    for dotted in re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\))?`", text):
+        first, _, rest = dotted.partition(".")
+        if rest and first in classes():
+            assert any(has(one, rest.split(".")[0]) for one in classes()[first]), dotted
+        elif rest and first in ("base", "storage", "recorder", "streaming"):
+            assert resolves(dotted), dotted
+        elif dotted.endswith(".mjs"):
+            assert f"streaming/static/{dotted}" in TRACKED, dotted
+        else:
+            for word in dotted.split("."):
+                assert known(word), f"{dotted}: no code has the word {word}"
+
+
+def known(word: str) -> bool:
+    """Tell whether the code has a word; metrics are held by test_docs, units end other words."""
+    words = code_words()
+    return (
+        word in words
+        or word in FOREIGN
+        or word.startswith("kuager_")
+        or word.removesuffix("_file") in words
+        or (word.startswith("_") and any(one.endswith(word) for one in words))
+    )
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_files_in_prose_are_there(name: str) -> None:
+    text = prose(name)
+    folders = "|".join(map(re.escape, (*PRODUCT, "tests", "benchmarks", "docs", "deploy", ".ci")))
+    for found in re.findall(rf"(?<![\w/.{{}}$:-])((?:{folders})/[\w./-]*\w/?)", text):
+        assert (ROOT / found).exists() or found == "copies/1", found
+    # a table may name a file and then what is in it: `storage/fsck.py` `compare`
+    for file, what in re.findall(r"`([\w/]+\.py)` `(\w+)`", text):
+        assert what in defined(file), f"{file} {what}"
+
+
+def test_the_glossary_has_the_words_of_the_code() -> None:
+    rows = re.findall(r"(?m)^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", GLOSSARY)[1:]
+    assert len(rows) > 30
+    for word, names in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert known(name), f"{word}: {name}"
