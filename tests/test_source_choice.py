@@ -102,6 +102,26 @@ async def test_a_camera_is_recorded_over_the_connection_of_its_description(tmp_p
     assert segment.starts_with_key
 
 
+async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
+    """With the segment that has the hole, and in the status."""
+    packets = film().split(b"$\0")
+    holed = b"$\0".join([*packets[:4], *packets[5:], packets[-1]])
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        await plays(holed)(dialogue, request)
+        if request.method == "PLAY":
+            dialogue.close()
+        return request.method == "PLAY"
+
+    async with recorder(tmp_path, Camera(script=script), "native") as worker:
+        status = worker.cameras[0].status
+        await until_told(lambda: status.segment_no)
+    (segment, *_) = recordings(tmp_path, "c")[0].index.segments
+    assert (segment.lost, segment.damaged) == (1, 1)
+    assert status.packets > status.packets_lost > 0
+    assert status.packets_doubled == 2 * status.packets_lost, "of picture and sound, each session"
+
+
 @pytest.mark.parametrize(
     ("sdp", "why"),
     [(sdp_of(H264, PCMU), "sound of codec PCMU"), (sdp_of(H264), "answers 455 to SETUP")],
