@@ -161,7 +161,8 @@ class NativeSource:
         alive = asyncio.ensure_future(session.keep_alive())
         bye = asyncio.ensure_future(self._bye.wait())
         first = asyncio.ensure_future(self._not_understood())
-        tasks: set[asyncio.Future[Any]] = {closed, alive, bye, first}
+        reports = asyncio.ensure_future(session.report())
+        tasks: set[asyncio.Future[Any]] = {closed, alive, bye, first, reports}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if first.done():

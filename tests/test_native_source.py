@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
 from recorder.source import Frame
 from storage.records import Ending, GapCause
+from tests.conftest import self_signed
 from tests.packets import (
     EPOCH_MS,
     SPS,
@@ -159,6 +162,17 @@ async def test_a_challenge_for_every_request() -> None:
     camera = Camera(script=plays(film(), script))
     taken, _, _ = await taken_from(camera, all_came, login="viewer:s3cret")
     assert taken.of(1) == PICTURES and len(camera.connections) == 1
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated")
+async def test_an_encrypted_camera_that_knows_old_versions_only(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = tls.maximum_version = ssl.TLSVersion.TLSv1
+    tls.set_ciphers("DEFAULT:@SECLEVEL=0")
+    tls.load_cert_chain(*await asyncio.to_thread(self_signed, tmp_path))
+    camera = Camera(script=plays(film()), sdp=SDP, tls=tls)
+    taken, _, _ = await taken_from(camera, all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
 
 
 async def test_sound_that_is_refused_is_left_out_and_said() -> None:
@@ -404,6 +418,47 @@ async def test_a_camera_that_announces_nothing(
 async def test_pauses(header: str, pause_s: float) -> None:
     _, pauses, _ = await kept(answers("SETUP", f"Session: {header}"), after(1))
     assert pauses[0] == pause_s
+
+
+async def test_a_camera_hears_what_came_of_its_packets() -> None:
+    camera, pauses = Camera(script=plays(film()), sdp=SDP), list[float]()
+    taken = Taken()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await until(lambda: taken.frames, every=0.005)
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer, sleep)
+        receiver = RtpReceiver(96, 90_000, H264Pictures(taken.on_frame))
+        await session.set_up(0, receiver)
+        await session.play()
+        reporting = asyncio.ensure_future(session.report())
+        await until(lambda: len(camera.reports) >= 3, every=0.005)
+        reporting.cancel()
+        await asyncio.wait({reporting})
+        await session.tear_down()
+    assert {channel for channel, _ in camera.reports} == {1}
+    assert camera.reports[-1][1][:2] == b"\x81\xc9" and set(pauses) == {5.0}
+
+
+async def test_reports_by_udp_go_to_the_port_that_the_camera_names() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        camera = Camera(script=sends_datagrams([], f";server_port={port - 1}-{port}"), sdp=SDP)
+        async with serving(camera):
+            connection, offer = await connect(camera.url(), Resolver())
+            session = RtspSession(connection, offer)
+            await session.set_up_udp(0, RtpReceiver(96, 90_000, Nobody()))
+            reporting = asyncio.ensure_future(session.report())
+            packet = await asyncio.get_running_loop().sock_recv(server, 100)
+            reporting.cancel()
+            await asyncio.wait({reporting})
+            await session.tear_down()
+    assert packet[:2] == b"\x80\xc9"
 
 
 async def test_a_camera_that_has_forgotten_the_session() -> None:

@@ -312,3 +312,58 @@ def test_what_can_begin_a_packet_after_stray_bytes() -> None:
         assert not receiver.is_plausible(memoryview(odd[:12]))
     assert not receiver.is_plausible(memoryview(rtp(1, ssrc=7)))
     assert receiver.is_plausible(memoryview(rtp(2, ssrc=7))), "it comes again: a new stream"
+
+
+# -- receiver reports ----------------------------------------------------------------------
+
+
+def blocks(report: bytes) -> list[tuple[int, ...]]:
+    """Take a compound packet apart: return its report blocks, all other fields being right."""
+    head, kind, words, ssrc = struct.unpack_from(">BBHI", report)
+    assert (head >> 6, kind, ssrc) == (2, 201, 7)
+    count = head & 31
+    assert words == 1 + 6 * count
+    at = 4 * (words + 1)
+    assert struct.unpack_from(">BBHI", report, at) == (0x81, 202, 3, 7)
+    assert report[at + 8 :] == b"\1\4name\0\0" and len(report) % 4 == 0
+    return [struct.unpack_from(">IIIIII", report, 8 + 24 * n) for n in range(count)]
+
+
+@given(st.integers(0, 65_535), st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_a_receiver_report_says_what_came(first: int, between: list[bool], split: int) -> None:
+    receiver, passed = RtpReceiver(96, 90_000, Taken()), 0
+    halves = [True, *between[:split], True], [*between[split:], True]
+    for half in halves:
+        for n, comes in enumerate(half, passed):
+            if comes:
+                receiver.push(memoryview(rtp(first + n, stamp=n * 3600)), n * 40.0)
+        passed += len(half)
+        told = receiver.receiver_report(7, b"name", 0.0)
+        ((ssrc, lost, highest, jitter, *report_times),) = blocks(told)
+        assert (ssrc, highest, jitter, report_times) == (SSRC, first + passed - 1, 0, [0, 0])
+        missing = len(half) - sum(half)
+        assert lost >> 24 == 256 * missing // len(half)
+        assert lost & 0xFFFFFF == receiver.counts.lost
+    assert receiver.counts.lost == sum(len(half) - sum(half) for half in halves)
+
+
+def test_a_receiver_report_names_the_last_sender_report() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    assert blocks(receiver.receiver_report(7, b"name", 0.0)) == []
+    receiver.push(memoryview(rtp(65_535)), 1000.0)
+    receiver.push_rtcp(memoryview(report(0, EPOCH_MS + 500)), 2000.0)
+    receiver.push(memoryview(rtp(0, stamp=1000 + 90_000)), 2100.0)  # 100 ms late
+    ((_, _, highest, jitter, last, ago),) = blocks(receiver.receiver_report(7, b"name", 2500.0))
+    assert highest == 65_536 and jitter == 9_000 // 16 and ago == 65_536 // 2
+    seconds = EPOCH_MS // 1000 + NTP_EPOCH_S
+    assert last == (seconds & 0xFFFF) << 16 | 0x8000
+
+
+def test_a_receiver_report_begins_anew_with_another_stream() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    for number in (1, 2, 5):
+        receiver.push(memoryview(rtp(number)), 0.0)
+    for number in (30_000, 30_001):
+        receiver.push(memoryview(rtp(number, ssrc=9)), 0.0)
+    ((ssrc, lost, highest, *_),) = blocks(receiver.receiver_report(7, b"name", 0.0))
+    assert (ssrc, lost, highest) == (9, 0, 30_001)

@@ -102,7 +102,8 @@ async def test_basic_only_where_nothing_else_is_offered() -> None:
         dialogue.answer(request, "401 Unauthorized", 'WWW-Authenticate: Basic realm="x"')
         return True
 
-    assert (await ask(Camera(script=script), LOGIN)).proof == "Basic"
+    offer = await ask(Camera(script=script), LOGIN)
+    assert offer.proof == "Basic" and "readable" in offer.description.remarks[-1]
 
 
 async def test_a_stale_nonce_is_answered_once_more() -> None:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recorder.rtsp.address import Address, base_uri, control_uri
 from recorder.rtsp.auth import parse_challenges, strongest
@@ -25,6 +25,10 @@ POWER = "check power, cable and address"
 LOGIN = "check user and password in the stations file or the credentials"
 BUSY = "close other viewers of this camera, or restart it"
 PORT = "check the port, and that RTSP is switched on in the camera"
+BASIC = (
+    "the camera takes the password by Basic, readable to everyone on the way: "
+    "set its RTSP authentication to digest"
+)
 PATH = "check the path of the address in the camera's manual"
 
 
@@ -179,6 +183,8 @@ def _offer(
         base = control_uri(base, session.control)
     login = connection.authenticator
     proof = login.challenge.name if login else None
+    if proof == "Basic" and not address.secure:
+        description = replace(description, remarks=(*description.remarks, BASIC))
     uris = tuple(control_uri(base, track.control) for track in description.tracks)
     return Offer(address, description, proof, uris, base)
 
