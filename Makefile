@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast fuzz fuzz-rtsp check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -60,6 +60,9 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
+fuzz-rtsp: tools ## a million sessions with cameras that send mutated answers and packets (COUNT, FIRST)
+	@$(PY) -m tests.fuzz_rtsp --count $(or $(COUNT),1000000) --first $(or $(FIRST),0)
+
 check: tools ## style, types, walls between the packages, docs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
 	@$(BIN)/mypy
@@ -93,8 +96,8 @@ disk-table: tools ## what operators see of each fault of the spool's disk: a tab
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m tests.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
-bench-record: tools ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
-	@$(PY) -m benchmarks.bench_record
+bench-record: tools ## what recording costs by both sources, against raw TCP, plain ffmpeg and MediaMTX (CAMERAS, SECONDS, MEDIAMTX=binary)
+	@$(PY) -m benchmarks.bench_record --cameras $(or $(CAMERAS),50) --seconds $(or $(SECONDS),600)
 
 bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures
