@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast fuzz check check-style check-types check-walls check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -60,10 +60,18 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
-check: tools ## style, types, walls between the packages, docs
+check: check-style check-types check-walls check-docs ## style, types, walls between the packages, docs
+
+check-style: tools
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
+
+check-types: tools
 	@$(BIN)/mypy
+
+check-walls: tools
 	@$(BIN)/lint-imports
+
+check-docs: tools
 	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
