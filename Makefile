@@ -6,14 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
-HLS := streaming/node_modules/.stamp
-AXE := streaming/node_modules/.tools
+MODULES := streaming/node_modules
+HLS := $(MODULES)/.stamp
+AXE := $(MODULES)/.tools
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz check check-style check-types check-walls check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools demo test test-fast fuzz check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -43,6 +44,7 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 	@deploy/fetch-pages.sh --omit=dev
 	@touch $@
 
+# .venv/bin/node is the machine's, or that of a wheel
 $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
@@ -60,7 +62,7 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
-check: check-style check-types check-walls check-docs ## style, types, walls between the packages, docs
+check: check-style check-types check-walls check-scripts check-docs ## style, types, walls between the packages, scripts of pages, docs
 
 check-style: tools
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
@@ -70,6 +72,11 @@ check-types: tools
 
 check-walls: tools
 	@$(BIN)/lint-imports
+
+check-scripts: tools
+	@$(BIN)/node $(MODULES)/eslint/bin/eslint.js -c streaming/eslint.config.mjs streaming/static tests/streaming
+	@$(BIN)/node $(MODULES)/typescript/bin/tsc -p streaming && echo "tsc: ok"
+	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
 
 check-docs: tools
 	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
@@ -161,4 +168,4 @@ lock: tools ## write the lock files anew
 	@cd streaming && npm install --package-lock-only --no-audit --no-fund
 
 clean: ## remove what the targets made, not the demo's data
-	rm -rf $(VENV) streaming/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MODULES) .mypy_cache .ruff_cache .pytest_cache .hypothesis
