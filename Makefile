@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms messages clean
+.PHONY: help setup tools demo test test-fast fuzz check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -156,6 +156,9 @@ screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromiu
 
 rooms: tools ## bring the picture of rooms in docs/architecture.md up to date
 	@$(PY) -m tests.architecture
+
+code-table: tools ## lines, long functions, Any, sleeps in tests: of the code as it is, or of REVISIONS
+	@$(PY) -m benchmarks.code_table $(REVISIONS)
 
 messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in code and templates
 	@$(BIN)/pybabel -q extract -F $(LOCALES)/babel.cfg --no-location --sort-output --omit-header --width 100 \
