@@ -24,6 +24,7 @@ ARCHIVE_FORMAT = "recording/1"
 CAMERA_FORMAT = "camera/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
+MARKS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 COUNTED = ("run_no", "record_seq", "segment_no")
 CLOCK_2020_S = 1_577_836_800
 LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
@@ -248,11 +249,14 @@ class Segment(Record):
     camera_ms: Signed | None = None
     moved_ms: Signed = 0
     by_arrival: Flag = False
+    lost: Number = 0  # packets that are missing, of picture and sound
+    damaged: Number = 0  # pictures that are not whole
+    restarted: Flag = False  # the camera began its stream anew: how much is missing nobody knows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for mark in ("moved_ms", "by_arrival"):
+        for mark in MARKS:
             if not record[mark]:
                 del record[mark]
         return record

@@ -15,7 +15,7 @@ from config.model import Config
 from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
-from copies.orders.quotes import QuoteRequest, quote
+from copies.orders.quotes import QuoteRequest, make_quote
 from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import ArchiveError
@@ -67,7 +67,7 @@ async def quoted(config: Config, catalogue: Catalogue, archive: Slow, minute: in
     begin = UTC0 + minute * MINUTE
     asked = QuoteRequest(config.stations[0], ("c",), begin, begin + MINUTE)
     assert config.copies is not None
-    row, plans = await quote(config, config.copies, catalogue, [archive], asked, "kk")
+    row, plans = await make_quote(config, config.copies, catalogue, [archive], asked, "kk")
     assert plans
     return await catalogue.orders.create(str(key_of(new_secret())), row, plans)
 

@@ -18,6 +18,7 @@ import orjson
 
 from copies.mp4 import sidx_length
 from storage.catalogue.cameras import Name
+from storage.spool.reader import Key
 
 PLAN_FORMAT = "copy-plan/1"
 PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for each recording
@@ -35,6 +36,11 @@ class PlanPart:
     segments: int
     offset: int
     length: int
+
+    @property
+    def key(self) -> Key:
+        """Number and start of the recording."""
+        return self.record_seq, self.start_ms
 
 
 @dataclass(frozen=True)

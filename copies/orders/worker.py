@@ -113,7 +113,9 @@ class OrderWorker:
         self._sources = Sources(config.spool, archives, catalogue)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
-        self._till = OrderService(catalogue, config.copies, open_providers(config.copies), clock)
+        self._service = OrderService(
+            config, catalogue, open_providers(config.copies), archives, clock
+        )
         self._troubles: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
         )
@@ -142,7 +144,7 @@ class OrderWorker:
                 await asyncio.gather(*tasks)
             finally:
                 await _ended(*tasks)
-                for provider in self._till.providers.values():
+                for provider in self._service.providers.values():
                     if isinstance(provider, Online):
                         await provider.close_connections()
 
@@ -281,16 +283,16 @@ class OrderWorker:
         pk, now = row["order_pk"], self._clock()
         order = await self._orders.get(pk)
         if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
-            await self._close_pages(order)
+            await self._close_checkouts(order)
         await self._orders.change(pk, events.lapse(self._clock()))
 
-    async def _close_pages(self, order: Order) -> None:
+    async def _close_checkouts(self, order: Order) -> None:
         """Have an ending order's pages bring nothing more, if that can be had soon: a provider
         that hangs is not waited for once for each order."""
         if self._clock() < self._providers_away_ms:
             return
         try:
-            await self._till.close_pages(order.order_pk)
+            await self._service.close_checkouts(order.order_pk)
         except CatalogueError:
             raise
         except Exception as error:
@@ -326,7 +328,7 @@ class OrderWorker:
         if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
             return
         try:
-            await self._till.settle(page)
+            await self._service.settle(page)
         except Exception as error:
             self.status.provider_failures_total += 1
             old = now - page["opened_ms"] > pauses.page_kept_s * 1000
