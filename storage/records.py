@@ -21,6 +21,7 @@ from pydantic_core import SchemaValidator
 
 INDEX_FORMAT = "index/1"
 ARCHIVE_FORMAT = "recording/1"
+REMOVED_FORMAT = "removed/1"
 CAMERA_FORMAT = "camera/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
@@ -117,9 +118,13 @@ class Record:
         """Return the JSON object."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
+    def to_json(self) -> bytes:
+        """Return the JSON object."""
+        return orjson.dumps(self.to_dict())
+
     def to_line(self) -> bytes:
         """Return the JSON line, with its newline."""
-        return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
 
 @cache
@@ -261,10 +266,6 @@ class Segment(Record):
                 del record[mark]
         return record
 
-    def to_line(self) -> bytes:
-        """Return the JSON line, with its newline."""
-        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
-
     @property
     def end_ms(self) -> int:
         """UTC end, within a millisecond (the next segment's start_ms is exact)."""
@@ -281,6 +282,44 @@ class Seal(Record):
     sha256: Sha256
     end_ms: Number
     end_reason: GapCause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marker(Record):
+    """What tells one spool, archive or database from another in its place: an id of 32 hex digits.
+
+    `kuager` is `spool/1`, `archive/1` or `catalogue/1`.
+    """
+
+    kuager: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace(Record):
+    """`.removed.json`: a recording that was removed from an archive, when and why."""
+
+    kuager: str
+    election: str
+    station: str
+    camera: str
+    record_seq: Number
+    epoch: Number
+    run_no: Number
+    first_segment_no: Number
+    segments: Number
+    start_ms: Number
+    end_ms: Number
+    bytes: Number
+    sha256: Sha256
+    overlaps: Flag
+    removed_ms: Number
+    reason: str
+
+    @property
+    def identity(self) -> Identity:
+        """Which recording of its camera it was."""
+        return Identity(self.record_seq, self.start_ms, self.sha256)
 
 
 class Identity(NamedTuple):

@@ -38,6 +38,7 @@ from storage.archival.spool_cleaner import SpoolCleaner
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.records import FormatError, Marker
 from storage.spool.disk import DiskSpace, room, spool_id
 
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
@@ -244,8 +245,8 @@ class Uploader:
         if (found, spool) == (self._catalogue_id, self.cameras.spool_id):
             return True
         note, known = self._spool / "_status" / NOTE, None
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            known = orjson.loads(note.read_bytes())["id"]
+        with contextlib.suppress(OSError, FormatError):
+            known = Marker.parse(note.read_bytes()).id
         if known not in (None, found):
             log.warning(
                 "Another database is in the place of the catalogue: all that is in the spool "
@@ -257,9 +258,9 @@ class Uploader:
             replicator.archive.archive.expected_id = None  # this database may know another
         await self._catalogue.cameras.sync(self._config)
         if known != found:
-            told = orjson.dumps({"kuager": NOTE_FORMAT, "id": found})
+            mark = Marker(NOTE_FORMAT, found)
             with contextlib.suppress(OSError):  # who makes room on a full disk needs none
-                replace_file(note, told, durable=True)
+                replace_file(note, mark.to_json(), durable=True)
         self._catalogue_id, self.cameras.spool_id = found, spool
         return True
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from config.model import Config
 from config.schedule import Window, clip, windows
 from storage.archival.retention import gap_object
+from storage.archive.port import ObjectNotFound
 from storage.fsck.camera import IN_FLIGHT_MS, CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, Unread
 from storage.records import LONGEST_MS, FormatError, Gap, recording_name, sha256_of
@@ -24,7 +25,7 @@ async def unknown_gaps(
             continue
         try:
             gap, done = Gap.parse(await listing.read(entry)), ""
-        except (KeyError, FormatError, Unread):
+        except (ObjectNotFound, FormatError, Unread):
             what = "gap that cannot be read"
             yield camera.finding(listing.name, "different", what, key[0])
             continue
