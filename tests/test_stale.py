@@ -31,12 +31,12 @@ from storage.records import (
     GapCause,
     Identity,
     Index,
-    Numbers,
     Trace,
     parse_index,
     sha256_of,
 )
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.recording import ROTATE_MS
 from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
