@@ -2,6 +2,7 @@
 
 `clock`      the time of day as a number, and the type of what tells it
 `hostclock`  whether the clock of this machine may be believed
+`intervals`  union, difference and parts of intervals [start, end)
 `backoff`    how long to wait before something that failed is tried again
 `outage`     says once that something fails, and once that it works again
 `durable`    files that a crash and a loss of power leave whole, and locks on files
