@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import hashlib
 import http.client
+import io
 import os
 import random
 import resource
@@ -274,7 +275,7 @@ def by_ffmpeg(program: str, inputs: list[str], folder: Path) -> Cost:
     )
     begun, first, got = time.monotonic(), 0.0, 0
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert child.stdout is not None
+    assert isinstance(child.stdout, io.BufferedReader)
     buffer = bytearray(1 << 20)
     while count := child.stdout.readinto(buffer):
         first = first or time.monotonic() - begun

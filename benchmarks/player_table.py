@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import ffmpeg
+import numpy as np
 from aiohttp import web
 from playwright.async_api import async_playwright
 
@@ -34,10 +35,10 @@ from streaming.http.ranges import send
 from streaming.media.downloads import content_of
 from tests.footage import whole
 from tests.s3 import free_port
+from tests.site_stack import CHROMIUM
 from tests.stack import recordings
 from tests.strip import read_strip
 from tests.test_copy_bytes import NAMES, record_cameras
-from tests.test_player import CHROMIUM
 
 DOC = Path(__file__).parent.parent / "docs/copies.md"
 BEGIN, END = "<!-- player table -->", "<!-- end of player table -->"
@@ -109,7 +110,7 @@ def run(command: list[str], seconds: float = 40, user: bool = False) -> str:
 def burned(image: Path) -> int:
     """Return the time burned into a picture."""
     grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
-    found = None if grey is None else read_strip(grey)
+    found = None if grey is None else read_strip(np.asarray(grey, np.uint8))
     if found is None:
         raise Failed("no readable picture after a seek")
     return found

@@ -56,6 +56,10 @@ CAMERA_COUNTS = (
     ("frames", "pictures_total", "Pictures received since the recorder started"),
     ("runs", "runs_total", "Runs begun since the recorder started"),
     ("retries", "retries_total", "Sessions that ended since the recorder started"),
+    ("packets", "packets_total", "Packets received since the recorder started, read natively"),
+    ("packets_lost", "packets_lost_total", "Packets that were missing when it was their turn"),
+    ("packets_late", "packets_late_total", "Packets of these that came too late"),
+    ("packets_doubled", "packets_doubled_total", "Packets that came twice"),
 )
 STATIONS_A_PIECE = 100
 _NO_COUNTS = (0,) * len(CAMERA_COUNTS)
