@@ -13,6 +13,7 @@
 `fsck`       `kuager fsck`: compares spool, catalogue and archives
 `holds`      `kuager holds`: what is kept beyond its date
 `orders`     `kuager orders`: what operators do with orders of copies
+`extras`     what an installation may lack, and who needs it
 `reading`    the configuration, or all that is wrong with it
 `signals`    how each of these processes is asked to end
 `logs`       what operators read

@@ -111,6 +111,7 @@ def run(
 
     SIGHUP, or `kuager reload`, takes over changed files.
     """
+    from kuager.extras import ExtraMissing
     from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
@@ -132,7 +133,7 @@ def run(
             code = run_role(handed[0], role, (int(number), int(shares)), handed[1])
         else:
             code = 0  # the supervisor is gone already
-    except (PortInUse, FfmpegMissing, OSError) as error:
+    except (PortInUse, FfmpegMissing, ExtraMissing, OSError) as error:
         raise _fail(str(error)) from None
     raise typer.Exit(code)
 
@@ -352,14 +353,18 @@ def demo(
     if context.invoked_subcommand is not None:
         return
     from kuager.demo import Demo
+    from kuager.extras import ExtraMissing
     from streaming.http.ports import PortInUse, check_port
 
     try:
         check_port("127.0.0.1", port)
+        demo = Demo(data, port)
     except PortInUse as error:
         raise _fail(f"{error} (here: PORT=8081 make demo)") from None
+    except ExtraMissing as error:
+        raise _fail(str(error)) from None
     logs.configure("demo")
-    raise typer.Exit(asyncio.run(Demo(data, port).run()))
+    raise typer.Exit(asyncio.run(demo.run()))
 
 
 @demo_app.command()
@@ -381,7 +386,7 @@ def fault(
 @demo_app.command()
 def faults() -> None:
     """List the faults of the simulated cameras."""
-    from kuager.simulator import FAULTS
+    from kuager.simulator.faults import FAULTS
 
     table = Table()
     table.add_column("fault")

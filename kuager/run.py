@@ -31,6 +31,7 @@ from base.durable import replace_file
 from config.model import Config
 from config.roles import processes
 from kuager import VERSION, signals
+from kuager.extras import check_extras
 from kuager.notify import notify
 from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
 from recorder.ffmpeg import find_ffmpeg
@@ -311,6 +312,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
 
     With `frames` a supervisor hands over what is to be taken over, and its end is ours.
     """
+    check_extras(config, role)
     configs = Configs(config)
     starts: dict[str, Callable[[], Awaitable[None]]] = {
         "recorder": lambda: _recorder(configs, *share),
@@ -340,6 +342,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
 
 def run_all(config: Config, supervised: bool) -> int:
     """Run every role under a supervisor; returns the exit code."""
+    check_extras(config)
     check_port(config.web.host, config.web.port)
     find_ffmpeg(config.ffmpeg)
     if wrong := spool_problem(config.spool):
