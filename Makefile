@@ -7,14 +7,15 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 LOCAL := --no-index --no-deps --no-build-isolation
-HLS := streaming/node_modules/.stamp
-AXE := streaming/node_modules/.tools
+MODULES := streaming/node_modules
+HLS := $(MODULES)/.stamp
+AXE := $(MODULES)/.tools
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -43,6 +44,7 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 	@deploy/fetch-pages.sh --omit=dev
 	@touch $@
 
+# .venv/bin/node is the machine's, or that of a wheel
 $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
@@ -63,10 +65,26 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
-check: tools ## style, types, walls between the packages, docs
+fuzz-rtsp: tools ## a million sessions with cameras that send mutated answers and packets (COUNT, FIRST)
+	@$(PY) -m tests.fuzz_rtsp --count $(or $(COUNT),1000000) --first $(or $(FIRST),0)
+
+check: check-style check-types check-walls check-scripts check-docs ## style, types, walls between the packages, scripts of pages, docs
+
+check-style: tools
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
+
+check-types: tools
 	@$(BIN)/mypy
+
+check-walls: tools
 	@$(BIN)/lint-imports
+
+check-scripts: tools
+	@$(BIN)/node $(MODULES)/eslint/bin/eslint.js -c streaming/eslint.config.mjs streaming/static tests/streaming
+	@$(BIN)/node $(MODULES)/typescript/bin/tsc -p streaming && echo "tsc: ok"
+	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
+
+check-docs: tools
 	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
@@ -96,8 +114,8 @@ disk-table: tools ## what operators see of each fault of the spool's disk: a tab
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m tests.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
-bench-record: tools ## 50 cameras: CPU and memory against plain ffmpeg and raw TCP (MEDIAMTX=binary)
-	@$(PY) -m benchmarks.bench_record
+bench-record: tools ## what recording costs by both sources, against raw TCP, plain ffmpeg and MediaMTX (CAMERAS, SECONDS, MEDIAMTX=binary)
+	@$(PY) -m benchmarks.bench_record --cameras $(or $(CAMERAS),50) --seconds $(or $(SECONDS),600)
 
 bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures
@@ -142,6 +160,12 @@ bench-player: tools ## what a viewer gets: first picture, delay of live, angles 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
 
+rooms: tools ## bring the picture of rooms in docs/architecture.md up to date
+	@$(PY) -m tests.architecture
+
+code-table: tools ## lines, long functions, Any, sleeps in tests: of the code as it is, or of REVISIONS
+	@$(PY) -m benchmarks.code_table $(REVISIONS)
+
 messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in code and templates
 	@$(BIN)/pybabel -q extract -F $(LOCALES)/babel.cfg --no-location --sort-output --omit-header --width 100 \
 	  --ignore-dirs "node_modules static" -o $(LOCALES)/messages.pot base copies streaming
@@ -156,4 +180,4 @@ lock: tools ## write the lock files anew
 	@cd streaming && npm install --package-lock-only --no-audit --no-fund
 
 clean: ## remove what the targets made, not the demo's data
-	rm -rf $(VENV) streaming/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MODULES) .mypy_cache .ruff_cache .pytest_cache .hypothesis

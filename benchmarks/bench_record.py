@@ -1,8 +1,10 @@
 """What recording costs: `make bench-record`, or python -m benchmarks.bench_record --cameras 50.
 
-In one run and of the same cameras: Kuager, plain `ffmpeg -c copy -f segment` per camera, raw TCP
-to a file, and MediaMTX where MEDIAMTX names its binary. CPU is of one core per camera, user and
-system, of all processes that the recorder needs; memory is the sum of their unique memory (PSS).
+In one run and of the same cameras: raw TCP to a file, MediaMTX where MEDIAMTX names its binary,
+plain `ffmpeg -c copy -f segment` per camera, Kuager through ffmpeg, and Kuager natively. CPU is of
+one core per camera, user and system, of all processes that the recorder needs; memory is the
+proportional share (PSS) of them all. Of Kuager's memory what one camera more takes is told apart
+from what is there once: its recorder is measured with one camera, too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import ffmpeg
 
@@ -82,18 +85,28 @@ async def process(*command: str, **more: object) -> AsyncIterator[asyncio.subpro
             await child.wait()
 
 
-async def measure(
-    name: str, roots: list[int], cameras: int, warm_s: float, seconds: float
-) -> float:
-    """Print a row; return CPU per camera in percent of a core."""
+class Cost(NamedTuple):
+    """What a recorder takes: CPU in percent of a core per camera, memory in all."""
+
+    cpu: float
+    memory_mb: float
+
+
+async def measure(roots: list[int], cameras: int, warm_s: float, seconds: float) -> Cost:
+    """Return what processes and all below them take."""
     await asyncio.sleep(warm_s)
     pids = [p for root in roots for p in descendants(root)]
     before, begun = cpu_s(pids), time.monotonic()
     await asyncio.sleep(seconds)
     pids = [p for root in roots for p in descendants(root)]
     used = (cpu_s(pids) - before) / (time.monotonic() - begun) / cameras * 100
-    print(f"| {name} | {used:.2f}% | {memory_mb(pids) / cameras:.1f} MB |", flush=True)
-    return used
+    return Cost(used, memory_mb(pids))
+
+
+def row(name: str, cost: Cost, memory_mb: float, once_mb: float | None = None) -> None:
+    """Print a row of the table; memory per camera, and what is there once where that is known."""
+    once = "" if once_mb is None else f"{once_mb:.0f} MB"
+    print(f"| {name} | {cost.cpu:.2f}% | {memory_mb:.1f} MB | {once} |", flush=True)
 
 
 def raw_tcp(port: int, names: list[str], folder: Path) -> None:
@@ -127,7 +140,6 @@ def simulated(folder: Path, names: list[str]) -> str:
 
 async def run(cameras: int, seconds: float) -> None:
     """Serve the cameras and measure each recorder in turn."""
-    program = find_ffmpeg(None)
     names, peers_s = [f"cam{n}" for n in range(cameras)], min(seconds, 120.0)
     with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
         folder, port = Path(text), free_port()
@@ -135,36 +147,53 @@ async def run(cameras: int, seconds: float) -> None:
         serve = (sys.executable, "-m", "kuager.simulator", "--config")
         async with process(*serve, served, "--port", str(port)):
             await listening(port)
-            took = f"{seconds:.0f} s of Kuager, {peers_s:.0f} s of the others"
+            took = f"{seconds:.0f} s of Kuager each, {peers_s:.0f} s of the others"
             print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {took}\n")
-            print("| recorder | CPU per camera | memory per camera |\n|---|---|---|")
+            print("| recorder | CPU per camera | memory per camera | memory once |")
+            print("|---|---|---|---|")
             me = (sys.executable, "-m", "benchmarks.bench_record", "--raw", str(port))
             async with process(*me, str(folder), "--cameras", str(cameras)) as child:
-                await measure("raw TCP to a file", [child.pid], cameras, 5, peers_s / 2)
-            async with contextlib.AsyncExitStack() as stack:
-                roots = []
-                for name in names:
-                    url = f"rtsp://127.0.0.1:{port}/{name}"
-                    copy = (
-                        ffmpeg.input(url, rtsp_transport="tcp")
-                        .output(
-                            str(folder / f"{name}-%d.mp4"), c="copy", f="segment", segment_time=60
-                        )
-                        .compile(cmd=[program, "-nostdin", "-v", "error"])
-                    )
-                    child = await stack.enter_async_context(process(*copy))
-                    roots.append(child.pid)
-                floor = await measure("ffmpeg -c copy -f segment", roots, cameras, 10, peers_s)
+                raw = await measure([child.pid], cameras, 5, peers_s / 2)
+            row("raw TCP to a file", raw, raw.memory_mb / cameras)
             if mediamtx := os.environ.get("MEDIAMTX"):
                 (folder / "mediamtx.yml").write_text(_mediamtx(port, names, folder))
                 async with process(mediamtx, str(folder / "mediamtx.yml")) as child:
-                    await measure("MediaMTX", [child.pid], cameras, 10, peers_s)
-            kuager_config(folder, port, names)
-            command = (sys.executable, "-m", "kuager", "run", "--role", "recorder", "--config")
-            async with process(*command, str(folder / "kuager.yaml")) as child:
-                ours = await measure("Kuager", [child.pid], cameras, 10, seconds)
-            print(f"\nKuager / ffmpeg = {ours / floor:.2f}")
-            _whole(folder / "spool", names)
+                    peer = await measure([child.pid], cameras, 10, peers_s)
+                row("MediaMTX", peer, peer.memory_mb / cameras)
+            by_ffmpeg = await segmenting(folder, port, names, peers_s)
+            row("ffmpeg -c copy -f segment", by_ffmpeg, by_ffmpeg.memory_mb / cameras)
+            for source in ("ffmpeg", "native"):
+                await kuager(folder / source, port, names, source, seconds)
+
+
+async def segmenting(folder: Path, port: int, names: list[str], seconds: float) -> Cost:
+    """Return what a plain ffmpeg for each camera takes."""
+    program = [find_ffmpeg(None), "-nostdin", "-v", "error"]
+    async with contextlib.AsyncExitStack() as stack:
+        roots = []
+        for name in names:
+            camera = ffmpeg.input(f"rtsp://127.0.0.1:{port}/{name}", rtsp_transport="tcp")
+            written = str(folder / f"{name}-%d.mp4")
+            copy = camera.output(written, c="copy", f="segment", segment_time=60)
+            child = await stack.enter_async_context(process(*copy.compile(cmd=program)))
+            roots.append(child.pid)
+        return await measure(roots, len(names), 10, seconds)
+
+
+async def kuager(folder: Path, port: int, names: list[str], source: str, seconds: float) -> None:
+    """Measure a recorder of ours with one camera, then with all; say whether any missed some."""
+    costs = []
+    for listed, measured_s in ((names[:1], 20.0), (names, seconds)):
+        at = folder / str(len(listed))
+        at.mkdir(parents=True)
+        kuager_config(at, port, listed, source)
+        command = (sys.executable, "-m", "kuager", "run", "--role", "recorder", "--config")
+        async with process(*command, str(at / "kuager.yaml")) as child:
+            costs.append(await measure([child.pid], len(listed), 10, measured_s))
+    one, all_ = costs
+    more_mb = (all_.memory_mb - one.memory_mb) / max(1, len(names) - 1)
+    row(f"Kuager, source: {source}", all_, more_mb, one.memory_mb - more_mb)
+    _whole(folder / str(len(names)) / "spool", names)
 
 
 async def listening(port: int) -> None:
@@ -178,25 +207,27 @@ async def listening(port: int) -> None:
 
 def _whole(spool: Path, names: list[str]) -> None:
     """Say whether any camera missed a segment: one run each, numbers without a hole."""
-    runs, holes = 0, 0
+    runs, holes, lost = 0, 0, 0
     for name in names:
         found = [parse_index(p.read_bytes()) for p in (spool / "s" / name).glob("*/*.jsonl")]
         found.sort(key=lambda i: i.header.record_seq)
         runs += len({i.header.run_no for i in found})
         segments = [s for i in found for s in i.segments]
+        lost += sum(s.lost for s in segments)
         for before, after in itertools.pairwise(segments):
             holes += after.tfdt_90k != before.tfdt_90k + before.duration_90k
-    print(f"runs {runs} of {len(names)} cameras, segments that do not join: {holes}")
+    text = f"runs {runs} of {len(names)} cameras, segments that do not join: {holes}"
+    print(f"{text}, packets lost: {lost}", file=sys.stderr)
 
 
-def kuager_config(folder: Path, port: int, names: list[str]) -> None:
-    """Write the configuration of the cameras."""
+def kuager_config(folder: Path, port: int, names: list[str], source: str = "auto") -> None:
+    """Write the configuration of the cameras and of what reads them."""
     cameras = "".join(f'      - {{id: {n}, url: "rtsp://127.0.0.1:{port}/{n}"}}\n' for n in names)
     (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + cameras)
     (folder / "kuager.yaml").write_text(
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
-        "stations: stations.yaml\nspool: spool\narchives: [archive]\n"
+        f"stations: stations.yaml\nspool: spool\narchives: [archive]\nsource: {source}\n"
     )
 
 

@@ -16,6 +16,7 @@ from config.model import (
     Archive,
     Election,
     Network,
+    SourceKind,
     Station,
     UserAgent,
     check_path,
@@ -125,6 +126,7 @@ class ConfigFile(Model):
     web: WebFile = WebFile()
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
+    source: SourceKind = "ffmpeg"
     ffmpeg: PathText = "auto"
     user_agent: UserAgent = "Kuager"
     workers: Annotated[int, PlainValidator(_workers)] = Field(

@@ -245,6 +245,7 @@ def _config(
         ),
         rewind_s=file.rewind,
         pictures_s=file.pictures,
+        source=file.source,
         ffmpeg=ffmpeg,
         user_agent=file.user_agent,
         workers=file.workers,

@@ -132,6 +132,7 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Day = Annotated[date, PlainValidator(_day)]
 LocalTime = Annotated[datetime, PlainValidator(_local)]
 Clock = Annotated[time, PlainValidator(_clock)]
+SourceKind = Literal["auto", "native", "ffmpeg"]
 Degrees = Annotated[float, BeforeValidator(_comma)]  # 43,2 is what a Russian Excel writes
 
 
@@ -217,6 +218,7 @@ class Camera(Model):
     id: Id
     title: Localized = Field(default_factory=lambda data: _everywhere(data["id"]))
     url: SecretUrl
+    source: SourceKind | None = None  # None: as in kuager.yaml
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
     video_track: int | None = Field(default=None, ge=1, le=32)
@@ -377,6 +379,7 @@ class Config(Model):
     web: Web = Web()
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
+    source: SourceKind = "ffmpeg"
     ffmpeg: Path | None = None
     user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import textwrap
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,11 +14,14 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress
 
+from base.clock import now_ms
 from config.model import Camera, Config, Station
 from kuager.preflight import Finding, clock_warnings, look
 from kuager.reading import read
 from kuager.summary import summary
-from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource, find_ffmpeg
+from recorder.camera_spec import CameraSpec, camera_spec
+from recorder.ffmpeg import COPIED_VIDEO, find_ffmpeg
+from recorder.native import NativeSource
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import (
     BUSY,
@@ -29,10 +31,11 @@ from recorder.rtsp.describe import (
     DescribeFailed,
     Offer,
     Patience,
-    describe,
+    connect,
 )
 from recorder.rtsp.description import Description
-from recorder.source import Frame
+from recorder.source import Frame, PacketCounts, Source
+from recorder.source_choice import ffmpeg_source, why_ffmpeg
 from storage.media.fmp4 import TrackInit
 from storage.records import Ending
 from storage.spool.status import SpoolStatus
@@ -94,8 +97,7 @@ async def _probe_all(config: Config, cameras: Sequence[tuple[Station, Camera]]) 
 
         async def one(station: Station, camera: Camera) -> Finding:
             async with gate:
-                probe = _Probe(program, config.user_agent, resolver, camera)
-                found = await probe.run(f"{station.id}/{camera.id}")
+                found = await _Probe(program, resolver, camera_spec(config, station, camera)).run()
             progress.advance(task)
             return found
 
@@ -107,43 +109,49 @@ class _Probe:
     """Connects to one camera as a recorder does, for a few seconds."""
 
     program: str
-    user_agent: str
     resolver: Resolver
-    camera: Camera
+    spec: CameraSpec
 
-    async def run(self, name: str) -> Finding:
+    async def run(self) -> Finding:
+        spec = self.spec
         try:
-            offer = await describe(
-                self.camera.url.reveal(),
+            connection, offer = await connect(
+                spec.url,
                 self.resolver,
-                user_agent=self.user_agent,
-                video_track=self.camera.video_track,
+                user_agent=spec.user_agent,
+                video_track=spec.video_track,
                 patience=Patience(connect_s=PROBE_S),
             )
+            try:
+                why = why_ffmpeg(spec, offer, spec.keep_audio)
+                if why is None:
+                    source = NativeSource(
+                        connection, offer, transport=spec.transport, keep_audio=spec.keep_audio
+                    )
+                    found = await self._probe(offer, source, "read natively")
+                    if found.wrong is None or spec.source == "native":
+                        return found
+                    why = found.wrong
+            finally:
+                await connection.close()
         except DescribeFailed as failed:
-            return Finding(name, failed.ending.detail, to_do=(failed.ending.remedy,))
-        sink = _Sink()
-        ended = await self._watch(offer, sink)
+            return Finding(spec.name, failed.ending.detail, to_do=(failed.ending.remedy,))
+        by_ffmpeg = ffmpeg_source(spec, self.program, offer, spec.keep_audio, now_ms)
+        return await self._probe(offer, by_ffmpeg, f"through ffmpeg: {why}")
+
+    async def _probe(self, offer: Offer, source: Source, how: str) -> Finding:
+        name, sink = self.spec.name, _Sink()
+        ended = await self._watch(source, sink)
         if ended is not None:
             return Finding(name, ended.detail, to_do=(ended.remedy or ADVICE[ended.cause.value],))
         if not any(f.key for f in sink.frames):
             text = f"{offer.address.where} plays, but sent no picture with a keyframe"
             to_do = (ADVICE["no_data"], *offer.description.remarks)
             return Finding(name, f"{text} in {PROBE_S:.0f} s", to_do=to_do)
-        return _measured(name, offer.description, sink)
+        return _measured(name, offer.description, sink, source.packets, how)
 
-    async def _watch(self, offer: Offer, sink: _Sink) -> Ending | None:
+    async def _watch(self, source: Source, sink: _Sink) -> Ending | None:
         """Fill the sink; return how the stream ended, None where it goes on."""
-        source = FfmpegSource(
-            self.program,
-            offer.address.url,
-            offer.description,
-            transport=self.camera.transport,
-            keep_audio=self.camera.audio == "keep",
-            clock_ms=lambda: time.time() * 1000,
-            user_agent=self.user_agent,
-            proof=offer.proof,
-        )
         task: asyncio.Task[Ending] = asyncio.create_task(source.run(sink))
         begun = asyncio.create_task(sink.begun.wait())
         await asyncio.wait({task, begun}, timeout=PROBE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +164,9 @@ class _Probe:
         return ended
 
 
-def _measured(name: str, description: Description, sink: _Sink) -> Finding:
+def _measured(
+    name: str, description: Description, sink: _Sink, packets: Sequence[PacketCounts], how: str
+) -> Finding:
     track, frames = sink.tracks[0], sink.frames
     seen, to_do = [f"{description.video} {track.width}x{track.height}"], []
     live = [f for f in frames if f.arrival_ms > frames[0].arrival_ms + 500] or frames
@@ -170,11 +180,15 @@ def _measured(name: str, description: Description, sink: _Sink) -> Finding:
         seen.append(f"keyframe rarer than every {span_s:.0f} s")
         to_do.append("set the camera's keyframe interval to 2 s")
     seen.append(f"sound {description.audio or 'none'}")
+    if lost := sum(counts.lost for counts in packets):
+        of = lost + sum(counts.received for counts in packets)
+        seen.append(f"{lost:,} of {of:,} packets lost")
     # of the picture that came with the least delay
     clock_ms = max((f.camera_ms - f.arrival_ms for f in frames if f.camera_ms), default=None)
     seen.append("clock not sent" if clock_ms is None else f"clock {clock_ms / 1000:+.1f} s")
     if clock_ms is not None and abs(clock_ms) > 2000:
         to_do.append("the camera's clock is off: give it an NTP server")
+    seen.append(how)
     if description.video not in COPIED_VIDEO:
         to_do.append("set the camera to H.264: this codec is encoded again, at a cost")
     return Finding(name, None, tuple(seen), (*to_do, *description.remarks))

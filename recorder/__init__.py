@@ -6,7 +6,8 @@
 `camera_state`    what a camera's life and its sessions share: state, status, log
 `camera_spec`     what a recorder needs to know of a camera, out of the configuration
 `gap_accounting`  scheduled time without a recording, as gaps in the spool
-`approach`        what sessions have taught of one camera: pauses, no sound
+`source_choice`   which source takes a camera: the native one, or ffmpeg
+`approach`        what sessions have taught of one camera: pauses, no sound, no native source
 `states`          what a camera is doing: the table of transitions
 `clock`           the recorder's clock: what arrivals are stamped with
 `disk_watch`      the watch over the spool's disk: pause, go on, say each thing once

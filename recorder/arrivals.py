@@ -38,6 +38,8 @@ class Picture:
     late_ms: float = 0.0  # arrival less placed time
     moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture
     by_arrival: bool = False  # its timestamp says nothing
+    lost: int = 0  # packets that are missing in it or before it
+    damaged: bool = False  # it is not whole
 
     @property
     def arrival_ms(self) -> float:

@@ -22,11 +22,14 @@ from recorder.camera_spec import CameraSpec
 from recorder.camera_state import BACKOFF_S, CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
-from recorder.ffmpeg import COPIED_VIDEO, FfmpegSource
+from recorder.ffmpeg import COPIED_VIDEO
 from recorder.gap_accounting import CONNECTING, window_at
-from recorder.rtsp.connection import Resolver
-from recorder.rtsp.describe import DescribeFailed, Offer, describe
+from recorder.native import NativeSource
+from recorder.rtsp.connection import Connection, Resolver
+from recorder.rtsp.describe import DescribeFailed, Offer, connect
 from recorder.session import Session
+from recorder.source import Source
+from recorder.source_choice import CONFIGURED, ffmpeg_source, why_ffmpeg
 from recorder.states import Event, State
 from storage.records import Ending, GapCause
 from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
@@ -56,7 +59,8 @@ class CameraRecorder:
         self.status, self._log = self.state.status, self.state.log
         self._root, self._ffmpeg = spool, ffmpeg
         self._approach, self._resolver = Approach(), resolver
-        self._remarks: tuple[str, ...] = ()  # of the camera's offer, which were said
+        self._remarks: set[str] = set()  # on what the camera offers, which were said
+        self._why_ffmpeg: str | None = None  # of the last session
         self._spool: CameraSpool | None = None
         self._session: Session | None = None
         self._gap_task: asyncio.Future[None] | None = None
@@ -144,65 +148,96 @@ class CameraRecorder:
         """Run one session; None when the window closed. Any failure is an end with a cause."""
         if (refusal := self._disk.refusal) is not None:
             return refusal
-        spec = self.spec
         try:
-            offer = self._approach.remembered() or await self._describe()
-            keep_audio = spec.keep_audio and self._approach.takes_sound(self.clock.now_ms())
-            source = FfmpegSource(
-                self._ffmpeg,
-                offer.address.url,
-                offer.description,
-                transport=spec.transport,
-                keep_audio=keep_audio,
-                clock_ms=self.clock.now_ms,
-                user_agent=spec.user_agent,
-                proof=offer.proof,
-            )
-            before = self.status.frames
-            sound = keep_audio and offer.description.audio is not None
-            self._session = Session(self.state, source, spool, sound)
-            ending = await self._session.run()
-            if ending is not None:
-                self._learn(ending, source.refused_setup, self.status.frames - before)
-            return ending
+            if (offer := self._approach.remembered()) is not None:
+                return await self._by_ffmpeg(spool, offer)
+            connection, offer = await self._connect()
+            try:
+                audio, learned = self._wants_audio(), self._approach.native_failed
+                why = why_ffmpeg(self.spec, offer, audio, learned(self.clock.now_ms()))
+                if why not in (None, CONFIGURED, self._why_ffmpeg):
+                    self._log.info("Recording through ffmpeg", why=why)
+                self._why_ffmpeg = why
+                if why is None:
+                    return await self._natively(spool, connection, offer)
+            finally:
+                await connection.close()
+            await asyncio.sleep(self._approach.described(offer))
+            return await self._by_ffmpeg(spool, offer)
         except DescribeFailed as failed:
             return failed.ending
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self._log.exception("A session ended by a fault of the recorder")
             return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+
+    async def _natively(
+        self, spool: CameraSpool, connection: Connection, offer: Offer
+    ) -> Ending | None:
+        source = NativeSource(
+            connection,
+            offer,
+            transport=self.spec.transport,
+            keep_audio=self._wants_audio(),
+            on_remark=self._remark,
+        )
+        ending, pictures = await self._run_session(spool, source, offer)
+        if ending is not None:
+            self._approach.native_ended(ending, pictures, self.clock.now_ms())
+        return ending
+
+    async def _by_ffmpeg(self, spool: CameraSpool, offer: Offer) -> Ending | None:
+        if offer.description.video not in COPIED_VIDEO:
+            codec = offer.description.video
+            self._remark(f"the camera sends {codec}; it is encoded again, as H.264, at a cost")
+        audio, now_ms = self._wants_audio(), self.clock.now_ms
+        source = ffmpeg_source(self.spec, self._ffmpeg, offer, audio, now_ms)
+        ending, pictures = await self._run_session(spool, source, offer)
+        if ending is None:
+            return None
+        if source.refused_setup and not pictures and self._leave_out_sound():
+            self._log.warning("Trying without sound", why=ending.detail)
+        else:
+            self._approach.ended(ending, pictures)
+        return ending
+
+    async def _run_session(
+        self, spool: CameraSpool, source: Source, offer: Offer
+    ) -> tuple[Ending | None, int]:
+        """Return how a session ended, and how many pictures it had."""
+        before = self.status.frames
+        sound = self._wants_audio() and offer.description.audio is not None
+        self._session = Session(self.state, source, spool, sound)
+        try:
+            return await self._session.run(), self.status.frames - before
         finally:
             self._session = None
 
-    async def _describe(self) -> Offer:
-        offer = await describe(
+    async def _connect(self) -> tuple[Connection, Offer]:
+        connection, offer = await connect(
             self.spec.url,
             self._resolver,
             user_agent=self.spec.user_agent,
             video_track=self.spec.video_track,
             on_waking=self._waking,
+            clock_ms=self.clock.now_ms,
         )
-        remarks = offer.description.remarks
-        if offer.description.video not in COPIED_VIDEO:
-            codec = offer.description.video
-            remarks += (f"the camera sends {codec}; it is encoded again, as H.264, at a cost",)
-        for text in remarks:
-            if text not in self._remarks:
-                self._log.info("What the camera offers", what=text)
-        self._remarks = remarks
-        await asyncio.sleep(self._approach.described(offer))
-        return offer
+        for text in offer.description.remarks:
+            self._remark(text)
+        return connection, offer
+
+    def _remark(self, text: str) -> None:
+        """Say something of what the camera offers, once."""
+        if text not in self._remarks:
+            self._remarks.add(text)
+            self._log.info("What the camera offers", what=text)
 
     def _waking(self, text: str) -> None:
         """Say that an answer is waited for; a cause of before stays until there is another."""
         self.status.detail = text
         self._log.info("Waiting for the camera", why=text)
 
-    def _learn(self, ending: Ending, refused_setup: bool, pictures: int) -> None:
-        """Take note of how a session ended: the next one may have to be another."""
-        if refused_setup and not pictures and self._leave_out_sound():
-            self._log.warning("Trying without sound", why=ending.detail)
-        else:
-            self._approach.ended(ending, pictures)
+    def _wants_audio(self) -> bool:
+        return self.spec.keep_audio and self._approach.takes_sound(self.clock.now_ms())
 
     def _leave_out_sound(self) -> bool:
         return self.spec.keep_audio and self._approach.leave_out_sound(self.clock.now_ms())

@@ -18,6 +18,7 @@ class CameraSpec:
     station: str
     camera: str
     url: str = field(repr=False)
+    source: str = "ffmpeg"  # or native, or auto
     transport: str = "auto"
     keep_audio: bool = True
     windows: tuple[Window, ...] = ()
@@ -41,6 +42,7 @@ def camera_spec(config: Config, station: Station, camera: Camera) -> CameraSpec:
         station=station.id,
         camera=camera.id,
         url=camera.url.reveal(),
+        source=camera.source or config.source,
         transport=camera.transport,
         keep_audio=camera.audio == "keep",
         video_track=camera.video_track,

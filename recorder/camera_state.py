@@ -46,6 +46,10 @@ class Status:
     runs: int = 0
     retries: int = 0
     recorded_ms: int | None = None  # the end of the newest segment
+    packets: int = 0  # that arrived; 0 by ffmpeg, which does not tell
+    packets_lost: int = 0
+    packets_late: int = 0  # of these, that came when nobody waited for them any more
+    packets_doubled: int = 0
 
 
 class CameraState:

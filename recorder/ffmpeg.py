@@ -26,7 +26,7 @@ from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
-from recorder.source import Sink
+from recorder.source import PacketCounts, Sink
 from storage.records import Ending, GapCause
 
 PIPE_BYTES = 1 << 20  # of kernel memory, so that a burst is few reads
@@ -140,6 +140,11 @@ class FfmpegSource:
             )
             if codec and not copied
         )
+
+    @property
+    def packets(self) -> tuple[PacketCounts, ...]:
+        """None: ffmpeg does not tell what the network did."""
+        return ()
 
     def arguments(self, sound: int) -> list[str]:
         """Return the argument list of the child; it holds no secret.

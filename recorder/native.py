@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from recorder.rtsp.aac import AacFrames, UnsupportedSound
 from recorder.rtsp.client import RefusedError, RtspSession
@@ -18,12 +19,15 @@ from recorder.rtsp.describe import Offer
 from recorder.rtsp.messages import ProtocolError
 from recorder.rtsp.nal_units import H264Pictures, H265Pictures
 from recorder.rtsp.picture_size import sprop_sets
-from recorder.rtsp.rtp import Counts, RtpReceiver
+from recorder.rtsp.rtp import RtpReceiver
 from recorder.sample_entry import sound_track, video_track
-from recorder.source import Frame, Sink
+from recorder.source import Frame, PacketCounts, Sink
 from recorder.tracks import TrackTeller
 from storage.media.fmp4 import VIDEO_TIMESCALE
 from storage.records import Ending, GapCause
+
+FIRST_S = 5.0  # after PLAY, for packets to make a picture: else they are not understood here
+FIRST_PACKETS = 50  # that are enough to say so
 
 _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
     "h264": H264Pictures,
@@ -64,23 +68,27 @@ class NativeSource:
         *,
         transport: str = "auto",
         keep_audio: bool = True,
+        on_remark: Callable[[str], None] = lambda text: None,
         ticks_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         """Take an offer for which `why_not` says None; the connection is closed at the end.
 
         `transport` is tcp, udp, or auto: TCP where the camera takes it. Over an encrypted
-        connection it is never UDP, which would not be. `ticks_ms` is a clock that is never set.
+        connection it is never UDP, which would not be. `on_remark` is given a sentence for the
+        operator on what is left out. `ticks_ms` is a clock that is never set, `sleep` waits.
         """
-        self.remarks: list[str] = []  # for operators: what is left out
         self._connection, self._offer, self._ticks_ms = connection, offer, ticks_ms
+        self._on_remark, self._sleep = on_remark, sleep
         self._transport = "tcp" if offer.address.secure else transport
         self._keep_audio = keep_audio and offer.description.audio is not None
         self._bye = asyncio.Event()
+        self._has_picture = False
         self._receivers: list[RtpReceiver] = []
 
     @property
-    def counts(self) -> list[Counts]:
-        """Packets of the tracks, the picture first."""
+    def packets(self) -> list[PacketCounts]:
+        """Packets of its tracks, the picture first."""
         return [receiver.counts for receiver in self._receivers]
 
     async def run(self, sink: Sink) -> Ending:
@@ -105,6 +113,7 @@ class NativeSource:
         )
 
         def take_picture(frame: Frame) -> None:
+            self._has_picture = True
             if tracks.takes_picture(description.video, frame.key, frame.data):
                 sink.on_frame(frame)
 
@@ -126,7 +135,7 @@ class NativeSource:
             try:
                 await self._set_up(session, 1)
             except RefusedError as refused:
-                self.remarks.append(f"the camera offers sound and refuses it ({refused.status})")
+                self._on_remark(f"the camera offers sound and refuses it ({refused.status})")
         await session.play()
 
     async def _set_up(self, session: RtspSession, track: int) -> None:
@@ -151,8 +160,15 @@ class NativeSource:
         closed = asyncio.ensure_future(self._connection.ended())
         alive = asyncio.ensure_future(session.keep_alive())
         bye = asyncio.ensure_future(self._bye.wait())
+        first = asyncio.ensure_future(self._not_understood())
+        reports = asyncio.ensure_future(session.report())
+        tasks: set[asyncio.Future[Any]] = {closed, alive, bye, first, reports}
         try:
-            await asyncio.wait({closed, alive, bye}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if first.done():
+                if (why := first.result()) is not None:
+                    return Ending(GapCause.STREAM_BROKEN, f"{where} {why}")
+                await asyncio.wait(tasks - {first}, return_when=asyncio.FIRST_COMPLETED)
             if bye.done():
                 return Ending(GapCause.CLOSED_BY_CAMERA, f"{where} says that its stream ends")
             if alive.done() and alive.exception() is None:
@@ -160,9 +176,22 @@ class NativeSource:
                 return Ending(GapCause.CLOSED_BY_CAMERA, text)
             return self._broken(await closed)
         finally:
-            for task in (closed, alive, bye):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({closed, alive, bye})
+            await asyncio.wait(tasks)
+
+    async def _not_understood(self) -> str | None:
+        """Wait for the first picture; return what is wrong where packets come and make none."""
+        counts = self._receivers[0].counts
+        while not self._has_picture:
+            await self._sleep(FIRST_S)
+            came = counts.received + counts.strays + counts.malformed
+            if came >= FIRST_PACKETS and not self._has_picture:
+                return (
+                    f"sends packets that make no picture: of {came}, {counts.strays} are not of "
+                    f"its video, {counts.malformed} cannot be read"
+                )
+        return None
 
     def _broken(self, error: Exception | None) -> Ending:
         where = self._offer.address.where

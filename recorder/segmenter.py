@@ -56,8 +56,11 @@ class SegmentDraft:
     arrival_ms: int
     camera_ms: int | None
     runs: tuple[TrackRun, ...]
-    moved_ms: int = 0  # docs/formats.md
+    moved_ms: int = 0  # docs/formats.md, as all that follows
     by_arrival: bool = False
+    lost: int = 0
+    damaged: int = 0
+    restarted: bool = False
 
     @property
     def size(self) -> int:
@@ -130,11 +133,12 @@ class Segmenter:
             self._sound.add(frame)
             return []
         if frame.continues:
-            self._add_piece(frame.data)
+            self._add_piece(frame)
             return []
         self._check_arrival(frame)
         size = len(frame.data)
-        picture = Picture(frame, frame.pts * 1000 / self._video.timescale, size)
+        stamp_ms = frame.pts * 1000 / self._video.timescale
+        picture = Picture(frame, stamp_ms, size, lost=frame.lost, damaged=frame.damaged)
         self.newest_ms = frame.arrival_ms
         if self.run_start_ms is None:
             return self._wait(picture)
@@ -178,15 +182,17 @@ class Segmenter:
         assert self._newest is not None
         self._newest.size = 0  # where the time line holds it
 
-    def _add_piece(self, data: bytes | bytearray) -> None:
+    def _add_piece(self, frame: Frame) -> None:
         """Take more of the newest picture; of one whose beginning was not seen nothing is made."""
-        self._in_pieces = True
+        self._in_pieces, data = True, frame.data
         if (picture := self._newest) is None:
             return
         if len(picture.pieces) >= MAX_PIECES or self._bytes + len(data) > MAX_BYTES:
             raise Discontinuity(GapCause.STREAM_BROKEN, "a picture that does not end")
         picture.pieces.append(data)
         picture.size += len(data)
+        picture.lost += frame.lost
+        picture.damaged = picture.damaged or frame.damaged
         self._bytes += len(data)
 
     def _check_arrival(self, frame: Frame) -> None:
@@ -319,11 +325,12 @@ class Segmenter:
             )
         ]
         data = [b"".join((p.frame.data, *p.pieces)) if p.pieces else p.frame.data for p in pictures]
-        runs = [TrackRun(1, tfdt, samples, data)]
+        runs, lost = [TrackRun(1, tfdt, samples, data)], sum(p.lost for p in pictures)
         if self._audio is not None:
             end_ms = self.run_start_ms + stop * 1000 / VIDEO_TIMESCALE
             sound = self._sound.take(self._audio, self._utc_of, self.run_start_ms, end_ms)
             runs += [sound] if sound else []
+            lost += self._sound.lost
         self._start, self._tfdt = end, stop
         first = pictures[0].frame
         moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
@@ -336,6 +343,9 @@ class Segmenter:
             runs=tuple(runs),
             moved_ms=round(moved_ms),
             by_arrival=any(p.by_arrival for p in pictures),
+            lost=lost,
+            damaged=sum(p.damaged for p in pictures),
+            restarted=any(p.frame.restarted for p in pictures),
         )
 
     def _times(

@@ -63,6 +63,7 @@ class Session:
         self._waiting_since = loop.time()  # for the next picture
         self._recording_since: float | None = None
         self._pictures = 0
+        self._counted = [0, 0, 0, 0]  # packets: received, lost, late, doubled
         self._heard_at = loop.time()
         self._loop = loop
 
@@ -92,6 +93,7 @@ class Session:
         end: Ending | None,
     ) -> None:
         await asyncio.wait({source})
+        self._count_packets()
         if self._run is not None:
             self._take(self._run, self._run.segmenter.finish(self._clock.now_ms()))
         drained = asyncio.ensure_future(self._queue.join())
@@ -133,8 +135,22 @@ class Session:
             and self._camera.status.state is State.RECORDING
         ):
             self._camera.move(Event.SILENCE)
+        self._count_packets()
         if self._sound_promised and self._pictures:
             self._camera.tell_sound(now - self._heard_at < SOUND_S)
+
+    def _count_packets(self) -> None:
+        """Add to the camera's status what came and went since the last time."""
+        status, before = self._camera.status, self._counted
+        total = [0, 0, 0, 0]
+        for counts in self._source.packets:
+            found = counts.received, counts.lost, counts.late, counts.doubled
+            total = [a + b for a, b in zip(total, found, strict=True)]
+        status.packets += total[0] - before[0]
+        status.packets_lost += total[1] - before[1]
+        status.packets_late += total[2] - before[2]
+        status.packets_doubled += total[3] - before[3]
+        self._counted = total
 
     # -- the sink ------------------------------------------------------------------------
 
@@ -297,4 +313,7 @@ class Session:
             clock=self._clock.state(),
             moved_ms=draft.moved_ms,
             by_arrival=draft.by_arrival,
+            lost=draft.lost,
+            damaged=draft.damaged,
+            restarted=draft.restarted,
         )

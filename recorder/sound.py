@@ -21,6 +21,7 @@ class SoundTrack:
     """Takes sound as it comes, gives what belongs to a segment."""
 
     def __init__(self) -> None:
+        self.lost = 0  # packets that are missing in what was taken last, or before it
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
         self._own_ms: float | None = None  # UTC less timestamp, where the picture's does not fit
@@ -44,12 +45,14 @@ class SoundTrack:
         """
         scale = track.timescale
         taken: list[tuple[int, Frame]] = []
+        self.lost = 0
         while self._waiting:
             frame = self._waiting[0]
             utc_ms = self._utc(frame, scale, place)
             if utc_ms >= end_ms:
                 break
             self._bytes -= len(self._waiting.popleft().data)
+            self.lost += frame.lost
             at = round((utc_ms - origin_ms) * scale / 1000)
             after = taken[-1][0] if taken else self._end - self._step / 2
             if at > after and at >= 0:  # else it was heard already: time that goes back repeats

@@ -6,6 +6,7 @@ Nothing above this file knows of child processes or of RTSP.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from storage.media.fmp4 import TrackInit
@@ -34,6 +35,23 @@ class Frame(NamedTuple):
     restarted: bool = False  # the camera began its stream anew with it
 
 
+@dataclass(slots=True)
+class PacketCounts:
+    """Packets of a track since its session began.
+
+    `lost` were missing when it was their turn; those of them that came afterwards are `late`.
+    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP.
+    """
+
+    received: int = 0
+    lost: int = 0
+    late: int = 0
+    doubled: int = 0
+    strays: int = 0
+    malformed: int = 0
+    restarts: int = 0
+
+
 class Sink(Protocol):
     """Who takes what a source yields; called from the event loop, must not block."""
 
@@ -46,6 +64,11 @@ class Sink(Protocol):
 
 class Source(Protocol):
     """A session with a camera."""
+
+    @property
+    def packets(self) -> Sequence[PacketCounts]:
+        """Packets of its tracks, the picture first; none where it does not see packets."""
+        ...
 
     async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the session ends; cancelling it ends the session."""

@@ -156,11 +156,14 @@ class Segment(_Record):
     camera_ms: int | None = None
     moved_ms: int = 0
     by_arrival: bool = False
+    lost: int = 0  # packets that are missing, of picture and sound
+    damaged: int = 0  # pictures that are not whole
+    restarted: bool = False  # the camera began its stream anew: how much is missing nobody knows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
         record = asdict(self)
-        for mark in ("moved_ms", "by_arrival"):
+        for mark in ("moved_ms", "by_arrival", "lost", "damaged", "restarted"):
             if not record[mark]:
                 del record[mark]
         return record

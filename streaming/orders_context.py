@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import structlog
@@ -18,23 +17,24 @@ from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
 from copies.orders.service import OrderService
-from copies.payments.port import Online, Provider, open_providers
+from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.orders import Order, OrderGone
+from storage.catalogue.orders import MOST_NUMBER, Order, OrderGone
 from storage.recording_source import Unreadable
 from streaming.context import CONTEXT
 from streaming.http.clients import client
-from streaming.http.negotiation import language_of
+from streaming.http.negotiation import checked_language, language_of
 from streaming.http.rate_limit import Limit, Turns
-from streaming.http.responses import base_url
+from streaming.http.site import base_url
 from streaming.http.work import WORK
 
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
 ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
 QUOTES_AT_ONCE = 4
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `work`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
@@ -161,27 +161,9 @@ def count_asked(request: web.Request) -> None:
     asked.take(who)
 
 
-def refuse_foreign(request: web.Request) -> None:
-    """Raise 403 for what a page of another site has a browser send.
-
-    These pages send no Origin (their referrer policy), so an old browser without Sec-Fetch-Site
-    is let through unless it names another site; it would need the secret link as well.
-    """
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    origin = request.headers.get("Origin", "null")
-    try:
-        named = urlsplit(origin).netloc
-    except ValueError:
-        raise web.HTTPBadRequest(text="The Origin of this request cannot be read.\n") from None
-    # a proxy may call us by another name than people do
-    known = origin == "null" or named in {request.host, urlsplit(base_url(request)).netloc}
-    if site not in ("same-origin", "none") or not known:
-        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
-
-
 async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
-    work = order_service(request).quote(wanted, language_of(request), client(request))
+    work = order_service(request).quote(wanted, checked_language(request), client(request))
     return await _in_turn(request, work)
 
 
@@ -212,3 +194,32 @@ async def _in_turn(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
         return await query_catalogue(turn())
     finally:
         work.close()  # where its turn did not come
+
+
+async def register_page(request: web.Request) -> list[Order]:
+    """Return a page of the register, and one order more where there is another page.
+
+    Raises 400.
+    """
+    text = request.query.get("before")
+    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
+    if not known or int(text or 0) > MOST_NUMBER:
+        raise web.HTTPBadRequest(
+            text=gettext("'before' is not the number of an order.", language_of(request))
+        )
+    before = None if text is None else int(text)
+    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
+    work.check(request)
+    work.count(request, REGISTER_TOKENS)
+    return await query_catalogue(
+        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
+    )
+
+
+def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
+    """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
+    None where there is nothing to pay and nothing was."""
+    if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
+        return None
+    providers = request.app[ORDERS].providers.values()
+    return next((p for p in providers if isinstance(p, InvoiceProvider)), None)

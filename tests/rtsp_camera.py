@@ -16,8 +16,12 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import ffmpeg as ffmpeg_python
+
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import Offer, connect
 
 FPS = 25
 GOP = 25
@@ -76,6 +80,7 @@ class Camera:
     begins_s: float = 0.0  # after PLAY
     requests: list[Request] = field(default_factory=list)
     connections: list[float] = field(default_factory=list)  # when, by the loop's clock
+    reports: list[tuple[int, bytes]] = field(default_factory=list)  # channel, packet
     open: int = 0  # connections now
     left_at: float = float("-inf")  # when the last one ended
     port: int = 0
@@ -98,7 +103,7 @@ class Camera:
         self.open += 1
         try:
             while True:
-                request = await _request(reader)
+                request = await self._request(reader)
                 self.requests.append(request)
                 if not await self.script(dialogue, request):
                     self._usual(dialogue, request)
@@ -111,6 +116,16 @@ class Camera:
             self.open -= 1
             self.left_at = loop.time()
             writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader) -> Request:
+        while (first := await reader.readexactly(1)) == b"$":  # receiver reports
+            head = await reader.readexactly(3)
+            packet = await reader.readexactly(int.from_bytes(head[1:], "big"))
+            self.reports.append((head[0], packet))
+        start, *lines = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, uri, _ = start.split(" ", 2)
+        pairs = (line.partition(":") for line in lines if line)
+        return Request(method, uri, {name.lower(): value.strip() for name, _, value in pairs})
 
     def _usual(self, dialogue: Dialogue, request: Request) -> None:
         if request.method == "OPTIONS":
@@ -173,16 +188,6 @@ def _payloads(nal: bytes, size: int = 1400) -> list[bytes]:
     ]
 
 
-async def _request(reader: asyncio.StreamReader) -> Request:
-    while (first := await reader.readexactly(1)) == b"$":  # receiver reports
-        head = await reader.readexactly(3)
-        await reader.readexactly(int.from_bytes(head[1:], "big"))
-    start, *lines = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    method, uri, _ = start.split(" ", 2)
-    pairs = (line.partition(":") for line in lines if line)
-    return Request(method, uri, {name.lower(): value.strip() for name, _, value in pairs})
-
-
 @contextlib.asynccontextmanager
 async def serving(*cameras: Camera) -> AsyncIterator[None]:
     """Have cameras listen, each on a port of its own."""
@@ -200,6 +205,13 @@ async def serving(*cameras: Camera) -> AsyncIterator[None]:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+async def described(url: str, resolver: Resolver, **options: Any) -> Offer:
+    """Return what a camera offers, and leave it."""
+    connection, offer = await connect(url, resolver, **options)
+    await connection.close()
+    return offer
 
 
 def encode(

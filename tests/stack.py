@@ -95,6 +95,7 @@ async def recording(
     ffmpeg: str,
     *,
     start_ms: int | None = None,
+    source: str = "ffmpeg",
     transport: Callable[[str], str] = lambda name: "auto",
     clock: Clock | None = None,
 ) -> AsyncIterator[Worker]:
@@ -102,7 +103,15 @@ async def recording(
     begin = int(time.time() * 1000) if start_ms is None else start_ms
     windows = (Window(begin, begin + 86_400_000),)
     specs = [
-        CameraSpec("e", "s", name, simulator.url(name), transport(name), True, windows)
+        CameraSpec(
+            "e",
+            "s",
+            name,
+            simulator.url(name),
+            source=source,
+            transport=transport(name),
+            windows=windows,
+        )
         for name in simulator.cameras
     ]
     worker = Worker(specs, spool, ffmpeg, clock=clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recorder.approach import PAUSES_S, WITHOUT_SOUND_MS, Approach
+from recorder.approach import AGAIN_MS, PAUSES_S, Approach
 from recorder.rtsp.address import Address
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.description import Description
@@ -39,7 +39,7 @@ def test_the_pause_that_worked_is_remembered() -> None:
     assert approach.described(OFFER) == PAUSES_S[1]
 
 
-def test_a_camera_that_is_well_is_described_each_time() -> None:
+def test_a_camera_that_has_no_fault_is_described_each_time() -> None:
     approach = described()
     for end, pictures in ((CLOSED, 1), (SILENT, 0), (SILENT, 5)):
         approach.ended(end, pictures)
@@ -50,4 +50,23 @@ def test_sound_is_left_out_for_a_while() -> None:
     approach = Approach()
     assert approach.takes_sound(1000) and approach.leave_out_sound(1000)
     assert not approach.takes_sound(1001) and not approach.leave_out_sound(1001)
-    assert approach.takes_sound(1000 + WITHOUT_SOUND_MS)
+    assert approach.takes_sound(1000 + AGAIN_MS)
+
+
+def test_ffmpeg_is_next_where_the_native_source_had_no_picture() -> None:
+    approach = Approach()
+    approach.native_ended(CLOSED, 100, 1000)
+    approach.native_ended(Ending(GapCause.RECORDER_STOPPED, "stopped"), 0, 1000)
+    assert approach.native_failed(1000) is None
+    approach.native_ended(Ending(GapCause.STREAM_BROKEN, "no picture"), 0, 1000)
+    assert approach.native_failed(1001) == "no picture"
+    approach.ended(CLOSED, pictures=5)
+    assert approach.native_failed(1001) == "no picture"
+    assert approach.native_failed(1000 + AGAIN_MS) is None, "the camera may be another by now"
+
+
+def test_the_native_source_is_not_blamed_for_what_ffmpeg_cannot_either() -> None:
+    approach = Approach()
+    approach.native_ended(SILENT, 0, 1000)
+    approach.ended(SILENT, pictures=0)
+    assert approach.native_failed(1001) is None

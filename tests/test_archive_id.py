@@ -157,11 +157,11 @@ def test_what_waits_does_not_vanish_with_the_uploader(tmp_path: Path) -> None:
     said = status.read_text()
     written = said.partition('"written_ms":')[2].partition(",")[0]
     status.write_text(said.replace(written, str(int(written) - 600_000)))
-    views = AppContext(config, None, [])
-    list(views.look())
+    context = AppContext(config, None, [])
+    list(context.refresh())
     found = {
         (metric.name, *sample.labels.values()): sample.value
-        for metric in make_registry(views).collect()
+        for metric in make_registry(context).collect()
         for sample in metric.samples
         if metric.name.startswith(("kuager_process", "kuager_archive"))
     }

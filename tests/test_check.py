@@ -22,7 +22,7 @@ from kuager.preflight import Finding, look
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
-from recorder.source import Frame
+from recorder.source import Frame, PacketCounts
 from tests.config_files import KUAGER, STATIONS, write
 from tests.rtsp_camera import GOP, Camera, film, h264, sdp_of, serving
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone
@@ -145,7 +145,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
             rows[name] += f" -> {line[10:]}"
     shown = re.fullmatch(
         r"ok h264 480x270, ([0-9.]+) pictures/s, keyframe every 1\.0 s, sound aac,"
-        r" clock ([+-][0-9.]+) s",
+        r" clock ([+-][0-9.]+) s, through ffmpeg: the configuration says so",
         rows["well"],
     )
     # a busy machine sends fewer pictures: see the test of what is measured
@@ -173,14 +173,17 @@ def test_what_a_probe_measures() -> None:
             taken = UTC0 + n * 1000 / 15
             at = max(UTC0 + 500, taken) + late_ms(n)
             sink.on_frame(Frame(track.id, n * 6000, n % gop == 0, b"", at, taken + 5_000))
-        return _measured("s/c", Description("h264", None), sink)
+        packets = [PacketCounts(received=997, lost=3)]
+        return _measured("s/c", Description("h264", None), sink, packets, "read natively")
 
     found = said(8, 30, lambda n: 20 if n == 60 else 420)
     assert found.seen[1:] == (
         "15.0 pictures/s",
         "keyframe every 2.0 s",
         "sound none",
+        "3 of 1,000 packets lost",
         "clock +5.0 s",
+        "read natively",
     )
     assert found.to_do == ("the camera's clock is off: give it an NTP server",)
     found = said(3, 60, lambda n: 20)

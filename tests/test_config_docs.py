@@ -74,6 +74,7 @@ def test_defaults_are_as_told(tmp_path: Path) -> None:
     assert config.rewind_s == 24 * 3600
     assert told["pictures"] == f"{config.pictures_s}s"
     assert told["listen"] == f"{config.web.host}:{config.web.port}"
+    assert told["source"] == config.source
     assert told["user_agent"] == config.user_agent == DEFAULT_USER_AGENT
     assert told["processes"] == str(config.web.processes)
     assert told["database"].split("`")[0] == Path(config.database_url).name

@@ -39,57 +39,100 @@ def camera(
     ]
 
 
-def cut_all(cutter: Segmenter, frames: list[Frame]) -> list[SegmentDraft]:
-    cuts = [cut for f in frames for cut in cutter.push(f)]
-    return cuts + cutter.finish()
+def cut_all(segmenter: Segmenter, frames: list[Frame]) -> list[SegmentDraft]:
+    drafts = [draft for f in frames for draft in segmenter.push(f)]
+    return drafts + segmenter.finish()
 
 
-def check(cutter: Segmenter, cuts: list[SegmentDraft]) -> None:
+def check(segmenter: Segmenter, drafts: list[SegmentDraft]) -> None:
     """What holds for any input."""
-    end = cuts[0].tfdt_90k if cuts else 0
-    for cut in cuts:
-        assert cut.tfdt_90k == end and cut.duration_90k > 0
-        end += cut.duration_90k
+    end = drafts[0].tfdt_90k if drafts else 0
+    for draft in drafts:
+        assert draft.tfdt_90k == end and draft.duration_90k > 0
+        end += draft.duration_90k
         # RFC 8216, 4.3.3.1: rounded to whole seconds, at most the target duration
-        assert int(cut.duration_90k / 90_000 + 0.5) <= cutter.target_duration_s
-        video = cut.runs[0]
-        assert video.decode_time == cut.tfdt_90k
-        assert sum(s.duration for s in video.samples) == cut.duration_90k
+        assert int(draft.duration_90k / 90_000 + 0.5) <= segmenter.target_duration_s
+        video = draft.runs[0]
+        assert video.decode_time == draft.tfdt_90k
+        assert sum(s.duration for s in video.samples) == draft.duration_90k
         assert all(s.duration > 0 for s in video.samples)
         assert len(video.samples) <= MAX_FRAMES
-        assert video.samples[0].sync == cut.starts_with_key
-        data = write_segment(1, cut.runs)
+        assert video.samples[0].sync == draft.starts_with_key
+        data = write_segment(1, draft.runs)
         moof, _ = boxes(data, 0, len(data))
-        assert [f.samples for f in parse_moof(data, moof)] == [tuple(r.samples) for r in cut.runs]
+        assert [f.samples for f in parse_moof(data, moof)] == [tuple(r.samples) for r in draft.runs]
 
 
 def test_segments_are_keyframe_intervals() -> None:
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, camera(21))
-    check(cutter, cuts)
-    assert cutter.target_duration_s == 2
-    assert all(c.starts_with_key for c in cuts)
-    assert [round(c.duration_90k / 90_000, 1) for c in cuts] == [2.0] * 10 + [1.0]
-    assert abs(cutter.run_start_ms - UTC0 - 30) < 2  # type: ignore[operator]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, camera(21))
+    check(segmenter, drafts)
+    assert segmenter.target_duration_s == 2
+    assert all(c.starts_with_key for c in drafts)
+    assert [round(c.duration_90k / 90_000, 1) for c in drafts] == [2.0] * 10 + [1.0]
+    assert abs(segmenter.run_start_ms - UTC0 - 30) < 2  # type: ignore[operator]
 
 
 def test_no_frame_is_lost_or_twice() -> None:
     frames = camera(30, gop=60)
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, frames)
-    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    assert sum(len(c.runs[0].samples) for c in drafts) == len(frames)
+
+
+@given(st.lists(st.tuples(st.integers(0, 499), st.integers(0, 5), st.booleans()), max_size=20))
+def test_holes_are_told_of_the_segments_that_have_them(
+    holes: list[tuple[int, int, bool]],
+) -> None:
+    frames = camera(20)
+    for n, lost, damaged in holes:
+        frames[n] = frames[n]._replace(lost=lost, damaged=damaged, data=b"hole")
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    assert sum(d.lost for d in drafts) == sum(f.lost for f in frames)
+    at = 0
+    for draft in drafts:
+        its = frames[at : at + len(draft.runs[0].samples)]
+        at += len(its)
+        assert draft.lost == sum(f.lost for f in its)
+        assert draft.damaged == sum(f.damaged for f in its)
+        assert [bytes(data) for data in draft.runs[0].data] == [f.data for f in its], "all is kept"
+
+
+def test_lost_sound_and_pieces_count_too() -> None:
+    sound = [
+        Frame(2, n * 1024, True, b"s", UTC0 + n * 1024 / 48 + 30, lost=n % 2) for n in range(200)
+    ]
+    pieces = [
+        part
+        for n, f in enumerate(camera(4))
+        for part in (f, f._replace(data=b"w", continues=True, lost=n == 60, damaged=n == 60))
+    ]
+    frames = sorted([*sound, *pieces], key=lambda f: f.arrival_ms)
+    segmenter = Segmenter([VIDEO, AUDIO])
+    drafts = cut_all(segmenter, frames)
+    told = sum(d.lost for d in drafts)
+    assert 75 <= told <= 101, "what comes after the last picture belongs to no segment"
+    assert [d.damaged for d in drafts] == [0, 1]
+
+
+def test_a_camera_that_begins_its_stream_anew() -> None:
+    frames = camera(8)
+    frames[120] = frames[120]._replace(restarted=True)
+    drafts = cut_all(Segmenter([VIDEO]), frames)
+    assert [d.restarted for d in drafts] == [False, False, True, False]
 
 
 def test_a_picture_whose_end_did_not_come_is_left_out() -> None:
     """A stream that gives pictures in pieces may end between two pieces of the last."""
     whole = camera(4.04)
     pieces = [p for f in whole for p in (f, f._replace(data=b"w", continues=True))]
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, pieces[:-1])
-    check(cutter, cuts)
-    written = [data for c in cuts for data in c.runs[0].data]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, pieces[:-1])
+    check(segmenter, drafts)
+    written = [data for c in drafts for data in c.runs[0].data]
     assert written == [f.data + b"w" for f in whole[:-1]]
-    assert cuts[-1].tfdt_90k + cuts[-1].duration_90k == pytest.approx(100 * 3_600, abs=90)
+    assert drafts[-1].tfdt_90k + drafts[-1].duration_90k == pytest.approx(100 * 3_600, abs=90)
 
 
 def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
@@ -100,27 +143,27 @@ def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
         for g in range(20)
         for k, p in enumerate(order)
     ]
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, frames)
-    check(cutter, cuts)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
     shown = []
-    for cut in cuts:
-        at = cut.tfdt_90k
-        for sample in cut.runs[0].samples:
+    for draft in drafts:
+        at = draft.tfdt_90k
+        for sample in draft.runs[0].samples:
             shown.append(at + sample.cts)
             at += sample.duration
     assert [round(s / 3_600) for s in shown] == [f.pts // 3_600 for f in frames]
-    assert all(c.runs[0].samples[0].cts == 0 for c in cuts)
+    assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
 
 
 def test_no_keyframe_ever_is_cut_all_the_same() -> None:
     frames = camera(60, gop=100_000)
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, frames)
-    check(cutter, cuts)
-    assert [c.starts_with_key for c in cuts] == [True] + [False] * (len(cuts) - 1)
-    assert cutter.target_duration_s == LONGEST_TARGET_S
-    assert all(c.duration_90k <= (LONGEST_TARGET_S + ROUNDS_DOWN_S + 0.1) * 90_000 for c in cuts)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    assert [c.starts_with_key for c in drafts] == [True] + [False] * (len(drafts) - 1)
+    assert segmenter.target_duration_s == LONGEST_TARGET_S
+    assert all(c.duration_90k <= (LONGEST_TARGET_S + ROUNDS_DOWN_S + 0.1) * 90_000 for c in drafts)
 
 
 def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
@@ -129,37 +172,37 @@ def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
         Frame(f.track_id, f.pts, f.key and not 250 < n < 1700, f.data, f.arrival_ms)
         for n, f in enumerate(frames)
     ]
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, frames)
-    check(cutter, cuts)
-    assert cutter.target_duration_s == 2
-    assert sum(not c.starts_with_key for c in cuts) >= 24
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    assert segmenter.target_duration_s == 2
+    assert sum(not c.starts_with_key for c in drafts) >= 24
 
 
 def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
-    cutter = Segmenter([VIDEO])
+    segmenter = Segmenter([VIDEO])
     with pytest.raises(Discontinuity) as broken:
-        cut_all(cutter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
+        cut_all(segmenter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
     assert broken.value.ending.cause is GapCause.STREAM_BROKEN
 
 
 def test_a_hole_is_a_gap_not_a_long_frame() -> None:
     frames = camera(40)
-    cutter = Segmenter([VIDEO])
+    segmenter = Segmenter([VIDEO])
     with pytest.raises(Discontinuity) as broken:
-        cut_all(cutter, frames[:265] + frames[665:])
+        cut_all(segmenter, frames[:265] + frames[665:])
     assert broken.value.ending.cause is GapCause.NO_DATA
 
 
 def test_wrong_first_times_cost_nothing() -> None:
     frames = camera(20)
     wrong = Frame(1, frames[0].pts + 90_000 * 7200, True, b"v", frames[0].arrival_ms - 1)
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, [wrong, *frames])
-    check(cutter, cuts)
-    assert sum(len(c.runs[0].samples) for c in cuts) == len(frames) + 1
-    assert cuts[0].moved_ms < -7_000_000
-    assert abs(sum(c.duration_90k for c in cuts) - 20 * 90_000) < 5_000
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, [wrong, *frames])
+    check(segmenter, drafts)
+    assert sum(len(c.runs[0].samples) for c in drafts) == len(frames) + 1
+    assert drafts[0].moved_ms < -7_000_000
+    assert abs(sum(c.duration_90k for c in drafts) - 20 * 90_000) < 5_000
 
 
 def test_audio_goes_along_in_step() -> None:
@@ -168,16 +211,16 @@ def test_audio_goes_along_in_step() -> None:
         Frame(2, 480_000 + n * 1024, True, b"a", UTC0 + n * 1024 / 48 + 60) for n in range(937)
     ]
     both = sorted(frames + sound, key=lambda f: f.arrival_ms)
-    cutter = Segmenter([VIDEO, AUDIO])
-    cuts = cut_all(cutter, both)
-    check(cutter, cuts)
+    segmenter = Segmenter([VIDEO, AUDIO])
+    drafts = cut_all(segmenter, both)
+    check(segmenter, drafts)
     end = None
     count = 0
-    for cut in cuts:
-        audio = cut.runs[1]
+    for draft in drafts:
+        audio = draft.runs[1]
         assert audio.track_id == 2
         at = audio.decode_time / 48_000
-        assert abs(at - cut.tfdt_90k / 90_000) < 0.1
+        assert abs(at - draft.tfdt_90k / 90_000) < 0.1
         if end is not None:
             assert abs(audio.decode_time - end) <= 1
         end = audio.decode_time + sum(s.duration for s in audio.samples)
@@ -192,11 +235,11 @@ def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
         Frame(1, f.pts, f.key, f.data, frames[60].arrival_ms + n * 0.1)
         for n, f in enumerate(frames[:60])
     ]
-    cutter = Segmenter([VIDEO])
-    cuts = cut_all(cutter, held + frames[61:])
-    check(cutter, cuts)
-    assert cutter.run_start_ms is not None
-    assert abs(cutter.run_start_ms - UTC0 - 30) < 45
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, held + frames[61:])
+    check(segmenter, drafts)
+    assert segmenter.run_start_ms is not None
+    assert abs(segmenter.run_start_ms - UTC0 - 30) < 45
 
 
 @given(
@@ -246,8 +289,8 @@ def test_any_frames(data: st.DataObject, seed: int) -> None:
     gop = data.draw(st.integers(1, 400))
     chaos = data.draw(st.floats(0, 0.1))
     target = data.draw(st.integers(0, 8))
-    cutter = Segmenter([VIDEO, AUDIO], target if target != 1 else 2)
-    cuts: list[SegmentDraft] = []
+    segmenter = Segmenter([VIDEO, AUDIO], target if target != 1 else 2)
+    drafts: list[SegmentDraft] = []
     pts, arrival = rng.randrange(2**33), UTC0
     for n in range(int(min(60, 2000 / fps) * fps)):
         pts += round(90_000 / fps * rng.uniform(0.5, 1.5))
@@ -258,32 +301,32 @@ def test_any_frames(data: st.DataObject, seed: int) -> None:
         if rng.random() < chaos:
             continue
         try:
-            cuts += cutter.push(
+            drafts += segmenter.push(
                 Frame(1, max(0, frame_pts), n % gop == 0, bytes(rng.randrange(1, 50)), arrival)
             )
             if rng.random() < 0.5:
-                cutter.push(Frame(2, max(0, frame_pts) * 48 // 90, True, b"a", arrival))
+                segmenter.push(Frame(2, max(0, frame_pts) * 48 // 90, True, b"a", arrival))
         except Discontinuity:
             break
-        assert len(cutter._open) <= MAX_FRAMES + 1
-    cuts += cutter.finish()
-    check(cutter, cuts)
+        assert len(segmenter._open) <= MAX_FRAMES + 1
+    drafts += segmenter.finish()
+    check(segmenter, drafts)
 
 
 def started_late(
     arrivals: Callable[[int, float], float], backlog_ms: float, gop: int, seconds: int = 90
 ) -> float:
     """Return the worst |placed - taken - delay| in ms of a session that begins with a backlog."""
-    cutter, written, before, worst = Segmenter([VIDEO]), 0, 0.0, 0.0
+    segmenter, written, before, worst = Segmenter([VIDEO]), 0, 0.0, 0.0
     for n in range(seconds * 25):
         taken = n * 40.0 - backlog_ms
         before = max(taken + 30, arrivals(n, before))
         frame = Frame(1, 900_000 + n * 3600, n % gop == 0, b"v", UTC0 + before)
-        for cut in cutter.push(frame):
-            assert cutter.run_start_ms is not None
-            placed = cutter.run_start_ms + cut.tfdt_90k / 90
+        for draft in segmenter.push(frame):
+            assert segmenter.run_start_ms is not None
+            placed = segmenter.run_start_ms + draft.tfdt_90k / 90
             worst = max(worst, abs(placed - UTC0 - (written * 40.0 - backlog_ms) - 30))
-            written += len(cut.runs[0].samples)
+            written += len(draft.runs[0].samples)
     return worst
 
 

@@ -17,7 +17,7 @@ from recorder.camera_state import CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.session import Session
-from recorder.source import Frame, Sink
+from recorder.source import Frame, PacketCounts, Sink
 from recorder.states import Event, State
 from storage.records import Ending, Index
 from storage.spool.reader import SpoolReader
@@ -41,6 +41,8 @@ class Loop(asyncio.SelectorEventLoop):
 
 class Silent:
     """A source of which every frame is given by hand."""
+
+    packets: tuple[PacketCounts, ...] = ()
 
     async def run(self, sink: Sink) -> Ending:
         await asyncio.Event().wait()

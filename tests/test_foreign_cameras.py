@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from recorder.rtsp.connection import Resolver
-from recorder.rtsp.describe import DescribeFailed, describe
+from recorder.rtsp.describe import DescribeFailed
 from storage.records import GapCause, parse_archive_document
 from tests.conftest import missing, need
+from tests.rtsp_camera import described
 from tests.s3 import free_port
 from tests.sources import compare
 from tests.stack import recordings
@@ -210,9 +211,7 @@ async def test_what_a_camera_refuses_is_said_in_its_words() -> None:
             ("rtsp://viewer:right@127.0.0.1:1/x", GapCause.UNREACHABLE),
         ):
             with pytest.raises(DescribeFailed) as failed:
-                await describe(url, Resolver())
-            assert failed.value.ending.cause is cause
-            assert (
-                "right" not in failed.value.ending.detail
-                and "wrong" not in failed.value.ending.detail
-            )
+                await described(url, Resolver())
+            ending = failed.value.ending
+            assert ending.cause is cause
+            assert "right" not in ending.detail and "wrong" not in ending.detail

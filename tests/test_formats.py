@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
@@ -50,6 +51,13 @@ def test_an_index_of_version_1_reads_as_it_always_did() -> None:
     again = index.header.to_line() + index.segments[0].to_line() + index.seal.to_line()
     assert again == INDEX_1
     assert parse_archive_document(index.archive_document()).segments == index.segments
+
+
+def test_marks_of_a_segment_are_only_in_those_that_they_mark() -> None:
+    plain = parse_index(INDEX_1).segments[0]
+    marked = replace(plain, lost=3, damaged=1, restarted=True)
+    assert marked.to_dict() == plain.to_dict() | {"lost": 3, "damaged": 1, "restarted": True}
+    assert Segment.from_dict(marked.to_dict()) == marked
 
 
 def test_unknown_keys_are_ignored() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.native import NativeSource, why_not
+from recorder.native import FIRST_PACKETS, FIRST_S, NativeSource, why_not
 from recorder.rtsp.aac import AacFrames
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession, _channels
@@ -26,18 +28,15 @@ from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
 from recorder.source import Frame
 from storage.records import Ending, GapCause
+from tests.conftest import self_signed
 from tests.packets import (
     EPOCH_MS,
-    PPS,
     SPS,
     SSRC,
-    fragments,
-    packed,
-    report,
     rtp,
     sample,
-    slice_nal,
 )
+from tests.playing import AAC, KEY, OTHER, PICTURES, SDP, SOUND, film, plays, wrapped
 from tests.rtsp_camera import (
     H264,
     PCMU,
@@ -54,65 +53,13 @@ from tests.rtsp_camera import (
 from tests.sources import Taken
 from tests.waiting import until
 
-AAC = (
-    "m=audio 0 RTP/AVP 97\r\na=rtpmap:97 MPEG4-GENERIC/48000/1\r\n"
-    "a=fmtp:97 mode=AAC-hbr;config=1188;sizelength=13;indexlength=3;indexdeltalength=3"
-)
-SDP = sdp_of(H264, AAC)
-KEY = slice_nal("h264", b"key" * 300, key=True)
-OTHER = slice_nal("h264", b"other" * 300)
-
-
-def wrapped(channel: int, packet: bytes) -> bytes:
-    return b"$" + bytes([channel]) + len(packet).to_bytes(2, "big") + packet
-
-
-def film(count: int = 4, channels: tuple[int, int] = (0, 2), between: bytes = b"") -> bytes:
-    """Return interleaved packets: pictures, the first one a key, with sets; sound and reports."""
-    out, number = [], 0
-    for n in range(count):
-        parts = (
-            [SPS, PPS, *fragments("h264", KEY, 400)] if n == 0 else fragments("h264", OTHER, 400)
-        )
-        for k, part in enumerate(parts):
-            kind = 96 | (k == len(parts) - 1) << 7
-            out.append(wrapped(channels[0], rtp(number, part, stamp=n * 3600, kind=kind)))
-            number += 1
-        out.append(wrapped(channels[0] + 1, report(n * 3600, EPOCH_MS + n * 40)))
-        sound = rtp(n, packed(b"sound %d" % n), stamp=n * 1920, kind=97 | 0x80, ssrc=5)
-        out.append(wrapped(channels[1], sound))
-    return between.join(out) + between
-
-
-PICTURES = [sample(SPS, PPS, KEY), sample(OTHER), sample(OTHER), sample(OTHER)]
-SOUND = [b"sound %d" % n for n in range(4)]
-
-
-def plays(data: bytes, before: Script = usual, early: bool = False) -> Script:
-    """Return a script that sends data after the answer to PLAY, or before it."""
-
-    async def script(dialogue: Dialogue, request: Request) -> bool:
-        if await before(dialogue, request):
-            return True
-        if request.method != "PLAY":
-            return False
-        if early:
-            dialogue.send(data)
-        dialogue.answer(
-            request, "200 OK", "Session: 12345678", "RTP-Info: ;url=;seq=x;;rtptime=-1;"
-        )
-        if not early:
-            dialogue.send(data)
-        return True
-
-    return script
-
 
 async def taken_from(
     camera: Camera,
     until_it: Callable[[Taken], bool] | None = None,
     login: str = "",
     keep_audio: bool = True,
+    remarks: list[str] | None = None,
 ) -> tuple[Taken, Ending | None, NativeSource]:
     """Play until a condition, or until the session ends by itself."""
     camera.sdp = camera.sdp or SDP
@@ -120,7 +67,8 @@ async def taken_from(
     async with serving(camera):
         connection, offer = await connect(camera.url(login=login), Resolver())
         assert why_not(offer, keep_audio) is None
-        source = NativeSource(connection, offer, keep_audio=keep_audio)
+        on_remark = (lambda text: None) if remarks is None else remarks.append
+        source = NativeSource(connection, offer, keep_audio=keep_audio, on_remark=on_remark)
         running = asyncio.ensure_future(source.run(sink))
         wanted = until_it or (lambda taken: False)
         await until(lambda: wanted(sink) or running.done(), every=0.005)
@@ -145,7 +93,7 @@ async def test_pictures_and_sound_over_the_connection_of_the_description() -> No
         pytest.approx(EPOCH_MS + n * 40, abs=1) for n in (1, 2, 3)
     ]
     assert camera.methods() == ["DESCRIBE", "SETUP", "SETUP", "PLAY", "TEARDOWN"]
-    assert len(camera.connections) == 1 and source.counts[0].lost == 0
+    assert len(camera.connections) == 1 and source.packets[0].lost == 0
     assert camera.requests[-1].headers["session"] == "12345678"
 
 
@@ -192,7 +140,7 @@ def answers(method: str, *headers: str, status: str = "200 OK", times: int = 99)
 async def test_habits(script: Script, data: bytes) -> None:
     taken, _, source = await taken_from(Camera(script=plays(data, script)), all_came)
     assert taken.of(1) == PICTURES and taken.of(2) == SOUND
-    assert [c.lost for c in source.counts] == [0, 0]
+    assert [c.lost for c in source.packets] == [0, 0]
 
 
 async def test_packets_before_the_answer_to_play() -> None:
@@ -216,6 +164,17 @@ async def test_a_challenge_for_every_request() -> None:
     assert taken.of(1) == PICTURES and len(camera.connections) == 1
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated")
+async def test_an_encrypted_camera_that_knows_old_versions_only(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = tls.maximum_version = ssl.TLSVersion.TLSv1
+    tls.set_ciphers("DEFAULT:@SECLEVEL=0")
+    tls.load_cert_chain(*await asyncio.to_thread(self_signed, tmp_path))
+    camera = Camera(script=plays(film()), sdp=SDP, tls=tls)
+    taken, _, _ = await taken_from(camera, all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
+
+
 async def test_sound_that_is_refused_is_left_out_and_said() -> None:
     async def script(dialogue: Dialogue, request: Request) -> bool:
         if request.method == "SETUP" and request.uri.endswith("track1"):
@@ -223,9 +182,9 @@ async def test_sound_that_is_refused_is_left_out_and_said() -> None:
             return True
         return False
 
-    camera = Camera(script=plays(film(), script))
-    taken, _, source = await taken_from(camera, lambda taken: len(taken.of(1)) == 4)
-    assert taken.of(1) == PICTURES and taken.of(2) == [] and "461" in source.remarks[0]
+    camera, remarks = Camera(script=plays(film(), script)), list[str]()
+    taken, _, _ = await taken_from(camera, lambda t: len(t.of(1)) == 4, remarks=remarks)
+    assert taken.of(1) == PICTURES and taken.of(2) == [] and "461" in remarks[0]
     assert "PLAY" in camera.methods()
 
 
@@ -241,7 +200,7 @@ async def test_lost_packets_are_told_with_the_frame() -> None:
     camera = Camera(script=plays(b"$\0".join([*packets[:4], *packets[5:]])))
     taken, _, source = await taken_from(camera, all_came)
     assert (taken.frames[0].lost, taken.frames[0].damaged) == (1, True)
-    assert source.counts[0].lost == 1
+    assert source.packets[0].lost == 1
 
 
 async def test_pictures_before_any_parameter_sets_are_not_taken() -> None:
@@ -249,7 +208,7 @@ async def test_pictures_before_any_parameter_sets_are_not_taken() -> None:
     camera = Camera(script=plays(early + film()))
     taken, _, source = await taken_from(camera, lambda taken: len(taken.of(1)) >= 4)
     assert taken.of(1) == PICTURES
-    assert source.counts[0].restarts == 1
+    assert source.packets[0].restarts == 1
 
 
 # -- over UDP ------------------------------------------------------------------------------
@@ -295,7 +254,7 @@ async def test_a_camera_that_sends_by_udp_only(source: str) -> None:
     camera = Camera(script=sends_datagrams(packets, source))
     taken, _, source_ = await taken_from(camera, all_came)
     assert taken.of(1) == PICTURES and taken.of(2) == SOUND
-    assert source_.counts[0].lost == 0 and len(camera.connections) == 1
+    assert source_.packets[0].lost == 0 and len(camera.connections) == 1
     assert camera.methods() == ["DESCRIBE", *["SETUP"] * 3, "PLAY", "TEARDOWN"]
 
 
@@ -338,6 +297,24 @@ def bye(ssrc: int = SSRC) -> bytes:
 async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words: str) -> None:
     _, end, _ = await taken_from(Camera(script=script))
     assert end is not None and end.cause is cause and words in end.detail
+
+
+async def test_packets_that_make_no_picture() -> None:
+    """They are not waited for as long as a camera that begins late."""
+    odd = b"".join(wrapped(0, rtp(n, b"x", kind=100)) for n in range(FIRST_PACKETS))
+    camera = Camera(script=plays(odd), sdp=SDP)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await until(lambda: source.packets[0].strays >= FIRST_PACKETS, every=0.005)
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer, sleep=sleep)
+        end = await source.run(Taken())
+    assert end.cause is GapCause.STREAM_BROKEN and "of 50, 50 are not of its video" in end.detail
+    assert waited == [FIRST_S]
 
 
 async def test_a_camera_that_closes() -> None:
@@ -441,6 +418,47 @@ async def test_a_camera_that_announces_nothing(
 async def test_pauses(header: str, pause_s: float) -> None:
     _, pauses, _ = await kept(answers("SETUP", f"Session: {header}"), after(1))
     assert pauses[0] == pause_s
+
+
+async def test_a_camera_hears_what_came_of_its_packets() -> None:
+    camera, pauses = Camera(script=plays(film()), sdp=SDP), list[float]()
+    taken = Taken()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await until(lambda: taken.frames, every=0.005)
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer, sleep)
+        receiver = RtpReceiver(96, 90_000, H264Pictures(taken.on_frame))
+        await session.set_up(0, receiver)
+        await session.play()
+        reporting = asyncio.ensure_future(session.report())
+        await until(lambda: len(camera.reports) >= 3, every=0.005)
+        reporting.cancel()
+        await asyncio.wait({reporting})
+        await session.tear_down()
+    assert {channel for channel, _ in camera.reports} == {1}
+    assert camera.reports[-1][1][:2] == b"\x81\xc9" and set(pauses) == {5.0}
+
+
+async def test_reports_by_udp_go_to_the_port_that_the_camera_names() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        camera = Camera(script=sends_datagrams([], f";server_port={port - 1}-{port}"), sdp=SDP)
+        async with serving(camera):
+            connection, offer = await connect(camera.url(), Resolver())
+            session = RtspSession(connection, offer)
+            await session.set_up_udp(0, RtpReceiver(96, 90_000, Nobody()))
+            reporting = asyncio.ensure_future(session.report())
+            packet = await asyncio.get_running_loop().sock_recv(server, 100)
+            reporting.cancel()
+            await asyncio.wait({reporting})
+            await session.tear_down()
+    assert packet[:2] == b"\x80\xc9"
 
 
 async def test_a_camera_that_has_forgotten_the_session() -> None:

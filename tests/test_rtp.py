@@ -17,9 +17,9 @@ from recorder.rtsp.rtp import (
     REMEMBERED,
     WAIT_MS,
     WINDOW,
-    Counts,
     RtpReceiver,
 )
+from recorder.source import PacketCounts
 from tests.packets import EPOCH_MS, SSRC, report, rtp
 
 
@@ -45,7 +45,7 @@ class Taken:
 
 def receive(
     packets: Iterable[bytes], window: int = 0, arrival_ms: float = 0.0
-) -> tuple[Taken, Counts, RtpReceiver]:
+) -> tuple[Taken, PacketCounts, RtpReceiver]:
     taken = Taken()
     receiver = RtpReceiver(96, 90_000, taken)
     receiver.window = window
@@ -60,7 +60,7 @@ def numbers(*wanted: int) -> list[bytes]:
 
 def test_packets_in_order_over_the_wrap_of_numbers() -> None:
     taken, counts, _ = receive(rtp(n, b"x") for n in range(65_530, 65_546))
-    assert len(taken.all) == 16 and counts == Counts(received=16)
+    assert len(taken.all) == 16 and counts == PacketCounts(received=16)
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_sources_extension_and_padding(packet: bytes, body: bytes | None) -> Non
         assert taken.bodies() == numbers(0, 2) and counts.malformed == 1
         assert taken.all[1][3] == 1, "what cannot be read is missing"
     else:
-        assert taken.bodies() == [b"0", body, b"2"] and counts == Counts(received=3)
+        assert taken.bodies() == [b"0", body, b"2"] and counts == PacketCounts(received=3)
 
 
 def test_what_is_missing_is_told_once() -> None:
     taken, counts, _ = receive(map(rtp, (65_534, 65_535, 2, 3, 7)))
     assert [lost for *_, lost in taken.all] == [0, 0, 2, 0, 3]
-    assert counts == Counts(received=5, lost=5)
+    assert counts == PacketCounts(received=5, lost=5)
 
 
 def test_late_and_doubled_packets_are_told_apart_and_given_to_nobody() -> None:
     taken, counts, _ = receive(map(rtp, (1, 2, 5, 3, 5, 3, 4, 6, 1)))
     assert taken.bodies() == numbers(1, 2, 5, 6)
-    assert counts == Counts(received=4, lost=2, late=2, doubled=3)
+    assert counts == PacketCounts(received=4, lost=2, late=2, doubled=3)
 
 
 @pytest.mark.parametrize(
@@ -116,24 +116,24 @@ def test_a_camera_that_counts_anew(again: list[bytes]) -> None:
     assert taken.bodies()[3] == b"restart" and len(taken.all) == 7
     assert [pts for _, pts, *_ in taken.all[4:]] == [int.from_bytes(again[0][4:8], "big")] * 3
     assert all(lost == 0 for *_, lost in taken.all)
-    assert counts == Counts(received=6, restarts=1)
+    assert counts == PacketCounts(received=6, restarts=1)
 
 
 def test_one_packet_of_another_stream_is_a_stray() -> None:
     for odd in (rtp(30_000), rtp(9, ssrc=7), rtp(9, stamp=1 << 31)):
         taken, counts, _ = receive([rtp(1), odd, rtp(2), odd, rtp(3)])
-        assert taken.bodies() == numbers(1, 2, 3) and counts == Counts(received=3, strays=2)
+        assert taken.bodies() == numbers(1, 2, 3) and counts == PacketCounts(received=3, strays=2)
 
 
 def test_an_ssrc_that_changes_while_the_numbers_go_on_is_the_same_stream() -> None:
     taken, counts, _ = receive(rtp(n, ssrc=n) for n in range(5))
-    assert taken.bodies() == numbers(0, 1, 2, 3, 4) and counts == Counts(received=5)
+    assert taken.bodies() == numbers(0, 1, 2, 3, 4) and counts == PacketCounts(received=5)
 
 
 def test_other_payload_types_are_passed_over() -> None:
     other = [rtp(2, kind=50), rtp(77, kind=97, ssrc=3)]
     taken, counts, _ = receive([rtp(1), *other, rtp(3)])
-    assert taken.bodies() == numbers(1, 3) and counts == Counts(received=2, strays=2)
+    assert taken.bodies() == numbers(1, 3) and counts == PacketCounts(received=2, strays=2)
 
 
 @pytest.mark.parametrize("begin", [0, 1, (1 << 32) - 5_000, 1 << 31])
@@ -158,7 +158,7 @@ def test_packets_that_overtake_each_other_are_put_in_order(order: list[int], beg
     sent = [begin, *(begin + 1 + n for n in order)]
     taken, counts, _ = receive((rtp(n, b"%d" % n) for n in sent), WINDOW)
     assert taken.bodies() == numbers(*range(begin, begin + 13))
-    assert counts == Counts(received=13)
+    assert counts == PacketCounts(received=13)
 
 
 @given(
@@ -186,13 +186,13 @@ def test_a_packet_is_waited_for_only_so_long() -> None:
     receiver.expire(5.0 + WAIT_MS)
     assert taken.bodies() == numbers(1, 3, 4) and taken.arrivals == [5.0] * 3
     receiver.push(memoryview(rtp(2)), 200.0)
-    assert counts == Counts(received=3, lost=1, late=1)
+    assert counts == PacketCounts(received=3, lost=1, late=1)
 
 
 def test_what_waits_is_handed_on_before_another_stream() -> None:
     taken, counts, _ = receive([*map(rtp, (1, 3)), rtp(500, ssrc=7), rtp(501, ssrc=7)], WINDOW)
     assert taken.bodies() == [b"1", b"3", b"restart", b"500", b"501"]
-    assert counts == Counts(received=4, lost=1, restarts=1)
+    assert counts == PacketCounts(received=4, lost=1, restarts=1)
 
 
 # -- RTCP ----------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_bye_and_rtcp_between_the_pictures() -> None:
     for ssrc, said in ((7, []), (SSRC, ["bye"])):
         receiver.push_rtcp(memoryview(struct.pack(">BBHII", 0x82, 203, 2, 3, ssrc)), 0.0)
         assert byes == said
-    assert receiver.counts == Counts(received=2)
+    assert receiver.counts == PacketCounts(received=2)
 
 
 @pytest.mark.parametrize(
@@ -312,3 +312,58 @@ def test_what_can_begin_a_packet_after_stray_bytes() -> None:
         assert not receiver.is_plausible(memoryview(odd[:12]))
     assert not receiver.is_plausible(memoryview(rtp(1, ssrc=7)))
     assert receiver.is_plausible(memoryview(rtp(2, ssrc=7))), "it comes again: a new stream"
+
+
+# -- receiver reports ----------------------------------------------------------------------
+
+
+def blocks(report: bytes) -> list[tuple[int, ...]]:
+    """Take a compound packet apart: return its report blocks, all other fields being right."""
+    head, kind, words, ssrc = struct.unpack_from(">BBHI", report)
+    assert (head >> 6, kind, ssrc) == (2, 201, 7)
+    count = head & 31
+    assert words == 1 + 6 * count
+    at = 4 * (words + 1)
+    assert struct.unpack_from(">BBHI", report, at) == (0x81, 202, 3, 7)
+    assert report[at + 8 :] == b"\1\4name\0\0" and len(report) % 4 == 0
+    return [struct.unpack_from(">IIIIII", report, 8 + 24 * n) for n in range(count)]
+
+
+@given(st.integers(0, 65_535), st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_a_receiver_report_says_what_came(first: int, between: list[bool], split: int) -> None:
+    receiver, passed = RtpReceiver(96, 90_000, Taken()), 0
+    halves = [True, *between[:split], True], [*between[split:], True]
+    for half in halves:
+        for n, comes in enumerate(half, passed):
+            if comes:
+                receiver.push(memoryview(rtp(first + n, stamp=n * 3600)), n * 40.0)
+        passed += len(half)
+        told = receiver.receiver_report(7, b"name", 0.0)
+        ((ssrc, lost, highest, jitter, *report_times),) = blocks(told)
+        assert (ssrc, highest, jitter, report_times) == (SSRC, first + passed - 1, 0, [0, 0])
+        missing = len(half) - sum(half)
+        assert lost >> 24 == 256 * missing // len(half)
+        assert lost & 0xFFFFFF == receiver.counts.lost
+    assert receiver.counts.lost == sum(len(half) - sum(half) for half in halves)
+
+
+def test_a_receiver_report_names_the_last_sender_report() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    assert blocks(receiver.receiver_report(7, b"name", 0.0)) == []
+    receiver.push(memoryview(rtp(65_535)), 1000.0)
+    receiver.push_rtcp(memoryview(report(0, EPOCH_MS + 500)), 2000.0)
+    receiver.push(memoryview(rtp(0, stamp=1000 + 90_000)), 2100.0)  # 100 ms late
+    ((_, _, highest, jitter, last, ago),) = blocks(receiver.receiver_report(7, b"name", 2500.0))
+    assert highest == 65_536 and jitter == 9_000 // 16 and ago == 65_536 // 2
+    seconds = EPOCH_MS // 1000 + NTP_EPOCH_S
+    assert last == (seconds & 0xFFFF) << 16 | 0x8000
+
+
+def test_a_receiver_report_begins_anew_with_another_stream() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    for number in (1, 2, 5):
+        receiver.push(memoryview(rtp(number)), 0.0)
+    for number in (30_000, 30_001):
+        receiver.push(memoryview(rtp(number, ssrc=9)), 0.0)
+    ((ssrc, lost, highest, *_),) = blocks(receiver.receiver_report(7, b"name", 0.0))
+    assert (ssrc, lost, highest) == (9, 0, 30_001)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.connection import Connection, Resolver
-from recorder.rtsp.describe import DescribeFailed, Offer, Patience, describe
+from recorder.rtsp.describe import DescribeFailed, Offer, Patience
 from recorder.rtsp.messages import MAX_BODY
 from storage.records import Ending, GapCause
 from tests.rtsp_camera import (
@@ -24,6 +25,7 @@ from tests.rtsp_camera import (
     Request,
     Script,
     challenge,
+    described,
     digest_fields,
     proves,
     sdp_of,
@@ -45,14 +47,14 @@ LOGIN = "viewer:s3cret%20word"
 SECRET = ("viewer", "s3cret word")
 
 
-async def ask(camera: Camera, login: str = "", **options: object) -> Offer:
+async def ask(camera: Camera, login: str = "", **options: Any) -> Offer:
     """Describe a camera that listens meanwhile."""
     camera.sdp = camera.sdp or SDP
     async with serving(camera):
-        return await describe(camera.url(login=login), Resolver(), **options)  # type: ignore[arg-type]
+        return await described(camera.url(login=login), Resolver(), **options)
 
 
-async def refusal(camera: Camera, login: str = "", **options: object) -> Ending:
+async def refusal(camera: Camera, login: str = "", **options: Any) -> Ending:
     with pytest.raises(DescribeFailed) as failed:
         await ask(camera, login, **options)
     ending = failed.value.ending
@@ -100,7 +102,8 @@ async def test_basic_only_where_nothing_else_is_offered() -> None:
         dialogue.answer(request, "401 Unauthorized", 'WWW-Authenticate: Basic realm="x"')
         return True
 
-    assert (await ask(Camera(script=script), LOGIN)).proof == "Basic"
+    offer = await ask(Camera(script=script), LOGIN)
+    assert offer.proof == "Basic" and "readable" in offer.description.remarks[-1]
 
 
 async def test_a_stale_nonce_is_answered_once_more() -> None:
@@ -195,7 +198,7 @@ async def test_redirects_are_followed_without_the_login_to_others() -> None:
     final = Camera(sdp=SDP, script=wants(challenge(), known="md5"))
     first = Camera(script=sends_to(lambda d, r: final.url("there")))
     async with serving(final, first):
-        offer = await describe(first.url(login=LOGIN), Resolver())
+        offer = await described(first.url(login=LOGIN), Resolver())
         assert offer.address.uri == final.url("there")
         assert "viewer:s3cret%20word@" in offer.address.url  # for ffmpeg: the same host
         to_other = Camera(
@@ -283,18 +286,18 @@ async def test_what_is_said_where_there_is_no_connection() -> None:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
         with pytest.raises(DescribeFailed) as failed:
-            await describe(f"rtsp://u:s3cret@127.0.0.1:{port}/", Resolver())
+            await described(f"rtsp://u:s3cret@127.0.0.1:{port}/", Resolver())
     assert failed.value.ending.cause is GapCause.UNREACHABLE
     assert failed.value.ending.detail == f"127.0.0.1:{port} refuses the connection"
     assert "power" not in failed.value.ending.remedy
     with pytest.raises(DescribeFailed) as failed:
-        await describe("rtsp://camera.invalid/", Resolver())
+        await described("rtsp://camera.invalid/", Resolver())
     assert failed.value.ending.detail.startswith("camera.invalid is not found")
     camera = Camera(sdp=SDP)
     async with serving(camera):
         with pytest.raises(DescribeFailed) as failed:
             url = camera.url().replace("rtsp:", "rtsps:")
-            await describe(url, Resolver(), patience=Patience(connect_s=2))
+            await described(url, Resolver(), patience=Patience(connect_s=2))
     assert failed.value.ending.cause is GapCause.UNREACHABLE
 
 
@@ -315,11 +318,11 @@ async def test_names_that_nobody_answers_for_hold_up_no_other() -> None:
     async with serving(camera):
         lost = [asyncio.create_task(resolver(f"lost{n}.example")) for n in range(16)]
         await asyncio.sleep(0)
-        await describe(camera.url().replace("127.0.0.1", "good.example"), resolver)
+        await described(camera.url().replace("127.0.0.1", "good.example"), resolver)
         assert len(asked) == 17
         answered.set()
         assert await asyncio.gather(*lost) == [["127.0.0.1"]] * 16
-        await describe(camera.url(), resolver)
+        await described(camera.url(), resolver)
         assert len(asked) == 17  # a number is not looked up
     resolver.close()
 

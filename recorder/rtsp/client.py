@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
@@ -23,6 +25,7 @@ SESSION_S = 60  # after which a session ends that is not kept alive (RFC 2326, 1
 # Of that time when it is kept alive: some cameras wait only for half of what they say.
 ALIVE_AFTER = 0.4
 LONGEST_ALIVE_S, SHORTEST_ALIVE_S = 30.0, 1.0
+REPORT_S = 5.0  # between receiver reports (RFC 3550, 6.2)
 
 _NOBODY = Channel(lambda packet, arrival_ms: None, lambda head: True)
 
@@ -50,6 +53,9 @@ class RtspSession:
         self._channels: set[int] = set()
         self._pairs: list[UdpPair] = []
         self._timeout_s = SESSION_S
+        self._ssrc, self._name = secrets.randbits(32), secrets.token_urlsafe(12).encode()
+        # receivers, and how a report goes to the camera
+        self._reports: list[tuple[RtpReceiver, Callable[[bytes], None]]] = []
 
     async def set_up_udp(self, track: int, receiver: RtpReceiver) -> None:
         """Have a track of the offer sent to the receiver by UDP."""
@@ -59,11 +65,16 @@ class RtspSession:
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
         self._read_session(response.get("session") or "")
-        source = re.search(r"source\s*=\s*\"?([\w.:]+)", response.get("transport") or "", re.I)
+        answered = response.get("transport") or ""
+        source = re.search(r"source\s*=\s*\"?([\w.:]+)", answered, re.I)
         senders = {camera, source[1] if source else camera}
         receiver.window = WINDOW
         clock_ms = self._connection.clock_ms
         await pair.receive(receiver.push, receiver.push_rtcp, senders, clock_ms)
+        port = re.search(r"server_port\s*=\s*\"?\d{1,5}\s*-\s*(\d{1,5})", answered, re.I)
+        if port and 0 < int(port[1]) < 65536:
+            send = partial(pair.send_control, host=camera, port=int(port[1]))
+            self._reports.append((receiver, send))
 
     async def set_up(self, track: int, receiver: RtpReceiver) -> None:
         """Have a track of the offer sent to the receiver, between the answers (10.12)."""
@@ -74,6 +85,7 @@ class RtspSession:
         media, control = _channels(response.get("transport") or "", wanted)
         self._expect(media, Channel(receiver.push, receiver.is_plausible))
         self._expect(control, Channel(receiver.push_rtcp, is_plausible_rtcp))
+        self._reports.append((receiver, partial(self._connection.send_packet, control)))
 
     def _expect(self, number: int, channel: Channel) -> None:
         self._channels.add(number)
@@ -110,6 +122,17 @@ class RtspSession:
                 continue
             if "GET_PARAMETER" in (response.get("public") or "").upper():
                 methods = ["GET_PARAMETER"]
+
+    async def report(self) -> None:
+        """Tell the camera what came of its packets until this is cancelled.
+
+        Some cameras end a session where nothing tells that its packets are taken.
+        """
+        while True:
+            now_ms = self._connection.clock_ms()
+            for receiver, send in self._reports:
+                send(receiver.receiver_report(self._ssrc, self._name, now_ms))
+            await self._sleep(REPORT_S)
 
     async def tear_down(self) -> None:
         """End the session, whether the camera answers or not, and close the connection.

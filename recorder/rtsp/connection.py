@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import cast
 
 from recorder.rtsp.address import Address
@@ -23,6 +24,7 @@ from recorder.rtsp.stream import Channel, MessageStream
 DEFAULT_USER_AGENT = "Kuager"
 LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
 ANSWERS = 2  # to challenges of one request: the login, and once more where its nonce was stale
+MAX_UNSENT = 16 * 1024  # bytes that wait for a camera: then it gets no reports
 _SHUTDOWN_S = 1.0  # for the other side to see that the connection is closed
 
 
@@ -111,10 +113,7 @@ class Connection:
             raise socket.gaierror(socket.EAI_AGAIN, "no name server answers") from None
 
     async def _connect(self, number: str) -> _Wire:
-        tls: ssl.SSLContext | None = None
-        if self.address.secure:  # cameras make their certificates themselves, nobody vouches
-            tls = ssl.create_default_context()
-            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        tls = _tls() if self.address.secure else None
         _, wire = await asyncio.get_running_loop().create_connection(
             lambda: _Wire(self.clock_ms),
             number,
@@ -176,6 +175,11 @@ class Connection:
         assert self._wire is not None, "not open"
         self._wire.stream.expect(number, channel)
 
+    def send_packet(self, number: int, packet: bytes) -> None:
+        """Send a packet on an interleaved channel; none where the camera takes nothing any more."""
+        assert self._wire is not None, "not open"
+        self._wire.send_packet(number, packet)
+
     @property
     def hosts(self) -> tuple[str, str]:
         """The numbers of this machine and of the camera."""
@@ -192,6 +196,20 @@ class Connection:
         """Close, and see to it that the camera knows."""
         if self._wire is not None:
             await self._wire.close()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return what takes cameras as they are.
+
+    They make their certificates themselves and nobody vouches for them; old ones know short keys
+    and old versions of TLS only, which is still more than none.
+    """
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    tls.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    tls.set_ciphers("DEFAULT:@SECLEVEL=0")
+    return tls
 
 
 class _Wire(asyncio.BufferedProtocol):
@@ -212,6 +230,11 @@ class _Wire(asyncio.BufferedProtocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
+
+    def send_packet(self, number: int, packet: bytes) -> None:
+        if not self.closed and self._transport.get_write_buffer_size() < MAX_UNSENT:
+            head = bytes([ord("$"), number]) + len(packet).to_bytes(2, "big")
+            self._transport.write(head + packet)
 
     async def close(self) -> None:
         self._transport.close()

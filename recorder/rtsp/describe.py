@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recorder.rtsp.address import Address, base_uri, control_uri
 from recorder.rtsp.auth import parse_challenges, strongest
@@ -25,6 +25,10 @@ POWER = "check power, cable and address"
 LOGIN = "check user and password in the stations file or the credentials"
 BUSY = "close other viewers of this camera, or restart it"
 PORT = "check the port, and that RTSP is switched on in the camera"
+BASIC = (
+    "the camera takes the password by Basic, readable to everyone on the way: "
+    "set its RTSP authentication to digest"
+)
 PATH = "check the path of the address in the camera's manual"
 
 
@@ -61,31 +65,6 @@ class Offer:
     uri: str = ""
 
 
-async def describe(
-    url: str,
-    resolver: Resolver,
-    *,
-    user_agent: str = DEFAULT_USER_AGENT,
-    video_track: int | None = None,
-    patience: Patience = Patience(),
-    on_waking: Callable[[str], None] = lambda text: None,
-) -> Offer:
-    """Ask the camera what it streams; raises DescribeFailed.
-
-    `video_track` counts from 1. `on_waking` is given a sentence where the answer takes long.
-    """
-    connection, offer = await connect(
-        url,
-        resolver,
-        user_agent=user_agent,
-        video_track=video_track,
-        patience=patience,
-        on_waking=on_waking,
-    )
-    await connection.close()
-    return offer
-
-
 async def connect(
     url: str,
     resolver: Resolver,
@@ -96,9 +75,11 @@ async def connect(
     on_waking: Callable[[str], None] = lambda text: None,
     clock_ms: Callable[[], float] = lambda: time.time() * 1000,
 ) -> tuple[Connection, Offer]:
-    """Do as `describe` and keep the connection, for the stream; the caller closes it.
+    """Ask the camera what it streams; raises DescribeFailed.
 
-    `clock_ms` (UTC) says when packets arrive.
+    The connection is kept for the stream; the caller closes it. `video_track` counts from 1.
+    `on_waking` is given a sentence where the answer takes long. `clock_ms` (UTC) says when packets
+    arrive.
     """
     address = Address.parse(url)
     for _ in range(REDIRECTS + 1):
@@ -202,6 +183,8 @@ def _offer(
         base = control_uri(base, session.control)
     login = connection.authenticator
     proof = login.challenge.name if login else None
+    if proof == "Basic" and not address.secure:
+        description = replace(description, remarks=(*description.remarks, BASIC))
     uris = tuple(control_uri(base, track.control) for track in description.tracks)
     return Offer(address, description, proof, uris, base)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from recorder.source import PacketCounts
 
 VERSION = 2
 MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
@@ -16,7 +17,7 @@ MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
-SENDER_REPORT, BYE = 200, 203  # RFC 3550, 12.1
+SENDER_REPORT, RECEIVER_REPORT, DESCRIPTION, BYE = 200, 201, 202, 203  # RFC 3550, 12.1
 RTCP_KINDS = range(192, 224)  # second bytes of RTCP where it shares a way with RTP (RFC 5761, 4)
 NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970 (RFC 5905, 6)
 YEAR_S = 366 * 86_400
@@ -26,6 +27,10 @@ _HEADER_BYTES = 12
 _PLAIN = 0x80  # first byte of version 2 without padding, extension and sources
 _RTCP_HEADER = struct.Struct(">BBH").unpack_from
 _REPORT = struct.Struct(">IIII").unpack_from  # SSRC, NTP seconds and fraction, timestamp
+# of a receiver report: SSRC, fraction and number of lost packets, highest number, jitter, the last
+# sender report and how long ago it came (RFC 3550, 6.4.1)
+_REPORT_BLOCK = struct.Struct(">IIIIII").pack
+_MOST_LOST = (1 << 23) - 1
 
 
 class Payloads(Protocol):
@@ -41,23 +46,6 @@ class Payloads(Protocol):
 
     def restart(self) -> None:
         """What comes is another stream: the camera counts anew."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """Packets of a track since its session began.
-
-    `lost` were missing when it was their turn; those of them that came afterwards are `late`.
-    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP.
-    """
-
-    received: int = 0
-    lost: int = 0
-    late: int = 0
-    doubled: int = 0
-    strays: int = 0
-    malformed: int = 0
-    restarts: int = 0
 
 
 class _Waiting:
@@ -89,7 +77,7 @@ class RtpReceiver:
 
         `on_bye` is told when the camera says that the stream ends.
         """
-        self.counts = Counts()
+        self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self._on_bye = on_bye
         self._payload_type, self._clock_rate = payload_type, clock_rate
@@ -104,6 +92,10 @@ class RtpReceiver:
         self._given_up: dict[int, None] = {}  # numbers
         self._candidate: int | None = None  # SSRC that was not plausible
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
+        self._begun = (0, 0, 0)  # this stream's first number; packets received and lost before it
+        self._reported = (0, 0)  # packets of it received and lost by the last report
+        self._jitter = self._stamp_arrival_ms = 0.0  # in ticks; of the newest timestamp
+        self._sender_report: tuple[int, float] | None = None  # middle of its NTP time, arrival
 
     # -- RTP -----------------------------------------------------------------------------
 
@@ -134,8 +126,12 @@ class RtpReceiver:
         self._next = self._next + 1 & 0xFFFF
         self.counts.received += 1
         if stamp != self._stamp:
-            self._pts += signed(stamp - self._stamp, 32)
+            step = signed(stamp - self._stamp, 32)
+            self._pts += step
             self._stamp = stamp
+            came = (arrival_ms - self._stamp_arrival_ms) * self._clock_rate / 1000
+            self._jitter += (abs(came - step) - self._jitter) / 16  # RFC 3550, A.8, by pictures
+            self._stamp_arrival_ms = arrival_ms
         payload = packet[_HEADER_BYTES:] if head == _PLAIN else _payload(packet, head)
         if payload is None:
             self.counts.malformed += 1
@@ -165,7 +161,7 @@ class RtpReceiver:
                 self._next = number + 1 & 0xFFFF
             return
         if self._ssrc is None:
-            self._begin(ssrc, number, stamp)
+            self._begin(ssrc, number, stamp, arrival_ms)
         ahead = signed(number - self._next, 16)
         if ahead == 0:  # with another SSRC too: its numbers go on
             self._ssrc = ssrc
@@ -182,8 +178,11 @@ class RtpReceiver:
         else:
             self._push_ahead(packet, header, arrival_ms)
 
-    def _begin(self, ssrc: int, number: int, stamp: int) -> None:
+    def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
         self._ssrc, self._next, self._stamp, self._pts = ssrc, number, stamp, stamp
+        self._begun = number, self.counts.received, self.counts.lost
+        self._reported, self._sender_report = (0, 0), None
+        self._jitter, self._stamp_arrival_ms = 0.0, arrival_ms
         if self._reference is not None:  # it came before the first packet
             reported, utc_ms = self._reference
             self._reference = stamp + signed(reported - stamp, 32), utc_ms
@@ -262,7 +261,7 @@ class RtpReceiver:
         self._suspect, self._reference, self._lost = None, None, 0
         self._unsettled = False
         self._given_up.clear()
-        self._begin(ssrc, number, stamp)
+        self._begin(ssrc, number, stamp, before.arrival_ms)
         self._payloads.restart()
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
@@ -304,6 +303,8 @@ class RtpReceiver:
     def _take_report(self, packet: memoryview, at: int, arrival_ms: float) -> None:
         """RFC 3550, 6.4.1. A camera that knows no time of day sends 0 or how long it runs."""
         ssrc, seconds, fraction, stamp = _REPORT(packet, at)
+        if ssrc == self._ssrc:
+            self._sender_report = (seconds & 0xFFFF) << 16 | fraction >> 16, arrival_ms
         if not seconds or self._ssrc not in (None, ssrc):
             return
         era = 0 if seconds >> 31 else 1 << 32  # from 7 February 2036 on (RFC 5905, 6)
@@ -313,6 +314,36 @@ class RtpReceiver:
         if self._ssrc is not None:
             stamp = self._pts + signed(stamp - self._stamp, 32)
         self._reference = stamp, utc_ms
+
+    def receiver_report(self, own_ssrc: int, name: bytes, now_ms: float) -> bytes:
+        """Return a compound packet: what came of this track, and who we are (RFC 3550, 6.4.2, 6.5).
+
+        `now_ms` is by the clock of arrivals, `name` is the CNAME. Each report tells the share of
+        packets that were lost since the one before.
+        """
+        block = b"" if self._ssrc is None else self._report_block(self._ssrc, now_ms)
+        words = 1 + len(block) // 4
+        head = struct.pack(">BBHI", VERSION << 6 | bool(block), RECEIVER_REPORT, words, own_ssrc)
+        item = bytes([1, len(name)]) + name
+        item += bytes(4 - len(item) % 4)  # it ends with at least one zero
+        words = 1 + len(item) // 4
+        return head + block + struct.pack(">BBHI", 0x81, DESCRIPTION, words, own_ssrc) + item
+
+    def _report_block(self, ssrc: int, now_ms: float) -> bytes:
+        first, *before = self._begun
+        received, lost = self.counts.received - before[0], self.counts.lost - before[1]
+        highest = first + received + lost - 1
+        highest += signed(self._next - 1 - highest, 16)  # others of this count passed, too
+        newly, newly_lost = received - self._reported[0], lost - self._reported[1]
+        self._reported = received, lost
+        share = min(255, newly_lost * 256 // max(1, newly + newly_lost))
+        lost = min(_MOST_LOST, lost)
+        report, ago = 0, 0
+        if self._sender_report is not None:
+            report, ago_ms = self._sender_report[0], now_ms - self._sender_report[1]
+            ago = min(0xFFFFFFFF, max(0, int(ago_ms * 65.536)))
+        jitter = min(0xFFFFFFFF, int(self._jitter))
+        return _REPORT_BLOCK(ssrc, share << 24 | lost, highest & 0xFFFFFFFF, jitter, report, ago)
 
     def camera_ms(self, pts: int) -> float | None:
         """Return the camera's clock (UTC ms) at a timestamp; None where it did not report it."""

@@ -59,6 +59,11 @@ class UdpPair:
             del self._sockets[0]  # it is the transport's now
             self._transports.append(transport)
 
+    def send_control(self, packet: bytes, host: str, port: int) -> None:
+        """Send an RTCP packet to the camera, from our port for RTCP."""
+        if len(self._transports) > 1:
+            self._transports[1].sendto(packet, (host, port))
+
     def close(self) -> None:
         """Free the ports; may be called twice."""
         for transport in self._transports:

@@ -308,6 +308,9 @@ class CameraSpool:
         clock: ClockState,
         moved_ms: int = 0,
         by_arrival: bool = False,
+        lost: int = 0,
+        damaged: int = 0,
+        restarted: bool = False,
     ) -> Segment:
         """Write a segment and its index line: when this returns, the segment is live.
 
@@ -339,6 +342,9 @@ class CameraSpool:
             camera_ms=camera_ms,
             moved_ms=moved_ms,
             by_arrival=by_arrival,
+            lost=lost,
+            damaged=damaged,
+            restarted=restarted,
         )
         end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
         recording.append(data, segment, end_ms)

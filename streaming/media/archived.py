@@ -65,14 +65,14 @@ async def checked(read: Awaitable[T]) -> T:
 async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[RecordingReader, Key, Index]:
-    views = request.app[CONTEXT]
+    context = request.app[CONTEXT]
     asked = request.app[ASKED]
     asked.check(request)
     asked.count(request, 1)
     await request.app[WORK].rest.turn(client(request))  # it was begun in the lane of video
     async with asked.turn(request):
         try:
-            row = await views.ask(
+            row = await context.ask(
                 lambda catalogue: (
                     catalogue.recording_of_run(name, run_no)
                     if run_no
@@ -90,7 +90,7 @@ async def _recording(
         refuse_old(request, row["end_ms"])
     identity, indexes = Identity.of(row), request.app[INDEXES]
     key = (identity.record_seq, identity.start_ms)
-    reader = RecordingReader(views.sources, name, buckets={key: there})
+    reader = RecordingReader(context.sources, name, buckets={key: there})
 
     def check(index: Index) -> Index:
         if index.identity != identity:
@@ -114,14 +114,14 @@ def asking() -> Work:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    views = request.app[CONTEXT]
-    rewind_ms = views.config.rewind_s * 1000
+    context = request.app[CONTEXT]
+    rewind_ms = context.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if end_ms < views.clock() - rewind_ms - grace_ms:
+    if end_ms < context.clock() - rewind_ms - grace_ms:
         text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
             language_of(request),
-            hours=format_hours(views.config.rewind_s),
+            hours=format_hours(context.config.rewind_s),
         )
         raise web.HTTPForbidden(text=text)
 

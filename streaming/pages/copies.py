@@ -21,29 +21,30 @@ from config.model import Station
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.payments.port import InvalidSignature, InvoiceProvider, Online, ProviderUnavailable
-from storage.catalogue.orders import MOST_NUMBER, Order
+from copies.payments.port import InvoiceProvider, Online, ProviderUnavailable
+from storage.catalogue.orders import Order
 from streaming.api.stations import find_stations
-from streaming.context import CONTEXT, current_ms, parse_time
+from streaming.context import CONTEXT, current_ms
 from streaming.http.bodies import form
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import base_url
+from streaming.http.parameters import time_ms
+from streaming.http.site import base_url, refuse_foreign
 from streaming.http.work import WORK
 from streaming.orders_context import (
     ORDERS,
-    catalogue,
+    REGISTER_PAGE,
     count_asked,
+    invoice_provider,
     make_quote,
     order_of,
     order_service,
     place,
     query_catalogue,
-    refuse_foreign,
+    register_page,
 )
-from streaming.pages.order import order_page, paper_of, public, state_words
+from streaming.pages.order import order_page, public, state_words
 from streaming.pages.render import link, page
 
-REGISTER_PAGE, REGISTER_TOKENS = 50, 3
 HOUR_MS = 3_600_000
 MOST_INVOICES = 128  # each about 60 kB
 
@@ -60,8 +61,8 @@ async def about(request: web.Request) -> web.StreamResponse:
 @routes.get("/copies/new")
 async def new(request: web.Request) -> web.StreamResponse:
     """Ask for a quote: `station`, `cameras` (with commas), `from` and `to` fill the form."""
-    views = request.app[CONTEXT]
-    station = views.stations.get(request.query.get("station", ""))
+    context = request.app[CONTEXT]
+    station = context.stations.get(request.query.get("station", ""))
     if station is None:
         found = await find_stations(request) if request.query.get("q", "").strip() else None
         return page(
@@ -71,8 +72,8 @@ async def new(request: web.Request) -> web.StreamResponse:
             query=request.query.get("q", ""),
             stations=found.page if found else None,
         )
-    to_ms = parse_time(request, "to") or current_ms(request) // 60_000 * 60_000
-    from_ms = parse_time(request, "from") or to_ms - HOUR_MS
+    to_ms = time_ms(request, "to") or current_ms(request) // 60_000 * 60_000
+    from_ms = time_ms(request, "from") or to_ms - HOUR_MS
     named = request.query.get("cameras", "")
     chosen = [c.strip() for c in named.split(",")] if named else [c.id for c in station.cameras]
     zone = ZoneInfo(station.time_zone)
@@ -137,26 +138,6 @@ async def register(request: web.Request) -> web.StreamResponse:
         orders=[public(request, o) for o in orders[:REGISTER_PAGE]],
         before=orders[REGISTER_PAGE - 1].number if len(orders) > REGISTER_PAGE else None,
         words=state_words(request),
-    )
-
-
-async def register_page(request: web.Request) -> list[Order]:
-    """Return a page of the register, and one order more where there is another page.
-
-    Raises 400.
-    """
-    text = request.query.get("before")
-    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
-    if not known or int(text or 0) > MOST_NUMBER:
-        raise web.HTTPBadRequest(
-            text=gettext("'before' is not the number of an order.", language_of(request))
-        )
-    before = None if text is None else int(text)
-    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
-    work.check(request)
-    work.count(request, REGISTER_TOKENS)
-    return await query_catalogue(
-        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
     )
 
 
@@ -237,33 +218,11 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     return page(request, "paying.html", url=url, secret=request.match_info["secret"])
 
 
-@routes.post("/api/v1/copies/payments/{provider}")
-async def parse_webhook(request: web.Request) -> web.StreamResponse:
-    """Be told by a provider that something happened to a checkout; it is then looked up."""
-    provider = request.app[ORDERS].providers.get(request.match_info["provider"])
-    if not isinstance(provider, Online):
-        raise web.HTTPNotFound(text="There is no such provider.\n")
-    try:
-        reference = provider.parse_webhook(await request.read(), request.headers)
-    except InvalidSignature:
-        raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
-    service = order_service(request)
-    known = None
-    if reference is not None:
-        known = await query_catalogue(service.catalogue.checkouts.get(provider.name, reference))
-    if known:
-        try:
-            await query_catalogue(service.settle(known))
-        except ProviderUnavailable:  # the provider tells it again later, and the desk asks
-            raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-    return web.json_response({"known": bool(known)})
-
-
 @routes.get("/copies/{secret}/invoice.pdf")
 async def invoice(request: web.Request) -> web.StreamResponse:
     """Give the invoice of an order: to pay by, and once it is paid, to show that it is."""
     order = await order_of(request)
-    provider = paper_of(request, order)
+    provider = invoice_provider(request, order)
     if provider is None:
         raise web.HTTPNotFound(
             text=gettext("There is no invoice for this order.", language_of(request))
