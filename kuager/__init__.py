@@ -7,7 +7,8 @@
 `check`      `kuager check`: is the configuration right, do the cameras answer
 `preflight`  what this machine and others have for a configuration
 `summary`    what a configuration will do, as tables
-`run`        `kuager run`: the supervisor and the roles
+`run`        `kuager run`: the roles
+`supervisor` starts the processes of the roles, restarts each that ends, stops them all
 `reload`     `kuager reload`: a changed configuration is taken over while everything goes on
 `upload`     `kuager upload`: archives what waits in the spool, and ends
 `fsck`       `kuager fsck`: compares spool, catalogue and archives
