@@ -1,6 +1,8 @@
 """Puts Kuager together: the command line, the roles and their supervisor, the demo.
 
 `cli`        the commands; each is a thin call into one of the others
+`cli_orders`   those of `kuager orders`
+`cli_options`  what commands share: their options, the configuration, and how they fail
 `demo`       `kuager demo`: simulated cameras and a real S3 server around `kuager run`
 `simulator`  cameras that do not exist, with every fault that real ones have
 `status`     `kuager status`: what is wrong now
