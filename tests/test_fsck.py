@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from base.durable import try_lock
+from base.lock import try_lock
 from config.model import Config
 from kuager.fsck import fsck as fsck_command
 from storage.archival.retention import gap_object, retire

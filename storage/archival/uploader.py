@@ -15,15 +15,16 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import structlog
 
 from base.backoff import Backoff
 from base.clock import Clock, now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
 from base.hostclock import ClockWatch
+from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
@@ -111,7 +112,11 @@ class Uploader:
 
         When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
         """
-        with await self._alone():
+        # of two uploaders, one could spoil what the other has verified
+        lock = await wait_for_lock(
+            self._spool / "_status" / "uploader.lock", self._pauses.look_s, _warn_of_another
+        )
+        with lock:
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for replicator in self.replicators.all:
@@ -173,22 +178,6 @@ class Uploader:
     def blocked(self) -> Iterator[tuple[str, PendingUpload]]:
         """The recordings that cannot be archived now, each with the archive's name."""
         return self.replicators.blocked
-
-    async def _alone(self) -> BinaryIO:
-        """Return the lock of the spool's uploader: of two, one could spoil what the other has
-        verified. Waits until another has ended, and until there is a spool."""
-        told = False
-        while True:
-            try:
-                if lock := try_lock(self._spool / "_status" / "uploader.lock"):
-                    return lock
-            except OSError:  # no recorder has made the spool yet, or its disk is away
-                await asyncio.sleep(self._pauses.look_s)
-                continue
-            if not told:
-                told = True
-                log.warning("Another uploader works on this spool; waiting until it has ended")
-            await asyncio.sleep(self._pauses.look_s)
 
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; none of the three that do so waits for another."""
@@ -281,3 +270,7 @@ class Uploader:
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
+
+
+def _warn_of_another() -> None:
+    log.warning("Another uploader works on this spool; waiting until it has ended")
