@@ -24,7 +24,7 @@ ARCHIVE_FORMAT = "recording/1"
 REMOVED_FORMAT = "removed/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
-MARKS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
+SEGMENT_FLAGS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
@@ -207,7 +207,7 @@ class Segment(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for mark in MARKS:
+        for mark in SEGMENT_FLAGS:
             if not record[mark]:
                 del record[mark]
         return record
