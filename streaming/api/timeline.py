@@ -133,8 +133,8 @@ def _recording(row: dict[str, Any]) -> bytes:
     """Return a row as JSON; with when and why it was removed where no archive has it any more."""
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
-        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
-        return orjson.dumps(told | {k: last[k] for k in ("removed_ms", "removed_reason")})
+        data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(data | {k: last[k] for k in ("removed_ms", "removed_reason")})
     return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 

@@ -67,11 +67,11 @@ class Clients:
         A trusted proxy that says nothing readable is counted itself.
         """
         found = read_address(request.remote or "")
-        said = request.headers.getall("X-Forwarded-For", ())
-        if said and not self.is_proxy(found):
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        if forwarded and not self.is_proxy(found):
             self._tell()
             return bucket(found)
-        for line in reversed(said[-MOST_PROXIES:]):
+        for line in reversed(forwarded[-MOST_PROXIES:]):
             for element in reversed(line.rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]):
                 if not self.is_proxy(found) or (address := read_address(element)) is None:
                     return bucket(found)

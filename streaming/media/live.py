@@ -44,9 +44,9 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True, slots=True)
 class CachedPlaylist:
-    """A live playlist as it is sent; `mark` is what it was made from."""
+    """A live playlist as it is sent; `made_of` tells one from another."""
 
-    mark: tuple[Any, ...]
+    made_of: tuple[int, int, str]
     body: bytes
     etag: str
 
@@ -62,11 +62,11 @@ class Playlists:
     def live(self, name: Name, listed: Sequence[Listed]) -> CachedPlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (_, last) = listed[0], listed[-1]
-        mark = (first.segment_no, last.segment_no, last.sha256)
+        made_of = (first.segment_no, last.segment_no, last.sha256)
         text = self._live.get(name)
-        if text is None or text.mark != mark:
+        if text is None or text.made_of != made_of:
             body = b"".join(playlist(entries(listed)))
-            text = CachedPlaylist(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            text = CachedPlaylist(made_of, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
             self._live[name] = text
             if len(self._live) > LIVE_KEPT:
                 self._live.popitem(last=False)

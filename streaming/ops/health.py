@@ -76,8 +76,8 @@ async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
     clock is said, too, and is no reason to send people elsewhere."""
     context, wrong = request.app[CONTEXT], await request.app[HEALTH].wrong()
     await context.fresh()
-    told = [*(wrong or ["ready"]), *context.status.clock_warnings()]
-    return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
+    lines = [*(wrong or ["ready"]), *context.status.clock_warnings()]
+    return web.Response(status=503 if wrong else 200, text="\n".join(lines) + "\n")
 
 
 @operators_routes.get("/metrics")

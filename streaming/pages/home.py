@@ -41,7 +41,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         **_today(lang, context.config.election, directory, context.clock()),
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
-        kept=[("lang", lang)] if "lang" in asked else [],
+        hidden_fields=[("lang", lang)] if "lang" in asked else [],
         results_only=bool(chosen),
         results=None if found is None else [station_json(s, directory, lang) for s in found.page],
         results_title=_title(lang, found.total if found else 0, asked.get("q")),
@@ -50,7 +50,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         trail=_trail(request, lang, region),
         districts=_districts(request, lang, region),
         regions=_areas(request, lang, directory.regions.values(), "region"),
-        wall=[
+        featured=[
             {
                 "station": station.id,
                 "number": station.number,

@@ -56,10 +56,10 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
             **values,
         )
     )
-    answer = web.Response(text=text, content_type="text/html", status=status)
-    answer.enable_compression()
-    answer.headers["Vary"] = "Accept-Encoding"
-    return answer
+    response = web.Response(text=text, content_type="text/html", status=status)
+    response.enable_compression()
+    response.headers["Vary"] = "Accept-Encoding"
+    return response
 
 
 def link(request: web.Request, path: str, **query: str) -> str:

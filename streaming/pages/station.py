@@ -17,7 +17,7 @@ from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.site import base_url
-from streaming.pages.player_messages import watch_words
+from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
 from streaming.stations.serialize import picture_url, station_json
 
@@ -41,18 +41,18 @@ async def station(request: web.Request) -> web.StreamResponse:
             404,
             gettext("This station has no such angle; here are all it has.", language_of(request)),
         )
-    told = explained_station(context, found, lang)
+    described = explained_station(context, found, lang)
     return page(
         request,
         "station.html",
         status,
-        station=told,
+        station=described,
         notice=notice,
-        state=_state(lang, context, found, told),
+        state=_state(lang, context, found, described),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
         oembed=_oembed(request, found),
-        told=_told(request, context, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
+        script_data=_script_data(request, found, found.cameras, at_ms, angle),
     )
 
 
@@ -68,7 +68,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
         title=camera.title.in_(lang),
         picture=picture_url(found, camera).replace("thumb", "picture"),
         href=link(request, f"/stations/{found.id}", angle=camera.id),
-        told=_told(request, context, found, [camera]) | {"t_ms": None, "angle": camera.id},
+        script_data=_script_data(request, found, (camera,), None, camera.id),
     )
 
 
@@ -123,11 +123,11 @@ def _moment(
     return 200, "", at_ms
 
 
-def _state(lang: str, context: AppContext, found: Station, told: dict[str, Any]) -> str:
+def _state(lang: str, context: AppContext, found: Station, described: dict[str, Any]) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
         return gettext("No camera is configured in this station.", lang)
-    if told["live"]:
+    if described["live"]:
         return ""
     now_ms = context.clock()
     schedule = windows(context.config.election, found, found.cameras[0])
@@ -162,14 +162,15 @@ def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
     ]
 
 
-def _told(
+def _script_data(
     request: web.Request,
-    context: AppContext,
     found: Station,
-    cameras: tuple[Camera, ...] | list[Camera],
+    cameras: tuple[Camera, ...],
+    at_ms: int | None,
+    angle: str | None,
 ) -> dict[str, Any]:
     """Return what the scripts need to know."""
-    lang = checked_language(request)
+    context, lang = request.app[CONTEXT], checked_language(request)
     schedules = [windows(context.config.election, found, camera) for camera in cameras]
     return {
         "station": found.id,
@@ -189,5 +190,7 @@ def _told(
             }
             for camera in cameras
         ],
-        "words": watch_words(lang),
+        "words": player_messages(lang),
+        "t_ms": at_ms,
+        "angle": angle,
     }
