@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -121,7 +120,7 @@ async def _answer(request: web.Request) -> web.Response:
     return web.json_response(data, headers=UNCACHED)
 
 
-def _public_json(request: web.Request, order: Order) -> dict[str, Any]:
+def _public_json(request: web.Request, order: Order) -> dict[str, object]:
     """Return what everyone may know of an order."""
     station = order.quote["station"]
     times = ("ordered_ms", "paid_ms", "ready_ms", "ended_ms")
@@ -138,7 +137,7 @@ def _public_json(request: web.Request, order: Order) -> dict[str, Any]:
     }
 
 
-async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, Any]:
+async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, object]:
     """Return all of an order that its requester may know."""
     home = f"{base_url(request)}/copies/{secret}"
     files = {
@@ -190,7 +189,7 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
     }
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request) -> dict[str, object]:
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError:
@@ -200,7 +199,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _time_ms(body: dict[str, Any], name: str) -> int:
+def _time_ms(body: dict[str, object], name: str) -> int:
     """Return a time of a body as UTC ms: a whole number, or RFC 3339 with a zone; raises 400."""
     value = body.get(name)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**14:

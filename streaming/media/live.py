@@ -9,7 +9,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -56,7 +55,7 @@ class Playlists:
     """What was made of playlists: the live one of each camera, and entries of whole recordings."""
 
     _live: OrderedDict[Name, CachedPlaylist] = field(default_factory=OrderedDict)
-    _made: OrderedDict[tuple[Any, ...], Entries] = field(default_factory=OrderedDict)
+    _made: OrderedDict[tuple[str | int, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
     def live(self, name: Name, listed: Sequence[Listed]) -> CachedPlaylist:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -260,18 +261,21 @@ class StatusCollector(Collector):
         yield cause
 
 
-def _family(name: str, text: str, labels: list[str]) -> Metric:
+Family = CounterMetricFamily | GaugeMetricFamily
+
+
+def _family(name: str, text: str, labels: list[str]) -> Family:
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     return kind(name, text, labels=labels)
 
 
-def _single(name: str, text: str, value: object) -> Metric:
+def _single(name: str, text: str, value: object) -> Family:
     family = _family(name, text, [])
     _add(family, [], value)
     return family
 
 
-def _add(family: Any, labels: list[str], value: object) -> None:
+def _add(family: Family, labels: list[str], value: object) -> None:
     """Add a number; what is not known is NaN, or 0 where it is counted up."""
     unknown = 0.0 if isinstance(family, CounterMetricFamily) else math.nan
     family.add_metric(labels, float(value) if isinstance(value, int | float) else unknown)
@@ -369,7 +373,7 @@ def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[byt
 
 
 @web.middleware
-async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
+async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count and time every request by its route."""
     begun = time.perf_counter()
     resource = request.match_info.route.resource

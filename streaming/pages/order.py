@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -87,7 +86,7 @@ async def order_page(
     )
 
 
-def public_order(request: web.Request, order: Order) -> dict[str, Any]:
+def public_order(request: web.Request, order: Order) -> dict[str, object]:
     """Return what everyone may know of an order."""
     station, lang = order.quote["station"], checked_language(request)
     return {

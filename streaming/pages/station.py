@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -19,7 +18,7 @@ from streaming.http.parameters import time_ms
 from streaming.http.site import base_url
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
-from streaming.stations.serialize import picture_url, station_json
+from streaming.stations.serialize import StationJson, picture_url, station_json
 
 NEAR = 5  # stations that are suggested for one that is not there
 
@@ -123,7 +122,7 @@ def _moment(
     return 200, "", at_ms
 
 
-def _state(lang: str, context: AppContext, found: Station, described: dict[str, Any]) -> str:
+def _state(lang: str, context: AppContext, found: Station, described: StationJson) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
         return gettext("No camera is configured in this station.", lang)
@@ -168,7 +167,7 @@ def _script_data(
     cameras: tuple[Camera, ...],
     at_ms: int | None,
     angle: str | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what the scripts need to know."""
     context, lang = request.app[CONTEXT], checked_language(request)
     schedules = [windows(context.config.election, found, camera) for camera in cameras]
