@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
+LOCAL := --no-index --no-deps --no-build-isolation
 MODULES := streaming/node_modules
 HLS := $(MODULES)/.stamp
 AXE := $(MODULES)/.tools
@@ -14,7 +15,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -30,8 +31,7 @@ $(VENV)/.stamp: deploy/requirements.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(PIP) -r deploy/requirements.txt
-	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
-	@printf '#!%s\nfrom kuager.__main__ import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
+	@$(BIN)/pip install --disable-pip-version-check -q $(LOCAL) -e .
 	@touch $@
 
 $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
@@ -48,6 +48,9 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
+
+wheel: setup ## dist/kuager-….whl, with hls.js in it
+	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
 
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
@@ -171,8 +174,8 @@ messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in
 	@rm $(LOCALES)/messages.pot
 
 lock: tools ## write the lock files anew
-	@$(LOCK) pyproject.toml -o deploy/requirements.txt
-	@$(LOCK) pyproject.toml --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
+	@$(LOCK) pyproject.toml --all-extras --group build -o deploy/requirements.txt
+	@$(LOCK) pyproject.toml --all-extras --group build --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
 	@$(LOCK) --group pages -o deploy/requirements-pages.txt
 	@cd streaming && npm install --package-lock-only --no-audit --no-fund
 

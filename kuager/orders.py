@@ -29,6 +29,7 @@ from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from copies.payments.port import Online, open_providers
 from copies.states import State
+from kuager.extras import ExtraMissing, check_extras
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
@@ -178,6 +179,10 @@ def refund(
 def _with(config: Config, work: Callable[[OrderService], Awaitable[int]]) -> int:
     if config.copies is None:
         return _say("copies are off: there is no 'copies' section in the configuration", 2)
+    try:
+        check_extras(config, "orders")
+    except ExtraMissing as error:
+        return _say(str(error), 2)
     settings = config.copies
 
     async def run() -> int:

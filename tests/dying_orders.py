@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-import copies.orders.mailer
+import copies.orders.mail
 import storage.catalogue.orders
 from base.clock import now_ms
 from config.load import load
@@ -38,7 +38,7 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "quote": (Orders, "create", 1),
     "order, half-way": (storage.catalogue.orders, "_log", 1),
     "order": (Orders, "change", 1),
-    "first letter": (copies.orders.mailer, "send", 1),
+    "first letter": (copies.orders.mail, "submit", 1),
     "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
     "page": (Checkouts, "open", 1),
@@ -99,7 +99,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                     order, "voter@example.kz", f"http://k/copies/{secret}", "203.0.113.1"
                 )
             elif order.state == State.AWAITING_PAYMENT:
-                await desk._post()
+                await desk._send_letters()
                 try:
                     url = await service.payment_page(
                         order, stripe, "Station s", "http://k/copies/back"
@@ -112,10 +112,10 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
                 await service.close_checkouts(order.order_pk)
                 await desk._hash()
             elif order.state == State.READY:
-                await desk._post()
+                await desk._send_letters()
                 await service.refund(order, True, None)
             else:
-                await desk._post()
+                await desk._send_letters()
                 await catalogue.order_files.drop(tuple(ENDED))
                 return order
     finally:

@@ -16,7 +16,8 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 
 from config.load import load
 from config.model import Config
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.camera_spec import camera_specs
 from recorder.worker import Worker
 from storage.catalogue.catalogue import Catalogue

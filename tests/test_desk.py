@@ -255,7 +255,7 @@ class Deaf(OrderWorker):
 
     begun = asyncio.Event()
 
-    async def _post(self) -> None:
+    async def _send_letters(self) -> None:
         self.begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()

@@ -23,7 +23,7 @@ from config.mailaddress import is_address
 from config.model import Config
 from copies.balance import owed
 from copies.orders import events
-from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
+from copies.orders.mail import MOST_A_DAY, address, compose, mailbox_of
 from copies.orders.service import OrderService
 from copies.orders.worker import OVERDUE_MS, OrderWorker, Pauses
 from copies.payments.port import CheckoutGone, ProviderUnavailable
@@ -91,8 +91,8 @@ async def working(
     try:
         yield desk
         assert not task.done()
-        held_up = {part: one.why for part, one in desk._troubles.items() if one.why}
-        assert held_up.keys() <= {"_post"}, held_up
+        held_up = {part: one.why for part, one in desk._outages.items() if one.why}
+        assert held_up.keys() <= {"_send_letters"}, held_up
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -134,7 +134,7 @@ def test_what_no_letter_can_be_sent_to_is_no_address(text: str) -> None:
 def test_a_letter_can_be_written_to_every_address(text: str) -> None:
     if found := address(text):
         letter = {"kind": "placed", "recipient": found, "link": "http://k", "letter_no": 1}
-        message = write("copies@example.kz", ORDER, letter)
+        message = compose("copies@example.kz", ORDER, letter)
         assert message["To"].addresses[0].addr_spec == found
         assert message.as_bytes()
 

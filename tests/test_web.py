@@ -22,8 +22,8 @@ from config.load import load
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
-from storage.records import ClockState, GapCause, Header, Segment, Track
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.records import ClockState, GapCause, Header, Numbers, Segment, Track
+from storage.spool.writer import CameraSpool, Run
 from streaming import app
 from streaming.http.ports import PortInUse, check_port
 from streaming.media import live

@@ -100,7 +100,7 @@ async def _known(
             for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
             for row in rows[1]:
-                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
+                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.of(row))
     return True, known
 
 
