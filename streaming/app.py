@@ -236,7 +236,6 @@ async def _listening(
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:
     """Keep trying to open the catalogue: live and rewind go on without it."""
     context = app[CONTEXT]
-    context.away = "it is being opened"
     opening = asyncio.create_task(_open(context))
     yield
     opening.cancel()
@@ -248,4 +247,3 @@ async def _catalogue(app: web.Application) -> AsyncIterator[None]:
 
 async def _open(context: AppContext) -> None:
     context.catalogue = await Catalogue.open_patiently(context.config.database_url)
-    context.away = None

@@ -158,7 +158,7 @@ def _area(request: web.Request, directory: Directory) -> list[int]:
 
 
 @routes.get("/api/v1/wall")
-async def wall(request: web.Request) -> web.StreamResponse:
+async def featured(request: web.Request) -> web.StreamResponse:
     """Return some live cameras of many regions with their pictures; others every ten seconds."""
     context, lang = request.app[CONTEXT], checked_language(request)
     limit = whole_number(request, "limit", 12, 1, MOST_FEATURED)

@@ -123,7 +123,7 @@ class StatusCollector(Collector):
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
-        _add(catalogue, [], self._context.away is None)
+        _add(catalogue, [], self._context.catalogue_outage is None)
         yield catalogue
         if self._context.config.pictures_s:
             yield from self._pictures()
