@@ -58,7 +58,7 @@ async def region(request: web.Request) -> web.StreamResponse:
     lang = checked_language(request)
     found = request.app[CONTEXT].directory.regions.get(request.match_info["region"])
     if found is None:
-        raise web.HTTPNotFound(text=gettext("There is no such region.", language_of(request)))
+        raise web.HTTPNotFound(text=gettext("There is no such region.", lang))
     districts = [area_json(area, lang) for area in found.districts.values()]
     return json_response(request, area_json(found, lang) | {"districts": districts})
 

@@ -32,7 +32,7 @@ SEGMENT_TYPE, INIT_TYPE = "video/iso.segment", "video/mp4"
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT_MS = 3_600_000  # of a stretch that is listed at once, without waiting for others
 MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 4 MB of text
-LIVE_KEPT = 50_000  # live playlists in memory, about 1 kB each
+CACHED_PLAYLISTS = 50_000  # live playlists in memory, about 1 kB each
 ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
 ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
@@ -67,7 +67,7 @@ class Playlists:
             body = b"".join(playlist(entries(listed)))
             text = CachedPlaylist(made_of, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
             self._live[name] = text
-            if len(self._live) > LIVE_KEPT:
+            if len(self._live) > CACHED_PLAYLISTS:
                 self._live.popitem(last=False)
         return text
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from base.i18n.format import format_day, format_number, format_offset, format_time_of_day
+from base.i18n.format import format_day, format_number, format_offset
 from base.i18n.gettext import gettext, ngettext
 from config.model import Election
 from streaming.api.stations import find_stations
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language
 from streaming.pages.render import link, page
-from streaming.stations.directory import Area, Directory
+from streaming.stations.directory import Area
 from streaming.stations.featured import FEATURED
-from streaming.stations.messages import tally_live
+from streaming.stations.messages import tally_live, when_recorded
 from streaming.stations.serialize import area_json, picture_url, station_json
 
 FEW = 30  # stations that are listed at once, where there are no more
@@ -40,7 +40,9 @@ async def home(request: web.Request) -> web.StreamResponse:
         day=format_day(election.date, "full", lang),
         hours=_hours(election),
         recorded=tally_live(directory.tally, lang),
-        state=_state(lang, election, directory, now_ms),
+        state=when_recorded(directory.windows, now_ms, election.time_zone, lang)
+        if directory.windows
+        else "",
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
         hidden_fields=[("lang", lang)] if "lang" in asked else [],
@@ -73,18 +75,6 @@ def _hours(election: Election) -> str | None:
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     zone = format_offset(round(noon.timestamp() * 1000), election.time_zone)
     return f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}"
-
-
-def _state(lang: str, election: Election, directory: Directory, now_ms: int) -> str:
-    windows = directory.windows
-    if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
-        return ""
-    begins_ms = next((w.start_ms for w in windows if w.start_ms > now_ms), None)
-    if begins_ms is None:
-        ended = format_time_of_day(windows[-1].end_ms, election.time_zone, now_ms, lang)
-        return gettext("Recording ended at %(at)s.", lang, at=ended)
-    begins = format_time_of_day(begins_ms, election.time_zone, now_ms, lang)
-    return gettext("Recording begins at %(at)s.", lang, at=begins)
 
 
 def _title(lang: str, total: int, query: str | None) -> str:

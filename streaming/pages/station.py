@@ -10,7 +10,7 @@ from babel.dates import get_month_names
 from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
-from config.schedule import next_change, windows
+from config.schedule import windows
 from streaming.api.stations import explained_station, search
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
@@ -18,6 +18,7 @@ from streaming.http.parameters import time_ms
 from streaming.http.site import base_url
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
+from streaming.stations.messages import when_recorded
 from streaming.stations.serialize import StationJson, picture_url, station_json
 
 NEAR = 5  # stations that are suggested for one that is not there
@@ -32,13 +33,13 @@ async def station(request: web.Request) -> web.StreamResponse:
     found = context.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
-    status, notice, at_ms = _moment(request, context, found)
+    status, notice, at_ms = _start(request, context, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
     if angle and angle not in cameras:
         status, notice = (
             404,
-            gettext("This station has no such angle; here are all it has.", language_of(request)),
+            gettext("This station has no such angle; here are all it has.", lang),
         )
     described = explained_station(context, found, lang)
     return page(
@@ -87,7 +88,7 @@ async def _missing(request: web.Request) -> web.Response:
     return page(request, "missing.html", 404, suggestions=stations)
 
 
-def _moment(
+def _start(
     request: web.Request, context: AppContext, found: Station
 ) -> tuple[int, str, int | None]:
     """Return the status, what is wrong in words, and the moment to begin with; None for live."""
@@ -97,29 +98,23 @@ def _moment(
         return 400, error.text or "", None
     if at_ms is None:
         return 200, "", None
-    now_ms = context.clock()
+    now_ms, rewind_s, lang = context.clock(), context.config.rewind_s, language_of(request)
     schedules = [windows(context.config.election, found, camera) for camera in found.cameras]
     begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
     if at_ms > now_ms:
-        return (
-            404,
-            gettext("This moment has not come yet. This is what is so now.", language_of(request)),
-            None,
-        )
-    if at_ms < begins_ms:
-        at = format_time_of_day(begins_ms, found.time_zone, now_ms, language_of(request))
-        text = gettext(
-            "Nothing was recorded then: recording began at %(at)s.", language_of(request), at=at
-        )
-        return 404, text, None
-    if at_ms < now_ms - context.config.rewind_s * 1000:
+        text = gettext("This moment has not come yet. This is what is so now.", lang)
+    elif at_ms < begins_ms:
+        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
+        text = gettext("Nothing was recorded then: recording began at %(at)s.", lang, at=at)
+    elif at_ms < now_ms - rewind_s * 1000:
         text = gettext(
             "This moment is further back than the %(hours)s h that can be watched here.",
-            language_of(request),
-            hours=format_hours(context.config.rewind_s),
+            lang,
+            hours=format_hours(rewind_s),
         )
-        return 404, text, None
-    return 200, "", at_ms
+    else:
+        return 200, "", at_ms
+    return 404, text, None
 
 
 def _state(lang: str, context: AppContext, found: Station, described: StationJson) -> str:
@@ -128,22 +123,11 @@ def _state(lang: str, context: AppContext, found: Station, described: StationJso
         return gettext("No camera is configured in this station.", lang)
     if described["live"]:
         return ""
-    now_ms = context.clock()
     schedule = windows(context.config.election, found, found.cameras[0])
-    inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
-    if inside:
-        return gettext(
-            "No camera of this station gives a picture now. What was recorded is on the timeline.",
-            lang,
-        )
-    begins_ms = next_change(schedule, now_ms)
-    if begins_ms is not None:
-        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
-        return gettext("Recording begins at %(at)s.", lang, at=at)
-    if not schedule:
-        return gettext("Recording has ended.", lang)
-    at = format_time_of_day(schedule[-1].end_ms, found.time_zone, now_ms, lang)
-    return gettext("Recording ended at %(at)s.", lang, at=at)
+    return when_recorded(schedule, context.clock(), found.time_zone, lang) or gettext(
+        "No camera of this station gives a picture now. What was recorded is on the timeline.",
+        lang,
+    )
 
 
 def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
