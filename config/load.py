@@ -12,10 +12,11 @@ from config.csvfile import read_csv
 from config.file_models import SQLITE, ConfigFile, Listen, StationsFile
 from config.files import read_text, reason
 from config.limits import SpoolLimits
-from config.model import Archive, Config, Election, Station, Web, is_zone, port_beside
+from config.model import Archive, Config, Election, Station, Web, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
+from config.values import is_zone
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
 _COPIES_SECRETS = (
