@@ -22,9 +22,8 @@ from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.records import FormatError, Index, parse_archive_document, parse_index
+from storage.records import FormatError, Index, parse_archive_document, parse_index, recording_name
 from storage.spool.reader import Key
-from storage.spool.recording import recording_name
 
 READ_S = 30.0
 ASK_S = 5.0

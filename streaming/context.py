@@ -141,16 +141,20 @@ class AppContext:
             lang,
         )
 
-    async def ask(self, question: Callable[[Catalogue], Awaitable[T]]) -> T | None:
-        """Ask the catalogue, None without one; raises CatalogueError when it does not answer."""
+    async def ask(
+        self, question: Callable[[Catalogue], Awaitable[T]], within_s: float | None = ASK_S
+    ) -> T:
+        """Return what the catalogue answers; raises CatalogueError where it is away, or does not
+        answer in time. What `question` raises besides is passed on."""
         if self.catalogue is None:
-            if self.away:
-                raise CatalogueError(self.away)
-            return None
+            raise CatalogueError(self.away or "there is none")
         try:
-            answer = await asyncio.wait_for(question(self.catalogue), ASK_S)
-        except Exception as error:  # a database has many ways to say no
-            why = str(error) or type(error).__name__
+            async with asyncio.timeout(within_s) as limit:
+                answer = await question(self.catalogue)
+        except (CatalogueError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and not limit.expired():
+                raise
+            why = str(error) or f"no answer within {within_s} s"
             if self.away is None:
                 log.error("The catalogue does not answer; live and rewind go on", why=why)
             self.away = why

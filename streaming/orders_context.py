@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -82,39 +83,51 @@ class OrdersContext:
 ORDERS = web.AppKey("shop", OrdersContext)
 
 
-def order_service(request: web.Request) -> OrderService:
-    """Return what is done with orders; raises 503 while the catalogue is away."""
+async def query_catalogue(request: web.Request, question: Callable[[Catalogue], Awaitable[T]]) -> T:
+    """Return what the catalogue answers; raises 503 where it does not, and 404 where a quote was
+    deleted a moment ago."""
+    with answering():
+        return await request.app[CONTEXT].ask(question, within_s=None)
+
+
+async def work_on_orders(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    """Return what is done with orders; raises what `work` does, 404 and 503."""
+    with answering():
+        return await _work(request, work)
+
+
+async def _work(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
     context, providers = request.app[CONTEXT], request.app[ORDERS].providers
-    store = catalogue(request)
-    return OrderService(context.config, store, providers, context.archives, context.clock)
+
+    async def with_catalogue(catalogue: Catalogue) -> T:
+        clock, archives = context.clock, context.archives
+        return await work(OrderService(context.config, catalogue, providers, archives, clock))
+
+    return await context.ask(with_catalogue, within_s=None)
 
 
-def catalogue(request: web.Request) -> Catalogue:
-    """Return the catalogue; raises 503 while it is away."""
-    found = request.app[CONTEXT].catalogue
-    if found is None:
-        raise away()
-    return found
-
-
-def away() -> web.HTTPServiceUnavailable:
-    """Return the answer while orders cannot be looked at."""
-    return web.HTTPServiceUnavailable(
-        text="Orders cannot be looked at now; try again in a minute.\n",
-        headers={"Retry-After": "30"},
-    )
-
-
-async def query_catalogue(work: Awaitable[T]) -> T:
-    """Return what the catalogue answers; raises 503 where it or an archive does not, and 404 where
-    a quote was deleted a moment ago."""
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone."""
     try:
-        return await work
+        yield
     except OrderGone:
         raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:
         log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
-        raise away() from None
+        raise web.HTTPServiceUnavailable(
+            text="Orders cannot be looked at now; try again in a minute.\n",
+            headers={"Retry-After": "30"},
+        ) from None
+
+
+def quotable(
+    request: web.Request, station: str, cameras: list[str], stretch: tuple[int, int]
+) -> QuoteRequest:
+    """Return what can be quoted; raises Refused."""
+    context, settings = request.app[CONTEXT], request.app[ORDERS].settings
+    now_ms = context.clock()
+    return QuoteRequest.of(context.config, settings, station, cameras, stretch, now_ms)
 
 
 async def order_of(request: web.Request) -> Order:
@@ -139,7 +152,9 @@ async def order_of(request: web.Request) -> Order:
 async def _look_up(request: web.Request, key: str | None) -> Order:
     shop, work = request.app[ORDERS], request.app[WORK]
     work.check(request)
-    order = await query_catalogue(catalogue(request).orders.with_key(key)) if key else None
+    order = None
+    if key is not None:
+        order = await query_catalogue(request, lambda catalogue: catalogue.orders.with_key(key))
     if key is None or order is None:
         shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
@@ -163,37 +178,38 @@ def count_asked(request: web.Request) -> None:
 
 async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
-    work = order_service(request).quote(wanted, checked_language(request), client(request))
-    return await _in_turn(request, work)
+    lang, who = checked_language(request), client(request)
+    return await _in_turn(request, lambda orders: orders.quote(wanted, lang, who))
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    work = order_service(request).place(order, email, link, client(request))
+    link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
+
+    def work(orders: OrderService) -> Awaitable[Order]:
+        return orders.place(order, email, link, who)
+
     if order.state != State.QUOTED:  # it is refused, and nothing is looked for
-        return await query_catalogue(work)
+        return await work_on_orders(request, work)
     return await _in_turn(request, work)
 
 
-async def _in_turn(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
+async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
     """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503."""
-    orders, who = request.app[ORDERS], client(request)
+    shop, who = request.app[ORDERS], client(request)
 
-    async def turn() -> T:
-        async with asyncio.timeout(QUOTE_S), orders.quoting:
-            try:
-                return await work
-            except CatalogueError:
-                orders.quotes.take(who, -1)  # nobody can have it now: not the client's doing
-                raise
+    async def in_turn(orders: OrderService) -> T:
+        async with asyncio.timeout(QUOTE_S), shop.quoting:
+            return await work(orders)
 
-    try:
-        orders.quotes.check(who)
-        orders.quotes.take(who)
-        return await query_catalogue(turn())
-    finally:
-        work.close()  # where its turn did not come
+    shop.quotes.check(who)
+    shop.quotes.take(who)
+    with answering():
+        try:
+            return await _work(request, in_turn)
+        except CatalogueError:
+            shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
+            raise
 
 
 async def register_page(request: web.Request) -> list[Order]:
@@ -212,7 +228,7 @@ async def register_page(request: web.Request) -> list[Order]:
     work.check(request)
     work.count(request, REGISTER_TOKENS)
     return await query_catalogue(
-        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
+        request, lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1)
     )
 
 

@@ -40,11 +40,16 @@ def config(tmp_path: Path) -> Config:
     return found.model_copy(update={"spool": tmp_path / "spool", "copies": Copies(free=True)})
 
 
-def series(config: Config) -> dict[str, float]:
-    """Return all series that /metrics has, as they are written, with their values."""
+def exposed(config: Config) -> bytes:
+    """Return what /metrics says."""
     context = AppContext(config, None, [])
     list(context.refresh())
-    text = b"".join(status.exposition(status.make_registry(context), context)).decode()
+    return b"".join(status.exposition(status.make_registry(context), context))
+
+
+def series(config: Config) -> dict[str, float]:
+    """Return all series that /metrics has, as they are written, with their values."""
+    text = exposed(config).decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
     assert len(found) == len(lines)
@@ -60,6 +65,15 @@ def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
         [promtool, *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def test_metrics_keep_the_rules_of_prometheus(config: Config) -> None:
+    """Counters are counters and end with _total, units are base units, each has its help."""
+    promtool = need("promtool", "apt-get install prometheus")
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:

@@ -20,7 +20,7 @@ from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import ArchiveError
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import FootageGone
+from storage.catalogue.order_files import FootageGone
 from storage.catalogue.schema import holds
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera
@@ -131,8 +131,8 @@ async def test_a_removal_waits_for_an_order_that_is_being_written(
         assert not removal.done()
     await other.close()
     assert not await removal
-    (row, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
-    assert row["archives"][0]["removed_ms"] is None
+    (found, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
+    assert found["archives"][0]["removed_ms"] is None
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -14,7 +14,7 @@ from copies.orders.events import key_of, new_secret
 from copies.orders.quotes import QuoteRequest, make_quote
 from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import FootageGone
+from storage.catalogue.order_files import FootageGone
 from storage.recording_source import Sources
 from storage.records import Index
 from storage.spool.reader import SpoolReader

@@ -66,7 +66,8 @@ STATION = {
     "time_zone": "Asia/Almaty",
 }
 QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
-PLAN = {"camera": "c", "parts": [[1, 1_000, "00" * 32]]}
+MADE_OF = [{"record_seq": 1, "start_ms": 1_000, "sha256": "00" * 32}]
+FILE = {"plan": {}, "length": 100, "camera": "c", "recordings": MADE_OF}
 
 
 def settings(stripe: str | None = None, **more: Any) -> Copies:
@@ -115,7 +116,7 @@ async def placed(service: OrderService, n: int = 1, email: str | None = None) ->
     }
     key = events.key_of(events.new_secret())
     assert key is not None
-    pk = await service.orders.create(key, row, [{"plan": PLAN, "length": 100}])
+    pk = await service.orders.create(key, row, [FILE])
     return await service.orders.change(
         pk, events.place(service.settings, email, "http://k/copies/secret", now_ms())
     )

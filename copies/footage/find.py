@@ -85,7 +85,7 @@ async def find(
         found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
         rows = {key_of(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
-        gaps = {(g["gap_no"], g["start_ms"]): Gap.from_dict(g) for g in found}
+        gaps = {(g["gap_no"], g["start_ms"]): Gap.of(g) for g in found}
     gaps |= {(g.gap_no, g.start_ms): g for g in view.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
     rows |= fresh

@@ -15,6 +15,7 @@ from base.i18n.gettext import N_
 from config.copies import Copies
 from config.model import Config, Station
 from copies.footage.find import CameraFootage, find
+from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.prices import covered_ms, price
 from copies.states import State
@@ -92,7 +93,7 @@ async def make_quote(
         title = next(c.title for c in station.cameras if c.id == camera)
         told = _told(footage, request.from_ms, to_ms, len(plans) + 1)
         cameras.append({"id": camera, "title": title.model_dump(), **told})
-        plans += [{"plan": f.to_dict(), "length": f.length} for f in footage.files]
+        plans += [_row(f) for f in footage.files]
     bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras], free_ms)
     row = {
         "election": config.election.id,
@@ -166,3 +167,12 @@ def _told(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> di
         "removed": [asdict(missing) for missing in footage.removed],
         "unscheduled": footage.unscheduled,
     }
+
+
+def _row(plan: CopyPlan) -> dict[str, Any]:
+    """Return the row of a file, as `Orders.create` takes it."""
+    recordings = [
+        {"record_seq": p.record_seq, "start_ms": p.start_ms, "sha256": p.sha256} for p in plan.parts
+    ]
+    about = {"camera": plan.camera, "recordings": recordings}
+    return {"plan": plan.to_dict(), "length": plan.length} | about

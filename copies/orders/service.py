@@ -25,7 +25,8 @@ from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavail
 from copies.states import TRANSITIONS, Event, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import Change, FootageGone, Order, Payment, PaymentTaken
+from storage.catalogue.order_files import FootageGone
+from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 from storage.catalogue.usage import Claim, TooMuch
 
 QUOTED_IS_GONE = N_("what was quoted is there no longer: ask for a new quote")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -23,15 +24,15 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    catalogue,
     count_asked,
     invoice_provider,
     make_quote,
     order_of,
-    order_service,
     place,
     query_catalogue,
+    quotable,
     register_page,
+    work_on_orders,
 )
 
 UNCACHED = {"Cache-Control": "no-store"}
@@ -51,9 +52,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         raise _bad("'cameras' is a list of ids")
     begin, end = (_time_ms(said, name) for name in ("from", "to"))
     try:
-        secret, order = await make_quote(
-            request, order_service(request).quotable(station, cameras, (begin, end))
-        )
+        secret, order = await make_quote(request, quotable(request, station, cameras, (begin, end)))
     except Refused as refused:
         raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
@@ -85,7 +84,9 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     refuse_foreign(request)
     order = await order_of(request)
     count_asked(request)
-    return await _done(request, order_service(request).cancel(order.order_pk))
+    return await _done(
+        request, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
+    )
 
 
 @routes.get("/api/v1/copies/register")
@@ -100,9 +101,9 @@ async def register(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def _done(request: web.Request, work: Any) -> web.StreamResponse:
+async def _done(request: web.Request, work: Awaitable[Order]) -> web.StreamResponse:
     try:
-        await query_catalogue(work)
+        await work
     except Refused as refused:
         why = refused.text(language_of(request))
         raise web.HTTPConflict(text=why) from None
@@ -142,7 +143,9 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     home = f"{base_url(request)}/copies/{secret}"
     files = {
         f["file_no"]: f
-        for f in await query_catalogue(catalogue(request).order_files.of(order.order_pk))
+        for f in await query_catalogue(
+            request, lambda catalogue: catalogue.order_files.of(order.order_pk)
+        )
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=checked_language(request))

@@ -95,12 +95,12 @@ async def _known(
             found = await context.ask(asked)
         except CatalogueError:  # what the spool has is still true
             return False, known
-        async for name, rows in request.app[WORK].in_steps(request, (found or {}).items()):
+        async for name, rows in request.app[WORK].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
             for row in rows[1]:
-                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
+                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.of(row))
     return True, known
 
 

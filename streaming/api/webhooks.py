@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from copies.orders.service import OrderService
 from copies.payments.port import InvalidSignature, Online, ProviderUnavailable
-from streaming.orders_context import ORDERS, order_service, query_catalogue
+from streaming.orders_context import ORDERS, work_on_orders
 
 routes = web.RouteTableDef()
 
@@ -20,13 +21,17 @@ async def webhook(request: web.Request) -> web.StreamResponse:
         reference = provider.parse_webhook(await request.read(), request.headers)
     except InvalidSignature:
         raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
-    orders = order_service(request)
-    known = None
-    if reference is not None:
-        known = await query_catalogue(orders.catalogue.checkouts.get(provider.name, reference))
-    if known:
-        try:
-            await query_catalogue(orders.settle(known))
-        except ProviderUnavailable:  # the provider tells it again later, and the role `orders` asks
-            raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-    return web.json_response({"known": bool(known)})
+    if reference is None:
+        return web.json_response({"known": False})
+
+    async def settle(orders: OrderService) -> bool:
+        checkout = await orders.catalogue.checkouts.get(provider.name, reference)
+        if checkout is not None:
+            await orders.settle(checkout)
+        return checkout is not None
+
+    try:
+        known = await work_on_orders(request, settle)
+    except ProviderUnavailable:  # the provider tells it again later, and the role `orders` asks
+        raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
+    return web.json_response({"known": known})

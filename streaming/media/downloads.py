@@ -25,7 +25,7 @@ from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.ranges import Content, send
 from streaming.http.work import WORK
-from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue
+from streaming.orders_context import ORDERS, answering, order_of, query_catalogue
 
 LOOK_S = 10.0  # between two looks whether what is sent may still be had
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
@@ -39,7 +39,9 @@ async def file(request: web.Request) -> web.StreamResponse:
     """Send a file of an order."""
     order = await _downloadable(request)
     number = int(request.match_info["file"])
-    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk, number))
+    found = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.plans(order.order_pk, number)
+    )
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
@@ -78,7 +80,9 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 async def _items(request: web.Request, order: Order) -> list[Item]:
     work = request.app[WORK]
     work.check(request)
-    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk))
+    found = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.plans(order.order_pk)
+    )
     work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
     sources = request.app[CONTEXT].sources
     return [
@@ -149,12 +153,14 @@ async def _send(
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'attachment; filename="{name}"',
     }
-    return await query_catalogue(send(request, content_of(file, read), headers))
+    with answering():
+        return await send(request, content_of(file, read), headers)
 
 
 async def lasts(request: web.Request, order: Order) -> bool:
-    """Tell whether an order's files may still be fetched; raises CatalogueError and 503."""
-    now = await catalogue(request).orders.get(order.order_pk)
+    """Tell whether an order's files may still be fetched; raises CatalogueError."""
+    context = request.app[CONTEXT]
+    now = await context.ask(lambda catalogue: catalogue.orders.get(order.order_pk))
     return _may_be_fetched(now, current_ms(request))
 
 

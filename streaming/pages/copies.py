@@ -7,10 +7,9 @@ are kept by no cache, and are found by no search engine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -37,10 +36,10 @@ from streaming.orders_context import (
     invoice_provider,
     make_quote,
     order_of,
-    order_service,
     place,
-    query_catalogue,
+    quotable,
     register_page,
+    work_on_orders,
 )
 from streaming.pages.order import order_page, public, state_words
 from streaming.pages.render import link, page
@@ -120,7 +119,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         # where clocks are changed, the longest stretch that the two can mean
         from_ms, to_ms = _local_ms(begin, zone, min), _local_ms(end, zone, max)
         secret, _ = await make_quote(
-            request, order_service(request).quotable(station.id, chosen, (from_ms, to_ms))
+            request, quotable(request, station.id, chosen, (from_ms, to_ms))
         )
     except Refused as refused:
         wrong = refused.text(language_of(request))
@@ -172,12 +171,14 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     refuse_foreign(request)
     order = await order_of(request)
     count_asked(request)
-    return await _done(request, order, order_service(request).cancel(order.order_pk))
+    return await _done(
+        request, order, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
+    )
 
 
-async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResponse:
+async def _done(request: web.Request, order: Order, work: Awaitable[Order]) -> web.StreamResponse:
     try:
-        await query_catalogue(work)
+        await work
     except Refused as refused:
         order = await order_of(request)
         wrong = refused.text(language_of(request))
@@ -205,8 +206,8 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await query_catalogue(
-            order_service(request).payment_page(order, provider, title, home)
+        url = await work_on_orders(
+            request, lambda orders: orders.payment_page(order, provider, title, home)
         )
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None

@@ -21,7 +21,6 @@ from streaming.http.site import base_url
 from streaming.orders_context import (
     ORDERS,
     STATE_WORDS,
-    catalogue,
     invoice_provider,
     query_catalogue,
 )
@@ -38,7 +37,9 @@ async def order_page(
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
     lang, shop = checked_language(request), request.app[ORDERS]
     secret = request.match_info["secret"]
-    files = await query_catalogue(catalogue(request).order_files.of(order.order_pk))
+    files = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.of(order.order_pk)
+    )
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
     shown = partial(format_money, currency=order.currency, lang=lang)
