@@ -91,8 +91,8 @@ async def make_quote(
     plans: list[dict[str, Any]] = []
     for camera, footage in zip(request.cameras, found, strict=True):
         title = next(c.title for c in station.cameras if c.id == camera)
-        told = _told(footage, request.from_ms, to_ms, len(plans) + 1)
-        cameras.append({"id": camera, "title": title.model_dump(), **told})
+        described = _describe(footage, request.from_ms, to_ms, len(plans) + 1)
+        cameras.append({"id": camera, "title": title.model_dump(), **described})
         plans += [_row(f) for f in footage.files]
     bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras], free_ms)
     row = {
@@ -144,7 +144,7 @@ async def _footage(
             raise Refused(N_("this is being recorded now: it can be ordered in a minute"))
 
 
-def _told(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> dict[str, Any]:
+def _describe(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> dict[str, Any]:
     """Return what a quote tells of the footage of a camera; its files are numbered from
     `first_no` on."""
     return {

@@ -151,14 +151,14 @@ class OrderWorker:
     async def _lock(self) -> BinaryIO:
         """Return the lock of the spool's orders; waits until another worker has ended, and until
         there is a spool. Two would send letters twice."""
-        told = False
+        warned = False
         while True:
             # OSError: no recorder has made the spool yet, or its disk is away
             with contextlib.suppress(OSError):
                 if lock := try_lock(self._config.spool / "_status" / "orders.lock"):
                     return lock
-                if not told:
-                    told = True
+                if not warned:
+                    warned = True
                     log.warning("Another desk of orders works on this spool; waiting until it ends")
             await asyncio.sleep(self._pauses.look_s)
 
@@ -234,22 +234,22 @@ class OrderWorker:
             nonlocal reached
             reached = done
 
-        async def tell() -> None:
+        async def report() -> None:
             while True:
                 await asyncio.sleep(self._pauses.status_s)
                 await self._files.progress(pk, file_no, reached)
 
-        telling = asyncio.create_task(tell())
+        reporting = asyncio.create_task(report())
         try:
             plan = CopyPlan.from_dict(found[0]["plan"])
             made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
-            await _ended(telling)
+            await _ended(reporting)
             await self._files.progress(pk, file_no, 0, _describe(error))
             self.status.hash_failures_total += 1
             raise
         finally:
-            await _ended(telling)
+            await _ended(reporting)
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     def _judge_clock(self) -> None:
