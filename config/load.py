@@ -128,7 +128,7 @@ def _text(path: Path, problems: list[Problem]) -> str:
     return text
 
 
-def _complete(data: Any, main: Any, credentials: Credentials) -> None:
+def _complete(data: object, main: object, credentials: Credentials) -> None:
     """Give stations the election's time zone, and cameras their login, where they have none."""
     election = main.get("election") if isinstance(main, dict) else None
     zone = election.get("time_zone") if isinstance(election, dict) else None
@@ -189,14 +189,14 @@ def _names(stations: tuple[Station, ...]) -> set[str]:
     return cameras | {station.id for station in stations}
 
 
-def _is_there(data: Any, at: tuple[str, ...]) -> bool:
+def _is_there(data: object, at: tuple[str, ...]) -> bool:
     """Tell whether there is a mapping at a place."""
     for step in at:
         data = data.get(step) if isinstance(data, dict) else None
     return isinstance(data, dict)
 
 
-def _parts(data: Any, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parts(data: object, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the parts of a list that are what they should be, with their indexes."""
     parts = data.get(key) if isinstance(data, dict) else None
     if isinstance(parts, list):

@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from copies.footage.plan import CopyPlan, PlanPart
 from copies.mp4 import Reference, make_proof_room, make_sidx, rebase
@@ -142,14 +142,14 @@ class VirtualFile:
 
     async def _reads(
         self, start: int, stop: int
-    ) -> AsyncGenerator[Coroutine[Any, Any, tuple[int, list[Bytes]]], None]:
+    ) -> AsyncGenerator[Awaitable[tuple[int, list[Bytes]]], None]:
         touched = [
             (part, at)
             for part, at in zip(self.plan.parts, self._starts, strict=False)
             if at < stop and at + part.length > start
         ]
 
-        async def coming() -> AsyncGenerator[Coroutine[Any, Any, IndexCache], None]:
+        async def coming() -> AsyncGenerator[Awaitable[IndexCache], None]:
             for part, _ in touched:
                 yield self._index_of(part)
 
@@ -221,13 +221,13 @@ def _blocks(part: PlanPart, index: IndexCache, at: int, most: int) -> Iterator[B
 
 
 async def _prefetch(
-    work: AsyncGenerator[Coroutine[Any, Any, T], None], count: int
+    work: AsyncGenerator[Awaitable[T], None], count: int
 ) -> AsyncGenerator[T, None]:
-    """Yield what comes of coroutines, in their order, with `count` at work ahead."""
-    waiting: deque[asyncio.Task[T]] = deque()
+    """Yield what is awaited, in its order, with `count` at work ahead."""
+    waiting: deque[asyncio.Future[T]] = deque()
     try:
         async for one in work:
-            waiting.append(asyncio.create_task(one))
+            waiting.append(asyncio.ensure_future(one))
             if len(waiting) > count:
                 yield await waiting.popleft()
         while waiting:

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 import structlog
@@ -44,6 +44,8 @@ from storage.recording_source import Sources, Unreadable
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
 
+K = TypeVar("K", bound=Hashable)
+Row = Mapping[str, Any]  # of the catalogue
 log = structlog.get_logger()
 
 
@@ -178,8 +180,8 @@ class OrderWorker:
     async def _each(
         self,
         part: str,
-        items: Mapping[Any, Mapping[str, Any]],
-        work: Callable[[Mapping[str, Any]], Awaitable[None]],
+        items: Mapping[K, Row],
+        work: Callable[[Row], Awaitable[None]],
         most: int | None = None,
     ) -> None:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
@@ -220,10 +222,10 @@ class OrderWorker:
         hashed = await self._files.all_hashed(State.PAID)
         await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
 
-    async def _finish(self, order: Mapping[str, Any]) -> None:
+    async def _finish(self, order: Row) -> None:
         await self._orders.change(order["order_pk"], events.finish(self._clock()))
 
-    async def _pass_over(self, row: Mapping[str, Any]) -> None:
+    async def _pass_over(self, row: Row) -> None:
         pk, file_no = row["order_pk"], row["file_no"]
         found = await self._files.plans(pk, file_no)
         if not found:
@@ -271,7 +273,7 @@ class OrderWorker:
         due = await self._orders.due(self._clock())
         await self._each("end", {row["order_pk"]: row for row in due}, self._end)
 
-    async def _end(self, row: Mapping[str, Any]) -> None:
+    async def _end(self, row: Row) -> None:
         """End an order. Its date counts, whatever a provider says or does not say: what was paid a
         moment ago is looked for first, and what is found out later is owed back."""
         pk, now = row["order_pk"], self._clock()
@@ -316,7 +318,7 @@ class OrderWorker:
         by_key = {(row["provider"], row["reference"]): row for row in open_}
         await self._each("ask", by_key, self._ask)
 
-    async def _ask(self, page: Mapping[str, Any]) -> None:
+    async def _ask(self, page: Row) -> None:
         checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
         every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
         if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
