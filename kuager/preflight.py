@@ -106,7 +106,7 @@ async def _archive(settings: Settings, known_id: str | None) -> Finding:
     try:
         await archive.examine()
         return Finding(name, seen=(await _try(archive, settings),))
-    except (ArchiveError, KeyError) as error:
+    except ArchiveError as error:
         return Finding(name, str(error))
     finally:
         await archive.close()

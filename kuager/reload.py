@@ -22,7 +22,8 @@ import orjson
 import structlog
 
 from base.clock import now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
+from base.lock import try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError

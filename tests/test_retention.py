@@ -18,7 +18,8 @@ from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
-from storage.records import GapCause, Numbers
+from storage.records import GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
 from tests.archiving import (
     NOW,

@@ -8,7 +8,6 @@ moment; an outage of one part holds up no other, nor does that of one order, fil
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -21,8 +20,9 @@ import structlog
 
 from base.backoff import Backoff, ItemBackoff
 from base.clock import Clock, now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
 from base.hostclock import ClockWatch
+from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from copies.balance import owed
@@ -153,16 +153,12 @@ class OrderWorker:
     async def _lock(self) -> BinaryIO:
         """Return the lock of the spool's orders; waits until another worker has ended, and until
         there is a spool. Two would send letters twice."""
-        warned = False
-        while True:
-            # OSError: no recorder has made the spool yet, or its disk is away
-            with contextlib.suppress(OSError):
-                if lock := try_lock(self._config.spool / "_status" / "orders.lock"):
-                    return lock
-                if not warned:
-                    warned = True
-                    log.warning("Another desk of orders works on this spool; waiting until it ends")
-            await asyncio.sleep(self._pauses.look_s)
+
+        def warn() -> None:
+            log.warning("Another desk of orders works on this spool; waiting until it ends")
+
+        path = self._config.spool / "_status" / "orders.lock"
+        return await wait_for_lock(path, self._pauses.look_s, warn)
 
     async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)

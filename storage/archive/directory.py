@@ -20,6 +20,7 @@ from storage.archive.port import (
     ArchiveError,
     Entry,
     Fault,
+    ObjectNotFound,
     Put,
     compare_ids,
     parse_marker,
@@ -182,7 +183,7 @@ class DirectoryArchive(Threads):
                     file.seek(offset)
                     return file.read() if length is None else file.read(length)
             except FileNotFoundError:
-                raise KeyError(key) from None
+                raise ObjectNotFound(key) from None
             except OSError as error:
                 raise self._error(error) from None
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
-import orjson
+from storage.records import FormatError, Marker
 
 MARKER = "_kuager/archive.json"  # no election has such an id
 TRACE = ".removed.json"  # ending of what tells that a recording was removed
@@ -39,6 +39,20 @@ class ArchiveError(RuntimeError):
     def __init__(self, text: str, fault: Fault = Fault.OTHER):
         super().__init__(text)
         self.fault = fault
+
+
+class ObjectNotFound(ArchiveError):
+    """There is no such object; nothing is wrong with the archive."""
+
+    def __init__(self, key: str):
+        super().__init__(f"there is no {key}")
+
+
+class ObjectExists(ArchiveError):
+    """There is an object already, and it may not be replaced."""
+
+    def __init__(self, key: str):
+        super().__init__(f"{key} exists", Fault.ALTERED)
 
 
 class AnotherArchive(ArchiveError):
@@ -115,7 +129,7 @@ class Archive(Protocol):
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
     ) -> bytes:
-        """Return a range of an object; raises KeyError when there is none."""
+        """Return a range of an object; raises ObjectNotFound where there is none."""
         ...
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
@@ -148,8 +162,8 @@ class Archive(Protocol):
 def parse_marker(data: bytes, where: str) -> str:
     """Return the id in an archive's marker; raises AnotherArchive where there is none."""
     try:
-        return str(orjson.loads(data)["id"])
-    except (ValueError, TypeError, KeyError):
+        return Marker.parse(data).id
+    except FormatError:
         raise AnotherArchive(f"{where}: {MARKER} cannot be read: put it back from a copy") from None
 
 

@@ -28,6 +28,8 @@ from storage.archive.port import (
     ArchiveError,
     Entry,
     Fault,
+    ObjectExists,
+    ObjectNotFound,
     Put,
     compare_ids,
     parse_marker,
@@ -120,7 +122,7 @@ class S3Archive(Threads):
                 )
         except UploadTimeout:
             raise self._late("put", length, seconds) from None
-        except FileExistsError:
+        except ObjectExists:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
                     f"{self._server.where}: {key} is said to exist and is not there",
@@ -136,7 +138,7 @@ class S3Archive(Threads):
         digest = hashlib.sha256()
         try:
             answer = self._read(key, bucket, digest.update)
-        except KeyError:
+        except ObjectNotFound:
             return None
         if digest.hexdigest() != sha256:
             raise ArchiveConflict(f"{self._server.where}: {key} exists and holds other bytes")
@@ -168,7 +170,7 @@ class S3Archive(Threads):
         try:
             self._takes(bucket, PROBE, data, right, IfNoneMatch="*")
             refuses = False
-        except FileExistsError:
+        except ObjectExists:
             refuses = True
         self._refuses_to_replace, self._compares_sha256 = refuses, compares
         log.info(
@@ -181,7 +183,7 @@ class S3Archive(Threads):
     def _check_lock(self, bucket: str) -> None:
         """Raise ArchiveError where a bucket takes retention dates and does not keep to them."""
         found: dict[str, Any] = {}
-        with contextlib.suppress(KeyError):  # 404: the bucket has no such configuration
+        with contextlib.suppress(ObjectNotFound):  # 404: the bucket has no such configuration
             found = self._server.call("get_object_lock_configuration", bucket)
         if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
             raise ArchiveError(
@@ -224,7 +226,7 @@ class S3Archive(Threads):
             parts: list[bytes] = []
             try:
                 self._read(MARKER, "", parts.append)
-            except KeyError:
+            except ObjectNotFound:
                 compare_ids(None, self.expected_id, self._server.where)
             found = parse_marker(b"".join(parts), self._server.where)
             compare_ids(found, self.expected_id, self._server.where)
@@ -259,7 +261,7 @@ class S3Archive(Threads):
     def _head(self, key: str, bucket: str) -> dict[str, Any] | None:
         try:
             found = self._server.call("head_object", bucket or self.bucket_of(key), key)
-        except KeyError:
+        except ObjectNotFound:
             return None
         return dict(found)
 
@@ -271,7 +273,7 @@ class S3Archive(Threads):
         digest = hashlib.sha256()
         try:
             self._read(key, bucket, digest.update)
-        except KeyError:
+        except ObjectNotFound:
             return None
         return digest.hexdigest()
 
@@ -328,7 +330,7 @@ class S3Archive(Threads):
         extra: dict[str, Any] = {"VersionId": version_id} if version_id else {}
 
         def delete() -> None:
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(ObjectNotFound):
                 self._server.call("delete_object", bucket or self.bucket_of(key), key, **extra)
 
         await self._run(delete)

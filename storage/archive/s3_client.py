@@ -36,10 +36,7 @@ from base.hostclock import LEAP_MS, elapsed_ms, span
 from base.network import connection_words
 from config.model import Archive as Settings
 from storage.archive.blocking import THREADS
-from storage.archive.port import (
-    ArchiveError,
-    Fault,
-)
+from storage.archive.port import ArchiveError, Fault, ObjectExists, ObjectNotFound
 
 # CONNECT_S is also how long 128 kB of an upload may take: urllib3 has one timeout for both, and
 # botocore sends such pieces. READ_S is how long the server may take to answer, and between two
@@ -170,8 +167,8 @@ class S3Client:
     ) -> Any:
         """Ask for an operation of boto3's client; `data` is to be sent within `seconds`.
 
-        Raises KeyError where there is no such object, FileExistsError where it may not be
-        replaced, Late, Unsupported, ArchiveError.
+        Raises ObjectNotFound, ObjectExists where it may not be replaced, UploadTimeout,
+        Unsupported, ArchiveError.
         """
         if key is not None:
             arguments["Key"] = self.prefix + key
@@ -192,9 +189,9 @@ class S3Client:
             code = error.response.get("Error", {}).get("Code", "")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if status == 404 and code != "NoSuchBucket" and data is None:
-                raise KeyError(key) from None
+                raise ObjectNotFound(key or bucket) from None
             if status == 412 and "IfNoneMatch" in arguments:
-                raise FileExistsError(key) from None
+                raise ObjectExists(key or bucket) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
             fault, text = _advice(code, status, said, self.told)

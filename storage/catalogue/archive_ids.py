@@ -6,10 +6,8 @@ archive: nothing is written there, and nothing leaves the spool because of what 
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 
-import orjson
 import sqlalchemy as sa
 import structlog
 
@@ -18,11 +16,13 @@ from storage.archive.port import (
     AnotherArchive,
     Archive,
     ArchiveConflict,
+    ObjectNotFound,
     compare_ids,
     parse_marker,
 )
 from storage.catalogue.connection import Pool
 from storage.catalogue.schema import archive_ids, archived
+from storage.records import Marker, sha256_of
 
 FORMAT = "archive/1"
 
@@ -79,7 +79,7 @@ async def marked(archive: Archive) -> str | None:
     """Return the id in an archive's marker; None where there is no marker."""
     try:
         return parse_marker(await archive.get(MARKER), archive.name)
-    except KeyError:
+    except ObjectNotFound:
         return None
 
 
@@ -91,10 +91,9 @@ async def _mark(archive: Archive, ids: ArchiveIds) -> str:
             "disk; where all of it is lost, give a new archive another 'name'"
         )
     archive_id = uuid.uuid4().hex
-    data = orjson.dumps({"kuager": FORMAT, "id": archive_id})
-    sha256 = hashlib.sha256(data).hexdigest()
+    data = Marker(FORMAT, archive_id).to_json()
     try:
-        await archive.put(MARKER, data, sha256)
+        await archive.put(MARKER, data, sha256_of(data))
     except ArchiveConflict:  # another process was faster
         return await marked(archive) or ""
     log.info("A new archive was marked", archive=archive.name, archive_id=archive_id)

@@ -25,7 +25,7 @@ from storage.catalogue.schema import (
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index
+from storage.records import Gap, Identity, Index, Trace
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
 END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
@@ -296,15 +296,13 @@ class RecordingRows:
             .values(removed_ms=removed_ms)
         )
 
-    async def put_removed(
-        self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
-    ) -> None:
+    async def put_removed(self, name: Name, archive: str, bucket: str, trace: Trace) -> None:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
-        identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
+        identity, facts, day = trace.identity, trace.to_dict(), trace.start_ms // DAY_MS
         row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
         row["day"] = day
-        gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
-        told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
+        gone = {"removed_ms": trace.removed_ms, "removed_reason": trace.reason}
+        told = Archived(archive, bucket, trace.removed_ms, "told by its trace")
         await self._have_days({day})
         async with self._pool.work() as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]

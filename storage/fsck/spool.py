@@ -15,7 +15,8 @@ from typing import Any
 from base.clock import Clock, now_ms
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
-from storage.records import Identity, Index, Numbers
+from storage.records import Identity, Index
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.repair import finish
 from storage.spool.writer import CameraSpool, SpoolBusy

@@ -17,10 +17,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from base.durable import fsync_directory, replace_file
-from storage.records import Ending, GapCause
+from storage.records import Ending, FormatError, GapCause, Marker
 
 MARKER = "spool.json"
 MARKER_FORMAT = "spool/1"
@@ -87,8 +85,8 @@ def claim_spool(spool: Path, mount: Path | None = None) -> str:
     (spool / "_status").mkdir(parents=True, exist_ok=True)
     own = spool / f"{MARKER}.{os.getpid()}"
     try:
-        mark = {"kuager": MARKER_FORMAT, "id": uuid.uuid4().hex}
-        replace_file(own, orjson.dumps(mark), durable=True)  # a torn one would refuse for good
+        mark = Marker(MARKER_FORMAT, uuid.uuid4().hex)
+        replace_file(own, mark.to_json(), durable=True)  # a torn one would refuse for good
         with contextlib.suppress(FileExistsError):  # another recorder was faster
             os.link(own, spool / MARKER)
     finally:
@@ -119,7 +117,7 @@ def check_spool(spool: Path, wanted: str | None = None) -> DiskSpace:
 def spool_id(spool: Path) -> str:
     """Return the id by which a spool is marked; raises OSError where there is no mark."""
     try:
-        return str(orjson.loads((spool / MARKER).read_bytes())["id"])
-    except (ValueError, TypeError, KeyError):
+        return Marker.parse((spool / MARKER).read_bytes()).id
+    except FormatError:
         text = f"{spool / MARKER} cannot be read: if this is the right disk, remove it and restart"
         raise OSError(errno.EIO, text) from None
