@@ -56,8 +56,8 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    there = next(p for p in (config.spool, *config.spool.parents) if p.exists())
-    found = disk_space(there)
+    existing = next(p for p in (config.spool, *config.spool.parents) if p.exists())
+    found = disk_space(existing)
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
@@ -90,16 +90,16 @@ def _known_archives(config: Config) -> dict[str, str | None]:
     """Return the id of each archive that the last uploader knew, by its name."""
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    said = (status.last(UPLOADER) or {}).get("archives", {})
-    return {name: archive.get("archive_id") for name, archive in said.items()}
+    known = (status.last(UPLOADER) or {}).get("archives", {})
+    return {name: archive.get("archive_id") for name, archive in known.items()}
 
 
 async def _archive(settings: Settings, known_id: str | None) -> Finding:
     name = f"archive {settings.name}"
     directory = settings.directory
     if directory is not None and known_id is None and not directory.exists():
-        there = next(p for p in directory.parents if p.exists())
-        if settings.mount is None and os.access(there, os.W_OK | os.X_OK):
+        existing = next(p for p in directory.parents if p.exists())
+        if settings.mount is None and os.access(existing, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
     archive = open_archive(settings)
     archive.expected_id = known_id
