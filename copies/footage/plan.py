@@ -18,6 +18,7 @@ import orjson
 
 from copies.mp4 import sidx_length
 from storage.catalogue.cameras import Name
+from storage.records import Losses
 
 PLAN_FORMAT = "copy-plan/1"
 PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for each recording
@@ -58,6 +59,7 @@ class CopyPlan:
     bases: Mapping[int, int]
     first_90k: int
     parts: tuple[PlanPart, ...]
+    losses: Losses = Losses()  # of all of it
 
     @property
     def name(self) -> Name:
@@ -89,6 +91,7 @@ class CopyPlan:
         """Strong entity tag, with its quotes: the same for the same bytes (RFC 9110, 8.8.3)."""
         said = self.to_dict()
         del said["file_name"]
+        said.pop("losses", None)
         text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
         return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
 
@@ -99,7 +102,7 @@ class CopyPlan:
         said["init"] = b64encode(self.init).decode()
         said["bases"] = {str(track): base for track, base in self.bases.items()}
         said["parts"] = [list(asdict(p).values()) for p in self.parts]
-        return said
+        return said | ({"losses": self.losses.to_dict()} if self.losses else {})
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Self:
@@ -111,6 +114,7 @@ class CopyPlan:
             init=b64decode(said["init"]),
             bases={int(track): base for track, base in said["bases"].items()},
             parts=tuple(PlanPart(*values) for values in said["parts"]),
+            losses=Losses(**said.get("losses", {})),
         )
 
 

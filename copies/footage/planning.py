@@ -16,9 +16,10 @@ from typing import Any
 from copies.footage.plan import CopyPlan, PlanPart, file_name
 from copies.mp4 import CopyMetadata, common_bases, make_init, timescales
 from storage.catalogue.cameras import Name
+from storage.catalogue.recordings import LOSSES
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
 from storage.recording_source import Reader
-from storage.records import FormatError, Header, Index, Segment
+from storage.records import FormatError, Header, Index, Losses, Segment
 
 MOOF_BYTES = 1 << 16  # the first read of a segment; a moof is about 2 kB
 LATE_TRACK = 5  # segments that are looked into for a track that the first does not have
@@ -51,6 +52,8 @@ async def plan_file(
     parts += [_whole(row, first.header.init_length) for row in rows[1:-1]]
     if len(rows) > 1:
         parts.append(_part(rows[-1], last.segments))
+    found = [Losses.of(edge.segments) for edge in edges]
+    found += [Losses(**{key: row.get(key, 0) for key in LOSSES}) for row in rows[1:-1]]
     init, (starts, first_cts) = await asyncio.gather(
         _init(reader, rows[0], first.header), _first_times(reader, rows[0], first)
     )
@@ -91,6 +94,7 @@ async def plan_file(
         bases=bases,
         first_90k=first.segments[0].tfdt_90k - base_90k + first_cts,
         parts=tuple(parts),
+        losses=sum(found, start=Losses()),
     )
 
 

@@ -124,7 +124,16 @@ SCHEMAS: dict[str, Schema] = {
         )
     ),
     "Recording": _object(
-        {"removed_ms": MS, "removed_reason": _text("why it is kept no longer")},
+        {
+            "lost": _number("packets that did not come, where there are such", minimum=1),
+            "damaged": _number("pictures that are not whole", minimum=1),
+            "restarted": {
+                "type": "boolean",
+                "description": "the camera began its stream anew: more may be missing",
+            },
+            "removed_ms": MS,
+            "removed_reason": _text("why it is kept no longer"),
+        },
         record_seq=_number("one above the last of the camera"),
         start_ms=MS,
         end_ms=MS,
