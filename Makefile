@@ -6,14 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
-HLS := streaming/node_modules/.stamp
-AXE := streaming/node_modules/.tools
+LOCAL := --no-index --no-deps --no-build-isolation
+MODULES := streaming/node_modules
+HLS := $(MODULES)/.stamp
+AXE := $(MODULES)/.tools
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools demo test test-fast fuzz fuzz-rtsp check lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -29,8 +31,7 @@ $(VENV)/.stamp: deploy/requirements.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 	@$(PIP) -r deploy/requirements.txt
-	@$(PY) -c "import sysconfig as s, pathlib as p; p.Path(s.get_path('purelib'), 'kuager.pth').write_text('$(CURDIR)\n')"
-	@printf '#!%s\nfrom kuager.__main__ import main\nmain()\n' "$(CURDIR)/$(PY)" > $(BIN)/kuager && chmod +x $(BIN)/kuager
+	@$(BIN)/pip install --disable-pip-version-check -q $(LOCAL) -e .
 	@touch $@
 
 $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
@@ -43,9 +44,13 @@ $(HLS): streaming/package-lock.json $(VENV)/.stamp
 	@deploy/fetch-pages.sh --omit=dev
 	@touch $@
 
+# .venv/bin/node is the machine's, or that of a wheel
 $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
+
+wheel: setup ## dist/kuager-….whl, with hls.js in it
+	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
 
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
@@ -63,10 +68,23 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 fuzz-rtsp: tools ## a million sessions with cameras that send mutated answers and packets (COUNT, FIRST)
 	@$(PY) -m tests.fuzz_rtsp --count $(or $(COUNT),1000000) --first $(or $(FIRST),0)
 
-check: tools ## style, types, walls between the packages, docs
+check: check-style check-types check-walls check-scripts check-docs ## style, types, walls between the packages, scripts of pages, docs
+
+check-style: tools
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
+
+check-types: tools
 	@$(BIN)/mypy
+
+check-walls: tools
 	@$(BIN)/lint-imports
+
+check-scripts: tools
+	@$(BIN)/node $(MODULES)/eslint/bin/eslint.js -c streaming/eslint.config.mjs streaming/static tests/streaming
+	@$(BIN)/node $(MODULES)/typescript/bin/tsc -p streaming && echo "tsc: ok"
+	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
+
+check-docs: tools
 	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
@@ -142,6 +160,12 @@ bench-player: tools ## what a viewer gets: first picture, delay of live, angles 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
 
+rooms: tools ## bring the picture of rooms in docs/architecture.md up to date
+	@$(PY) -m tests.architecture
+
+code-table: tools ## lines, long functions, Any, sleeps in tests: of the code as it is, or of REVISIONS
+	@$(PY) -m benchmarks.code_table $(REVISIONS)
+
 messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in code and templates
 	@$(BIN)/pybabel -q extract -F $(LOCALES)/babel.cfg --no-location --sort-output --omit-header --width 100 \
 	  --ignore-dirs "node_modules static" -o $(LOCALES)/messages.pot base copies streaming
@@ -150,10 +174,10 @@ messages: tools ## bring base/i18n/locales/*.po up to date with the sentences in
 	@rm $(LOCALES)/messages.pot
 
 lock: tools ## write the lock files anew
-	@$(LOCK) pyproject.toml -o deploy/requirements.txt
-	@$(LOCK) pyproject.toml --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
+	@$(LOCK) pyproject.toml --all-extras --group build -o deploy/requirements.txt
+	@$(LOCK) pyproject.toml --all-extras --group build --group dev -c deploy/requirements.txt -o deploy/requirements-dev.txt
 	@$(LOCK) --group pages -o deploy/requirements-pages.txt
 	@cd streaming && npm install --package-lock-only --no-audit --no-fund
 
 clean: ## remove what the targets made, not the demo's data
-	rm -rf $(VENV) streaming/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MODULES) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,4 +6,6 @@
 `outage`     says once that something fails, and once that it works again
 `durable`    files that a crash and a loss of power leave whole, and locks on files
 `network`    why a connection failed, in words for people
+`currency`   how many decimals each currency has; amounts as integers and as text
+`i18n`       sentences, times and money in the languages of the site
 """

@@ -14,5 +14,6 @@
 `bench_guess`       guesses at order links that get through from one address
 `attack`            what a viewer gets while somebody attacks the public pages
 `player_table`      what players make of a copy: a table of docs/copies.md
+`code_table`        what the code is like, in numbers, of several versions
 `screenshot`        docs/screenshot.png
 """

@@ -394,8 +394,6 @@ async def measure(url: str, day: Day, cost: Callable[[], float], callers: tuple[
     newest = max(r["record_seq"] for r in await catalogue.recordings_of(name(0)))
     bench = Bench(catalogue, url, day, newest - SEQ0)
     try:
-        for camera in range(CAMERAS):  # an uploader and a web process know their cameras' numbers
-            bench.catalogue.cameras._pks[name(camera)] = int(day.pks[camera])
         if url.startswith("postgresql"):
             await sizes(bench, url, day.each * CAMERAS)
         await reading(bench)

@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import hashlib
 import http.client
+import io
 import os
 import random
 import resource
@@ -53,10 +54,11 @@ from storage.media.fmp4 import (
     write_segment,
 )
 from storage.recording_source import Sources
-from storage.records import ClockState, GapCause, Track, parse_index
+from storage.records import ClockState, GapCause, Numbers, Track, parse_index
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
-from streaming.http.delivery import send
+from storage.spool.writer import CameraSpool, Run
+from streaming.http.ranges import send
+from streaming.media.downloads import content_of
 from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
 
 NAME = ("bench", "s", "c")
@@ -154,7 +156,8 @@ async def serve(place: str, plans: bytes, port: int) -> None:
 
     async def copy(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])
-        return await send(request, VirtualFile(ready[n], sources, heads.get(n)), "copy.mp4")
+        file = VirtualFile(ready[n], sources, heads.get(n))
+        return await send(request, content_of(file, file.read), {})
 
     async def one_pass(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])
@@ -272,7 +275,7 @@ def by_ffmpeg(program: str, inputs: list[str], folder: Path) -> Cost:
     )
     begun, first, got = time.monotonic(), 0.0, 0
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert child.stdout is not None
+    assert isinstance(child.stdout, io.BufferedReader)
     buffer = bytearray(1 << 20)
     while count := child.stdout.readinto(buffer):
         first = first or time.monotonic() - begun

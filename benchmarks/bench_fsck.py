@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from config.load import load
 from config.model import Config
-from storage.archival.replicator import archive_key
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import Archived
 from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
@@ -75,7 +74,7 @@ async def fill(config: Config, count: int) -> None:
         batch = []
         for n in range(PER_CAMERA):
             index, media = recording(f"c{camera}", n)
-            path = root / archive_key(index)
+            path = root / index.archive_key
             path.parent.mkdir(parents=True, exist_ok=True)
             for ending, data in ((".mp4", media), (".json", index.archive_document())):
                 file = path.with_name(path.name + ending)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, Page, async_playwright
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
 from streaming.http.assets import address
 from tests.burned import burned, spread_ms

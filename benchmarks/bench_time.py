@@ -15,7 +15,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.clock import Clock, system_offset_ms
 from recorder.ffmpeg import ffmpeg_version, find_ffmpeg
 from tests.stack import recording, recordings

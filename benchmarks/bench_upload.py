@@ -22,8 +22,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.archival.replicator import PARALLEL, digest_of
+from storage.archival.replicator import PARALLEL
 from storage.archive.factory import open_archive
+from storage.records import sha256_of
 from tests.s3 import BIN, KEY, SECRET, free_port, rclone, settings
 
 
@@ -35,7 +36,7 @@ async def upload(waiting: list[Path], bucket: str, port: int, read_back: bool) -
         while waiting:
             path = waiting.pop()
             data = await asyncio.to_thread(path.read_bytes)
-            sha256 = await asyncio.to_thread(digest_of, data)
+            sha256 = await asyncio.to_thread(sha256_of, data)
             put = await archive.put(f"e/s/c/{path.name}", data, sha256)
             if (
                 read_back

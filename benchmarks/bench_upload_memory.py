@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from storage.records import ClockState, Track
+from storage.records import ClockState, Numbers, Track
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.spool.writer import CameraSpool, Run
 
 CAMERAS, SEGMENTS, SEGMENT_BYTES = 8, 30, 5_000_000
 STATIONS = "stations: [{id: s, number: '1', cameras: [{id: c0, url: 'rtsp://127.0.0.1/c'}]}]\n"

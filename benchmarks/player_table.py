@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import ffmpeg
+import numpy as np
 from aiohttp import web
 from playwright.async_api import async_playwright
 
@@ -30,13 +31,14 @@ from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from storage.recording_source import Sources
-from streaming.http.delivery import send
+from streaming.http.ranges import send
+from streaming.media.downloads import content_of
 from tests.footage import whole
 from tests.s3 import free_port
+from tests.site_stack import CHROMIUM
 from tests.stack import recordings
 from tests.strip import read_strip
 from tests.test_copy_bytes import NAMES, record_cameras
-from tests.test_player import CHROMIUM
 
 DOC = Path(__file__).parent.parent / "docs/copies.md"
 BEGIN, END = "<!-- player table -->", "<!-- end of player table -->"
@@ -108,7 +110,7 @@ def run(command: list[str], seconds: float = 40, user: bool = False) -> str:
 def burned(image: Path) -> int:
     """Return the time burned into a picture."""
     grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
-    found = None if grey is None else read_strip(grey)
+    found = None if grey is None else read_strip(np.asarray(grey, np.uint8))
     if found is None:
         raise Failed("no readable picture after a seek")
     return found
@@ -235,7 +237,7 @@ async def _chromium(copy: Copy, folder: Path) -> tuple[float, list[int] | None]:
     file = VirtualFile(copy.plan, Sources(copy.path.parent / "spool", []))
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        return await send(request, file, copy.plan.file_name)
+        return await send(request, content_of(file, file.read), {})
 
     async def page_(request: web.Request) -> web.StreamResponse:
         return web.Response(

@@ -1,10 +1,8 @@
-"""The command line. Exit codes: 0 well, 1 something was found wrong, 2 could not run."""
+"""The command line. Exit codes: 0 all is well, 1 something was found wrong, 2 could not run."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from config.model import Config
 from kuager import VERSION, logs
+from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, err, fail, read_config
+from kuager.cli_orders import orders_app
 
 app = typer.Typer(
     name="kuager",
@@ -27,47 +26,12 @@ holds_app = typer.Typer(
     help="What archives keep beyond its date, because somebody asks for it.", no_args_is_help=True
 )
 app.add_typer(holds_app, name="holds")
-orders_app = typer.Typer(help="Copies that were ordered.", no_args_is_help=True)
 app.add_typer(orders_app, name="orders")
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
-OrderName = Annotated[
-    str, typer.Argument(metavar="ORDER", help="Its number, or its reference: KUAGER-17-5D0A.")
-]
-
-
-def _name(text: str) -> str:
-    if not text.isprintable() or not 0 < len(text) <= 20 or " " in text:
-        raise typer.BadParameter("write a name of at most 20 characters without spaces")
-    return text
-
-
-Who = Annotated[
-    str | None,
-    typer.Option(
-        "--as", parser=_name, help="Who does this, for the audit log; else the user's name."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
-err = Console(stderr=True)
-
-
-def _read(path: Path) -> Config:
-    from kuager.reading import read
-
-    found = read(path)
-    if isinstance(found, int):
-        raise typer.Exit(2)
-    return found
-
-
-def _fail(text: str) -> typer.Exit:
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(2)
 
 
 @app.command()
@@ -82,7 +46,7 @@ def check(
     try:
         raise typer.Exit(run_check(config, probe))
     except FfmpegMissing as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @app.command()
@@ -90,7 +54,7 @@ def status(config: ConfigFile = Path("kuager.yaml"), as_json: AsJson = False) ->
     """Say what is wrong now: 0 nothing, 1 something. It needs no part of Kuager to run."""
     from kuager.status import status
 
-    raise typer.Exit(status(_read(config), as_json))
+    raise typer.Exit(status(read_config(config), as_json))
 
 
 @app.command()
@@ -111,6 +75,7 @@ def run(
 
     SIGHUP, or `kuager reload`, takes over changed files.
     """
+    from kuager.extras import ExtraMissing
     from kuager.reload import receive
     from kuager.run import run_all, run_role
     from recorder.ffmpeg import FfmpegMissing
@@ -118,22 +83,22 @@ def run(
 
     number, _, shares = share.partition("/")
     if role not in ROLES:
-        raise _fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
+        raise fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
     if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
-        raise _fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
+        raise fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     name = "supervisor" if role == "all" else f"{role}-{number}"
     logs.configure(name, public=role == "web")
     try:
         if role == "all":
-            code = run_all(_read(config), supervised)
+            code = run_all(read_config(config), supervised)
         elif not supervised:
-            code = run_role(_read(config), role, (int(number), int(shares)), None)
+            code = run_role(read_config(config), role, (int(number), int(shares)), None)
         elif handed := receive():
             code = run_role(handed[0], role, (int(number), int(shares)), handed[1])
         else:
             code = 0  # the supervisor is gone already
-    except (PortInUse, FfmpegMissing, OSError) as error:
-        raise _fail(str(error)) from None
+    except (PortInUse, FfmpegMissing, ExtraMissing, OSError) as error:
+        raise fail(str(error)) from None
     raise typer.Exit(code)
 
 
@@ -146,7 +111,7 @@ def reload(config: ConfigFile = Path("kuager.yaml")) -> None:
     try:
         raise typer.Exit(run_reload(config))
     except (OSError, ConfigError) as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @app.command()
@@ -161,7 +126,7 @@ def upload(
     from kuager.upload import upload as run_upload
 
     logs.configure("upload")
-    raise typer.Exit(run_upload(_read(config), until_done=until_done))
+    raise typer.Exit(run_upload(read_config(config), until_done=until_done))
 
 
 @app.command()
@@ -182,10 +147,9 @@ def fsck(
     from kuager.fsck import fsck as run_fsck
 
     logs.configure("fsck")
+    found = read_config(config)
     raise typer.Exit(
-        run_fsck(
-            _read(config), repair=repair, deep=deep, from_start=from_start, cameras=camera or []
-        )
+        run_fsck(found, repair=repair, deep=deep, from_start=from_start, cameras=camera or [])
     )
 
 
@@ -194,8 +158,8 @@ def list_holds(config: ConfigFile = Path("kuager.yaml")) -> None:
     """List all holds, also those that ended."""
     from kuager.holds import show
 
-    with _catalogue_errors():
-        show(_read(config))
+    with catalogue_errors():
+        show(read_config(config))
 
 
 @holds_app.command()
@@ -217,11 +181,11 @@ def add(
     from kuager.holds import add, parse_time
 
     try:
-        with _catalogue_errors():
+        with catalogue_errors():
             times = (parse_time(begin), parse_time(end), parse_time(until))
-            print(f"Hold {add(_read(config), reason, camera, *times)} is set.")
+            print(f"Hold {add(read_config(config), reason, camera, *times)} is set.")
     except ValueError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @holds_app.command()
@@ -232,114 +196,11 @@ def release(
     """End a hold: what is past its date is then removed."""
     from kuager.holds import release
 
-    with _catalogue_errors():
-        if not release(_read(config), number):
+    with catalogue_errors():
+        if not release(read_config(config), number):
             err.print(f"No hold {number} lasts.")
             raise typer.Exit(1)
     print(f"Hold {number} is released.")
-
-
-@orders_app.command("list")
-def list_orders(
-    state: Annotated[
-        str | None, typer.Option(help="Only those: awaiting_payment, paid, ready, …")
-    ] = None,
-    owed: Annotated[
-        bool, typer.Option("--owed", help="Only those whose requester is owed money.")
-    ] = False,
-    as_json: AsJson = False,
-    config: ConfigFile = Path("kuager.yaml"),
-) -> None:
-    """List orders, newest first."""
-    from kuager.orders import show_all
-
-    with _order_errors():
-        raise typer.Exit(show_all(_read(config), state, owed, as_json))
-
-
-@orders_app.command("show")
-def show_order(
-    order: OrderName, as_json: AsJson = False, config: ConfigFile = Path("kuager.yaml")
-) -> None:
-    """Show an order with its files, its money and its audit log."""
-    from kuager.orders import show_one
-
-    with _order_errors():
-        raise typer.Exit(show_one(_read(config), order, as_json))
-
-
-@orders_app.command()
-def confirm(
-    order: OrderName,
-    amount: Annotated[str, typer.Option("--amount", help="What came, as 1120.00.")],
-    reference: Annotated[
-        str, typer.Option("--reference", help="The bank's number of the payment, not a name.")
-    ],
-    currency: Annotated[
-        str | None, typer.Option(help="Its currency, when it is another one.")
-    ] = None,
-    who: Who = None,
-    config: ConfigFile = Path("kuager.yaml"),
-) -> None:
-    """Enter a payment that the bank shows; the same reference is entered once."""
-    from kuager.orders import confirm
-
-    with _order_errors():
-        raise typer.Exit(confirm(_read(config), order, amount, currency, reference, who))
-
-
-@orders_app.command()
-def reject(
-    order: OrderName,
-    reason: Annotated[str, typer.Argument(help="Why: the requester reads it.")],
-    who: Who = None,
-    config: ConfigFile = Path("kuager.yaml"),
-) -> None:
-    """Refuse an order that is not paid."""
-    from kuager.orders import reject
-
-    with _order_errors():
-        raise typer.Exit(reject(_read(config), order, reason, who))
-
-
-@orders_app.command()
-def refund(
-    order: OrderName,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="All that was paid, which ends the order.")
-    ] = False,
-    reference: Annotated[
-        str | None, typer.Option("--reference", help="The bank's number of your transfer.")
-    ] = None,
-    who: Who = None,
-    config: ConfigFile = Path("kuager.yaml"),
-) -> None:
-    """Give back what is owed: too much, too late, twice; with --whole all of it."""
-    from kuager.orders import refund
-
-    with _order_errors():
-        raise typer.Exit(refund(_read(config), order, whole, reference, who))
-
-
-@contextlib.contextmanager
-def _order_errors() -> Iterator[None]:
-    from copies.payments.port import ProviderUnavailable
-    from storage.catalogue.database import CatalogueError
-
-    try:
-        yield
-    except (CatalogueError, ProviderUnavailable) as error:
-        raise _fail(str(error)) from None
-
-
-@contextlib.contextmanager
-def _catalogue_errors() -> Iterator[None]:
-    from storage.catalogue.database import CatalogueError
-
-    try:
-        yield
-    except CatalogueError as error:
-        raise _fail(str(error)) from None
 
 
 @demo_app.callback(invoke_without_command=True)
@@ -352,14 +213,18 @@ def demo(
     if context.invoked_subcommand is not None:
         return
     from kuager.demo import Demo
+    from kuager.extras import ExtraMissing
     from streaming.http.ports import PortInUse, check_port
 
     try:
         check_port("127.0.0.1", port)
+        demo = Demo(data, port)
     except PortInUse as error:
-        raise _fail(f"{error} (here: PORT=8081 make demo)") from None
+        raise fail(f"{error} (here: PORT=8081 make demo)") from None
+    except ExtraMissing as error:
+        raise fail(str(error)) from None
     logs.configure("demo")
-    raise typer.Exit(asyncio.run(Demo(data, port).run()))
+    raise typer.Exit(asyncio.run(demo.run()))
 
 
 @demo_app.command()
@@ -375,13 +240,13 @@ def fault(
     try:
         print(asyncio.run(send_fault(data, camera, fault, value)))
     except ValueError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @demo_app.command()
 def faults() -> None:
     """List the faults of the simulated cameras."""
-    from kuager.simulator import FAULTS
+    from kuager.simulator.faults import FAULTS
 
     table = Table()
     table.add_column("fault")

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import socket
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ import yaml
 from rich.console import Console
 
 from kuager import signals
-from kuager.simulator import FAULTS
+from kuager.extras import rclone
+from kuager.simulator.faults import FAULTS
 
 BUCKET = "kuager-demo"
 ZONE = "Asia/Almaty"
@@ -88,7 +88,8 @@ class Demo:
     """One demo in one folder; `run` returns when it was asked to stop."""
 
     def __init__(self, data: Path, port: int):
-        self._data, self._port = data.resolve(), port
+        """Raises ExtraMissing."""
+        self._data, self._port, self._rclone = data.resolve(), port, rclone()
         self._rtsp, self._control, self._s3 = _free_port(), _free_port(), _free_port()
         self._key, self._secret = "demo", secrets.token_urlsafe(24)
         self._children: list[asyncio.subprocess.Process] = []
@@ -181,10 +182,17 @@ class Demo:
             "RCLONE_AUTH_KEY": f'"{self._key},{self._secret}"',
             "RCLONE_CONFIG": "/dev/null",
         }
-        rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
         # a shell that ends rclone when we are gone, however we went
         keeper = '"$@" & child=$!; read -r _; kill $child 2>&-; wait'
-        serve = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{self._s3}", "--log-level", "ERROR"]
+        serve = [
+            self._rclone,
+            "serve",
+            "s3",
+            "--addr",
+            f"127.0.0.1:{self._s3}",
+            "--log-level",
+            "ERROR",
+        ]
         await self._start(["sh", "-c", keeper, "sh", *serve, str(self._data / "s3")], environment)
         simulator = [sys.executable, "-m", "kuager.simulator", "--port", str(self._rtsp)]
         simulator += ["--control-port", str(self._control)]

@@ -16,13 +16,14 @@ from rich.table import Table
 
 from base.durable import replace_file, try_lock
 from config.model import Config
-from storage.archival.fsck import Finding, Fsck, Position
 from storage.archive.factory import open_archive
 from storage.archive.port import ArchiveError
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck, Position
 
 SAVE_S = 2.0
 SHOWN = 20  # findings one by one; the table counts all

@@ -25,11 +25,11 @@ from config.money import amount as parsed
 from config.money import known_currency
 from config.problems import Wrong
 from copies.balance import owed, received
-from copies.orders import events
 from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from copies.payments.port import Online, open_providers
 from copies.states import State
+from kuager.extras import ExtraMissing, check_extras
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
@@ -49,10 +49,10 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
     if state is not None and state not in list(State):
         return _say(f"no state '{state}'; there are: {', '.join(State)}", 2)
 
-    async def work(till: OrderService) -> int:
+    async def work(service: OrderService) -> int:
         found: list[Order] = []
         before: int | None = None
-        while page := await till.orders.register(config.election.id, before):
+        while page := await service.orders.register(config.election.id, before):
             before = page[-1].number
             found += [o for o in page if state in (None, o.state) and (owed(o) or not owed_only)]
             if len(page) < PAGE:
@@ -71,9 +71,9 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
 def show_one(config: Config, asked: str, as_json: bool) -> int:
     """Print one order with its files, its money and its audit log; returns the exit code."""
 
-    async def work(till: OrderService, order: Order) -> int:
-        log = await till.orders.audit(order.order_pk)
-        files = await till.catalogue.order_files.of(order.order_pk)
+    async def work(service: OrderService, order: Order) -> int:
+        log = await service.orders.audit(order.order_pk)
+        files = await service.catalogue.order_files.of(order.order_pk)
         if as_json:
             _json(_facts(order) | {"files": files, "audit": log})
             return 0
@@ -114,7 +114,7 @@ def confirm(
     if not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: OrderService, order: Order) -> int:
+    async def work(service: OrderService, order: Order) -> int:
         try:
             code = known_currency(currency or order.currency)
             came = parsed(amount, code)
@@ -122,7 +122,7 @@ def confirm(
             return _say(f"--amount {amount}: {wrong.what}; {wrong.fix}", 2)
         payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
-            after = await till.enter(order.order_pk, payment, _actor(who))
+            after = await service.enter_payment(order.order_pk, payment, _actor(who))
         except Refused as refused:
             return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
@@ -141,9 +141,9 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
     if not reason or not reason.isprintable() or len(reason) > 1000:
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
-    async def work(till: OrderService, order: Order) -> int:
+    async def work(service: OrderService, order: Order) -> int:
         try:
-            after = await till.end(order.order_pk, events.reject(reason, now_ms(), _actor(who)))
+            after = await service.reject(order.order_pk, reason, _actor(who))
         except Refused as refused:
             return _say(f"order {order.number}: {refused}", 1)
         out.print(f"Order {order.number}: {_words(after)}", highlight=False)
@@ -159,10 +159,10 @@ def refund(
     if reference is not None and not _is_reference(reference):
         return _say(NO_REFERENCE, 2)
 
-    async def work(till: OrderService, order: Order) -> int:
+    async def work(service: OrderService, order: Order) -> int:
         before = len(order.payments)
         try:
-            after = await till.give_back(order, whole, reference and reference.strip(), _actor(who))
+            after = await service.refund(order, whole, reference and reference.strip(), _actor(who))
         except Refused as refused:
             return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
@@ -179,15 +179,19 @@ def refund(
 def _with(config: Config, work: Callable[[OrderService], Awaitable[int]]) -> int:
     if config.copies is None:
         return _say("copies are off: there is no 'copies' section in the configuration", 2)
+    try:
+        check_extras(config, "orders")
+    except ExtraMissing as error:
+        return _say(str(error), 2)
     settings = config.copies
 
     async def run() -> int:
         catalogue = await Catalogue.open(config.database_url)
-        till = OrderService(catalogue, settings, open_providers(settings))
+        service = OrderService(config, catalogue, open_providers(settings))
         try:
-            return await work(till)
+            return await work(service)
         finally:
-            for provider in till.providers.values():
+            for provider in service.providers.values():
                 if isinstance(provider, Online):
                     await provider.close_connections()
             await catalogue.close()
@@ -201,17 +205,17 @@ def _of(
     """Have the order that is asked for by its number, or by its reference, which must be its own:
     with another database in place of a lost one, another order has that number."""
 
-    async def found(till: OrderService) -> int:
+    async def found(service: OrderService) -> int:
         named = ORDER.fullmatch(asked.strip().upper())
         if named is None or not 0 < int(named[1]) <= MOST_NUMBER:
             return _say(f"'{asked}' is no order: write its number or its reference", 2)
-        order = await till.orders.with_number(int(named[1]))
+        order = await service.orders.with_number(int(named[1]))
         if order is None:
             return _say(f"there is no order {int(named[1])}", 1)
         if named[2] and named[0] != order.reference:
             text = f"the reference of order {order.number} is {order.reference}, not {named[0]}"
             return _say(f"{text}: that is of another catalogue, or mistyped", 1)
-        return await work(till, order)
+        return await work(service, order)
 
     return found
 

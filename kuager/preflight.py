@@ -13,6 +13,7 @@ from base.clock import now_ms
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.model import Archive as Settings
 from config.model import Config
+from kuager.extras import ExtraMissing, check_extras
 from kuager.reload import is_at_work
 from kuager.run import files_needed
 from storage.archive.factory import open_archive
@@ -46,6 +47,7 @@ async def look(config: Config) -> list[Finding]:
         *[await _archive(a, known.get(a.name)) for a in config.archives],
         *_ports(config),
         _files(config),
+        *_extras(config),
         *_proxies(config),
     ]
 
@@ -157,6 +159,14 @@ def _files(config: Config) -> Finding:
         to_do = "raise the hard limit (LimitNOFILE in the unit, ulimit -Hn), or 'workers'"
         return Finding("files", text, to_do=(to_do,))
     return Finding("files", seen=(f"{hard} may be open, {needed} are needed",))
+
+
+def _extras(config: Config) -> list[Finding]:
+    try:
+        check_extras(config)
+    except ExtraMissing as error:
+        return [Finding("installation", str(error))]
+    return []
 
 
 def _proxies(config: Config) -> list[Finding]:

@@ -1,10 +1,4 @@
-"""`kuager run`: a supervisor of one process per role, and the roles themselves.
-
-The supervisor holds no camera, no connection and no file that anyone waits for. A process that
-dies is started again; when the supervisor itself dies, its processes notice (their standard
-input ends) and finish as on SIGTERM, so that nothing is recorded twice. However often and by
-whomever they are asked to end, they seal once; the supervisor alone may end them before that.
-It alone reads the configuration, too, and hands it to them (kuager/reload.py).
+"""`kuager run`: the roles, each in a process of its own or under a supervisor (supervisor.py).
 
 Each role imports what it needs when it starts: all of it together takes 50 MB a process.
 """
@@ -16,190 +10,29 @@ import contextlib
 import gc
 import os
 import resource
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 import uvloop
 
-from base.backoff import Backoff
-from base.clock import now_ms
-from base.durable import replace_file
 from config.model import Config
-from config.roles import processes
-from kuager import VERSION, signals
-from kuager.notify import notify
-from kuager.reload import Configs, Frames, Reloading, frame, lock_spool
+from kuager import signals
+from kuager.extras import check_extras
+from kuager.reload import Configs, Frames, Reloading, lock_spool
+from kuager.supervisor import Supervisor
 from recorder.ffmpeg import find_ffmpeg
-from storage.spool.status import SUPERVISOR
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
 
-STATUS_FORMAT = "supervisor/1"
-STATUS_S = 2.0
-STOP_S = 30.0  # for sealing and flushing everything, then the hard way
-RESTART_S = (0.0, 1.0, 2.0, 5.0)
-HEALTHY_S = 60.0
+if TYPE_CHECKING:
+    from storage.archive.port import Archive
+    from storage.catalogue.catalogue import Catalogue
+
 FILES_BESIDE, FILES_A_CAMERA = 64, 6  # descriptors of a recorder process
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Child:
-    name: str
-    arguments: list[str]
-    keeper: asyncio.Task[None] | None = None
-    process: asyncio.subprocess.Process | None = None
-    backoff: Backoff = field(default_factory=lambda: Backoff(RESTART_S))
-    started: float = field(default=0.0)
-    starts: int = 0
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a process now."""
-        return self.process is not None and self.process.returncode is None
-
-    def hand(self, configuration: bytes) -> None:
-        """Hand over a configuration; one that is not running gets it when it starts."""
-        if self.is_running and self.process and self.process.stdin:
-            self.process.stdin.write(configuration)
-
-
-def _processes(config: Config) -> dict[str, list[str]]:
-    """Return the arguments of each process that a configuration asks for, by its name."""
-    path = str(config.path)
-    return {
-        name: [*("run", "--config", path, "--role", role, "--share", f"{n}/{of}", "--supervised")]
-        for name, (role, n, of) in processes(config).items()
-    }
-
-
-class Supervisor:
-    """Starts the roles' processes, restarts each that ends, stops them all."""
-
-    def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
-        self._python = python
-        self._reloading = Reloading(config, self._take, lambda told: told.write(config.spool))
-        self._handed = frame(config)
-        self._children: dict[str, _Child] = {}
-        self._group = asyncio.TaskGroup()
-
-    def reload(self) -> None:
-        """Have the files read anew, and taken over where they are right."""
-        self._reloading.ask()
-
-    async def run(self) -> None:
-        """Run until cancelled; then every process has ended when this returns."""
-        try:
-            async with self._group:
-                self._begin(self._reloading.config)
-                self._group.create_task(self._reloading.run())
-                self._group.create_task(self._tell_for_ever())
-        finally:
-            notify("STOPPING=1")
-            await asyncio.shield(self._stop(self._children.values()))
-
-    def _begin(self, config: Config) -> None:
-        for name, arguments in _processes(config).items():
-            if name not in self._children:
-                child = self._children[name] = _Child(name, arguments)
-                child.keeper = self._group.create_task(self._keep(child))
-
-    def _take(self, config: Config) -> None:
-        """Hand a configuration to all processes; begin and end those that it asks for or not."""
-        self._handed = frame(config)
-        gone = [self._children.pop(n) for n in self._children.keys() - _processes(config).keys()]
-        for child in gone:
-            assert child.keeper is not None
-            child.keeper.cancel()
-        for child in self._children.values():
-            child.hand(self._handed)
-        self._begin(config)
-        self._group.create_task(self._stop(gone))
-
-    async def _tell_for_ever(self) -> None:
-        """Write what runs to `_status/supervisor.json`; a disk that refuses is told by others.
-        The service manager is told once all processes have been started."""
-        ready = False
-        while True:
-            if not ready and all(child.is_running for child in self._children.values()):
-                ready = True
-                notify("READY=1")
-            record = {
-                "kuager": STATUS_FORMAT,
-                "pid": os.getpid(),
-                "version": VERSION,
-                "written_ms": now_ms(),
-                "processes": {
-                    name: {"up": child.is_running, "starts": child.starts}
-                    for name, child in self._children.items()
-                },
-            }
-            path = self._reloading.config.spool / "_status" / SUPERVISOR
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(replace_file, path, orjson.dumps(record))
-            await asyncio.sleep(STATUS_S)
-
-    async def _keep(self, child: _Child) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            child.started = loop.time()
-            try:
-                code: int | str = await self._life(child)
-            except OSError as error:  # no process or no memory to be had, or Python is away
-                code = f"it cannot be started: {error.strerror}"
-            if loop.time() - child.started > HEALTHY_S:
-                child.backoff.succeeded()
-            pause_s = child.backoff.failed()
-            log.error(
-                "A process ended and is started again", process=child.name, code=code, in_s=pause_s
-            )
-            await asyncio.sleep(pause_s)
-
-    async def _life(self, child: _Child) -> int:
-        """Start a process and wait for its end; returns its exit code, raises OSError."""
-        starting = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(
-                *self._python,
-                *child.arguments,
-                # brings the configuration; its end tells the child that the supervisor is gone
-                stdin=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which asks them
-            )
-        )
-        try:
-            child.process = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            with contextlib.suppress(OSError):
-                child.process = await starting  # so that `_stop` knows of it
-            raise
-        child.starts += 1
-        child.hand(self._handed)
-        return await child.process.wait()
-
-    async def _stop(self, children: Iterable[_Child]) -> None:
-        running = [c for c in children if c.is_running]
-        for child in running:
-            assert child.process is not None
-            child.process.terminate()
-        waits = [asyncio.ensure_future(c.process.wait()) for c in running if c.process]
-        if waits:
-            await asyncio.wait(waits, timeout=STOP_S)
-        for child in running:
-            assert child.process is not None
-            if child.is_running:
-                log.error("A process did not stop in time and is killed", process=child.name)
-                child.process.kill()
-
-    def kill(self) -> None:
-        """End everything at once: the second signal."""
-        for child in self._children.values():
-            if child.process and child.is_running:
-                child.process.kill()
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
@@ -223,36 +56,36 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
         tasks.create_task(follow())
 
 
-async def _uploader(config: Config) -> None:
-    from storage.archival.uploader import Uploader
+@contextlib.asynccontextmanager
+async def _stores(config: Config) -> AsyncIterator[tuple[Catalogue, list[Archive]]]:
+    """Have the catalogue, waited for, and the archives meanwhile."""
     from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
     catalogue = await Catalogue.open_patiently(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
-        await Uploader(config, catalogue, archives).run()
+        yield catalogue, archives
     finally:
         for archive in archives:
             await archive.close()
         await catalogue.close()
+
+
+async def _uploader(config: Config) -> None:
+    from storage.archival.uploader import Uploader
+
+    async with _stores(config) as stores:
+        await Uploader(config, *stores).run()
 
 
 async def _orders(config: Config) -> None:
     from copies.orders.worker import OrderWorker
-    from storage.archive.factory import open_archive
-    from storage.catalogue.catalogue import Catalogue
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
-    catalogue = await Catalogue.open_patiently(config.database_url)
-    archives = [open_archive(a) for a in config.archives]
-    try:
-        await OrderWorker(config, catalogue, archives).run()
-    finally:
-        for archive in archives:
-            await archive.close()
-        await catalogue.close()
+    async with _stores(config) as stores:
+        await OrderWorker(config, *stores).run()
 
 
 async def _pictures(config: Config) -> None:
@@ -311,6 +144,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
 
     With `frames` a supervisor hands over what is to be taken over, and its end is ours.
     """
+    check_extras(config, role)
     configs = Configs(config)
     starts: dict[str, Callable[[], Awaitable[None]]] = {
         "recorder": lambda: _recorder(configs, *share),
@@ -340,6 +174,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
 
 def run_all(config: Config, supervised: bool) -> int:
     """Run every role under a supervisor; returns the exit code."""
+    check_extras(config)
     check_port(config.web.host, config.web.port)
     find_ffmpeg(config.ffmpeg)
     if wrong := spool_problem(config.spool):

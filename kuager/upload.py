@@ -12,12 +12,12 @@ from rich.progress import Progress
 from base.durable import try_lock
 from config.model import Config
 from storage.archival.replicator import Pauses
-from storage.archival.spool_check import seal_abandoned
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.fsck.spool import seal_abandoned
 from storage.spool.disk import claim_spool
 from storage.spool.reader import SpoolReader
 
@@ -58,8 +58,9 @@ async def _upload(config: Config, until_done: bool) -> int:
             task = bar.add_task("Archiving", total=None)
             while not work.done():
                 await asyncio.wait({work}, timeout=LOOK_S)
-                done = sum(keeper.status.archived_total for keeper in uploader.keepers)
-                left = sum(keeper.status.backlog_recordings for keeper in uploader.keepers)
+                states = [replicator.status for replicator in uploader.replicators.all]
+                done = sum(status.archived_total for status in states)
+                left = sum(status.backlog_recordings for status in states)
                 bar.update(task, completed=done, total=done + left)
                 if uploader.looked and (uploader.is_done or (uploader.is_idle and not until_done)):
                     break
@@ -73,11 +74,11 @@ async def _upload(config: Config, until_done: bool) -> int:
 def _say(uploader: Uploader) -> int:
     """Print what was archived and what was not, and why; returns the exit code."""
     waits = 0
-    for keeper in uploader.keepers:
-        status = keeper.status
+    for replicator in uploader.replicators.all:
+        status = replicator.status
         waits += status.backlog_recordings
         out.print(
-            f"{keeper.name}: {status.archived_total:,} recordings archived "
+            f"{replicator.name}: {status.archived_total:,} recordings archived "
             f"({status.archived_bytes_total / 1e6:,.1f} MB), {status.backlog_recordings:,} wait"
             + (f": {status.last_error}" if status.last_error else "."),
             markup=False,

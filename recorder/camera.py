@@ -31,8 +31,8 @@ from recorder.session import Session
 from recorder.source import Source
 from recorder.source_choice import CONFIGURED, ffmpeg_source, why_ffmpeg
 from recorder.states import Event, State
-from storage.records import Ending, GapCause
-from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
+from storage.records import Ending, GapCause, Numbers
+from storage.spool.writer import CameraSpool, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only

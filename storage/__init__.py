@@ -6,7 +6,8 @@
 `archive`           the port to where recordings are kept for good, with a directory and S3 behind
 `catalogue`         the SQL database: what was recorded, where it is, what is missing, orders
 `recording_source`  reads a recording's bytes: from the spool, then from each archive that has it
-`archival`          takes recordings from the spool to the archives, verified; retention; fsck
+`archival`          takes recordings from the spool to the archives, verified, and removes them
+`fsck`              compares spool, catalogue and archives, and puts right what can be
 
 The commit order stands in docs/architecture.md, step by step.
 """

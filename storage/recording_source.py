@@ -1,14 +1,16 @@
-"""Where the bytes of a recording are read from: the spool, then each archive that has it.
+"""The one reader of recordings: the bytes are in the spool, else in each archive that has them.
 
-What is read is checked by the caller's `check`, in a thread; what does not pass is said in the
-log, and the next place is asked.
+What is read is checked by the caller's `check`, in a thread; where it does not pass, that is said
+in the log, and the next place is asked. So bytes that were altered in one place are never given
+while another place has those that were recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,9 +21,9 @@ import structlog
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.records import FormatError, Index, parse_archive_document, parse_index
+from storage.catalogue.database import CatalogueError
+from storage.records import FormatError, Index, parse_archive_document, parse_index, recording_name
 from storage.spool.reader import Key
-from storage.spool.recording import recording_name
 
 READ_S = 30.0
 ASK_S = 5.0
@@ -33,7 +35,11 @@ log = structlog.get_logger()
 
 
 class Unreadable(RuntimeError):
-    """No place has a recording that its index describes; the text says which and why."""
+    """No place gives a recording that its index describes; the text says which and why."""
+
+
+class NotStored(Unreadable):
+    """Every archive that was asked says that it does not have the recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Sources:
             rows = await asyncio.wait_for(
                 self.catalogue.recordings_between(name, from_ms, to_ms), ASK_S
             )
-        except Exception as error:  # a database has many ways to say no
+        except (CatalogueError, TimeoutError) as error:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
         return {
@@ -65,17 +71,21 @@ class Sources:
 
 
 @dataclass(slots=True)
-class Reader:
-    """Reads the recordings of one camera."""
+class RecordingReader:
+    """Reads the recordings of one camera.
+
+    `buckets` says which archives have which recording; without it the catalogue is asked about
+    [from_ms, to_ms) when it is needed first. Each recording is named by its number and start.
+    """
 
     sources: Sources
     name: Name
-    from_ms: int
-    to_ms: int
-    buckets: Buckets | None = None  # found out when it is needed
+    from_ms: int = 0
+    to_ms: int = 0
+    buckets: Buckets | None = None
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def index(self, start_ms: int, record_seq: int, check: Callable[[Index], T]) -> T:
+    async def index(self, key: Key, check: Callable[[Index], T]) -> T:
         """Return what `check` makes of a recording's index; raises Unreadable."""
 
         def parsed(parse: Callable[[bytes], Index], data: bytes) -> T:
@@ -84,76 +94,128 @@ class Reader:
             except (KeyError, TypeError, AttributeError) as error:  # JSON that is not ours
                 raise FormatError(str(error)) from None
 
-        return await self._first(
-            start_ms,
-            record_seq,
-            (".jsonl", partial(parsed, parse_index)),
-            (".json", partial(parsed, parse_archive_document)),
-            0,
-            None,
-        )
+        in_spool = (".jsonl", partial(parsed, parse_index))
+        in_archive = (".json", partial(parsed, parse_archive_document))
+        return await self._first(key, in_spool, in_archive, 0, None)
 
-    async def media(
-        self, start_ms: int, record_seq: int, offset: int, length: int, check: Callable[[bytes], T]
-    ) -> T:
+    async def media(self, key: Key, offset: int, length: int, check: Callable[[bytes], T]) -> T:
         """Return what `check` makes of a range of a recording; raises Unreadable."""
-        way = (".mp4", check)
-        return await self._first(start_ms, record_seq, way, way, offset, length)
+        return await self._first(key, (".mp4", check), (".mp4", check), offset, length)
+
+    def in_spool(self, key: Key, ending: str) -> Path | None:
+        """Return where a file of a recording is in the spool, if it is there; None without one."""
+        if self.sources.spool is None:
+            return None
+        record_seq, start_ms = key
+        stem = recording_name(start_ms, record_seq)
+        return self.sources.spool / self.name[1] / self.name[2] / (stem + ending)
 
     async def _first(
         self,
-        start_ms: int,
-        record_seq: int,
+        key: Key,
         in_spool: tuple[str, Callable[[bytes], T]],
         in_archive: tuple[str, Callable[[bytes], T]],
         offset: int,
         length: int | None,
     ) -> T:
-        election, station, camera = self.name
-        stem = recording_name(start_ms, record_seq)
-        if self.sources.spool is not None:
-            path = self.sources.spool / station / camera / (stem + in_spool[0])
+        """Return what the first place gives that has the right bytes."""
+        reasons = list[str]()
+        if (path := self.in_spool(key, in_spool[0])) is not None:
             read = asyncio.to_thread(_pread, path, offset, length)
-            found, value = await _try("the spool", str(path), read, in_spool[1])
-            if found:
-                return value  # type: ignore[return-value]
-        key = f"{election}/{station}/{camera}/{stem}{in_archive[0]}"
-        for archive, bucket in await self._places((record_seq, start_ms)):
-            read = archive.get(key, offset, length, bucket=bucket)
-            found, value = await _try(archive.name, key, read, in_archive[1])
-            if found:
-                return value  # type: ignore[return-value]
-        raise Unreadable(f"{key} cannot be read from the spool or any archive")
+            try:
+                return await _checked("the spool", str(path), read, in_spool[1])
+            except _Failed as failed:
+                reasons.append(str(failed))
+        record_seq, start_ms = key
+        object_key = "/".join((*self.name, recording_name(start_ms, record_seq) + in_archive[0]))
+        archives = await self._archives(key)
+        for archive, bucket in archives:
+            read = archive.get(object_key, offset, length, bucket=bucket)
+            try:
+                return await _checked(archive.name, object_key, read, in_archive[1])
+            except _Failed as failed:
+                reasons.append(str(failed))
+        why = "; ".join(filter(None, reasons))
+        kind = NotStored if archives and not why else Unreadable
+        text = f"{object_key} cannot be read from the spool or any archive"
+        raise kind(f"{text}: {why}" if why else text)
 
-    async def _places(self, key: Key) -> Iterable[tuple[Archive, str]]:
+    async def _archives(self, key: Key) -> list[tuple[Archive, str]]:
+        """Return the archives that have a recording, each with its bucket; all of them where
+        nobody knows."""
         async with self._asking:
             if self.buckets is None:
                 self.buckets = await self.sources.locate(self.name, self.from_ms, self.to_ms)
-        there = self.buckets.get(key)
-        archives = self.sources.archives
+        there, archives = self.buckets.get(key), self.sources.archives
         if not there:
             return [(a, "") for a in archives]
         return [(a, there[a.name]) for a in archives if a.name in there]
 
 
-async def _try(
-    where: str, what: str, read: Awaitable[bytes], check: Callable[[bytes], T]
-) -> tuple[bool, T | None]:
+@dataclass(frozen=True, slots=True)
+class HashedRange:
+    """A range of a recording whose SHA-256 is known: its init, or a segment."""
+
+    reader: RecordingReader
+    key: Key
+    offset: int
+    length: int
+    sha256: str
+
+    def piece_in_spool(self, start: int, length: int) -> bytes | None:
+        """Return a piece, read in this thread and unchecked; None where the spool has not the
+        whole range: what is sent in pieces begins only where its end is there, too."""
+        path = self.reader.in_spool(self.key, ".mp4")
+        if path is None:
+            return None
+        try:
+            data = _pread(path, self.offset + start, length, self.offset + self.length)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.error("A recording cannot be read", file=str(path), why=str(error))
+            return None
+        if len(data) != length:
+            log.error("A recording is shorter than its index says", file=str(path))
+            return None
+        return data
+
+    async def whole(self) -> bytes:
+        """Return all of it, with the hash that was recorded; raises Unreadable."""
+        return await self.reader.media(self.key, self.offset, self.length, self._check)
+
+    def _check(self, data: bytes) -> bytes:
+        if len(data) != self.length or hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ValueError(f"{self.length} bytes at {self.offset} have another hash")
+        return data
+
+
+class _Failed(Exception):
+    """A place does not give a recording; the text says why, and nothing where it has none."""
+
+
+async def _checked(where: str, what: str, read: Awaitable[bytes], check: Callable[[bytes], T]) -> T:
+    """Return what `check` makes of what is read; raises _Failed."""
     try:
         data = await asyncio.wait_for(read, READ_S)
-        return True, await asyncio.to_thread(check, data)
+        return await asyncio.to_thread(check, data)
     except (KeyError, FileNotFoundError):
-        return False, None
-    except (ArchiveError, OSError, TimeoutError) as error:
-        log.warning("A recording cannot be read here", where=where, what=what, why=str(error))
+        raise _Failed("") from None
+    except TimeoutError:
+        raise _Failed(f"{where} does not answer in {READ_S:g} s") from None
+    except (ArchiveError, OSError) as error:
+        raise _Failed(f"{where}: {error}") from None
     except ValueError as error:  # FormatError, Mp4Error, and what `check` does not believe
         log.error("Other bytes are here than were recorded", where=where, what=what, why=str(error))
-    return False, None
+        raise _Failed(f"{where} has other bytes: {error}") from None
 
 
-def _pread(path: Path, offset: int, length: int | None) -> bytes:
+def _pread(path: Path, offset: int, length: int | None, end: int = 0) -> bytes:
+    """Return a range of a file, to its end without `length`; nothing of one that ends before
+    `end`. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.pread(fd, os.fstat(fd).st_size if length is None else length, offset)
+        size = os.fstat(fd).st_size
+        return os.pread(fd, size if length is None else length, offset) if size >= end else b""
     finally:
         os.close(fd)

@@ -1,23 +1,61 @@
-"""The records that docs/formats.md describes, and their JSON lines.
+"""What docs/formats.md describes as types, validated once: what reads it needs check nothing.
 
 A recording's index is a header line, one line per segment and, when it is finished, a seal.
-The same records make the `.json` beside an archived recording.
+The same records make the `.json` beside an archived recording. The names of recordings, and so
+their paths and keys, are here too.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from functools import cache
+from typing import Annotated, Any, NamedTuple, Self
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
 INDEX_FORMAT = "index/1"
 ARCHIVE_FORMAT = "recording/1"
+CAMERA_FORMAT = "camera/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
+MARKS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
+COUNTED = ("run_no", "record_seq", "segment_no")
+CLOCK_2020_S = 1_577_836_800
+LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
+LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
+
+# Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
+Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a time, a length, a duration
+Signed = Annotated[int, Field(strict=True, gt=-(1 << 63), lt=1 << 63)]
+Flag = Annotated[bool, Field(strict=True)]
+RecordingName = Annotated[  # day and name without ending
+    str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{9}Z-[1-9][0-9]{0,17}$")
+]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+
+
+def sha256_of(data: bytes | memoryview) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def recording_name(start_ms: int, record_seq: int) -> str:
+    """Return day and name without ending, as in the spool and in archive keys."""
+    at = datetime.fromtimestamp(start_ms // 1000, UTC)
+    return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
+
+
+def start_of(day: str, clock: str) -> int:
+    """Return the start (UTC) that a name says: YYYY-MM-DD and HHMMSSmmm; raises ValueError."""
+    at = datetime.strptime(day + clock[:6], "%Y-%m-%d%H%M%S").replace(tzinfo=UTC)
+    return int(at.timestamp()) * 1000 + int(clock[6:])
 
 
 class GapCause(StrEnum):
@@ -54,17 +92,26 @@ class FormatError(ValueError):
     """A line or document that docs/formats.md does not allow."""
 
 
-class _Record:
+class Record:
     """JSON to dataclass and back; unknown keys are ignored, missing ones are an error."""
 
+    __slots__ = ()
+
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Build from parsed JSON; raises FormatError when a key is missing or a cause unknown."""
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    def parse(cls, data: bytes) -> Self:
+        """Read a JSON object; raises FormatError where it is not one of these."""
         try:
-            return cls(**{k: v for k, v in data.items() if k in known})
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{cls.__name__}: {error}") from None
+            return _validator(cls).validate_json(data)  # type: ignore[no-any-return, arg-type]
+        except ValidationError as error:
+            raise _format_error(cls, error) from None
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """Take over a parsed JSON object or a row of the catalogue; raises FormatError."""
+        try:
+            return _validator(cls).validate_python(values)  # type: ignore[no-any-return, arg-type]
+        except ValidationError as error:
+            raise _format_error(cls, error) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -72,101 +119,151 @@ class _Record:
 
     def to_line(self) -> bytes:
         """Return the JSON line, with its newline."""
-        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@cache
+def _validator(cls: type[Record]) -> SchemaValidator:
+    return TypeAdapter(cls).validator  # type: ignore[return-value]
+
+
+def _format_error(cls: type[Record], error: ValidationError) -> FormatError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return FormatError(f"{cls.__name__}: {where}: {first['msg']}" if where else str(first["msg"]))
 
 
 @dataclass(frozen=True, slots=True)
-class Track(_Record):
+class Track(Record):
     """One track of a recording: `codec` is h264, h265 or aac; sizes in pixels, 0 for audio."""
 
-    id: int
+    id: Number
     kind: str
     codec: str
-    timescale: int
-    width: int = 0
-    height: int = 0
+    timescale: Number
+    width: Number = 0
+    height: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
-class ClockState(_Record):
+class ClockState(Record):
     """The recorder's clock as its kernel judges it; `error_ms` is the estimated error."""
 
-    synchronized: bool
-    error_ms: int | None
+    synchronized: Flag
+    error_ms: Number | None
 
 
 @dataclass(frozen=True, slots=True)
-class Gap(_Record):
+class Numbers(Record):
+    """Last numbers used, per camera; 0 before the first. `epoch` counts owners."""
+
+    epoch: Number = 1
+    run_no: Number = 0
+    record_seq: Number = 0
+    segment_no: Number = 0
+    gap_no: Number = 0
+    target_duration_s: Number = 0
+
+    @classmethod
+    def by_clock(cls, now_ms: float) -> Numbers:
+        """Return numbers above all that any earlier owner can have used.
+
+        Nothing is numbered more than once a second, so the seconds since 2020 are above every
+        number that was counted up from an earlier such start. For a camera of which nothing is
+        known here: a new one, or one whose spool was lost.
+        """
+        seconds = min(max(0, int(now_ms / 1000) - CLOCK_2020_S), LATEST_S)
+        return cls(seconds, seconds, seconds, seconds, seconds)
+
+    def above(self, floor: Numbers) -> Numbers:
+        """Return numbers from which the next are above `floor`, with a higher epoch; these where
+        they are that already."""
+        higher = {f: max(getattr(self, f), getattr(floor, f)) for f in COUNTED}
+        if all(higher[f] == getattr(self, f) for f in COUNTED) and self.epoch > floor.epoch:
+            return self
+        return replace(self, epoch=max(self.epoch, floor.epoch) + 1, **higher)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraNumbers(Numbers):
+    """`camera.json`: the numbers of the first segment of the recording that was begun last."""
+
+    recording: RecordingName = field(kw_only=True)
+    unfinished: tuple[RecordingName, ...] = ()
+    boot: str | None = None  # the kernel's boot id
+    election: str | None = None  # of the journal of gaps
+    kuager: str = CAMERA_FORMAT
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers alone."""
+        return Numbers(**{name: getattr(self, name) for name in Numbers.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Record):
     """Scheduled time without a recording; `end_ms` is None while it lasts."""
 
-    gap_no: int
-    start_ms: int
-    end_ms: int | None
+    gap_no: Number
+    start_ms: Number
+    end_ms: Number | None
     cause: GapCause
     detail: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cause", GapCause(self.cause))
-
 
 @dataclass(frozen=True, slots=True)
-class Header(_Record):
+class Header(Record):
     """First line of an index: what the recording is a part of."""
 
     election: str
     station: str
     camera: str
-    epoch: int
-    run_no: int
-    record_seq: int
-    run_start_ms: int
-    init_length: int
-    init_sha256: str
-    target_duration_s: int
+    epoch: Number
+    run_no: Number
+    record_seq: Number
+    run_start_ms: Number
+    init_length: Number
+    init_sha256: Sha256
+    target_duration_s: Number
     tracks: tuple[Track, ...]
     transcoded: tuple[str, ...] = ()
     clock: ClockState = ClockState(False, None)
     gaps: tuple[Gap, ...] = ()
-    overlaps: bool = False
+    overlaps: Flag = False
     kuager: str = INDEX_FORMAT
-
-    def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        put("tracks", tuple(_as(Track, t) for t in self.tracks))
-        put("gaps", tuple(_as(Gap, g) for g in self.gaps))
-        put("clock", _as(ClockState, self.clock))
-        put("transcoded", tuple(self.transcoded))
 
 
 @dataclass(frozen=True, slots=True)
-class Segment(_Record):
+class Segment(Record):
     """One line per segment: where it is in time and in the file, and its hash."""
 
-    segment_no: int
-    start_ms: int
-    tfdt_90k: int
-    duration_90k: int
-    offset: int
-    length: int
-    sha256: str
-    starts_with_key: bool
-    arrival_ms: int | None  # None where the line was spoilt, and made again from the bytes
-    camera_ms: int | None = None
-    moved_ms: int = 0
-    by_arrival: bool = False
-    lost: int = 0  # packets that are missing, of picture and sound
-    damaged: int = 0  # pictures that are not whole
-    restarted: bool = False  # the camera began its stream anew: how much is missing nobody knows
+    segment_no: Number
+    start_ms: Number
+    tfdt_90k: Number
+    duration_90k: Number
+    offset: Number
+    length: Number
+    sha256: Sha256
+    starts_with_key: Flag
+    arrival_ms: Signed | None  # None where the line was spoilt, and made again from the bytes
+    camera_ms: Signed | None = None
+    moved_ms: Signed = 0
+    by_arrival: Flag = False
+    lost: Number = 0  # packets that are missing, of picture and sound
+    damaged: Number = 0  # pictures that are not whole
+    restarted: Flag = False  # the camera began its stream anew: how much is missing nobody knows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
-        record = asdict(self)
-        for mark in ("moved_ms", "by_arrival", "lost", "damaged", "restarted"):
+        record = {name: getattr(self, name) for name in self.__slots__}
+        for mark in MARKS:
             if not record[mark]:
                 del record[mark]
         return record
+
+    def to_line(self) -> bytes:
+        """Return the JSON line, with its newline."""
+        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
     @property
     def end_ms(self) -> int:
@@ -203,19 +300,15 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal(_Record):
+class Seal(Record):
     """Last line of a finished index; `end_reason` is None where the run goes on."""
 
-    sealed_ms: int
-    segments: int
-    length: int
-    sha256: str
-    end_ms: int
+    sealed_ms: Number
+    segments: Number
+    length: Number
+    sha256: Sha256
+    end_ms: Number
     end_reason: GapCause | None = None
-
-    def __post_init__(self) -> None:
-        if self.end_reason is not None:
-            object.__setattr__(self, "end_reason", GapCause(self.end_reason))
 
 
 class Identity(NamedTuple):
@@ -259,6 +352,11 @@ class Index:
         return self.header.election, self.header.station, self.header.camera
 
     @property
+    def archive_key(self) -> str:
+        """The key of the recording in the archive, without ending (docs/formats.md)."""
+        return "/".join((*self.name, recording_name(self.start_ms, self.header.record_seq)))
+
+    @property
     def identity(self) -> Identity:
         """Which recording of its camera it is; only a sealed one has a hash."""
         if self.seal is None:
@@ -268,17 +366,23 @@ class Index:
     def feed(self, data: bytes) -> None:
         """Take more bytes of the file; what follows the last newline is left for the next time.
 
-        `data` starts at `self.size`. Raises FormatError for a line that cannot be one.
+        `data` starts at `self.size`. Raises FormatError for a line that cannot be one, or does not
+        follow the one before it; the lines before it are taken.
         """
         whole = data[: data.rfind(b"\n") + 1]
+        segments, parse = self.segments, Segment.parse
+        number = segments[-1].segment_no + 1 if segments else None
         for line in whole.splitlines():
             if self.seal is not None:
                 raise FormatError("a line after the seal")
-            record = _parse(line)
-            if "sealed_ms" in record:
-                self.seal = Seal.from_dict(record)
-            else:
-                self.segments.append(Segment.from_dict(record))
+            if b'"sealed_ms":' in line:
+                self.seal = Seal.parse(line)
+                continue
+            segment = parse(line)
+            if number not in (None, segment.segment_no) or segment.end_ms >= LATEST_MS:
+                raise FormatError(f"line {len(segments) + 2} is not a segment that could be")
+            number = segment.segment_no + 1
+            segments.append(segment)
         self.size += len(whole)
 
     def archive_document(self) -> bytes:
@@ -297,33 +401,24 @@ def parse_index(data: bytes) -> Index:
     end = data.find(b"\n") + 1
     if end == 0:
         raise FormatError("no header line")
-    record = _parse(data[:end])
-    if record.get("kuager") != INDEX_FORMAT:
-        raise FormatError(f"not a {INDEX_FORMAT}: {record.get('kuager')!r}")
-    index = Index(Header.from_dict(record), size=end)
+    index = Index(_header(Header.parse(data[:end]), INDEX_FORMAT), size=end)
     index.feed(data[end:])
     return index
 
 
 def parse_archive_document(data: bytes) -> Index:
-    """Read the `.json` of an archived recording."""
-    record = _parse(data)
-    if record.get("kuager") != ARCHIVE_FORMAT:
-        raise FormatError(f"not a {ARCHIVE_FORMAT}: {record.get('kuager')!r}")
-    segments = [Segment.from_dict(s) for s in record["segments"]]
-    seal = Seal.from_dict(record | {"segments": len(segments)})
-    return Index(Header.from_dict(record | {"kuager": INDEX_FORMAT}), segments, seal, len(data))
-
-
-def _as(cls: Any, value: Any) -> Any:
-    return cls.from_dict(value) if isinstance(value, dict) else value
-
-
-def _parse(line: bytes) -> dict[str, Any]:
+    """Read the `.json` of an archived recording; raises FormatError."""
     try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise FormatError(f"not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise FormatError("not a JSON object")
-    return record
+        document = orjson.loads(data)
+        segments = [Segment.of(segment) for segment in document["segments"]]
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise FormatError(f"not a {ARCHIVE_FORMAT}: {error}") from None
+    header = _header(Header.of(document), ARCHIVE_FORMAT)
+    seal = Seal.of(document | {"segments": len(segments)})
+    return Index(replace(header, kuager=INDEX_FORMAT), segments, seal, len(data))
+
+
+def _header(header: Header, kuager: str) -> Header:
+    if header.kuager != kuager:
+        raise FormatError(f"not a {kuager}: {header.kuager!r}")
+    return header

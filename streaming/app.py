@@ -9,11 +9,12 @@ import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from aiohttp import web, web_response
+from aiohttp.typedefs import Handler
 
 from base.clock import Clock, now_ms
 from base.i18n.gettext import LANGUAGES, gettext, translations
@@ -23,22 +24,24 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
 from streaming.api import oembed as share
-from streaming.api import openapi, timeline
+from streaming.api import openapi, timeline, webhooks
 from streaming.api import stations as api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
 from streaming.http.bodies import MOST_BODY, body_reader
 from streaming.http.clients import CLIENTS, Clients
 from streaming.http.connections import Caps, Runner
-from streaming.http.negotiation import (
-    MOST_PARAMETERS,
-    language_headers,
-    language_of,
-    language_vary,
-    too_many_parameters,
+from streaming.http.groups import (
+    GROUPS,
+    PREFLIGHT,
+    Group,
+    add_headers,
+    group_of,
 )
+from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
-from streaming.http.responses import HOST_IN_ANSWER, problem
+from streaming.http.responses import problem
+from streaming.http.site import SITE
 from streaming.http.work import WORK, Work, in_turn
 from streaming.media import archived, live, pictures
 from streaming.media import downloads as copies_files
@@ -46,9 +49,8 @@ from streaming.ops import health
 from streaming.ops import metrics as status
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies, home
-from streaming.pages import render as pages
 from streaming.pages import station as watch
-from streaming.pages.render import KEPT
+from streaming.pages.render import problem_page
 from streaming.stations.featured import FEATURED, Featured
 
 STOP_S = 5.0
@@ -57,19 +59,21 @@ SWITCH_S = 0.0002  # the longest that a thread of ours that computes holds up li
 # video for 1 ms and, with the index lines of many cameras, for 100 ms
 COLLECTED = (20_000, 20, 20)
 OPERATORS = Caps(64, 64)
-CSP = (
-    "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors "
+VIDEO = (".m4s", ".mp4", ".m3u8")
+# headers of an error that its page or problem has, too
+ERROR_HEADERS = ("Allow", "Connection", "Content-Range", "Retry-After")
+ADDRESSES = (
+    Group("/live/", VIDEO, errors="text", cross_origin=True, tells_states=False, urgent=True),
+    Group("/live/", errors="text", cross_origin=True),
+    Group("/api/", errors="problem", cross_origin=True),
+    Group("/static/", errors="text", tells_states=False),
+    Group("/healthz", errors="text", tells_states=False, urgent=True),
+    Group("/readyz", errors="text", tells_states=False),
+    Group("/embed/", frames="*"),
+    Group(""),
 )
-PLAIN = ("/static/", "/healthz", "/readyz")  # errors there are read by programs
-OPEN = ("/live/", "/api/")  # to scripts of every site
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "Range, If-None-Match",
-    "Access-Control-Max-Age": "86400",
-}
 PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, health)
-COPIES = (copies, copies_files, copies_api)  # served where the configuration has copies
+COPIES = (copies, copies_files, copies_api, webhooks)  # served where the configuration has copies
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -88,20 +92,24 @@ def create_app(
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         translations(lang)
     assets.version()  # so is a script that is missing
+    openapi.description(config.copies is not None)
     app = web.Application(
         middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
-    app[CONTEXT] = AppContext(config, catalogue, archives, clock)
+    app[SITE] = config.web
+    app[GROUPS] = ADDRESSES
+    context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
     app[status.PROCESS] = process
-    app[status.REGISTRY] = status.make_registry(app[CONTEXT])
-    app[health.HEALTH] = health.Health(app[CONTEXT])
+    app[status.REGISTRY] = status.make_registry(context)
+    app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
     app[api.SEARCHED] = OrderedDict()
-    app[FEATURED] = Featured()
+    has_picture = partial(pictures.has_picture, context)
+    app[FEATURED] = Featured(context.directory, has_picture)
     for part in PARTS:
         app.add_routes(part.routes)
     if config.copies:
@@ -109,7 +117,7 @@ def create_app(
         app.on_cleanup.append(_close_shop)
         for part in COPIES:
             app.add_routes(part.routes)
-    app.on_response_prepare.append(_headers)
+    app.on_response_prepare.append(add_headers)
     return app
 
 
@@ -118,84 +126,56 @@ async def _close_shop(app: web.Application) -> None:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Say errors of the API as problems; a fault of ours is logged and told without its text."""
-    if request.method == "OPTIONS" and request.path.startswith(OPEN):  # not a route: 405 elsewhere
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say errors as the group of the address does; a fault of ours is logged, and told without
+    its text."""
+    group = group_of(request)
+    if request.method == "OPTIONS" and group.cross_origin:  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
-    if too_many_parameters(request):
-        return problem(
-            400,
-            gettext(
-                "An address has at most %(most)s parameters.",
-                language_of(request),
-                most=MOST_PARAMETERS,
-            ),
+    if too_many_parameters(request):  # which a page would read, to link to its other languages
+        text = gettext(
+            "An address has at most %(most)s parameters.",
+            language_of(request),
+            most=MOST_PARAMETERS,
         )
+        return problem(400, text)
     try:
-        if _tells_what_is_live(request.path):
+        if group.tells_states:
             await request.app[CONTEXT].fresh()
-        response: web.StreamResponse = await handler(request)
-        return response
-    except web.HTTPException as answer:
-        if request.path.startswith("/api/") and answer.status >= 400:
-            said = problem(answer.status, _words(request, answer))
-            said.headers.update({k: v for k, v in answer.headers.items() if k in KEPT})
-            return said
-        if answer.status >= 400 and not request.path.startswith((*OPEN, *PLAIN)):
-            return pages.problem_page(request, answer, _words(request, answer))
-        if answer.text and not answer.text.endswith("\n"):
-            answer.text += "\n"
-        raise
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _say(request, error, _text_of(request, error))
     except Exception:
         if request.transport is None or request.transport.is_closing():
             return web.Response(status=499)  # the client has gone: nobody hears it
         log.exception("A request failed", route=str(request.match_info.route.resource))
         text = gettext("This is a fault of the server; it has been noted.", language_of(request))
-        if request.path.startswith("/api/"):
-            return problem(500, text)
-        return pages.problem_page(request, web.HTTPInternalServerError(), text)
+        return _say(request, web.HTTPInternalServerError(), text)
 
 
-def _tells_what_is_live(path: str) -> bool:
-    """Tell whether an answer says what recorders do; video and health must not wait for that."""
-    if path.startswith("/live/"):
-        return path.endswith(".jpg")
-    return not path.startswith(("/static/", "/healthz", "/readyz"))
+def _say(request: web.Request, error: web.HTTPException, text: str) -> web.Response:
+    """Return an error as the group of the address says it."""
+    match group_of(request).errors:
+        case "page":
+            answer = problem_page(request, error.status, text)
+        case "problem":
+            answer = problem(error.status, text)
+        case "text":
+            answer = web.Response(status=error.status, text=f"{text.strip()}\n")
+    kept = {name: value for name, value in error.headers.items() if name in ERROR_HEADERS}
+    answer.headers.update(kept)
+    return answer
 
 
-def _words(request: web.Request, answer: web.HTTPException) -> str:
+def _text_of(request: web.Request, error: web.HTTPException) -> str:
     """Return what an error says; aiohttp's own answers are numbers, not words."""
-    if isinstance(answer, web.HTTPMethodNotAllowed):
+    if isinstance(error, web.HTTPMethodNotAllowed):
         return gettext("This address answers GET and HEAD only.", language_of(request))
-    if not answer.text or answer.text.startswith(f"{answer.status}: "):
+    if not error.text or error.text.startswith(f"{error.status}: "):
         return gettext("There is nothing at this address.", language_of(request))
-    return answer.text
-
-
-async def _headers(request: web.Request, response: web.StreamResponse) -> None:
-    headers = response.headers
-    headers.update(language_headers(request))
-    if vary := {*headers.popall("Vary", []), *language_vary(request)}:
-        headers["Vary"] = ", ".join(sorted(vary))
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "same-origin"
-    if "secret" in request.match_info:  # the address is a key: nobody else hears or keeps it
-        headers["Referrer-Policy"] = "no-referrer"
-        headers["X-Robots-Tag"] = "noindex"
-        headers.setdefault("Cache-Control", "no-store")
-    if request.get(HOST_IN_ANSWER):  # whoever named a host of his own would fill the cache with it
-        headers["Cache-Control"] = "no-store"
-    if response.status >= 400:  # a segment that is not there yet will be
-        headers.setdefault("Cache-Control", "no-store")
-    if request.path.startswith(OPEN):
-        headers["Access-Control-Allow-Origin"] = "*"
-        headers["Access-Control-Expose-Headers"] = "Date, ETag, Content-Range"
-        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-    else:
-        anywhere = request.path.startswith("/embed/")
-        headers["Content-Security-Policy"] = CSP + ("*" if anywhere else "'self'")
-        headers.setdefault("Cache-Control", "no-cache")
+    return error.text
 
 
 def make_runner(
@@ -254,17 +234,17 @@ async def _listening(
 
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:
     """Keep trying to open the catalogue: live and rewind go on without it."""
-    views = app[CONTEXT]
-    views.away = "it is being opened"
-    opening = asyncio.create_task(_open(views))
+    context = app[CONTEXT]
+    context.away = "it is being opened"
+    opening = asyncio.create_task(_open(context))
     yield
     opening.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await opening
-    if views.catalogue is not None:
-        await views.catalogue.close()
+    if context.catalogue is not None:
+        await context.catalogue.close()
 
 
-async def _open(views: AppContext) -> None:
-    views.catalogue = await Catalogue.open_patiently(views.config.database_url)
-    views.away = None
+async def _open(context: AppContext) -> None:
+    context.catalogue = await Catalogue.open_patiently(context.config.database_url)
+    context.away = None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -16,30 +15,27 @@ from aiohttp import web
 
 from base.i18n.gettext import N_, gettext
 from config.copies import Copies
-from copies.orders import events
-from copies.orders.allowance import claim_of, day_of, free_of, refused
-from copies.orders.events import Refused, key_of, new_secret
-from copies.orders.quotes import QuoteRequest, ask, quote
+from copies.orders.events import key_of
+from copies.orders.quotes import QuoteRequest
 from copies.orders.service import OrderService
-from copies.payments.port import Online, Provider, open_providers
+from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.orders import FootageGone, Order, OrderGone
-from storage.catalogue.usage import Claim, TooMuch
+from storage.catalogue.orders import MOST_NUMBER, Order, OrderGone
 from storage.recording_source import Unreadable
-from streaming.context import CONTEXT, current_ms
+from streaming.context import CONTEXT
 from streaming.http.clients import client
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.rate_limit import Limit, Turns
-from streaming.http.responses import base_url
+from streaming.http.site import base_url
 from streaming.http.work import WORK
 
-GONE = N_("what was quoted is there no longer: ask for a new quote")
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
 ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
 QUOTES_AT_ONCE = 4
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `work`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 STATE_WORDS = {
@@ -87,54 +83,51 @@ class OrdersContext:
 ORDERS = web.AppKey("shop", OrdersContext)
 
 
-def till(request: web.Request) -> OrderService:
-    """Return the orders with their providers; raises 503 while the catalogue is away."""
-    shop = request.app[ORDERS]
-    return OrderService(
-        catalogue(request), shop.settings, shop.providers, request.app[CONTEXT].clock
-    )
+async def query_catalogue(request: web.Request, question: Callable[[Catalogue], Awaitable[T]]) -> T:
+    """Return what the catalogue answers; raises 503 where it does not, and 404 where a quote was
+    deleted a moment ago."""
+    with answering():
+        return await request.app[CONTEXT].ask(question, within_s=None)
 
 
-def catalogue(request: web.Request) -> Catalogue:
-    """Return the catalogue; raises 503 while it is away."""
-    found = request.app[CONTEXT].catalogue
-    if found is None:
-        raise away()
-    return found
+async def work_on_orders(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    """Return what is done with orders; raises what `work` does, 404 and 503."""
+    with answering():
+        return await _work(request, work)
 
 
-def away() -> web.HTTPServiceUnavailable:
-    """Return the answer while orders cannot be looked at."""
-    return web.HTTPServiceUnavailable(
-        text="Orders cannot be looked at now; try again in a minute.\n",
-        headers={"Retry-After": "30"},
-    )
+async def _work(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    context, providers = request.app[CONTEXT], request.app[ORDERS].providers
+
+    async def with_catalogue(catalogue: Catalogue) -> T:
+        clock, archives = context.clock, context.archives
+        return await work(OrderService(context.config, catalogue, providers, archives, clock))
+
+    return await context.ask(with_catalogue, within_s=None)
 
 
-async def query_catalogue(work: Awaitable[T]) -> T:
-    """Return what the catalogue answers; raises 503 where it or an archive does not, and 404 where
-    a quote was deleted a moment ago."""
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone."""
     try:
-        return await work
+        yield
     except OrderGone:
         raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:
-        raise unanswered(error) from None
+        log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
+        raise web.HTTPServiceUnavailable(
+            text="Orders cannot be looked at now; try again in a minute.\n",
+            headers={"Retry-After": "30"},
+        ) from None
 
 
-def unanswered(error: Exception) -> web.HTTPServiceUnavailable:
-    """Return the answer where catalogue or archive gave none, and say why in the log."""
-    log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
-    return away()
-
-
-async def _quoted(shop: OrdersContext, work: Coroutine[Any, Any, T]) -> T:
-    """Return a quote that is made in its turn; raises what `quote` does, and TimeoutError."""
-    try:
-        async with asyncio.timeout(QUOTE_S), shop.quoting:
-            return await work
-    finally:
-        work.close()  # where its turn did not come
+def quotable(
+    request: web.Request, station: str, cameras: list[str], stretch: tuple[int, int]
+) -> QuoteRequest:
+    """Return what can be quoted; raises Refused."""
+    context, settings = request.app[CONTEXT], request.app[ORDERS].settings
+    now_ms = context.clock()
+    return QuoteRequest.of(context.config, settings, station, cameras, stretch, now_ms)
 
 
 async def order_of(request: web.Request) -> Order:
@@ -159,7 +152,9 @@ async def order_of(request: web.Request) -> Order:
 async def _look_up(request: web.Request, key: str | None) -> Order:
     shop, work = request.app[ORDERS], request.app[WORK]
     work.check(request)
-    order = await query_catalogue(catalogue(request).orders.with_key(key)) if key else None
+    order = None
+    if key is not None:
+        order = await query_catalogue(request, lambda catalogue: catalogue.orders.with_key(key))
     if key is None or order is None:
         shop.guesses.take(client(request))
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
@@ -181,91 +176,66 @@ def count_asked(request: web.Request) -> None:
     asked.take(who)
 
 
-def refuse_foreign(request: web.Request) -> None:
-    """Raise 403 for what a page of another site has a browser send.
-
-    These pages send no Origin (their referrer policy), so an old browser without Sec-Fetch-Site
-    is let through unless it names another site; it would need the secret link as well.
-    """
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    origin = request.headers.get("Origin", "null")
-    try:
-        named = urlsplit(origin).netloc
-    except ValueError:
-        raise web.HTTPBadRequest(text="The Origin of this request cannot be read.\n") from None
-    # a proxy may call us by another name than people do
-    known = origin == "null" or named in {request.host, urlsplit(base_url(request)).netloc}
-    if site not in ("same-origin", "none") or not known:
-        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
-
-
-async def make_quote(request: web.Request, asked: QuoteRequest) -> tuple[str, Order]:
+async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
-    store, secret = catalogue(request), new_secret()
-    key = key_of(secret)
-    assert key is not None
-    begun = time.monotonic()
-    row, plans = await _look_for(request, asked, checked_language(request))
-    pk = await query_catalogue(store.orders.create(key, row, plans))
-    log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
-    return secret, await query_catalogue(store.orders.get(pk))
-
-
-async def _look_for(
-    request: web.Request, asked: QuoteRequest, lang: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Look for what is asked, in turn, and as often as a client may; raises Refused, 429, 503."""
-    views, shop, who = request.app[CONTEXT], request.app[ORDERS], client(request)
-    store = catalogue(request)
-    shop.quotes.check(who)
-    shop.quotes.take(who)
-    try:
-        day_ms = day_of(views.clock(), views.config.election.time_zone)
-        free_ms = max(0, free_of(shop.settings) - await store.usage.free_ms(who, day_ms))
-        work = quote(views.config, shop.settings, store, views.archives, asked, lang, free_ms)
-        return await _quoted(shop, work)
-    except CatalogueError as error:
-        shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
-        raise unanswered(error) from None
-    except (Unreadable, TimeoutError) as error:
-        raise unanswered(error) from None
-
-
-def asked_for(
-    request: web.Request, station: str, cameras: list[str], from_ms: int, to_ms: int
-) -> QuoteRequest:
-    """Return what can be quoted; raises Refused."""
-    shop = request.app[ORDERS]
-    config = request.app[CONTEXT].config
-    return ask(config, shop.settings, station, cameras, from_ms, to_ms, current_ms(request))
+    lang, who = checked_language(request), client(request)
+    return await _in_turn(request, lambda orders: orders.quote(wanted, lang, who))
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    shop, views = request.app[ORDERS], request.app[CONTEXT]
-    cameras = [camera["id"] for camera in order.quote["cameras"]]
-    if order.state == State.QUOTED:
-        asked = asked_for(request, order.station, cameras, order.from_ms, order.to_ms)
-        row, plans = await _look_for(request, asked, order.language)
-        if not plans:
-            raise Refused(N_("nothing of this exists"))
-        if _etags(row["quote"]) != _etags(order.quote):
-            raise Refused(GONE)
-    link = f"{base_url(request)}/copies/{request.match_info['secret']}"
-    now_ms = views.clock()
+    link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
 
-    def claim(order: Order) -> Claim:
-        zone = views.config.election.time_zone
-        return claim_of(shop.settings, order, client(request), zone, now_ms)
+    def work(orders: OrderService) -> Awaitable[Order]:
+        return orders.place(order, email, link, who)
 
-    decide = events.place(shop.settings, email, link, now_ms, claim)
-    try:
-        return await query_catalogue(till(request).orders.change(order.order_pk, decide))
-    except FootageGone:  # since it was looked for
-        raise Refused(GONE) from None
-    except TooMuch as too_much:
-        raise refused(too_much, order) from None
+    if order.state != State.QUOTED:  # it is refused, and nothing is looked for
+        return await work_on_orders(request, work)
+    return await _in_turn(request, work)
 
 
-def _etags(quoted: dict[str, Any]) -> list[str]:
-    return [file["etag"] for camera in quoted["cameras"] for file in camera["files"]]
+async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503."""
+    shop, who = request.app[ORDERS], client(request)
+
+    async def in_turn(orders: OrderService) -> T:
+        async with asyncio.timeout(QUOTE_S), shop.quoting:
+            return await work(orders)
+
+    shop.quotes.check(who)
+    shop.quotes.take(who)
+    with answering():
+        try:
+            return await _work(request, in_turn)
+        except CatalogueError:
+            shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
+            raise
+
+
+async def register_page(request: web.Request) -> list[Order]:
+    """Return a page of the register, and one order more where there is another page.
+
+    Raises 400.
+    """
+    text = request.query.get("before")
+    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
+    if not known or int(text or 0) > MOST_NUMBER:
+        raise web.HTTPBadRequest(
+            text=gettext("'before' is not the number of an order.", language_of(request))
+        )
+    before = None if text is None else int(text)
+    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
+    work.check(request)
+    work.count(request, REGISTER_TOKENS)
+    return await query_catalogue(
+        request, lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1)
+    )
+
+
+def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
+    """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
+    None where there is nothing to pay and nothing was."""
+    if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
+        return None
+    providers = request.app[ORDERS].providers.values()
+    return next((p for p in providers if isinstance(p, InvoiceProvider)), None)

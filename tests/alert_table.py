@@ -22,7 +22,8 @@ from typing import Any
 
 import aiohttp
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
 from storage.spool.disk import room
 from tests.conftest import need

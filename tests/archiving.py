@@ -15,12 +15,12 @@ from base.clock import now_ms
 from config.load import load
 from config.model import Archive as Settings
 from config.model import Config
-from storage.archival.fsck import IN_FLIGHT_MS
-from storage.archival.replicator import KeeperStatus, Pauses
+from storage.archival.replicator import Pauses, ReplicatorStatus
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.camera import IN_FLIGHT_MS
 from storage.records import Identity, parse_index
 from storage.spool.disk import DiskSpace, room
 from tests.s3 import BUCKET, KEY, SECRET, free_port
@@ -55,8 +55,8 @@ def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s"
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 
 
-def kept(uploader: Uploader) -> KeeperStatus:
-    return uploader.keepers[0].status
+def kept(uploader: Uploader) -> ReplicatorStatus:
+    return uploader.replicators.all[0].status
 
 
 def later_ms() -> int:

@@ -26,10 +26,10 @@ import m3u8
 
 from benchmarks.bench_record import descendants, memory_mb
 from config.load import load
-from storage.archival.fsck import Fsck
 from storage.archival.replicator import PARALLEL
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.check import Fsck
 from storage.records import LONGEST_MS, parse_archive_document
 from storage.spool.gaps import read_gaps
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone

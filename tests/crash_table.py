@@ -16,9 +16,9 @@ import pgserver.postgres_server as pgserver
 import sqlalchemy as sa
 
 from config.model import Config
-from storage.archival.fsck import Fsck
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, recordings
+from storage.fsck.check import Fsck
 from storage.spool.disk import spool_id
 from tests.archiving import NOW, configure, later_ms, opened, uploading
 from tests.dying import UPLOADER, WRITER
@@ -58,7 +58,7 @@ async def uploader_row(folder: Path, url: str, step: str, when: str) -> tuple[st
     left = await state(config)
     async with uploading(config) as (uploader, catalogue, _):
         await until(lambda: len(list(config.spool.glob("s/*/*/*.mp4"))) == 2)
-        await until(lambda: uploader.keepers[0].status.backlog_recordings == 0)
+        await until(lambda: uploader.replicators.all[0].status.backlog_recordings == 0)
 
         async def only_the_newest_are_left() -> bool:
             known = [
@@ -89,7 +89,8 @@ def writer_row(folder: Path, step: str, when: str) -> tuple[str, str]:
         return f"{segments} segments in {len(lines)} recordings, {seals} sealed, {torn} torn"
 
     left = f"{live} live; {sizes()}"
-    from storage.spool.writer import CameraSpool, Numbers
+    from storage.records import Numbers
+    from storage.spool.writer import CameraSpool
 
     CameraSpool(folder, "e", "s", "c", Numbers()).close()
     return left, sizes()

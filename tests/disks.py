@@ -29,7 +29,8 @@ import recorder.disk_watch
 import recorder.session
 from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.camera_spec import CameraSpec
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State

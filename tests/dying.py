@@ -28,8 +28,8 @@ from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.holds import Holds
 from storage.catalogue.recordings import RecordingRows
-from storage.records import ClockState
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.records import ClockState, Numbers
+from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK
 from tests.s3 import SECRET
 from tests.spools import TRACKS, UTC0

@@ -12,38 +12,33 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-import copies.orders.mailer
+import copies.orders.mail
 import storage.catalogue.orders
 from base.clock import now_ms
-from config.copies import Copies
 from config.load import load
 from config.model import Config
-from copies.orders import events
-from copies.orders.allowance import claim_of
 from copies.orders.events import Refused, key_of
-from copies.orders.quotes import ask, quote
+from copies.orders.quotes import QuoteRequest, make_quote
 from copies.orders.worker import OrderWorker
 from copies.payments.stripe import Stripe
 from copies.states import ENDED, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.checkouts import Checkouts
 from storage.catalogue.order_files import OrderFiles
-from storage.catalogue.orders import Change, Order, Orders
+from storage.catalogue.orders import Order, Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.usage import Claim
 
 # the step, and its how manieth call is the last thing that is done
 STEPS: dict[str, tuple[Any, str, int]] = {
     "quote": (Orders, "create", 1),
     "order, half-way": (storage.catalogue.orders, "_log", 1),
     "order": (Orders, "change", 1),
-    "first letter": (copies.orders.mailer, "send", 1),
+    "first letter": (copies.orders.mail, "submit", 1),
     "first letter noted": (Outbox, "sent", 1),
     "page at Stripe": (Stripe, "open", 1),
     "page": (Checkouts, "open", 1),
@@ -82,23 +77,13 @@ async def pay(url: str) -> None:
         await session.post(url, allow_redirects=False)
 
 
-def placing(copies: Copies, secret: str) -> Callable[[Order], Change]:
-    """Return what places an order, as a web process does."""
-    now, link = now_ms(), f"http://k/copies/{secret}"
-
-    def claim(order: Order) -> Claim:
-        return claim_of(copies, order, "203.0.113.1", "Asia/Almaty", now)
-
-    return events.place(copies, "voter@example.kz", link, now, claim)
-
-
 async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
     """Do whatever comes next, as requester, desk and operator would, until the order ends."""
     assert config.copies is not None
     catalogue = await Catalogue.open(config.database_url)
     desk = OrderWorker(config, catalogue, [])
-    till, store = desk._till, catalogue.orders
-    stripe = till.providers["stripe"]
+    service, store = desk._service, catalogue.orders
+    stripe = service.providers["stripe"]
     assert isinstance(stripe, Stripe)
     key = key_of(secret)
     assert key is not None
@@ -106,27 +91,31 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
         while True:
             order = await store.with_key(key)
             if order is None:
-                asked = ask(config, config.copies, "s", ("c", "d"), *stretch, now_ms())
-                row, plans = await quote(config, config.copies, catalogue, [], asked, "kk")
+                asked = QuoteRequest.of(config, config.copies, "s", ("c", "d"), stretch, now_ms())
+                row, plans = await make_quote(config, config.copies, catalogue, [], asked, "kk")
                 await store.create(key, row, plans)
             elif order.state == State.QUOTED:
-                await store.change(order.order_pk, placing(config.copies, secret))
+                await service.place(
+                    order, "voter@example.kz", f"http://k/copies/{secret}", "203.0.113.1"
+                )
             elif order.state == State.AWAITING_PAYMENT:
-                await desk._post()
+                await desk._send_letters()
                 try:
-                    url = await till.page(order, stripe, "Station s", "http://k/copies/back")
+                    url = await service.payment_page(
+                        order, stripe, "Station s", "http://k/copies/back"
+                    )
                     await pay(url)
                 except Refused:
                     continue  # it was paid before
-                await till.close_pages(order.order_pk)
+                await service.close_checkouts(order.order_pk)
             elif order.state == State.PAID:
-                await till.close_pages(order.order_pk)
+                await service.close_checkouts(order.order_pk)
                 await desk._hash()
             elif order.state == State.READY:
-                await desk._post()
-                await till.give_back(order, True, None)
+                await desk._send_letters()
+                await service.refund(order, True, None)
             else:
-                await desk._post()
+                await desk._send_letters()
                 await catalogue.order_files.drop(tuple(ENDED))
                 return order
     finally:

@@ -15,7 +15,8 @@ from pathlib import Path
 import structlog
 from structlog.typing import EventDict
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.camera_state import Status
 from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State

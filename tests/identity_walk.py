@@ -26,7 +26,6 @@ from hypothesis.stateful import (
 )
 
 from storage.archival.backlog import Blocked
-from storage.archival.fsck import Fsck
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.archive.directory import DirectoryArchive
@@ -34,9 +33,17 @@ from storage.archive.port import TRACE
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
-from storage.records import ClockState, GapCause, Index, parse_archive_document, parse_index
+from storage.fsck.check import Fsck
+from storage.records import (
+    ClockState,
+    GapCause,
+    Index,
+    Numbers,
+    parse_archive_document,
+    parse_index,
+)
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, configure, later_ms
 from tests.spools import TRACKS
 
@@ -197,15 +204,15 @@ class Walk(RuleBasedStateMachine):
         self.loop.run_until_complete(self._upload(self.uploaders[owner]))
 
     async def _upload(self, uploader: Uploader) -> None:
-        (keeper,) = uploader.keepers
-        assert await uploader._recognise()
-        await uploader._look()
-        for backlog in keeper._backlogs.values():
-            while await keeper._take(backlog):
+        (replicator,) = uploader.replicators.all
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        for backlog in replicator._backlogs.values():
+            while await replicator._take(backlog):
                 pass
-        waits = [one.why for one in keeper._waiting() if one.blocked is not Blocked.GONE]
+        waits = [one.why for one in replicator._waiting() if one.blocked is not Blocked.GONE]
         assert not waits, waits  # but for what somebody deleted before it was archived
-        await uploader._remove()
+        await uploader.cleaner.remove()
 
     @rule(owner=owners)
     def repair(self, owner: str) -> None:

@@ -16,9 +16,11 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 
 from config.load import load
 from config.model import Config
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.camera_spec import camera_specs
 from recorder.worker import Worker
+from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from tests.s3 import free_port
 from tests.waiting import BOUND_S
@@ -63,13 +65,15 @@ class Site:
     config: Config
     port: int
     runner: web.AppRunner | None = None
+    catalogue: Catalogue | None = None
 
     @property
     def base(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self.runner = make_runner(create_app(self.config, None, []))
+        self.catalogue = await Catalogue.open(self.config.database_url)
+        self.runner = make_runner(create_app(self.config, self.catalogue, []))
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
 
@@ -77,6 +81,9 @@ class Site:
         if self.runner:
             await self.runner.cleanup()
             self.runner = None
+        if self.catalogue:
+            await self.catalogue.close()
+            self.catalogue = None
 
 
 @contextlib.asynccontextmanager

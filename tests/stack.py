@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.schedule import Window
-from kuager.simulator import Simulator
+from kuager.simulator.server import Simulator
 from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker

@@ -14,10 +14,10 @@ from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.gap_accounting import account_for_absence
 from recorder.worker import Worker
-from storage.records import Ending, Gap, GapCause
+from storage.records import Ending, Gap, GapCause, Numbers
 from storage.spool.gaps import read_gaps
 from storage.spool.status import SpoolStatus, last_runs_ms
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from tests.spools import UTC0, fill
 from tests.stack import gaps
 

@@ -40,11 +40,16 @@ def config(tmp_path: Path) -> Config:
     return found.model_copy(update={"spool": tmp_path / "spool", "copies": Copies(free=True)})
 
 
+def exposed(config: Config) -> bytes:
+    """Return what /metrics says."""
+    context = AppContext(config, None, [])
+    list(context.refresh())
+    return b"".join(status.exposition(status.make_registry(context), context))
+
+
 def series(config: Config) -> dict[str, float]:
     """Return all series that /metrics has, as they are written, with their values."""
-    views = AppContext(config, None, [])
-    list(views.look())
-    text = b"".join(status.exposition(status.make_registry(views), views)).decode()
+    text = exposed(config).decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
     assert len(found) == len(lines)
@@ -60,6 +65,15 @@ def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
         [promtool, *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def test_metrics_keep_the_rules_of_prometheus(config: Config) -> None:
+    """Counters are counters and end with _total, units are base units, each has its help."""
+    promtool = need("promtool", "apt-get install prometheus")
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
@@ -111,12 +125,12 @@ def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config
     """When it was recorded last, and why it is not, do not change with each try."""
     station, camera = config.stations[0], config.stations[0].cameras[0]
     labels = f'station="{station.id}",camera="{camera.id}"'
-    views = AppContext(config, None, [])
+    context = AppContext(config, None, [])
     for state in ("backoff", "connecting", "backoff"):
         one = {"state": state, "cause": "refused_password", "recorded_ms": 1_000_500}
         cameras = {f"{station.id}/{camera.id}": one}
         spool = {"bytes_per_s": 0, "waiting_bytes": 0, "slow_s": 0}
-        tell(config, "recorder-0.json", written_ms=views.clock(), cameras=cameras, spool=spool)
+        tell(config, "recorder-0.json", written_ms=context.clock(), cameras=cameras, spool=spool)
         found = series(config)
         assert found[f"kuager_camera_recorded_timestamp_seconds{{{labels}}}"] == 1000.5
         assert found[f'kuager_camera_cause{{{labels},cause="refused_password"}}'] == 1
@@ -130,9 +144,9 @@ def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config
 
 
 def test_web_processes_are_those_that_the_supervisor_has(config: Config) -> None:
-    views = AppContext(config, None, [])
+    context = AppContext(config, None, [])
     running = {"web-0": {"up": True, "starts": 1}, "web-1": {"up": False, "starts": 4}}
-    tell(config, "supervisor.json", written_ms=views.clock(), processes=running)
+    tell(config, "supervisor.json", written_ms=context.clock(), processes=running)
     found = series(config)
     assert [found[f'kuager_process_up{{process="web-{n}"}}'] for n in range(2)] == [1, 0]
     assert found['kuager_process_starts_total{process="web-1"}'] == 4

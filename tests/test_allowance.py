@@ -22,7 +22,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.catalogue.schema import DAY_MS, orders, usage
 from storage.catalogue.usage import TooMuch
-from tests.test_payments import PLAN, QUOTE
+from tests.test_payments import FILE, QUOTE
 
 pytest_plugins = ["tests.postgres"]
 ZONE = "Asia/Almaty"
@@ -78,7 +78,7 @@ async def quoted(catalogue: Catalogue, minutes: int, length: int, total: int | N
     }
     key = key_of(new_secret())
     assert key is not None
-    return await catalogue.orders.create(key, row, [{"plan": PLAN, "length": length}])
+    return await catalogue.orders.create(key, row, [FILE | {"length": length}])
 
 
 async def place(

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,20 +24,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from base.clock import Clock
+from base.i18n.gettext import LANGUAGES
 from benchmarks.country import ANGLES, stations
 from config.load import load
 from config.model import Config
+from copies.states import State
+from storage.catalogue.orders import MOST_NUMBER
 from storage.records import GapCause
-from streaming.api.openapi import PATHS
+from streaming.api.openapi import description
+from streaming.api.stations import MOST_QUERY
 from streaming.app import PARTS, create_app, make_runner
 from streaming.context import AppContext
-from streaming.stations import featured as wall_module
+from streaming.http.responses import MOST_PAGE
+from streaming.media import pictures
+from streaming.ops.metrics import STATES
+from streaming.stations.featured import HOLDS_S, MOST_FEATURED, Featured
 from tests.s3 import free_port
 from tests.spools import fill
 from tests.test_live import get, serving
 from tests.waiting import BOUND_S, until
 
 NOW = int(time.time() * 1000)
+PATHS = description(False)["paths"]
 KUAGER = {
     "election": {
         "id": "e",
@@ -261,9 +270,11 @@ async def test_the_wall_changes_and_shows_one_camera_of_a_station(tmp_path: Path
         wall = (await ask(session, "/api/v1/wall"))["wall"]
         assert len(wall) == 12 and wall[0]["picture"].endswith("/ballot-box/thumb.jpg")
         assert (await ask(session, "/api/v1/wall?limit=5"))["wall"] == wall[:5]
-    views = AppContext(config, None, [], standing)
-    list(views.look())
-    walls = [[s.id for s, _ in wall_module._choose(views, slot)] for slot in range(6)]
+    context = AppContext(config, None, [], standing)
+    list(context.refresh())
+    featured = Featured(context.directory, partial(pictures.has_picture, context))
+    slots = [slot * HOLDS_S * 1000 for slot in range(6)]
+    walls = [[s.id for s, _ in featured.shown(ms, MOST_FEATURED)] for ms in slots]
     assert len({tuple(wall[:12]) for wall in walls}) > 1
     for wall in walls:
         assert len(set(wall)) == len(wall) == 48
@@ -330,8 +341,30 @@ def test_every_route_of_the_api_is_described_and_every_description_is_a_route() 
     assert routes == set(PATHS)
     for path, operations in PATHS.items():
         assert list(operations) == ["get"]
-        inside = {p["name"] for p in operations["get"].get("parameters", ()) if p["in"] == "path"}
+        inside = {p["name"] for p in parameters_of(path).values() if p["in"] == "path"}
         assert inside == set(re.findall(r"\{(\w+)\}", path))
+
+
+def parameters_of(path: str) -> dict[str, Any]:
+    """Return the parameters of a path that answers GET, by name."""
+    known = description(True)["components"]["parameters"]
+    said = PATHS[path]["get"].get("parameters", ())
+    found = [known[p["$ref"].rpartition("/")[2]] if "$ref" in p else p for p in said]
+    return {parameter["name"]: parameter for parameter in found}
+
+
+def test_the_description_has_the_limits_and_lists_of_the_code() -> None:
+    schemas = description(True)["components"]["schemas"]
+    assert schemas["GapCause"]["enum"] == [*GapCause]
+    assert schemas["CameraState"]["enum"] == [*STATES]
+    assert schemas["OrderState"]["enum"] == [*State]
+    stations, wall = parameters_of("/api/v1/stations"), parameters_of("/api/v1/wall")
+    assert stations["limit"]["schema"]["maximum"] == MOST_PAGE
+    assert stations["q"]["schema"]["maxLength"] == MOST_QUERY
+    assert stations["lang"]["schema"]["enum"] == [*LANGUAGES]
+    assert wall["limit"]["schema"]["maximum"] == MOST_FEATURED
+    (before, _) = description(True)["paths"]["/api/v1/copies/register"]["get"]["parameters"]
+    assert before["schema"]["maximum"] == MOST_NUMBER
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from kuager.check import check
-from storage.archival.replicator import digest_of
 from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
 from storage.archive.port import MARKER, AnotherArchive
 from storage.catalogue.archive_ids import identify, marked
+from storage.records import sha256_of
 from streaming.context import AppContext
 from streaming.ops.metrics import make_registry
 from tests.archiving import NOW, configure, kept, opened, s3, uploading
@@ -94,17 +94,17 @@ async def test_ids_tell_new_lost_other_and_renamed_archives(tmp_path: Path) -> N
         marker = tmp_path / "archive" / MARKER
         kept = marker.read_bytes()
         marker.write_text('{"kuager":"archive/1","id":"0"}')
-        for refused in (identify(archive, ids), archive.put("e/x", b"x", digest_of(b"x"))):
+        for refused in (identify(archive, ids), archive.put("e/x", b"x", sha256_of(b"x"))):
             with pytest.raises(AnotherArchive, match="another archive is at"):
                 await refused
         marker.write_bytes(b"{")
         with pytest.raises(AnotherArchive, match="cannot be read"):
-            await archive.put("e/x", b"x", digest_of(b"x"))
+            await archive.put("e/x", b"x", sha256_of(b"x"))
         marker.unlink()
         with pytest.raises(AnotherArchive, match="is gone from"):
-            await archive.put("e/x", b"x", digest_of(b"x"))
+            await archive.put("e/x", b"x", sha256_of(b"x"))
         marker.write_bytes(kept)
-        await archive.put("e/x", b"x", digest_of(b"x"))
+        await archive.put("e/x", b"x", sha256_of(b"x"))
 
 
 async def test_an_archive_from_before_there_were_ids_is_marked_where_it_is(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_bucket_that_is_another_gets_nothing(tmp_path: Path) -> None:
     async with opened(config) as (catalogue, (archive,)):
         with rclone(tmp_path / "s3", port):
             await identify(archive, catalogue.archive_ids)
-            await archive.put("e/s/c/x", b"x", digest_of(b"x"))
+            await archive.put("e/s/c/x", b"x", sha256_of(b"x"))
         with rclone(tmp_path / "other", port):
             again = open_archive(config.archives[0])
             with pytest.raises(AnotherArchive, match="is gone from"):
@@ -157,11 +157,11 @@ def test_what_waits_does_not_vanish_with_the_uploader(tmp_path: Path) -> None:
     said = status.read_text()
     written = said.partition('"written_ms":')[2].partition(",")[0]
     status.write_text(said.replace(written, str(int(written) - 600_000)))
-    views = AppContext(config, None, [])
-    list(views.look())
+    context = AppContext(config, None, [])
+    list(context.refresh())
     found = {
         (metric.name, *sample.labels.values()): sample.value
-        for metric in make_registry(views).collect()
+        for metric in make_registry(context).collect()
         for sample in metric.samples
         if metric.name.startswith(("kuager_process", "kuager_archive"))
     }

@@ -19,7 +19,8 @@ import pytest
 from config.load import load
 from kuager.check import _measured, _Sink
 from kuager.preflight import Finding, look
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
 from recorder.source import Frame, PacketCounts
 from tests.config_files import KUAGER, STATIONS, write

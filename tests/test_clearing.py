@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
-from storage.archival.fsck import Fsck
 from storage.archival.replicator import Pauses
 from storage.archival.uploader import Uploader
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.check import Fsck
 from tests.archiving import NOW, C, configure, kept, later_ms, opened, uploading
 from tests.spools import fill
 from tests.waiting import until

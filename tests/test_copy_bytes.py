@@ -18,7 +18,8 @@ import pytest
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from copies.mp4 import read_about, rebase
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
 from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive

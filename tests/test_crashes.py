@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.archival.fsck import Fsck
 from storage.archival.retention import retire
-from storage.records import parse_index
+from storage.fsck.check import Fsck
+from storage.records import Numbers, parse_index
 from storage.spool.disk import spool_id
 from storage.spool.repair import finish
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from tests.archiving import (
     NOW,
     configure,

@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import random
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -19,20 +20,19 @@ from copies.footage.find import find
 from copies.footage.plan import CopyPlan
 from storage.catalogue.database import CatalogueError
 from storage.recording_source import Sources
-from streaming.http.delivery import Sendable, send
+from streaming.http.ranges import Content, send
+from streaming.media.downloads import content_of, read_while
 from tests.footage import NAME, UTC0, Camera, whole
 from tests.s3 import free_port
 from tests.waiting import until
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    file: Sendable, lasts: Callable[[], Awaitable[bool]] | None = None
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """Serve a file at /copy."""
+async def serving(content: Content) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve content at /copy."""
 
     async def copy(request: web.Request) -> web.StreamResponse:
-        return await send(request, file, "e_s_c.mp4", lasts, look_s=0)
+        return await send(request, content, {"Cache-Control": "private"})
 
     app = web.Application()
     app.router.add_get("/copy", copy)
@@ -55,6 +55,11 @@ async def made(root: Path, *, segments: int = 40, size: int = 300) -> tuple[Copy
     return plan, Sources(root, [])
 
 
+def copy_of(plan: CopyPlan, sources: Sources) -> Content:
+    file = VirtualFile(plan, sources)
+    return content_of(file, file.read)
+
+
 async def test_what_may_be_had_no_longer_is_broken_off(tmp_path: Path) -> None:
     plan, sources = await made(tmp_path, segments=40, size=30_000)
     looks = 0
@@ -66,7 +71,9 @@ async def test_what_may_be_had_no_longer_is_broken_off(tmp_path: Path) -> None:
             raise CatalogueError("away")  # is no reason to break off
         return looks < 4
 
-    async with serving(VirtualFile(plan, sources, block_bytes=60_000), lasts) as session:
+    file = VirtualFile(plan, sources, block_bytes=60_000)
+    read = partial(read_while, lasts, file, "e_s_c.mp4", look_s=0)
+    async with serving(content_of(file, read)) as session:
         async with session.get("/copy") as answer:
             assert answer.status == 200
             with pytest.raises(aiohttp.ClientError):
@@ -77,7 +84,7 @@ async def test_what_may_be_had_no_longer_is_broken_off(tmp_path: Path) -> None:
 async def test_whole_ranges_and_conditions(tmp_path: Path) -> None:
     plan, sources = await made(tmp_path)
     data = await whole(plan, sources)
-    async with serving(VirtualFile(plan, sources)) as session:
+    async with serving(copy_of(plan, sources)) as session:
 
         async def get(method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], bytes]:
             named = {k.replace("_", "-"): v for k, v in headers.items()}
@@ -88,9 +95,8 @@ async def test_whole_ranges_and_conditions(tmp_path: Path) -> None:
         assert (status, body) == (200, data)
         assert headers["Content-Length"] == str(plan.length)
         assert headers["Content-Type"] == "video/mp4" and "Content-Encoding" not in headers
-        assert headers["Content-Disposition"] == 'attachment; filename="e_s_c.mp4"'
         assert headers["ETag"] == plan.etag and headers["Accept-Ranges"] == "bytes"
-        assert headers["Cache-Control"] == "private, no-transform"
+        assert headers["Cache-Control"] == "private"
         modified = headers["Last-Modified"]
         status, head, body = await get("HEAD")
         assert (status, body) == (200, b"") and head["Content-Length"] == str(plan.length)
@@ -115,12 +121,16 @@ async def test_whole_ranges_and_conditions(tmp_path: Path) -> None:
         status, headers, body = await get(If_None_Match=plan.etag)
         assert (status, body, headers["ETag"]) == (304, b"", plan.etag)
         assert (await get(If_None_Match='"another"'))[0] == 200
+        assert (await get(If_Modified_Since=modified))[0] == 304
+        assert (await get(If_Modified_Since=modified, If_None_Match='"another"'))[0] == 200
+        for date in ("Thu, 01 Jan 1970 00:00:00 GMT", f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT"):
+            assert (await get(If_Modified_Since=date))[0] == 200
 
 
 async def test_downloads_at_once_broken_off_and_resumed(tmp_path: Path) -> None:
     plan, sources = await made(tmp_path)
     sha256 = hashlib.sha256(await whole(plan, sources)).hexdigest()
-    async with serving(VirtualFile(plan, sources)) as session:
+    async with serving(copy_of(plan, sources)) as session:
 
         async def download(seed: int) -> str:
             chance, found, at = random.Random(seed), hashlib.sha256(), 0
@@ -151,7 +161,7 @@ async def test_bytes_that_cannot_be_had_end_the_connection_short(tmp_path: Path)
     data = await whole(plan, sources)
     spoil(sorted(tmp_path.rglob("*.mp4"))[1])  # noqa: ASYNC240
     got = bytearray()
-    async with serving(VirtualFile(plan, sources)) as session:
+    async with serving(copy_of(plan, sources)) as session:
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientOSError)):
             async with session.get("/copy") as answer:
                 assert answer.status == 200
@@ -167,26 +177,16 @@ async def test_a_client_that_goes_or_is_slow_holds_little(
     assert plan.length > 40_000_000
     file, read, open_ = VirtualFile(plan, sources, block_bytes=100_000), [0], [0]
 
-    class Counted:
-        content_type, length, etag, last_modified_ms = (
-            "video/mp4",
-            plan.length,
-            plan.etag,
-            0,
-        )
+    async def counted(start: int, stop: int) -> AsyncGenerator[Bytes, None]:
+        open_[0] += 1
+        try:
+            async for piece in file.read(start, stop):
+                read[0] += len(piece)
+                yield piece
+        finally:
+            open_[0] -= 1
 
-        async def read(
-            self, start: int = 0, stop: int | None = None
-        ) -> AsyncGenerator[Bytes, None]:
-            open_[0] += 1
-            try:
-                async for piece in file.read(start, stop):
-                    read[0] += len(piece)
-                    yield piece
-            finally:
-                open_[0] -= 1
-
-    async with serving(Counted()) as session:
+    async with serving(content_of(file, counted)) as session:
         port = session._base_url.port  # type: ignore[union-attr]
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"GET /copy HTTP/1.1\r\nHost: x\r\n\r\n")

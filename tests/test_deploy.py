@@ -22,7 +22,7 @@ from base.clock import now_ms
 from config.load import load
 from config.model import Config
 from kuager.notify import notify
-from kuager.run import Supervisor
+from kuager.supervisor import Supervisor
 from storage.catalogue.catalogue import Catalogue
 from storage.records import parse_index
 from streaming.app import create_app, make_runner

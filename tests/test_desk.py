@@ -80,14 +80,14 @@ def configured(folder: Path, url: str, stripe: str, port: int) -> Config:
 async def working(
     config: Config, clock: Clock = now_ms, kind: type[OrderWorker] = OrderWorker
 ) -> AsyncIterator[OrderService]:
-    """A desk that works; gives a till of its orders."""
+    """A desk that works; gives a service of its orders."""
     catalogue = await Catalogue.open(config.database_url)
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
     desk = kind(config, catalogue, [], pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     assert config.copies is not None
     try:
-        yield OrderService(catalogue, config.copies, desk._till.providers, clock)
+        yield OrderService(config, catalogue, desk._service.providers, clock=clock)
         assert not task.done()
     finally:
         task.cancel()
@@ -96,17 +96,17 @@ async def working(
         await catalogue.close()
 
 
-async def all_sent(till: OrderService) -> bool:
-    return await till.catalogue.outbox.waiting() == (0, None)
+async def all_sent(service: OrderService) -> bool:
+    return await service.catalogue.outbox.waiting() == (0, None)
 
 
-async def failed(till: OrderService) -> bool:
-    return bool((await _letter(till, 1))["error"])
+async def failed(service: OrderService) -> bool:
+    return bool((await _letter(service, 1))["error"])
 
 
-async def state_of(till: OrderService, pk: int, state: State) -> None:
+async def state_of(service: OrderService, pk: int, state: State) -> None:
     async def moved() -> bool:
-        return (await till.orders.get(pk)).state == state
+        return (await service.orders.get(pk)).state == state
 
     await until(moved)
 
@@ -118,11 +118,11 @@ async def came(box: Mailbox, count: int) -> None:
 async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         config = configured(tmp_path, database_url, stripe, box.port)
-        async with working(config) as till:
-            order = await placed(till, email="voter@example.kz")
+        async with working(config) as service:
+            order = await placed(service, email="voter@example.kz")
             await came(box, 1)
             payment = Payment("invoice", f"r-{order.order_pk}", 58_000, "KZT", now_ms())
-            await till.enter(order.order_pk, payment, "operator")
+            await service.enter_payment(order.order_pk, payment, "operator")
             await came(box, 2)
             first, second = box.letters
             assert box.recipients == ["voter@example.kz"] * 2
@@ -131,27 +131,27 @@ async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
             assert "http://k/copies/secret" not in box.text(1) and "UTC+5" in box.text(1)
             assert second["In-Reply-To"] == first["Message-ID"]
             assert first["Subject"] == "Kuager: 1-тапсырыс"
-            await until(partial(all_sent, till))
+            await until(partial(all_sent, service))
             for n in (1, 2):  # neither address nor link is left where it waited
-                row = await _letter(till, n)
+                row = await _letter(service, n)
                 assert (row["recipient"], row["link"]) == (None, None) and row["sent_ms"]
 
 
-async def _letter(till: OrderService, n: int) -> dict[str, object]:
+async def _letter(service: OrderService, n: int) -> dict[str, object]:
     from sqlalchemy import select
 
     from storage.catalogue.schema import outbox
 
-    return (await till.catalogue.pool.rows(select(outbox).where(outbox.c.letter_no == n)))[0]
+    return (await service.catalogue.pool.rows(select(outbox).where(outbox.c.letter_no == n)))[0]
 
 
 async def test_a_mail_server_that_is_away_loses_nothing(tmp_path: Path, stripe: str) -> None:
     port = free_port()
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, port)
-    async with working(config) as till:
-        order = await placed(till, email="voter@example.kz")
+    async with working(config) as service:
+        order = await placed(service, email="voter@example.kz")
         assert order.state == State.AWAITING_PAYMENT
-        await until(partial(failed, till))
+        await until(partial(failed, service))
         with mailbox(port) as box:
             await came(box, 1)
             assert "http://k/copies/secret" in box.text(0)
@@ -161,21 +161,21 @@ async def test_an_address_that_does_not_exist(tmp_path: Path, stripe: str) -> No
     with mailbox() as box:
         box.refuse = "550 no such user"
         config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, box.port)
-        async with working(config) as till:
-            order = await placed(till, email="nobody@example.kz")
-            await until(partial(all_sent, till))
-            row = await _letter(till, 1)
+        async with working(config) as service:
+            order = await placed(service, email="nobody@example.kz")
+            await until(partial(all_sent, service))
+            row = await _letter(service, 1)
             assert row["recipient"] is None and row["sent_ms"] is None
             assert "nobody" not in str(row["error"])  # nor is it in what is kept of the failure
-            assert (await till.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
+            assert (await service.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
 
 
 async def test_a_webhook_that_never_came(database_url: str, tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, database_url, stripe, free_port())
-    async with working(config) as till:
-        order = await placed(till)
-        await pay(await opened(till, order))
-        await state_of(till, order.order_pk, State.PAID)
+    async with working(config) as service:
+        order = await placed(service)
+        await pay(await opened(service, order))
+        await state_of(service, order.order_pk, State.PAID)
 
 
 async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
@@ -184,24 +184,24 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
     config = configured(tmp_path, database_url, stripe, free_port())
     assert config.copies is not None
     catalogue, clock = await Catalogue.open(config.database_url), LaterClock()
-    async with working(config, clock) as till:
-        unpaid, paid = await placed(till, email="voter@example.kz"), await placed(till)
-        url = await opened(till, unpaid)
-        await pay(await opened(till, paid))
+    async with working(config, clock) as service:
+        unpaid, paid = await placed(service, email="voter@example.kz"), await placed(service)
+        url = await opened(service, unpaid)
+        await pay(await opened(service, paid))
         clock.ahead_ms += config.copies.pay_within * 1000
-        await state_of(till, unpaid.order_pk, State.EXPIRED)
-        await state_of(till, paid.order_pk, State.PAID)
-        ended = await till.orders.get(unpaid.order_pk)
+        await state_of(service, unpaid.order_pk, State.EXPIRED)
+        await state_of(service, paid.order_pk, State.PAID)
+        ended = await service.orders.get(unpaid.order_pk)
         assert (ended.email, ended.forget_ms) == (None, None)
         async with aiohttp.ClientSession() as session, session.post(url) as answer:
             assert answer.status == 400  # its page takes no money any more
         clock.ahead_ms += config.copies.download_for * 1000
-        await state_of(till, paid.order_pk, State.EXPIRED)
-        assert (await till.orders.get(paid.order_pk)).paid_ms
+        await state_of(service, paid.order_pk, State.EXPIRED)
+        assert (await service.orders.get(paid.order_pk)).paid_ms
         assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
 
         async def files_are_dropped() -> bool:  # a step later
-            return await till.catalogue.order_files.of(paid.order_pk) == []
+            return await service.catalogue.order_files.of(paid.order_pk) == []
 
         await until(files_are_dropped)
     await catalogue.close()
@@ -209,29 +209,32 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
 
 async def test_an_address_is_forgotten_in_time(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
-    async with working(config) as till:
-        order = await placed(till, email="voter@example.kz")
-        early = till.settings.model_copy(update={"forget_after": 0})
+    async with working(config) as service:
+        order = await placed(service, email="voter@example.kz")
+        early = service.settings.model_copy(update={"forget_after": 0})
         again = await placed(
-            OrderService(till.catalogue, early, till.providers), email="other@example.kz"
+            OrderService(
+                config.model_copy(update={"copies": early}), service.catalogue, service.providers
+            ),
+            email="other@example.kz",
         )
-        await opened(till, again)
+        await opened(service, again)
 
         async def forgotten() -> bool:
-            return (await till.orders.get(again.order_pk)).email is None
+            return (await service.orders.get(again.order_pk)).email is None
 
         await until(forgotten)
-        assert (await till.orders.get(order.order_pk)).email == "voter@example.kz"
-        assert (await till.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
-        assert len(await till.catalogue.checkouts.all_open()) == 1  # it can still be paid
+        assert (await service.orders.get(order.order_pk)).email == "voter@example.kz"
+        assert (await service.orders.get(again.order_pk)).state == State.AWAITING_PAYMENT
+        assert len(await service.catalogue.checkouts.all_open()) == 1  # it can still be paid
 
 
 async def test_one_desk_at_a_time_that_says_what_it_does(tmp_path: Path, stripe: str) -> None:
     config = configured(tmp_path, f"sqlite:///{tmp_path}/k.db", stripe, free_port())
-    async with working(config) as till:
-        order = await placed(till)
+    async with working(config) as service:
+        order = await placed(service)
         paid = Payment("invoice", "r", 58_000, "KZT", now_ms())
-        await till.enter(order.order_pk, paid, "operator")
+        await service.enter_payment(order.order_pk, paid, "operator")
         with capture_logs() as log:
             async with working(config):
                 await until(lambda: any("Another desk" in entry["event"] for entry in log))
@@ -252,7 +255,7 @@ class Deaf(OrderWorker):
 
     begun = asyncio.Event()
 
-    async def _post(self) -> None:
+    async def _send_letters(self) -> None:
         self.begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()

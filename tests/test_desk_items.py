@@ -23,7 +23,7 @@ from config.mailaddress import is_address
 from config.model import Config
 from copies.balance import owed
 from copies.orders import events
-from copies.orders.mail import MOST_A_DAY, address, mailbox_of, write
+from copies.orders.mail import MOST_A_DAY, address, compose, mailbox_of
 from copies.orders.service import OrderService
 from copies.orders.worker import OVERDUE_MS, OrderWorker, Pauses
 from copies.payments.port import CheckoutGone, ProviderUnavailable
@@ -76,35 +76,35 @@ async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[OrderSe
     """Orders of a catalogue."""
     catalogue = await Catalogue.open(config.database_url)
     assert config.copies is not None
-    yield OrderService(catalogue, config.copies, {}, clock)
+    yield OrderService(config, catalogue, {}, clock=clock)
     await catalogue.close()
 
 
 @contextlib.asynccontextmanager
 async def working(
-    config: Config, till: OrderService, clock: Clock = now_ms
+    config: Config, service: OrderService, clock: Clock = now_ms
 ) -> AsyncIterator[OrderWorker]:
     """A desk that works."""
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
-    desk = OrderWorker(config, till.catalogue, [], pauses=BRISK, clock=clock, watch=watch)
+    desk = OrderWorker(config, service.catalogue, [], pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     try:
         yield desk
         assert not task.done()
-        held_up = {part: one.why for part, one in desk._troubles.items() if one.why}
-        assert held_up.keys() <= {"_post"}, held_up
+        held_up = {part: one.why for part, one in desk._outages.items() if one.why}
+        assert held_up.keys() <= {"_send_letters"}, held_up
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-async def change(till: OrderService, statement: sa.Update) -> None:
-    await till.catalogue.pool.execute(statement)
+async def change(service: OrderService, statement: sa.Update) -> None:
+    await service.catalogue.pool.execute(statement)
 
 
-async def letters(till: OrderService) -> list[dict[str, Any]]:
-    return await till.catalogue.pool.rows(sa.select(outbox).order_by(outbox.c.letter_no))
+async def letters(service: OrderService) -> list[dict[str, Any]]:
+    return await service.catalogue.pool.rows(sa.select(outbox).order_by(outbox.c.letter_no))
 
 
 # -- addresses ---------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_what_no_letter_can_be_sent_to_is_no_address(text: str) -> None:
 def test_a_letter_can_be_written_to_every_address(text: str) -> None:
     if found := address(text):
         letter = {"kind": "placed", "recipient": found, "link": "http://k", "letter_no": 1}
-        message = write("copies@example.kz", ORDER, letter)
+        message = compose("copies@example.kz", ORDER, letter)
         assert message["To"].addresses[0].addr_spec == found
         assert message.as_bytes()
 
@@ -158,29 +158,29 @@ async def test_a_letter_that_cannot_be_written_holds_up_no_other(
     tmp_path: Path, box: Mailbox
 ) -> None:
     config = configured(tmp_path, box.port)
-    async with opened(config) as till:
+    async with opened(config) as service:
         for n in range(4):
-            await placed(till, email=f"voter{n}@example.kz")
+            await placed(service, email=f"voter{n}@example.kz")
         # as an older Kuager accepted it; what it does not know; a quote of another form
         b = outbox.c
         await change(
-            till, sa.update(outbox).where(b.letter_no == 1).values(recipient="a..b@example.kz")
+            service, sa.update(outbox).where(b.letter_no == 1).values(recipient="a..b@example.kz")
         )
-        await change(till, sa.update(outbox).where(b.letter_no == 2).values(kind="unknown"))
-        await change(till, sa.update(orders).where(orders.c.number == 3).values(quote={}))
+        await change(service, sa.update(outbox).where(b.letter_no == 2).values(kind="unknown"))
+        await change(service, sa.update(orders).where(orders.c.number == 3).values(quote={}))
         with capture_logs() as log:
-            async with working(config, till):
+            async with working(config, service):
                 await until(lambda: len(box.letters) == 1)
 
                 async def all_tried() -> bool:
-                    return all(row["tries"] == 1 for row in (await letters(till))[:3])
+                    return all(row["tries"] == 1 for row in (await letters(service))[:3])
 
                 await until(all_tried)
         assert box.recipients == ["voter3@example.kz"]
         told = [entry for entry in log if entry["event"].startswith("A letter is not sent")]
         assert [(entry["letter"], entry["order"]) for entry in told] == [(1, 1), (2, 2), (3, 3)]
         assert "example.kz" not in str(log)  # an address is in no log
-        waiting = (await letters(till))[:3]
+        waiting = (await letters(service))[:3]
         assert all(row["next_ms"] > now_ms() and row["error"] for row in waiting)
 
 
@@ -190,27 +190,27 @@ async def test_a_recipient_that_the_relay_defers_holds_up_no_other(
     config = configured(tmp_path, box.port)
     full = [f"full{n}@example.kz" for n in range(AT_ONCE + 1)]  # more than are looked at at once
     box.defer |= set(full)
-    async with opened(config) as till:
+    async with opened(config) as service:
         for email in (*full, "voter@example.kz"):
-            await placed(till, email=email)
-        async with working(config, till):
+            await placed(service, email=email)
+        async with working(config, service):
             await until(lambda: len(box.letters) == 1)
         assert box.recipients == ["voter@example.kz"]
 
 
 async def test_a_mail_server_that_is_away_uses_up_no_try(tmp_path: Path) -> None:
     config = configured(tmp_path, 1)  # nobody listens there
-    async with opened(config) as till:
-        await placed(till, email="voter@example.kz")
-        async with working(config, till) as desk:
+    async with opened(config) as service:
+        await placed(service, email="voter@example.kz")
+        async with working(config, service) as desk:
 
             async def told() -> bool:
-                return bool((await letters(till))[0]["error"])
+                return bool((await letters(service))[0]["error"])
 
             await until(told)
             await until(lambda: desk.status.failing == 1)
             assert desk.status.oldest_letter_ms is not None
-        (row,) = await letters(till)
+        (row,) = await letters(service)
         assert (row["tries"], row["recipient"]) == (0, "voter@example.kz")
         assert row["next_ms"] <= now_ms()
 
@@ -219,13 +219,13 @@ async def test_what_waits_too_long_is_given_up_and_forgotten(
     database_url: str, tmp_path: Path
 ) -> None:
     config, clock = configured(tmp_path, 1, database_url), SetClock()
-    async with opened(config) as till:
-        await placed(till, email="voter@example.kz")
-        async with working(config, till, clock):
+    async with opened(config) as service:
+        await placed(service, email="voter@example.kz")
+        async with working(config, service, clock):
             clock.ahead_ms = BRISK.letter_kept_s * 1000 + 60_000
 
             async def forgotten() -> bool:
-                (row,) = await letters(till)
+                (row,) = await letters(service)
                 return (row["recipient"], row["link"], row["next_ms"]) == (None, None, None)
 
             await until(forgotten)
@@ -235,19 +235,19 @@ async def test_nobody_is_flooded_with_letters(
     database_url: str, tmp_path: Path, box: Mailbox
 ) -> None:
     config, early = configured(tmp_path, box.port, database_url), MOST_A_DAY - 3
-    async with opened(config) as till:
+    async with opened(config) as service:
         for n in range(early):
-            await placed(till, email=f"Victim+{n}@example.kz")
-        async with working(config, till):
+            await placed(service, email=f"Victim+{n}@example.kz")
+        async with working(config, service):
             await until(lambda: len(box.letters) == early)
         for n in range(6):
-            await placed(till, email=f"v.ictim+{n}@EXAMPLE.kz")
-        await placed(till, email="voter@example.kz")
+            await placed(service, email=f"v.ictim+{n}@EXAMPLE.kz")
+        await placed(service, email="voter@example.kz")
         clock = SetClock()
-        async with working(config, till, clock):  # another process, which was sent nothing yet
+        async with working(config, service, clock):  # another process, which was sent nothing yet
 
             async def others_wait() -> bool:
-                waiting = [row for row in await letters(till) if row["next_ms"]]
+                waiting = [row for row in await letters(service) if row["next_ms"]]
                 return len(waiting) == 3 and all(
                     row["next_ms"] > now_ms() + DAY_MS // 2 and row["tries"] == 0 for row in waiting
                 )
@@ -255,7 +255,7 @@ async def test_nobody_is_flooded_with_letters(
             await until(others_wait)
             assert len(box.letters) == MOST_A_DAY + 1
             assert "voter@example.kz" in box.recipients
-            known = str(await till.catalogue.pool.rows(sa.select(usage)))
+            known = str(await service.catalogue.pool.rows(sa.select(usage)))
             assert "ictim" not in known.lower() and "voter" not in known
             clock.ahead_ms = DAY_MS + 60_000
             await until(lambda: len(box.letters) == MOST_A_DAY + 4)
@@ -294,33 +294,35 @@ async def test_no_address_is_sent_more_than_so_many_letters_in_a_day(
 
 
 async def test_without_mail_no_address_is_kept(tmp_path: Path) -> None:
-    async with opened(configured(tmp_path, None)) as till:
-        order = await placed(till, email="voter@example.kz")
+    async with opened(configured(tmp_path, None)) as service:
+        order = await placed(service, email="voter@example.kz")
         assert (order.email, order.forget_ms) == (None, None)
-        assert await letters(till) == []
+        assert await letters(service) == []
 
 
 @pytest.mark.parametrize("how", ["cancel", "lapse", "forget", "reject"])
 async def test_what_waits_is_forgotten_with_the_order(
     database_url: str, tmp_path: Path, how: str
 ) -> None:
-    async with opened(configured(tmp_path, 1, database_url)) as till:
-        order = await placed(till, email="voter@example.kz")
-        await till.enter(order.order_pk, Payment("invoice", "r", 1, "KZT", now_ms()), "operator")
-        assert [row["recipient"] for row in await letters(till)] == ["voter@example.kz"] * 2
+    async with opened(configured(tmp_path, 1, database_url)) as service:
+        order = await placed(service, email="voter@example.kz")
+        await service.enter_payment(
+            order.order_pk, Payment("invoice", "r", 1, "KZT", now_ms()), "operator"
+        )
+        assert [row["recipient"] for row in await letters(service)] == ["voter@example.kz"] * 2
         later = {"lapse": order.until_ms, "forget": order.forget_ms}.get(how)
         if how == "forget":
-            await change(till, sa.update(orders).values(until_ms=(order.forget_ms or 0) + 1))
-        await till.orders.change(
+            await change(service, sa.update(orders).values(until_ms=(order.forget_ms or 0) + 1))
+        await service.orders.change(
             order.order_pk,
             {
                 "cancel": events.cancel(now_ms()),
                 "reject": events.reject("no", now_ms()),
             }.get(how, events.lapse(later or 0)),
         )
-        after = await till.orders.get(order.order_pk)
+        after = await service.orders.get(order.order_pk)
         assert (after.email, after.forget_ms) == (None, None)
-        found = await letters(till)
+        found = await letters(service)
         assert [(r["recipient"], r["link"], r["next_ms"]) for r in found[:2]] == [(None,) * 3] * 2
         # of a rejection its requester is told, without the link
         assert [(r["kind"], r["link"]) for r in found[2:]] == [("rejected", None)] * (
@@ -333,16 +335,16 @@ async def test_what_waits_is_forgotten_with_the_order(
 
 async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> None:
     config, clock = configured(tmp_path, None), SetClock()
-    async with opened(config) as till:
-        first, second = await placed(till), await placed(till)
+    async with opened(config) as service:
+        first, second = await placed(service), await placed(service)
         row = sa.update(orders).where(orders.c.order_pk == first.order_pk)
-        await change(till, row.values(state="of another Kuager"))
+        await change(service, row.values(state="of another Kuager"))
         with capture_logs() as log:
-            async with working(config, till, clock) as desk:
-                clock.ahead_ms = till.settings.pay_within * 1000
+            async with working(config, service, clock) as desk:
+                clock.ahead_ms = service.settings.pay_within * 1000
 
                 async def ended() -> bool:
-                    return (await till.orders.get(second.order_pk)).state == State.EXPIRED
+                    return (await service.orders.get(second.order_pk)).state == State.EXPIRED
 
                 await until(ended)
                 assert desk.status.overdue == 0
@@ -355,22 +357,22 @@ async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> Non
 @pytest.mark.parametrize("plan", [{}, {"kuager": "copy-plan/1"}, [], {"kuager": "copy-plan/9"}])
 async def test_a_file_that_cannot_be_hashed_holds_up_no_other(tmp_path: Path, plan: Any) -> None:
     config = configured(tmp_path, None)
-    async with opened(config) as till:
+    async with opened(config) as service:
         for _ in range(2):
-            order = await placed(till)
+            order = await placed(service)
             payment = Payment("invoice", f"r{order.number}", 58_000, "KZT", now_ms())
-            await till.enter(order.order_pk, payment, "operator")
-        await change(till, sa.update(order_files).values(plan=plan))
-        third = await placed(till)
-        await till.enter(
+            await service.enter_payment(order.order_pk, payment, "operator")
+        await change(service, sa.update(order_files).values(plan=plan))
+        third = await placed(service)
+        await service.enter_payment(
             third.order_pk, Payment("invoice", "r3", 58_000, "KZT", now_ms()), "operator"
         )
-        await till.catalogue.order_files.hashed(third.order_pk, 1, "0" * 64, 1, b"", 100)
-        async with working(config, till) as desk:
+        await service.catalogue.order_files.hashed(third.order_pk, 1, "0" * 64, 1, b"", 100)
+        async with working(config, service) as desk:
 
             async def others_went_on() -> bool:
-                files = [await till.catalogue.order_files.of(pk) for pk in (1, 2)]
-                ready = (await till.orders.get(third.order_pk)).state == State.READY
+                files = [await service.catalogue.order_files.of(pk) for pk in (1, 2)]
+                ready = (await service.orders.get(third.order_pk)).state == State.READY
                 return ready and all(file["failed"] for (file,) in files)
 
             await until(others_went_on)
@@ -379,19 +381,19 @@ async def test_a_file_that_cannot_be_hashed_holds_up_no_other(tmp_path: Path, pl
 
 async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:
     config = configured(tmp_path, None)
-    async with opened(config) as till:
-        await placed(till)
-        paid = await placed(till)
-        await till.enter(
+    async with opened(config) as service:
+        await placed(service)
+        paid = await placed(service)
+        await service.enter_payment(
             paid.order_pk, Payment("invoice", "r", 58_000, "KZT", now_ms()), "operator"
         )
-        async with working(config, till):
+        async with working(config, service):
 
             async def tried() -> bool:
-                return bool((await till.catalogue.order_files.of(paid.order_pk))[0]["failed"])
+                return bool((await service.catalogue.order_files.of(paid.order_pk))[0]["failed"])
 
             await until(tried)
-        (unpaid,) = await till.catalogue.order_files.of(1)
+        (unpaid,) = await service.catalogue.order_files.of(1)
         assert (unpaid["failed"], unpaid["hashed"]) == (None, 0)
 
 
@@ -399,33 +401,33 @@ async def test_an_order_ends_by_its_date_although_its_provider_is_gone(
     database_url: str, tmp_path: Path
 ) -> None:
     config, clock = configured(tmp_path, 1, database_url), SetClock()
-    async with opened(config) as till:
-        by_date, taken_back = [await placed(till, email="voter@example.kz") for _ in range(2)]
+    async with opened(config) as service:
+        by_date, taken_back = [await placed(service, email="voter@example.kz") for _ in range(2)]
         for order in (by_date, taken_back):
             page = (order.order_pk, "stripe", f"cs_{order.number}", "http://k", now_ms())
-            await till.catalogue.checkouts.open(*page)
+            await service.catalogue.checkouts.open(*page)
         with pytest.raises(CheckoutGone):
-            await till.settle((await till.catalogue.checkouts.all_open())[0])
-        after = await till.end(taken_back.order_pk, events.cancel(now_ms()))
+            await service.settle((await service.catalogue.checkouts.all_open())[0])
+        after = await service.cancel(taken_back.order_pk)
         assert after.state == State.CANCELLED
-        async with working(config, till, clock):
-            clock.ahead_ms = till.settings.pay_within * 1000
+        async with working(config, service, clock):
+            clock.ahead_ms = service.settings.pay_within * 1000
 
             async def ended() -> bool:
-                return (await till.orders.get(by_date.order_pk)).state == State.EXPIRED
+                return (await service.orders.get(by_date.order_pk)).state == State.EXPIRED
 
             await until(ended)
-            assert (await till.orders.get(by_date.order_pk)).email is None
-            assert all(h["released_ms"] for h in await till.catalogue.holds.of("e"))
-            assert len(await till.catalogue.checkouts.all_open()) == 2  # may still be found
+            assert (await service.orders.get(by_date.order_pk)).email is None
+            assert all(h["released_ms"] for h in await service.catalogue.holds.of("e"))
+            assert len(await service.catalogue.checkouts.all_open()) == 2  # may still be found
             # money that comes after all
             late = Payment("stripe", "pi_1", 58_000, "KZT", now_ms())
-            order = await till.enter(by_date.order_pk, late, "stripe")
+            order = await service.enter_payment(by_date.order_pk, late, "stripe")
             assert (order.state, owed(order)) == (State.EXPIRED, {"KZT": 58_000})
             clock.ahead_ms += BRISK.page_kept_s * 1000 + 60_000
 
             async def given_up() -> bool:
-                return await till.catalogue.checkouts.all_open() == []
+                return await service.catalogue.checkouts.all_open() == []
 
             await until(given_up)
 
@@ -441,27 +443,29 @@ async def test_a_provider_that_hangs_is_not_waited_for_by_each_order(tmp_path: P
             raise ProviderUnavailable("no answer")
 
     provider = Hanging(Keys(secret_key=SecretStr("sk"), webhook_secret=SecretStr("wh")))
-    async with opened(config, clock) as till:
+    async with opened(config, clock) as service:
         for _ in range(5):
-            order = await placed(till)
+            order = await placed(service)
             page = (order.order_pk, "stripe", f"cs_{order.number}", "http://k", now_ms())
-            await till.catalogue.checkouts.open(*page)
+            await service.catalogue.checkouts.open(*page)
         watch = ClockWatch(clock, clock)
-        desk = OrderWorker(config, till.catalogue, [], clock=clock, watch=watch)
-        desk._till = OrderService(till.catalogue, till.settings, {"stripe": provider}, clock)
-        clock.ahead_ms = till.settings.pay_within * 1000
+        desk = OrderWorker(config, service.catalogue, [], clock=clock, watch=watch)
+        desk._service = OrderService(config, service.catalogue, {"stripe": provider}, clock=clock)
+        clock.ahead_ms = service.settings.pay_within * 1000
         with capture_logs() as log:
             await desk._end_what_is_over()
-        assert await till.orders.count() == {State.EXPIRED: 5}
+        assert await service.orders.count() == {State.EXPIRED: 5}
         assert (Hanging.asked, len(log)) == (1, 1)
-        assert len(await till.catalogue.checkouts.all_open()) == 5  # what they bring is owed back
+        assert (
+            len(await service.catalogue.checkouts.all_open()) == 5
+        )  # what they bring is owed back
         await provider.close_connections()
 
 
 async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_path: Path) -> None:
     config, clock = configured(tmp_path, None, database_url), SetClock()
-    async with opened(config) as till:
-        order = await placed(till)
+    async with opened(config) as service:
+        order = await placed(service)
         row = {
             "election": "e",
             "station": "s",
@@ -476,25 +480,25 @@ async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_p
         }
         plans = [{"plan": {}, "length": 1}]
         made = [
-            await till.orders.create(f"{n:064}", row | {"until_ms": now_ms() + 1000}, plans)
+            await service.orders.create(f"{n:064}", row | {"until_ms": now_ms() + 1000}, plans)
             for n in range(2)
         ]
-        await till.end(made[1], events.cancel(now_ms()))
-        async with working(config, till, clock):
+        await service.cancel(made[1])
+        async with working(config, service, clock):
             clock.ahead_ms = 3_600_000
 
             async def over() -> bool:
-                return (await till.orders.get(made[0])).state == State.EXPIRED
+                return (await service.orders.get(made[0])).state == State.EXPIRED
 
             await until(over)  # its page says so
             clock.ahead_ms += BRISK.quote_kept_s * 1000
 
             async def deleted() -> bool:
-                return await till.orders.count() == {State.AWAITING_PAYMENT: 1}
+                return await service.orders.count() == {State.AWAITING_PAYMENT: 1}
 
             await until(deleted)
-        assert await till.catalogue.order_files.of(made[0]) == []
-        log = await till.orders.audit(order.order_pk)
+        assert await service.catalogue.order_files.of(made[0]) == []
+        log = await service.orders.audit(order.order_pk)
         assert [(r["event"], r["state"]) for r in log] == [
             ("quote", "quoted"),
             ("order", "awaiting_payment"),
@@ -505,28 +509,28 @@ async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_p
 async def test_what_may_be_owed_is_found_without_reading_every_order(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with opened(configured(tmp_path, None, database_url)) as till:
-        made = [await placed(till) for _ in range(9)]
+    async with opened(configured(tmp_path, None, database_url)) as service:
+        made = [await placed(service) for _ in range(9)]
         for n, amounts in enumerate(
             [[], [58_000], [100], [58_001], [58_000], [58_000], [58_000], [100], [58_000]]
         ):
             for m, amount in enumerate(amounts):
                 payment = Payment("invoice", f"{n}-{m}", amount, "KZT", now_ms())
-                await till.enter(made[n].order_pk, payment, "operator")
-        await till.enter(
+                await service.enter_payment(made[n].order_pk, payment, "operator")
+        await service.enter_payment(
             made[4].order_pk, Payment("invoice", "eur", 1, "EUR", now_ms()), "operator"
         )
-        await till.enter(
+        await service.enter_payment(
             made[5].order_pk, Payment("invoice", "two", 58_000, "KZT", now_ms()), "operator"
         )
         for n in (6, 8):
-            order = await till.orders.get(made[n].order_pk)
-            await till.give_back(order, True, f"back-{n}")
+            order = await service.orders.get(made[n].order_pk)
+            await service.refund(order, True, f"back-{n}")
         late = Payment("invoice", "late", 58_000, "KZT", now_ms())  # after all went back
-        await till.enter(made[8].order_pk, late, "operator")
-        await till.end(made[7].order_pk, events.cancel(now_ms()))
-        owing = {o.number for o in await till.orders.register("e") if owed(o)}
-        found = await till.orders.uneven(State.REFUNDED)
+        await service.enter_payment(made[8].order_pk, late, "operator")
+        await service.cancel(made[7].order_pk)
+        owing = {o.number for o in await service.orders.register("e") if owed(o)}
+        found = await service.orders.uneven(State.REFUNDED)
         assert owing == {4, 5, 6, 8, 9} and {o.number for o in found if owed(o)} == owing
         assert {o.number for o in found} == owing | {3}  # a part of the price
 

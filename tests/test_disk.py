@@ -190,9 +190,9 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     assert seconds_left(room(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
-        views = AppContext(config, None, [], lambda: now_ms)
-        list(views.look())
-        text = generate_latest(make_registry(views)).decode()
+        context = AppContext(config, None, [], lambda: now_ms)
+        list(context.refresh())
+        text = generate_latest(make_registry(context)).decode()
         lines = [line.split() for line in text.splitlines() if line.startswith("kuager_spool_")]
         values = {name.removeprefix("kuager_spool_"): float(value) for name, value in lines}
         return {name: value for name, value in values.items() if not math.isnan(value)}

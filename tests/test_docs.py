@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from base.i18n.causes import CAUSES
 from config.copies import Copies
@@ -66,9 +67,9 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
     config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
-    views = AppContext(config, None, [])
-    list(views.look())
-    text = b"".join(status.exposition(status.make_registry(views), views)).decode()
+    context = AppContext(config, None, [])
+    list(context.refresh())
+    text = b"".join(status.exposition(status.make_registry(context), context)).decode()
     names = set(re.findall(r"(?m)^# TYPE (kuager_\w+) ", text))
     assert len(names) > 12
     for name in names:
@@ -129,9 +130,14 @@ def test_nothing_is_here_that_must_not_be() -> None:
 
 
 def test_locks_hold_no_addresses() -> None:
-    for name in (
-        "deploy/requirements.txt",
-        "deploy/requirements-dev.txt",
-        "streaming/package-lock.json",
-    ):
+    for name in ("deploy/requirements.txt", "deploy/requirements-dev.txt"):
         assert "://" not in (ROOT / name).read_text()
+    assert '"resolved"' not in (ROOT / "streaming/package-lock.json").read_text()
+
+
+def test_a_commit_is_held_to_what_make_check_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    hooks = [hook["entry"] for hook in config["repos"][0]["hooks"]]
+    parts = re.search(r"(?m)^check: (.*) ##", (ROOT / "Makefile").read_text())
+    assert parts and hooks == [f"make -s {part}" for part in parts[1].split()]

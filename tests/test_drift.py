@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from tests.stack import recorded, recording, recordings
 
 pytestmark = pytest.mark.slow

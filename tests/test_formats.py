@@ -18,8 +18,8 @@ from storage.records import (
     Track,
     parse_archive_document,
     parse_index,
+    recording_name,
 )
-from storage.spool.recording import recording_name
 from tests.spools import fill
 
 DOCS = (Path(__file__).parent.parent / "docs/formats.md").read_text()
@@ -57,7 +57,7 @@ def test_marks_of_a_segment_are_only_in_those_that_they_mark() -> None:
     plain = parse_index(INDEX_1).segments[0]
     marked = replace(plain, lost=3, damaged=1, restarted=True)
     assert marked.to_dict() == plain.to_dict() | {"lost": 3, "damaged": 1, "restarted": True}
-    assert Segment.from_dict(marked.to_dict()) == marked
+    assert Segment.of(marked.to_dict()) == marked
 
 
 def test_unknown_keys_are_ignored() -> None:

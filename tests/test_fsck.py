@@ -21,11 +21,13 @@ from base.durable import try_lock
 from config.model import Config
 from config.schedule import Window
 from kuager.fsck import fsck as fsck_command
-from storage.archival.fsck import Finding, Fsck, _holes
 from storage.archival.retention import gap_object, retire
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
+from storage.fsck.coverage import _holes
 from storage.records import Gap, GapCause
 from tests.archiving import (
     NOW,
@@ -90,7 +92,7 @@ async def filled(config: Config) -> None:
 
 async def archive_all(config: Config, count: int) -> None:
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: all(k.status.archived_total == count for k in uploader.keepers))
+        await until(lambda: all(k.status.archived_total == count for k in uploader.replicators.all))
 
 
 async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ async def test_a_lost_catalogue_is_rebuilt_row_by_row(database_url: str, tmp_pat
         late = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)  # no recording carries it
         await catalogue.writer.put_gaps(C, [late])
         key, data = gap_object(C, late)
-        uploader.keepers[0].add_document(C, late.start_ms, key, data)
+        uploader.replicators.all[0].add_document(C, late.start_ms, key, data)
         await until(lambda: (tmp_path / "archive" / key).exists())
         assert await look(config, catalogue, [archives]) == []
         before = await dump(catalogue)

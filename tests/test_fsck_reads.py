@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from config.model import Config
-from storage.archival.fsck import GIVE_WAY, Finding, Fsck
 from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.catalogue import Catalogue
-from storage.records import GapCause
-from storage.spool.writer import CameraSpool, Numbers
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
+from storage.fsck.listing import GIVE_WAY
+from storage.records import GapCause, Numbers
+from storage.spool.writer import CameraSpool
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.spools import fill
 from tests.waiting import until

@@ -15,12 +15,12 @@ from config.model import Config
 from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
-from copies.orders.quotes import QuoteRequest, quote
+from copies.orders.quotes import QuoteRequest, make_quote
 from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import ArchiveError
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import FootageGone
+from storage.catalogue.order_files import FootageGone
 from storage.catalogue.schema import holds
 from tests.archiving import configure
 from tests.footage import NAME, UTC0, Camera
@@ -67,7 +67,7 @@ async def quoted(config: Config, catalogue: Catalogue, archive: Slow, minute: in
     begin = UTC0 + minute * MINUTE
     asked = QuoteRequest(config.stations[0], ("c",), begin, begin + MINUTE)
     assert config.copies is not None
-    row, plans = await quote(config, config.copies, catalogue, [archive], asked, "kk")
+    row, plans = await make_quote(config, config.copies, catalogue, [archive], asked, "kk")
     assert plans
     return await catalogue.orders.create(str(key_of(new_secret())), row, plans)
 
@@ -131,8 +131,8 @@ async def test_a_removal_waits_for_an_order_that_is_being_written(
         assert not removal.done()
     await other.close()
     assert not await removal
-    (row, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
-    assert row["archives"][0]["removed_ms"] is None
+    (found, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
+    assert found["archives"][0]["removed_ms"] is None
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from kuager.simulator import SimCamera
+from kuager.simulator.camera import SimCamera
 from tests.conftest import missing
 from tests.s3 import BUCKET
 from tests.stack import check_tiling, gaps, recordings

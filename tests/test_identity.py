@@ -11,15 +11,16 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from config.model import Config
-from storage.archival.fsck import Finding, Fsck
 from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
-from storage.records import GapCause, Index, parse_archive_document, parse_index
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
+from storage.records import GapCause, Index, Numbers, parse_archive_document, parse_index
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from tests.archiving import NOW, C, configure, kept, later_ms, opened, uploading
 from tests.identity_walk import walk
 from tests.spools import fill
@@ -270,7 +271,7 @@ async def test_rows_of_the_next_election_do_not_take_over_those_of_the_last(
                 assert inside and all(
                     (g["start_ms"] < NOW - 3 * HOUR) == (election == "e") for g in inside
                 )
-            left = await found.in_spool("s", "c", uploader._spool_id)
+            left = await found.in_spool("s", "c", uploader.cameras.spool_id)
             assert len(left) == 1
     assert any("another election" in e["event"] for e in log)
     assert all(path.parts[-5] == i.name[0] for path, i in documents(tmp_path))

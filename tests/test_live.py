@@ -55,18 +55,28 @@ async def serving(
 
 
 @contextlib.asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Catalogue]:
+    catalogue = await Catalogue.open(config.database_url)
+    try:
+        yield catalogue
+    finally:
+        await catalogue.close()
+
+
+@contextlib.asynccontextmanager
 async def operating(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
     """Serve what operators see."""
-    app = create_app(config, None, [])
-    runner = Runner(operators_app(app), stop_s=1, caps=OPERATORS)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            yield session
-    finally:
-        await runner.cleanup()
+    async with opened(config) as catalogue:
+        app = create_app(config, catalogue, [])
+        runner = Runner(operators_app(app), stop_s=1, caps=OPERATORS)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+                yield session
+        finally:
+            await runner.cleanup()
 
 
 @pytest.fixture
@@ -126,14 +136,14 @@ async def test_segments_are_immutable_from_spool_and_archive(config: Config) -> 
             assert part[1]["Content-Range"] == f"bytes 5-9/{len(body)}"
             assert (await get(session, path, headers={"Range": "bytes=-4"}))[2] == body[-4:]
             assert (await get(session, path, headers={"Range": "bytes=99999-"}))[0] == 416
-        for missing in ("/live/s/c/141.m4s", "/live/s/c/0.m4s", "/live/s/c/init-3.mp4"):
-            assert (await get(session, missing))[0] == 404
     async with uploading(config) as (uploader, catalogue, archive):
         await until(lambda: uploader.status.removed_total >= 3)
         async with serving(config, catalogue, archive, clock=lambda: NOW) as session:
             for path, (etag, body) in seen.items():
                 status, headers, again = await get(session, path)
                 assert (status, headers["ETag"]) == (200, etag) and again == body
+            for missing in ("/live/s/c/141.m4s", "/live/s/c/0.m4s", "/live/s/c/init-3.mp4"):
+                assert (await get(session, missing))[0] == 404
 
 
 async def test_rewind(config: Config) -> None:
@@ -195,7 +205,7 @@ async def test_pages_api_and_status(config: Config) -> None:
     (config.spool / "_status/recorder-0.json").write_text(
         json.dumps({"written_ms": int(time.time() * 1000), "cameras": said})
     )
-    async with serving(config) as session:
+    async with opened(config) as catalogue, serving(config, catalogue) as session:
         status, headers, body = await get(session, "/")
         assert status == 200 and b"/stations/s" in body
         assert "default-src 'self'" in headers["Content-Security-Policy"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-from kuager.simulator import SimCamera
+from kuager.simulator.camera import SimCamera
 from tests.burned import burned
 from tests.site_stack import SMALL, opened, recorded
 from tests.waiting import BOUND_S, until

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from tests.sources import compare
 
 

@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import pytest
 
 from config.copies import Mail
-from copies.orders.mail import ServerAway, send
+from copies.orders.mail import ServerAway, submit
 from tests.s3 import free_port
 
 
@@ -37,7 +37,7 @@ async def test_a_mail_server_that_cannot_be_used(
     port = free_port()
     server = await asyncio.start_server(serve, "127.0.0.1", port) if greeting else None
     with pytest.raises(ServerAway) as said:
-        await send(mail("127.0.0.1", port, tls), EmailMessage())
+        await submit(mail("127.0.0.1", port, tls), EmailMessage())
     assert str(said.value) == f"the mail server cannot be used: {why}"
     if server:
         server.close()

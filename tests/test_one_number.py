@@ -11,10 +11,10 @@ import pytest
 from copies.footage.find import find
 from copies.orders import events
 from copies.orders.events import key_of, new_secret
-from copies.orders.quotes import QuoteRequest, quote
+from copies.orders.quotes import QuoteRequest, make_quote
 from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.orders import FootageGone
+from storage.catalogue.order_files import FootageGone
 from storage.recording_source import Sources
 from storage.records import Index
 from storage.spool.reader import SpoolReader
@@ -105,7 +105,7 @@ async def test_what_is_gone_is_told_by_its_bytes(tmp_path: Path, database_url: s
     (a, _), archive = await two(tmp_path, catalogue)
     begin = UTC0 + 5_000
     asked = QuoteRequest(config.stations[0], ("c",), begin, begin + 10_000)
-    row, plans = await quote(config, config.copies, catalogue, [archive], asked, "kk")
+    row, plans = await make_quote(config, config.copies, catalogue, [archive], asked, "kk")
     pk = await catalogue.orders.create(str(key_of(new_secret())), row, plans)
     gone = a.indexes()[0][1]
     (there,) = (

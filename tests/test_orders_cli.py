@@ -33,7 +33,7 @@ class Operator:
         catalogue = await Catalogue.open(self.config.database_url)
         assert self.config.copies is not None
         for _ in range(orders):
-            await placed(OrderService(catalogue, self.config.copies, {}), email="voter@example.kz")
+            await placed(OrderService(self.config, catalogue, {}), email="voter@example.kz")
         await catalogue.close()
 
     def types(self, *words: str) -> tuple[int, str]:

@@ -31,6 +31,7 @@ from copies.payments.stripe import Stripe
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, OrderGone, Payment, PaymentTaken
+from tests.archiving import configure
 from tests.conftest import need
 from tests.s3 import free_port
 from tests.stripe_server import KEY, WEBHOOK_SECRET, running
@@ -65,7 +66,8 @@ STATION = {
     "time_zone": "Asia/Almaty",
 }
 QUOTE = {"station": STATION, "cameras": [{"id": "c", "title": TITLE}], "price": PRICE}
-PLAN = {"camera": "c", "parts": [[1, 1_000, "00" * 32]]}
+MADE_OF = [{"record_seq": 1, "start_ms": 1_000, "sha256": "00" * 32}]
+FILE = {"plan": {}, "length": 100, "camera": "c", "recordings": MADE_OF}
 
 
 def settings(stripe: str | None = None, **more: Any) -> Copies:
@@ -84,9 +86,12 @@ def stripe() -> Iterator[str]:
 
 
 @pytest.fixture
-async def till(database_url: str, stripe: str) -> AsyncIterator[OrderService]:
+async def service(tmp_path: Path, database_url: str, stripe: str) -> AsyncIterator[OrderService]:
     catalogue = await Catalogue.open(database_url)
-    one = OrderService(catalogue, settings(stripe), open_providers(settings(stripe)))
+    copies = settings(stripe)
+    config = configure(tmp_path, database_url, "archives: [archive]\n")
+    config = config.model_copy(update={"copies": copies})
+    one = OrderService(config, catalogue, open_providers(copies))
     yield one
     provider = one.providers["stripe"]
     assert isinstance(provider, Stripe)
@@ -94,7 +99,7 @@ async def till(database_url: str, stripe: str) -> AsyncIterator[OrderService]:
     await catalogue.close()
 
 
-async def placed(till: OrderService, n: int = 1, email: str | None = None) -> Order:
+async def placed(service: OrderService, n: int = 1, email: str | None = None) -> Order:
     """Return an order that waits for its payment."""
     row = {
         "election": "e",
@@ -111,16 +116,16 @@ async def placed(till: OrderService, n: int = 1, email: str | None = None) -> Or
     }
     key = events.key_of(events.new_secret())
     assert key is not None
-    pk = await till.orders.create(key, row, [{"plan": PLAN, "length": 100}])
-    return await till.orders.change(
-        pk, events.place(till.settings, email, "http://k/copies/secret", now_ms())
+    pk = await service.orders.create(key, row, [FILE])
+    return await service.orders.change(
+        pk, events.place(service.settings, email, "http://k/copies/secret", now_ms())
     )
 
 
-async def opened(till: OrderService, order: Order) -> str:
-    provider = till.providers["stripe"]
+async def opened(service: OrderService, order: Order) -> str:
+    provider = service.providers["stripe"]
     assert isinstance(provider, Stripe)
-    return await till.page(order, provider, "Station 117", "http://k/copies/back")
+    return await service.payment_page(order, provider, "Station 117", "http://k/copies/back")
 
 
 async def pay(url: str) -> None:
@@ -131,27 +136,27 @@ async def pay(url: str) -> None:
         assert answer.status == 303, await answer.text()
 
 
-async def test_paid_at_stripe_and_given_back(till: OrderService) -> None:
-    order = await placed(till)
-    url, again = await opened(till, order), await opened(till, order)
+async def test_paid_at_stripe_and_given_back(service: OrderService) -> None:
+    order = await placed(service)
+    url, again = await opened(service, order), await opened(service, order)
     assert url == again  # one page at a time
-    assert len(await till.catalogue.checkouts.all_open()) == 1
+    assert len(await service.catalogue.checkouts.all_open()) == 1
     await pay(url)
-    (checkout,) = await till.catalogue.checkouts.all_open()
+    (checkout,) = await service.catalogue.checkouts.all_open()
     for _ in range(2):  # a notification that comes twice
-        assert not await till.settle(checkout)
-    order = await till.orders.get(order.order_pk)
+        assert not await service.settle(checkout)
+    order = await service.orders.get(order.order_pk)
     assert (order.state, received(order), owed(order)) == (State.PAID, 58_000, {})
-    assert await till.catalogue.checkouts.all_open() == []
+    assert await service.catalogue.checkouts.all_open() == []
     with pytest.raises(Refused):
-        await opened(till, order)
+        await opened(service, order)
     with pytest.raises(Refused):
-        await till.give_back(order, False, None)
-    done = await till.give_back(order, True, None)
+        await service.refund(order, False, None)
+    done = await service.refund(order, True, None)
     assert (done.state, received(done)) == (State.REFUNDED, 0)
     with pytest.raises(Refused):
-        await till.give_back(done, True, None)
-    log = await till.orders.audit(order.order_pk)
+        await service.refund(done, True, None)
+    log = await service.orders.audit(order.order_pk)
     assert [r["event"] for r in log] == [
         "quote",
         "order",
@@ -162,207 +167,214 @@ async def test_paid_at_stripe_and_given_back(till: OrderService) -> None:
     ]
 
 
-async def test_a_refund_after_a_crash_is_not_made_twice(till: OrderService) -> None:
-    order = await placed(till)
-    await pay(await opened(till, order))
-    await till.close_pages(order.order_pk)
-    order = await till.orders.get(order.order_pk)
-    provider = till.providers["stripe"]
+async def test_a_refund_after_a_crash_is_not_made_twice(service: OrderService) -> None:
+    order = await placed(service)
+    await pay(await opened(service, order))
+    await service.close_checkouts(order.order_pk)
+    order = await service.orders.get(order.order_pk)
+    provider = service.providers["stripe"]
     assert isinstance(provider, Stripe)
     (payment,) = order.payments
     # what a process did before it died, and longer ago than Stripe remembers its keys
     reference = await provider.refund(payment, 58_000, f"{order.order_pk}-{payment.reference}-0")
-    done = await till.give_back(order, True, None)
+    done = await service.refund(order, True, None)
     assert [p.reference for p in done.payments if p.returns] == [reference]
 
 
-async def test_paid_by_bank_and_at_stripe_at_once(till: OrderService) -> None:
-    order = await placed(till)
-    url = await opened(till, order)
+async def test_paid_by_bank_and_at_stripe_at_once(service: OrderService) -> None:
+    order = await placed(service)
+    url = await opened(service, order)
     bank = Payment("invoice", f"bank-{order.order_pk}", 58_000, "KZT", now_ms())
 
     async def at_stripe() -> None:
         await pay(url)
-        (checkout,) = await till.catalogue.checkouts.all_open()
-        await till.settle(checkout)
+        (checkout,) = await service.catalogue.checkouts.all_open()
+        await service.settle(checkout)
 
     await asyncio.gather(
-        at_stripe(), *(till.enter(order.order_pk, bank, "operator") for _ in range(5))
+        at_stripe(), *(service.enter_payment(order.order_pk, bank, "operator") for _ in range(5))
     )
-    order = await till.orders.get(order.order_pk)
+    order = await service.orders.get(order.order_pk)
     assert order.state == State.PAID and owed(order) == {"KZT": 58_000}
     assert len(order.payments) == 2
     reference = None if order.payments[-1].provider == "stripe" else "back-1"
-    order = await till.give_back(order, False, reference)
+    order = await service.refund(order, False, reference)
     assert order.state == State.PAID and owed(order) == {}
-    log = await till.orders.audit(order.order_pk)
+    log = await service.orders.audit(order.order_pk)
     assert sum(r["event"] == "pay" for r in log) == 1
 
 
 async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(
-    till: OrderService,
+    service: OrderService,
 ) -> None:
-    first, second = await placed(till), await placed(till)
-    url = await opened(till, first)
-    first = await till.end(first.order_pk, events.cancel(now_ms()))
+    first, second = await placed(service), await placed(service)
+    url = await opened(service, first)
+    first = await service.cancel(first.order_pk)
     assert first.state == State.CANCELLED
     async with aiohttp.ClientSession() as session, session.post(url) as answer:
         assert answer.status == 400  # it brings no money any more
-    await pay(await opened(till, second))
+    await pay(await opened(service, second))
     with pytest.raises(Refused):  # it is paid; nothing is lost
-        await till.end(second.order_pk, events.cancel(now_ms()))
-    assert (await till.orders.get(second.order_pk)).state == State.PAID
+        await service.cancel(second.order_pk)
+    assert (await service.orders.get(second.order_pk)).state == State.PAID
 
 
-async def test_a_page_asks_for_what_is_missing(till: OrderService) -> None:
-    order = await placed(till)
-    early = await opened(till, order)  # asks for all of it
+async def test_a_page_asks_for_what_is_missing(service: OrderService) -> None:
+    order = await placed(service)
+    early = await opened(service, order)  # asks for all of it
     part = Payment("invoice", f"part-{order.order_pk}", 50_000, "KZT", now_ms())
-    await till.enter(order.order_pk, part, "operator")
-    late = await opened(till, order)
+    await service.enter_payment(order.order_pk, part, "operator")
+    late = await opened(service, order)
     async with aiohttp.ClientSession() as session:
         async with session.post(early) as answer:
             assert answer.status == 400  # it was closed
         async with session.get(late) as answer:
             assert "<p id=amount>8000 kzt" in await answer.text()
     await pay(late)
-    await till.close_pages(order.order_pk)
-    order = await till.orders.get(order.order_pk)
+    await service.close_checkouts(order.order_pk)
+    order = await service.orders.get(order.order_pk)
     assert order.state == State.PAID and owed(order) == {}
 
 
-async def test_a_page_of_another_account_is_in_nobodys_way(till: OrderService) -> None:
-    first, second = await placed(till), await placed(till)
+async def test_a_page_of_another_account_is_in_nobodys_way(service: OrderService) -> None:
+    first, second = await placed(service), await placed(service)
     for order in (first, second):
         page = (order.order_pk, "stripe", f"cs_other_{order.order_pk}", "http://k", now_ms())
-        await till.catalogue.checkouts.open(*page)
+        await service.catalogue.checkouts.open(*page)
     with pytest.raises(CheckoutGone):
-        await till.settle((await till.catalogue.checkouts.all_open())[0])
-    await pay(await opened(till, first))
-    second = await till.end(second.order_pk, events.cancel(now_ms()))
+        await service.settle((await service.catalogue.checkouts.all_open())[0])
+    await pay(await opened(service, first))
+    second = await service.cancel(second.order_pk)
     assert second.state == State.CANCELLED
 
 
-async def test_one_transfer_back_is_entered_once_by_several_operators(till: OrderService) -> None:
-    orders = [await placed(till) for _ in range(2)]
+async def test_one_transfer_back_is_entered_once_by_several_operators(
+    service: OrderService,
+) -> None:
+    orders = [await placed(service) for _ in range(2)]
     for order in orders:
         paid = Payment("invoice", f"much-{order.order_pk}", 58_020, "KZT", now_ms())
-        await till.enter(order.order_pk, paid, "operator")
+        await service.enter_payment(order.order_pk, paid, "operator")
     for order, whole in zip(orders, (False, True), strict=True):
-        seen = await till.orders.get(order.order_pk)  # by all of them, before any entered it
+        seen = await service.orders.get(order.order_pk)  # by all of them, before any entered it
         done = await asyncio.gather(
-            *(till.give_back(seen, whole, f"back-{order.order_pk}-{n}") for n in range(4)),
+            *(service.refund(seen, whole, f"back-{order.order_pk}-{n}") for n in range(4)),
             return_exceptions=True,
         )
         assert sorted(isinstance(one, Refused) for one in done) == [False, True, True, True], done
-        order = await till.orders.get(order.order_pk)
+        order = await service.orders.get(order.order_pk)
         (back,) = [p for p in order.payments if p.returns]
         assert -back.amount == (58_020 if whole else 20)
         assert owed(order) == {} and received(order) == (0 if whole else 58_000)
 
 
-async def test_stripe_away(till: OrderService, stripe: str) -> None:
-    order = await placed(till)
-    url = await opened(till, order)
+async def test_stripe_away(service: OrderService, stripe: str) -> None:
+    order = await placed(service)
+    url = await opened(service, order)
     await pay(url)
     async with aiohttp.ClientSession() as session:
         await session.post(f"{stripe}/_config/away/1")
         try:
             for attempt in (
-                till.end(order.order_pk, events.cancel(now_ms())),
-                till.end(order.order_pk, events.reject("no", now_ms())),
+                service.cancel(order.order_pk),
+                service.reject(order.order_pk, "no", "operator"),
             ):
                 with pytest.raises(ProviderUnavailable):  # perhaps it is paid: nothing is done
                     await attempt
         finally:
             await session.post(f"{stripe}/_config/away/0")
-    assert (await till.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
-    await till.close_pages(order.order_pk)
-    assert (await till.orders.get(order.order_pk)).state == State.PAID
+    assert (await service.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
+    await service.close_checkouts(order.order_pk)
+    assert (await service.orders.get(order.order_pk)).state == State.PAID
 
 
-async def test_one_reference_pays_one_order(till: OrderService) -> None:
-    first, second = await placed(till), await placed(till)
+async def test_one_reference_pays_one_order(service: OrderService) -> None:
+    first, second = await placed(service), await placed(service)
     payment = Payment("invoice", f"ref-{first.order_pk}", 58_000, "KZT", now_ms())
-    await till.enter(first.order_pk, payment, "operator")
+    await service.enter_payment(first.order_pk, payment, "operator")
     with pytest.raises(PaymentTaken):
-        await till.enter(second.order_pk, payment, "operator")
-    assert (await till.orders.get(second.order_pk)).state == State.AWAITING_PAYMENT
+        await service.enter_payment(second.order_pk, payment, "operator")
+    assert (await service.orders.get(second.order_pk)).state == State.AWAITING_PAYMENT
 
 
-async def test_a_payment_of_another_order_is_in_nobodys_way(till: OrderService) -> None:
+async def test_a_payment_of_another_order_is_in_nobodys_way(service: OrderService) -> None:
     """What a page brought is entered already, for another order: by a mistake, or by a fault."""
-    provider = till.providers["stripe"]
+    provider = service.providers["stripe"]
     assert isinstance(provider, Stripe)
-    first = await placed(till)
+    first = await placed(service)
     for step in ("pay", "cancel", "reject", "ask", "lapse"):
-        order = await placed(till)
-        url = await opened(till, order)
+        order = await placed(service)
+        url = await opened(service, order)
         await pay(url)
-        (page,) = await till.catalogue.checkouts.all_open()
+        (page,) = await service.catalogue.checkouts.all_open()
         payment = (await provider.look(page["reference"])).payment
         assert payment is not None
-        await till.enter(first.order_pk, payment, "stripe")
+        await service.enter_payment(first.order_pk, payment, "stripe")
         with capture_logs() as log:
             if step == "pay":
-                assert await opened(till, order) != url
+                assert await opened(service, order) != url
             elif step == "ask":
-                assert not await till.settle(page)
+                assert not await service.settle(page)
             elif step == "lapse":
-                await till.close_pages(order.order_pk)
+                await service.close_checkouts(order.order_pk)
             else:
-                ends = {"cancel": events.cancel(now_ms()), "reject": events.reject("no", now_ms())}
-                assert (await till.end(order.order_pk, ends[step])).ended_ms
+                if step == "cancel":
+                    ended = await service.cancel(order.order_pk)
+                else:
+                    ended = await service.reject(order.order_pk, "no", "operator")
+                assert ended.ended_ms
         (told,) = log
         assert (told["order"], told["reference"]) == (order.number, payment.reference)
-        assert (await till.orders.get(order.order_pk)).payments == ()
-        await till.close_pages(order.order_pk)
-    assert len((await till.orders.get(first.order_pk)).payments) == 5
+        assert (await service.orders.get(order.order_pk)).payments == ()
+        await service.close_checkouts(order.order_pk)
+    assert len((await service.orders.get(first.order_pk)).payments) == 5
 
 
 @pytest.mark.parametrize("reference", ["number 17", "orders_number_key", "orders.number"])
-async def test_a_reference_is_no_number_of_an_order(till: OrderService, reference: str) -> None:
-    first, second = await placed(till), await placed(till)
+async def test_a_reference_is_no_number_of_an_order(service: OrderService, reference: str) -> None:
+    first, second = await placed(service), await placed(service)
     payment = Payment("invoice", reference, 58_000, "KZT", now_ms())
-    await till.enter(first.order_pk, payment, "operator")
+    await service.enter_payment(first.order_pk, payment, "operator")
     with pytest.raises(PaymentTaken, match="for another order"):
-        await till.enter(second.order_pk, payment, "operator")
+        await service.enter_payment(second.order_pk, payment, "operator")
 
 
-async def test_a_quote_that_was_deleted_is_gone(till: OrderService) -> None:
-    for work in (till.orders.get(99), till.orders.change(99, events.cancel(now_ms()))):
+async def test_a_quote_that_was_deleted_is_gone(service: OrderService) -> None:
+    for work in (service.orders.get(99), service.orders.change(99, events.cancel(now_ms()))):
         with pytest.raises(OrderGone):
             await work
     with pytest.raises(OrderGone):
-        await till.end(99, events.cancel(now_ms()))
+        await service.cancel(99)
 
 
-async def test_orders_at_once_are_numbered_without_holes(till: OrderService) -> None:
-    made = await asyncio.gather(*(placed(till) for _ in range(8)))
+async def test_orders_at_once_are_numbered_without_holes(service: OrderService) -> None:
+    made = await asyncio.gather(*(placed(service) for _ in range(8)))
     assert sorted(o.number or 0 for o in made) == list(range(1, 9))
-    assert [o.number for o in await till.orders.register("e")] == list(range(8, 0, -1))
-    found = await till.orders.register("e", 4, 2)
+    assert [o.number for o in await service.orders.register("e")] == list(range(8, 0, -1))
+    found = await service.orders.register("e", 4, 2)
     assert [o.number for o in found] == [3, 2]
     # of the thousands of gaps and files of a quote a list shows none, and none is read for it
     assert [o.quote for o in found] == [{"station": STATION, "cameras": [{"id": "c"}]}] * 2
 
 
-async def test_what_is_ordered_is_held_until_it_ends(till: OrderService, database_url: str) -> None:
+async def test_what_is_ordered_is_held_until_it_ends(
+    service: OrderService, database_url: str
+) -> None:
     catalogue = await Catalogue.open(database_url)
-    order = await placed(till)
+    order = await placed(service)
     (hold,) = await catalogue.holds.of("e")
     assert (hold["station"], hold["camera"], hold["released_ms"]) == ("s", "c", None)
-    await till.end(order.order_pk, events.cancel(now_ms()))
+    await service.cancel(order.order_pk)
     (hold,) = await catalogue.holds.of("e")
     assert hold["released_ms"] is not None
     await catalogue.close()
 
 
 async def test_audit_and_payments_are_only_appended_to(
-    till: OrderService, database_url: str
+    service: OrderService, database_url: str
 ) -> None:
-    order = await placed(till)
-    await till.enter(order.order_pk, Payment("invoice", "r", 1, "KZT", 1), "operator")
+    order = await placed(service)
+    await service.enter_payment(order.order_pk, Payment("invoice", "r", 1, "KZT", 1), "operator")
     catalogue = await Catalogue.open(database_url)
     for table in ("audit", "payments"):
         for statement in (f"UPDATE {table} SET order_pk = order_pk", f"DELETE FROM {table}"):

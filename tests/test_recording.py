@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from config.schedule import Window
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.camera import CameraRecorder
 from recorder.camera_spec import CameraSpec
 from recorder.states import State

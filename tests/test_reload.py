@@ -21,7 +21,8 @@ from config.load import load
 from config.model import Config
 from config.schedule import Window
 from kuager.reload import Configs, Difference, Frames, Outcome, Reloading, frame, receive
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.states import State
 from storage.records import GapCause
 from tests.config_files import KUAGER, STATIONS, write

@@ -11,15 +11,15 @@ import orjson
 import pytest
 
 from base.hostclock import ClockWatch, KernelClock
-from storage.archival.fsck import Fsck
 from storage.archival.replicator import Pauses
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.records import GapCause
-from storage.spool.writer import CameraSpool, Numbers
+from storage.fsck.check import Fsck
+from storage.records import GapCause, Numbers
+from storage.spool.writer import CameraSpool
 from tests.archiving import (
     NOW,
     C,

@@ -13,13 +13,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from config.model import Config
-from storage.archival.fsck import Finding, Fsck
-from storage.archival.replicator import digest_of
 from storage.archival.retention import retire
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import TRACE, Archive, Put
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
+from storage.records import sha256_of
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.s3 import Server, s3_server
 from tests.small_disk import fill_up, small_disk
@@ -76,7 +77,7 @@ def same_name_other_bytes(media: Path, other: Path) -> None:
     data = other.read_bytes()
     told = orjson.loads(media.with_suffix(".json").read_bytes())
     media.write_bytes(data)
-    media.with_suffix(".json").write_bytes(orjson.dumps(told | {"sha256": digest_of(data)}))
+    media.with_suffix(".json").write_bytes(orjson.dumps(told | {"sha256": sha256_of(data)}))
 
 
 def description_of_another(media: Path, other: Path) -> None:

@@ -11,6 +11,7 @@ import re
 import time
 import zipfile
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -421,7 +422,7 @@ async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     order = await catalogue.orders.with_number(number)
     assert order is not None
     payment = Payment("invoice", f"bank-{number}", order.total, "KZT", NOW)
-    await OrderService(catalogue, config.copies, {}).enter(order.order_pk, payment, "operator")
+    await OrderService(config, catalogue, {}).enter_payment(order.order_pk, payment, "operator")
 
 
 async def read_through(config: Config, catalogue: Catalogue, number: int = 1) -> None:
@@ -828,7 +829,7 @@ async def test_the_register_takes_what_its_description_allows(config: Config, be
                 assert answer.status == 200
         async with http.get("/api/v1/openapi.json") as answer:
             path = (await answer.json())["paths"]["/api/v1/copies/register"]
-        (asked,) = [p for p in path["get"]["parameters"] if p["name"] == "before"]
+        (asked,) = [p for p in path["get"]["parameters"] if p.get("name") == "before"]
         largest = asked["schema"]["maximum"]
         async with http.get(f"/api/v1/copies/register?before={largest + 1}") as answer:
             assert answer.status == 400
@@ -848,9 +849,9 @@ async def test_a_download_lasts_as_long_as_its_order(config: Config) -> None:
             order = await catalogue.orders.with_number(number)
             assert order is not None
             found.append(order)
-            lasting.append(copies_files.lasting(request, order))
+            lasting.append(partial(copies_files.lasts, request, order))
         assert [await lasts() for lasts in lasting] == [True, True]
-        await OrderService(catalogue, config.copies, {}).give_back(found[1], True, "back")
+        await OrderService(config, catalogue, {}).refund(found[1], True, "back")
         assert [await lasts() for lasts in lasting] == [True, False]
         ahead_ms = config.copies.download_for * 1000
         assert [await lasts() for lasts in lasting] == [False, False]

@@ -24,11 +24,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
 from kuager.simulator.encoder import _Packets
 from kuager.simulator.picture import Room
 from kuager.simulator.rtsp import Connection
 from kuager.simulator.scene import ANGLES
+from kuager.simulator.server import Simulator
 from tests.strip import _pgms, av_offsets, pictures, read_strip
 from tests.waiting import BOUND_S, until
 from tests.wire import Wire, play

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuager.simulator import FAULTS, SimCamera, Simulator
-from kuager.simulator.faults import Line, fault_value
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.faults import FAULTS, Line, fault_value
+from kuager.simulator.server import Simulator
 from kuager.simulator.track import Track
 from tests.waiting import until
 from tests.wire import Packet, Refused, Wire, play

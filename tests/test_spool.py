@@ -19,9 +19,9 @@ import orjson
 import pytest
 
 from storage.media.fmp4 import Sample, TrackRun, write_segment
-from storage.records import ClockState, GapCause, Index, Track, parse_index
+from storage.records import ClockState, GapCause, Index, Numbers, Track, parse_index
 from storage.spool.gaps import read_gaps
-from storage.spool.writer import CameraSpool, Numbers, Run, SpoolBusy
+from storage.spool.writer import CameraSpool, Run, SpoolBusy
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,15 +17,26 @@ import pytest
 
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Config
-from storage.archival.fsck import Finding, Fsck
-from storage.archival.replicator import Replicator, digest_of
+from storage.archival.replicator import Replicator
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
 from storage.media.fmp4 import Sample, TrackRun, write_segment
-from storage.records import ClockState, Gap, GapCause, Identity, Index, parse_index
+from storage.records import (
+    ClockState,
+    Gap,
+    GapCause,
+    Identity,
+    Index,
+    Numbers,
+    parse_index,
+    sha256_of,
+)
 from storage.spool.disk import claim_spool
-from storage.spool.writer import CameraSpool, Numbers, Run
+from storage.spool.recording import ROTATE_MS
+from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.spools import TRACKS, fill
 from tests.waiting import until
@@ -41,28 +53,28 @@ def an_uploader(config: Config, catalogue: Catalogue, archives: Any) -> Uploader
     return Uploader(config, catalogue, archives, pauses=BRISK)
 
 
-async def archive_due(uploader: Uploader, keepers: Sequence[Replicator]) -> None:
-    """Have an uploader look, and some of its keepers archive what is due."""
-    assert await uploader._recognise()
-    await uploader._look()
-    for keeper in keepers:
-        for backlog in keeper._backlogs.values():
-            while await keeper._take(backlog):
+async def archive_due(uploader: Uploader, replicators: Sequence[Replicator]) -> None:
+    """Have an uploader look, and some of its replicators archive what is due."""
+    assert await uploader.recognise()
+    await uploader.discovery.look()
+    for replicator in replicators:
+        for backlog in replicator._backlogs.values():
+            while await replicator._take(backlog):
                 pass
 
 
 async def archived_near(config: Config, catalogue: Catalogue, archives: Any) -> Uploader:
     """Return an uploader whose first archive alone has everything."""
     uploader = an_uploader(config, catalogue, archives)
-    await archive_due(uploader, uploader.keepers[:1])
+    await archive_due(uploader, uploader.replicators.all[:1])
     return uploader
 
 
 async def work(uploader: Uploader, looks: int = 2) -> None:
     """Have an uploader look, archive what is due, and clear the spool, so many times."""
     for _ in range(looks):
-        await archive_due(uploader, uploader.keepers)
-        await uploader._clear()
+        await archive_due(uploader, uploader.replicators.all)
+        await uploader.clear()
 
 
 async def fsck(config: Config, **how: Any) -> list[Finding]:
@@ -92,11 +104,11 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
     count = len(indexes(config))
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        for keeper in uploader.keepers:
-            for backlog in keeper._backlogs.values():
-                while await keeper._take(backlog):
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        for replicator in uploader.replicators.all:
+            for backlog in replicator._backlogs.values():
+                while await replicator._take(backlog):
                     pass
         with database(tmp_path) as db:
             db.execute("DELETE FROM archived")
@@ -104,7 +116,7 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
         await work(uploader, 3)
         rows = await catalogue.recordings_of(C)
         assert len(rows) == count and all(row["archives"] for row in rows)
-        assert uploader.status.removed_total == count - 1
+        assert uploader.cleaner.removed_total == count - 1
 
 
 async def test_a_database_into_which_another_was_loaded_has_one_id(tmp_path: Path) -> None:
@@ -121,8 +133,8 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
     first, second, *_ = indexes(config)
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
+        assert await uploader.recognise()
+        await uploader.discovery.look()
         with database(tmp_path) as db:
             db.execute("DELETE FROM recordings WHERE record_seq = ?", (first.identity.record_seq,))
             db.execute(
@@ -132,7 +144,7 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
 
         async def is_done() -> bool:
             await work(uploader, 1)
-            return not list(uploader.keepers[0]._waiting())
+            return not list(uploader.replicators.all[0]._waiting())
 
         await until(is_done)
         rows = {Identity.of(row): row for row in await catalogue.recordings_of(C)}
@@ -141,7 +153,7 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
         # what another process sees afterwards
         other = an_uploader(config, catalogue, archives)
         await work(other)
-        assert not list(other.keepers[0]._waiting())
+        assert not list(other.replicators.all[0]._waiting())
 
 
 async def test_what_an_archive_removed_in_its_time_stays_removed(tmp_path: Path) -> None:
@@ -179,10 +191,10 @@ async def test_an_index_that_cannot_be_read_is_not_one_that_is_gone(tmp_path: Pa
     lines = next(config.spool.glob(f"s/c/*/*-{first.header.record_seq}.jsonl"))
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
-        assert await uploader._recognise()
-        await uploader._look()
-        for backlog in uploader.keepers[0]._backlogs.values():
-            while await uploader.keepers[0]._take(backlog):
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        for backlog in uploader.replicators.all[0]._backlogs.values():
+            while await uploader.replicators.all[0]._take(backlog):
                 pass
         lines.write_bytes(b"no header\n" + lines.read_bytes())
         await work(uploader)
@@ -264,11 +276,11 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
     async with opened(config) as (catalogue, archives):
         for gap in (mine, theirs, none, replace(mine, end_ms=NOW)):
             await catalogue.writer.put_gaps(C, [gap])
-        found = [Gap.from_dict(row) for row in await catalogue.gaps_between(C, 0, NOW)]
+        found = [Gap.of(row) for row in await catalogue.gaps_between(C, 0, NOW)]
         assert found == [theirs, replace(mine, end_ms=NOW)]
         for gap in found:
             key, data = gap_object(C, gap)
-            await archives[0].put(key, data, digest_of(data))
+            await archives[0].put(key, data, sha256_of(data))
         await catalogue.writer.put_gaps(C, [replace(mine, end_ms=mine.start_ms)])
         assert len(await catalogue.gaps_between(C, 0, NOW)) == 1
     claim_spool(config.spool)
@@ -282,7 +294,8 @@ async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path)
     config = one_archive(tmp_path, "2d")
     claim_spool(config.spool)
     spool = CameraSpool(config.spool, "e", "s", "c", Numbers())
-    for begin_ms in (NOW - 2 * HOUR, NOW - HOUR):
+    begun_ms = NOW - NOW % ROTATE_MS + zlib.crc32(b"s/c") % ROTATE_MS  # five segments fit
+    for begin_ms in (begun_ms - 2 * HOUR, begun_ms - HOUR):
         run = Run(begin_ms, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)
         for k in range(5):
             samples = [Sample(180_000, 100, True, 0)]
@@ -334,7 +347,7 @@ async def test_an_uploader_needs_no_room_for_notes(tmp_path: Path) -> None:
     async with opened(config) as (catalogue, archives):
         uploader = an_uploader(config, catalogue, archives)
         await work(uploader)
-        assert uploader.status.removed_total > 0
+        assert uploader.cleaner.removed_total > 0
 
 
 async def test_an_archive_is_identified_before_anything_is_retired(tmp_path: Path) -> None:
@@ -354,8 +367,8 @@ async def test_an_archive_is_identified_before_anything_is_retired(tmp_path: Pat
         watch = ClockWatch(lambda: NOW, lambda: 0.0, lambda: KernelClock(True, 1))
         now = replace(BRISK, retire_s=0.0)
         uploader = Uploader(config, catalogue, archives, pauses=now, watch=watch)
-        assert uploader.keepers[0].archive.expected_id is None
-        await uploader._retire()
+        assert uploader.replicators.all[0].archive.archive.expected_id is None
+        await uploader.retention.retire()
         rows = await catalogue.recordings_of(C)
         assert not any(a["removed_ms"] for row in rows for a in row["archives"])
     assert not list(root.iterdir())

@@ -28,8 +28,9 @@ import typer
 
 from config.load import load
 from kuager.cli import app
-from kuager.run import FILES_A_CAMERA, FILES_BESIDE, STOP_S, Supervisor, check_file_limit
+from kuager.run import FILES_A_CAMERA, FILES_BESIDE, check_file_limit
 from kuager.signals import GRACE_S, Asked
+from kuager.supervisor import STOP_S, Supervisor
 from tests.s3 import free_port
 from tests.stack import recordings
 from tests.waiting import until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-from kuager.simulator import SimCamera
+from kuager.simulator.camera import SimCamera
 from tests.burned import burned, spread_ms
 from tests.site_stack import SMALL, opened, recorded
 from tests.stack import recordings

@@ -22,7 +22,8 @@ import psutil
 import pytest
 from playwright.async_api import Page, expect
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from storage.records import GapCause, parse_archive_document
 from tests.conftest import need
 from tests.s3 import BUCKET, KEY, SECRET, free_port, rclone

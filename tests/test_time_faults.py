@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.clock import Clock, system_offset_ms
 from tests.stack import check_tiling, gaps, recorded, recording, recordings
 from tests.waiting import until

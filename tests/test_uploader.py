@@ -17,13 +17,21 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
-from storage.archival.replicator import PIECE, Replicator, digest_of, waiting
+from storage.archival.pending import PendingUpload
+from storage.archival.replicator import Replicator
+from storage.archival.verified_archive import PIECE, VerifiedArchive
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Put
-from storage.records import ClockState, GapCause, Identity, parse_archive_document
+from storage.records import (
+    ClockState,
+    GapCause,
+    Identity,
+    parse_archive_document,
+    recording_name,
+    sha256_of,
+)
 from storage.spool.disk import DiskSpace
 from storage.spool.reader import SpoolReader, SpoolRecording
-from storage.spool.recording import recording_name
 from storage.spool.writer import Run
 from tests.archiving import BRISK, NOW, C, configure, kept, opened, s3, sealed, told, uploading
 from tests.s3 import free_port, rclone
@@ -199,7 +207,7 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
     count = len(list(config.spool.glob("s/c/*/*.mp4")))
     (tmp_path / "far").write_text("away")
     async with uploading(config) as (uploader, catalogue, _):
-        _, far = uploader.keepers
+        _, far = uploader.replicators.all
         await until(lambda: uploader.status.removed_total == count - 1)
         assert far.status.backlog_recordings == count and not far.status.ok
         (tmp_path / "far").unlink()
@@ -211,8 +219,8 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
         for row in await catalogue.recordings_of(C):
             await catalogue.writer.forget_archived(C, Identity.of(row), "far")
     async with uploading(config) as (uploader, _, _):  # another process: it asks the catalogue
-        await until(lambda: uploader.keepers[1].status.archived_total == count)
-        assert uploader.keepers[1].is_done
+        await until(lambda: uploader.replicators.all[1].status.archived_total == count)
+        assert uploader.replicators.all[1].is_done
     names = [sorted(p.name for p in (tmp_path / n / "e/s/c").glob("*/*")) for n in ("near", "far")]
     assert names[0] == names[1]
 
@@ -248,7 +256,7 @@ async def test_no_recording_is_in_memory_as_a_whole(tmp_path: Path) -> None:
         await until(lambda: uploader.status.removed_total == count - 1)
         assert held == []
         (tmp_path / "far").unlink()
-        await until(lambda: uploader.keepers[1].status.archived_total == count)
+        await until(lambda: uploader.replicators.all[1].status.archived_total == count)
     assert held and max(held) <= PIECE
     assert not list(config.spool.glob("_status/*.fetched"))
 
@@ -369,14 +377,13 @@ async def test_a_disk_that_comes_back_in_the_middle_of_a_read(tmp_path: Path) ->
     stored = view.stored()[0]
     async with opened(config) as (catalogue, archives):
         await catalogue.writer.put_recordings([i for _, i in view.recordings()])
-        keeper = Replicator(
-            config.archives[0], archives[0], catalogue, lambda _: None, config.spool, BRISK
-        )
+        archive = VerifiedArchive(config.archives[0], archives[0], catalogue)
+        replicator = Replicator(archive, config.spool, BRISK, lambda _: None)
         back = Back(stored.base, stored.record_seq, stored.start_ms)
-        keeper.add(waiting(C, back, 1, {}))
-        (backlog,) = keeper._backlogs.values()
-        assert await keeper._take(backlog)
-        assert keeper.status.archived_total == 1 and Back.reads == 2
+        replicator.add(PendingUpload.of(C, back, 1, {}))
+        (backlog,) = replicator._backlogs.values()
+        assert await replicator._take(backlog)
+        assert replicator.status.archived_total == 1 and Back.reads == 2
 
 
 async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_path: Path) -> None:
@@ -393,7 +400,7 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_pat
         return DiskSpace(0 if short else 1 << 50, 1 << 50, True)
 
     async with uploading(config, room=room) as (uploader, _, archive):
-        await until(lambda: uploader.keepers[0].status.archived_total >= len(before) - 1)
+        await until(lambda: uploader.replicators.all[0].status.archived_total >= len(before) - 1)
         full = True
         await until(lambda: uploader.status.removed_total == 3)
         begun = asked
@@ -429,7 +436,7 @@ async def test_what_is_altered_after_it_was_verified_is_put_again(
             keys = [e.key async for e in archive.entries("e/") if e.key.endswith(ending)]
             sha256 = await archive.sha256(keys[0])
             late = spoil(await archive.get(keys[0]))
-            await archive.put(keys[0], late, digest_of(late), replace=True)
+            await archive.put(keys[0], late, sha256_of(late), replace=True)
         config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", s3(port))
         async with uploading(config) as (uploader, catalogue, archive):
             await until(lambda: uploader.status.removed_total == count - 1)
@@ -453,4 +460,4 @@ async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
         spool.close()
         fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
         await until(lambda: kept(first).archived_total == sealed(config))
-        assert kept(second).archived_total == 0 and not second._cameras
+        assert kept(second).archived_total == 0 and not len(second.cameras)

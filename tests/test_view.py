@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.records import GapCause, Header, Segment
+from storage.records import GapCause, Header, Numbers, Segment
 from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
-from storage.spool.writer import CameraSpool, Numbers
+from storage.spool.writer import CameraSpool
 from streaming.media.playlist import entries, playlist
 from tests.spools import UTC0, fill
 

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kuager.simulator import SimCamera
+from kuager.simulator.camera import SimCamera
 from recorder.ffmpeg import find_ffmpeg
 from tests.burned import GRAB, read_picture
 from tests.site_stack import SMALL, recorded

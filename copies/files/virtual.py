@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from copies.footage.plan import CopyPlan, PlanPart
 from copies.mp4 import Reference, make_proof_room, make_sidx, rebase
-from storage.recording_source import Reader, Sources
+from storage.recording_source import RecordingReader, Sources
 from storage.records import FormatError, Index
 
 BLOCK_BYTES = 4 << 20  # read at once, whole segments; buckets answer few large requests faster
@@ -71,7 +71,7 @@ class VirtualFile:
         if head is not None and len(head) != plan.head_length:
             raise ValueError(f"a head of {len(head)} bytes, and not {plan.head_length}")
         self.plan, self._head, self._block_bytes = plan, head, block_bytes
-        self._reader = Reader(sources, plan.name, plan.start_ms, plan.end_ms)
+        self._reader = RecordingReader(sources, plan.name, plan.start_ms, plan.end_ms)
         self._lines: dict[int, IndexCache] = {}
         lengths = [p.length for p in plan.parts]
         self._starts = list(accumulate(lengths, initial=plan.head_length))  # of parts, and the end
@@ -163,7 +163,7 @@ class VirtualFile:
     async def _lines_of(self, part: PlanPart) -> IndexCache:
         if part.record_seq not in self._lines:
             self._lines[part.record_seq] = await self._reader.index(
-                part.start_ms, part.record_seq, lambda index: _lines(part, index)
+                part.key, lambda index: _lines(part, index)
             )
         return self._lines[part.record_seq]
 
@@ -185,9 +185,7 @@ class VirtualFile:
                 pos += len(segment)
             return pieces
 
-        return block.at, await self._reader.media(
-            part.start_ms, part.record_seq, block.offset, block.length, check
-        )
+        return block.at, await self._reader.media(part.key, block.offset, block.length, check)
 
 
 def _lines(part: PlanPart, index: Index) -> IndexCache:

@@ -16,13 +16,13 @@ from typing import Any
 
 from base.clock import now_ms
 from copies.footage.plan import CopyPlan
-from copies.footage.planning import plan_file
+from copies.footage.planning import key_of, plan_file
 from copies.mp4 import MAX_REFERENCES
 from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import OWNERS, Catalogue
 from storage.catalogue.recordings import recording_row
-from storage.recording_source import Reader, Sources
+from storage.recording_source import RecordingReader, Sources
 from storage.records import LONGEST_MS, Gap, Losses
 from storage.spool.reader import Key, SpoolReader
 
@@ -83,14 +83,15 @@ async def find(
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
         found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
-        rows = {_key(row): row for row in found}
+        rows = {key_of(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
-        gaps = {(g["gap_no"], g["start_ms"]): Gap.from_dict(g) for g in found}
+        gaps = {(g["gap_no"], g["start_ms"]): Gap.of(g) for g in found}
     gaps |= {(g.gap_no, g.start_ms): g for g in view.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
     rows |= fresh
     there, removed = _sort_out([rows[key] for key in sorted(rows)], view, archives)
-    reader = Reader(Sources(spool, archives, catalogue), name, from_ms, to_ms, _buckets(there))
+    sources = Sources(spool, archives, catalogue)
+    reader = RecordingReader(sources, name, from_ms, to_ms, _buckets(there))
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def plan(stretch: list[Row]) -> CopyPlan:
@@ -144,7 +145,7 @@ def _sort_out(
     for row in rows:
         kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
         waiting = not row["archives"] or kept  # to leave the spool, not to be kept no longer
-        if names & set(kept) or (waiting and _key(row) in in_spool):
+        if names & set(kept) or (waiting and key_of(row) in in_spool):
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"
@@ -160,13 +161,9 @@ def _sort_out(
     return there, missing
 
 
-def _key(row: Row) -> Key:
-    return row["record_seq"], row["start_ms"]
-
-
 def _buckets(rows: Iterable[Row]) -> dict[Key, dict[str, str]]:
     return {
-        _key(row): {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
+        key_of(row): {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
         for row in rows
     }
 

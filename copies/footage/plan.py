@@ -19,6 +19,7 @@ import orjson
 from copies.mp4 import sidx_length
 from storage.catalogue.cameras import Name
 from storage.records import Losses
+from storage.spool.reader import Key
 
 PLAN_FORMAT = "copy-plan/1"
 PROOF_BYTES, PROOF_BYTES_EACH = 4096, 1024  # room for a proof: for a copy, for each recording
@@ -36,6 +37,11 @@ class PlanPart:
     segments: int
     offset: int
     length: int
+
+    @property
+    def key(self) -> Key:
+        """Number and start of the recording."""
+        return self.record_seq, self.start_ms
 
 
 @dataclass(frozen=True)

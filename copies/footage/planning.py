@@ -7,7 +7,6 @@ say all that a plan needs.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,9 @@ from copies.mp4 import CopyMetadata, common_bases, make_init, timescales
 from storage.catalogue.cameras import Name
 from storage.catalogue.recordings import LOSSES
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
-from storage.recording_source import Reader
+from storage.recording_source import HashedRange, RecordingReader
 from storage.records import FormatError, Header, Index, Losses, Segment
+from storage.spool.reader import Key
 
 MOOF_BYTES = 1 << 16  # the first read of a segment; a moof is about 2 kB
 LATE_TRACK = 5  # segments that are looked into for a track that the first does not have
@@ -41,37 +41,38 @@ class Edge:
 
 
 async def plan_file(
-    reader: Reader, name: Name, rows: Sequence[Row], from_ms: int, to_ms: int, zone: str
+    reader: RecordingReader, name: Name, rows: Sequence[Row], from_ms: int, to_ms: int, zone: str
 ) -> CopyPlan:
     """Plan a file of the segments that touch [from_ms, to_ms); raises Unreadable."""
     edges = await asyncio.gather(
         *(_edge(reader, rows[n], from_ms, to_ms) for n in sorted({0, len(rows) - 1}))
     )
-    first, last = edges[0], edges[-1]
+    first, last, header = edges[0], edges[-1], edges[0].header
     parts = [_part(rows[0], first.segments)]
-    parts += [_whole(row, first.header.init_length) for row in rows[1:-1]]
+    parts += [_whole(row, header.init_length) for row in rows[1:-1]]
     if len(rows) > 1:
         parts.append(_part(rows[-1], last.segments))
-    found = [Losses.of(edge.segments) for edge in edges]
-    found += [Losses(**{key: row.get(key, 0) for key in LOSSES}) for row in rows[1:-1]]
+    losses = [Losses.of(edge.segments) for edge in edges]
+    losses += [Losses(**{key: row.get(key, 0) for key in LOSSES}) for row in rows[1:-1]]
+    init_range = HashedRange(reader, key_of(rows[0]), 0, header.init_length, header.init_sha256)
     init, (starts, first_cts) = await asyncio.gather(
-        _init(reader, rows[0], first.header), _first_times(reader, rows[0], first)
+        init_range.whole(), _first_times(reader, rows[0], first)
     )
     scales = timescales(init)
     bases = common_bases(starts, scales)
-    run_start_ms = first.header.run_start_ms
-    base_90k = bases[_video(first.header)]
+    run_start_ms = header.run_start_ms
+    base_90k = bases[_video(header)]
     start_ms, end_ms = first.segments[0].start_ms, run_start_ms + last.end_90k // 90
     about = {
         **dict(zip(("election", "station", "camera"), name, strict=True)),
-        "epoch": first.header.epoch,
-        "run_no": first.header.run_no,
+        "epoch": header.epoch,
+        "run_no": header.run_no,
         "run_start_ms": run_start_ms,
         "start_ms": start_ms,
         "end_ms": end_ms,
         "first_segment_no": first.segments[0].segment_no,
         "segments": sum(p.segments for p in parts),
-        "init_sha256": first.header.init_sha256,
+        "init_sha256": header.init_sha256,
         "tfdt": {str(track): base for track, base in bases.items()},
     }
     at = datetime.fromtimestamp(start_ms // 1000, UTC)
@@ -85,7 +86,7 @@ async def plan_file(
     )
     return CopyPlan(
         *name,
-        run_no=first.header.run_no,
+        run_no=header.run_no,
         start_ms=start_ms,
         end_ms=end_ms,
         duration_90k=told.duration_90k,
@@ -94,11 +95,11 @@ async def plan_file(
         bases=bases,
         first_90k=first.segments[0].tfdt_90k - base_90k + first_cts,
         parts=tuple(parts),
-        losses=sum(found, start=Losses()),
+        losses=sum(losses, start=Losses()),
     )
 
 
-async def _edge(reader: Reader, row: Row, from_ms: int, to_ms: int) -> Edge:
+async def _edge(reader: RecordingReader, row: Row, from_ms: int, to_ms: int) -> Edge:
     """Choose the segments of a recording that touch [from_ms, to_ms).
 
     Where the first of them does not start with a keyframe, those before it are taken until one
@@ -122,7 +123,12 @@ async def _edge(reader: Reader, row: Row, from_ms: int, to_ms: int) -> Edge:
             first -= 1
         return Edge(header, segments[first : last + 1])
 
-    return await reader.index(row["start_ms"], row["record_seq"], choose)
+    return await reader.index(key_of(row), choose)
+
+
+def key_of(row: Row) -> Key:
+    """Return number and start of the recording of a row."""
+    return row["record_seq"], row["start_ms"]
 
 
 def _part(row: Row, segments: list[Segment]) -> PlanPart:
@@ -156,16 +162,7 @@ def _video(header: Header) -> int:
     return next(t.id for t in header.tracks if t.kind == "video")
 
 
-async def _init(reader: Reader, row: Row, header: Header) -> bytes:
-    def check(data: bytes) -> bytes:
-        if hashlib.sha256(data).hexdigest() != header.init_sha256:
-            raise ValueError("the init is another")
-        return data
-
-    return await reader.media(row["start_ms"], row["record_seq"], 0, header.init_length, check)
-
-
-async def _first_times(reader: Reader, row: Row, edge: Edge) -> tuple[dict[int, int], int]:
+async def _first_times(reader: RecordingReader, row: Row, edge: Edge) -> tuple[dict[int, int], int]:
     """Return the first `tfdt` of each track, and how much later the first picture is shown."""
     starts: dict[int, int] = {}
     tracks = {t.id for t in edge.header.tracks}
@@ -188,7 +185,7 @@ async def _first_times(reader: Reader, row: Row, edge: Edge) -> tuple[dict[int, 
 
     for segment in edge.segments[:LATE_TRACK]:
         length = min(segment.length, MOOF_BYTES)
-        await reader.media(row["start_ms"], row["record_seq"], segment.offset, length, check)
+        await reader.media(key_of(row), segment.offset, length, check)
         if tracks <= starts.keys():
             break
     return starts, first_cts

@@ -1,4 +1,5 @@
-"""Letters to a requester: their texts, giving them to a mail server, and how many at most.
+"""Letters to a requester: their texts, giving them to a mail server, and what becomes of one that
+is not taken.
 
 Only the first has the link, as nobody knows it afterwards; those that follow are answers to it,
 so that mail programs show them together.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
@@ -16,7 +17,9 @@ from functools import partial
 from typing import Any
 
 import aiosmtplib
+import structlog
 
+from base.clock import Clock
 from base.i18n.format import format_money, format_time
 from base.i18n.gettext import gettext
 from base.network import connection_words
@@ -25,10 +28,14 @@ from config.mailaddress import is_address
 from copies.balance import received
 from copies.orders.describe import title_of
 from copies.states import DOWNLOADS, State
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Order
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
 MOST_A_DAY = 20  # letters to one mailbox, so that orders in its name do not flood it
+
+log = structlog.get_logger()
 
 
 class NotSent(RuntimeError):
@@ -56,7 +63,7 @@ def address(text: str) -> str | None:
     return text if is_address(text) else None
 
 
-def write(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessage:
+def compose(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessage:
     """Return a letter to the requester of an order, in its language."""
     _, number = partial(gettext, lang=order.language), order.number
     texts = {
@@ -111,7 +118,7 @@ def write(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessage:
     return message
 
 
-async def send(mail: Mail, message: EmailMessage) -> None:
+async def submit(mail: Mail, message: EmailMessage) -> None:
     """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
     not take this one."""
     client = aiosmtplib.SMTP(
@@ -155,3 +162,56 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return f"it answers {error.code}" if error.code > 0 else "what it says is not SMTP"
     return connection_words(error)
+
+
+class Mailer:
+    """Sends letters of a catalogue; `sent` and `failures` count them."""
+
+    def __init__(self, mail: Mail, catalogue: Catalogue, clock: Clock, retry_s: Sequence[int]):
+        """`retry_s`: how long a letter waits before each further try; then it is given up."""
+        self._mail, self._catalogue = mail, catalogue
+        self._clock, self._retry_s = clock, retry_s
+        self.sent = self.failures = 0
+
+    async def send(self, letter: Mapping[str, Any]) -> None:
+        """Send a letter, or note why it was not and when it is tried again.
+
+        Raises ServerAway and CatalogueError: then no other can be sent now, either.
+        """
+        outbox, number, now = self._catalogue.outbox, letter["letter_no"], self._clock()
+        try:
+            mailbox = mailbox_of(letter["recipient"])
+            next_ms = await self._catalogue.usage.next_letter_ms(mailbox, MOST_A_DAY, now)
+            if next_ms > now:
+                why = "this address was sent as many letters as it may be in a day"
+                await outbox.postponed(number, why, next_ms)
+                return
+            order = await self._catalogue.orders.get(letter["order_pk"])
+            await submit(self._mail, compose(self._mail.sender, order, letter))
+        except CatalogueError:
+            raise
+        except ServerAway as error:
+            self.failures += 1
+            await outbox.postponed(number, str(error), now)
+            raise
+        except Exception as error:
+            await self._not_sent(letter, error)
+            return
+        await outbox.sent(number, self._clock(), mailbox)
+        self.sent += 1
+
+    async def _not_sent(self, letter: Mapping[str, Any], error: Exception) -> None:
+        self.failures += 1
+        tries, retry_s = letter["tries"], self._retry_s
+        # the words of any other error may quote the address or the link
+        why = str(error)[:300] if isinstance(error, NotSent) else type(error).__name__
+        for_good = isinstance(error, NotSent) and error.for_good
+        again_ms = None
+        if not for_good and tries < len(retry_s):
+            again_ms = self._clock() + retry_s[tries] * 1000
+        about = {"letter": letter["letter_no"], "order": letter["number"], "why": why}
+        if again_ms is None:
+            log.error("A letter is given up", **about)
+        elif tries == 0:
+            log.warning("A letter is not sent; it is tried again, and the others go on", **about)
+        await self._catalogue.outbox.failed(letter["letter_no"], why, again_ms)

@@ -1,49 +1,119 @@
-"""Between orders and providers: pages to pay on, what they brought, what goes back.
+"""What is done with orders: the one way for pages, API, command line and the worker.
 
 Whatever comes from a provider is entered before anything else is done with the order, so that
-nothing that was paid is lost; and everything here may be done twice.
+nothing that was paid is lost; and what has to do with payments may be done twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from base.clock import Clock, now_ms
 from base.i18n.gettext import N_
-from config.copies import Copies
+from config.model import Config
 from copies.balance import received, refunds_due
 from copies.orders import events
-from copies.orders.events import Refused
+from copies.orders.allowance import claim_of, day_of, free_of, refused
+from copies.orders.events import Refused, key_of, new_secret
+from copies.orders.quotes import QuoteRequest, make_quote
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
 from copies.states import TRANSITIONS, Event, State
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.order_files import FootageGone
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
+from storage.catalogue.usage import Claim, TooMuch
+
+QUOTED_IS_GONE = N_("what was quoted is there no longer: ask for a new quote")
 
 log = structlog.get_logger()
 
 
 class OrderService:
-    """The orders of a catalogue with the providers that they can be paid by."""
+    """The orders of a catalogue, with the footage that they are of, and the providers that they
+    can be paid by. Every call may raise CatalogueError."""
 
     def __init__(
         self,
+        config: Config,
         catalogue: Catalogue,
-        settings: Copies,
         providers: Mapping[str, Provider],
+        archives: Sequence[Archive] = (),
         clock: Clock = now_ms,
     ):
+        """`archives` are needed for quotes alone. The configuration has a section of copies."""
+        assert config.copies is not None
+        self.config, self.settings = config, config.copies
         self.catalogue, self.orders = catalogue, catalogue.orders
-        self.settings, self.providers, self._clock = settings, providers, clock
+        self.providers, self._archives, self._clock = providers, archives, clock
 
-    async def page(self, order: Order, provider: Online, title: str, back: str) -> str:
+    # -- quotes --------------------------------------------------------------------------
+
+    def quotable(
+        self, station: str, cameras: Sequence[str], stretch: tuple[int, int]
+    ) -> QuoteRequest:
+        """Return what can be quoted; raises Refused."""
+        now = self._clock()
+        return QuoteRequest.of(self.config, self.settings, station, cameras, stretch, now)
+
+    async def quote(self, request: QuoteRequest, language: str, client: str) -> tuple[str, Order]:
+        """Make a quote for a client; returns its secret, too. Raises Refused, Unreadable."""
+        begun = time.monotonic()
+        row, plans = await self._look_for(request, language, client)
+        secret = new_secret()
+        key = key_of(secret)
+        assert key is not None
+        pk = await self.orders.create(key, row, plans)
+        log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
+        return secret, await self.orders.get(pk)
+
+    async def place(self, order: Order, email: str | None, link: str, client: str) -> Order:
+        """Order what was quoted, if all of it is still there and the client may have it; raises
+        Refused, Unreadable."""
+        if order.state == State.QUOTED:
+            cameras = [camera["id"] for camera in order.quote["cameras"]]
+            request = self.quotable(order.station, cameras, (order.from_ms, order.to_ms))
+            row, plans = await self._look_for(request, order.language, client)
+            if not plans:
+                raise Refused(N_("nothing of this exists"))
+            if _etags(row["quote"]) != _etags(order.quote):
+                raise Refused(QUOTED_IS_GONE)
+        now, zone = self._clock(), self.config.election.time_zone
+
+        def claim(order: Order) -> Claim:
+            return claim_of(self.settings, order, client, zone, now)
+
+        decide = events.place(self.settings, email, link, now, claim)
+        try:
+            return await self.orders.change(order.order_pk, decide)
+        except FootageGone:  # since it was looked for
+            raise Refused(QUOTED_IS_GONE) from None
+        except TooMuch as too_much:
+            raise refused(too_much, order) from None
+
+    async def _look_for(
+        self, request: QuoteRequest, language: str, client: str
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return row and plans of a quote, with what is left of the client's free footage."""
+        day_ms = day_of(self._clock(), self.config.election.time_zone)
+        used_ms = await self.catalogue.usage.free_ms(client, day_ms)
+        free_ms = max(0, free_of(self.settings) - used_ms)
+        return await make_quote(
+            self.config, self.settings, self.catalogue, self._archives, request, language, free_ms
+        )
+
+    # -- payments ------------------------------------------------------------------------
+
+    async def payment_page(self, order: Order, provider: Online, title: str, back: str) -> str:
         """Return the address of the one page on which an order can be paid, which asks for what
         is missing.
 
-        Raises Refused where nothing is to be paid, PaymentAway.
+        Raises Refused where nothing is to be paid, ProviderUnavailable.
         """
         earlier = [
             c
@@ -71,13 +141,13 @@ class OrderService:
         """Enter what a page brought; tells whether it can still bring money.
 
         What cannot be entered, now or later, is told in the log: whoever asks about the page goes
-        on without it. Raises PaymentAway.
+        on without it. Raises ProviderUnavailable.
         """
         name, reference = checkout["provider"], checkout["reference"]
         looked = await self._online(name).look(reference)
         if looked.payment:
             try:
-                await self.enter(checkout["order_pk"], looked.payment, name)
+                await self.enter_payment(checkout["order_pk"], looked.payment, name)
             except (PaymentTaken, Refused) as why:
                 log.error(
                     "What a payment page brought is not entered for its order",
@@ -89,16 +159,16 @@ class OrderService:
             await self.catalogue.checkouts.close(name, reference, self._clock())
         return looked.open
 
-    async def enter(self, order_pk: int, payment: Payment, actor: str) -> Order:
+    async def enter_payment(self, order_pk: int, payment: Payment, actor: str) -> Order:
         """Enter money that came, once; raises Refused, PaymentTaken."""
         change = events.pay(self.settings, payment, actor, self._clock())
         return await self.orders.change(order_pk, change)
 
-    async def close_pages(self, order_pk: int) -> None:
+    async def close_checkouts(self, order_pk: int) -> None:
         """Have an order's pages bring no money any more, and enter what they brought.
 
-        Raises PaymentAway: then it is not known of one of them. Those of a provider that knows
-        them no longer are left: what they may bring is owed back.
+        Raises ProviderUnavailable: then it is not known of one of them. Those of a provider that
+        knows them no longer are left: what they may bring is owed back.
         """
         away: ProviderUnavailable | None = None
         for one in await self.catalogue.checkouts.of(order_pk):
@@ -113,7 +183,8 @@ class OrderService:
             raise away
 
     async def _close(self, checkout: Mapping[str, Any]) -> None:
-        """Close a page and enter what it brought; raises PaymentAway where it may bring more."""
+        """Close a page and enter what it brought; raises ProviderUnavailable where it may bring
+        more."""
         await self._online(checkout["provider"]).close(checkout["reference"])
         if await self.settle(checkout):
             raise ProviderUnavailable("a payment is still on its way")
@@ -124,20 +195,30 @@ class OrderService:
             raise CheckoutGone(f"'{name}' is no longer configured")
         return provider
 
-    async def end(self, order_pk: int, decide: Callable[[Order], Change | None]) -> Order:
-        """Do what ends an order, after its pages were closed; raises Refused, PaymentAway."""
+    # -- ends ----------------------------------------------------------------------------
+
+    async def cancel(self, order_pk: int) -> Order:
+        """Take an order back before it is paid; raises Refused, ProviderUnavailable."""
+        return await self._end(order_pk, events.cancel(self._clock()))
+
+    async def reject(self, order_pk: int, reason: str, actor: str) -> Order:
+        """Refuse an order that is not paid; raises Refused, ProviderUnavailable."""
+        return await self._end(order_pk, events.reject(reason, self._clock(), actor))
+
+    async def _end(self, order_pk: int, decide: Callable[[Order], Change]) -> Order:
+        """Do what ends an order, after its pages were closed."""
         order = await self.orders.get(order_pk)
         decide(order)  # what does not fit closes no page
-        await self.close_pages(order_pk)
+        await self.close_checkouts(order_pk)
         return await self.orders.change(order_pk, decide)
 
-    async def give_back(
+    async def refund(
         self, order: Order, whole: bool, bank_reference: str | None, actor: str = "operator"
     ) -> Order:
         """Give back what is owed, or all that was paid, which ends the order.
 
         What came by a bank is given back by hand, with the bank's reference for it. Raises
-        Refused, PaymentAway, PaymentTaken.
+        Refused, ProviderUnavailable, PaymentTaken.
         """
         if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
             raise Refused(events.WHY_NOT[State(order.state)])
@@ -162,15 +243,15 @@ class OrderService:
             key = f"{order.order_pk}-{payment.reference}-{earlier}"
             gone = self._returned(payment, amount, await provider.refund(payment, amount, key))
             last = whole and not paper and n == len(online)
-            refund = events.refund((gone,), last, self._clock(), actor=actor)
-            order = await self.orders.change(order.order_pk, refund)
+            change = events.refund((gone,), last, self._clock(), actor=actor)
+            order = await self.orders.change(order.order_pk, change)
         if paper or not online:  # all of it at once: several operators may enter it
             returned = tuple(
                 self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
                 for n, (p, amount) in enumerate(paper, 1)
             )
-            refund = events.refund(returned, whole, self._clock(), by_hand=True, actor=actor)
-            order = await self.orders.change(order.order_pk, refund)
+            change = events.refund(returned, whole, self._clock(), by_hand=True, actor=actor)
+            order = await self.orders.change(order.order_pk, change)
         return order
 
     def _returned(self, payment: Payment, amount: int, reference: str) -> Payment:
@@ -182,6 +263,10 @@ class OrderService:
             self._clock(),
             payment.reference,
         )
+
+
+def _etags(quote: Mapping[str, Any]) -> list[str]:
+    return [file["etag"] for camera in quote["cameras"] for file in camera["files"]]
 
 
 def _refuse_unpayable(order: Order) -> None:

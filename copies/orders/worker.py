@@ -2,13 +2,13 @@
 
 It hashes the files of what is ordered, sends letters, ends what is over, and asks providers about
 pages whose notification never came. Every step can be done twice, so it may be killed at any
-moment; a trouble of one part holds up no other, nor does that of one order, file, page or letter.
+moment; an outage of one part holds up no other, nor does that of one order, file, page or letter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ import structlog
 
 from base.backoff import Backoff, ItemBackoff
 from base.clock import Clock, now_ms
-from base.durable import replace_file
+from base.durable import replace_file, try_lock
 from base.hostclock import ClockWatch
 from base.outage import Outage
 from config.model import Config
@@ -30,8 +30,8 @@ from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
-from copies.orders.mail import ServerAway
-from copies.orders.mailer import Mailer, why_of
+from copies.orders.events import Refused
+from copies.orders.mail import Mailer, ServerAway
 from copies.orders.service import OrderService
 from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
@@ -39,7 +39,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, words
 from storage.catalogue.orders import Order
-from storage.recording_source import Sources
+from storage.recording_source import Sources, Unreadable
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
@@ -49,7 +49,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long the desk waits, in seconds."""
+    """How long the worker waits, in seconds."""
 
     look_s: float = 1.0  # between two looks for a file to hash, for a letter to send
     due_s: float = 5.0  # between two looks for what is over, for pages to ask about
@@ -69,7 +69,7 @@ class Pauses:
 
 
 @dataclass(slots=True)
-class DeskStatus:
+class WorkerStatus:
     """What `_status/orders.json` says (docs/formats.md)."""
 
     kuager: str = "orders/1"
@@ -113,69 +113,65 @@ class OrderWorker:
         self._sources = Sources(config.spool, archives, catalogue)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
-        self._till = OrderService(catalogue, config.copies, open_providers(config.copies), clock)
-        self._troubles: defaultdict[str, Outage] = defaultdict(
+        self._service = OrderService(
+            config, catalogue, open_providers(config.copies), archives, clock
+        )
+        self._outages: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
         )
         self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
             lambda: ItemBackoff(pauses.again_s)
         )
         self._providers_away_ms = 0  # until then ending orders do not wait for them
-        self.status = DeskStatus(pid=os.getpid())
+        self.status = WorkerStatus(pid=os.getpid())
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again."""
-        with await self._alone():
+        with await self._lock():
             log.info("Desk of orders started")
             pauses = self._pauses
             parts = (
                 (self._hash, pauses.look_s),
-                (self._post, pauses.look_s),
+                (self._send_letters, pauses.look_s),
                 (self._end_what_is_over, pauses.due_s),
                 (self._tidy, pauses.due_s),
                 (self._ask_providers, pauses.due_s),
                 (self._count_owed, pauses.owed_s),
-                (self._say, pauses.status_s),
+                (self._write_status, pauses.status_s),
             )
-            tasks = [asyncio.create_task(self._again_and_again(*part)) for part in parts]
+            tasks = [asyncio.create_task(self._repeat(*part)) for part in parts]
             try:
                 await asyncio.gather(*tasks)
             finally:
                 await _ended(*tasks)
-                for provider in self._till.providers.values():
+                for provider in self._service.providers.values():
                     if isinstance(provider, Online):
                         await provider.close_connections()
 
-    async def _alone(self) -> BinaryIO:
-        """Return the lock of the spool's desk; waits until another desk has ended, and until
+    async def _lock(self) -> BinaryIO:
+        """Return the lock of the spool's orders; waits until another worker has ended, and until
         there is a spool. Two would send letters twice."""
         told = False
         while True:
-            try:
-                lock = (self._config.spool / "_status" / "orders.lock").open("wb")
-            except OSError:  # no recorder has made the spool yet, or its disk is away
-                await asyncio.sleep(self._pauses.look_s)
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                lock.close()
-            if not told:
-                told = True
-                log.warning("Another desk of orders works on this spool; waiting until it ends")
+            # OSError: no recorder has made the spool yet, or its disk is away
+            with contextlib.suppress(OSError):
+                if lock := try_lock(self._config.spool / "_status" / "orders.lock"):
+                    return lock
+                if not told:
+                    told = True
+                    log.warning("Another desk of orders works on this spool; waiting until it ends")
             await asyncio.sleep(self._pauses.look_s)
 
-    async def _again_and_again(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
-        trouble, backoff = self._troubles[part.__name__], Backoff(self._pauses.away_s)
+    async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
+        outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)
         while True:
             pause_s = every_s
             try:
                 await part()
-                trouble.end()
+                outage.end()
                 backoff.succeeded()
             except Exception as error:  # a database has many ways to say no
-                trouble.begin(words(error)[:300])
+                outage.begin(words(error)[:300])
                 pause_s = max(every_s, backoff.failed())
             await asyncio.sleep(pause_s)
 
@@ -207,7 +203,7 @@ class OrderWorker:
                         step=part,
                         order=items[key]["number"],
                         item=key,
-                        why=why_of(error),
+                        why=_describe(error),
                     )
                 if isinstance(error, CatalogueError):  # is it away, or does it refuse this item?
                     raise
@@ -249,7 +245,7 @@ class OrderWorker:
             made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(telling)
-            await self._files.progress(pk, file_no, 0, why_of(error))
+            await self._files.progress(pk, file_no, 0, _describe(error))
             self.status.hash_failures_total += 1
             raise
         finally:
@@ -281,16 +277,16 @@ class OrderWorker:
         pk, now = row["order_pk"], self._clock()
         order = await self._orders.get(pk)
         if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
-            await self._close_pages(order)
+            await self._close_checkouts(order)
         await self._orders.change(pk, events.lapse(self._clock()))
 
-    async def _close_pages(self, order: Order) -> None:
+    async def _close_checkouts(self, order: Order) -> None:
         """Have an ending order's pages bring nothing more, if that can be had soon: a provider
         that hangs is not waited for once for each order."""
         if self._clock() < self._providers_away_ms:
             return
         try:
-            await self._till.close_pages(order.order_pk)
+            await self._service.close_checkouts(order.order_pk)
         except CatalogueError:
             raise
         except Exception as error:
@@ -298,7 +294,7 @@ class OrderWorker:
             log.warning(
                 "An order ends although it is not known what its payment page brought",
                 order=order.number,
-                why=why_of(error),
+                why=_describe(error),
             )
 
     async def _tidy(self) -> None:
@@ -326,7 +322,7 @@ class OrderWorker:
         if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
             return
         try:
-            await self._till.settle(page)
+            await self._service.settle(page)
         except Exception as error:
             self.status.provider_failures_total += 1
             old = now - page["opened_ms"] > pauses.page_kept_s * 1000
@@ -339,7 +335,7 @@ class OrderWorker:
 
     # -- letters -------------------------------------------------------------------------
 
-    async def _post(self) -> None:
+    async def _send_letters(self) -> None:
         """Send the letters that wait; one that fails waits longer each time."""
         if self._mailer is None:
             return
@@ -353,23 +349,23 @@ class OrderWorker:
         uneven = await self._orders.uneven(State.REFUNDED)
         self.status.refunds_due = sum(bool(owed(order)) for order in uneven)
 
-    async def _say(self) -> None:
-        said, store = self.status, self._catalogue
-        said.states = await store.orders.count()
+    async def _write_status(self) -> None:
+        status, store = self.status, self._catalogue
+        status.states = await store.orders.count()
         files = await store.order_files.unhashed(State.PAID)
-        said.unhashed_files = len(files)
-        said.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        status.unhashed_files = len(files)
+        status.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
         if self._mailer:
-            said.letters_sent_total = self._mailer.sent
-            said.letter_failures_total = self._mailer.failures
-        said.letters_waiting, said.oldest_letter_ms = await store.outbox.waiting()
-        said.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
-        said.failing = sum(t.why is not None for t in self._troubles.values())
-        said.checkouts_open = len(await store.checkouts.all_open())
-        said.written_ms = self._clock()
+            status.letters_sent_total = self._mailer.sent
+            status.letter_failures_total = self._mailer.failures
+        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting()
+        status.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
+        status.failing = sum(o.why is not None for o in self._outages.values())
+        status.checkouts_open = len(await store.checkouts.all_open())
+        status.written_ms = self._clock()
         path: Path = self._config.spool / "_status" / "orders.json"
         try:
-            replace_file(path, orjson.dumps(asdict(said)))
+            replace_file(path, orjson.dumps(asdict(status)))
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
 
@@ -380,3 +376,11 @@ async def _ended(*tasks: asyncio.Task[None]) -> None:
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=1)
+
+
+def _describe(error: Exception) -> str:
+    """Return why a step failed, for log and catalogue; the words of what is not ours may quote an
+    address or a link, so of that only its kind is told."""
+    if isinstance(error, CatalogueError | ProviderUnavailable | Refused | Unreadable):
+        return str(error)[:300]
+    return type(error).__name__

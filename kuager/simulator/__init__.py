@@ -12,9 +12,3 @@
         url = simulator.url("hall")
         simulator.fault("hall", "drop", 5)
 """
-
-from kuager.simulator.camera import SimCamera
-from kuager.simulator.faults import FAULTS
-from kuager.simulator.server import Simulator
-
-__all__ = ["FAULTS", "SimCamera", "Simulator"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import uvloop
 
 from kuager import signals
-from kuager.simulator import SimCamera, Simulator
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.server import Simulator
 from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 
 

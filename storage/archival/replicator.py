@@ -1,56 +1,49 @@
-"""One archive: whatever is sealed goes there, oldest first, for ever.
+"""Takes whatever is sealed to one archive, oldest first, for ever.
 
-The order of truth of one recording in one archive stands in `Replicator.keep`, top to bottom. Every
-step may be repeated; a crash between two repeats the first. What waits, and what is tried next, is
-storage/archival/backlog.py: one backlog for each bucket.
+How one recording is stored is storage/archival/verified_archive.py. What waits, and what is tried
+next, is storage/archival/backlog.py: one backlog for each bucket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
-from base.clock import now_ms
 from base.outage import Outage
-from config.model import Archive as Settings
 from storage.archival.backlog import ARCHIVE_S, RECORDING_S, Backlog, Blocked, Job
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put
-from storage.catalogue.archive_ids import identify
+from storage.archival.pending import (
+    PendingDocument,
+    PendingUpload,
+    PermanentUploadError,
+    read_sealed,
+)
+from storage.archival.verified_archive import VerifiedArchive
+from storage.archive.port import ArchiveError, Fault
 from storage.catalogue.cameras import Name
-from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import Archived
-from storage.catalogue.schema import DAY_MS
-from storage.records import FormatError, Index, parse_archive_document, parse_index
+from storage.records import Index
 from storage.spool.disk import MARKER
-from storage.spool.reader import SpoolRecording
-from storage.spool.recording import recording_name
 
 PARALLEL = 4  # of each bucket
-PIECE = 1 << 22  # bytes of a recording that are in memory while it is had from another archive
+
+# Writes a recording that the spool no longer has to a file, from another archive; raises
+# PermanentUploadError, ArchiveError.
+Fetch = Callable[[PendingUpload, Path], Awaitable[Index]]
 
 log = structlog.get_logger()
 
 
-class PermanentUploadError(Exception):
-    """Something about this one recording, whatever the archive; the text says what."""
-
-    def __init__(self, blocked: Blocked, text: str):
-        super().__init__(text)
-        self.blocked = blocked
-
-
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long the uploader and its keepers wait, in seconds."""
+    """How long the uploader and its replicators wait, in seconds."""
 
     look_s: float = 1.0  # between two looks for something to do
     retry_s: tuple[float, ...] = ARCHIVE_S  # after failures in a row
@@ -62,39 +55,8 @@ class Pauses:
     seal_s: float = 5.0  # of it, for recorders that stop at the same time
 
 
-@dataclass(slots=True, eq=False)
-class PendingUpload(Job):
-    """A recording that an archive does not have; its index is read again when it is its turn."""
-
-    stored: SpoolRecording
-    done: dict[str, tuple[str, str]]  # the archives that have it, with bucket and ETags
-
-
-@dataclass(slots=True, eq=False)
-class Document(Job):
-    """A small object without a row, that is its own commit: an ended gap."""
-
-    data: bytes
-
-
-def waiting(
-    name: Name, stored: SpoolRecording, length: int, done: dict[str, tuple[str, str]]
-) -> PendingUpload:
-    """Return what is to be done to archive a recording of a camera."""
-    return PendingUpload(str(stored.base), name, stored.start_ms, length, stored, done)
-
-
-class Peers(Protocol):
-    """The other archives of the configuration."""
-
-    async def fetch(self, waiting: PendingUpload, to: Path) -> Index:
-        """Write a recording that the spool no longer has to a file; raises Unkeepable,
-        ArchiveError."""
-        ...
-
-
 @dataclass(slots=True)
-class KeeperStatus:
+class ReplicatorStatus:
     """What `_status/uploader.json` says of one archive (docs/formats.md)."""
 
     ok: bool = True
@@ -116,70 +78,69 @@ class Replicator:
 
     def __init__(
         self,
-        settings: Settings,
-        archive: Archive,
-        catalogue: Catalogue,
-        catalogue_trouble: Callable[[BaseException], None],
+        archive: VerifiedArchive,
         spool: Path,
-        pauses: Pauses = Pauses(),
-        peers: Peers | None = None,
+        pauses: Pauses,
+        on_catalogue_error: Callable[[Exception], None],
+        fetch: Fetch | None = None,
     ):
-        """`catalogue_trouble` is told what the database refused."""
-        self._pauses, self._peers = pauses, peers
-        self.name, self.archive = settings.name, archive
-        self.settings, self._spool = settings, spool
-        self._catalogue, self._catalogue_trouble = catalogue, catalogue_trouble
+        """`on_catalogue_error` is told what the database refused; `fetch` gets from other archives
+        what the spool no longer has."""
+        self.archive, self.settings = archive, archive.settings
+        self.name = archive.settings.name
+        self._spool, self._pauses = spool, pauses
+        self._on_catalogue_error, self._fetch = on_catalogue_error, fetch
         self._backlogs = {
-            bucket: Backlog(pauses.one_s, pauses.retry_s) for bucket in archive.buckets
+            bucket: Backlog(pauses.one_s, pauses.retry_s) for bucket in archive.archive.buckets
         }
         self._failed_s = float("-inf")  # the last failure
-        self._identifying, self._fetching = asyncio.Lock(), asyncio.Lock()
-        self._days: dict[Name, int] = {}  # the newest of which something was read back
-        self._trouble = Outage(
+        self._fetching = asyncio.Lock()
+        self._outage = Outage(
             "The archive refuses; recordings wait in the spool",
             "The archive works again",
             archive=self.name,
         )
         self._fault = Fault.OTHER  # of the last failure
-        self._status = KeeperStatus()
+        self._status = ReplicatorStatus()
 
     def _backlog(self, job: Job) -> Backlog:
-        return self._backlogs[self.archive.bucket_of("/".join((*job.camera, "")))]
+        return self._backlogs[self.archive.archive.bucket_of("/".join((*job.camera, "")))]
 
-    def add(self, waiting: PendingUpload) -> None:
-        """Have a recording kept; where it waits already, it is noted where `waiting` says."""
-        backlog = self._backlog(waiting)
-        if isinstance(there := backlog.get(waiting.key), PendingUpload):
-            there.done = waiting.done
-        backlog.add(waiting)
+    def add(self, pending: PendingUpload) -> None:
+        """Have a recording kept; where it waits already, it is noted where `pending` says."""
+        backlog = self._backlog(pending)
+        if isinstance(there := backlog.get(pending.key), PendingUpload):
+            there.done = pending.done
+        backlog.add(pending)
 
-    def hold(self, waiting: PendingUpload, blocked: Blocked, why: str) -> None:
+    def hold(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be kept until it is given to `add`."""
-        self._backlog(waiting).hold(waiting, blocked, why)
+        self._backlog(pending).hold(pending, blocked, why)
 
-    def forget(self, waiting: PendingUpload) -> None:
+    def forget(self, pending: PendingUpload) -> None:
         """Count a recording that is held no longer."""
-        self._backlog(waiting).forget(waiting.key)
+        self._backlog(pending).forget(pending.key)
 
-    def waits_for(self, waiting: PendingUpload) -> bool:
+    def waits_for(self, pending: PendingUpload) -> bool:
         """Say whether a recording waits."""
-        return waiting.key in self._backlog(waiting)
+        return pending.key in self._backlog(pending)
 
     def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
         """Have a small object of a camera kept that is its own commit."""
-        job = Document(key, name, start_ms, len(data), data)
+        job = PendingDocument(key, name, start_ms, len(data), data)
         backlog = self._backlog(job)
-        if isinstance(there := backlog.get(key), Document):
+        if isinstance(there := backlog.get(key), PendingDocument):
             there.data = data
         backlog.add(job)
 
     @property
-    def status(self) -> KeeperStatus:
+    def status(self) -> ReplicatorStatus:
         """How it stands now."""
         status, waiting = self._status, list(self._waiting())
-        status.ok, status.last_error = self._trouble.why is None, self._trouble.why
+        status.ok, status.last_error = self._outage.why is None, self._outage.why
         status.fault = None if status.ok else self._fault
-        status.archive_id = self.archive.expected_id
+        status.archive_id = self.archive.archive.expected_id
+        status.verification_failures_total = self.archive.verification_failures
         status.backlog_recordings = len(waiting)
         status.backlog_bytes = sum(w.length for w in waiting)
         blocked = Counter(w.blocked for w in waiting)
@@ -194,7 +155,7 @@ class Replicator:
     @property
     def is_away(self) -> bool:
         """Whether it is known to take nothing now."""
-        return self._trouble.why is not None
+        return self._outage.why is not None
 
     @property
     def is_done(self) -> bool:
@@ -228,7 +189,7 @@ class Replicator:
         if (job := backlog.take()) is None:
             return False
         try:
-            await self.identify()
+            await self.archive.identify()
             await self._do(job)
         except PermanentUploadError as error:
             return self._unfit(backlog, job, error)
@@ -238,27 +199,21 @@ class Replicator:
         except asyncio.CancelledError:
             backlog.put_back(job)
             raise
-        except Exception as error:  # a database has many ways to say no
+        except (CatalogueError, OSError) as error:
             backlog.failed(job, str(error))
             self._failed_s = time.monotonic()
-            self._catalogue_trouble(error)
+            self._on_catalogue_error(error)
         else:
             backlog.succeeded(job)
             if not backlog or time.monotonic() - self._failed_s > self._pauses.well_s:
-                self._trouble.end(waiting=sum(map(len, self._backlogs.values())))
+                self._outage.end(waiting=sum(map(len, self._backlogs.values())))
         return True
 
-    async def identify(self) -> None:
-        """Compare the archive's id, unless that was done; raises as archive_id.identify."""
-        async with self._identifying:
-            if self.archive.expected_id is None:
-                await identify(self.archive, self._catalogue.archive_ids)
-
     async def _do(self, job: Job) -> None:
-        if isinstance(job, Document):
-            await self._put_verified(job.key, job.data, digest_of(job.data), None, read_back=True)
+        if isinstance(job, PendingDocument):
+            await self.archive.put_document(job.key, job.data)
         elif isinstance(job, PendingUpload):
-            there = await self._keep(job)
+            there = await self._store(job)
             job.done[self.name] = there.bucket, there.etags
             self._status.archived_total += 1
             self._status.archived_bytes_total += job.length
@@ -284,7 +239,7 @@ class Replicator:
         first = backlog.failed(job, why)
         self._failed_s = time.monotonic()
         if backlog.is_away:
-            self._trouble.begin(why)
+            self._outage.begin(why)
         elif first:
             log.error(
                 "The archive does not take a recording; it is tried again",
@@ -293,200 +248,29 @@ class Replicator:
                 why=why,
             )
 
-    async def _keep(self, waiting: PendingUpload) -> Archived:
-        # 1. its bytes, and that they are those that were sealed
+    async def _store(self, pending: PendingUpload) -> Archived:
+        """Store a recording of the spool or, where that no longer has it, of another archive."""
         try:
-            index, media = await asyncio.to_thread(read_sealed, waiting.stored)
-        except (
-            PermanentUploadError
-        ):  # or its disk went and has just come back: only a second look tells
+            # its bytes, and that they are those that were sealed
+            index, media = await asyncio.to_thread(read_sealed, pending.stored)
+        except PermanentUploadError:
+            # or its disk went and has just come back: only a second look tells
             try:
-                index, media = await asyncio.to_thread(read_sealed, waiting.stored)
+                index, media = await asyncio.to_thread(read_sealed, pending.stored)
             except PermanentUploadError as error:
-                if self._peers is None or error.blocked is not Blocked.GONE:
+                if self._fetch is None or error.blocked is not Blocked.GONE:
                     raise
                 if not (self._spool / MARKER).exists():
                     raise
-                return await self._keep_of_peers(waiting, self._peers)
-        return await self.keep(index, media)
+                return await self._store_fetched(pending, self._fetch)
+        return await self.archive.store(index, media)
 
-    async def _keep_of_peers(self, waiting: PendingUpload, peers: Peers) -> Archived:
-        """Keep what another archive has, by a file beside the spool: one at a time, as it may be
+    async def _store_fetched(self, pending: PendingUpload, fetch: Fetch) -> Archived:
+        """Store what another archive has, by a file beside the spool: one at a time, as it may be
         large."""
         async with self._fetching:
             to = self._spool / "_status" / f"{self.name}.fetched"
             try:
-                return await self.keep(await peers.fetch(waiting, to), to)
+                return await self.archive.store(await fetch(pending, to), to)
             finally:
                 to.unlink(missing_ok=True)
-
-    async def keep(self, index: Index, media: bytes | Path) -> Archived:
-        """Take one recording, whose bytes were compared, to the archive; all steps after that.
-
-        Raises ArchiveError, Unkeepable, and what a database raises.
-        """
-        assert index.seal is not None
-        key, document = archive_key(index), index.archive_document()
-        keep_s, locked_until_ms = self.settings.keep, None
-        if self.settings.lock and keep_s is not None:
-            locked_until_ms = index.end_ms + keep_s * 1000
-        read_back = self._is_first_of_day(index) or (
-            random.uniform(0, 100) < self.settings.read_back
-        )
-        # 2. the object, 3. its description as the commit, both verified
-        how: list[tuple[Put, str]] = []
-        parts: tuple[tuple[str, bytes | Path, str], ...] = (
-            (".mp4", media, index.seal.sha256),
-            (".json", document, digest_of(document)),
-        )
-        for ending, data, sha256 in parts:
-            how.append(
-                await self._put_verified(
-                    key + ending,
-                    data,
-                    sha256,
-                    locked_until_ms,
-                    read_back=read_back,
-                    media_sha256=index.seal.sha256,
-                )
-            )
-        # 4. the row: from here on it may leave the spool
-        (put, verified), (description, _) = how
-        etags = f"{put.etag} {description.etag}"
-        there = Archived(
-            self.name, put.bucket, now_ms(), verified, etags, put.version_id, locked_until_ms
-        )
-        if not await self._catalogue.writer.mark_archived(index, there):
-            text = f"the catalogue has no row for {key}"
-            raise PermanentUploadError(Blocked.NO_ROW, text)
-        return there
-
-    async def still_has(self, index: Index, bucket: str, etags: str) -> bool:
-        """Say whether the archive has a recording as it was verified: a last look before the
-        spool's copy goes. What was replaced since, by a write that was long on its way, is read.
-
-        Raises ArchiveError where it cannot be asked, or is another archive.
-        """
-        assert index.seal is not None
-        await self.identify()
-        key = archive_key(index)
-        media, description = [
-            await self.archive.etag(key + ending, bucket=bucket) for ending in (".mp4", ".json")
-        ]
-        if f"{media} {description}" == etags:
-            return True
-        await self.archive.examine()  # of a disk that is not mounted nothing is there
-        wanted = (index.seal.sha256, digest_of(index.archive_document()))
-        for ending, sha256 in zip((".mp4", ".json"), wanted, strict=True):
-            found = await self.archive.sha256(key + ending, bucket=bucket)
-            if found != sha256:
-                what = "is no longer there" if found is None else "was altered later"
-                log.error(f"An archived recording {what}", archive=self.name, key=key + ending)
-                self._status.verification_failures_total += 1
-                return False
-        return True
-
-    async def fetch(self, waiting: PendingUpload, to: Path) -> Index:
-        """Write a recording that this archive has to a file, compared with its hashes; raises
-        KeyError where it has not, FormatError where it is spoilt, and ArchiveError."""
-        key = "/".join((*waiting.camera, waiting.stored.name))
-        bucket, digest = waiting.done[self.name][0], hashlib.sha256()
-        index = parse_archive_document(await self.archive.get(key + ".json", bucket=bucket))
-        length = index.seal.length if index.seal else 0
-
-        def take(piece: bytes) -> None:
-            digest.update(piece)
-            file.write(piece)
-
-        try:
-            with to.open("wb") as file:
-                for at in range(0, length, PIECE):
-                    count = min(PIECE, length - at)
-                    piece = await self.archive.get(key + ".mp4", at, count, bucket=bucket)
-                    await asyncio.to_thread(take, piece)
-        except OSError as error:
-            raise ArchiveError(f"{to} cannot be written: {error.strerror}") from None
-        if archive_key(index) != key or not index.seal or index.seal.sha256 != digest.hexdigest():
-            raise FormatError(f"{key} has other bytes than its description says")
-        return index
-
-    async def _put_verified(
-        self,
-        key: str,
-        data: bytes | Path,
-        sha256: str,
-        locked_until_ms: int | None,
-        *,
-        read_back: bool,
-        media_sha256: str | None = None,
-    ) -> tuple[Put, str]:
-        """Put an object; return where it is, and how that is known.
-
-        `media_sha256` is that of the recording to which it belongs.
-        """
-        try:
-            put = await self.archive.put(key, data, sha256, locked_until_ms)
-        except ArchiveConflict as conflict:
-            if await self._is_another(key, media_sha256):
-                raise PermanentUploadError(Blocked.REFUSED, str(conflict)) from None
-            # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
-            # vouches for these bytes, and they would keep the right ones out.
-            log.error("A damaged object in the archive is replaced", archive=self.name, key=key)
-            self._status.verification_failures_total += 1
-            put = await self.archive.put(key, data, sha256, locked_until_ms, replace=True)
-        if put.verified == "read back" or (put.verified and not read_back):
-            return put, put.verified
-        found = await self.archive.sha256(key, bucket=put.bucket)
-        if found != sha256:
-            self._status.verification_failures_total += 1
-            what = "is not there" if found is None else "has other bytes"
-            raise ArchiveError(f"{key} {what} when it is read back", Fault.ALTERED)
-        return put, ", ".join(filter(None, (put.verified, "read back")))
-
-    async def _is_another(self, key: str, media_sha256: str | None) -> bool:
-        """Say whether the archive has a whole recording under a key whose bytes are not ours.
-
-        Where the bytes are ours, a `.json` that is another was spoilt, though it can be read.
-        """
-        base = key.rpartition(".")[0]
-        try:
-            index = parse_archive_document(await self.archive.get(base + ".json"))
-        except (KeyError, TypeError, FormatError):
-            return False
-        found = await self.archive.sha256(base + ".mp4")
-        return index.seal is not None and index.seal.sha256 == found != media_sha256
-
-    def _is_first_of_day(self, index: Index) -> bool:
-        name, day = index.name, index.start_ms // DAY_MS
-        first = self._days.get(name) != day
-        self._days[name] = day
-        return first
-
-
-def archive_key(index: Index) -> str:
-    """Return the key of a recording in the archive, without ending (docs/formats.md)."""
-    return "/".join((*index.name, recording_name(index.start_ms, index.header.record_seq)))
-
-
-def read_sealed(stored: SpoolRecording) -> tuple[Index, Path]:
-    """Return the index of a recording in the spool and its file, whose bytes were compared;
-    raises Unkeepable."""
-    try:
-        index = parse_index(stored.lines.read_bytes())
-        with stored.media.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        text = f"{stored.media} is gone from the spool"
-        raise PermanentUploadError(Blocked.GONE, text) from None
-    except (OSError, FormatError) as error:
-        text = f"{stored.media} cannot be read: {error}"
-        raise PermanentUploadError(Blocked.UNREADABLE, text) from None
-    if index.seal is None or sha256 != index.seal.sha256:
-        text = f"{stored.media} does not have the bytes that were sealed"
-        raise PermanentUploadError(Blocked.ALTERED, text)
-    return index, stored.media
-
-
-def digest_of(data: bytes) -> str:
-    """Return the SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()

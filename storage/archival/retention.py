@@ -18,12 +18,17 @@ import orjson
 import structlog
 
 from base.clock import Clock, now_ms
-from storage.archival.replicator import digest_of
 from storage.archive.port import TRACE, Archive, ArchiveConflict, ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.records import FormatError, Gap, Identity, parse_archive_document
-from storage.spool.recording import recording_name
+from storage.records import (
+    FormatError,
+    Gap,
+    Identity,
+    parse_archive_document,
+    recording_name,
+    sha256_of,
+)
 
 SHARE = 0.1  # of a camera's recordings that one pass removes at most
 GAP_FORMAT = "gap/1"
@@ -163,22 +168,23 @@ async def _remove(
     meanwhile: then nothing tells of it. Raises ArchiveError."""
     key, bucket, put = _key(name, row), row["bucket"], None
     found = await versions(archive, name, row, bucket, row["etags"])
-    if row["begun_ms"] is not None:
-        at_ms, reason = row["begun_ms"], row["removed_reason"]
+    begun_ms = row["removal_begun_ms"]
+    if begun_ms is not None:
+        at_ms, reason = begun_ms, row["removed_reason"]
     elif found.keys() != {".mp4", ".json"}:
         raise ArchiveError(f"{key} is not whole there any more: `kuager fsck` says what is missing")
     told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
     told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
     data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
     try:
-        put = await archive.put(key + TRACE, data, digest_of(data))
-        if await archive.sha256(key + TRACE, bucket=put.bucket) != digest_of(data):
+        put = await archive.put(key + TRACE, data, sha256_of(data))
+        if await archive.sha256(key + TRACE, bucket=put.bucket) != sha256_of(data):
             raise ArchiveError(f"{key}{TRACE} is not there when it is read back")
     except ArchiveConflict:  # whoever began with it died, or does it now; what was told stays
         told = orjson.loads(await archive.get(key + TRACE))
         if told["sha256"] != row["sha256"]:
             raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
-    if row["begun_ms"] is None and not await catalogue.holds.begin_removal(
+    if begun_ms is None and not await catalogue.holds.begin_removal(
         name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
     ):
         if put is not None:

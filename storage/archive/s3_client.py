@@ -28,6 +28,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.httpsession import URLLib3Session
+from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
 from base.clock import now_ms
@@ -198,7 +199,7 @@ class S3Client:
             said = error.response.get("Error", {}).get("Message", "")
             fault, text = _advice(code, status, said, self.told)
             raise kind(f"{self.where}: {text}", fault) from None
-        except (BotoCoreError, OSError) as error:
+        except (BotoCoreError, ResponseParserError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
                 raise UploadTimeout from None
             fault, text = describe_error(error)
@@ -238,6 +239,8 @@ def describe_error(error: BaseException) -> tuple[Fault, str]:
     ):
         if isinstance(error, kind):
             return fault, text
+    if isinstance(error, ResponseParserError):
+        return Fault.OTHER, "gives an answer that is not one of S3"
     return Fault.UNREACHABLE, f"cannot be reached: {connection_words(error)}"
 
 

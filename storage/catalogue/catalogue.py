@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import sqlalchemy as sa
 import structlog
@@ -26,7 +26,7 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.recordings import LOSS, RecordingRows
+from storage.catalogue.recordings import LOSS, RecordingRow, RecordingRows
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -95,7 +95,7 @@ class Catalogue:
         while True:
             try:
                 return await cls.open(url)
-            except Exception as error:  # a database has many ways to say no
+            except CatalogueError as error:
                 if str(error) != told:
                     told = str(error)
                     log.error("The catalogue cannot be opened; trying again", why=told)
@@ -330,12 +330,12 @@ class Catalogue:
         found = [(row["election"], row["station"], row["camera"]) for row in rows]
         return next((other for other in found if other != name), None)
 
-    async def recordings_of(self, name: Name) -> Rows:
+    async def recordings_of(self, name: Name) -> list[RecordingRow]:
         """Return all recordings of a camera by number, with their archives."""
         r = recordings.c
         mine = r.camera_pk == self.cameras.at(name)
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
-        return await self._with_archives(await self.pool.rows(asked))
+        return cast(list[RecordingRow], await self._with_archives(await self.pool.rows(asked)))
 
     async def newest_ms(self, name: Name) -> int | None:
         """Return when the newest recording of a camera ended; None without any."""

@@ -1,7 +1,6 @@
 """One pool of connections to the catalogue, and how its statements are sent.
 
-Whatever the database refuses is raised as CatalogueError, in words. IntegrityError alone is not:
-what it means is known where it happens.
+Whatever the database refuses is raised as CatalogueError, in words.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.catalogue.database import CatalogueError, Connection, Engine, words
+from storage.catalogue.database import DATABASE_ERRORS, CatalogueError, Connection, Engine, words
 
 BATCH = 500
 
@@ -92,7 +91,5 @@ class Pool:
 def _said() -> Iterator[None]:
     try:
         yield
-    except sa.exc.IntegrityError:
-        raise
-    except (sa.exc.SQLAlchemyError, OSError) as error:
+    except DATABASE_ERRORS as error:
         raise CatalogueError(words(error)) from None

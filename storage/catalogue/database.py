@@ -20,6 +20,7 @@ from alembic import command
 from alembic.config import Config as Alembic
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -42,6 +43,10 @@ Connection = AsyncConnection | SqliteConnection
 
 class CatalogueError(RuntimeError):
     """The database refuses; the text names it without a password."""
+
+
+# what SQLAlchemy, the drivers' connections and alembic (of tables that a newer Kuager made) raise
+DATABASE_ERRORS = (sa.exc.SQLAlchemyError, CommandError, OSError)
 
 
 class PostgresEngine:
@@ -135,7 +140,7 @@ async def open_database(url: str) -> Engine:
             await asyncio.to_thread(_migrate_sqlite, parsed)  # to its end, also when cancelled
             return SqliteEngine(parsed, BUSY_MS)
         return await _open_postgresql(parsed)
-    except (sa.exc.SQLAlchemyError, OSError, CatalogueError) as error:
+    except (*DATABASE_ERRORS, CatalogueError) as error:
         shown = parsed.render_as_string(hide_password=True)
         raise CatalogueError(f"{shown}: {words(error)}") from None
 
@@ -156,7 +161,7 @@ async def examine_database(url: str) -> str:
                 return await connection.run_sync(_state)
         finally:
             await engine.dispose()
-    except (sa.exc.SQLAlchemyError, OSError, CatalogueError) as error:
+    except (*DATABASE_ERRORS, CatalogueError) as error:
         raise CatalogueError(f"{shown}: {words(error)}") from None
 
 
@@ -219,6 +224,8 @@ def words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {COMMAND_S:.0f} s"
     cause = getattr(error, "orig", None) or error
+    if isinstance(error, sa.exc.IntegrityError):  # what follows may quote the row
+        return str(cause).partition("\n")[0]
     if getattr(cause, "sqlstate", None) == DISK_FULL:
         return "the database's disk is full"  # in other words for each file that it cannot extend
     if isinstance(cause, ConnectionError) and cause.errno:  # Python's own text is for programmers

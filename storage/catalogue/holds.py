@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.schema import (
-    REMOVING,
     SAME_RECORDING,
     archived,
     holds,
@@ -86,7 +85,8 @@ class Holds:
         """Return what an archive has of a camera that ended before a time and no hold keeps, with
         numbers above `after_seq`, the oldest first, some at a time.
 
-        What has `begun_ms` was begun to be removed then, for `removed_reason`, and may be there.
+        What has `removal_begun_ms` was begun to be removed then, for `removed_reason`, and its
+        bytes may be there.
         """
         r, a = recordings.c, archived.c
         free = sa.and_(
@@ -94,11 +94,11 @@ class Holds:
             sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
             ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
         )
-        begun = sa.and_(a.removed_ms.is_not(None), a.etags == REMOVING)
+        begun = sa.and_(a.removed_ms.is_not(None), a.removal_begun_ms.is_not(None))
         return await self._pool.rows(
             sa.select(
                 *(recordings, a.bucket, a.etags, a.locked_until_ms),
-                *(a.removed_ms.label("begun_ms"), a.removed_reason),
+                *(a.removal_begun_ms, a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
             .where(r.camera_pk == self._cameras.at(name), r.record_seq > after_seq)
@@ -138,7 +138,7 @@ class Holds:
         begun = (
             self._update(name, row, archive)
             .where(archived.c.removed_ms.is_(None), ~held.exists())
-            .values(removed_ms=at_ms, removed_reason=reason, etags=REMOVING)
+            .values(removed_ms=at_ms, removed_reason=reason, removal_begun_ms=at_ms)
         )
         async with self._pool.work() as connection:
             if connection.dialect.name == "postgresql":  # waits for holds that are being written
@@ -150,7 +150,8 @@ class Holds:
 
     async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
         """Note that the bytes of what was removed from an archive are gone."""
-        await self._pool.execute(self._update(name, row, archive).values(etags=""))
+        gone = self._update(name, row, archive).values(removal_begun_ms=None, etags="")
+        await self._pool.execute(gone)
 
     def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
         return sa.update(archived).where(*self._row(name, row, archive))

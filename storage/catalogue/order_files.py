@@ -11,7 +11,21 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
-from storage.catalogue.schema import order_files, orders
+from storage.catalogue.database import Connection
+from storage.catalogue.schema import (
+    DAY_MS,
+    SAME_RECORDING,
+    archived,
+    cameras,
+    order_files,
+    orders,
+    recordings,
+)
+from storage.records import Identity
+
+
+class FootageGone(RuntimeError):
+    """What is ordered was removed a moment ago."""
 
 
 class OrderFiles:
@@ -81,3 +95,35 @@ class OrderFiles:
         o, f = orders.c, order_files.c
         ended = sa.select(o.order_pk).where(o.state.in_(states))
         await self._pool.execute(sa.delete(order_files).where(f.order_pk.in_(ended)))
+
+
+async def refuse_gone(connection: Connection, order_pk: int) -> None:
+    """Raise FootageGone where a recording of an order was removed from all archives that had it,
+    or where it is not said what the order is made of (by an older Kuager).
+
+    Its holds are written already: a removal that is not seen here sees them.
+    """
+    a, c, f, o, r = archived.c, cameras.c, order_files.c, orders.c, recordings.c
+    asked = sa.select(f.camera, f.recordings, o.election, o.station)
+    asked = asked.join(orders, o.order_pk == f.order_pk).where(f.order_pk == order_pk)
+    for file in (await connection.execute(asked)).mappings().all():
+        if not file["recordings"]:
+            raise FootageGone
+        ordered = {Identity.of(one) for one in file["recordings"]}
+        days = {one.start_ms // DAY_MS for one in ordered}
+        numbers = {one.record_seq for one in ordered}
+        identity = (r.record_seq, r.start_ms, r.sha256)
+        gone = (
+            sa.select(*identity)
+            .select_from(archived)
+            .join(recordings, SAME_RECORDING)
+            .join(cameras, c.camera_pk == a.camera_pk)
+            .where(c.election == file["election"], c.station == file["station"])
+            .where(c.camera == file["camera"], a.day.between(min(days), max(days)))
+            .where(a.record_seq.between(min(numbers), max(numbers)))
+            .group_by(*identity)
+            .having(sa.func.count() == sa.func.count(a.removed_ms))
+        )
+        found = (await connection.execute(gone)).mappings()
+        if ordered & {Identity.of(dict(row)) for row in found}:
+            raise FootageGone

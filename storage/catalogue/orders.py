@@ -16,21 +16,16 @@ import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import PLACING, Connection, take_lock
+from storage.catalogue.order_files import refuse_gone
 from storage.catalogue.schema import (
-    DAY_MS,
-    SAME_RECORDING,
-    archived,
     audit,
-    cameras,
     holds,
     order_files,
     orders,
     outbox,
     payments,
-    recordings,
 )
 from storage.catalogue.usage import Claim, claim
-from storage.records import Identity
 
 PAGE = 100
 MOST_NUMBER = 2**31 - 1  # of an order, as the database's integer holds it
@@ -38,10 +33,6 @@ MOST_NUMBER = 2**31 - 1  # of an order, as the database's integer holds it
 
 class OrderGone(RuntimeError):
     """There is no such order any more: it was a quote, and it was deleted."""
-
-
-class FootageGone(RuntimeError):
-    """What is ordered was removed a moment ago."""
 
 
 class PaymentTaken(RuntimeError):
@@ -164,8 +155,8 @@ class Orders:
     ) -> int:
         """Insert a quote with the plans of its files; returns its order_pk.
 
-        `row` has the fields of Order, each plan its `plan` and `length`. A quote has no audit log,
-        which could not be deleted with it.
+        `row` has the fields of Order, each plan the columns `plan`, `length`, `camera` and
+        `recordings` of `order_files`. A quote has no audit log, which could not be deleted with it.
         """
         async with self._pool.work() as connection:
             done = await connection.execute(
@@ -377,32 +368,4 @@ async def _hold(connection: Connection, order: Order, keep: bool, at_ms: int) ->
             for camera in order.quote["cameras"]
         ]
         await connection.execute(sa.insert(holds), rows)
-        await _refuse_gone(connection, order)
-
-
-async def _refuse_gone(connection: Connection, order: Order) -> None:
-    """Raise FootageGone where a recording of an order was removed from all archives that had it.
-
-    Its holds are written already: a removal that is not seen here sees them.
-    """
-    a, c, f, r = archived.c, cameras.c, order_files.c, recordings.c
-    planned = sa.select(f.plan).where(f.order_pk == order.order_pk)
-    for plan in (await connection.execute(planned)).scalars().all():
-        parts = {Identity(*part[:3]) for part in plan["parts"]}
-        days = {part.start_ms // DAY_MS for part in parts}
-        numbers = {part.record_seq for part in parts}
-        told = (r.record_seq, r.start_ms, r.sha256)
-        gone = (
-            sa.select(*told)
-            .select_from(archived)
-            .join(recordings, SAME_RECORDING)
-            .join(cameras, c.camera_pk == a.camera_pk)
-            .where(c.election == order.election, c.station == order.station)
-            .where(c.camera == plan["camera"], a.day.between(min(days), max(days)))
-            .where(a.record_seq.between(min(numbers), max(numbers)))
-            .group_by(*told)
-            .having(sa.func.count() == sa.func.count(a.removed_ms))
-        )
-        found = (await connection.execute(gone)).mappings()
-        if parts & {Identity.of(dict(row)) for row in found}:
-            raise FootageGone
+        await refuse_gone(connection, order.order_pk)

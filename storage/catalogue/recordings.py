@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 import structlog
@@ -34,6 +34,46 @@ LOSSES = tuple(field.name for field in fields(Losses))
 END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
 
 log = structlog.get_logger()
+
+
+class ArchivedRow(TypedDict):
+    """A row of `archived`: what an archive has, or had, of a recording."""
+
+    camera_pk: int
+    record_seq: int
+    day: int
+    collision: int
+    archive: str
+    bucket: str
+    archived_ms: int
+    verified: str
+    etags: str
+    version_id: str | None
+    locked_until_ms: int | None
+    removed_ms: int | None
+    removed_reason: str | None
+    removal_begun_ms: int | None
+
+
+class RecordingRow(TypedDict):
+    """A row of `recordings`, with what archives have of it."""
+
+    camera_pk: int
+    record_seq: int
+    day: int
+    collision: int
+    epoch: int
+    run_no: int
+    first_segment_no: int
+    segments: int
+    start_ms: int
+    end_ms: int
+    bytes: int
+    sha256: str
+    overlaps: bool
+    removed_ms: int | None
+    spool: str | None
+    archives: list[ArchivedRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +250,7 @@ class RecordingRows:
             ]
             found = [at for asked in begun for at in await self._pool.column(asked) if at]
             if found and (row["gap_no"], row["start_ms"]) not in known:
-                gap = Gap.from_dict(row)
+                gap = Gap.of(row)
                 detail = f"{gap.detail}; {END_UNKNOWN}"
                 ended.append(replace(gap, end_ms=min(found), detail=detail))
         await self.put_gaps(name, ended)

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from storage.records import Identity
 
 DAY_MS = 86_400_000
-REMOVING = "removing"  # the etags of what is noted as removed while its bytes are not yet gone
 
 
 class Digest(sa.TypeDecorator[str]):
@@ -94,11 +93,12 @@ archived = sa.Table(  # a row once an archive has a recording, verified
     sa.Column("bucket", sa.Text, nullable=False),  # empty for a directory
     sa.Column("archived_ms", sa.BigInteger, nullable=False),
     sa.Column("verified", sa.String(32), nullable=False),  # how
-    sa.Column("etags", sa.Text, nullable=False),  # of .mp4 and .json, to be compared; REMOVING
+    sa.Column("etags", sa.Text, nullable=False),  # of .mp4 and .json, to be compared
     sa.Column("version_id", sa.Text),  # of the .mp4, where the bucket keeps versions
     sa.Column("locked_until_ms", sa.BigInteger),  # by Object Lock
-    sa.Column("removed_ms", sa.BigInteger),
+    sa.Column("removed_ms", sa.BigInteger),  # since then it does not count as there
     sa.Column("removed_reason", sa.Text),
+    sa.Column("removal_begun_ms", sa.BigInteger),  # null again once its bytes are gone
 )
 sa.Index(
     "archived_removed",
@@ -181,7 +181,9 @@ order_files = sa.Table(
     metadata,
     sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk), primary_key=True),
     sa.Column("file_no", sa.Integer, primary_key=True),  # from 1
-    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),  # how it is made: what is in it is known in copies
+    sa.Column("camera", sa.String(64)),
+    sa.Column("recordings", sa.JSON),  # what it is made of: record_seq, start_ms, sha256 of each
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("hashed", sa.BigInteger, nullable=False, server_default="0"),  # bytes, of its pass
     sa.Column("sha256", Digest),  # with all that follows once the pass is done

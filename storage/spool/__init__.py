@@ -1,7 +1,8 @@
 """The disk of a recorder: one writer for each camera, and many readers.
 
-`writer`     writes one camera: recordings, gaps, and the numbers that outlive a process
-`recording`  the recording in the making: its name, its two files, and how they are sealed
+`writer`     writes one camera: recordings and gaps, under numbers that outlive a process
+`past`       what a camera's directory tells of its past; repairs it when a recorder starts
+`recording`  the recording in the making: its two files, and how they are sealed
 `gaps`       the journal of a camera's gaps, and what recordings and gaps account for
 `repair`     makes whole what is left of a recording whose recorder died
 `reader`     reads one camera while a recorder writes it

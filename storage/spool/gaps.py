@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 import structlog
 
 from base.durable import replace_file, write_all
-from storage.records import Gap, GapCause
+from storage.records import Gap, GapCause, Number, Record
 
 PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
 
@@ -28,6 +27,14 @@ def set_gaps_aside(directory: Path, election: str) -> None:
     before = aside.read_bytes() if aside.exists() else b""
     replace_file(aside, before + path.read_bytes(), durable=True)
     path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class _End(Record):
+    """The line by which a gap ends."""
+
+    gap_no: Number
+    end_ms: Number
 
 
 class Coverage:
@@ -65,7 +72,7 @@ class GapJournal:
         """Read the journal, if there is one, and cut a torn last line."""
         self._path = path
         self._gaps = {gap.gap_no: gap for gap in read_gaps(path)}  # that are not carried
-        self._unwritten: list[dict[str, Any]] = []  # lines that the disk refused
+        self._unwritten: list[bytes] = []  # lines that the disk refused
         self.last_no = max(self._gaps, default=0)
         if path.exists():
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
@@ -95,9 +102,9 @@ class GapJournal:
         self.last_no += 1
         gap = Gap(self.last_no, start_ms, None, cause, detail)
         self._gaps[gap.gap_no] = gap
-        record: dict[str, Any] = gap.to_dict()
+        record = gap.to_dict()
         del record["end_ms"]
-        self._write(record)
+        self._write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
     def end(self, end_ms: int) -> None:
         """End the open gap (UTC); nothing to do without one."""
@@ -121,22 +128,21 @@ class GapJournal:
 
     def _set_end(self, gap: Gap, end_ms: int) -> None:
         self._gaps[gap.gap_no] = replace(gap, end_ms=end_ms)
-        self._write({"gap_no": gap.gap_no, "end_ms": end_ms})
+        self._write(_End(gap.gap_no, end_ms).to_line())
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self._unwritten.append(record)
+    def _write(self, line: bytes) -> None:
+        self._unwritten.append(line)
         self.write()
 
     def write(self) -> None:
         """Write the lines that the disk refused; nothing to do without any."""
         if not self._unwritten:
             return
-        lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE) for r in self._unwritten]
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             whole = os.fstat(fd).st_size
             try:
-                write_all(fd, b"".join(lines))
+                write_all(fd, b"".join(self._unwritten))
                 os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, whole)  # half a line would spoil the next
@@ -159,13 +165,11 @@ def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
     gaps: dict[int, Gap] = {}
     for line in data[: data.rfind(b"\n") + 1].splitlines():
         try:
-            record = orjson.loads(line)
-            if "cause" in record:
-                gap = Gap.from_dict({"end_ms": None} | record)
+            if b'"cause":' in line:
+                gap = Gap.of({"end_ms": None} | orjson.loads(line))
                 gaps[gap.gap_no] = gap
-            elif record["gap_no"] in gaps:
-                gap = gaps[record["gap_no"]]
-                gaps[gap.gap_no] = replace(gap, end_ms=int(record["end_ms"]))
-        except (ValueError, TypeError, KeyError):
+            elif (end := _End.parse(line)).gap_no in gaps:
+                gaps[end.gap_no] = replace(gaps[end.gap_no], end_ms=end.end_ms)
+        except (ValueError, TypeError):
             log.error("A line of the gap journal cannot be read", file=str(path))
     return list(gaps.values())

@@ -14,23 +14,29 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
-from storage.records import LONGEST_MS, Gap, Header, Index, Segment, parse_index
+from storage.records import (
+    LONGEST_MS,
+    CameraNumbers,
+    FormatError,
+    Gap,
+    Header,
+    Index,
+    Segment,
+    parse_index,
+    recording_name,
+    start_of,
+)
 from storage.spool.gaps import read_gaps
-from storage.spool.recording import recording_name, start_of
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json
 SCAN_ALL_S = 600.0  # what was removed meanwhile is forgotten this often
-LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
-_BAD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # of JSON that is not ours
 
 
 Key = tuple[int, int]  # record_seq and start_ms
@@ -97,23 +103,23 @@ class SpoolReader:
             stat = path.stat()
             state = (stat.st_ino, stat.st_mtime_ns)
             if state != self._state:
-                self._begun(orjson.loads(path.read_bytes()))
+                self._begun(CameraNumbers.parse(path.read_bytes()))
                 self._state = state
         except OSError:  # nobody records here yet, or the numbers were lost
             if time.monotonic() - self._scanned > SCAN_S:
                 self._scan()
-        except _BAD as error:
+        except ValueError as error:  # FormatError, or a recording with another name than there is
             self._tell(path, error)
             self._scan()
             self._state = state
         if self._current is not None and self.read(self._current) is not None:
             self._stored[self._current.key] = self._current  # its files came after its name
 
-    def _begun(self, state: dict[str, Any]) -> None:
+    def _begun(self, state: CameraNumbers) -> None:
         """A recording was begun: finish reading the one before it and follow the new one."""
         if self._current is not None:
             self.read(self._current)
-        stored = _stored(self.directory, *state["recording"].split("/"))
+        stored = _stored(self.directory, *state.recording.split("/"))
         known = self._stored.get(stored.key)
         follows = self._current and stored.record_seq == self._current.record_seq + 1
         if not follows or time.monotonic() - self._scanned > SCAN_ALL_S:
@@ -122,8 +128,8 @@ class SpoolReader:
         if known is None:
             self._stored[stored.key] = known = stored
         self._current = known
-        self.carried_gap_no = int(state.get("gap_no", 0))
-        self._election = state.get("election")
+        self.carried_gap_no = state.gap_no
+        self._election = state.election
 
     def _scan(self) -> None:
         self._scanned = time.monotonic()
@@ -162,22 +168,18 @@ class SpoolReader:
             self._tell(path, error)
             return index
         stored.seen = seen
-        known = len(index.segments) if index else 0
         try:
             if index is None:
                 head = data.find(b"\n") + 1
                 if head == 0:
                     return None
                 index, data = parse_index(data[:head]), data[head:]
-                _check_header(index.header)
                 stored.index = index
             index.feed(data)
-            _check_segments(index, known)
-        except _BAD as error:
+        except FormatError as error:
             stored.broken = True
-            if index is not None and stored.index is index:
+            if index is not None:
                 index.seal = None
-                _believe(index, known)
             self._tell(path, error)
         return stored.index
 
@@ -321,9 +323,7 @@ class SpoolReader:
         try:
             stat = path.stat()
             if (seen := (stat.st_ino, stat.st_size)) != self._gaps_seen:
-                found = read_gaps(path)
-                self._gaps = [g for g in found if _is_int(g.gap_no, g.start_ms, g.end_ms or 0)]
-                self._gaps_seen = seen
+                self._gaps, self._gaps_seen = read_gaps(path), seen
         except FileNotFoundError:
             self._gaps, self._gaps_seen = [], None
         except OSError as error:
@@ -349,34 +349,3 @@ def _stored(directory: Path, day: str, name: str) -> SpoolRecording:
         raise ValueError(f"{day}/{name} does not name a recording")
     clock, seq = found.groups()
     return SpoolRecording(directory / day / name, int(seq), start_of(day, clock))
-
-
-def _is_int(*values: object) -> bool:
-    return all(type(v) is int for v in values)
-
-
-def _check_header(h: Header) -> None:
-    numbers = (h.epoch, h.run_no, h.record_seq, h.run_start_ms, h.init_length, h.target_duration_s)
-    if not (_is_int(*numbers) and min(numbers) >= 0 and isinstance(h.init_sha256, str)):
-        raise TypeError("a number of the header is not one")
-
-
-def _check_segments(index: Index, known: int) -> None:
-    if (good := _believe(index, known)) is not None:
-        raise TypeError(f"line {good + 2} is not a segment that could be")
-
-
-def _believe(index: Index, known: int) -> int | None:
-    """Cut the segments before the first that cannot be; return its place, None for none."""
-    for n, s in enumerate(index.segments[known:], known):
-        numbers = (s.segment_no, s.start_ms, s.tfdt_90k, s.duration_90k, s.offset, s.length)
-        if not (
-            _is_int(*numbers)
-            and min(numbers) >= 0
-            and s.end_ms < LATEST_MS
-            and isinstance(s.sha256, str)
-            and (n == 0 or s.segment_no == index.segments[n - 1].segment_no + 1)
-        ):
-            del index.segments[n:]
-            return n
-    return None

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import zlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 from base.clock import now_ms
@@ -17,18 +16,6 @@ from base.durable import fsync_directory, write_all
 from storage.records import GapCause, Header, Seal, Segment
 
 ROTATE_MS = 60_000
-
-
-def recording_name(start_ms: int, record_seq: int) -> str:
-    """Return day and name without ending, as in the spool and in archive keys."""
-    at = datetime.fromtimestamp(start_ms // 1000, UTC)
-    return f"{at:%Y-%m-%d/%H%M%S}{start_ms % 1000:03d}Z-{record_seq}"
-
-
-def start_of(day: str, clock: str) -> int:
-    """Return the start (UTC) that a name says: YYYY-MM-DD and HHMMSSmmm; raises ValueError."""
-    at = datetime.strptime(day + clock[:6], "%Y-%m-%d%H%M%S").replace(tzinfo=UTC)
-    return int(at.timestamp()) * 1000 + int(clock[6:])
 
 
 class Recording:

@@ -19,10 +19,20 @@ import structlog
 from base.clock import now_ms
 from base.durable import replace_file
 from storage.media.fmp4 import Mp4Error, box_at, boxes, parse_moof
-from storage.records import FormatError, GapCause, Header, Index, Seal, Segment, parse_index
+from storage.records import (
+    FormatError,
+    GapCause,
+    Header,
+    Index,
+    Seal,
+    Segment,
+    parse_index,
+    sha256_of,
+)
 
 log = structlog.get_logger()
 
+Kept = list[tuple[Segment, bytes]]  # segments whose bytes are there, with their lines
 Read = Callable[[int, int], bytes]  # offset and length in the .mp4; shorter at its end
 
 
@@ -64,17 +74,7 @@ def finish(
     if index is None or not media.exists():
         _set_aside(media, index_path)
         return None
-    with media.open("rb") as file:
-
-        def read(offset: int, length: int) -> bytes:
-            return os.pread(file.fileno(), length, offset)
-
-        digest = hashlib.sha256(read(0, index.header.init_length))
-        kept = _whole(index.header, lines, read)
-        for segment, _ in kept:
-            digest.update(read(segment.offset, segment.length))
-        end = kept[-1][0].offset + kept[-1][0].length if kept else index.header.init_length
-        damaged = _has_bytes_after(end, index.header, lines, read)
+    kept, digest, damaged = _examine(media, index.header, lines)
     index.segments = [segment for segment, _ in kept]
     if not kept:
         if damaged:
@@ -84,12 +84,11 @@ def finish(
             media.unlink()
             index_path.unlink()
         return None
-    last = index.segments[-1]
     seal = Seal(
         sealed_ms=now_ms(),
         segments=len(kept),
-        length=last.offset + last.length,
-        sha256=digest.hexdigest(),
+        length=_end_of(index.header, kept),
+        sha256=digest,
         end_ms=index.end_ms,
         end_reason=reason,
     )
@@ -99,24 +98,53 @@ def finish(
     if index.seal is None or index.seal.sha256 != seal.sha256:
         index.seal = seal
     if damaged:
-        log.error(
-            "A recording has damaged bytes: it ends before them, and what follows is set aside",
-            file=str(media),
-            from_byte=end,
-        )
-        for path, rest in ((media, media.read_bytes()[end:]), (index_path, data)):
-            replace_file(_aside(path), rest, durable=True)
-    if anew:
-        replace_file(media, media.read_bytes()[: index.seal.length], durable=True)
-    else:
-        os.truncate(media, index.seal.length)
-        with media.open("rb") as file:
-            os.fsync(file.fileno())
+        _copy_aside(media, index_path, seal.length)
+    _cut(media, index.seal.length, anew)
     header = data[: data.find(b"\n") + 1]
     whole = (header, *(text for _, text in kept), index.seal.to_line())
     replace_file(index_path, b"".join(whole), durable=True)
     log.warning("A recording that was not finished was sealed", file=str(media), segments=len(kept))
     return index
+
+
+def _end_of(header: Header, kept: Kept) -> int:
+    return kept[-1][0].offset + kept[-1][0].length if kept else header.init_length
+
+
+def _examine(media: Path, header: Header, lines: list[_Line]) -> tuple[Kept, str, bool]:
+    """Return what is whole in a recording, its SHA-256, and whether damaged bytes follow it."""
+    with media.open("rb") as file:
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset)
+
+        digest = hashlib.sha256(read(0, header.init_length))
+        kept = _whole(header, lines, read)
+        for segment, _ in kept:
+            digest.update(read(segment.offset, segment.length))
+        damaged = _has_bytes_after(_end_of(header, kept), header, lines, read)
+    return kept, digest.hexdigest(), damaged
+
+
+def _copy_aside(media: Path, index_path: Path, end: int) -> None:
+    """Keep what cannot be a part of the recording, and its index as it was."""
+    log.error(
+        "A recording has damaged bytes: it ends before them, and what follows is set aside",
+        file=str(media),
+        from_byte=end,
+    )
+    for path, rest in ((media, media.read_bytes()[end:]), (index_path, index_path.read_bytes())):
+        replace_file(_aside(path), rest, durable=True)
+
+
+def _cut(media: Path, length: int, anew: bool) -> None:
+    """Cut a recording to its length and flush it; `anew`: by writing it to another place."""
+    if anew:
+        replace_file(media, media.read_bytes()[:length], durable=True)
+        return
+    os.truncate(media, length)
+    with media.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _aside(path: Path) -> Path:
@@ -162,13 +190,13 @@ def _read(data: bytes) -> tuple[Index, list[_Line]]:
     return index, lines
 
 
-def _whole(header: Header, lines: list[_Line], read: Read) -> list[tuple[Segment, bytes]]:
+def _whole(header: Header, lines: list[_Line], read: Read) -> Kept:
     """Return the segments whose bytes are there, from the first on, with their lines.
 
     For a line that cannot be read, or does not follow the one before it, there is the segment
     that the boxes at its place make. Bytes after the last line were shown to nobody.
     """
-    kept: list[tuple[Segment, bytes]] = []
+    kept: Kept = []
     told: dict[int, tuple[Segment, bytes]] = {}  # by offset
     end, unread, at = 0, False, header.init_length
     for line in lines:
@@ -187,19 +215,14 @@ def _whole(header: Header, lines: list[_Line], read: Read) -> list[tuple[Segment
                 return kept
             text = segment.to_line()
         part = read(at, segment.length)
-        if len(part) != segment.length or hashlib.sha256(part).hexdigest() != segment.sha256:
+        if len(part) != segment.length or sha256_of(part) != segment.sha256:
             return kept
         kept.append((segment, text))
         at += segment.length
 
 
 def _could_be(header: Header, s: Segment) -> bool:
-    numbers = (s.segment_no, s.start_ms, s.tfdt_90k, s.duration_90k, s.offset, s.length)
-    return (
-        all(type(n) is int and n >= 0 for n in numbers)
-        and s.length > 0
-        and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
-    )
+    return s.length > 0 and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
 
 
 def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segment | None:
@@ -228,7 +251,7 @@ def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segm
         duration_90k=sum(sample.duration for sample in video.samples),
         offset=at,
         length=len(moof) + len(mdat),
-        sha256=hashlib.sha256(moof + mdat).hexdigest(),
+        sha256=sha256_of(moof + mdat),
         starts_with_key=video.samples[0].sync,
         arrival_ms=None,
     )

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from base.clock import parse_time
 from base.i18n.format import format_bytes
 from base.i18n.gettext import gettext, text_in
 from copies.balance import owed, received
-from copies.orders import events
 from copies.orders.events import Refused
 from copies.orders.mail import address
 from copies.payments.port import Online, ProviderUnavailable
 from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
-from streaming.context import EPOCH, current_ms
+from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import base_url
+from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
-    asked_for,
-    catalogue,
+    REGISTER_PAGE,
     count_asked,
+    invoice_provider,
     make_quote,
     order_of,
     place,
     query_catalogue,
-    refuse_foreign,
-    till,
+    quotable,
+    register_page,
+    work_on_orders,
 )
-from streaming.pages.copies import REGISTER_PAGE, register_page
-from streaming.pages.order import paper_of
 
 UNCACHED = {"Cache-Control": "no-store"}
 
@@ -51,9 +50,9 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         raise _bad("'station' is an id, and 'cameras' is a list of ids")
     if not all(isinstance(camera, str) for camera in cameras):
         raise _bad("'cameras' is a list of ids")
-    begin, end = (_moment(said, name) for name in ("from", "to"))
+    begin, end = (_time_ms(said, name) for name in ("from", "to"))
     try:
-        secret, order = await make_quote(request, asked_for(request, station, cameras, begin, end))
+        secret, order = await make_quote(request, quotable(request, station, cameras, (begin, end)))
     except Refused as refused:
         raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
@@ -86,7 +85,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     count_asked(request)
     return await _done(
-        request, till(request).end(order.order_pk, events.cancel(current_ms(request)))
+        request, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
     )
 
 
@@ -102,9 +101,9 @@ async def register(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def _done(request: web.Request, work: Any) -> web.StreamResponse:
+async def _done(request: web.Request, work: Awaitable[Order]) -> web.StreamResponse:
     try:
-        await query_catalogue(work)
+        await work
     except Refused as refused:
         why = refused.text(language_of(request))
         raise web.HTTPConflict(text=why) from None
@@ -144,7 +143,9 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     home = f"{base_url(request)}/copies/{secret}"
     files = {
         f["file_no"]: f
-        for f in await query_catalogue(catalogue(request).order_files.of(order.order_pk))
+        for f in await query_catalogue(
+            request, lambda catalogue: catalogue.order_files.of(order.order_pk)
+        )
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=checked_language(request))
@@ -160,7 +161,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
         "price": order.quote["price"],
         "received": received(order),
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
-        "invoice": f"{home}/invoice.pdf" if paper_of(request, order) else None,
+        "invoice": f"{home}/invoice.pdf" if invoice_provider(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
         "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
@@ -199,18 +200,17 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return said
 
 
-def _moment(said: dict[str, Any], name: str) -> int:
-    """Return a moment as UTC ms: a number, or RFC 3339 with a zone; raises 400."""
+def _time_ms(said: dict[str, Any], name: str) -> int:
+    """Return a time of a body as UTC ms: a whole number, or RFC 3339 with a zone; raises 400."""
     value = said.get(name)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**14:
         return value
     try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if at is not None and at.tzinfo is not None:
-            return (at - EPOCH) // timedelta(milliseconds=1)
-    except (ValueError, OverflowError):
-        pass
-    raise _bad(f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC")
+        return parse_time(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _bad(
+            f"'{name}' is not a time: write 2026-11-29T09:40:00Z or milliseconds of UTC"
+        ) from None
 
 
 def _bad(text: str) -> web.HTTPBadRequest:

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from base.i18n.gettext import gettext
-from streaming.api.stations import picture_url
 from streaming.context import CONTEXT
 from streaming.http.negotiation import MOST_PARAMETERS, checked_language, language_of
-from streaming.http.responses import base_url, json_response, whole_number
+from streaming.http.parameters import whole_number
+from streaming.http.responses import json_response
+from streaming.http.site import base_url
+from streaming.stations.serialize import picture_url
 
 LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
 WIDTH, HEIGHT = 640, 360
@@ -24,8 +26,8 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}/all.m3u")
 async def all_m3u(request: web.Request) -> web.StreamResponse:
     """Serve a list of all angles of a station for VLC and other players."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    station, base = views.station(request), base_url(request)
+    context, lang = request.app[CONTEXT], checked_language(request)
+    station, base = context.station(request), base_url(request)
     lines = ["#EXTM3U"]
     for camera in station.cameras:
         title = " ".join(f"{station.number} {camera.title.in_(lang)}".split())
@@ -43,7 +45,7 @@ async def all_m3u(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/oembed")
 async def oembed(request: web.Request) -> web.StreamResponse:
     """Describe how a page embeds a station or one of its cameras (oEmbed 1.0)."""
-    views, lang = request.app[CONTEXT], checked_language(request)
+    context, lang = request.app[CONTEXT], checked_language(request)
     width = whole_number(request, "maxwidth", WIDTH, 1, 100_000)
     height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
     if request.query.get("format", "json") != "json":
@@ -51,7 +53,7 @@ async def oembed(request: web.Request) -> web.StreamResponse:
             text=gettext("Only format=json is served.", language_of(request))
         )
     base, parts = base_url(request), _parts(request)
-    station = views.stations.get(parts[1])
+    station = context.stations.get(parts[1])
     cameras = {c.id: c for c in station.cameras} if station else {}
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
     if station is None or camera is None:

@@ -14,16 +14,17 @@ from typing import Any
 from aiohttp import web
 
 from base.i18n.gettext import gettext
-from config.model import Camera, Station
+from config.model import Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import MOST_PAGE, json_response, whole_number
+from streaming.http.parameters import whole_number
+from streaming.http.responses import MOST_PAGE, json_response
 from streaming.http.work import WORK
-from streaming.pages.render import stations_live, tally_live
-from streaming.stations.directory import NO_NAME, Area, Directory
-from streaming.stations.featured import FEATURED, MOST_WALL
-from streaming.stations.messages import why_no_picture
+from streaming.stations.directory import Directory
+from streaming.stations.featured import FEATURED, MOST_FEATURED
+from streaming.stations.messages import tally_live
 from streaming.stations.search import MOST_CHARACTERS
+from streaming.stations.serialize import area_json, picture_url, station_json
 
 MOST_QUERY = 200  # characters
 MOST_SEARCHED = 256  # answers to searches in memory: the first letters of names, typed by many
@@ -33,55 +34,48 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/api/v1/election")
-async def election(request: web.Request) -> web.StreamResponse:
+async def get_election(request: web.Request) -> web.StreamResponse:
     """Describe the election, and how much of it is live, by region."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    told, places = views.config.election, views.places
-    hours = told.polling_hours
+    context, lang = request.app[CONTEXT], checked_language(request)
+    election, directory = context.config.election, context.directory
+    hours = election.polling_hours
     data = {
-        "id": told.id,
-        "name": told.name.in_(lang),
-        "date": told.date.isoformat(),
-        "time_zone": told.time_zone,
+        "id": election.id,
+        "name": election.name.in_(lang),
+        "date": election.date.isoformat(),
+        "time_zone": election.time_zone,
         "polling_hours": hours and {"from": f"{hours.start:%H:%M}", "to": f"{hours.end:%H:%M}"},
-        "windows": [{"from_ms": w.start_ms, "to_ms": w.end_ms} for w in places.windows],
-        **places.tally.as_dict(),
-        "words": tally_live(lang, places.tally),
-        "regions": [area_dict(lang, area) for area in places.regions.values()],
+        "windows": [{"from_ms": w.start_ms, "to_ms": w.end_ms} for w in directory.windows],
+        **directory.tally.as_dict(),
+        "words": tally_live(directory.tally, lang),
+        "regions": [area_json(area, lang) for area in directory.regions.values()],
     }
-    return json_response(request, data, now_ms=views.clock())
+    return json_response(request, data, now_ms=context.clock())
 
 
 @routes.get("/api/v1/regions/{region}")
 async def region(request: web.Request) -> web.StreamResponse:
     """Describe a region, and how much of it is live, by district."""
     lang = checked_language(request)
-    found = request.app[CONTEXT].places.regions.get(request.match_info["region"])
+    found = request.app[CONTEXT].directory.regions.get(request.match_info["region"])
     if found is None:
         raise web.HTTPNotFound(text=gettext("There is no such region.", language_of(request)))
-    districts = [area_dict(lang, area) for area in found.districts.values()]
-    return json_response(request, area_dict(lang, found) | {"districts": districts})
-
-
-def area_dict(lang: str, area: Area) -> dict[str, Any]:
-    """Return a region or a district as JSON, with its numbers."""
-    name = gettext("Without a name", lang) if area.id == NO_NAME else area.name.in_(lang)
-    words = stations_live(lang, area.tally.stations_live, area.tally.stations)
-    return {"id": area.id, "name": name, **area.tally.as_dict(), "words": words}
+    districts = [area_json(area, lang) for area in found.districts.values()]
+    return json_response(request, area_json(found, lang) | {"districts": districts})
 
 
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
-    views, lang = request.app[CONTEXT], checked_language(request)
+    directory, lang = request.app[CONTEXT].directory, checked_language(request)
     found = await find_stations(request)
     data: dict[str, Any] = {
-        "stations": [described(views, lang, s) for s in found.page],
+        "stations": [station_json(s, directory, lang) for s in found.page],
         "total": found.total,
         "next_after": found.next_after,
     }
     if found.suggestions:
-        data["suggestions"] = [described(views, lang, s) for s in found.suggestions]
+        data["suggestions"] = [station_json(s, directory, lang) for s in found.suggestions]
     return json_response(request, data)
 
 
@@ -91,8 +85,8 @@ class Found:
     `suggestions` are near ones where a search finds none.
     """
 
-    def __init__(self, places: Directory, page: Sequence[int], total: int, more: bool):
-        self.page = [places.stations[place] for place in page]
+    def __init__(self, directory: Directory, page: Sequence[int], total: int, more: bool):
+        self.page = [directory.stations[place] for place in page]
         self.total = total
         self.next_after = self.page[-1].id if more else None
         self.suggestions: list[Station] = []
@@ -100,8 +94,7 @@ class Found:
 
 async def find_stations(request: web.Request) -> Found:
     """Return the page of stations that a request asks for; raises 400 and 404 in words."""
-    views, asked = request.app[CONTEXT], request.query
-    places = views.places
+    directory, asked = request.app[CONTEXT].directory, request.query
     query, limit = asked.get("q", ""), whole_number(request, "limit", MOST_PAGE, 1, MOST_PAGE)
     if len(query) > MOST_QUERY:
         text = gettext(
@@ -110,23 +103,23 @@ async def find_stations(request: web.Request) -> Found:
         raise web.HTTPBadRequest(text=text)
     live = whole_number(request, "live", 0, 0, 1)
     chosen = await search(request, query)
-    if area := _area(request, places):
+    if area := _area(request, directory):
         inside = set(area)
         chosen = [place for place in chosen if place in inside]
     rest = chosen
     if after := asked.get("after"):
         try:
-            rest = chosen[chosen.index(places.place[after]) + 1 :]
+            rest = chosen[chosen.index(directory.place[after]) + 1 :]
         except (KeyError, ValueError):
             text = gettext("'after' is not from an answer to this search.", language_of(request))
             raise web.HTTPBadRequest(text=text) from None
     if live:
-        rest = [place for place in rest if places.live[place]]
-    total = sum(places.live[place] > 0 for place in chosen) if live else len(chosen)
-    found = Found(places, rest[:limit], total, len(rest) > limit)
+        rest = [place for place in rest if directory.live[place]]
+    total = sum(directory.live[place] > 0 for place in chosen) if live else len(chosen)
+    found = Found(directory, rest[:limit], total, len(rest) > limit)
     if not chosen and query:
         near = await search(request, query, near=True)
-        found.suggestions = [places.stations[place] for place in near]
+        found.suggestions = [directory.stations[place] for place in near]
     return found
 
 
@@ -135,7 +128,7 @@ async def search(request: web.Request, query: str, near: bool = False) -> Sequen
 
     What many type is kept. Nonsense may take 100 ms, and is searched for in a thread.
     """
-    index, known = request.app[CONTEXT].places.search, request.app[SEARCHED]
+    index, known = request.app[CONTEXT].directory.search, request.app[SEARCHED]
     key = near, query[:MOST_CHARACTERS].strip()
     if not key[1]:
         return index.find("")
@@ -148,10 +141,10 @@ async def search(request: web.Request, query: str, near: bool = False) -> Sequen
     return known[key]
 
 
-def _area(request: web.Request, places: Directory) -> list[int]:
+def _area(request: web.Request, directory: Directory) -> list[int]:
     """Return the stations of the region and the district asked for; none where none is."""
     region, district = request.query.get("region"), request.query.get("district")
-    areas = list(places.regions.values())
+    areas = list(directory.regions.values())
     if region is not None:
         areas = [area for area in areas if area.id == region]
     if district is not None:
@@ -168,8 +161,8 @@ def _area(request: web.Request, places: Directory) -> list[int]:
 @routes.get("/api/v1/wall")
 async def wall(request: web.Request) -> web.StreamResponse:
     """Return some live cameras of many regions with their pictures; others every ten seconds."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    limit = whole_number(request, "limit", 12, 1, MOST_WALL)
+    context, lang = request.app[CONTEXT], checked_language(request)
+    limit = whole_number(request, "limit", 12, 1, MOST_FEATURED)
     shown = [
         {
             "station": station.id,
@@ -179,7 +172,7 @@ async def wall(request: web.Request) -> web.StreamResponse:
             "title": camera.title.in_(lang),
             "picture": picture_url(station, camera),
         }
-        for station, camera in request.app[FEATURED].shown(views, limit)
+        for station, camera in request.app[FEATURED].shown(context.clock(), limit)
     ]
     return json_response(request, {"wall": shown})
 
@@ -187,49 +180,13 @@ async def wall(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/v1/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    return json_response(request, with_words(views, lang, views.station(request)))
+    context, lang = request.app[CONTEXT], checked_language(request)
+    return json_response(request, explained_station(context, context.station(request), lang))
 
 
-def described(views: AppContext, lang: str, station: Station) -> dict[str, Any]:
-    """Return a station as JSON, with the state of each camera and the number that are live."""
-    cameras = [camera_dict(views, lang, station, c) for c in station.cameras]
-    live = [c for c, row in zip(station.cameras, cameras, strict=True) if is_live(row)]
-    return {
-        "id": station.id,
-        "number": station.number,
-        "name": station.name.in_(lang),
-        "region": station.region.in_(lang),
-        "district": station.district.in_(lang),
-        "address": station.address.in_(lang),
-        "time_zone": station.time_zone,
-        "latitude": station.latitude,
-        "longitude": station.longitude,
-        "cameras": cameras,
-        "live": len(live),
-        "picture": picture_url(station, live[0]) if live else None,
-    }
-
-
-def with_words(views: AppContext, lang: str, station: Station) -> dict[str, Any]:
-    """Return a station as JSON, saying of each camera why it has no picture."""
-    data = described(views, lang, station)
+def explained_station(context: AppContext, station: Station, lang: str) -> dict[str, Any]:
+    """Return a station as JSON that says of each camera why it has no picture."""
+    data = station_json(station, context.directory, lang)
     for camera, row in zip(station.cameras, data["cameras"], strict=True):
-        row["words"] = why_no_picture(views, lang, station, camera)
+        row["words"] = context.why_no_picture(station, camera, lang)
     return data
-
-
-def camera_dict(views: AppContext, lang: str, station: Station, camera: Camera) -> dict[str, Any]:
-    """Return a camera as JSON, with what its recorder does now."""
-    state = views.state(station, camera)
-    return {"id": camera.id, "title": camera.title.in_(lang), "state": state}
-
-
-def is_live(camera: dict[str, Any]) -> bool:
-    """Tell whether a camera, as JSON, is being recorded."""
-    return bool(camera["state"] == "recording")
-
-
-def picture_url(station: Station, camera: Camera) -> str:
-    """Return the address of a camera's small picture, on this site."""
-    return f"/live/{station.id}/{camera.id}/thumb.jpg"

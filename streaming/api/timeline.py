@@ -16,12 +16,12 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import LOSSES
 from storage.records import Gap, Losses
-from streaming.api.stations import camera_dict
-from streaming.context import CONTEXT, parse_time
+from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
+from streaming.http.parameters import time_ms
 from streaming.http.responses import json_response
 from streaming.http.work import WORK
-from streaming.stations.messages import why_no_picture
+from streaming.stations.serialize import camera_json
 
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
@@ -38,8 +38,8 @@ Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]
 @routes.get("/api/v1/stations/{station}/timeline")
 async def timeline(request: web.Request) -> web.StreamResponse:
     """Return recordings and gaps of a station's cameras between `from` and `to`."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    station, now_ms = views.station(request), views.clock()
+    context, lang = request.app[CONTEXT], checked_language(request)
+    station, now_ms = context.station(request), context.clock()
     from_ms, to_ms = _stretch(request, now_ms)
     work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
     work.check(request)
@@ -62,7 +62,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
 
 def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:
     """Return the stretch asked for, the last hour where none is; raises 400 in words."""
-    to_ms, from_ms = parse_time(request, "to"), parse_time(request, "from")
+    to_ms, from_ms = time_ms(request, "to"), time_ms(request, "from")
     if to_ms is None and from_ms is not None and from_ms >= now_ms:
         raise web.HTTPBadRequest(text=gettext("'from' is in the future.", language_of(request)))
     to_ms = now_ms if to_ms is None else min(to_ms, LATEST_MS)
@@ -82,8 +82,8 @@ async def _known(
 
     It is asked for a piece after the other, so that no answer is long.
     """
-    views, lang = request.app[CONTEXT], checked_language(request)
-    names = {views.name(station, c.id): c.id for c in station.cameras}
+    context, lang = request.app[CONTEXT], checked_language(request)
+    names = {context.name(station, c.id): c.id for c in station.cameras}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
         asked = partial(
@@ -93,15 +93,15 @@ async def _known(
             to_ms=min(begin_ms + PIECE_MS, to_ms),
         )
         try:
-            found = await views.ask(asked)
+            found = await context.ask(asked)
         except CatalogueError:  # what the spool has is still true
             return False, known
-        async for name, rows in request.app[WORK].in_steps(request, (found or {}).items()):
+        async for name, rows in request.app[WORK].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
             for row in rows[1]:
-                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.from_dict(row))
+                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.of(row))
     return True, known
 
 
@@ -114,17 +114,17 @@ async def _camera(
     known: Known,
 ) -> dict[str, Any]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
-    views, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
-    view = views.view(station.id, camera.id)
-    async for _, index in work.in_steps(request, view.recordings(*times)):
+    context, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
+    reader = context.reader(station, camera)
+    async for _, index in work.in_steps(request, reader.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
             recordings[seq, start_ms] = orjson.dumps(said)
-    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in view.gaps(*times)}
-    return camera_dict(views, lang, station, camera) | {
-        "words": why_no_picture(views, lang, station, camera),
+    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
+    return camera_json(station, camera, context.directory, lang) | {
+        "words": context.why_no_picture(station, camera, lang),
         "recordings": orjson.Fragment(
             b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
         ),

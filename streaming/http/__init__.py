@@ -1,1 +1,16 @@
-"""What every answer needs, whatever it says."""
+"""What every answer needs, whatever it says.
+
+`groups`       what the addresses of a kind have in common: CORS, CSP, errors, caching
+`negotiation`  which language a request is answered in
+`parameters`   numbers and times in an address
+`bodies`       what is posted: small, soon and readable
+`site`         the address of this site; requests that come from pages of another one
+`responses`    JSON with an ETag, problems
+`ranges`       sending what has a length and a strong entity tag: conditions, ranges
+`assets`       scripts and styles of the pages
+`clients`      for whom a request is counted
+`rate_limit`   how often one client may do a thing, and how many things at once
+`work`         what takes long: in short steps, in turn, counted for each client
+`connections`  caps and deadlines of connections
+`ports`        the ports that several web processes share
+"""

@@ -21,12 +21,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from streaming.http.clients import client
+from streaming.http.groups import group_of
 from streaming.http.rate_limit import Limit, Turns, busy
 
 STEP_S = 0.001
 PAUSE_S, MOST_PAUSE_S = 0.001, 0.01  # event loops count in whole milliseconds
 TOKEN_S = 0.01
-VIDEO = (".m4s", ".mp4", ".m3u8")  # below /live/; what names a stretch is not live
 T = TypeVar("T")
 
 
@@ -148,8 +148,8 @@ WORK = web.AppKey("work", Work)
 @web.middleware
 async def in_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Begin requests in turn."""
-    url, work = request.rel_url, request.app[WORK]
-    live = url.path.startswith("/live/") and url.path.endswith(VIDEO) and not url.raw_query_string
-    lane = work.video if live or url.path == "/healthz" else work.rest
-    await lane.turn(client(request))
+    work = request.app[WORK]
+    is_stretch = bool(request.rel_url.raw_query_string)  # of a playlist, which may be long
+    urgent = group_of(request).urgent and not is_stretch
+    await (work.video if urgent else work.rest).turn(client(request))
     return await handler(request)

@@ -1,1 +1,8 @@
-"""Playlists, segments, pictures and the files of orders."""
+"""Playlists, segments, pictures and the files of orders.
+
+`playlist`   HLS playlists (RFC 8216) as pure functions of segments
+`live`       playlists and segments by HTTP
+`archived`   segments that are no longer in the spool, from the archive
+`pictures`   the latest picture of a camera, or a slate that says why there is none
+`downloads`  what an order delivers: its files, one ZIP, the manifest
+"""

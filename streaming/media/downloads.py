@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
@@ -13,17 +17,20 @@ from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
 from copies.states import DOWNLOADS, State
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Order
-from storage.recording_source import Sources
+from storage.recording_source import Unreadable
 from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
-from streaming.http.delivery import send
 from streaming.http.negotiation import language_of
+from streaming.http.ranges import Content, send
 from streaming.http.work import WORK
-from streaming.orders_context import ORDERS, catalogue, order_of, query_catalogue
+from streaming.orders_context import ORDERS, answering, order_of, query_catalogue
 
+LOOK_S = 10.0  # between two looks whether what is sent may still be had
 PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
 
+log = structlog.get_logger()
 routes = web.RouteTableDef()
 
 
@@ -32,13 +39,15 @@ async def file(request: web.Request) -> web.StreamResponse:
     """Send a file of an order."""
     order = await _downloadable(request)
     number = int(request.match_info["file"])
-    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk, number))
+    found = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.plans(order.order_pk, number)
+    )
     plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
-    copy = VirtualFile(plan, sources(request), found[0]["head"])
+    copy = VirtualFile(plan, request.app[CONTEXT].sources, found[0]["head"])
     with request.app[ORDERS].sending.turn(client(request)):
-        return await send(request, copy, plan.file_name, lasting(request, order))
+        return await _send(request, order, copy, plan.file_name)
 
 
 @routes.get("/copies/{secret}/everything.zip")
@@ -57,7 +66,7 @@ async def everything(request: web.Request) -> web.StreamResponse:
             )
             raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
         bundle = Bundle(_about(order), items, order.language, zone)
-        return await send(request, bundle, f"kuager-{order.number}.zip", lasting(request, order))
+        return await _send(request, order, bundle, f"kuager-{order.number}.zip")
 
 
 @routes.get("/copies/{secret}/manifest.json")
@@ -71,12 +80,14 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 async def _items(request: web.Request, order: Order) -> list[Item]:
     work = request.app[WORK]
     work.check(request)
-    found = await query_catalogue(catalogue(request).order_files.plans(order.order_pk))
+    found = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.plans(order.order_pk)
+    )
     work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
-    places = sources(request)
+    sources = request.app[CONTEXT].sources
     return [
         Item(
-            VirtualFile(CopyPlan.from_dict(row["plan"]), places, row["head"]),
+            VirtualFile(CopyPlan.from_dict(row["plan"]), sources, row["head"]),
             row["sha256"],
             row["crc32"],
         )
@@ -133,17 +144,66 @@ def _may_be_fetched(order: Order, now_ms: int) -> bool:
     return order.state in DOWNLOADS and (order.until_ms or 0) > now_ms
 
 
-def lasting(request: web.Request, order: Order) -> Callable[[], Awaitable[bool]]:
-    """Return what tells whether an order's files may still be fetched."""
+async def _send(
+    request: web.Request, order: Order, file: VirtualFile | Bundle, name: str
+) -> web.StreamResponse:
+    """Send a file of an order, to be kept under an ASCII name; raises 503."""
+    read = partial(read_while, partial(lasts, request, order), file, name)
+    headers = {
+        "Cache-Control": "private, no-transform",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    with answering():
+        return await send(request, content_of(file, read), headers)
 
-    async def lasts() -> bool:
-        now = await catalogue(request).orders.get(order.order_pk)
-        return _may_be_fetched(now, current_ms(request))
 
-    return lasts
+async def lasts(request: web.Request, order: Order) -> bool:
+    """Tell whether an order's files may still be fetched; raises CatalogueError."""
+    context = request.app[CONTEXT]
+    now = await context.ask(lambda catalogue: catalogue.orders.get(order.order_pk))
+    return _may_be_fetched(now, current_ms(request))
 
 
-def sources(request: web.Request) -> Sources:
-    """Return where the bytes of recordings are."""
-    views = request.app[CONTEXT]
-    return Sources(views.config.spool, views.archives, views.catalogue)
+def content_of(
+    file: VirtualFile | Bundle,
+    read: Callable[[int, int], AsyncGenerator[bytes | memoryview, None]],
+) -> Content:
+    """Return a file of an order as what is sent."""
+    modified_s = file.last_modified_ms // 1000
+    return Content(file.content_type, file.length, file.etag, read, modified_s)
+
+
+async def read_while(
+    lasts: Callable[[], Awaitable[bool]],
+    file: VirtualFile | Bundle,
+    name: str,
+    start: int,
+    stop: int,
+    look_s: float = LOOK_S,
+) -> AsyncGenerator[bytes | memoryview, None]:
+    """Yield the bytes [start, stop) of a file as long as it may be had; raises Unreadable.
+
+    `lasts` is asked every `look_s` seconds; while it raises CatalogueError the reading goes on.
+    """
+    look_at = time.monotonic() + look_s
+    try:
+        async with aclosing(file.read(start, stop)) as pieces:
+            async for piece in pieces:
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + look_s
+                    await _refuse_ended(lasts)
+                yield piece
+    except Unreadable as error:
+        tell = log.info if isinstance(error, _Ended) else log.error
+        tell("A copy could not be sent to its end", file=name, why=str(error))
+        raise
+
+
+class _Ended(Unreadable):
+    """What is being sent may be had no longer."""
+
+
+async def _refuse_ended(lasts: Callable[[], Awaitable[bool]]) -> None:
+    with suppress(CatalogueError):
+        if not await lasts():
+            raise _Ended("its order has ended meanwhile")

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
+from storage.recording_source import HashedRange, RecordingReader, Unreadable
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolReader
-from streaming.context import CONTEXT, parse_time
+from streaming.context import CONTEXT
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
-from streaming.http.ranges import wanted_part
-from streaming.http.responses import not_modified
+from streaming.http.parameters import time_ms
+from streaming.http.ranges import Content, not_modified, send
 from streaming.http.work import WORK
-from streaming.media.archived import ArchivedSegment, archived_init, archived_segment, refuse_old
+from streaming.media.archived import archived_init, archived_segment, checked, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -40,7 +39,6 @@ ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
 PIECE = 64 << 10  # bytes of a segment that are in memory for one client
 
-log = structlog.get_logger()
 routes = web.RouteTableDef()
 
 
@@ -94,10 +92,10 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
-    name, view = request.app[CONTEXT].camera(request)
+    name, reader = request.app[CONTEXT].camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, view)
-    listed = live_window(view.live(LIVE_MOST))
+        return await _rewind(request, reader)
+    listed = live_window(reader.live(LIVE_MOST))
     if not listed:
         raise web.HTTPNotFound(
             text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
@@ -115,10 +113,10 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse:
-    views = request.app[CONTEXT]
-    now_ms, rewind_s = views.clock(), views.config.rewind_s
-    from_ms, to_ms = parse_time(request, "from"), parse_time(request, "to")
+async def _rewind(request: web.Request, reader: SpoolReader) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    now_ms, rewind_s = context.clock(), context.config.rewind_s
+    from_ms, to_ms = time_ms(request, "from"), time_ms(request, "to")
     if from_ms is None:
         text = gettext("'from' is missing: write from=2026-11-29T09:40:00Z", language_of(request))
         raise web.HTTPBadRequest(text=text)
@@ -137,16 +135,16 @@ async def _rewind(request: web.Request, view: SpoolReader) -> web.StreamResponse
     work = request.app[WORK]
     work.check(request)
     async with work.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
-        listed = await _listed(request, view, from_ms, end_ms)
+        listed = await _listed(request, reader, from_ms, end_ms)
     return await _stretch(request, listed, to_ms, now_ms)
 
 
 async def _listed(
-    request: web.Request, view: SpoolReader, from_ms: int, to_ms: int
+    request: web.Request, reader: SpoolReader, from_ms: int, to_ms: int
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
-    async for found in request.app[WORK].in_steps(request, view.stretch(from_ms, to_ms)):
+    async for found in request.app[WORK].in_steps(request, reader.stretch(from_ms, to_ms)):
         listed.append(playlists.entries(*found))
         count += listed[-1].count
         if count > MAX_REWIND_SEGMENTS:
@@ -194,95 +192,56 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    name, view = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, spool = context.camera(request)
     number = int(request.match_info["segment_no"])
-    if found := view.find(number):
+    if found := spool.find(number):
         stored, _, s = found
         refuse_old(request, s.end_ms)
-        part = SpoolPart(stored.media, s.offset, s.length, s.sha256)
-        if answer := await _immutable(request, part, SEGMENT_TYPE):
-            return answer
-    archived = await archived_segment(request, name, number)
-    return await _archived(request, archived, SEGMENT_TYPE)
+        reader = RecordingReader(context.sources, name)
+        part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
+        with suppress(Unreadable):
+            return await _send(request, part, _in_spool, SEGMENT_TYPE)
+    part = await archived_segment(request, name, number)
+    return await _send(request, part, _in_archive, SEGMENT_TYPE)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    name, view = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, spool = context.camera(request)
     run_no = int(request.match_info["run_no"])
-    if found := view.init(run_no):
+    if found := spool.init(run_no):
         stored, header = found
-        part = SpoolPart(stored.media, 0, header.init_length, header.init_sha256)
-        if answer := await _immutable(request, part, INIT_TYPE):
-            return answer
-    return await _archived(request, await archived_init(request, name, run_no), INIT_TYPE)
+        reader = RecordingReader(context.sources, name)
+        part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
+        with suppress(Unreadable):
+            return await _send(request, part, _in_spool, INIT_TYPE)
+    return await _send(request, await archived_init(request, name, run_no), _in_archive, INIT_TYPE)
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolPart:
-    """A range of a recording in the spool."""
-
-    media: Path
-    offset: int
-    length: int
-    sha256: str
-
-    async def read(self, start: int, length: int) -> bytes | None:
-        """Return bytes of the part; None when the file is gone or has not all of them."""
-        try:
-            fd = os.open(self.media, os.O_RDONLY | os.O_CLOEXEC)
-            try:  # all of it is looked for at once, as a slow client is sent it in pieces
-                is_whole = os.fstat(fd).st_size >= self.offset + self.length
-                data = os.pread(fd, length, self.offset + start) if is_whole else b""
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            log.error("A recording cannot be read", file=str(self.media), why=str(error))
-            return None
-        if len(data) != length:  # what is sent is cached for ever: never a part for the whole
-            log.error("A recording is shorter than its index says", file=str(self.media))
-            return None
-        return data
-
-
-async def _immutable(
-    request: web.Request, part: SpoolPart | ArchivedSegment, content_type: str
-) -> web.StreamResponse | None:
-    """Answer with a part or the range of it that was asked for; None when it cannot be read.
-
-    A long one is read as the client takes it, so that a slow client holds a piece in memory.
-    """
-    headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{part.sha256}"'}
-    status, wanted = wanted_part(request, headers, part.length)
-    if status == 304:
-        return web.Response(status=304, headers=headers)
-    piece = PIECE if isinstance(part, SpoolPart) else part.length
-    if (data := await part.read(wanted.start, min(piece, len(wanted)))) is None:
-        return None
-    if len(data) == len(wanted):
-        return web.Response(status=status, body=data, content_type=content_type, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_type, response.content_length = content_type, len(wanted)
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
-    await response.write(data)
-    for start in range(wanted.start + piece, wanted.stop, piece):
-        data = await part.read(start, min(piece, wanted.stop - start))
-        if data is None:  # it left the spool meanwhile: never a part for the whole
-            if request.transport is not None:
-                request.transport.abort()
-            break
-        await response.write(data)
-    return response
-
-
-async def _archived(
-    request: web.Request, part: ArchivedSegment, content_type: str
+async def _send(
+    request: web.Request,
+    part: HashedRange,
+    read: Callable[[HashedRange, int, int], AsyncGenerator[bytes, None]],
+    media_type: str,
 ) -> web.StreamResponse:
-    answer = await _immutable(request, part, content_type)
-    assert answer is not None  # an archived part is read or raises
-    return answer
+    """Answer with a part, which never changes; raises what `read` does before anything is sent."""
+    content = Content(media_type, part.length, f'"{part.sha256}"', partial(read, part))
+    return await send(request, content, {"Cache-Control": IMMUTABLE})
+
+
+async def _in_spool(part: HashedRange, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    """Yield bytes of a part as the client takes them, so that a slow one holds a piece in memory;
+    raises Unreadable."""
+    for at in range(start, stop, PIECE):
+        data = part.piece_in_spool(at, min(PIECE, stop - at))
+        if data is None:
+            raise Unreadable("the spool has it no longer")
+        yield data
+
+
+async def _in_archive(part: HashedRange, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    """Yield bytes of an archived part; raises 404 or 503."""
+    yield (await checked(part.whole()))[start:stop]

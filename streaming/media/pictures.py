@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import os
 import textwrap
-from email.utils import formatdate
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from aiohttp import web
@@ -17,8 +17,7 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import not_modified
-from streaming.stations.messages import why_no_picture
+from streaming.http.ranges import Content, send
 
 FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
 CACHE = "public, max-age=5"
@@ -37,63 +36,60 @@ routes = web.RouteTableDef()
 @routes.get("/live/{station}/{camera}/thumb.jpg")
 async def thumb(request: web.Request) -> web.StreamResponse:
     """Serve the latest picture of a camera, 320 pixels wide."""
-    return _picture(request, "thumb.jpg")
+    return await _picture(request, "thumb.jpg")
 
 
 @routes.get("/live/{station}/{camera}/picture.jpg")
 async def picture(request: web.Request) -> web.StreamResponse:
     """Serve the latest picture of a camera, at most 1280 pixels wide."""
-    return _picture(request, "picture.jpg")
+    return await _picture(request, "picture.jpg")
 
 
-def has_picture(views: AppContext, station: Station, camera: Camera) -> bool:
+def has_picture(context: AppContext, station: Station, camera: Camera) -> bool:
     """Tell whether a camera has a picture of now."""
     try:
-        stat = (views.config.spool / station.id / camera.id / "thumb.jpg").stat()
+        stat = (context.config.spool / station.id / camera.id / "thumb.jpg").stat()
     except OSError:
         return False
-    return _is_fresh(views, stat)
+    return _is_fresh(context, stat)
 
 
-def _is_fresh(views: AppContext, stat: os.stat_result) -> bool:
-    fresh_s = max(FRESH_S, 3 * (views.config.pictures_s or 0))
-    return abs(views.clock() / 1000 - stat.st_mtime) < fresh_s
+def _is_fresh(context: AppContext, stat: os.stat_result) -> bool:
+    fresh_s = max(FRESH_S, 3 * (context.config.pictures_s or 0))
+    return abs(context.clock() / 1000 - stat.st_mtime) < fresh_s
 
 
-def _picture(request: web.Request, name: str) -> web.StreamResponse:
-    views = request.app[CONTEXT]
-    station, camera = views.station_and_camera(request)
+async def _picture(request: web.Request, name: str) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    station, camera = context.station_and_camera(request)
     found = None
-    if views.state(station, camera) == "recording":
-        found = _read(views, views.config.spool / station.id / camera.id / name)
+    if context.directory.is_live(station, camera):
+        found = _read(context, context.config.spool / station.id / camera.id / name)
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
-        words = why_no_picture(views, lang, station, camera)
+        words = context.why_no_picture(station, camera, lang)
         not_yet = gettext(
             "The latest picture is not ready yet; the video goes on.", language_of(request)
         )
         return _slate(lang, station, camera, words or not_yet)
-    data, stat = found
-    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
-    headers = {
-        "ETag": etag,
-        "Last-Modified": formatdate(stat.st_mtime, usegmt=True),
-        "Cache-Control": CACHE,
-    }
-    since = request.if_modified_since if request.if_none_match is None else None
-    if not_modified(request, etag) or (since and int(stat.st_mtime) <= since.timestamp()):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=data, content_type="image/jpeg", headers=headers)
+    return await send(request, found, {"Cache-Control": CACHE})
 
 
-def _read(views: AppContext, path: Path) -> tuple[bytes, os.stat_result] | None:
+def _read(context: AppContext, path: Path) -> Content | None:
     """Return a picture of now; None where there is none."""
     try:
         with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
-            return (file.read(), stat) if _is_fresh(views, stat) else None
+            stat, data = os.fstat(file.fileno()), file.read()
     except OSError:
         return None
+    if not _is_fresh(context, stat):
+        return None
+
+    async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        yield data[start:stop]
+
+    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+    return Content("image/jpeg", len(data), etag, read, int(stat.st_mtime))
 
 
 def _slate(lang: str, station: Station, camera: Camera, words: str) -> web.Response:

@@ -1,1 +1,5 @@
-"""What operators ask of a web process."""
+"""What operators and their programs are told.
+
+`health`   whether this process answers, and can read what it serves
+`metrics`  what /metrics says
+"""

@@ -27,7 +27,7 @@ operators_routes = web.RouteTableDef()
 class Health:
     """What keeps this process from serving all, looked at once a second at most."""
 
-    views: AppContext
+    context: AppContext
     _looked: float = float("-inf")
     _wrong: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -43,11 +43,11 @@ class Health:
     async def _look(self) -> list[str]:
         wrong = []
         try:
-            os.scandir(self.views.config.spool).close()
+            os.scandir(self.context.config.spool).close()
         except OSError as error:
             wrong.append(f"the spool cannot be read: {error.strerror}")
         try:
-            await self.views.ask(lambda catalogue: catalogue.id())
+            await self.context.ask(lambda catalogue: catalogue.id())
         except CatalogueError as error:
             wrong.append(f"the catalogue does not answer: {error}")
         return wrong
@@ -74,22 +74,22 @@ async def readyz(request: web.Request) -> web.StreamResponse:
 async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
     """Spool and catalogue can be read; 503 with what is wrong where not. What is wrong with the
     clock is said, too, and is no reason to send people elsewhere."""
-    views, wrong = request.app[CONTEXT], await request.app[HEALTH].wrong()
-    await views.fresh()
-    told = [*(wrong or ["ready"]), *views.status.clock_warnings()]
+    context, wrong = request.app[CONTEXT], await request.app[HEALTH].wrong()
+    await context.fresh()
+    told = [*(wrong or ["ready"]), *context.status.clock_warnings()]
     return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
 
 
 @operators_routes.get("/metrics")
 async def metrics(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format."""
-    views = request.app[CONTEXT]
+    context = request.app[CONTEXT]
     await request.app[HEALTH].wrong()  # which asks the catalogue
-    await views.fresh()
+    await context.fresh()
     response = web.StreamResponse(headers={"Content-Type": "text/plain; version=0.0.4"})
     await response.prepare(request)
     if request.method != "HEAD":
-        for piece in exposition(request.app[REGISTRY], views):
+        for piece in exposition(request.app[REGISTRY], context):
             await response.write(piece)
             await asyncio.sleep(0)
     await response.write_eof()

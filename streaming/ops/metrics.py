@@ -113,8 +113,8 @@ ORDERS_NUMBERS = (
 class StatusCollector(Collector):
     """Turns what the status files say of all but cameras into metrics, when asked."""
 
-    def __init__(self, views: AppContext):
-        self._views, self._status = views, views.status
+    def __init__(self, context: AppContext):
+        self._context, self._status = context, context.status
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics but those of cameras and of HTTP."""
@@ -122,11 +122,11 @@ class StatusCollector(Collector):
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
-        _add(catalogue, [], self._views.away is None)
+        _add(catalogue, [], self._context.away is None)
         yield catalogue
-        if self._views.config.pictures_s:
+        if self._context.config.pictures_s:
             yield from self._pictures()
-        if self._views.config.copies is not None:
+        if self._context.config.copies is not None:
             yield from self._orders()
         yield from self._uploader()
         yield from self._archives()
@@ -144,7 +144,7 @@ class StatusCollector(Collector):
             labels=["process"],
         )
         supervised = self._status.supervised()
-        for name in processes(self._views.config):
+        for name in processes(self._context.config):
             _add(up, [name], self._status.is_up(name))
             if not name.startswith("web-"):
                 _add(told, [name], self._status.told_ms(name) / 1000)
@@ -162,7 +162,7 @@ class StatusCollector(Collector):
     def _archives(self) -> Iterator[Metric]:
         """Yield what the uploader says of each archive: the backlog does not vanish with it."""
         said: dict[str, Any] = (self._status.last(UPLOADER) or {}).get("archives") or {}
-        names = [archive.name for archive in self._views.config.archives]
+        names = [archive.name for archive in self._context.config.archives]
         by_name = {name: self._archive(said.get(name) or {}) for name in names}
         for key, text in ARCHIVE_NUMBERS:
             number = _family(f"kuager_archive_{key}", text, ["archive"])
@@ -188,10 +188,10 @@ class StatusCollector(Collector):
         """Return what is said of an archive, its times as seconds."""
         if not said:
             return said
-        oldest = _age_s(self._views.clock(), said.get("oldest_unarchived_ms"))
+        oldest = _age_s(self._context.clock(), said.get("oldest_unarchived_ms"))
         if oldest is None:  # all that was recorded since it last looked may wait
             is_up, told_ms = self._status.is_up("uploader-0"), self._status.told_ms("uploader-0")
-            oldest = 0 if is_up else _age_s(self._views.clock(), told_ms)
+            oldest = 0 if is_up else _age_s(self._context.clock(), told_ms)
         offset_ms = said.get("clock_offset_ms")
         return said | {
             "oldest_unarchived_seconds": oldest,
@@ -206,7 +206,7 @@ class StatusCollector(Collector):
             _add(states, [state], said.get("states", {}).get(state, 0))
         yield states
         if said:
-            age = _age_s(self._views.clock(), said.get("oldest_letter_ms"))
+            age = _age_s(self._context.clock(), said.get("oldest_letter_ms"))
             said = said | {"oldest_letter_seconds": age or 0}
         for key, text in ORDERS_NUMBERS:
             yield _single(f"kuager_orders_{key}", text, said.get(key))
@@ -226,7 +226,7 @@ class StatusCollector(Collector):
         if said:
             left_out = said.get("left_out")
             said = said | {
-                "oldest_seconds": _age_s(self._views.clock(), said.get("oldest_ms")) or 0,
+                "oldest_seconds": _age_s(self._context.clock(), said.get("oldest_ms")) or 0,
                 "left_out": len(left_out) if isinstance(left_out, list) else None,
             }
         for key, text in PICTURE_NUMBERS:
@@ -234,7 +234,7 @@ class StatusCollector(Collector):
 
     def _spool(self) -> Iterator[Metric]:
         """Yield what is known of the spool's disk."""
-        config, said = self._views.config, self._status.recorders().values()
+        config, said = self._context.config, self._status.recorders().values()
         values: dict[str, float | None] = {}
         refused: GapCause | None = None
         try:
@@ -281,10 +281,10 @@ def _age_s(now_ms: int, at_ms: object) -> float | None:
     return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
 
 
-def make_registry(views: AppContext) -> CollectorRegistry:
+def make_registry(context: AppContext) -> CollectorRegistry:
     """Return the registry that /metrics shows."""
     registry = CollectorRegistry()
-    for collector in (REQUESTS, SECONDS, StatusCollector(views)):
+    for collector in (REQUESTS, SECONDS, StatusCollector(context)):
         registry.register(collector)
     return registry
 
@@ -296,13 +296,13 @@ PROCESS = web.AppKey("process", str)
 Lines = Callable[[Station, Camera, str], str]
 
 
-def camera_lines(views: AppContext) -> Iterator[bytes]:
+def camera_lines(context: AppContext) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers."""
     counts: dict[str, tuple[object, ...]] = {}
     causes: dict[str, str] = {}
     recorded_ms: dict[str, int] = {}
-    for alive, cameras in views.status.cameras():
+    for alive, cameras in context.status.cameras():
         for name, one in cameras.items():
             recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
             if alive:
@@ -310,7 +310,7 @@ def camera_lines(views: AppContext) -> Iterator[bytes]:
                 connecting = GapCause.CONNECTING if one.get("state") == "connecting" else "none"
                 causes[name] = one.get("cause") or connecting
         yield b""
-    election, now_ms = views.config.election, views.clock()
+    election, now_ms = context.config.election, context.clock()
 
     def scheduled(station: Station, camera: Camera, labels: str) -> str:
         return f"{{{labels}}} {is_scheduled(windows(election, station, camera), now_ms):d}\n"
@@ -321,27 +321,27 @@ def camera_lines(views: AppContext) -> Iterator[bytes]:
     def cause(station: Station, camera: Camera, labels: str) -> str:
         return f'{{{labels},cause="{causes.get(_name(station, camera), "unknown")}"}} 1\n'
 
-    yield from _lines(views, "scheduled", "1 while it is to be recorded", scheduled)
+    yield from _lines(context, "scheduled", "1 while it is to be recorded", scheduled)
     text = "The end of its newest segment, by the recorder's clock; 0 for never"
-    yield from _lines(views, "recorded_timestamp_seconds", text, recorded)
-    yield from _lines(views, "cause", "1 for why it is not recorded, or none, or unknown", cause)
-    yield from _lines(views, "state", "1 for what it does", partial(_states, views))
+    yield from _lines(context, "recorded_timestamp_seconds", text, recorded)
+    yield from _lines(context, "cause", "1 for why it is not recorded, or none, or unknown", cause)
+    yield from _lines(context, "state", "1 for what it does", partial(_states, context))
     for n, (_, key, text) in enumerate(CAMERA_COUNTS):
 
         def count(station: Station, camera: Camera, labels: str, n: int = n) -> str:
             return f"{{{labels}}} {counts.get(_name(station, camera), _NO_COUNTS)[n]}\n"
 
-        yield from _lines(views, key, text, count)
+        yield from _lines(context, key, text, count)
 
 
-def _lines(views: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
+def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
     """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
 
     Ids need no escaping in labels.
     """
     name, kind = f"kuager_camera_{key}", "counter" if key.endswith("_total") else "gauge"
     yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
-    stations = views.config.stations
+    stations = context.config.stations
     for start in range(0, len(stations), STATIONS_A_PIECE):
         yield "".join(
             f"{name}{line}"
@@ -353,8 +353,8 @@ def _lines(views: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes
         ).encode()
 
 
-def _states(views: AppContext, station: Station, camera: Camera, labels: str) -> str:
-    now = views.state(station, camera)
+def _states(context: AppContext, station: Station, camera: Camera, labels: str) -> str:
+    now = context.directory.state(station, camera)
     return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
 
 
@@ -362,10 +362,10 @@ def _name(station: Station, camera: Camera) -> str:
     return f"{station.id}/{camera.id}"
 
 
-def exposition(registry: CollectorRegistry, views: AppContext) -> Iterator[bytes]:
+def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[bytes]:
     """Yield all metrics in the Prometheus text format, in pieces."""
     yield generate_latest(registry)
-    yield from camera_lines(views)
+    yield from camera_lines(context)
 
 
 @web.middleware

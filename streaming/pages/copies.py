@@ -7,10 +7,9 @@ are kept by no cache, and are found by no search engine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -18,34 +17,33 @@ from aiohttp import web
 from base.i18n.format import format_money
 from base.i18n.gettext import N_, gettext
 from config.model import Station
-from copies.orders import events
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.payments.port import InvalidSignature, InvoiceProvider, Online, ProviderUnavailable
-from storage.catalogue.orders import MOST_NUMBER, Order
+from copies.payments.port import InvoiceProvider, Online, ProviderUnavailable
+from storage.catalogue.orders import Order
 from streaming.api.stations import find_stations
-from streaming.context import CONTEXT, current_ms, parse_time
+from streaming.context import CONTEXT, current_ms
 from streaming.http.bodies import form
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import base_url
+from streaming.http.parameters import time_ms
+from streaming.http.site import base_url, refuse_foreign
 from streaming.http.work import WORK
 from streaming.orders_context import (
     ORDERS,
-    asked_for,
-    catalogue,
+    REGISTER_PAGE,
     count_asked,
+    invoice_provider,
     make_quote,
     order_of,
     place,
-    query_catalogue,
-    refuse_foreign,
-    till,
+    quotable,
+    register_page,
+    work_on_orders,
 )
-from streaming.pages.order import order_page, paper_of, public, state_words
+from streaming.pages.order import order_page, public, state_words
 from streaming.pages.render import link, page
 
-REGISTER_PAGE, REGISTER_TOKENS = 50, 3
 HOUR_MS = 3_600_000
 MOST_INVOICES = 128  # each about 60 kB
 
@@ -62,8 +60,8 @@ async def about(request: web.Request) -> web.StreamResponse:
 @routes.get("/copies/new")
 async def new(request: web.Request) -> web.StreamResponse:
     """Ask for a quote: `station`, `cameras` (with commas), `from` and `to` fill the form."""
-    views = request.app[CONTEXT]
-    station = views.stations.get(request.query.get("station", ""))
+    context = request.app[CONTEXT]
+    station = context.stations.get(request.query.get("station", ""))
     if station is None:
         found = await find_stations(request) if request.query.get("q", "").strip() else None
         return page(
@@ -73,8 +71,8 @@ async def new(request: web.Request) -> web.StreamResponse:
             query=request.query.get("q", ""),
             stations=found.page if found else None,
         )
-    to_ms = parse_time(request, "to") or current_ms(request) // 60_000 * 60_000
-    from_ms = parse_time(request, "from") or to_ms - HOUR_MS
+    to_ms = time_ms(request, "to") or current_ms(request) // 60_000 * 60_000
+    from_ms = time_ms(request, "from") or to_ms - HOUR_MS
     named = request.query.get("cameras", "")
     chosen = [c.strip() for c in named.split(",")] if named else [c.id for c in station.cameras]
     zone = ZoneInfo(station.time_zone)
@@ -121,7 +119,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
         # where clocks are changed, the longest stretch that the two can mean
         from_ms, to_ms = _local_ms(begin, zone, min), _local_ms(end, zone, max)
         secret, _ = await make_quote(
-            request, asked_for(request, station.id, chosen, from_ms, to_ms)
+            request, quotable(request, station.id, chosen, (from_ms, to_ms))
         )
     except Refused as refused:
         wrong = refused.text(language_of(request))
@@ -139,26 +137,6 @@ async def register(request: web.Request) -> web.StreamResponse:
         orders=[public(request, o) for o in orders[:REGISTER_PAGE]],
         before=orders[REGISTER_PAGE - 1].number if len(orders) > REGISTER_PAGE else None,
         words=state_words(request),
-    )
-
-
-async def register_page(request: web.Request) -> list[Order]:
-    """Return a page of the register, and one order more where there is another page.
-
-    Raises 400.
-    """
-    text = request.query.get("before")
-    known = text is None or (text.isascii() and text.isdigit() and len(text) <= 10)
-    if not known or int(text or 0) > MOST_NUMBER:
-        raise web.HTTPBadRequest(
-            text=gettext("'before' is not the number of an order.", language_of(request))
-        )
-    before = None if text is None else int(text)
-    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
-    work.check(request)
-    work.count(request, REGISTER_TOKENS)
-    return await query_catalogue(
-        catalogue(request).orders.register(election, before, REGISTER_PAGE + 1)
     )
 
 
@@ -194,13 +172,13 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     count_asked(request)
     return await _done(
-        request, order, till(request).end(order.order_pk, events.cancel(current_ms(request)))
+        request, order, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
     )
 
 
-async def _done(request: web.Request, order: Order, work: Any) -> web.StreamResponse:
+async def _done(request: web.Request, order: Order, work: Awaitable[Order]) -> web.StreamResponse:
     try:
-        await query_catalogue(work)
+        await work
     except Refused as refused:
         order = await order_of(request)
         wrong = refused.text(language_of(request))
@@ -228,7 +206,9 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await query_catalogue(till(request).page(order, provider, title, home))
+        url = await work_on_orders(
+            request, lambda orders: orders.payment_page(order, provider, title, home)
+        )
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None
     except ProviderUnavailable:
@@ -239,33 +219,11 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     return page(request, "paying.html", url=url, secret=request.match_info["secret"])
 
 
-@routes.post("/api/v1/copies/payments/{provider}")
-async def parse_webhook(request: web.Request) -> web.StreamResponse:
-    """Be told by a provider that something happened to a checkout; it is then looked up."""
-    provider = request.app[ORDERS].providers.get(request.match_info["provider"])
-    if not isinstance(provider, Online):
-        raise web.HTTPNotFound(text="There is no such provider.\n")
-    try:
-        reference = provider.parse_webhook(await request.read(), request.headers)
-    except InvalidSignature:
-        raise web.HTTPBadRequest(text="This was not signed by the provider.\n") from None
-    desk = till(request)
-    known = None
-    if reference is not None:
-        known = await query_catalogue(desk.catalogue.checkouts.get(provider.name, reference))
-    if known:
-        try:
-            await query_catalogue(desk.settle(known))
-        except ProviderUnavailable:  # the provider tells it again later, and the desk asks
-            raise web.HTTPServiceUnavailable(text="Ask again later.\n") from None
-    return web.json_response({"known": bool(known)})
-
-
 @routes.get("/copies/{secret}/invoice.pdf")
 async def invoice(request: web.Request) -> web.StreamResponse:
     """Give the invoice of an order: to pay by, and once it is paid, to show that it is."""
     order = await order_of(request)
-    provider = paper_of(request, order)
+    provider = invoice_provider(request, order)
     if provider is None:
         raise web.HTTPNotFound(
             text=gettext("There is no invoice for this order.", language_of(request))

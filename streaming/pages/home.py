@@ -12,15 +12,17 @@ from aiohttp import web
 from base.i18n.format import format_day, format_number, format_offset, format_time_of_day
 from base.i18n.gettext import gettext, ngettext
 from config.model import Election
-from streaming.api.stations import area_dict, described, find_stations, picture_url
+from streaming.api.stations import find_stations
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language
-from streaming.pages.render import link, page, tally_live
+from streaming.pages.render import link, page
 from streaming.stations.directory import Area, Directory
 from streaming.stations.featured import FEATURED
+from streaming.stations.messages import tally_live
+from streaming.stations.serialize import area_json, picture_url, station_json
 
 FEW = 30  # stations that are listed at once, where there are no more
-ON_WALL = 12
+FEATURED_SHOWN = 12
 
 routes = web.RouteTableDef()
 
@@ -28,26 +30,26 @@ routes = web.RouteTableDef()
 @routes.get("/")
 async def home(request: web.Request) -> web.StreamResponse:
     """Search stations, or find them by region and district."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    places, asked = views.places, request.query
+    context, lang = request.app[CONTEXT], checked_language(request)
+    directory, asked = context.directory, request.query
     chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
-    found = await find_stations(request) if chosen or len(places.stations) <= FEW else None
-    region = places.regions.get(asked.get("region", ""))
+    found = await find_stations(request) if chosen or len(directory.stations) <= FEW else None
+    region = directory.regions.get(asked.get("region", ""))
     return page(
         request,
         "home.html",
-        **_today(lang, views.config.election, places, views.clock()),
+        **_today(lang, context.config.election, directory, context.clock()),
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
         kept=[("lang", lang)] if "lang" in asked else [],
         results_only=bool(chosen),
-        results=None if found is None else [described(views, lang, s) for s in found.page],
+        results=None if found is None else [station_json(s, directory, lang) for s in found.page],
         results_title=_title(lang, found.total if found else 0, asked.get("q")),
-        suggestions=[described(views, lang, s) for s in found.suggestions] if found else [],
+        suggestions=[station_json(s, directory, lang) for s in found.suggestions] if found else [],
         following=found and found.next_after and _following(request, found.next_after),
         trail=_trail(request, lang, region),
         districts=_districts(request, lang, region),
-        regions=_areas(request, lang, places.regions.values(), "region"),
+        regions=_areas(request, lang, directory.regions.values(), "region"),
         wall=[
             {
                 "station": station.id,
@@ -56,12 +58,12 @@ async def home(request: web.Request) -> web.StreamResponse:
                 "title": f"{station.name.in_(lang)} · {camera.title.in_(lang)}",
                 "picture": picture_url(station, camera),
             }
-            for station, camera in request.app[FEATURED].shown(views, ON_WALL)
+            for station, camera in request.app[FEATURED].shown(context.clock(), FEATURED_SHOWN)
         ],
     )
 
 
-def _today(lang: str, election: Election, places: Directory, now_ms: int) -> dict[str, Any]:
+def _today(lang: str, election: Election, directory: Directory, now_ms: int) -> dict[str, Any]:
     """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
     hours = election.polling_hours
     noon = datetime(
@@ -71,13 +73,13 @@ def _today(lang: str, election: Election, places: Directory, now_ms: int) -> dic
     return {
         "day": format_day(election.date, "full", lang),
         "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
-        "recorded": tally_live(lang, places.tally),
-        "state": _state(lang, election, places, now_ms),
+        "recorded": tally_live(directory.tally, lang),
+        "state": _state(lang, election, directory, now_ms),
     }
 
 
-def _state(lang: str, election: Election, places: Directory, now_ms: int) -> str:
-    windows = places.windows
+def _state(lang: str, election: Election, directory: Directory, now_ms: int) -> str:
+    windows = directory.windows
     if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
         return ""
     begins_ms = next((w.start_ms for w in windows if w.start_ms > now_ms), None)
@@ -107,12 +109,12 @@ def _trail(request: web.Request, lang: str, region: Area | None) -> list[tuple[s
     if region is None:
         return []
     district = region.districts.get(request.query.get("district", ""))
-    name = area_dict(lang, region)["name"]
+    name = area_json(region, lang)["name"]
     if district is None:
         return [(name, None)]
     return [
         (name, link(request, "/", region=region.id)),
-        (area_dict(lang, district)["name"], None),
+        (area_json(district, lang)["name"], None),
     ]
 
 
@@ -129,7 +131,7 @@ def _areas(
     request: web.Request, lang: str, areas: Iterable[Area], kind: str, **more: str
 ) -> list[dict[str, Any]]:
     return [
-        area_dict(lang, area) | {"href": link(request, "/", **more, **{kind: area.id})}
+        area_json(area, lang) | {"href": link(request, "/", **more, **{kind: area.id})}
         for area in areas
     ]
 

@@ -12,13 +12,18 @@ from base.i18n.format import format_bytes, format_minutes, format_money, format_
 from base.i18n.gettext import gettext, text_in
 from copies.balance import owed, received
 from copies.orders.describe import title_of
-from copies.payments.port import InvoiceProvider, Online
+from copies.payments.port import Online
 from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import base_url
-from streaming.orders_context import ORDERS, STATE_WORDS, catalogue, query_catalogue
+from streaming.http.site import base_url
+from streaming.orders_context import (
+    ORDERS,
+    STATE_WORDS,
+    invoice_provider,
+    query_catalogue,
+)
 from streaming.pages.render import page
 
 
@@ -32,7 +37,9 @@ async def order_page(
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
     lang, shop = checked_language(request), request.app[ORDERS]
     secret = request.match_info["secret"]
-    files = await query_catalogue(catalogue(request).order_files.of(order.order_pk))
+    files = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.of(order.order_pk)
+    )
     zone = order.quote["station"]["time_zone"]
     online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
     shown = partial(format_money, currency=order.currency, lang=lang)
@@ -61,22 +68,13 @@ async def order_page(
         owed=[format_money(a, c, lang) for c, a in owed(order).items()],
         cause=partial(describe_cause, lang=lang),
         online=online,
-        invoice=paper_of(request, order) is not None,
+        invoice=invoice_provider(request, order) is not None,
         ended=order.state in ENDED,
         letters=shop.settings.mail is not None,
         forget_days=shop.settings.forget_after // 86400,
         size=format_bytes,
         minutes=format_minutes,
     )
-
-
-def paper_of(request: web.Request, order: Order) -> InvoiceProvider | None:
-    """Return who gives the invoice of an order: to pay by, and afterwards to show what was paid;
-    None where there is nothing to pay and nothing was."""
-    if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
-        return None
-    providers = request.app[ORDERS].providers.values()
-    return next((p for p in providers if isinstance(p, InvoiceProvider)), None)
 
 
 def public(request: web.Request, order: Order) -> dict[str, Any]:

@@ -10,15 +10,13 @@ from urllib.parse import urlencode
 import jinja2
 from aiohttp import web
 
-from base.i18n.format import format_number
-from base.i18n.gettext import LANGUAGES, ngettext, translations
+from base.i18n.gettext import LANGUAGES, translations
 from streaming.context import CONTEXT
 from streaming.http.assets import address
 from streaming.http.negotiation import language_of
-from streaming.stations.directory import Tally
+from streaming.stations.messages import cameras_live
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-KEPT = ("Allow", "Retry-After")  # headers of an error that its page or problem has, too
 NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 
 
@@ -40,7 +38,7 @@ def templates(lang: str) -> jinja2.Environment:
         "lang": lang,
         "languages": [(code, NAMES[code]) for code in LANGUAGES],
         "static": address,
-        "cameras_live": lambda live, count: cameras_live(lang, live, count),
+        "cameras_live": lambda live, count: cameras_live(live, count, lang),
     }
     return found
 
@@ -77,30 +75,6 @@ def _in_language(request: web.Request, code: str) -> str:
     return f"?{urlencode([*others, ('lang', code)])}"
 
 
-def problem_page(request: web.Request, problem: web.HTTPException, text: str) -> web.Response:
+def problem_page(request: web.Request, status: int, text: str) -> web.Response:
     """Return the page for an error: what is wrong, in words, and where to go on."""
-    answer = page(request, "problem.html", problem.status, text=text)
-    answer.headers.update({k: v for k, v in problem.headers.items() if k in KEPT})
-    return answer
-
-
-def cameras_live(lang: str, live: int, count: int) -> str:
-    """Return how many of so many cameras are live, as a sentence."""
-    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
-    return ngettext(
-        "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, lang, **values
-    )
-
-
-def tally_live(lang: str, tally: Tally) -> str:
-    """Return how much of all stations and cameras is live."""
-    stations = stations_live(lang, tally.stations_live, tally.stations)
-    return f"{stations}, {cameras_live(lang, tally.cameras_live, tally.cameras)}"
-
-
-def stations_live(lang: str, live: int, count: int) -> str:
-    """Return how many of so many stations are live, as a sentence."""
-    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
-    return ngettext(
-        "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, lang, **values
-    )
+    return page(request, "problem.html", status, text=text)

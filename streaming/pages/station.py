@@ -12,12 +12,14 @@ from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from config.schedule import next_change, windows
-from streaming.api.stations import described, picture_url, search, with_words
-from streaming.context import CONTEXT, AppContext, parse_time
+from streaming.api.stations import explained_station, search
+from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.responses import base_url
+from streaming.http.parameters import time_ms
+from streaming.http.site import base_url
 from streaming.pages.player_messages import watch_words
 from streaming.pages.render import link, page
+from streaming.stations.serialize import picture_url, station_json
 
 NEAR = 5  # stations that are suggested for one that is not there
 
@@ -27,11 +29,11 @@ routes = web.RouteTableDef()
 @routes.get("/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
     """Show a station with all its angles, live or at the moment `t`."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    found = views.stations.get(request.match_info["station"])
+    context, lang = request.app[CONTEXT], checked_language(request)
+    found = context.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
-    status, notice, at_ms = _moment(request, views, found)
+    status, notice, at_ms = _moment(request, context, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
     if angle and angle not in cameras:
@@ -39,34 +41,34 @@ async def station(request: web.Request) -> web.StreamResponse:
             404,
             gettext("This station has no such angle; here are all it has.", language_of(request)),
         )
-    told = with_words(views, lang, found)
+    told = explained_station(context, found, lang)
     return page(
         request,
         "station.html",
         status,
         station=told,
         notice=notice,
-        state=_state(lang, views, found, told),
+        state=_state(lang, context, found, told),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
         oembed=_oembed(request, found),
-        told=_told(request, views, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
+        told=_told(request, context, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
     )
 
 
 @routes.get("/embed/{station}/{camera}")
 async def embed(request: web.Request) -> web.StreamResponse:
     """Show one camera, for an iframe of any site."""
-    views, lang = request.app[CONTEXT], checked_language(request)
-    found, camera = views.station_and_camera(request)
+    context, lang = request.app[CONTEXT], checked_language(request)
+    found, camera = context.station_and_camera(request)
     return page(
         request,
         "embed.html",
-        station=described(views, lang, found),
+        station=station_json(found, context.directory, lang),
         title=camera.title.in_(lang),
         picture=picture_url(found, camera).replace("thumb", "picture"),
         href=link(request, f"/stations/{found.id}", angle=camera.id),
-        told=_told(request, views, found, [camera]) | {"t_ms": None, "angle": camera.id},
+        told=_told(request, context, found, [camera]) | {"t_ms": None, "angle": camera.id},
     )
 
 
@@ -76,26 +78,28 @@ def _oembed(request: web.Request, found: Station) -> str:
 
 
 async def _missing(request: web.Request) -> web.Response:
-    views, lang = request.app[CONTEXT], checked_language(request)
+    directory, lang = request.app[CONTEXT].directory, checked_language(request)
     asked = request.match_info["station"]
     try:
         near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
     except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable):
         near = ()
-    stations = [described(views, lang, views.places.stations[place]) for place in near]
+    stations = [station_json(directory.stations[place], directory, lang) for place in near]
     return page(request, "missing.html", 404, suggestions=stations)
 
 
-def _moment(request: web.Request, views: AppContext, found: Station) -> tuple[int, str, int | None]:
+def _moment(
+    request: web.Request, context: AppContext, found: Station
+) -> tuple[int, str, int | None]:
     """Return the status, what is wrong in words, and the moment to begin with; None for live."""
     try:
-        at_ms = parse_time(request, "t")
+        at_ms = time_ms(request, "t")
     except web.HTTPBadRequest as error:
         return 400, error.text or "", None
     if at_ms is None:
         return 200, "", None
-    now_ms = views.clock()
-    schedules = [windows(views.config.election, found, camera) for camera in found.cameras]
+    now_ms = context.clock()
+    schedules = [windows(context.config.election, found, camera) for camera in found.cameras]
     begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
     if at_ms > now_ms:
         return (
@@ -109,24 +113,24 @@ def _moment(request: web.Request, views: AppContext, found: Station) -> tuple[in
             "Nothing was recorded then: recording began at %(at)s.", language_of(request), at=at
         )
         return 404, text, None
-    if at_ms < now_ms - views.config.rewind_s * 1000:
+    if at_ms < now_ms - context.config.rewind_s * 1000:
         text = gettext(
             "This moment is further back than the %(hours)s h that can be watched here.",
             language_of(request),
-            hours=format_hours(views.config.rewind_s),
+            hours=format_hours(context.config.rewind_s),
         )
         return 404, text, None
     return 200, "", at_ms
 
 
-def _state(lang: str, views: AppContext, found: Station, told: dict[str, Any]) -> str:
+def _state(lang: str, context: AppContext, found: Station, told: dict[str, Any]) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
         return gettext("No camera is configured in this station.", lang)
     if told["live"]:
         return ""
-    now_ms = views.clock()
-    schedule = windows(views.config.election, found, found.cameras[0])
+    now_ms = context.clock()
+    schedule = windows(context.config.election, found, found.cameras[0])
     inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
     if inside:
         return gettext(
@@ -160,13 +164,13 @@ def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
 
 def _told(
     request: web.Request,
-    views: AppContext,
+    context: AppContext,
     found: Station,
     cameras: tuple[Camera, ...] | list[Camera],
 ) -> dict[str, Any]:
     """Return what the scripts need to know."""
     lang = checked_language(request)
-    schedules = [windows(views.config.election, found, camera) for camera in cameras]
+    schedules = [windows(context.config.election, found, camera) for camera in cameras]
     return {
         "station": found.id,
         "number": found.number,
@@ -174,8 +178,8 @@ def _told(
         "lang": lang,
         "chosen": "lang" in request.query,
         "months": list(get_month_names("wide", locale=lang).values()),
-        "now_ms": views.clock(),
-        "rewind_ms": views.config.rewind_s * 1000,
+        "now_ms": context.clock(),
+        "rewind_ms": context.config.rewind_s * 1000,
         "windows": sorted({(w.start_ms, w.end_ms) for s in schedules for w in s}),
         "cameras": [
             {

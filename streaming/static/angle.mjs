@@ -20,23 +20,44 @@ export const GAP = "gap";
 export const CANNOT = "cannot";
 export const OFF = "off";
 
+/** @import { ErrorData, LevelDetails } from "./hls.mjs" */
+
 export class Angle {
+  /**
+   * @param {string} id of the camera
+   * @param {HTMLVideoElement} video
+   * @param {string} base the address of the camera's playlists
+   * @param {Teller} server
+   * @param {Teller} clock which moment is shown
+   * @param {number} rewindMs how far back the public can go
+   */
   constructor(id, video, base, server, clock, rewindMs) {
-    Object.assign(this, { id, video, base, server, clock, rewindMs });
+    this.id = id;
+    this.video = video;
+    this.base = base;
+    this.server = server;
+    this.clock = clock;
+    this.rewindMs = rewindMs;
     this.state = WAITS;
+    this.wanted = true; // nobody turned it off
     this.since = performance.now(); // of the state
     this.active = false;
+    /** @type {Listing | null} */
     this.listing = null;
+    /** @type {{ destroy(): void } | null} */
     this.hls = null;
+    /** @type {LevelDetails | null} */
     this.details = null;
     this.failures = 0;
     this.failed = -Infinity;
-    this.onLoaded = () => {}; // bytes and ms of a segment, for who measures the link
+    /** @type {(bytes: number, ms: number, seconds: number) => void} */
+    this.onLoaded = () => {}; // for who measures the link
     this.onRefused = () => {}; // the browser wants a person to press play
     this.blocked = 0; // no new beginning before this
     this.watchPictures();
     this.pictureMs = 40; // from one picture to the next
     // where on the video's time line the picture on the screen begins; null while it jumps
+    /** @type {number | null} */
     this.shown = null;
     this.late = false; // it waits for the camera, not for the network
   }
@@ -44,8 +65,9 @@ export class Angle {
   // Learns how far pictures are apart: a busy browser, or a fast one, leaves some out.
   watchPictures() {
     const { video } = this;
+    /** @type {number[]} */
     const steps = [];
-    const next = (_now, { mediaTime }) => {
+    const next = (/** @type {number} */ _now, /** @type {{ mediaTime: number }} */ { mediaTime }) => {
       const apart = this.shown === null ? 0 : Math.round((mediaTime - this.shown) * 1000);
       if (apart > 5 && apart < 500 && !video.seeking && video.playbackRate < 1.2) {
         steps.push(apart);
@@ -59,14 +81,17 @@ export class Angle {
     video.addEventListener("seeking", () => { this.shown = null; });
   }
 
-  // Begins anew at a moment, or at what is recorded now where it is null.
+  /**
+   * Begins anew at a moment, or at what is recorded now where it is null.
+   * @param {number | null} moment
+   */
   open(moment) {
     this.shut();
     this.active = true;
     this.become(WAITS);
     const listing = new Listing(this.base, this.server, this.clock, this.rewindMs);
     this.listing = listing;
-    listing.open(moment).then(() => { listing.opened = true; });
+    listing.open(moment);
   }
 
   shut() {
@@ -83,6 +108,7 @@ export class Angle {
     this.details = null;
   }
 
+  /** @param {string} state */
   become(state) {
     if (state === this.state) return;
     this.state = state;
@@ -94,7 +120,12 @@ export class Angle {
 
   get waited() { return this.state === WAITS ? performance.now() - this.since : 0; }
 
-  // Makes the video show a moment; says what it does. Called several times a second.
+  /**
+   * Makes the video show a moment; says what it does. Called several times a second.
+   * @param {number} moment
+   * @param {boolean} moving
+   * @param {number} rate
+   */
   follow(moment, moving, rate) {
     if (!this.active || this.state === CANNOT) return;
     if (this.listing.opened && !this.listing.covers(moment)) this.open(moment);
@@ -120,14 +151,22 @@ export class Angle {
     this.become(shown ? PLAYS : WAITS);
   }
 
-  // Tells whether nothing was recorded at a moment; in live it is known some seconds later.
+  /**
+   * Tells whether nothing was recorded at a moment; in live it is known some seconds later.
+   * @param {number} moment
+   */
   gapAt(moment) {
     const { segments, live, until, end } = this.listing;
     if (!segments.length || segments.at(-1).at > moment) return true;
     return live ? until > end + LATE_MS : moment < until;
   }
 
-  // Brings the video to a position; false while there is nothing to show there.
+  /**
+   * Brings the video to a position; false while there is nothing to show there.
+   * @param {number} wanted s on the video's time line
+   * @param {boolean} moving
+   * @param {number} rate
+   */
   steer(wanted, moving, rate) {
     const { video } = this;
     const position = this.afterHole(wanted);
@@ -156,18 +195,22 @@ export class Angle {
     return video.readyState >= 2;
   }
 
+  /** @param {number} position */
   jump(position) { this.video.currentTime = position; }
 
   go() {
     if (!this.video.paused) return;
-    this.video.play().catch((error) => { if (error.name === "NotAllowedError") this.onRefused(); });
+    this.video.play().catch((/** @type {Error} */ error) => { if (error.name === "NotAllowedError") this.onRefused(); });
   }
 
   stand() {
     if (!this.video.paused) this.video.pause();
   }
 
-  // Returns a position, or where it goes on after a hole: what it lacks does not come.
+  /**
+   * Returns a position, or where it goes on after a hole: what it lacks does not come.
+   * @param {number} position
+   */
   afterHole(position) {
     const { buffered } = this.video;
     for (let n = 1; n < buffered.length; n += 1) {
@@ -177,7 +220,10 @@ export class Angle {
     return position;
   }
 
-  // Returns how many seconds are buffered from a position on.
+  /**
+   * Returns how many seconds are buffered from a position on.
+   * @param {number} position
+   */
   buffered(position) {
     const { buffered } = this.video;
     for (let n = 0; n < buffered.length; n += 1) {
@@ -199,7 +245,11 @@ export class Angle {
     return 0;
   }
 
-  // Returns where a moment is on the video's own time line; null while hls.js does not know.
+  /**
+   * Returns where a moment is on the video's own time line; null while hls.js does not know.
+   * @param {Segment} segment
+   * @param {number} moment
+   */
   position(segment, moment) {
     const fragments = this.details?.fragments;
     if (!fragments?.length) return null;
@@ -208,8 +258,11 @@ export class Angle {
     return one.start + Math.min(Math.max(0, (moment - segment.at) / 1000), one.duration);
   }
 
-  // Returns how many ms a moment is after the beginning of the picture on the screen; half a
-  // picture where that is not known, as while it jumps or is about to: steps end in the middle.
+  /**
+   * Returns how many ms a moment is after the beginning of the picture on the screen; half a
+   * picture where that is not known, as while it jumps or is about to: steps end in the middle.
+   * @param {number} moment
+   */
   into(moment) {
     const segment = this.listing?.at(moment);
     const position = segment ? this.position(segment, moment) : null;
@@ -243,6 +296,10 @@ export class Angle {
     hls.attachMedia(this.video);
   }
 
+  /**
+   * @param {Hls} hls
+   * @param {ErrorData} data
+   */
   error(hls, data) {
     if (hls !== this.hls) return;
     if (/codec/i.test(data.details)) {

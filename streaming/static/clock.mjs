@@ -1,23 +1,32 @@
 // The clock of a page: which moment is shown. All angles follow it.
 
 export class Clock {
+  #ticks;
   #wall = 0;
   #since = 0;
   #rate = 1;
   #slew = 1;
   #moving = false;
 
+  // `ticks` counts milliseconds and is never set.
+  constructor(ticks = () => performance.now()) { this.#ticks = ticks; }
+
   now() {
     if (!this.#moving) return this.#wall;
-    return this.#wall + (performance.now() - this.#since) * this.#rate * this.#slew;
+    return this.#wall + (this.#ticks() - this.#since) * this.#rate * this.#slew;
   }
 
+  /** @param {number} wall UTC ms */
   set(wall) {
     this.#wall = wall;
-    this.#since = performance.now();
+    this.#since = this.#ticks();
   }
 
-  // `slew` is a small correction on top of the rate that people chose.
+  /**
+   * @param {boolean} moving
+   * @param {number} rate that people chose
+   * @param {number} slew a small correction on top of it
+   */
   run(moving, rate, slew = 1) {
     if (moving === this.#moving && rate === this.#rate && slew === this.#slew) return;
     this.set(this.now());
@@ -31,9 +40,17 @@ export class Clock {
 
 // The server's clock, as far as it told: what is now does not depend on the viewer's own clock.
 export class ServerClock {
-  constructor(now) { this.ahead = now - Date.now(); }
+  /**
+   * @param {number} now UTC ms, by the server
+   * @param {() => number} own the viewer's own clock, UTC ms
+   */
+  constructor(now, own = Date.now) {
+    this.own = own;
+    this.learn(now);
+  }
 
-  now() { return Date.now() + this.ahead; }
+  now() { return this.own() + this.ahead; }
 
-  learn(now) { this.ahead = now - Date.now(); }
+  /** @param {number} now UTC ms, by the server */
+  learn(now) { this.ahead = now - this.own(); }
 }

@@ -18,7 +18,7 @@ let words = "";
 async function ask() {
   try {
     const answer = await fetch(`/api/v1/stations/${told.station}?lang=${told.lang}`);
-    words = (await answer.json()).cameras.find((one) => one.id === told.angle).words;
+    words = (await answer.json()).cameras.find((/** @type {Camera} */ one) => one.id === told.angle).words;
   } catch {
     words = say("away");
   }
@@ -28,6 +28,7 @@ async function ask() {
 player.add(angle);
 player.onTick = () => {
   const { state } = angle;
+  /** @type {HTMLElement} */
   const slate = main.querySelector(".slate");
   put(slate, state === CANNOT ? say("cannot") : state === GAP ? words || say("nothing") : "");
   slate.hidden = !slate.textContent;

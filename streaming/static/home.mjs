@@ -4,7 +4,7 @@ const words = JSON.parse(document.getElementById("words").textContent);
 const WAIT_MS = 120; // after a letter, for the next one
 const RENEW_MS = 10_000;
 const SHOWN = 8;
-const field = document.getElementById("q");
+const field = /** @type {HTMLInputElement} */ (document.getElementById("q"));
 const list = document.getElementById("found");
 const count = document.getElementById("count");
 const carried = new URLSearchParams(location.search).has("lang") ? `?lang=${words.lang}` : "";
@@ -12,13 +12,21 @@ let timer = 0;
 let asked = 0;
 let chosen = -1;
 
+/**
+ * @param {string} text
+ * @param {Values} values
+ */
 function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (_all, name) => values[name]);
+  return text.replace(/\{(\w+)\}/g, (_all, name) => String(values[name]));
 }
 
-function element(name, text, ...children) {
+/**
+ * @param {string} name
+ * @param {(Node | string)[]} children
+ */
+function element(name, ...children) {
   const one = document.createElement(name);
-  one.append(text, ...children);
+  one.append(...children);
   return one;
 }
 
@@ -28,6 +36,7 @@ function close() {
   choose(-1);
 }
 
+/** @param {number} n */
 function choose(n) {
   const options = [...list.children];
   chosen = options.length ? Math.max(-1, Math.min(n, options.length - 1)) : -1;
@@ -48,7 +57,7 @@ async function search() {
     return;
   }
   try {
-    const parameters = new URLSearchParams({ q: query, limit: SHOWN, lang: words.lang });
+    const parameters = new URLSearchParams({ q: query, limit: String(SHOWN), lang: words.lang });
     const answer = await fetch(`/api/v1/stations?${parameters}`);
     if (!answer.ok) return;
     const found = await answer.json();
@@ -56,6 +65,7 @@ async function search() {
   } catch { /* the button searches, too */ }
 }
 
+/** @param {{ stations: FoundStation[], total: number, suggestions?: FoundStation[] }} found */
 function show({ stations, total, suggestions = [] }) {
   const shown = stations.length ? stations : suggestions.slice(0, SHOWN);
   list.replaceChildren(...shown.map((one, n) => {
@@ -63,7 +73,7 @@ function show({ stations, total, suggestions = [] }) {
     const number = element("strong", one.number);
     const option = element("li", element("span", number, ` ${one.name}`, element("small", where)),
       element("span", fill(words.live, { live: one.live, count: one.cameras.length })));
-    option.lastChild.className = "count";
+    option.lastElementChild.className = "count";
     option.role = "option";
     option.id = `found-${n}`;
     option.dataset.href = `/stations/${one.id}${carried}`;
@@ -86,7 +96,7 @@ field.addEventListener("keydown", (event) => {
   if (event.key === "Escape") close();
   else if (event.key === "ArrowDown") choose(chosen + 1);
   else if (event.key === "ArrowUp") choose(chosen - 1);
-  else if (event.key === "Enter" && chosen >= 0) location.href = list.children[chosen].dataset.href;
+  else if (event.key === "Enter" && chosen >= 0) location.href = /** @type {HTMLElement} */ (list.children[chosen]).dataset.href;
   else return;
   event.preventDefault();
 });
@@ -125,6 +135,10 @@ function say() {
   still.textContent = words.hold;
 }
 
+/**
+ * @param {Element} item
+ * @param {Shown} one
+ */
 function renew(item, one) {
   const link = item.querySelector("a");
   const image = item.querySelector("img");
@@ -146,7 +160,7 @@ async function turn() {
   if (!items.length) return;
   try {
     const answer = await fetch(`/api/v1/wall?limit=${items.length}&lang=${words.lang}`);
-    (await answer.json()).wall.forEach((one, n) => { if (items[n]) renew(items[n], one); });
+    (await answer.json()).wall.forEach((/** @type {Shown} */ one, /** @type {number} */ n) => { if (items[n]) renew(items[n], one); });
   } catch { /* the ones there stay */ }
 }
 

@@ -1,15 +1,30 @@
 // The timeline for who does not see it: gaps and recordings of the day as tables, with what to do.
 import * as text from "./text.mjs";
 
+/** @import { DayRecord } from "./record.mjs" */
+/** @typedef {[n: number, from: number, to: number | null, words?: string]} Row of angle n */
+
 export class Lists {
+  /**
+   * @param {Element} root
+   * @param {DayRecord} record
+   * @param {Camera[]} cameras
+   * @param {(moment: number) => void} seek
+   */
   constructor(root, record, cameras, seek) {
-    Object.assign(this, { root, record, cameras, seek, shown: "" });
+    this.root = root;
+    this.record = record;
+    this.cameras = cameras;
+    this.seek = seek;
+    this.shown = "";
   }
 
+  /** @param {number} now */
   show(now) {
     const gaps = this.rows((angle) => angle.gaps.map((gap) => [gap.from, gap.to, gap.words]));
     const recordings = this.rows((angle) => angle.stretches.map(([from, to]) => [from, to]));
     text.put(this.root.querySelector("#gaps summary"), text.say("gaps", { count: gaps.length }));
+    /** @type {HTMLElement} */
     const incomplete = this.root.querySelector("#incomplete");
     incomplete.hidden = this.record.complete;
     text.put(incomplete, text.say("incomplete"));
@@ -20,16 +35,27 @@ export class Lists {
     this.fill("#recordings", recordings, "noRecordings", now, again);
   }
 
+  /**
+   * @param {(day: AngleDay) => [number, number | null, string?][]} of
+   * @returns {Row[]}
+   */
   rows(of) {
     return this.cameras
-      .flatMap((camera, n) => of(this.record.angles.get(camera.id) ?? { stretches: [], gaps: [] }).map((row) => [n, ...row]))
+      .flatMap((camera, n) => of(this.record.angles.get(camera.id) ?? { stretches: [], gaps: [] }).map((row) => /** @type {Row} */ ([n, ...row])))
       .sort((a, b) => a[1] - b[1]);
   }
 
+  /**
+   * @param {string} where
+   * @param {Row[]} rows
+   * @param {string} none
+   * @param {number} now
+   * @param {boolean} again
+   */
   fill(where, rows, none, now, again) {
     const body = this.root.querySelector(`${where} tbody`);
     if (again) {
-      body.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(where, none)]));
+      body.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(none)]));
     }
     rows.forEach(([, from, to], n) => {
       const cells = body.children[n]?.children;
@@ -39,9 +65,10 @@ export class Lists {
     });
   }
 
+  /** @param {Row} row */
   row([n, from, , words]) {
     const row = document.createElement("tr");
-    const cell = (...content) => {
+    const cell = (/** @type {(Node | string)[]} */ ...content) => {
       const one = document.createElement("td");
       one.append(...content);
       row.append(one);
@@ -59,7 +86,8 @@ export class Lists {
     return row;
   }
 
-  none(where, key) {
+  /** @param {string} key of what is said where there are no rows */
+  none(key) {
     const row = document.createElement("tr");
     const cell = document.createElement("td");
     cell.colSpan = 5;

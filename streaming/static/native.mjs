@@ -17,6 +17,13 @@ const AGAIN_MS = 500; // between two beginnings
 const SPARE_MS = 2500; // what is recorded before a segment is listed, and the reserve of live
 
 export class NativeAngle extends Angle {
+  dated = false; // the browser tells the date with which its time line begins
+  grows = false; // what it was given is a playlist that grows
+  over = 0; // what begins later is not in what it was given
+  /** @type {Segment | null} at 0 on the video's time line */
+  first = null;
+  moved = [0, 0]; // where the video was, and since when
+
   get behindMs() { return BEHIND * 1000 * (this.listing?.target ?? 2); }
 
   start() {
@@ -24,8 +31,8 @@ export class NativeAngle extends Angle {
     const segment = listing.at(this.clock.now());
     const now = performance.now();
     if (!segment || now < this.blocked) return;
-    this.first = segment; // at 0 on the video's time line
-    this.moved = [0, now]; // where the video was, and since when
+    this.first = segment;
+    this.moved = [0, now];
     this.hls = { destroy: () => this.unload() };
     video.onerror = () => this.fail();
     const well = this.failures < 2 || now > this.failed + WELL_MS;
@@ -33,7 +40,7 @@ export class NativeAngle extends Angle {
     const from = Math.floor(segment.at) + 1;
     const last = listing.segments.findLast((one) => one.at < from + STRETCH_MS);
     const to = this.grows ? from + STRETCH_MS : Math.max(from + 1, Math.floor(last.end) - 1);
-    this.over = this.grows ? to : last.end; // what begins later is not in it
+    this.over = this.grows ? to : last.end;
     video.src = `${this.base}index.m3u8?from=${from}&to=${to}`;
   }
 
@@ -43,12 +50,17 @@ export class NativeAngle extends Angle {
     this.video.load();
   }
 
+  /** @param {number} pause ms */
   again(pause) {
     this.blocked = performance.now() + pause;
     this.drop();
   }
 
-  // Gaps are left out of the video's time line: what counts is the footage since its beginning.
+  /**
+   * Gaps are left out of the video's time line: what counts is the footage since its beginning.
+   * @param {Segment} segment
+   * @param {number} moment
+   */
   position(segment, moment) {
     if (segment.place < this.first.place || segment.at >= this.over) {
       this.again(0);
@@ -60,7 +72,12 @@ export class NativeAngle extends Angle {
     return this.listing.offset(moment) - this.listing.offset((this.grows && told) || this.first.at);
   }
 
-  // Brings the video to a position; where it cannot jump, it runs there or begins anew.
+  /**
+   * Brings the video to a position; where it cannot jump, it runs there or begins anew.
+   * @param {number} position
+   * @param {boolean} moving
+   * @param {number} rate
+   */
   steer(position, moving, rate) {
     const { video } = this;
     const error = position - video.currentTime;
@@ -80,12 +97,14 @@ export class NativeAngle extends Angle {
     return false;
   }
 
+  /** @param {number} position */
   jump(position) { // never to the very end: Chromium would wait there for ever
     const { video } = this;
     const to = Math.min(position, video.duration - END_S);
     if (Math.abs(to - video.currentTime) > 0.02) video.currentTime = to;
   }
 
+  /** @param {number} position */
   reaches(position) {
     const { seekable } = this.video;
     for (let n = 0; n < seekable.length; n += 1) {
@@ -94,7 +113,10 @@ export class NativeAngle extends Angle {
     return false;
   }
 
-  // Tells whether it stands still although nothing keeps it from playing.
+  /**
+   * Tells whether it stands still although nothing keeps it from playing.
+   * @param {boolean} moving
+   */
   stuck(moving) {
     const { currentTime, paused, seeking } = this.video;
     const now = performance.now();
@@ -103,8 +125,11 @@ export class NativeAngle extends Angle {
     return now - this.moved[1] > STUCK_MS;
   }
 
-  // WebKitGTK says nothing of what is buffered: then there is enough as long as there is a picture;
-  // and so there is at the end of a stretch, which is to be played out.
+  /**
+   * WebKitGTK says nothing of what is buffered: then there is enough as long as there is a picture;
+   * and so there is at the end of a stretch, which is to be played out.
+   * @param {number} position
+   */
   buffered(position) {
     const { video } = this;
     if (video.buffered.length && (this.grows || position < video.duration - 1)) return super.buffered(position);
@@ -114,7 +139,10 @@ export class NativeAngle extends Angle {
   get ready() { return this.listing.end - this.behindMs + SPARE_MS; }
 }
 
-// Returns the angle that this browser can play.
+/**
+ * Returns the angle that this browser can play.
+ * @param {ConstructorParameters<typeof Angle>} parameters
+ */
 export function makeAngle(...parameters) {
-  return canPlay() ? new Angle(...parameters) : new NativeAngle(...parameters);
+  return new (canPlay() ? Angle : NativeAngle)(...parameters);
 }

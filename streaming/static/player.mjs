@@ -9,12 +9,20 @@ const BEHIND_MS = 8000; // an angle further back than this is not waited for in 
 const LOOK_MS = 6000; // how long the reserve is looked at
 const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
+/** @import { Angle } from "./angle.mjs" */
+
 export class Player {
+  /**
+   * @param {Teller} server
+   * @param {number} rewindMs how far back the public can go
+   */
   constructor(server, rewindMs) {
     this.clock = new Clock();
     this.server = server;
     this.rewindMs = rewindMs;
+    /** @type {Angle[]} */
     this.angles = [];
+    /** @type {Angle | null} */
     this.main = null;
     this.live = true;
     this.paused = false;
@@ -23,6 +31,7 @@ export class Player {
     this.settled = false; // where the clock is in live is known
     this.opened = 0;
     this.reserve = RESERVE.least;
+    /** @type {[at: number, reserve: number][]} */
     this.looks = [];
     this.held = false;
     this.refused = false; // the browser wants a person to press play
@@ -30,6 +39,7 @@ export class Player {
     setInterval(() => this.tick(), TICK_MS);
   }
 
+  /** @param {Angle} angle */
   add(angle) {
     this.angles.push(angle);
     this.main ??= angle;
@@ -50,10 +60,11 @@ export class Player {
     this.settled = false;
     this.opened = performance.now();
     for (const one of this.angles) {
-      if (one.state !== CANNOT && one.wanted !== false && !one.listing?.live) one.open(null);
+      if (one.state !== CANNOT && one.wanted && !one.listing?.live) one.open(null);
     }
   }
 
+  /** @param {number} moment */
   seek(moment) {
     const oldest = this.server.now() - this.rewindMs + 10_000;
     const wanted = Math.max(moment, oldest);
@@ -65,7 +76,7 @@ export class Player {
     this.settled = true;
     this.clock.set(wanted);
     for (const one of this.angles) {
-      if (one.wanted !== false && !one.active) one.open(wanted);
+      if (one.wanted && !one.active) one.open(wanted);
     }
     this.tick();
   }
@@ -81,13 +92,17 @@ export class Player {
     this.live = false;
   }
 
+  /** @param {number} rate */
   setRate(rate) {
     this.rate = rate;
     if (rate !== 1) this.live = false;
   }
 
-  // One picture on (1) or back (-1), while the clock stands: into the middle of that picture of the
-  // main angle, or half a picture further where the camera left out the one expected there.
+  /**
+   * One picture on (1) or back (-1), while the clock stands: into the middle of that picture of the
+   * main angle, or half a picture further where the camera left out the one expected there.
+   * @param {1 | -1} way
+   */
   step(way) {
     this.paused = true;
     this.live = false;
@@ -100,7 +115,11 @@ export class Player {
     this.tick();
   }
 
-  // Turns an angle off, or on again.
+  /**
+   * Turns an angle off, or on again.
+   * @param {Angle} angle
+   * @param {boolean} wanted
+   */
   want(angle, wanted) {
     angle.wanted = wanted;
     if (!wanted) angle.shut();
@@ -149,7 +168,10 @@ export class Player {
     this.looks = [];
   }
 
-  // Returns how much faster or slower the clock runs, so that the reserve is just enough.
+  /**
+   * Returns how much faster or slower the clock runs, so that the reserve is just enough.
+   * @param {number} moment
+   */
   approach(moment) {
     const live = this.angles.filter((one) => one.state === PLAYS);
     const newest = Math.max(...live.map((one) => one.listing?.end ?? 0));
@@ -171,7 +193,10 @@ export class Player {
     return spare < -250 ? 0.97 : 1;
   }
 
-  // Who catches up with what is being recorded now goes on live.
+  /**
+   * Who catches up with what is being recorded now goes on live.
+   * @param {number} moment
+   */
   meet(moment) {
     const newest = Math.max(0, ...this.angles.map((one) => (one.listing?.live ? one.listing.end : 0)));
     if (newest && moment > newest - this.behindMs && newest > this.server.now() - 20_000) {

@@ -10,11 +10,17 @@ const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new seg
 const TIMEOUT_MS = 8000;
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
 
+/** @import { Loader, LoaderCallbacks, LoaderConfiguration, PlaylistLoaderContext } from "./hls.mjs" */
+
+/** @param {number} ms */
 export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
-// Waits, but not when the network comes back.
+/**
+ * Waits, but not when the network comes back.
+ * @param {number} ms
+ */
 function patience(ms) {
-  return new Promise((done) => {
+  return new Promise((/** @type {(event?: Event) => void} */ done) => {
     addEventListener("online", done, { once: true });
     setTimeout(() => {
       removeEventListener("online", done);
@@ -23,8 +29,12 @@ function patience(ms) {
   });
 }
 
-// Returns the segments of a playlist: number, run, `at` and `end` in UTC ms, and seconds.
+/**
+ * Returns the segments of a playlist, and its target duration in seconds.
+ * @param {string} text
+ */
 export function parse(text) {
+  /** @type {Segment[]} */
   const found = [];
   let run = 0;
   let at = 0;
@@ -43,11 +53,20 @@ export function parse(text) {
 }
 
 export class Listing {
-  // `base` is the address of the angle's playlists, `server` the clock of the server, and `clock`
-  // tells which moment is shown; `rewindMs` is how far back the public can go.
+  /**
+   * @param {string} base the address of the angle's playlists
+   * @param {Teller} server
+   * @param {Teller} clock tells which moment is shown
+   * @param {number} rewindMs how far back the public can go
+   */
   constructor(base, server, clock, rewindMs) {
-    Object.assign(this, { base, server, clock, rewindMs });
+    this.base = base;
+    this.server = server;
+    this.clock = clock;
+    this.rewindMs = rewindMs;
+    /** @type {Segment[]} */
     this.segments = [];
+    this.opened = false; // what there is at the moment that it was opened at is known
     this.target = 2;
     this.from = 0; // all that was recorded between these two is known
     this.until = 0;
@@ -56,12 +75,16 @@ export class Listing {
     this.version = 0;
     this.lag = FIRST_LAG_MS;
     this.closed = false;
+    /** @type {Set<(value?: unknown) => void>} */
     this.waiting = new Set();
   }
 
   get end() { return this.segments.at(-1)?.end ?? 0; }
 
-  // Learns what there is at a moment, or now where none is named, and then goes on by itself.
+  /**
+   * Learns what there is at a moment, or now where it is null, and then goes on by itself.
+   * @param {number | null} moment
+   */
   async open(moment) {
     if (moment === null) {
       this.live = true;
@@ -72,6 +95,7 @@ export class Listing {
     } else {
       await this.stretch(moment);
     }
+    this.opened = true;
     this.grow();
   }
 
@@ -80,12 +104,18 @@ export class Listing {
     this.change();
   }
 
-  // Tells whether all that was recorded at a moment is known, or will be by itself.
+  /**
+   * Tells whether all that was recorded at a moment is known, or will be by itself.
+   * @param {number} moment
+   */
   covers(moment) {
     return moment >= this.from && (this.live || moment < this.until + AHEAD_MS);
   }
 
-  // Returns the segment that holds a moment; null in a gap.
+  /**
+   * Returns the segment that holds a moment; null in a gap.
+   * @param {number} moment
+   */
   at(moment) {
     const list = this.segments;
     let low = 0;
@@ -98,7 +128,10 @@ export class Listing {
     return low < list.length && list[low].at <= moment + 1 ? list[low] : null;
   }
 
-  // Returns where a moment is in the playlist, in seconds from its beginning; in a gap, its end.
+  /**
+   * Returns where a moment is in the playlist, in seconds from its beginning; in a gap, its end.
+   * @param {number} moment
+   */
   offset(moment) {
     let seconds = 0;
     for (const one of this.segments) {
@@ -108,6 +141,7 @@ export class Listing {
     return seconds;
   }
 
+  /** @param {number} moment */
   async stretch(moment) {
     const oldest = this.server.now() - this.rewindMs + 3000;
     const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(oldest));
@@ -120,7 +154,11 @@ export class Listing {
     this.change();
   }
 
-  // Asks until there is an answer: none recorded is one.
+  /**
+   * Asks until there is an answer: none recorded is one.
+   * @param {string} query
+   * @returns {Promise<Segment[]>}
+   */
   async insist(query) {
     for (;;) {
       try {
@@ -138,6 +176,7 @@ export class Listing {
     return pause * (0.75 + Math.random() / 2);
   }
 
+  /** @param {string} query */
   async fetch(query) {
     const answer = await fetch(`${this.base}index.m3u8${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (answer.status !== 404 && !answer.ok) throw new Error(answer.statusText);
@@ -148,13 +187,14 @@ export class Listing {
     return found;
   }
 
+  /** @param {Segment[]} piece */
   add(piece) {
     const before = this.segments.at(-1);
     const fresh = before ? piece.filter((one) => one.no > before.no) : piece;
     for (const one of fresh) {
       const last = this.segments.at(-1);
       one.place = last ? last.place + 1 : 0; // its MEDIA-SEQUENCE: without holes, whatever was lost
-      one.part = last ? last.part + (last.run !== one.run) : 0;
+      one.part = last ? last.part + Number(last.run !== one.run) : 0;
       this.segments.push(one);
     }
     return fresh.length > 0;
@@ -245,7 +285,10 @@ export class Listing {
     return `${lines.join("\n")}\n`;
   }
 
-  // Resolves when there is more than `version` knew of.
+  /**
+   * Resolves when there is more than `version` knew of.
+   * @param {number} version
+   */
   async newer(version) {
     while (this.version === version && !this.closed) {
       await new Promise((done) => { this.waiting.add(done); });
@@ -253,11 +296,16 @@ export class Listing {
   }
 }
 
-// Returns what hls.js loads playlists with: it waits for what is new instead of asking for it.
+/**
+ * Returns what hls.js loads playlists with: it waits for what is new instead of asking for it.
+ * @param {Listing} listing
+ */
 export function loaderFor(listing) {
   let told = -1;
+  /** @implements {Loader<PlaylistLoaderContext>} */
   return class {
     constructor() {
+      /** @type {PlaylistLoaderContext | null} */
       this.context = null;
       const times = () => ({ start: 0, first: 0, end: 0 });
       this.stats = {
@@ -266,6 +314,11 @@ export function loaderFor(listing) {
       };
     }
 
+    /**
+     * @param {PlaylistLoaderContext} context
+     * @param {LoaderConfiguration} _config
+     * @param {LoaderCallbacks<PlaylistLoaderContext>} callbacks
+     */
     async load(context, _config, callbacks) {
       this.context = context;
       const { loading } = this.stats;

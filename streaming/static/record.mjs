@@ -5,11 +5,18 @@ const JOIN_MS = 20; // recordings that are nearer to each other are one stretch
 const MINUTE_MS = 60_000; // all viewers of a station ask for the same, and caches answer
 const OVERLAP_MS = 180_000; // of what is asked for again: gaps may end earlier than it seemed
 
+/** @import { ServerClock } from "./clock.mjs" */
+
 export class DayRecord {
+  /**
+   * @param {string} station
+   * @param {ServerClock} server
+   */
   constructor(station, server) {
     this.station = station;
     this.server = server;
-    this.angles = new Map(); // id: { stretches: [[from, to]], gaps: [{from, to, words}], words, state }
+    /** @type {Map<string, AngleDay>} */
+    this.angles = new Map();
     this.from = 0;
     this.to = 0;
     this.known = 0; // until here
@@ -17,7 +24,12 @@ export class DayRecord {
     this.away = false;
   }
 
-  // Learns a day, given its beginning and end.
+  /**
+   * Learns a day.
+   * @param {number} from
+   * @param {number} to
+   * @param {string} lang
+   */
   async load(from, to, lang) {
     if (from !== this.from) {
       this.angles = new Map();
@@ -27,7 +39,7 @@ export class DayRecord {
     const since = this.known ? Math.max(from, Math.floor(this.known / MINUTE_MS) * MINUTE_MS - OVERLAP_MS) : from;
     const until = Math.min(to, Math.ceil((now + 5000) / MINUTE_MS) * MINUTE_MS);
     if (since >= Math.min(now, until)) return;
-    const query = new URLSearchParams({ from: since, to: until, lang });
+    const query = new URLSearchParams({ from: String(since), to: String(until), lang });
     try {
       const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`);
       if (!answer.ok) throw new Error(answer.statusText);
@@ -43,8 +55,14 @@ export class DayRecord {
     }
   }
 
+  /**
+   * @param {TimelineCamera} camera what there is from a moment on
+   * @param {number} since
+   */
   merge(camera, since) {
+    /** @type {AngleDay} */
     const before = this.angles.get(camera.id) ?? { stretches: [], gaps: [] };
+    /** @type {Stretch[]} */
     const stretches = before.stretches.filter(([from]) => from < since).map(([from, to]) => [from, to]);
     for (const { start_ms: from, end_ms: to } of camera.recordings) {
       const last = stretches.at(-1);
@@ -61,7 +79,11 @@ export class DayRecord {
     this.angles.set(camera.id, { stretches, gaps, state: camera.state, words: camera.words });
   }
 
-  // Returns the gap of an angle that holds a moment.
+  /**
+   * Returns the gap of an angle that holds a moment.
+   * @param {string} id
+   * @param {number} moment
+   */
   gapAt(id, moment) {
     const found = this.angles.get(id)?.gaps ?? [];
     return found.findLast((gap) => gap.from <= moment && (gap.to === null || moment < gap.to));

@@ -1,4 +1,5 @@
 // The page of a station: puts player, timeline, lists and buttons together.
+/** @import { Angle } from "./angle.mjs" */
 import { CANNOT, GAP, OFF, PLAYS } from "./angle.mjs";
 import { ServerClock } from "./clock.mjs";
 import { makeAngle } from "./native.mjs";
@@ -16,18 +17,24 @@ const STILL_MS = 5000; // between pictures in low-data mode
 const LINK_MS = 1000; // browsers refuse to change the address more often than some times a second
 const SLATE_MS = 700; // loading for longer is said
 
-const $ = (id) => document.getElementById(id);
+const $ = (/** @type {string} */ id) => document.getElementById(id);
+const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
+const dialog = (/** @type {string} */ id) => /** @type {HTMLDialogElement} */ ($(id));
 const server = new ServerClock(told.now_ms);
 const player = new Player(server, told.rewind_ms);
 const watch = $("watch");
 const record = new DayRecord(told.station, server);
+/** @typedef {{ figure: HTMLElement, video: HTMLVideoElement, angle: Angle, camera: Camera }} Figure */
+/** @type {Map<string, Figure>} */
 const figures = new Map();
 let low = "";
+/** @type {Stretch} */
 let day = [0, 0];
 let shownSecond = 0;
 
 function begin() {
   for (const camera of told.cameras) {
+    /** @type {HTMLElement} */
     const figure = watch.querySelector(`[data-camera="${camera.id}"]`);
     const video = figure.querySelector("video");
     const angle = makeAngle(camera.id, video, `/live/${told.station}/${camera.id}/`, server, player.clock, told.rewind_ms);
@@ -53,6 +60,7 @@ let unsaved = false; // a person turned low-data mode off
 
 // -- what is seen ------------------------------------------------------------------------
 
+/** @param {string} id */
 function lead(id) {
   for (const [other, one] of figures) {
     one.figure.classList.toggle("lead", other === id);
@@ -77,24 +85,25 @@ function tick() {
   const { live, paused } = player;
   $("live").ariaPressed = String(live && !paused);
   icon(paused);
-  if ($("rate").value !== String(player.rate)) $("rate").value = String(player.rate);
+  if (field("rate").value !== String(player.rate)) field("rate").value = String(player.rate);
   if (second === shownSecond) return;
   shownSecond = second;
   put($("now"), text.clock(now));
-  $("now").dateTime = new Date(now).toISOString();
-  put($("zone"), `${text.day(now)}, ${text.offset(now)}`);
+  /** @type {HTMLTimeElement} */ ($("now")).dateTime = new Date(now).toISOString();
+  put($("zone"), `${text.day(now)}, ${text.zone.offset(now)}`);
   const late = server.now() - now;
   put($("delay"), live ? say("behind", { seconds: Math.round(late / 1000) }) : say("back", { ago: text.length(late) }));
   if (!document.activeElement?.closest("#jump")) {
-    const at = text.local(now);
-    $("day").value = at.day;
-    $("time").value = at.time;
+    const at = text.zone.local(now);
+    field("day").value = at.day;
+    field("time").value = at.time;
   }
   if (now < day[0] || now >= day[1]) ask();
   timeline.show(now);
   if (Math.floor(performance.now() / LINK_MS) !== linked) linkNow();
 }
 
+/** @param {boolean} paused */
 function icon(paused) {
   const wanted = paused ? "play" : "pause";
   if ($("play").dataset.icon === wanted) return;
@@ -102,6 +111,10 @@ function icon(paused) {
   $("play").ariaLabel = say(wanted);
 }
 
+/**
+ * @param {Figure} figure
+ * @param {number} now
+ */
 function draw({ figure, video, angle }, now) {
   const { state } = angle;
   const gap = state === GAP || state === CANNOT ? record.gapAt(angle.id, now) : null;
@@ -109,6 +122,7 @@ function draw({ figure, video, angle }, now) {
   if (state === CANNOT) words = say("cannot");
   else if (state === GAP) words = gap ? gapWords(gap) : ofNow(angle.id) || say("nothing");
   else if (state !== PLAYS && state !== OFF && angle.waited > SLATE_MS) words = angle.listing?.away ? say("away") : say("loading");
+  /** @type {HTMLElement} */
   const slate = figure.querySelector(".slate");
   put(slate, words);
   slate.hidden = !words;
@@ -118,10 +132,12 @@ function draw({ figure, video, angle }, now) {
   put(figure.querySelector(".words"), (state === OFF && ofNow(angle.id)) || "");
 }
 
+/** @param {string} id */
 function ofNow(id) {
   return player.live ? record.angles.get(id)?.words : "";
 }
 
+/** @param {Gap} gap */
 function gapWords(gap) {
   const from = text.clock(gap.from);
   if (gap.to === null) return say("noPictureSince", { from, cause: gap.words });
@@ -130,15 +146,10 @@ function gapWords(gap) {
 
 // -- recordings and gaps -----------------------------------------------------------------
 
-function dayOf(moment) {
-  const start = text.utc(text.local(moment).day, "00:00:00");
-  return [start, text.utc(text.local(start + 26 * 3_600_000).day, "00:00:00")];
-}
-
 let asking = 0;
 async function ask() {
   clearTimeout(asking);
-  day = dayOf(player.now || server.now());
+  day = text.zone.dayOf(player.now || server.now());
   await record.load(...day, told.lang);
   lists.show(server.now());
   timeline.draw();
@@ -154,6 +165,7 @@ const timeline = new Timeline($("timeline"), record, told.cameras.map((one) => o
 });
 const lists = new Lists(watch, record, told.cameras, seek);
 
+/** @param {number} moment */
 function seek(moment) {
   if (moment < server.now() - told.rewind_ms) {
     announce(say("tooOld"));
@@ -164,6 +176,7 @@ function seek(moment) {
   shownSecond = 0;
 }
 
+/** @param {string} words */
 function announce(words) { put($("said"), words); }
 
 // -- link ----------------------------------------------------------------------------------
@@ -182,9 +195,10 @@ function linkNow() {
   const wanted = address();
   if (wanted !== location.pathname + location.search) history.replaceState(null, "", wanted);
   for (const one of document.querySelectorAll(".languages a")) {
+    const link = /** @type {HTMLAnchorElement} */ (one);
     const url = new URL(wanted, location.href);
-    url.searchParams.set("lang", one.lang);
-    one.href = url.pathname + url.search;
+    url.searchParams.set("lang", link.lang);
+    link.href = url.pathname + url.search;
   }
 }
 
@@ -193,8 +207,8 @@ async function share() {
   if (player.live) url.searchParams.set("t", new Date(player.now).toISOString().replace(/\.\d+/, ""));
   $("link").hidden = false;
   put(document.querySelector("label[for=address]"), say("copy"));
-  $("address").value = url.href;
-  $("address").select();
+  field("address").value = url.href;
+  field("address").select();
   try {
     await navigator.clipboard.writeText(url.href);
     put(document.querySelector("label[for=address]"), say("copied"));
@@ -204,6 +218,7 @@ async function share() {
 
 // -- low data --------------------------------------------------------------------------------
 
+/** @param {string} why a sentence's key; "" to end it */
 function save(why) {
   low = why;
   $("saving").ariaPressed = String(Boolean(why));
@@ -217,7 +232,7 @@ function stills() {
   if (document.hidden) return;
   for (const { figure, angle, camera } of figures.values()) {
     if (angle.state !== OFF) continue;
-    figure.querySelector(".still").src = `${camera.picture}?n=${Math.floor(server.now() / STILL_MS)}`;
+    /** @type {HTMLImageElement} */ (figure.querySelector(".still")).src = `${camera.picture}?n=${Math.floor(server.now() / STILL_MS)}`;
   }
 }
 
@@ -249,6 +264,7 @@ function layout() {
   $("layout").ariaPressed = String(equal);
 }
 
+/** @param {1 | -1} direction */
 function toGap(direction) {
   const now = player.now;
   const starts = record.gapStarts.map((at) => at - 3000); // some seconds before, to see it come
@@ -263,7 +279,7 @@ function live() {
 }
 
 function buttons() {
-  const on = (id, act) => $(id)?.addEventListener("click", act);
+  const on = (/** @type {string} */ id, /** @type {() => void} */ act) => $(id)?.addEventListener("click", act);
   on("play", toggle);
   on("back", () => seek(player.now - 10_000));
   on("on", () => seek(player.now + 10_000));
@@ -278,7 +294,7 @@ function buttons() {
     unsaved = Boolean(low);
     save(low ? "" : "asked");
   });
-  on("help", () => $("keys").showModal());
+  on("help", () => dialog("keys").showModal());
   on("nearer", () => timeline.zoom(0.5));
   on("further", () => timeline.zoom(2));
   on("whole", () => timeline.whole());
@@ -287,12 +303,12 @@ function buttons() {
   on("share", share);
   on("embed", embed);
   $("rate").addEventListener("change", () => {
-    player.setRate(Number($("rate").value));
+    player.setRate(Number(field("rate").value));
     announce(say("speed", { rate: player.rate }));
   });
   $("jump").addEventListener("submit", (event) => {
     event.preventDefault();
-    const moment = text.utc($("day").value, $("time").value);
+    const moment = text.zone.utc(field("day").value, field("time").value);
     if (moment > server.now()) announce(say("future"));
     else seek(moment);
     $("time").blur();
@@ -314,12 +330,13 @@ function embed() {
   frame.allow = "fullscreen";
   frame.title = document.title;
   frame.setAttribute("loading", "lazy");
-  $("code").value = frame.outerHTML;
-  $("embedding").showModal();
-  $("code").select();
+  field("code").value = frame.outerHTML;
+  dialog("embedding").showModal();
+  field("code").select();
 }
 
 function keys() {
+  /** @type {Record<string, (event: KeyboardEvent) => void>} */
   const acts = {
     " ": toggle,
     k: toggle,
@@ -332,18 +349,21 @@ function keys() {
     f: full,
     m: sound,
     l: live,
-    "?": () => $("keys").showModal(),
+    "?": () => dialog("keys").showModal(),
   };
   // Who clicked a button and then presses the space bar means to pause, not to click once more.
+  /** @type {Element | null} */
   let clicked = null;
-  document.addEventListener("click", (event) => { clicked = event.detail ? event.target.closest("button") : null; });
+  document.addEventListener("click", ({ detail, target }) => {
+    clicked = detail ? /** @type {Element} */ (target).closest("button") : null;
+  });
   document.addEventListener("focusout", () => { clicked = null; });
   document.addEventListener("keyup", (event) => {
     if (event.key === " " && event.target === clicked) event.preventDefault(); // Firefox clicks here
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
-    const inside = event.target.closest("input, select, textarea, a, button, summary");
+    const inside = /** @type {Element} */ (event.target).closest("input, select, textarea, a, button, summary");
     const typing = inside?.matches("input, select, textarea");
     if (typing || (inside && inside !== clicked && event.key === " ")) return;
     const one = told.cameras[Number(event.key) - 1];

@@ -1,155 +1,166 @@
 // The timeline of a day: a row for each angle, gaps as gaps; dragged, clicked, pinched, keyed.
+import { DayView, pieces, ticks } from "./day_view.mjs";
 import * as text from "./text.mjs";
 
-const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600].map((s) => s * 1000);
-const LEAST_MS = 60_000; // in view
-const LEAST_DAY_MS = 600_000; // of a day that has only begun
-const TICK_PX = 76;
+/** @type {Record<string, number>} */
 const KEYS = {
   ArrowLeft: -5000, ArrowRight: 5000, ArrowDown: -5000, ArrowUp: 5000, PageUp: -3_600_000, PageDown: 3_600_000,
 };
 const SLOP_PX = 6; // a press that moves less is a click
 
+/** @import { DayRecord } from "./record.mjs" */
+/** @typedef {{ x: number, begun: number, pinched: boolean }} Pointer */
+
 export class Timeline {
-  // `seek` is called with a moment; `bounds` returns the day as [from, to], to being now at most.
+  /**
+   * @param {Element} root
+   * @param {DayRecord} record
+   * @param {string[]} ids of angles
+   * @param {{ seek: (moment: number) => void, bounds: () => Stretch, oldest: () => number }} page
+   *   `bounds` tells the day, to being now at most; `oldest`, what can still be watched
+   */
   constructor(root, record, ids, { seek, bounds, oldest }) {
-    Object.assign(this, { record, ids, seek, bounds, oldest });
+    this.record = record;
+    this.ids = ids;
+    this.seek = seek;
+    this.bounds = bounds;
+    this.oldest = oldest;
+    this.view = new DayView(bounds, () => record.first);
+    /** @type {HTMLElement} */
     this.track = root.querySelector("#track");
     this.ticks = root.querySelector("#ticks");
-    this.lines = [...root.querySelectorAll(".line")];
+    this.lines = [...root.querySelectorAll(".line")].map((one) => /** @type {HTMLElement} */ (one));
+    /** @type {HTMLElement} */
     this.needle = root.querySelector("#needle");
+    /** @type {HTMLElement} */
     this.mark = root.querySelector("#mark");
-    this.view = null; // [from, to]; null for the whole day
-    this.moment = 0;
+    /** @type {Map<number, Pointer>} */
     this.pointers = new Map();
+    /** @type {Stretch | null} */
+    this.marked = null;
     this.drawn = "";
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.track);
   }
 
-  get range() {
-    const [from, to] = this.bounds();
-    if (!this.view) {
-      const first = Math.max(from, Math.min(this.record.first ?? from, this.moment));
-      const begin = Math.min(first, to - LEAST_DAY_MS);
-      return [begin, to + (to - begin) * 0.03];
-    }
-    return this.view;
-  }
-
+  /**
+   * Returns the moment at a place of the page.
+   * @param {number} x px
+   */
   at(x) {
     const box = this.track.getBoundingClientRect();
-    const [from, to] = this.range;
-    return from + ((x - box.left) / box.width) * (to - from);
+    return this.view.at((x - box.left) / box.width);
   }
 
+  /** @param {number} moment */
   show(moment) {
-    this.moment = moment;
     const [day, now] = this.bounds();
-    if (this.view && !this.pointers.size && (moment < this.view[0] || moment > this.view[1])) {
-      const width = this.view[1] - this.view[0];
-      this.view = [moment - width / 2, moment + width / 2]; // it goes with the clock
-    }
+    this.view.follow(moment, this.pointers.size > 0);
     this.draw();
     this.place(this.needle, moment, moment);
-    this.track.ariaValueMin = Math.round(day / 1000);
-    this.track.ariaValueMax = Math.round(now / 1000);
-    this.track.ariaValueNow = Math.round(moment / 1000);
-    this.track.ariaValueText = `${text.clock(moment)} ${text.offset(moment)}`;
+    this.track.ariaValueMin = String(Math.round(day / 1000));
+    this.track.ariaValueMax = String(Math.round(now / 1000));
+    this.track.ariaValueNow = String(Math.round(moment / 1000));
+    this.track.ariaValueText = `${text.clock(moment)} ${text.zone.offset(moment)}`;
   }
 
+  /**
+   * @param {HTMLElement} element
+   * @param {number} start
+   * @param {number} end
+   */
   place(element, start, end) {
-    const [from, to] = this.range;
-    element.style.left = `${((start - from) / (to - from)) * 100}%`;
-    if (end !== start) element.style.width = `${((end - start) / (to - from)) * 100}%`;
+    const left = this.view.share(start);
+    element.style.left = `${left * 100}%`;
+    if (end !== start) element.style.width = `${(this.view.share(end) - left) * 100}%`;
   }
 
   // Draws what is in view; nothing where it is drawn already.
   draw() {
-    const [from, to] = this.range;
+    const { range } = this.view;
+    const [from, to] = range;
     const width = this.track.clientWidth;
     const oldest = this.oldest();
     const angles = this.ids.map((id) => this.record.angles.get(id) ?? { stretches: [], gaps: [] });
     const pixel = (to - from) / Math.max(width, 1);
-    const snap = (ms) => Math.round(ms / pixel);
+    const snap = (/** @type {number} */ ms) => Math.round(ms / pixel);
     const drawn = JSON.stringify([
       snap(from), snap(to), width, snap(oldest),
       angles.map(({ stretches, gaps }) => [stretches.map((one) => one.map(snap)), gaps.map((g) => [snap(g.from), snap(g.to ?? to)])]),
     ]);
     if (drawn === this.drawn || !width) return;
     this.drawn = drawn;
-    this.drawTicks(from, to, width);
-    angles.forEach((angle, n) => this.drawLine(this.lines[n], angle, from, to, oldest, pixel));
+    this.drawTicks(range, width);
+    const [, now] = this.bounds();
+    angles.forEach((angle, n) => this.drawLine(this.lines[n], angle, range, { oldest, now, pixel }));
     if (this.marked) this.setMark(this.marked);
   }
 
-  drawTicks(from, to, width) {
-    const step = STEPS_MS.find((one) => (width * one) / (to - from) > TICK_PX) ?? STEPS_MS.at(-1);
-    const day = text.utc(text.local(from).day, "00:00:00");
-    const found = [];
-    for (let at = day + Math.ceil((from - day) / step) * step; at < to; at += step) {
+  /**
+   * @param {Stretch} range
+   * @param {number} width px
+   */
+  drawTicks(range, width) {
+    const midnight = text.zone.utc(text.zone.local(range[0]).day, "00:00:00");
+    const { step, found } = ticks(range, width, midnight);
+    this.ticks.replaceChildren(...found.map((at) => {
       const tick = document.createElement("span");
       tick.className = "tick";
       tick.textContent = step < 60_000 ? text.clock(at) : text.minute(at);
       this.place(tick, at, at);
-      found.push(tick);
-    }
-    this.ticks.replaceChildren(...found);
+      return tick;
+    }));
   }
 
-  drawLine(line, { stretches, gaps }, from, to, oldest, pixel) {
-    const found = [];
-    const piece = (kind, start, end, title) => {
-      if (end <= from || start >= to) return;
+  /**
+   * @param {Element} line
+   * @param {AngleDay} day
+   * @param {Stretch} range
+   * @param {{ oldest: number, now: number, pixel: number }} more
+   */
+  drawLine(line, day, range, more) {
+    line.replaceChildren(line.firstElementChild, ...pieces(day, range, more).map(({ kind, from, to, gap }) => {
       const one = document.createElement("span");
       one.className = `piece ${kind}`;
-      if (title) one.title = title;
-      this.place(one, Math.max(start, from), Math.max(Math.min(end, to), Math.max(start, from) + pixel));
-      found.push(one);
-    };
-    for (const [start, end] of stretches) {
-      if (start < oldest) piece("is-old", start, Math.min(end, oldest));
-      if (end > oldest) piece("is-recorded", Math.max(start, oldest), end);
-    }
-    for (const gap of gaps) {
-      const end = gap.to ?? this.bounds()[1];
-      const key = gap.to === null ? "noPictureSince" : "noPicture";
-      piece("is-gap", gap.from, end, text.say(key, { from: text.clock(gap.from), to: text.clock(end), cause: gap.words }));
-    }
-    line.replaceChildren(line.firstElementChild, ...found);
+      if (gap) {
+        const key = gap.to === null ? "noPictureSince" : "noPicture";
+        one.title = text.say(key, { from: text.clock(gap.from), to: text.clock(gap.to ?? more.now), cause: gap.words });
+      }
+      this.place(one, from, to);
+      return one;
+    }));
   }
 
-  setMark(marked) { // [from, to] of a copy to order
+  /** @param {Stretch | null} marked of a copy to order */
+  setMark(marked) {
     this.marked = marked;
     this.mark.hidden = !marked;
     if (marked) this.place(this.mark, ...marked);
   }
 
-  // Shows `factor` times as much, around a moment.
-  zoom(factor, around = this.moment) {
-    const [from, to] = this.range;
-    const [first, last] = this.bounds();
-    const width = Math.max(LEAST_MS, (to - from) * factor);
-    if (width >= (last - first) * 1.05 && width >= LEAST_DAY_MS * 1.05) this.view = null;
-    else this.view = [around - (around - from) * (width / (to - from)), around + (to - around) * (width / (to - from))];
-    this.show(this.moment);
+  /**
+   * Shows `factor` times as much, around a moment.
+   * @param {number} factor
+   * @param {number} [around]
+   */
+  zoom(factor, around) {
+    this.view.zoom(factor, around);
+    this.show(this.view.moment);
   }
 
   whole() {
-    this.view = null;
-    this.show(this.moment);
+    this.view.whole();
+    this.show(this.view.moment);
   }
 
-  go(moment) {
-    const [from, to] = this.bounds();
-    this.seek(Math.min(Math.max(moment, from), to));
-  }
+  /** @param {number} moment */
+  go(moment) { this.seek(this.view.within(moment)); }
 
   listen() {
     const { track } = this;
     track.addEventListener("keydown", (event) => {
       const by = KEYS[event.key] * (event.shiftKey && event.key.startsWith("Arrow") ? 12 : 1);
-      if (by) this.go(this.moment + by);
+      if (by) this.go(this.view.moment + by);
       else if (event.key === "Home") this.go(Math.max(this.record.first ?? 0, this.bounds()[0]));
       else if (event.key === "End") this.go(this.bounds()[1]);
       else if (event.key === "+" || event.key === "=") this.zoom(0.5);
@@ -162,14 +173,14 @@ export class Timeline {
       if (!event.ctrlKey && Math.abs(event.deltaY) > Math.abs(event.deltaX)) return; // the page's
       event.preventDefault();
       if (event.ctrlKey) this.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.at(event.clientX));
-      else this.pan((event.deltaX / track.clientWidth) * (this.range[1] - this.range[0]));
+      else this.pan((event.deltaX / track.clientWidth) * (this.view.range[1] - this.view.range[0]));
     }, { passive: false });
     track.addEventListener("pointerdown", (event) => {
       track.setPointerCapture(event.pointerId);
-      this.pointers.set(event.pointerId, { x: event.clientX, begun: event.clientX, moved: false });
+      this.pointers.set(event.pointerId, { x: event.clientX, begun: event.clientX, pinched: false });
     });
     track.addEventListener("pointermove", (event) => this.move(event));
-    const up = (event) => {
+    const up = (/** @type {PointerEvent} */ event) => {
       const one = this.pointers.get(event.pointerId);
       this.pointers.delete(event.pointerId);
       if (one && event.type === "pointerup" && !one.pinched) this.go(this.at(event.clientX));
@@ -178,6 +189,7 @@ export class Timeline {
     track.addEventListener("pointercancel", up);
   }
 
+  /** @param {PointerEvent} event */
   move(event) {
     const one = this.pointers.get(event.pointerId);
     if (!one) return;
@@ -191,15 +203,14 @@ export class Timeline {
       if (before > 10 && after > 10) this.zoom(before / after, this.at(other.x));
     } else if (Math.abs(event.clientX - one.begun) > SLOP_PX && !one.pinched) {
       this.place(this.needle, this.at(event.clientX), this.at(event.clientX)); // goes there when it is let go
-      one.moved = true;
     }
     one.x = event.clientX;
   }
 
+  /** @param {number} by ms */
   pan(by) {
-    const [from, to] = this.range;
-    this.view = [from + by, to + by];
+    this.view.pan(by);
     this.draw();
-    this.place(this.needle, this.moment, this.moment);
+    this.place(this.needle, this.view.moment, this.view.moment);
   }
 }

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from config.model import Config, Localized
+from config.model import Camera, Config, Localized, Station
 from config.schedule import Window, windows
 from streaming.stations.search import Search
 from streaming.stations.transliterate import slug
@@ -73,12 +73,22 @@ class Directory:
             district.places.append(place)
         self._names = [[f"{s.id}/{c.id}" for c in s.cameras] for s in self.stations]
         self.windows = _union(config)
+        self.states: Mapping[str, str] = {}
         self.live = [0] * len(self.stations)  # cameras of each station that are live now
         self.tally = Tally()
-        list(self.count({}))
+        list(self.update({}))
 
-    def count(self, states: Mapping[str, str]) -> Iterator[None]:
-        """Count what is live by the states of cameras; yields now and then, as it is long."""
+    def state(self, station: Station, camera: Camera) -> str:
+        """Return what a camera's recorder does now; `unknown` where none is alive."""
+        return self.states.get(f"{station.id}/{camera.id}", "unknown")
+
+    def is_live(self, station: Station, camera: Camera) -> bool:
+        """Tell whether a camera is being recorded."""
+        return self.state(station, camera) == "recording"
+
+    def update(self, states: Mapping[str, str]) -> Iterator[None]:
+        """Take the states of cameras ("station/camera") and count what is live; yields now and
+        then, as it is long."""
         live, whole = [0] * len(self.stations), Tally()
         tallies: dict[int, Tally] = {}
         for place, names in enumerate(self._names):
@@ -88,7 +98,7 @@ class Directory:
                 tallies.setdefault(id(area), Tally()).add(len(names), live[place])
             if place % STEP == STEP - 1:
                 yield
-        self.live, self.tally = live, whole
+        self.states, self.live, self.tally = states, live, whole
         for region in self.regions.values():
             for area in (region, *region.districts.values()):
                 area.tally = tallies[id(area)]

@@ -5,7 +5,8 @@ as everyone else would wait behind it, and is tried again; each is a transaction
 `recordings` and `archived`, tens of millions of rows a day, a migration may add a column that is
 null or has a constant default, or, alone in its migration, an index: made in `autocommit_block()`
 with CREATE INDEX CONCURRENTLY on each partition, as tests/test_migrations.py does it. What it
-leaves when it fails half-way it removes when it is tried again. Rows are never rewritten.
+leaves when it fails half-way it removes when it is tried again. Rows are never rewritten, but for
+the few of 0006.
 """
 
 from alembic import context

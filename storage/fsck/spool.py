@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from base.clock import Clock, now_ms
-from storage.archival.replicator import PermanentUploadError, read_sealed
+from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
-from storage.records import Identity, Index
+from storage.records import Identity, Index, Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.repair import finish
-from storage.spool.writer import CameraSpool, Numbers, SpoolBusy
+from storage.spool.writer import CameraSpool, SpoolBusy
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 

@@ -1,0 +1,44 @@
+"""What commands share: their options, the configuration, and how they fail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from config.model import Config
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+err = Console(stderr=True)
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration; ends the command with 2 after what is wrong was printed."""
+    from kuager.reading import read
+
+    found = read(path)
+    if isinstance(found, int):
+        raise typer.Exit(2)
+    return found
+
+
+def fail(text: str) -> typer.Exit:
+    """Print why a command could not run; returns what ends it with 2."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(2)
+
+
+@contextlib.contextmanager
+def catalogue_errors() -> Iterator[None]:
+    """End the command with 2 where the database refuses."""
+    from storage.catalogue.database import CatalogueError
+
+    try:
+        yield
+    except CatalogueError as error:
+        raise fail(str(error)) from None

@@ -1,0 +1,97 @@
+"""When recordings are removed from archives: a day after the start and then daily, while the clock
+is beyond doubt."""
+
+from __future__ import annotations
+
+from base.clock import Clock
+from base.hostclock import ClockWatch
+from base.outage import Outage
+from storage.archival.archive_clocks import ArchiveClocks
+from storage.archival.replicator import Replicator
+from storage.archival.replicators import Replicators
+from storage.archival.retention import retire
+from storage.archival.spool_cameras import GIVE_WAY
+from storage.archive.port import ArchiveError
+from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+
+AGAIN_S = 600.0  # until what is not removed now is tried again
+
+
+class RetentionSchedule:
+    """Removes from the archives of a configuration what they need keep no longer."""
+
+    def __init__(
+        self,
+        election: str,
+        catalogue: Catalogue,
+        replicators: Replicators,
+        clocks: ArchiveClocks,
+        clock: Clock,
+        watch: ClockWatch,
+        retire_s: float,
+    ):
+        """`retire_s`: seconds between two looks, and for which the clock must not have been set."""
+        self._election, self._catalogue, self._replicators = election, catalogue, replicators
+        self._clocks, self._clock, self._watch = clocks, clock, watch
+        self._retire_s = retire_s
+        self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
+        self._outage = Outage(
+            "Recordings whose time has come are not removed from archives now",
+            "Recordings whose time has come are removed from archives again",
+        )
+        self.retired_total = 0
+
+    async def retire_when_due(self) -> None:
+        """Retire a day after the start, and after a clock that was set."""
+        at_ms = self._watch.elapsed()
+        if self._watch.steady_s() >= self._retire_s and at_ms >= self._at_ms:
+            self._at_ms = at_ms + await self.retire() * 1000
+
+    async def retire(self) -> float:
+        """Remove from archives what is older than they keep it, unless the clock is in doubt;
+        return in how many seconds to do so again."""
+        due = [(r, r.settings.keep) for r in self._replicators.all if r.settings.keep is not None]
+        names = await self._catalogue.cameras.names(self._election) if due else []
+        for name in names:
+            if newest_ms := await self._catalogue.newest_ms(name):
+                self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
+        away = ""
+        for replicator, keep_s in due:
+            try:
+                await replicator.archive.identify()
+                away = await self._retire_from(replicator, keep_s, names) or away
+            except ArchiveError as error:
+                away = str(error)
+            except _ClockInDoubt as doubt:
+                self._outage.begin(str(doubt))
+                return min(self._retire_s, AGAIN_S)
+        if away:
+            self._outage.begin(away)
+            return min(self._retire_s, AGAIN_S)
+        self._outage.end()
+        return self._retire_s
+
+    async def _retire_from(self, replicator: Replicator, keep_s: int, names: list[Name]) -> str:
+        """Remove what one archive need keep no longer; return what went wrong, "" for nothing."""
+        wrong, in_a_row = "", 0
+        for name in names:
+            self._clocks.judge()
+            why = self._watch.doubt()
+            if why or self._watch.steady_s() < self._retire_s:
+                raise _ClockInDoubt(why or "the clock was set")
+            try:
+                self.retired_total += await retire(
+                    self._catalogue, replicator.archive.archive, name, keep_s, clock=self._clock
+                )
+                in_a_row = 0
+            except (CatalogueError, OSError) as error:
+                wrong, in_a_row = f"{'/'.join(name[1:])}: {str(error)[:300]}", in_a_row + 1
+                if in_a_row >= min(GIVE_WAY, len(names)):
+                    raise
+        return wrong
+
+
+class _ClockInDoubt(Exception):
+    """Nothing is removed on the word of a clock that is not believed."""

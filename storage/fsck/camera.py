@@ -1,0 +1,86 @@
+"""What is known of one camera while fsck looks at it, and what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import RecordingRow
+from storage.fsck.listing import ArchiveListing
+from storage.records import Identity
+from storage.spool.reader import Key, SpoolReader, SpoolRecording
+
+IN_FLIGHT_MS = 600_000  # an object that is younger than this is not missed in the catalogue
+WAITS_MS = 3_600_000  # what another spool has not archived after so long is told of
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be; `done` says how it was put right, if it was."""
+
+    camera: str
+    where: str  # spool, catalogue, schedule, or the name of an archive
+    kind: str  # missing, extra or different
+    what: str
+    which: str = ""  # record_seq or key, for one to look at
+    done: str = ""
+
+
+@dataclass(slots=True)
+class CheckedCamera:
+    """One camera in catalogue, archives and spool, as it was found at `now_ms`."""
+
+    name: Name
+    now_ms: int
+    catalogue: Catalogue
+    reader: SpoolReader
+    spool_id: str | None  # None where there is no spool here
+    listings: Sequence[ArchiveListing]
+    rows: dict[Identity, RecordingRow] = field(default_factory=dict)
+    stored: dict[Key, SpoolRecording] = field(default_factory=dict)
+
+    def finding(
+        self, where: str, kind: str, what: str, which: object = "", done: str = ""
+    ) -> Finding:
+        """Return a finding of this camera."""
+        return Finding("/".join(self.name[1:]), where, kind, what, str(which), done)
+
+    async def read_rows(self) -> dict[Identity, RecordingRow]:
+        """Return the rows of its recordings as they are now."""
+        return {Identity.of(r): r for r in await self.catalogue.recordings_of(self.name)}
+
+    async def says(self, row: RecordingRow, archive: str) -> bool:
+        """Say whether the catalogue still says that an archive has a recording."""
+        told = (await self.read_rows()).get(Identity.of(row))
+        return told is not None and any(
+            a["archive"] == archive and a["removed_ms"] is None for a in told["archives"]
+        )
+
+    def waits(self, row: RecordingRow) -> bool:
+        """Say whether another spool has a recording, as far as its row knows."""
+        return row["removed_ms"] is None and row["spool"] not in (None, self.spool_id)
+
+    def comes(self, row: RecordingRow) -> bool:
+        """Say whether an archive may still get a recording from another spool. That one may be
+        gone: after a while it is missed where another archive has it."""
+        there = any(one["removed_ms"] is None for one in row["archives"])
+        return self.waits(row) and not (there and row["end_ms"] < self.now_ms - WAITS_MS)
+
+    def is_here(self, row: RecordingRow) -> bool:
+        """Say whether this spool has a recording, or what may be it."""
+        stored = self.stored.get(key_of(row))
+        index = stored and self.reader.read(stored)
+        return bool(stored) and (not index or not index.seal or index.identity == Identity.of(row))
+
+    def lost(self, row: RecordingRow, done: str) -> str:
+        """Return what to call a recording that an archive has not."""
+        others = self.is_here(row) or self.waits(row)
+        others = others or any(listing.has(key_of(row)) for listing in self.listings)
+        return "recording" if done or others else "recording that nobody has: lost"
+
+
+def key_of(row: RecordingRow) -> Key:
+    """Return number and start of a recording."""
+    return row["record_seq"], row["start_ms"]

@@ -1,0 +1,106 @@
+"""Puts right what fsck found, from wherever the right bytes are."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from storage.archival.pending import PermanentUploadError, read_sealed
+from storage.archival.retention import remove_exactly, versions
+from storage.archive.port import ArchiveError
+from storage.catalogue.recordings import RecordingRow
+from storage.fsck.camera import CheckedCamera, key_of
+from storage.fsck.listing import ArchiveListing, is_whole
+from storage.records import FormatError, Identity, Index
+from storage.spool.reader import Key, SpoolRecording
+
+
+class Repair:
+    """Puts right what is wrong with a camera; does nothing where that is not `wanted`.
+
+    Its methods return what was done, "" for nothing.
+    """
+
+    def __init__(self, camera: CheckedCamera, wanted: bool):
+        self._camera, self.wanted = camera, wanted
+        self._writer = camera.catalogue.writer
+
+    async def restore(self, row: RecordingRow, to: ArchiveListing) -> str:
+        """Put a recording into an archive from wherever its bytes are; return from where."""
+        if not self.wanted:
+            return ""
+        key, identity = key_of(row), Identity.of(row)
+        others = (listing for listing in self._camera.listings if listing is not to)
+        for source in (self._camera.stored.get(key), *others):
+            try:
+                index, media = await self._bytes(key, source)
+                if index.identity != identity:
+                    continue
+                await self._writer.forget_archived(self._camera.name, identity, to.name)
+                await to.verified.store(index, media)
+            except (PermanentUploadError, ArchiveError, KeyError, FormatError):
+                continue
+            where = "the spool" if isinstance(source, SpoolRecording) else "another archive"
+            return f"put again from {where}"
+        return ""
+
+    async def _bytes(
+        self, key: Key, source: SpoolRecording | ArchiveListing | None
+    ) -> tuple[Index, bytes | Path]:
+        """Return a recording, compared with its own hash; raises KeyError where it is not."""
+        if isinstance(source, SpoolRecording):
+            return await asyncio.to_thread(read_sealed, source)
+        if source is None or not source.has(key):
+            raise KeyError(key)
+        found = source.objects[key]
+        index = await source.document(found)
+        entry = found.entries["mp4"]
+        media = await source.archive.get(entry.key, bucket=entry.bucket)
+        if isinstance(index, str) or not is_whole(media, index):
+            raise KeyError(key)
+        return index, media
+
+    async def finish_removal(self, row: RecordingRow, listing: ArchiveListing) -> str:
+        """Remove the bytes of what was removed, if its trace is there and no hold keeps it; else
+        have the row say that the archive has it, if it is whole. Nothing is done where the bytes
+        under its name are not the row's."""
+        if not self.wanted:
+            return ""
+        camera, archive = self._camera, listing.archive
+        found, name = listing.objects[key_of(row)], camera.name
+        bucket = next(iter(found.entries.values())).bucket
+        try:
+            exactly = await versions(archive, name, row, bucket)
+        except ArchiveError:
+            return ""
+        trace, whole = await listing.trace(row), found.whole
+        held = await camera.catalogue.holds.keep(
+            name, row["start_ms"], row["end_ms"], camera.now_ms
+        )
+        if trace and not (whole and held):
+            await remove_exactly(archive, name, row, exactly, bucket)
+            return "removed"
+        index, identity = await listing.document(found) if whole else "", Identity.of(row)
+        if not isinstance(index, Index) or index.identity != identity:
+            return ""
+        await self._writer.forget_archived(name, identity, archive.name, removed=True)
+        if not await self._writer.mark_archived(index, await listing.archived(found, index)):
+            return ""
+        if trace:
+            await archive.remove(trace.key, bucket=trace.bucket)
+        return "kept, row written: " + (
+            "a hold keeps it" if held else "nothing told of its removal"
+        )
+
+    async def believe_archive(self, row: RecordingRow, index: Index, at: ArchiveListing) -> str:
+        """Have a row say what the archive does; what the row said before may be elsewhere."""
+        if not self.wanted:
+            return ""
+        camera, identity = self._camera, Identity.of(row)
+        if index.identity != identity and (done := await self.restore(row, at)):
+            return done
+        told = await at.archived(at.objects[key_of(row)], index)
+        await self._writer.forget_recording(camera.name, identity)
+        spool = camera.spool_id if key_of(row) in camera.stored else None
+        await self._writer.put_recordings([index], spool, now_ms=camera.now_ms)
+        return "row written" * await self._writer.mark_archived(index, told)
