@@ -74,7 +74,7 @@ class AacEncoder:
         frame.sample_rate, frame.pts, frame.time_base = RATE, pts, Fraction(1, RATE)
         frame.planes[0].update(samples)
         for packet in self._context.encode(frame):
-            yield bytes(packet), packet.pts
+            yield bytes(packet), pts if packet.pts is None else packet.pts
 
 
 class G711Sound:
