@@ -8,7 +8,7 @@ their paths and keys, are here too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -216,6 +216,34 @@ class Segment(Record):
     def end_ms(self) -> int:
         """UTC end, within a millisecond (the next segment's start_ms is exact)."""
         return self.start_ms + self.duration_90k // 90
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What did not come of a stretch of footage, as far as it is known (docs/formats.md)."""
+
+    lost: int = 0  # packets of picture and sound
+    damaged: int = 0  # pictures that are not whole
+    restarted: bool = False  # the camera began its stream anew, and more may be missing
+
+    @classmethod
+    def of(cls, segments: Iterable[Segment]) -> Losses:
+        """Return that of segments."""
+        each = (cls(s.lost, s.damaged, s.restarted) for s in segments)
+        return sum(each, start=cls())
+
+    def __add__(self, other: Losses) -> Losses:
+        """Return that of both stretches."""
+        restarted = self.restarted or other.restarted
+        return Losses(self.lost + other.lost, self.damaged + other.damaged, restarted)
+
+    def __bool__(self) -> bool:
+        """Whether anything is missing."""
+        return self != Losses()
+
+    def to_dict(self) -> dict[str, int | bool]:
+        """Return what is missing; empty where nothing is."""
+        return {key: value for key, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.recordings import RecordingRow, RecordingRows
+from storage.catalogue.recordings import LOSS, RecordingRow, RecordingRows
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -35,6 +35,7 @@ from storage.catalogue.schema import (
     cameras,
     catalogue,
     gaps,
+    packet_loss,
     recordings,
     runs,
 )
@@ -216,21 +217,36 @@ class Catalogue:
     async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the recordings that touch [from_ms, to_ms), oldest first.
 
-        Each has the rows of its archives under "archives".
+        Each has the rows of its archives under "archives"; one of which packets are missing has
+        lost, damaged and restarted.
         """
         touching = self._touching(self.cameras.camera_pk(name), from_ms, to_ms)
         asked = sa.select(recordings).where(*touching).order_by(recordings.c.record_seq)
-        return await self._with_archives(await self.pool.rows(asked))
+        rows = await self._with_archives(await self.pool.rows(asked))
+        await self._add_losses(rows, from_ms, to_ms)
+        return rows
+
+    async def _add_losses(self, rows: Rows, from_ms: int, to_ms: int) -> None:
+        """Add lost, damaged and restarted to the recordings, with camera_pk, that lack packets."""
+        p = packet_loss.c
+        asked = sa.select(packet_loss).where(
+            p.camera_pk.in_({row["camera_pk"] for row in rows}),
+            *(p.start_ms > from_ms - LONGEST_MS, p.start_ms < to_ms),
+        )
+        found = await self.pool.rows(asked) if rows else []
+        losses = {tuple(row[key] for key in LOSS): row for row in found}
+        for row in rows:
+            row |= losses.get(tuple(row[key] for key in LOSS), {})
 
     async def timelines(
         self, names: Sequence[Name], from_ms: int, to_ms: int
     ) -> dict[Name, tuple[Rows, Rows]]:
         """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
-        A recording is record_seq, start_ms and end_ms; where an archive removed one of them, each
-        has the rows of its archives, else none. All cameras of a station are asked for at once,
-        and unlike `recordings_between` this reads indexes alone: a row a minute for a day is as
-        many pages.
+        A recording is record_seq, start_ms and end_ms, and what is missing of it; where an archive
+        removed one of them, each has the rows of its archives, else none. All cameras of a station
+        are asked for at once, and unlike `recordings_between` this reads indexes alone: a row a
+        minute for a day is as many pages.
         """
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}
@@ -238,7 +254,9 @@ class Catalogue:
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day, r.collision)
         touching = self._touching(by_pk, from_ms, to_ms)
         asked = sa.select(*columns).where(*touching).order_by(r.record_seq)
-        for row in await self.pool.rows(asked):
+        rows = await self.pool.rows(asked)
+        await self._add_losses(rows, from_ms, to_ms)
+        for row in rows:
             found[row["camera_pk"]][0].append(row)
         for row in await self._gaps(by_pk, from_ms, to_ms):
             found[row["camera_pk"]][1].append(row)

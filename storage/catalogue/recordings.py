@@ -6,7 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
 
 import sqlalchemy as sa
@@ -22,12 +22,15 @@ from storage.catalogue.schema import (
     gaps,
     is_archived,
     is_recording,
+    packet_loss,
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index, Trace
+from storage.records import Gap, Identity, Index, Losses, Trace
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
+LOSS = ["camera_pk", "start_ms", "record_seq"]
+LOSSES = tuple(field.name for field in fields(Losses))
 END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
 
 log = structlog.get_logger()
@@ -134,7 +137,7 @@ class RecordingRows:
         await self._have_days({index.start_ms // DAY_MS for index in found})
         async with self._pool.work() as connection:  # one, as each costs a flush of the disk
             pks = await self._cameras.make(connection, {index.name for index in found})
-            rows, run_rows, gap_rows = [], {}, []
+            rows, run_rows, gap_rows, loss_rows = [], {}, [], []
             for index in found:
                 header, seal = index.header, index.seal
                 assert seal is not None
@@ -151,6 +154,9 @@ class RecordingRows:
                     "tracks": [t.to_dict() for t in header.tracks],
                 }
                 gap_rows += [pk | g.to_dict() for g in header.gaps]
+                if losses := Losses.of(index.segments):
+                    where = {"start_ms": index.start_ms, "record_seq": header.record_seq}
+                    loss_rows.append(pk | where | asdict(losses))
             await self._put_runs(connection, list(run_rows.values()))
             there = await self._stored(connection, rows)
             for row in rows:
@@ -162,6 +168,7 @@ class RecordingRows:
                 rows[n]["collision"] = collision_of(found[n].identity)
             await self._put_rows(connection, [rows[n] for n in others])
             await self._pool.put(connection, gaps, gap_rows, GAP, ["end_ms", "detail"])
+            await self._pool.put(connection, packet_loss, loss_rows, LOSS, [*LOSSES])
         return [found[n] for n in others]
 
     async def _put_runs(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -261,6 +268,9 @@ class RecordingRows:
         async with self._pool.work() as connection:
             await connection.execute(sa.delete(archived).where(is_archived(pk, identity)))
             await connection.execute(sa.delete(recordings).where(is_recording(pk, identity)))
+            p = packet_loss.c
+            same = p.start_ms == identity.start_ms, p.record_seq == identity.record_seq
+            await connection.execute(sa.delete(packet_loss).where(p.camera_pk == pk, *same))
 
     async def mark_archived(self, index: Index, archive: Archived) -> bool:
         """Note that an archive has a recording, verified; False when these bytes have no row."""
