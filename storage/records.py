@@ -8,7 +8,7 @@ their paths and keys, are here too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,7 +24,7 @@ ARCHIVE_FORMAT = "recording/1"
 REMOVED_FORMAT = "removed/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
-MARKS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
+SEGMENT_FLAGS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
@@ -207,7 +207,7 @@ class Segment(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for mark in MARKS:
+        for mark in SEGMENT_FLAGS:
             if not record[mark]:
                 del record[mark]
         return record
@@ -216,6 +216,34 @@ class Segment(Record):
     def end_ms(self) -> int:
         """UTC end, within a millisecond (the next segment's start_ms is exact)."""
         return self.start_ms + self.duration_90k // 90
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What did not come of a stretch of footage, as far as it is known (docs/formats.md)."""
+
+    lost: int = 0  # packets of picture and sound
+    damaged: int = 0  # pictures that are not whole
+    restarted: bool = False  # the camera began its stream anew, and more may be missing
+
+    @classmethod
+    def of(cls, segments: Iterable[Segment]) -> Losses:
+        """Return that of segments."""
+        each = (cls(s.lost, s.damaged, s.restarted) for s in segments)
+        return sum(each, start=cls())
+
+    def __add__(self, other: Losses) -> Losses:
+        """Return that of both stretches."""
+        restarted = self.restarted or other.restarted
+        return Losses(self.lost + other.lost, self.damaged + other.damaged, restarted)
+
+    def __bool__(self) -> bool:
+        """Whether anything is missing."""
+        return self != Losses()
+
+    def to_dict(self) -> dict[str, int | bool]:
+        """Return what is missing; empty where nothing is."""
+        return {key: value for key, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Dated(DirectoryArchive):
     machine: Machine
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         return int(NOW + self.machine.up_ms), self.machine.up_ms
 
 

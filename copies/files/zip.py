@@ -80,6 +80,7 @@ def _described(item: Item) -> dict[str, Any]:
         "name": plan.file_name,
         "sha256": item.sha256 or UNKNOWN,
         **{key: getattr(plan, key) for key in keys},
+        **plan.losses.to_dict(),
         "first_segment_no": plan.parts[0].first_segment_no,
         "tfdt": {str(track): base for track, base in plan.bases.items()},
         "recordings": [

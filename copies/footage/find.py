@@ -24,7 +24,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import OWNERS, Catalogue
 from storage.catalogue.recordings import recording_row
 from storage.recording_source import RecordingReader, Sources
-from storage.records import LONGEST_MS, Gap
+from storage.records import LONGEST_MS, Gap, Losses
 from storage.spool.reader import Key, SpoolReader
 
 AT_ONCE = 8  # files that are planned side by side
@@ -131,7 +131,8 @@ def _sealed(
         if index.seal is None:
             settled_ms = min(settled_ms, max(index.start_ms, from_ms))
         else:
-            fresh[stored.key] = recording_row(index) | {"archives": []}
+            losses = Losses.of(index.segments).to_dict()
+            fresh[stored.key] = recording_row(index) | losses | {"archives": []}
     return fresh, settled_ms
 
 

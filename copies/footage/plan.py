@@ -18,6 +18,7 @@ import orjson
 
 from copies.mp4 import sidx_length
 from storage.catalogue.cameras import Name
+from storage.records import Losses
 from storage.spool.reader import Key
 
 PLAN_FORMAT = "copy-plan/1"
@@ -64,6 +65,7 @@ class CopyPlan:
     bases: Mapping[int, int]
     first_90k: int
     parts: tuple[PlanPart, ...]
+    losses: Losses = Losses()  # of all of it
 
     @property
     def name(self) -> Name:
@@ -95,6 +97,7 @@ class CopyPlan:
         """Strong entity tag, with its quotes: the same for the same bytes (RFC 9110, 8.8.3)."""
         document = self.to_dict()
         del document["file_name"]
+        document.pop("losses", None)
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
 
@@ -105,7 +108,7 @@ class CopyPlan:
         document["init"] = b64encode(self.init).decode()
         document["bases"] = {str(track): base for track, base in self.bases.items()}
         document["parts"] = [list(asdict(p).values()) for p in self.parts]
-        return document
+        return document | ({"losses": self.losses.to_dict()} if self.losses else {})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
@@ -117,6 +120,7 @@ class CopyPlan:
             init=b64decode(document["init"]),
             bases={int(track): base for track, base in document["bases"].items()},
             parts=tuple(PlanPart(*values) for values in document["parts"]),
+            losses=Losses(**document.get("losses", {})),
         )
 
 

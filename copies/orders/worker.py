@@ -37,7 +37,7 @@ from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.database import CatalogueError, words
+from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources, Unreadable
 
@@ -169,7 +169,7 @@ class OrderWorker:
                 outage.end()
                 backoff.succeeded()
             except Exception as error:  # a database has many ways to say no
-                outage.begin(words(error)[:300])
+                outage.begin(error_text(error)[:300])
                 pause_s = max(every_s, backoff.failed())
             await asyncio.sleep(pause_s)
 
@@ -254,8 +254,8 @@ class OrderWorker:
         """Raise RuntimeError, which is told, where the clock is not to be acted on."""
         self._watch.look()
         for archive in self._archives:
-            if archive.told:
-                self._watch.heard(archive.name, *archive.told)
+            if archive.server_time:
+                self._watch.heard(archive.name, *archive.server_time)
         if why := self._watch.unlikely():
             raise RuntimeError(why)
 

@@ -40,7 +40,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import FormatError, Marker
-from storage.spool.disk import DiskSpace, room, spool_id
+from storage.spool.disk import DiskSpace, disk_space, spool_id
 
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
 
@@ -73,11 +73,11 @@ class Uploader:
         archives: Sequence[Archive],
         *,
         pauses: Pauses = Pauses(),
-        room: Callable[[Path], DiskSpace] = room,
+        disk_space: Callable[[Path], DiskSpace] = disk_space,
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`archives` are those of the configuration, in its order; `room` measures a disk,
+        """`archives` are those of the configuration, in its order; `disk_space` measures a disk,
         `watch` judges `clock`."""
         self._config, self._catalogue, self._pauses = config, catalogue, pauses
         self._spool = config.spool
@@ -95,7 +95,9 @@ class Uploader:
         self.clocks = ArchiveClocks(replicators, watch)
         self._gaps = gaps = GapUpload(catalogue, cameras, replicators, clock, watch)
         self.discovery = Discovery(config, catalogue, cameras, replicators, gaps, clock, watch)
-        self.cleaner = SpoolCleaner(config, catalogue, cameras, replicators, clock, watch, room)
+        self.cleaner = SpoolCleaner(
+            config, catalogue, cameras, replicators, clock, watch, disk_space
+        )
         self.retention = RetentionSchedule(
             config.election.id,
             catalogue,

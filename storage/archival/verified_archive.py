@@ -104,7 +104,7 @@ class VerifiedArchive:
         ]
         if f"{media} {description}" == etags:
             return True
-        await self.archive.examine()  # of a disk that is not mounted nothing is there
+        await self.archive.check_id()  # of a disk that is not mounted nothing is there
         wanted = (index.seal.sha256, sha256_of(index.archive_document()))
         for ending, sha256 in zip((".mp4", ".json"), wanted, strict=True):
             found = await self.archive.sha256(key + ending, bucket=bucket)

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from storage.records import FormatError, Marker
 
-MARKER = "_kuager/archive.json"  # no election has such an id
+MARKER_KEY = "_kuager/archive.json"  # no election has such an id
 TRACE = ".removed.json"  # ending of what tells that a recording was removed
 
 
@@ -104,11 +104,11 @@ class Archive(Protocol):
         """Return the bucket in which an object is or would be put."""
         ...
 
-    async def examine(self) -> None:
+    async def check_id(self) -> None:
         """Raise AnotherArchive unless this is the archive of `expected_id`, if that is set."""
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
         `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""
         ...
@@ -164,14 +164,16 @@ def parse_marker(data: bytes, where: str) -> str:
     try:
         return Marker.parse(data).id
     except FormatError:
-        raise AnotherArchive(f"{where}: {MARKER} cannot be read: put it back from a copy") from None
+        raise AnotherArchive(
+            f"{where}: {MARKER_KEY} cannot be read: put it back from a copy"
+        ) from None
 
 
 def compare_ids(found: str | None, expected: str | None, where: str) -> None:
     """Raise AnotherArchive unless the id that was found is the expected one."""
     if expected is not None and found is None:
         raise AnotherArchive(
-            f"the archive is gone from {where} (no {MARKER} there): mount its disk, or put the "
+            f"the archive is gone from {where} (no {MARKER_KEY} there): mount its disk, or put the "
             "marker back; where all of it is lost, give a new archive another 'name'"
         )
     if expected is not None and found != expected:

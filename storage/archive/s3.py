@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError
 from config.model import Archive as Settings
 from storage.archive.blocking import CHUNK, THREADS, Threads, opened
 from storage.archive.port import (
-    MARKER,
+    MARKER_KEY,
     ArchiveConflict,
     ArchiveError,
     Entry,
@@ -61,16 +61,16 @@ class S3Archive(Threads):
         self.expected_id: str | None = None
         self._examined_s = float("-inf")
         self._server = S3Client(settings)
-        self._asking = threading.Lock()
+        self._probing = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
         self._compares_sha256 = False
         # grow where the link is so slow that nothing arrives in time
         self._factors = {"put": 1.0, "get": 1.0}
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         """See Archive."""
-        return self._server.told
+        return self._server.server_time
 
     # -- putting -------------------------------------------------------------------------
 
@@ -94,11 +94,11 @@ class S3Archive(Threads):
         locked_until_ms: int | None,
         replace: bool,
     ) -> Put:
-        with self._asking:
+        with self._probing:
             if self._refuses_to_replace is None:
-                self._ask()
+                self._probe()
             if time.monotonic() - self._examined_s > EXAMINE_S:
-                self._examine()
+                self._check_id()
         bucket, extra = self.bucket_of(key), dict[str, Any]()
         if self._refuses_to_replace and not replace:
             extra["IfNoneMatch"] = "*"
@@ -156,7 +156,7 @@ class S3Archive(Threads):
             Fault.SLOW,
         )
 
-    def _ask(self) -> None:
+    def _probe(self) -> None:
         """Find out what the server can do, with two small objects outside every election."""
         if self._settings.lock:
             for bucket in self._settings.buckets:
@@ -217,15 +217,15 @@ class S3Archive(Threads):
             key=lambda bucket: hashlib.sha256(f"{bucket}\n{camera}".encode()).digest(),
         )
 
-    async def examine(self) -> None:
+    async def check_id(self) -> None:
         """See Archive."""
-        await self._run(self._examine)
+        await self._run(self._check_id)
 
-    def _examine(self) -> None:
+    def _check_id(self) -> None:
         if self.expected_id is not None:
             parts: list[bytes] = []
             try:
-                self._read(MARKER, "", parts.append)
+                self._read(MARKER_KEY, "", parts.append)
             except ObjectNotFound:
                 compare_ids(None, self.expected_id, self._server.where)
             found = parse_marker(b"".join(parts), self._server.where)

@@ -100,7 +100,7 @@ class S3Client:
 
     def __init__(self, settings: Settings):
         self._settings, self.sends_sha256 = settings, True
-        self.told: tuple[int, float] | None = None  # see Archive
+        self.server_time: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
         secret, core = settings.secret_access_key, botocore.session.Session()
@@ -153,7 +153,7 @@ class S3Client:
         """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
         with contextlib.suppress(ValueError, TypeError):
             at = parsedate_to_datetime(date or "")
-            self.told = int(at.timestamp() * 1000), elapsed_ms()
+            self.server_time = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(
         self,
@@ -194,7 +194,7 @@ class S3Client:
                 raise ObjectExists(key or bucket) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
-            fault, text = _advice(code, status, said, self.told)
+            fault, text = _advice(code, status, said, self.server_time)
             raise kind(f"{self.where}: {text}", fault) from None
         except (BotoCoreError, ResponseParserError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
@@ -241,9 +241,11 @@ def describe_error(error: BaseException) -> tuple[Fault, str]:
     return Fault.UNREACHABLE, f"cannot be reached: {connection_words(error)}"
 
 
-def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> tuple[Fault, str]:
-    if code == "RequestTimeTooSkewed" and told is not None:
-        off_ms = now_ms() - told[0] - (elapsed_ms() - told[1])
+def _advice(
+    code: str, status: int, said: str, server_time: tuple[int, float] | None
+) -> tuple[Fault, str]:
+    if code == "RequestTimeTooSkewed" and server_time is not None:
+        off_ms = now_ms() - server_time[0] - (elapsed_ms() - server_time[1])
         if abs(off_ms) > LEAP_MS:
             return Fault.CLOCK, (
                 f"the clock of this machine is off by {span(off_ms)} against the server: "

@@ -14,7 +14,8 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.records import Gap
+from storage.catalogue.recordings import LOSSES
+from storage.records import Gap, Losses
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -31,7 +32,7 @@ LATEST_MS = 253_402_300_800_000  # the year 10000
 routes = web.RouteTableDef()
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
 # recordings (as JSON) and gaps of a camera, by number and start
-Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]]]
+Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, object]]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -111,14 +112,16 @@ async def _camera(
     camera: Camera,
     times: tuple[int, int],
     known: Known,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
     context, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
     reader = context.reader(station, camera)
     async for _, index in work.in_steps(request, reader.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
             seq, start_ms = index.header.record_seq, index.start_ms
-            recordings[seq, start_ms] = RECORDING % (seq, start_ms, index.end_ms)
+            losses = Losses.of(index.segments).to_dict()
+            said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
+            recordings[seq, start_ms] = orjson.dumps(said)
     gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
@@ -130,14 +133,18 @@ async def _camera(
 
 
 def _recording(row: dict[str, Any]) -> bytes:
-    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
+    """Return a row as JSON: what is missing of it, and when and why it was removed where no
+    archive has it any more."""
+    more = {key: row[key] for key in LOSSES if row.get(key)}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
-        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
-        return orjson.dumps(told | {k: last[k] for k in ("removed_ms", "removed_reason")})
+        more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
+    if more:
+        data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(data | more)
     return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 
-def _gap(lang: str, gap: Gap) -> dict[str, Any]:
+def _gap(lang: str, gap: Gap) -> dict[str, object]:
     shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
     return shown | {"words": describe_cause(gap.cause, lang)}
