@@ -1,6 +1,6 @@
 """The second source: a camera's stream read in this process, without a child.
 
-It takes what it fully understands, H.264 and H.265 with AAC or no sound; everything else is
+It takes what it fully understands, H.264 and H.265 with AAC, G.711 or no sound; everything else is
 ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are missing.
 """
 
@@ -16,10 +16,12 @@ from recorder.rtsp.aac import AacFrames, UnsupportedSound
 from recorder.rtsp.client import RefusedError, RtspSession
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
+from recorder.rtsp.g711 import LAWS, RATE, G711Sound, can_encode
 from recorder.rtsp.messages import ProtocolError
 from recorder.rtsp.nal_units import H264Pictures, H265Pictures
 from recorder.rtsp.picture_size import sprop_sets
 from recorder.rtsp.rtp import RtpReceiver
+from recorder.rtsp.sdp import Media
 from recorder.sample_entry import sound_track, video_track
 from recorder.source import Frame, PacketCounts, Sink
 from recorder.tracks import TrackTeller
@@ -35,8 +37,13 @@ _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
 }
 
 
-def why_not(offer: Offer, keep_audio: bool = True) -> str | None:
-    """Say what of an offer this source does not understand; None where it takes it."""
+def why_not(
+    offer: Offer, keep_audio: bool = True, encodes: Callable[[], bool] = can_encode
+) -> str | None:
+    """Say what of an offer this source does not understand; None where it takes it.
+
+    `encodes` tells whether G.711 can be encoded again here.
+    """
     description = offer.description
     if description.video not in _PICTURES:
         return f"video of codec {description.video}"
@@ -49,10 +56,20 @@ def why_not(offer: Offer, keep_audio: bool = True) -> str | None:
         return "H.265 with decoding order numbers"
     if not keep_audio or description.audio is None:
         return None
-    if description.tracks[1].encoding != "MPEG4-GENERIC":
-        return f"sound of codec {description.tracks[1].encoding}"
+    return _why_not_sound(description.tracks[1], encodes)
+
+
+def _why_not_sound(sound: Media, encodes: Callable[[], bool]) -> str | None:
+    if sound.encoding in LAWS:
+        if sound.clock_rate not in (0, RATE):
+            return f"sound of codec {sound.encoding} with {sound.clock_rate} samples a second"
+        if not encodes():
+            return f"sound of codec {sound.encoding} (kuager[g711] would read it)"
+        return None
+    if sound.encoding != "MPEG4-GENERIC":
+        return f"sound of codec {sound.encoding}"
     try:
-        AacFrames(lambda frame: None, description.tracks[1].parameters)
+        AacFrames(lambda frame: None, sound.parameters)
     except UnsupportedSound as error:
         return str(error)
     return None
@@ -106,8 +123,9 @@ class NativeSource:
 
     async def _begin(self, session: RtspSession, sink: Sink) -> None:
         description = self._offer.description
-        tracks = TrackTeller(sink, self._ticks_ms)
-        video = description.tracks[0]
+        video, *sounds = description.tracks if self._keep_audio else description.tracks[:1]
+        transcoded = ("audio",) if any(s.encoding in LAWS for s in sounds) else ()
+        tracks = TrackTeller(sink, self._ticks_ms, transcoded)
         tracks.video = video_track(
             description.video, sprop_sets(description.video, video.parameters)
         )
@@ -126,10 +144,13 @@ class NativeSource:
             RtpReceiver(video.payload_type or 0, VIDEO_TIMESCALE, pictures, on_bye=self._bye.set)
         ]
         await self._set_up(session, 0)
-        if self._keep_audio:
-            audio = description.tracks[1]
+        for audio in sounds:
             camera_ms = partial(self._camera_ms, 1)
-            sound = AacFrames(take_sound, audio.parameters, audio.clock_rate, camera_ms)
+            sound: AacFrames | G711Sound
+            if audio.encoding in LAWS:
+                sound = G711Sound(take_sound, audio.encoding, camera_ms)
+            else:
+                sound = AacFrames(take_sound, audio.parameters, audio.clock_rate, camera_ms)
             tracks.sound = sound_track(sound.config, sound.clock_rate)
             self._receivers.append(RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound))
             try:

@@ -13,8 +13,15 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import Archived
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
 from storage.recording_source import Sources
-from storage.records import ClockState, GapCause, Index, Numbers, Track, parse_index
+from storage.records import (
+    ClockState,
+    GapCause,
+    Index,
+    Track,
+    parse_index,
+)
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty
@@ -48,11 +55,12 @@ class Camera:
         early: int = 0,
         end: GapCause | None = GapCause.NO_DATA,
         keys: int = 1,
+        lost: int = 0,
     ) -> None:
         """Write a run of 2 s segments, with a keyframe in every `keys`-th.
 
-        Its sound begins `early` samples of 1/48000 s before its pictures. With `end` it is
-        sealed; else the last recording goes on.
+        Of each segment `lost` packets are missing. Its sound begins `early` samples of 1/48000 s
+        before its pictures. With `end` it is sealed; else the last recording goes on.
         """
         tracks = [VIDEO, AUDIO] if self.audio else [VIDEO]
         told = tuple(Track(t.id, t.kind, t.codec, t.timescale, t.width, t.height) for t in tracks)
@@ -68,6 +76,8 @@ class Camera:
                 arrival_ms=self.at_ms + 2000 * n,
                 camera_ms=None,
                 clock=ClockState(True, 2),
+                lost=lost,
+                damaged=min(1, lost),
             )
             self.segments[segment.segment_no] = data
         self.at_ms = self.spool.last_end_ms or 0

@@ -274,6 +274,7 @@ def sdp_of(*media: str, session: str = "") -> str:
 
 H264 = "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1"
 PCMU = "m=audio 0 RTP/AVP 0"
+G722 = "m=audio 0 RTP/AVP 9"
 
 
 def h264(units: Sequence[Sequence[bytes]]) -> str:

@@ -42,7 +42,7 @@ async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
     """Return what is told of an order of three files with a gap, and its files."""
     camera = Camera(root)
     camera.record(20, end=GapCause.PARAMETERS_CHANGED)
-    camera.record(20)
+    camera.record(20, lost=2)
     camera.gap(7_000, GapCause.UNREACHABLE)
     camera.record(40)
     found = await find(None, [], root, NAME, *STRETCH, zone="Asia/Almaty")
@@ -89,6 +89,7 @@ async def test_other_programs_read_it(tmp_path: Path, language: str) -> None:
         archive.extractall(tmp_path / "out")
     (camera,) = said["cameras"]
     assert said["kuager"] == "copies/1" and camera["gaps"][0]["cause"] == "unreachable"
+    assert [file.get("lost") for file in camera["files"]] == [None, 40, None]
     for file, item in zip(camera["files"], items, strict=True):
         copy = (tmp_path / "out" / file["name"]).read_bytes()
         assert file["sha256"] == hashlib.sha256(copy).hexdigest()

@@ -61,6 +61,28 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
         await catalogue.close()
 
 
+async def test_what_is_missing_of_a_recording_is_told(database_url: str, tmp_path: Path) -> None:
+    catalogue = await filled(database_url, tmp_path / "spool")
+    view = SpoolReader(tmp_path / "spool", "s", "c")
+    view.refresh()
+    index = next(index for _, index in view.recordings())
+    index.segments[3] = replace(index.segments[3], lost=4, damaged=2)
+    index.segments[5] = replace(index.segments[5], lost=1, restarted=True)
+    try:
+        for _ in range(2):  # a crash repeats the step
+            await catalogue.writer.put_recordings([index])
+        between = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
+        shown, _ = (await catalogue.timelines([NAME], UTC0, UTC0 + 10**9))[NAME]
+        for rows in between, shown:
+            assert [row.get("lost") for row in rows] == [5] + [None] * (len(rows) - 1)
+            assert (rows[0]["damaged"], bool(rows[0]["restarted"])) == (2, True)
+        await catalogue.writer.forget_recording(NAME, index.identity)
+        (row, *_) = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
+        assert row["record_seq"] == 2 and "lost" not in row
+    finally:
+        await catalogue.close()
+
+
 async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
     catalogue = await filled(database_url, tmp_path / "spool")
     view = SpoolReader(tmp_path / "spool", "s", "c")

@@ -17,7 +17,7 @@ import sys
 
 class Refusing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("cv2", "numpy", "stripe", "rclone"):
+        if name.partition(".")[0] in ("av", "cv2", "numpy", "stripe", "rclone"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refusing())

@@ -15,7 +15,7 @@ from copies.footage.plan import CopyPlan, file_name
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.records import GapCause
+from storage.records import GapCause, Losses
 from tests.footage import NAME, UTC0, Camera
 
 ZONE = "Asia/Almaty"
@@ -219,6 +219,20 @@ async def test_a_plan_survives_json(tmp_path: Path) -> None:
     assert again == plan and again.etag == plan.etag and again.length == plan.length
     with pytest.raises(ValueError, match="not a copy-plan/1"):
         CopyPlan.from_dict(plan.to_dict() | {"kuager": "copy-plan/2"})
+
+
+async def test_a_copy_tells_what_is_missing_of_it(
+    tmp_path: Path, catalogue: Catalogue, archive: DirectoryArchive
+) -> None:
+    """Of the segments that are in it: by the catalogue, or by the spool."""
+    camera = Camera(tmp_path / "spool", size=10)
+    camera.record(100, lost=3)
+    for _ in range(2):  # from the spool, then from the archive
+        (plan,) = (await ask(camera, UTC0 + 5_000, UTC0 + 155_000, catalogue, archive)).files
+        assert len(plan.parts) > 2
+        assert plan.losses == Losses(3 * plan.segments, plan.segments)
+        assert CopyPlan.from_dict(plan.to_dict()) == plan
+        await camera.archive(catalogue, archive)
 
 
 def test_names_are_local_time_in_ascii() -> None:

@@ -38,6 +38,7 @@ from tests.packets import (
 )
 from tests.playing import AAC, KEY, OTHER, PICTURES, SDP, SOUND, film, plays, wrapped
 from tests.rtsp_camera import (
+    G722,
     H264,
     PCMU,
     Camera,
@@ -427,6 +428,7 @@ async def test_a_camera_hears_what_came_of_its_packets() -> None:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
         await until(lambda: taken.frames, every=0.005)
+        await asyncio.sleep(0)  # others have their turn
 
     async with serving(camera):
         connection, offer = await connect(camera.url(), Resolver())
@@ -523,6 +525,8 @@ def test_any_header(text: str) -> None:
         ([H264.replace("90000", "48000")], "48000"),
         (["m=video 0 RTP/AVP 96\na=rtpmap:96 H265/90000\na=fmtp:96 sprop-max-don-diff=1"], "order"),
         ([H264, PCMU], "PCMU"),
+        ([H264, PCMU + "\na=rtpmap:0 PCMU/16000"], "16000"),
+        ([H264, G722], "G722"),
         ([H264, AAC.replace("MPEG4-GENERIC", "MP4A-LATM")], "LATM"),
         ([H264, AAC.replace("1188", "1180")], "AAC"),
     ],
@@ -530,6 +534,11 @@ def test_any_header(text: str) -> None:
 def test_what_is_not_understood_here(media: list[str], words: str) -> None:
     description = choose_tracks(parse_sdp(sdp_of(*media)))
     offer = Offer(Address("rtsp://x/"), description)
-    assert words in (why_not(offer) or "")
+    assert words in (why_not(offer, encodes=lambda: False) or "")
     if description.audio is not None:
         assert why_not(offer, keep_audio=False) is None
+
+
+def test_g711_is_understood_where_it_can_be_encoded() -> None:
+    offer = Offer(Address("rtsp://x/"), choose_tracks(parse_sdp(sdp_of(H264, PCMU))))
+    assert why_not(offer, encodes=lambda: True) is None

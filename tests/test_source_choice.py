@@ -22,7 +22,7 @@ from recorder.source_choice import CONFIGURED, why_ffmpeg
 from recorder.worker import Worker
 from storage.records import GapCause
 from tests.playing import SDP, film, plays
-from tests.rtsp_camera import H264, PCMU, Camera, Dialogue, Request, sdp_of, serving
+from tests.rtsp_camera import G722, H264, Camera, Dialogue, Request, sdp_of, serving
 from tests.stack import recordings
 from tests.waiting import until
 
@@ -44,7 +44,7 @@ def spec(source: str, url: str = "rtsp://camera/", windows: tuple[Window, ...] =
         ("native", (H264,), "it failed", None),
         ("auto", (H264,), None, None),
         ("auto", (H264,), "it failed", "it failed"),
-        ("auto", (H264, PCMU), None, "sound of codec PCMU"),
+        ("auto", (H264, G722), None, "sound of codec G722"),
     ],
 )
 def test_who_takes_a_stream(
@@ -55,9 +55,9 @@ def test_who_takes_a_stream(
 
 def test_what_only_the_native_source_may_take_and_cannot() -> None:
     with pytest.raises(DescribeFailed) as failed:
-        why_ffmpeg(spec("native"), offer(H264, PCMU), True)
-    assert "PCMU" in failed.value.ending.detail and "auto" in failed.value.ending.remedy
-    assert why_ffmpeg(spec("native"), offer(H264, PCMU), False) is None, "without its sound"
+        why_ffmpeg(spec("native"), offer(H264, G722), True)
+    assert "G722" in failed.value.ending.detail and "auto" in failed.value.ending.remedy
+    assert why_ffmpeg(spec("native"), offer(H264, G722), False) is None, "without its sound"
 
 
 @contextlib.asynccontextmanager
@@ -124,7 +124,7 @@ async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sdp", "why"),
-    [(sdp_of(H264, PCMU), "sound of codec PCMU"), (sdp_of(H264), "answers 455 to SETUP")],
+    [(sdp_of(H264, G722), "sound of codec G722"), (sdp_of(H264), "answers 455 to SETUP")],
 )
 async def test_what_is_not_understood_goes_to_ffmpeg_and_is_told_once(
     tmp_path: Path, sdp: str, why: str
@@ -145,9 +145,9 @@ async def test_what_is_not_understood_goes_to_ffmpeg_and_is_told_once(
 
 
 async def test_a_camera_that_only_the_native_source_may_take(tmp_path: Path) -> None:
-    camera = Camera(sdp=sdp_of(H264, PCMU))
+    camera = Camera(sdp=sdp_of(H264, G722))
     with capture_logs() as said:
         async with recorder(tmp_path, camera, "native") as worker:
             await until_told(lambda: worker.cameras[0].status.cause is GapCause.STREAM_BROKEN)
-    assert "PCMU" in str(lines(said, "Not recording")[0])
+    assert "G722" in str(lines(said, "Not recording")[0])
     assert set(camera.methods()) == {"DESCRIBE"}

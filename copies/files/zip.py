@@ -69,8 +69,8 @@ def manifest(about: Mapping[str, Any], items: Sequence[Item]) -> bytes:
         }
         for camera in about["cameras"]
     ]
-    said = {"kuager": MANIFEST_FORMAT, **about, "cameras": cameras}
-    return json.dumps(said, ensure_ascii=False, indent=1).encode() + b"\n"
+    document = {"kuager": MANIFEST_FORMAT, **about, "cameras": cameras}
+    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _described(item: Item) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def _described(item: Item) -> dict[str, Any]:
         "name": plan.file_name,
         "sha256": item.sha256 or UNKNOWN,
         **{key: getattr(plan, key) for key in keys},
+        **plan.losses.to_dict(),
         "first_segment_no": plan.parts[0].first_segment_no,
         "tfdt": {str(track): base for track, base in plan.bases.items()},
         "recordings": [

@@ -15,9 +15,10 @@ from typing import Any
 from copies.footage.plan import CopyPlan, PlanPart, file_name
 from copies.mp4 import CopyMetadata, common_bases, make_init, timescales
 from storage.catalogue.cameras import Name
+from storage.catalogue.recordings import LOSSES
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
 from storage.recording_source import HashedRange, RecordingReader
-from storage.records import FormatError, Header, Index, Segment
+from storage.records import FormatError, Header, Index, Losses, Segment
 from storage.spool.reader import Key
 
 MOOF_BYTES = 1 << 16  # the first read of a segment; a moof is about 2 kB
@@ -51,6 +52,8 @@ async def plan_file(
     parts += [_whole(row, header.init_length) for row in rows[1:-1]]
     if len(rows) > 1:
         parts.append(_part(rows[-1], last.segments))
+    losses = [Losses.of(edge.segments) for edge in edges]
+    losses += [Losses(**{key: row.get(key, 0) for key in LOSSES}) for row in rows[1:-1]]
     init_range = HashedRange(reader, key_of(rows[0]), 0, header.init_length, header.init_sha256)
     init, (starts, first_cts) = await asyncio.gather(
         init_range.whole(), _first_times(reader, rows[0], first)
@@ -73,7 +76,7 @@ async def plan_file(
         "tfdt": {str(track): base for track, base in bases.items()},
     }
     at = datetime.fromtimestamp(start_ms // 1000, UTC)
-    told = CopyMetadata(
+    metadata = CopyMetadata(
         title=f"{' / '.join(name)}, {at:%Y-%m-%d %H:%M:%S}.{start_ms % 1000:03d}Z",
         source=f"{name[1]}/{name[2]}",
         run_start_ms=run_start_ms,
@@ -86,12 +89,13 @@ async def plan_file(
         run_no=header.run_no,
         start_ms=start_ms,
         end_ms=end_ms,
-        duration_90k=told.duration_90k,
+        duration_90k=metadata.duration_90k,
         file_name=file_name(name, start_ms, end_ms, zone),
-        init=make_init(init, told),
+        init=make_init(init, metadata),
         bases=bases,
         first_90k=first.segments[0].tfdt_90k - base_90k + first_cts,
         parts=tuple(parts),
+        losses=sum(losses, start=Losses()),
     )
 
 

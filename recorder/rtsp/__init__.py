@@ -9,6 +9,7 @@
 `udp`           pairs of ports for packets that come beside the connection
 `nal_units`     pictures of H.264 and H.265 out of RTP
 `aac`           AAC out of RTP
+`g711`          G.711 out of RTP, encoded again as AAC
 `sdp`           session descriptions
 `picture_size`  parameter sets in a description, and the width and height that they say
 `description`   which tracks are recorded, and why not the others

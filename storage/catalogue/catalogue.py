@@ -26,7 +26,7 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.recordings import RecordingRow, RecordingRows
+from storage.catalogue.recordings import LOSS, RecordingRow, RecordingRows
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -35,6 +35,7 @@ from storage.catalogue.schema import (
     cameras,
     catalogue,
     gaps,
+    packet_loss,
     recordings,
     runs,
 )
@@ -158,7 +159,7 @@ class Catalogue:
         epoch is higher than `epoch`, this spool's.
         """
         r, g = recordings.c, gaps.c
-        pk = self.cameras.at(name)
+        pk = self.cameras.camera_pk(name)
         counted = (r.epoch, r.run_no, r.record_seq, r.first_segment_no + r.segments)
         (found,) = await self.pool.rows(
             sa.select(
@@ -196,7 +197,7 @@ class Catalogue:
         there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
         asked = (
             sa.select(*(r[key] for key in RECORDING_KEY), r.start_ms, r.end_ms, r.bytes)
-            .where(r.camera_pk == self.cameras.at(name), r.removed_ms.is_not(None))
+            .where(r.camera_pk == self.cameras.camera_pk(name), r.removed_ms.is_not(None))
             .where(sa.or_(*lacking), there)
             .order_by(r.record_seq)
             .limit(limit)
@@ -216,21 +217,36 @@ class Catalogue:
     async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the recordings that touch [from_ms, to_ms), oldest first.
 
-        Each has the rows of its archives under "archives".
+        Each has the rows of its archives under "archives"; one of which packets are missing has
+        lost, damaged and restarted.
         """
-        touching = self._touching(self.cameras.at(name), from_ms, to_ms)
+        touching = self._touching(self.cameras.camera_pk(name), from_ms, to_ms)
         asked = sa.select(recordings).where(*touching).order_by(recordings.c.record_seq)
-        return await self._with_archives(await self.pool.rows(asked))
+        rows = await self._with_archives(await self.pool.rows(asked))
+        await self._add_losses(rows, from_ms, to_ms)
+        return rows
+
+    async def _add_losses(self, rows: Rows, from_ms: int, to_ms: int) -> None:
+        """Add lost, damaged and restarted to the recordings, with camera_pk, that lack packets."""
+        p = packet_loss.c
+        asked = sa.select(packet_loss).where(
+            p.camera_pk.in_({row["camera_pk"] for row in rows}),
+            *(p.start_ms > from_ms - LONGEST_MS, p.start_ms < to_ms),
+        )
+        found = await self.pool.rows(asked) if rows else []
+        losses = {tuple(row[key] for key in LOSS): row for row in found}
+        for row in rows:
+            row |= losses.get(tuple(row[key] for key in LOSS), {})
 
     async def timelines(
         self, names: Sequence[Name], from_ms: int, to_ms: int
     ) -> dict[Name, tuple[Rows, Rows]]:
         """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
-        A recording is record_seq, start_ms and end_ms; where an archive removed one of them, each
-        has the rows of its archives, else none. All cameras of a station are asked for at once,
-        and unlike `recordings_between` this reads indexes alone: a row a minute for a day is as
-        many pages.
+        A recording is record_seq, start_ms and end_ms, and what is missing of it; where an archive
+        removed one of them, each has the rows of its archives, else none. All cameras of a station
+        are asked for at once, and unlike `recordings_between` this reads indexes alone: a row a
+        minute for a day is as many pages.
         """
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}
@@ -238,7 +254,9 @@ class Catalogue:
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day, r.collision)
         touching = self._touching(by_pk, from_ms, to_ms)
         asked = sa.select(*columns).where(*touching).order_by(r.record_seq)
-        for row in await self.pool.rows(asked):
+        rows = await self.pool.rows(asked)
+        await self._add_losses(rows, from_ms, to_ms)
+        for row in rows:
             found[row["camera_pk"]][0].append(row)
         for row in await self._gaps(by_pk, from_ms, to_ms):
             found[row["camera_pk"]][1].append(row)
@@ -268,7 +286,7 @@ class Catalogue:
         r = recordings.c
         rows = await self.pool.rows(
             sa.select(recordings)
-            .where(r.camera_pk == self.cameras.at(name), r.first_segment_no <= segment_no)
+            .where(r.camera_pk == self.cameras.camera_pk(name), r.first_segment_no <= segment_no)
             .order_by(r.first_segment_no.desc())
             .limit(OWNERS)
         )
@@ -281,7 +299,7 @@ class Catalogue:
 
         Where two owners used its number, it is that of the higher epoch.
         """
-        pk, r, u = self.cameras.at(name), recordings.c, runs.c
+        pk, r, u = self.cameras.camera_pk(name), recordings.c, runs.c
         run = await self.pool.rows(
             sa.select(u.start_ms, u.epoch).where(u.camera_pk == pk, u.run_no == run_no)
         )
@@ -315,14 +333,14 @@ class Catalogue:
     async def recordings_of(self, name: Name) -> list[RecordingRow]:
         """Return all recordings of a camera by number, with their archives."""
         r = recordings.c
-        mine = r.camera_pk == self.cameras.at(name)
+        mine = r.camera_pk == self.cameras.camera_pk(name)
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
         return cast(list[RecordingRow], await self._with_archives(await self.pool.rows(asked)))
 
     async def newest_ms(self, name: Name) -> int | None:
         """Return when the newest recording of a camera ended; None without any."""
         r = recordings.c
-        mine = r.camera_pk == self.cameras.at(name)
+        mine = r.camera_pk == self.cameras.camera_pk(name)
         asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
         return next(iter(await self.pool.column(asked)), None)
 
@@ -344,7 +362,7 @@ class Catalogue:
 
     async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
-        return await self._gaps(self.cameras.at(name), from_ms, to_ms)
+        return await self._gaps(self.cameras.camera_pk(name), from_ms, to_ms)
 
     async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> Rows:
         g = gaps.c

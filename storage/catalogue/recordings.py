@@ -6,7 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
 
 import sqlalchemy as sa
@@ -22,12 +22,15 @@ from storage.catalogue.schema import (
     gaps,
     is_archived,
     is_recording,
+    packet_loss,
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index
+from storage.records import Gap, Identity, Index, Losses, Trace
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
+LOSS = ["camera_pk", "start_ms", "record_seq"]
+LOSSES = tuple(field.name for field in fields(Losses))
 END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
 
 log = structlog.get_logger()
@@ -134,7 +137,7 @@ class RecordingRows:
         await self._have_days({index.start_ms // DAY_MS for index in found})
         async with self._pool.work() as connection:  # one, as each costs a flush of the disk
             pks = await self._cameras.make(connection, {index.name for index in found})
-            rows, run_rows, gap_rows = [], {}, []
+            rows, run_rows, gap_rows, loss_rows = [], {}, [], []
             for index in found:
                 header, seal = index.header, index.seal
                 assert seal is not None
@@ -151,6 +154,9 @@ class RecordingRows:
                     "tracks": [t.to_dict() for t in header.tracks],
                 }
                 gap_rows += [pk | g.to_dict() for g in header.gaps]
+                if losses := Losses.of(index.segments):
+                    where = {"start_ms": index.start_ms, "record_seq": header.record_seq}
+                    loss_rows.append(pk | where | asdict(losses))
             await self._put_runs(connection, list(run_rows.values()))
             there = await self._stored(connection, rows)
             for row in rows:
@@ -162,6 +168,7 @@ class RecordingRows:
                 rows[n]["collision"] = collision_of(found[n].identity)
             await self._put_rows(connection, [rows[n] for n in others])
             await self._pool.put(connection, gaps, gap_rows, GAP, ["end_ms", "detail"])
+            await self._pool.put(connection, packet_loss, loss_rows, LOSS, [*LOSSES])
         return [found[n] for n in others]
 
     async def _put_runs(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -205,11 +212,11 @@ class RecordingRows:
         found = (await connection.execute(asked)).mappings()
         return {_bytes_of(dict(row)): row["collision"] for row in found}
 
-    async def claim(self, name: Name, found: Collection[Identity], spool: str) -> None:
+    async def set_spool(self, name: Name, found: Collection[Identity], spool: str) -> None:
         """Note which spool has recordings whose rows do not say so yet."""
         r = recordings.c
         for identity in found:
-            same = is_recording(self._cameras.at(name), identity)
+            same = is_recording(self._cameras.camera_pk(name), identity)
             await self._pool.execute(
                 sa.update(recordings).where(same, r.spool.is_(None)).values(spool=spool)
             )
@@ -231,7 +238,7 @@ class RecordingRows:
         """End gaps that last and are not `known`, by number and start: the spool that had them is
         lost, or nobody writes there. Each ends where the next recording or gap of the camera began
         by now, and says so. Returns them."""
-        pk, g, r = self._cameras.at(name), gaps.c, recordings.c
+        pk, g, r = self._cameras.camera_pk(name), gaps.c, recordings.c
         lasting = sa.select(gaps).where(g.camera_pk == pk, g.end_ms.is_(None))
         ended: list[Gap] = []
         for row in await self._pool.rows(lasting):
@@ -251,7 +258,7 @@ class RecordingRows:
 
     async def forget_recording(self, name: Name, identity: Identity) -> None:
         """Take out a row that the archive contradicts, with what it says of archives."""
-        pk = self._cameras.at(name)
+        pk = self._cameras.camera_pk(name)
         log.warning(
             "A row of the catalogue contradicts the archive and is taken out",
             camera="/".join(name[1:]),
@@ -261,11 +268,14 @@ class RecordingRows:
         async with self._pool.work() as connection:
             await connection.execute(sa.delete(archived).where(is_archived(pk, identity)))
             await connection.execute(sa.delete(recordings).where(is_recording(pk, identity)))
+            p = packet_loss.c
+            same = p.start_ms == identity.start_ms, p.record_seq == identity.record_seq
+            await connection.execute(sa.delete(packet_loss).where(p.camera_pk == pk, *same))
 
     async def mark_archived(self, index: Index, archive: Archived) -> bool:
         """Note that an archive has a recording, verified; False when these bytes have no row."""
         r = recordings.c
-        same = is_recording(self._cameras.at(index.name), index.identity)
+        same = is_recording(self._cameras.camera_pk(index.name), index.identity)
         values = [sa.literal(v, archived.c[k].type) for k, v in asdict(archive).items()]
         row = sa.select(*(r[key] for key in RECORDING_KEY), *values).where(same)
         columns = [*RECORDING_KEY, *asdict(archive)]
@@ -291,20 +301,18 @@ class RecordingRows:
         """Note that a recording is no longer in the spool."""
         await self._pool.execute(
             sa.update(recordings)
-            .where(is_recording(self._cameras.at(name), identity))
+            .where(is_recording(self._cameras.camera_pk(name), identity))
             .where(recordings.c.removed_ms.is_(None))
             .values(removed_ms=removed_ms)
         )
 
-    async def put_removed(
-        self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
-    ) -> None:
+    async def put_removed(self, name: Name, archive: str, bucket: str, trace: Trace) -> None:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
-        identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
+        identity, facts, day = trace.identity, trace.to_dict(), trace.start_ms // DAY_MS
         row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
         row["day"] = day
-        gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
-        told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
+        gone = {"removed_ms": trace.removed_ms, "removed_reason": trace.reason}
+        told = Archived(archive, bucket, trace.removed_ms, "told by its trace")
         await self._have_days({day})
         async with self._pool.work() as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
@@ -326,7 +334,7 @@ class RecordingRows:
     ) -> None:
         """Take back that an archive has a recording: it was looked for and is not there. With
         `removed`, that it was removed from there."""
-        gone = is_archived(self._cameras.at(name), identity), archived.c.archive == archive
+        gone = is_archived(self._cameras.camera_pk(name), identity), archived.c.archive == archive
         told = archived.c.removed_ms.is_not(None) if removed else archived.c.removed_ms.is_(None)
         await self._pool.execute(sa.delete(archived).where(*gone, told))
 

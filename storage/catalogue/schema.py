@@ -124,6 +124,16 @@ gaps = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Index("gaps_by_time", "camera_pk", "start_ms"),
 )
+packet_loss = sa.Table(  # a row for each recording of which packets are missing
+    "packet_loss",
+    metadata,
+    sa.Column("camera_pk", sa.ForeignKey(cameras.c.camera_pk), primary_key=True),
+    sa.Column("start_ms", sa.BigInteger, primary_key=True),  # of the recording
+    sa.Column("record_seq", sa.BigInteger, primary_key=True),
+    sa.Column("lost", sa.Integer, nullable=False),  # packets
+    sa.Column("damaged", sa.Integer, nullable=False),  # pictures
+    sa.Column("restarted", sa.Boolean, nullable=False),
+)
 holds = sa.Table(  # what must not be removed, although its time has come
     "holds",
     metadata,

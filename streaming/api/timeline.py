@@ -14,7 +14,8 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.records import Gap
+from storage.catalogue.recordings import LOSSES
+from storage.records import Gap, Losses
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -118,7 +119,9 @@ async def _camera(
     async for _, index in scheduler.in_steps(request, reader.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
             seq, start_ms = index.header.record_seq, index.start_ms
-            recordings[seq, start_ms] = RECORDING % (seq, start_ms, index.end_ms)
+            losses = Losses.of(index.segments).to_dict()
+            said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
+            recordings[seq, start_ms] = orjson.dumps(said)
     gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
@@ -130,11 +133,15 @@ async def _camera(
 
 
 def _recording(row: dict[str, Any]) -> bytes:
-    """Return a row as JSON; with when and why it was removed where no archive has it any more."""
+    """Return a row as JSON: what is missing of it, and when and why it was removed where no
+    archive has it any more."""
+    more = {key: row[key] for key in LOSSES if row.get(key)}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
+        more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
+    if more:
         data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
-        return orjson.dumps(data | {k: last[k] for k in ("removed_ms", "removed_reason")})
+        return orjson.dumps(data | more)
     return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 
