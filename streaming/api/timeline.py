@@ -83,7 +83,7 @@ async def _known(
     It is asked for a piece after the other, so that no answer is long.
     """
     context, lang = request.app[CONTEXT], checked_language(request)
-    names = {context.name(station, c.id): c.id for c in station.cameras}
+    names = {context.name(station, c): c.id for c in station.cameras}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
         asked = partial(
