@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -32,20 +30,6 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     temporary.replace(path)
     if durable:
         fsync_directory(path.parent)
-
-
-def try_lock(path: Path) -> BinaryIO | None:
-    """Return the open file with its flock(2), which ends with it; None while another has it.
-
-    Raises OSError where the file cannot be made.
-    """
-    lock = path.open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
 
 
 def fsync_directory(path: Path) -> None:

@@ -32,7 +32,8 @@ from benchmarks.bench_record import memory_mb, process
 from benchmarks.bench_site import Site, make
 from config.load import load
 from storage.media.fmp4 import Sample, TrackRun, write_init, write_segment
-from storage.records import ClockState, Numbers
+from storage.records import ClockState
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from tests.footage import VIDEO
 from tests.spools import TRACKS

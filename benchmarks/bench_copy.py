@@ -54,8 +54,9 @@ from storage.media.fmp4 import (
     write_segment,
 )
 from storage.recording_source import Sources
-from storage.records import ClockState, GapCause, Numbers, Track, parse_index
+from storage.records import ClockState, GapCause, Track, parse_index
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from streaming.http.ranges import send
 from streaming.media.downloads import content_of

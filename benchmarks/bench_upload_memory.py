@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from storage.records import ClockState, Numbers, Track
+from storage.records import ClockState, Track
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 
 CAMERAS, SEGMENTS, SEGMENT_BYTES = 8, 30, 5_000_000

@@ -8,7 +8,8 @@
 `yamlfile`     text -> a document that knows the line of everything in it
 `schedule`     local windows -> UTC milliseconds: when a camera is to be recorded
 `roles`        the processes that a configuration asks for
-`model`        Config and its parts; what a setting may be is said here
+`model`        Config and its parts: what settings there are
+`values`       what a value may be: a day, a zone, a path
 `copies`       the section of copies: prices, banks, the mail server
 `limits`       what the spool's disk is watched for: the marks, the reserve, the mount
 `money`        amounts and currencies as an operator writes them

@@ -85,7 +85,7 @@ class Credentials:
 
 def take_secret(document: YamlDocument, at: Loc, key: str, problems: list[Problem]) -> None:
     """Put a secret in place that a `KEY_file` at a place of a document names, if there is one."""
-    data = document.data
+    data: Any = document.data
     for step in at:
         data = data[step]
     if (name := data.get(f"{key}_file")) is None:

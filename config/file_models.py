@@ -18,11 +18,10 @@ from config.model import (
     Network,
     SourceKind,
     Station,
-    UserAgent,
-    check_path,
 )
 from config.problems import Wrong
 from config.secrets import check_url
+from config.values import UserAgent, check_path
 
 SQLITE = "sqlite:///"
 

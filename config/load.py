@@ -12,10 +12,11 @@ from config.csvfile import read_csv
 from config.file_models import SQLITE, ConfigFile, Listen, StationsFile
 from config.files import read_text, reason
 from config.limits import SpoolLimits
-from config.model import Archive, Config, Election, Station, Web, is_zone, port_beside
+from config.model import Archive, Config, Election, Station, Web, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
+from config.values import is_zone
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
 _COPIES_SECRETS = (
@@ -127,7 +128,7 @@ def _text(path: Path, problems: list[Problem]) -> str:
     return text
 
 
-def _complete(data: Any, main: Any, credentials: Credentials) -> None:
+def _complete(data: object, main: object, credentials: Credentials) -> None:
     """Give stations the election's time zone, and cameras their login, where they have none."""
     election = main.get("election") if isinstance(main, dict) else None
     zone = election.get("time_zone") if isinstance(election, dict) else None
@@ -188,14 +189,14 @@ def _names(stations: tuple[Station, ...]) -> set[str]:
     return cameras | {station.id for station in stations}
 
 
-def _is_there(data: Any, at: tuple[str, ...]) -> bool:
+def _is_there(data: object, at: tuple[str, ...]) -> bool:
     """Tell whether there is a mapping at a place."""
     for step in at:
         data = data.get(step) if isinstance(data, dict) else None
     return isinstance(data, dict)
 
 
-def _parts(data: Any, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parts(data: object, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the parts of a list that are what they should be, with their indexes."""
     parts = data.get(key) if isinstance(data, dict) else None
     if isinstance(parts, list):

@@ -1,25 +1,20 @@
-"""Config and its parts, immutable; what a setting may be is said here and nowhere else.
+"""Config and its parts, immutable: what settings there are, and what fits together.
 
-Values come as text from YAML and CSV alike (`0117`, `20:00` and `no` stay what they are) and are
-turned into what the field needs. Every setting is described in docs/configuration.md.
+What a single value may be is said in config/values.py. Every setting is described in
+docs/configuration.md.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time
-from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
-    PlainValidator,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -27,113 +22,30 @@ from pydantic import (
 )
 
 from base.i18n.gettext import LANGUAGES
-from config.base import HttpUrl, Model, seconds
+from config.base import HttpUrl, Model
 from config.copies import Copies
 from config.limits import SpoolLimits
-from config.problems import Problem, Wrong, did_you_mean
+from config.problems import Problem, Wrong
 from config.secrets import SecretUrl, redact
-
-YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
+from config.values import (
+    SCHEME,
+    Clock,
+    Day,
+    Days,
+    Degrees,
+    Id,
+    LocalTime,
+    Percent,
+    Zone,
+    check_path,
+    for_people,
+)
 
 Network = IPv4Network | IPv6Network
 
 _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-@cache
-def _zone_like(text: str) -> str:
-    near = did_you_mean(text, _zones())
-    return f"did you mean {near}?" if near else "write an IANA name such as Asia/Almaty"
-
-
-def is_zone(text: object) -> bool:
-    """Tell whether a text is a time zone that this machine knows."""
-    return isinstance(text, str) and text.strip() in _zones()
-
-
-def _zone(text: str) -> str:
-    if not is_zone(text):
-        raise Wrong("not a time zone that this machine knows", _zone_like(text))
-    return text
-
-
-def _day(value: object) -> date:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value
-    try:
-        if isinstance(value, str) and len(text := value.strip()) == 10:
-            day = date.fromisoformat(text)
-            if day.year in YEARS:
-                return day
-    except ValueError:
-        pass
-    raise Wrong("not a day from 2000 to 2099", "write YYYY-MM-DD, as in 2026-11-29")
-
-
-def _local(value: object) -> datetime:
-    if isinstance(value, str):
-        try:
-            if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", text := value.strip()):
-                value = datetime.fromisoformat(text)
-        except ValueError:
-            pass
-    if isinstance(value, datetime) and value.tzinfo is None and value.year in YEARS:
-        return value
-    raise Wrong(
-        "not a local time from 2000 to 2099",
-        "write YYYY-MM-DDTHH:MM without a zone, as in 2026-11-29T06:00 (midnight is 00:00)",
-    )
-
-
-def _clock(value: object) -> time:
-    if isinstance(value, str):
-        try:
-            if re.fullmatch(r"\d\d:\d\d", text := value.strip()):
-                value = time.fromisoformat(text)
-        except ValueError:
-            pass
-    if isinstance(value, time):
-        return value
-    raise Wrong("not a time of day", 'write HH:MM from "00:00" to "23:59"')
-
-
-def _days(value: object) -> int:
-    if not 86400 <= (found := seconds(value)) <= 36525 * 86400:
-        raise Wrong("shorter than a day or longer than a century", "write 1d to 36525d")
-    return found
-
-
-def _percent(value: object) -> int:
-    found = re.fullmatch(r"([0-9]{1,3})\s*%?", str(value).strip())
-    if not found or int(found[1]) > 100:
-        raise Wrong("not a share", "write 0% to 100%")
-    return int(found[1])
-
-
-def _comma(value: object) -> object:
-    return value.replace(",", ".") if isinstance(value, str) else value
-
-
-def _for_people(text: str) -> str:
-    if "://" in text:  # in a table whose cells have slipped, this would publish a password
-        raise Wrong("an address where a text for people belongs", "look whether a cell slipped")
-    return text
-
-
-Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-Zone = Annotated[str, AfterValidator(_zone)]
-Day = Annotated[date, PlainValidator(_day)]
-LocalTime = Annotated[datetime, PlainValidator(_local)]
-Clock = Annotated[time, PlainValidator(_clock)]
 SourceKind = Literal["auto", "native", "ffmpeg"]
-Degrees = Annotated[float, BeforeValidator(_comma)]  # 43,2 is what a Russian Excel writes
 
 
 class Localized(Model):
@@ -151,7 +63,7 @@ class Localized(Model):
     @model_validator(mode="after")
     def _for_people(self) -> Self:
         for text in (self.kk, self.ru, self.en):
-            _for_people(text or "")
+            for_people(text or "")
         return self
 
     @model_validator(mode="wrap")
@@ -236,7 +148,7 @@ class Station(Model):
     """A polling station; `time_zone` is the election's where the file does not say."""
 
     id: Id
-    number: Annotated[str, AfterValidator(_for_people)] = Field(
+    number: Annotated[str, AfterValidator(for_people)] = Field(
         default_factory=lambda data: data["id"]
     )
     name: Localized = Field(default_factory=lambda data: _everywhere(data["number"]))
@@ -267,8 +179,8 @@ class Archive(Model):
     name: Id = "archive"
     url: str
     mount: Path | None = None
-    keep: Annotated[int, PlainValidator(_days)] | None = None
-    read_back: Annotated[int, PlainValidator(_percent)] = 100
+    keep: Days | None = None
+    read_back: Percent = 100
     more_buckets: tuple[Annotated[str, Field(pattern=f"^{_BUCKET_NAME}$")], ...] = ()
     storage_class: str | None = None
     encryption: Literal["AES256", "aws:kms"] | None = None
@@ -294,7 +206,7 @@ class Archive(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if _SCHEME.match(self.url) and not _BUCKET.fullmatch(self.url):
+        if SCHEME.match(self.url) and not _BUCKET.fullmatch(self.url):
             raise Wrong(
                 "neither a directory nor s3://bucket/prefix",
                 "a bucket is 3 to 63 of a-z 0-9 . -; servers other than AWS go to 'endpoint'",
@@ -391,26 +303,6 @@ class Config(Model):
     def database_shown(self) -> str:
         """The database's address as people may see it."""
         return redact(self.database_url)
-
-
-def _agent(text: str) -> str:
-    if not re.fullmatch(r"[\x20-\x7e]{1,200}", text):
-        raise Wrong("not a name of a program", "write printable ASCII, as in Kuager/1.0")
-    return text
-
-
-UserAgent = Annotated[str, AfterValidator(_agent)]
-
-
-def check_path(text: str) -> str:
-    """Return text that can be a path; raises Wrong."""
-    if not text or not text.isprintable():
-        raise Wrong("not a path", "write the name of a file or directory")
-    if text.startswith("~"):
-        raise Wrong("'~' has no meaning here", "write ${HOME} instead")
-    if _SCHEME.match(text):
-        raise Wrong("an address where a path belongs", "write the name of a file or directory")
-    return text
 
 
 def _everywhere(text: str) -> Localized:

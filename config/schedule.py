@@ -12,12 +12,13 @@ the change): rather an hour too much than evidence lost.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from base.intervals import clip, merge, subtract
 from config.model import Camera, Election, LocalWindow, ScheduleException, Station
 
 
@@ -45,14 +46,6 @@ def is_scheduled(windows: Sequence[Window], ms: float) -> bool:
     return before > 0 and ms < windows[before - 1].end_ms
 
 
-def clip(windows: Sequence[Window], start_ms: int, end_ms: int) -> Iterator[Window]:
-    """Yield the scheduled pieces of a stretch, in order."""
-    for window in windows:
-        piece = Window(max(window.start_ms, start_ms), min(window.end_ms, end_ms))
-        if piece.start_ms < piece.end_ms:
-            yield piece
-
-
 def next_change(windows: Sequence[Window], ms: float) -> int | None:
     """Return the next moment after `ms` at which a window begins or ends; None after the last."""
     return next((edge for window in windows for edge in window if edge > ms), None)
@@ -67,21 +60,21 @@ def _windows(
     time_zone: str,
 ) -> tuple[Window, ...]:
     zone = ZoneInfo(time_zone)
-    found = _merged([_longest(w.start, w.end, zone) for w in local])
+    found = merge(_longest(w.start, w.end, zone) for w in local)
     for exception in exceptions:
         if exception.record:
-            found = _merged([*found, _longest(exception.start, exception.end, zone)])
+            found = merge([*found, _longest(exception.start, exception.end, zone)])
         else:
-            found = _without(found, _shortest(exception.start, exception.end, zone))
+            found = subtract(found, [_shortest(exception.start, exception.end, zone)])
     midnight = time()
     if first_day:
         start_ms = _utc_ms(datetime.combine(first_day, midnight), zone, min)
-        found = [Window(max(w.start_ms, start_ms), w.end_ms) for w in found]
+        found = subtract(found, [(0, start_ms)])
     if last_day:
         end = datetime.combine(last_day + timedelta(days=1), midnight)
         end_ms = _utc_ms(end, zone, max)
-        found = [Window(w.start_ms, min(w.end_ms, end_ms)) for w in found]
-    return tuple(w for w in found if w.start_ms < w.end_ms)
+        found = clip(found, 0, end_ms)
+    return tuple(Window(*w) for w in found)
 
 
 def _longest(start: datetime, end: datetime, zone: ZoneInfo) -> Window:
@@ -97,21 +90,3 @@ def _utc_ms(local: datetime, zone: ZoneInfo, choose: Callable[[int, int], int]) 
         round(local.replace(tzinfo=zone, fold=fold).timestamp() * 1000) for fold in (0, 1)
     )
     return choose(first, second)
-
-
-def _merged(found: list[Window]) -> list[Window]:
-    merged: list[Window] = []
-    for window in sorted(w for w in found if w.start_ms < w.end_ms):
-        if merged and window.start_ms <= merged[-1].end_ms:
-            merged[-1] = Window(merged[-1].start_ms, max(merged[-1].end_ms, window.end_ms))
-        else:
-            merged.append(window)
-    return merged
-
-
-def _without(found: list[Window], cut: Window) -> list[Window]:
-    if cut.start_ms >= cut.end_ms:
-        return found
-    before = (Window(w.start_ms, min(w.end_ms, cut.start_ms)) for w in found)
-    after = (Window(max(w.start_ms, cut.end_ms), w.end_ms) for w in found)
-    return sorted(w for w in (*before, *after) if w.start_ms < w.end_ms)

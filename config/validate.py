@@ -44,7 +44,7 @@ class Document(Protocol):
         """The file."""
 
     @property
-    def data(self) -> Any:
+    def data(self) -> object:
         """What it says: dict, list, str, None, and BROKEN for what is wrong and noted."""
 
     def line(self, loc: Loc) -> int:
@@ -56,7 +56,7 @@ class Document(Protocol):
 
 def validate(model: type[M], document: Document, problems: list[Problem], at: Loc = ()) -> M | None:
     """Return what stands at a place as a model; None, and all that is wrong, if it is not one."""
-    data = document.data
+    data: Any = document.data
     shared: dict[BaseModel, BaseModel] = {}  # equal parts, to be kept once
     for step in at:
         data = data[step]

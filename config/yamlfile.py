@@ -30,7 +30,7 @@ BROKEN = object()  # stands where something was wrong that is already noted
 MAX_DEPTH = 20
 MAX_COPIED = 1_000_000  # parts of aliases; aliases of aliases could make a file endless
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: type[yaml.CSafeLoader | yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _QUOTE = 'put the value into double quotes: "…"'
 _SEE = "see docs/configuration.md for what belongs into it"
@@ -41,13 +41,14 @@ class YamlDocument:
     """What a file says: `data` is dict, list, str or None, with `${NAME}` already replaced."""
 
     path: Path
-    data: Any
+    data: object
     _first_line: int
     _lines: dict[int, dict[int | str, int]]  # by id() of a dict or list: the lines of its parts
 
     def line(self, loc: Loc) -> int:
         """Return the line of a part, or of the nearest thing around it."""
-        part, line = self.data, self._first_line
+        part: Any = self.data
+        line = self._first_line
         for step in loc:
             lines = self._lines.get(id(part), {})
             if step not in lines:
@@ -89,12 +90,12 @@ class _Reader:
         self.parser = _Loader(text)
         self._path, self._environ, self._problems = path, environ, problems
         self._lines: dict[int, dict[int | str, int]] = {}
-        self._anchors: dict[str, Any] = {}
+        self._anchors: dict[str, dict[str, object] | list[object]] = {}
         self._copied = 0
 
     def document(self) -> YamlDocument:
         """Read the whole file; raises yaml.MarkedYAMLError, and Wrong for one not to be read."""
-        next_event = self.parser.get_event
+        next_event = self._next
         next_event()  # the start of the stream
         if isinstance(next_event(), yaml.StreamEndEvent):
             raise Wrong("the file is empty", _SEE)
@@ -105,14 +106,19 @@ class _Reader:
             raise Wrong("has a second document after '---'", "write all in one")
         return YamlDocument(self._path, data, _line(first), self._lines)
 
-    def _value(self, event: Any, loc: Loc) -> Any:
+    def _next(self) -> yaml.Event:
+        event = self.parser.get_event()
+        assert event is not None  # it is asked for no more after the end
+        return event
+
+    def _value(self, event: yaml.Event, loc: Loc) -> object:
         """Return what begins with an event; BROKEN, and a note, where something is wrong."""
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self._anchors:
                 return self._copy(self._anchors[event.anchor], len(loc))
             what = "'*' means an alias here, and nothing before has that name"
             return self._wrong(event, loc, what, _QUOTE)
-        value: Any
+        value: object
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, loc)
         elif len(loc) > MAX_DEPTH:
@@ -121,6 +127,7 @@ class _Reader:
             value = self._mapping(loc)
         else:
             value = self._sequence(loc)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None and not event.tag.startswith("tag:yaml.org,2002:"):
             return self._wrong(event, loc, "'!' means a tag here, and there are none", _QUOTE)
         if event.anchor is not None:
@@ -130,7 +137,7 @@ class _Reader:
             self._anchors[event.anchor] = value
         return value
 
-    def _copy(self, value: Any, depth: int) -> Any:
+    def _copy(self, value: object, depth: int) -> object:
         """Return a copy that is changed on its own; its lines are those of the original."""
         self._copied += 1
         if self._copied > MAX_COPIED:
@@ -139,7 +146,7 @@ class _Reader:
             raise Wrong("is nested too deep", _SEE)
         if not isinstance(value, dict | list):
             return value
-        copy: Any
+        copy: dict[str, object] | list[object]
         if isinstance(value, dict):
             copy = {key: self._copy(part, depth + 1) for key, part in value.items()}
         else:
@@ -147,7 +154,7 @@ class _Reader:
         self._lines[id(copy)] = self._lines[id(value)]
         return copy
 
-    def _scalar(self, event: Any, loc: Loc) -> Any:
+    def _scalar(self, event: yaml.ScalarEvent, loc: Loc) -> object:
         text: str = event.value
         if event.implicit[0] and text in _NULLS:  # plain
             return None
@@ -158,26 +165,26 @@ class _Reader:
         except Wrong as wrong:
             return self._wrong(event, loc, wrong.what, wrong.fix)
 
-    def _sequence(self, loc: Loc) -> list[Any]:
-        data: list[Any] = []
+    def _sequence(self, loc: Loc) -> list[object]:
+        data: list[object] = []
         lines: dict[int | str, int] = {}
-        while not isinstance(event := self.parser.get_event(), yaml.SequenceEndEvent):
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             lines[len(data)] = _line(event)
             data.append(self._value(event, (*loc, len(data))))
         self._lines[id(data)] = lines
         return data
 
-    def _mapping(self, loc: Loc) -> dict[str, Any]:
-        data: dict[str, Any] = {}
+    def _mapping(self, loc: Loc) -> dict[str, object]:
+        data: dict[str, object] = {}
         lines: dict[int | str, int] = {}
-        while not isinstance(event := self.parser.get_event(), yaml.MappingEndEvent):
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self._value(event, (*loc, ""))
-                self._value(self.parser.get_event(), (*loc, ""))
+                self._value(self._next(), (*loc, ""))
                 self._wrong(event, loc, "a key that is not a text", "write key: value")
                 continue
             key = event.value
-            value = self._value(self.parser.get_event(), (*loc, key))
+            value = self._value(self._next(), (*loc, key))
             if key in data:
                 what = f"the same key is on line {lines[key]} already"
                 self._wrong(event, (*loc, key), what, "remove one of them")
@@ -186,13 +193,14 @@ class _Reader:
         self._lines[id(data)] = lines
         return data
 
-    def _wrong(self, event: Any, loc: Loc, what: str, fix: str) -> object:
+    def _wrong(self, event: yaml.Event, loc: Loc, what: str, fix: str) -> object:
         self._problems.append(Problem(self._path, _line(event), where(loc), what, fix))
         return BROKEN
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+def _line(event: yaml.Event) -> int:
+    assert event.start_mark is not None
+    return event.start_mark.line + 1
 
 
 def _syntax(problem: str) -> tuple[str, str, bool]:

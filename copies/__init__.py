@@ -1,7 +1,8 @@
 """Copies of recordings for anyone who asks: what exists, what it costs, and the files themselves.
 
-A copy is a virtual file: the recorded segments by range from spool or archive, with only their
-`tfdt` moved so that a player starts at 0. Nothing is re-encoded and nothing is written to disk.
+A copy is a virtual file: the recorded segments by range from spool or archive, of which
+only the `tfdt` is moved, so that a player starts at 0. Nothing is encoded again, and nothing is
+written to disk.
 
 `orders`    an order from its quote to its end: what may happen to it, prices, letters, the worker
 `payments`  ways to pay: a port, and one module for each provider

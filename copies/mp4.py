@@ -47,7 +47,7 @@ class CopyMetadata(NamedTuple):
     about: Mapping[str, Any]
 
 
-def make_init(init: bytes, told: CopyMetadata) -> bytes:
+def make_init(init: bytes, metadata: CopyMetadata) -> bytes:
     """Return everything before the `sidx`: `ftyp`, `meta`, `moov` and the `uuid` of the copy.
 
     The length depends on the title, the source and the init alone. Raises Mp4Error for an init
@@ -60,31 +60,31 @@ def make_init(init: bytes, told: CopyMetadata) -> bytes:
     return b"".join(
         (
             init[ftyp.start : ftyp.end],
-            _meta(init[moov.start : moov.end], told),
-            _moov(init, moov, told),
-            _about(told.about),
+            _meta(init[moov.start : moov.end], metadata),
+            _moov(init, moov, metadata),
+            _about(metadata.about),
         )
     )
 
 
-def _meta(moov: bytes, told: CopyMetadata) -> bytes:
+def _meta(moov: bytes, metadata: CopyMetadata) -> bytes:
     """Return the file-level `meta` of ONVIF's 5.2 and 5.3: source, and UTC of the time line's 0."""
-    name, nothing = told.source.encode() + b"\0", b"\0"
+    name, nothing = metadata.source.encode() + b"\0", b"\0"
     tracks = parse_init(moov)
     sources = b"".join(struct.pack(">H", t.id) + name + nothing * 3 for t in tracks)
     # the time of the export is left 0: the same stretch is the same file whenever it is ordered
     unit = b"Kuager\0" + nothing * 2 + bytes(8) + nothing
     suep = _full(b"suep", 1, 0, unit, struct.pack(">I", len(tracks)), sources)
-    run_start = (told.run_start_ms + _1601_MS) * 10_000  # 100 ns
+    run_start = (metadata.run_start_ms + _1601_MS) * 10_000  # 100 ns
     starts = b"".join(
-        struct.pack(">IQ", t.id, run_start + told.bases[t.id] * 10_000_000 // t.timescale)
+        struct.pack(">IQ", t.id, run_start + metadata.bases[t.id] * 10_000_000 // t.timescale)
         for t in tracks
     )
     cstb = make_box(b"cstb", struct.pack(">I", len(tracks)), starts)
     return _full(b"meta", 0, 0, _handler(b"null"), suep, cstb)
 
 
-def _moov(init: bytes, moov: Box, told: CopyMetadata) -> bytes:
+def _moov(init: bytes, moov: Box, metadata: CopyMetadata) -> bytes:
     """Return the `moov` with time of creation (8.2.2), whole duration (8.8.2) and a title."""
     parts = []
     for box in boxes(init, moov.body, moov.end):
@@ -93,18 +93,18 @@ def _moov(init: bytes, moov: Box, told: CopyMetadata) -> bytes:
                 ">I", init, box.body + (20 if init[box.body] == 1 else 12)
             )
             rest = init[box.end - 80 : box.end]  # rate, volume, matrix, next_track_ID
-            base_90k = told.bases[min(told.bases)]
-            created = (told.run_start_ms + base_90k // 90) // 1000 + _1904_S
+            base_90k = metadata.bases[min(metadata.bases)]
+            created = (metadata.run_start_ms + base_90k // 90) // 1000 + _1904_S
             parts.append(
                 _full(b"mvhd", 1, 0, struct.pack(">QQIQ", created, created, scale, 0), rest)
             )
         elif box.type == b"mvex":
-            duration = -(-told.duration_90k * scale // 90_000)
+            duration = -(-metadata.duration_90k * scale // 90_000)
             mehd = _full(b"mehd", 1, 0, struct.pack(">Q", duration))
             parts.append(make_box(b"mvex", mehd, init[box.body : box.end]))
         elif box.type != b"udta":
             parts.append(init[box.start : box.end])
-    data = make_box(b"data", struct.pack(">II", 1, 0), told.title.encode())
+    data = make_box(b"data", struct.pack(">II", 1, 0), metadata.title.encode())
     name = make_box(b"ilst", make_box(b"\xa9nam", data))
     udta = make_box(b"udta", _full(b"meta", 0, 0, _handler(b"mdir", b"appl"), name))
     return make_box(b"moov", *parts, udta)

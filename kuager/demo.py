@@ -167,14 +167,14 @@ class Demo:
 
     async def run(self) -> int:
         """Start everything, say where, and stop everything when asked to."""
-        asked = asyncio.Event()
-        signals.on_stop(asked.set, asked.set)  # a terminal that is closed stops it, too
+        stop = asyncio.Event()
+        signals.on_stop(stop.set, stop.set)  # a terminal that is closed stops it, too
         try:
-            return await self._run(asked)
+            return await self._run(stop)
         finally:
             await self._stop()
 
-    async def _run(self, asked: asyncio.Event) -> int:
+    async def _run(self, stop: asyncio.Event) -> int:
         config = self.write_config()
         console.print(f"Kuager demo. Data: {self._data}")
         console.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
@@ -183,7 +183,7 @@ class Demo:
             "RCLONE_CONFIG": "/dev/null",
         }
         # a shell that ends rclone when we are gone, however we went
-        keeper = '"$@" & child=$!; read -r _; kill $child 2>&-; wait'
+        wrapper = '"$@" & child=$!; read -r _; kill $child 2>&-; wait'
         serve = [
             self._rclone,
             "serve",
@@ -193,7 +193,7 @@ class Demo:
             "--log-level",
             "ERROR",
         ]
-        await self._start(["sh", "-c", keeper, "sh", *serve, str(self._data / "s3")], environment)
+        await self._start(["sh", "-c", wrapper, "sh", *serve, str(self._data / "s3")], environment)
         simulator = [sys.executable, "-m", "kuager.simulator", "--port", str(self._rtsp)]
         simulator += ["--control-port", str(self._control)]
         simulator += ["--config", str(self._data / "simulator.json")]
@@ -203,7 +203,7 @@ class Demo:
             environment,
         )
         playing = asyncio.ensure_future(self._until_playing())
-        stopped = asyncio.ensure_future(asked.wait())
+        stopped = asyncio.ensure_future(stop.wait())
         ended = asyncio.ensure_future(main.wait())
         await asyncio.wait({playing, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
         if playing.done() and not stopped.done():

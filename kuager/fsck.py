@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
+from base.lock import try_lock
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.archive.port import ArchiveError

@@ -18,8 +18,8 @@ from kuager.reload import is_at_work
 from kuager.run import files_needed
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveError
-from storage.catalogue.database import CatalogueError, examine_database
-from storage.spool.disk import room
+from storage.catalogue.database import CatalogueError, describe_database
+from storage.spool.disk import disk_space
 from storage.spool.status import UPLOADER, SpoolStatus
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
@@ -56,8 +56,8 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    there = next(p for p in (config.spool, *config.spool.parents) if p.exists())
-    found = room(there)
+    existing = next(p for p in (config.spool, *config.spool.parents) if p.exists())
+    found = disk_space(existing)
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
@@ -80,7 +80,7 @@ def clock_warnings(status: SpoolStatus) -> list[str]:
 async def look_at_database(config: Config) -> Finding:
     """Say whether the database can be used."""
     try:
-        return Finding("database", seen=(await examine_database(config.database_url),))
+        return Finding("database", seen=(await describe_database(config.database_url),))
     except CatalogueError as error:
         to_do = "put right the address, the password or the rights of 'database', or start it"
         return Finding("database", str(error), to_do=(to_do,))
@@ -90,23 +90,23 @@ def _known_archives(config: Config) -> dict[str, str | None]:
     """Return the id of each archive that the last uploader knew, by its name."""
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    said = (status.last(UPLOADER) or {}).get("archives", {})
-    return {name: archive.get("archive_id") for name, archive in said.items()}
+    known = (status.last(UPLOADER) or {}).get("archives", {})
+    return {name: archive.get("archive_id") for name, archive in known.items()}
 
 
 async def _archive(settings: Settings, known_id: str | None) -> Finding:
     name = f"archive {settings.name}"
     directory = settings.directory
     if directory is not None and known_id is None and not directory.exists():
-        there = next(p for p in directory.parents if p.exists())
-        if settings.mount is None and os.access(there, os.W_OK | os.X_OK):
+        existing = next(p for p in directory.parents if p.exists())
+        if settings.mount is None and os.access(existing, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
     archive = open_archive(settings)
     archive.expected_id = known_id
     try:
-        await archive.examine()
+        await archive.check_id()
         return Finding(name, seen=(await _try(archive, settings),))
-    except (ArchiveError, KeyError) as error:
+    except ArchiveError as error:
         return Finding(name, str(error))
     finally:
         await archive.close()

@@ -22,7 +22,8 @@ import orjson
 import structlog
 
 from base.clock import now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
+from base.lock import try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError
@@ -107,9 +108,9 @@ class Outcome:
     def read(cls, spool: Path) -> tuple[int, Outcome] | None:
         """Return the supervisor's process and the newest outcome; None where there is none."""
         try:
-            said = orjson.loads(_file(spool).read_bytes())
-            outcome = cls(int(said["number"]), bool(said["taken"]), tuple(said["lines"]))
-            return int(said["pid"]), outcome
+            record = orjson.loads(_file(spool).read_bytes())
+            outcome = cls(int(record["number"]), bool(record["taken"]), tuple(record["lines"]))
+            return int(record["pid"]), outcome
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -140,10 +141,10 @@ class Reloading:
         self,
         config: Config,
         take: Callable[[Config], None],
-        tell: Callable[[Outcome], None] = lambda _: None,
+        report: Callable[[Outcome], None] = lambda _: None,
     ):
-        """`tell` takes how each reload ended, and at the start that there was none."""
-        self.config, self._take, self._tell = config, take, tell
+        """`report` takes how each reload ended, and at the start that there was none."""
+        self.config, self._take, self._report = config, take, report
         self._asked = asyncio.Event()
         self._number = 0
 
@@ -153,13 +154,13 @@ class Reloading:
 
     async def run(self) -> None:
         """Reload whenever asked, for ever."""
-        self._tell(Outcome(0, True, ()))
+        self._report(Outcome(0, True, ()))
         while True:
             await self._asked.wait()
             self._asked.clear()
             self._number += 1
             taken, lines = await self._reload()
-            self._tell(Outcome(self._number, taken, lines))
+            self._report(Outcome(self._number, taken, lines))
 
     async def _reload(self) -> tuple[bool, tuple[str, ...]]:
         try:

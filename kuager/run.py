@@ -162,14 +162,14 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
         finally:
             following.cancel()
 
-    def heard(data: bytes) -> None:
+    def on_input(data: bytes) -> None:
         assert frames is not None
         for newer in frames.feed(data):
             configs.put(newer)
 
     if frames is None:
         return _run_until_signal(alone, reload=reloading.ask, hard=True)
-    return _run_until_signal(starts[role], heard=heard)
+    return _run_until_signal(starts[role], on_input=on_input)
 
 
 def run_all(config: Config, supervised: bool) -> int:
@@ -186,7 +186,7 @@ def run_all(config: Config, supervised: bool) -> int:
         supervisor.run,
         reload=supervisor.reload,
         kill=supervisor.kill,
-        heard=(lambda _: None) if supervised else None,
+        on_input=(lambda _: None) if supervised else None,
         hard=True,
     )
 
@@ -221,10 +221,10 @@ def _run_until_signal(
     *,
     reload: Callable[[], None] = lambda: None,
     kill: Callable[[], None] = lambda: None,
-    heard: Callable[[bytes], None] | None = None,
+    on_input: Callable[[bytes], None] | None = None,
     hard: bool = False,
 ) -> int:
-    """`heard` takes what comes over standard input, whose end is ours then."""
+    """`on_input` takes what comes over standard input, whose end is ours then."""
     _raise_file_limit()
 
     def end_hard() -> None:
@@ -234,10 +234,10 @@ def _run_until_signal(
 
     async def main() -> None:
         task = asyncio.ensure_future(start())
-        asked = signals.Asked(task.cancel, end_hard if hard else None)
+        asked = signals.StopRequests(task.cancel, end_hard if hard else None)
         signals.on_stop(asked.again, reload)
-        if heard is not None:
-            signals.on_parent_gone(asked.again, heard)
+        if on_input is not None:
+            signals.on_parent_gone(asked.again, on_input)
         try:
             await task
         except asyncio.CancelledError:

@@ -40,11 +40,11 @@ def on_stop(stop: Callable[[], None], hangup: Callable[[], None]) -> None:
 
 
 def on_parent_gone(
-    gone: Callable[[], None], heard: Callable[[bytes], None] = lambda _: None
+    gone: Callable[[], None], on_input: Callable[[bytes], None] = lambda _: None
 ) -> None:
     """Have the running event loop call `gone` once standard input, a pipe or a socket, ends.
 
-    What comes over it before goes to `heard`. Another kind of standard input has no end.
+    What comes over it before goes to `on_input`. Another kind of standard input has no end.
     """
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):  # there may be none
@@ -60,7 +60,7 @@ def on_parent_gone(
             except OSError:  # a socket whose peer died
                 data = b""
             if data:
-                heard(data)
+                on_input(data)
             else:
                 loop.remove_reader(0)
                 gone()
@@ -68,7 +68,7 @@ def on_parent_gone(
         loop.add_reader(0, readable)
 
 
-class Asked:
+class StopRequests:
     """What one process does each time it is asked to end: the first time `stop`, which seals.
 
     Who is `hard` set for, the one process that a person or a service manager speaks to, is ended

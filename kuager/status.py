@@ -43,24 +43,24 @@ def status(config: Config, as_json: bool) -> int:
 
 async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     """Return how it stands, part by part."""
-    said = SpoolStatus(config.spool, clock)
-    list(said.refresh())
+    status = SpoolStatus(config.spool, clock)
+    list(status.refresh())
     return [
-        _processes(config, said),
-        *_cameras(config, said, clock()),
-        _spool(config, said),
+        _processes(config, status),
+        *_cameras(config, status, clock()),
+        _spool(config, status),
         await look_at_database(config),
-        *_archives(config, said, clock()),
-        *(_orders(said, clock()) if config.copies else ()),
-        *_clock(said),
+        *_archives(config, status, clock()),
+        *(_orders(status, clock()) if config.copies else ()),
+        *_clock(status),
     ]
 
 
-def _processes(config: Config, said: SpoolStatus) -> Finding:
+def _processes(config: Config, status: SpoolStatus) -> Finding:
     names = processes(config)
-    away = [name for name in names if said.is_up(name) is False]
-    version = (said.last(SUPERVISOR) or {}).get("version", VERSION)
-    if not any(said.is_up(name) for name in names):
+    away = [name for name in names if status.is_up(name) is False]
+    version = (status.last(SUPERVISOR) or {}).get("version", VERSION)
+    if not any(status.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
     if away:
         text = f"not running: {', '.join(away)} (of {len(names)})"
@@ -69,13 +69,13 @@ def _processes(config: Config, said: SpoolStatus) -> Finding:
     return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
 
 
-def _cameras(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield how many cameras are recorded, then those that should be and are not."""
-    told: dict[str, dict[str, Any]] = {}
-    for alive, cameras in said.cameras():
+    known: dict[str, dict[str, Any]] = {}
+    for alive, cameras in status.cameras():
         for name, one in cameras.items():
-            if alive or name not in told:
-                told[name] = one if alive else {"recorded_ms": one.get("recorded_ms")}
+            if alive or name not in known:
+                known[name] = one if alive else {"recorded_ms": one.get("recorded_ms")}
     scheduled = [
         f"{station.id}/{camera.id}"
         for station in config.stations
@@ -85,7 +85,7 @@ def _cameras(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]
     silent = [
         name
         for name in scheduled
-        if at_ms - (told.get(name, {}).get("recorded_ms") or 0) > SILENT_S * 1000
+        if at_ms - (known.get(name, {}).get("recorded_ms") or 0) > SILENT_S * 1000
     ]
     recorded = f"{len(scheduled) - len(silent)} of {len(scheduled)} that are scheduled now"
     if not silent:
@@ -94,13 +94,13 @@ def _cameras(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]
     more = f"; {SHOWN} of the others follow" if len(silent) > SHOWN else ""
     yield Finding("cameras", f"only {recorded} are recorded{more}")
     for name in silent[:SHOWN]:
-        yield _camera(name, told.get(name, {}), at_ms)
+        yield _camera(name, known.get(name, {}), at_ms)
 
 
-def _camera(name: str, told: dict[str, Any], at_ms: int) -> Finding:
-    last_ms, cause = told.get("recorded_ms"), told.get("cause")
+def _camera(name: str, record: dict[str, Any], at_ms: int) -> Finding:
+    last_ms, cause = record.get("recorded_ms"), record.get("cause")
     since = f"for {_span((at_ms - last_ms) / 1000)}" if last_ms else "yet"
-    why = told.get("detail") or cause or "no recorder tells of it"
+    why = record.get("detail") or cause or "no recorder tells of it"
     return Finding(
         f"camera {name}",
         f"not recorded {since}: {why}" + (f" ({cause})" if cause else ""),
@@ -108,8 +108,8 @@ def _camera(name: str, told: dict[str, Any], at_ms: int) -> Finding:
     )
 
 
-def _spool(config: Config, said: SpoolStatus) -> Finding:
-    if said.nothing:
+def _spool(config: Config, status: SpoolStatus) -> Finding:
+    if status.nothing:
         return Finding("spool", f"nothing was ever recorded in {config.spool}")
     try:
         found = check_spool(config.spool)
@@ -120,26 +120,28 @@ def _spool(config: Config, said: SpoolStatus) -> Finding:
     if found.free_bytes < reserve or not found.files:
         to_do = "make room, or see why the archives do not take recordings"
         return Finding("spool", f"recording pauses: {free}, all of it reserve", to_do=(to_do,))
-    left_s = seconds_left(found, reserve, sum(r["bytes_per_s"] for r in said.recorders().values()))
+    left_s = seconds_left(
+        found, reserve, sum(r["bytes_per_s"] for r in status.recorders().values())
+    )
     lasts = "nothing is written" if left_s is None else f"lasts {_span(left_s)}"
     return Finding("spool", seen=(free, lasts))
 
 
-def _archives(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield what the last uploader said of each archive."""
-    archives = (said.last(UPLOADER) or {}).get("archives", {})
+    archives = (status.last(UPLOADER) or {}).get("archives", {})
     for name in (archive.name for archive in config.archives):
-        told = archives.get(name)
-        if told is None:
+        record = archives.get(name)
+        if record is None:
             yield Finding(f"archive {name}", "no uploader has told of it yet")
             continue
-        oldest_ms = told["oldest_unarchived_ms"]
+        oldest_ms = record["oldest_unarchived_ms"]
         age_s = 0.0 if oldest_ms is None else (at_ms - oldest_ms) / 1000
-        waits = f"waiting: {_count(told['backlog_recordings'], 'recording')}"
-        waits += f" ({told['backlog_bytes'] / 1e9:,.1f} GB), the oldest for {_span(age_s)}"
-        blocked = {reason: n for reason, n in told["blocked"].items() if n}
-        if not told["ok"]:
-            yield Finding(f"archive {name}", f"takes nothing: {told['last_error']}; {waits}")
+        waits = f"waiting: {_count(record['backlog_recordings'], 'recording')}"
+        waits += f" ({record['backlog_bytes'] / 1e9:,.1f} GB), the oldest for {_span(age_s)}"
+        blocked = {reason: n for reason, n in record["blocked"].items() if n}
+        if not record["ok"]:
+            yield Finding(f"archive {name}", f"takes nothing: {record['last_error']}; {waits}")
         elif blocked:
             counted = ", ".join(f"{n} {reason}" for reason, n in blocked.items())
             text = f"cannot be archived now: {counted}; {waits}"
@@ -150,30 +152,32 @@ def _archives(config: Config, said: SpoolStatus, at_ms: int) -> Iterator[Finding
             yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
 
 
-def _orders(said: SpoolStatus, at_ms: int) -> Iterator[Finding]:
-    told = said.last(ORDERS)
-    if told is None:
+def _orders(status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    record = status.last(ORDERS)
+    if record is None:
         return
-    oldest_ms = told.get("oldest_letter_ms")
+    oldest_ms = record.get("oldest_letter_ms")
     if oldest_ms is not None and at_ms - oldest_ms > STUCK_S * 1000:
         age = _span((at_ms - oldest_ms) / 1000)
-        text = f"{_count(told['letters_waiting'], 'letter')}, the oldest for {age}"
+        text = f"{_count(record['letters_waiting'], 'letter')}, the oldest for {age}"
         yield Finding("waiting", text, to_do=("the log says what the mail server answers",))
-    if told.get("failing"):
+    if record.get("failing"):
         to_do = "the log says which and why: 'Work on orders fails'"
         yield Finding(
-            "orders", f"{_count(told['failing'], 'kind')} of work on them: it fails", to_do=(to_do,)
+            "orders",
+            f"{_count(record['failing'], 'kind')} of work on them: it fails",
+            to_do=(to_do,),
         )
-    if told.get("overdue"):
-        text = f"{told['overdue']} should have ended, and what they hold is kept"
+    if record.get("overdue"):
+        text = f"{record['overdue']} should have ended, and what they hold is kept"
         yield Finding("orders", text, to_do=("the log says why: a step `end`",))
-    if told["refunds_due"]:
-        text = f"money is owed to {_count(told['refunds_due'], 'requester')}"
+    if record["refunds_due"]:
+        text = f"money is owed to {_count(record['refunds_due'], 'requester')}"
         yield Finding("orders", text, to_do=("kuager orders list --owed",))
 
 
-def _clock(said: SpoolStatus) -> list[Finding]:
-    wrong = clock_warnings(said)
+def _clock(status: SpoolStatus) -> list[Finding]:
+    wrong = clock_warnings(status)
     return [Finding("clock", text.removeprefix("the clock: ")) for text in wrong] or [
         Finding("clock", seen=("synchronized",))
     ]

@@ -73,7 +73,7 @@ class Supervisor:
 
     def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
         self._python = python
-        self._reloading = Reloading(config, self._take, lambda told: told.write(config.spool))
+        self._reloading = Reloading(config, self._take, lambda outcome: outcome.write(config.spool))
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()

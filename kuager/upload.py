@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from rich.console import Console
 from rich.progress import Progress
 
-from base.durable import try_lock
+from base.lock import try_lock
 from config.model import Config
 from storage.archival.replicator import Pauses
 from storage.archival.uploader import Uploader

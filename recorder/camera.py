@@ -31,7 +31,8 @@ from recorder.session import Session
 from recorder.source import Source
 from recorder.source_choice import CONFIGURED, ffmpeg_source, why_ffmpeg
 from recorder.states import Event, State
-from storage.records import Ending, GapCause, Numbers
+from storage.records import Ending, GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, SpoolBusy
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from config.schedule import Window, clip
+from base.intervals import clip
+from config.schedule import Window
 from config.secrets import redact_text
 from recorder.clock import Clock
 from storage.records import Ending, GapCause
@@ -112,6 +113,6 @@ def _account(
     spool: CameraSpool, windows: Sequence[Window], from_ms: int, to_ms: int, why: Ending
 ) -> None:
     """Have gaps in what is scheduled of a stretch."""
-    for piece in clip(windows, from_ms, to_ms):
-        spool.begin_gap(piece.start_ms, why.cause, why.detail)
-        spool.end_gap(piece.end_ms)
+    for start_ms, end_ms in clip(windows, from_ms, to_ms):
+        spool.begin_gap(start_ms, why.cause, why.detail)
+        spool.end_gap(end_ms)

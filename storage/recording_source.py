@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from storage.archive.port import Archive, ArchiveError
+from storage.archive.port import Archive, ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
@@ -199,7 +199,7 @@ async def _checked(where: str, what: str, read: Awaitable[bytes], check: Callabl
     try:
         data = await asyncio.wait_for(read, READ_S)
         return await asyncio.to_thread(check, data)
-    except (KeyError, FileNotFoundError):
+    except (ObjectNotFound, FileNotFoundError):
         raise _Failed("") from None
     except TimeoutError:
         raise _Failed(f"{where} does not answer in {READ_S:g} s") from None

@@ -21,13 +21,10 @@ from pydantic_core import SchemaValidator
 
 INDEX_FORMAT = "index/1"
 ARCHIVE_FORMAT = "recording/1"
-CAMERA_FORMAT = "camera/1"
+REMOVED_FORMAT = "removed/1"
 NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outlive a process
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
-MARKS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
-COUNTED = ("run_no", "record_seq", "segment_no")
-CLOCK_2020_S = 1_577_836_800
-LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
+SEGMENT_FLAGS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
@@ -35,9 +32,6 @@ LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can sh
 Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a time, a length, a duration
 Signed = Annotated[int, Field(strict=True, gt=-(1 << 63), lt=1 << 63)]
 Flag = Annotated[bool, Field(strict=True)]
-RecordingName = Annotated[  # day and name without ending
-    str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{9}Z-[1-9][0-9]{0,17}$")
-]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
@@ -117,9 +111,13 @@ class Record:
         """Return the JSON object."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
+    def to_json(self) -> bytes:
+        """Return the JSON object."""
+        return orjson.dumps(self.to_dict())
+
     def to_line(self) -> bytes:
         """Return the JSON line, with its newline."""
-        return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
 
 @cache
@@ -151,53 +149,6 @@ class ClockState(Record):
 
     synchronized: Flag
     error_ms: Number | None
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers(Record):
-    """Last numbers used, per camera; 0 before the first. `epoch` counts owners."""
-
-    epoch: Number = 1
-    run_no: Number = 0
-    record_seq: Number = 0
-    segment_no: Number = 0
-    gap_no: Number = 0
-    target_duration_s: Number = 0
-
-    @classmethod
-    def by_clock(cls, now_ms: float) -> Numbers:
-        """Return numbers above all that any earlier owner can have used.
-
-        Nothing is numbered more than once a second, so the seconds since 2020 are above every
-        number that was counted up from an earlier such start. For a camera of which nothing is
-        known here: a new one, or one whose spool was lost.
-        """
-        seconds = min(max(0, int(now_ms / 1000) - CLOCK_2020_S), LATEST_S)
-        return cls(seconds, seconds, seconds, seconds, seconds)
-
-    def above(self, floor: Numbers) -> Numbers:
-        """Return numbers from which the next are above `floor`, with a higher epoch; these where
-        they are that already."""
-        higher = {f: max(getattr(self, f), getattr(floor, f)) for f in COUNTED}
-        if all(higher[f] == getattr(self, f) for f in COUNTED) and self.epoch > floor.epoch:
-            return self
-        return replace(self, epoch=max(self.epoch, floor.epoch) + 1, **higher)
-
-
-@dataclass(frozen=True, slots=True)
-class CameraNumbers(Numbers):
-    """`camera.json`: the numbers of the first segment of the recording that was begun last."""
-
-    recording: RecordingName = field(kw_only=True)
-    unfinished: tuple[RecordingName, ...] = ()
-    boot: str | None = None  # the kernel's boot id
-    election: str | None = None  # of the journal of gaps
-    kuager: str = CAMERA_FORMAT
-
-    @property
-    def numbers(self) -> Numbers:
-        """The numbers alone."""
-        return Numbers(**{name: getattr(self, name) for name in Numbers.__slots__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +207,10 @@ class Segment(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; what marks a segment is only in those that it marks."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for mark in MARKS:
+        for mark in SEGMENT_FLAGS:
             if not record[mark]:
                 del record[mark]
         return record
-
-    def to_line(self) -> bytes:
-        """Return the JSON line, with its newline."""
-        return orjson.dumps(self.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
     @property
     def end_ms(self) -> int:
@@ -309,6 +256,44 @@ class Seal(Record):
     sha256: Sha256
     end_ms: Number
     end_reason: GapCause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marker(Record):
+    """What tells one spool, archive or database from another in its place: an id of 32 hex digits.
+
+    `kuager` is `spool/1`, `archive/1` or `catalogue/1`.
+    """
+
+    kuager: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace(Record):
+    """`.removed.json`: a recording that was removed from an archive, when and why."""
+
+    kuager: str
+    election: str
+    station: str
+    camera: str
+    record_seq: Number
+    epoch: Number
+    run_no: Number
+    first_segment_no: Number
+    segments: Number
+    start_ms: Number
+    end_ms: Number
+    bytes: Number
+    sha256: Sha256
+    overlaps: Flag
+    removed_ms: Number
+    reason: str
+
+    @property
+    def identity(self) -> Identity:
+        """Which recording of its camera it was."""
+        return Identity(self.record_seq, self.start_ms, self.sha256)
 
 
 class Identity(NamedTuple):

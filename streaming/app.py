@@ -23,9 +23,8 @@ from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
-from streaming.api import oembed as share
-from streaming.api import openapi, timeline, webhooks
-from streaming.api import stations as api
+from streaming.api import oembed, openapi, timeline, webhooks
+from streaming.api import stations as stations_api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
 from streaming.http.bodies import MOST_BODY, body_reader
@@ -43,13 +42,12 @@ from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.responses import problem
 from streaming.http.site import SITE
 from streaming.http.work import WORK, Work, in_turn
-from streaming.media import archived, live, pictures
-from streaming.media import downloads as copies_files
-from streaming.ops import health
-from streaming.ops import metrics as status
+from streaming.media import archived, downloads, live, pictures
+from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
-from streaming.pages import copies, home
-from streaming.pages import station as watch
+from streaming.pages import copies as copies_pages
+from streaming.pages import home
+from streaming.pages import station as station_page
 from streaming.pages.render import problem_page
 from streaming.stations.featured import FEATURED, Featured
 
@@ -72,8 +70,11 @@ ADDRESSES = (
     Group("/embed/", frames="*"),
     Group(""),
 )
-PARTS = (live, pictures, api, timeline, share, openapi, assets, home, watch, health)
-COPIES = (copies, copies_files, copies_api, webhooks)  # served where the configuration has copies
+# each has `routes`; the latter ones are served where the configuration has copies
+MODULES = (
+    *(live, pictures, stations_api, timeline, oembed, openapi, assets, home, station_page, health),
+)
+COPIES_MODULES = (copies_pages, downloads, copies_api, webhooks)
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -94,34 +95,34 @@ def create_app(
     assets.version()  # so is a script that is missing
     openapi.description(config.copies is not None)
     app = web.Application(
-        middlewares=[status.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
+        middlewares=[metrics.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
     context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
-    app[status.PROCESS] = process
-    app[status.REGISTRY] = status.make_registry(context)
+    app[metrics.PROCESS] = process
+    app[metrics.REGISTRY] = metrics.make_registry(context)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ASKED] = archived.asking()
     app[WORK] = Work()
-    app[api.SEARCHED] = OrderedDict()
+    app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
     app[FEATURED] = Featured(context.directory, has_picture)
-    for part in PARTS:
-        app.add_routes(part.routes)
+    for module in MODULES:
+        app.add_routes(module.routes)
     if config.copies:
         app[ORDERS] = OrdersContext.open(config.copies)
-        app.on_cleanup.append(_close_shop)
-        for part in COPIES:
-            app.add_routes(part.routes)
+        app.on_cleanup.append(_close_orders)
+        for module in COPIES_MODULES:
+            app.add_routes(module.routes)
     app.on_response_prepare.append(add_headers)
     return app
 
 
-async def _close_shop(app: web.Application) -> None:
+async def _close_orders(app: web.Application) -> None:
     await app[ORDERS].close()
 
 
@@ -159,14 +160,14 @@ def _say(request: web.Request, error: web.HTTPException, text: str) -> web.Respo
     """Return an error as the group of the address says it."""
     match group_of(request).errors:
         case "page":
-            answer = problem_page(request, error.status, text)
+            response = problem_page(request, error.status, text)
         case "problem":
-            answer = problem(error.status, text)
+            response = problem(error.status, text)
         case "text":
-            answer = web.Response(status=error.status, text=f"{text.strip()}\n")
+            response = web.Response(status=error.status, text=f"{text.strip()}\n")
     kept = {name: value for name, value in error.headers.items() if name in ERROR_HEADERS}
-    answer.headers.update(kept)
-    return answer
+    response.headers.update(kept)
+    return response
 
 
 def _text_of(request: web.Request, error: web.HTTPException) -> str:
@@ -235,7 +236,6 @@ async def _listening(
 async def _catalogue(app: web.Application) -> AsyncIterator[None]:
     """Keep trying to open the catalogue: live and rewind go on without it."""
     context = app[CONTEXT]
-    context.away = "it is being opened"
     opening = asyncio.create_task(_open(context))
     yield
     opening.cancel()
@@ -247,4 +247,3 @@ async def _catalogue(app: web.Application) -> AsyncIterator[None]:
 
 async def _open(context: AppContext) -> None:
     context.catalogue = await Catalogue.open_patiently(context.config.database_url)
-    context.away = None

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import structlog
 from aiohttp import web
 
 from base.clock import Clock, now_ms
 from base.i18n.gettext import gettext
+from base.outage import Outage
 from config.model import Camera, Config, Station
 from config.schedule import windows
 from storage.archive.port import Archive
@@ -32,7 +32,6 @@ TRIM_S = 2.0
 FRESH_S, STALE_S = 1.5, 4.0  # status files are looked at this often; older is waited for
 
 T = TypeVar("T")
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -43,10 +42,10 @@ class AppContext:
     catalogue: Catalogue | None
     archives: Sequence[Archive]
     clock: Clock = now_ms
-    away: str | None = None  # why the catalogue cannot be asked
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
     status: SpoolStatus = field(init=False)
+    _outage: Outage = field(init=False)
     _refreshed_s: float = float("-inf")
     _refreshing: asyncio.Task[None] | None = None
     _readers: dict[tuple[str, str], SpoolReader] = field(default_factory=dict)
@@ -56,6 +55,9 @@ class AppContext:
         self.stations = {s.id: s for s in self.config.stations}
         self.directory = Directory(self.config)
         self.status = SpoolStatus(self.config.spool, self.clock)
+        self._outage = Outage(
+            "The catalogue does not answer; live and rewind go on", "The catalogue answers again"
+        )
 
     async def fresh(self) -> None:
         """Have what the status files say, a second or so old; thousands of cameras take some
@@ -141,13 +143,18 @@ class AppContext:
             lang,
         )
 
+    @property
+    def catalogue_outage(self) -> str | None:
+        """Why the catalogue cannot be asked; None where it can."""
+        return "it is being opened" if self.catalogue is None else self._outage.why
+
     async def ask(
         self, question: Callable[[Catalogue], Awaitable[T]], within_s: float | None = ASK_S
     ) -> T:
         """Return what the catalogue answers; raises CatalogueError where it is away, or does not
         answer in time. What `question` raises besides is passed on."""
         if self.catalogue is None:
-            raise CatalogueError(self.away or "there is none")
+            raise CatalogueError(self.catalogue_outage)
         try:
             async with asyncio.timeout(within_s) as limit:
                 answer = await question(self.catalogue)
@@ -155,13 +162,9 @@ class AppContext:
             if isinstance(error, TimeoutError) and not limit.expired():
                 raise
             why = str(error) or f"no answer within {within_s} s"
-            if self.away is None:
-                log.error("The catalogue does not answer; live and rewind go on", why=why)
-            self.away = why
+            self._outage.begin(why)
             raise CatalogueError(why) from None
-        if self.away is not None:
-            log.info("The catalogue answers again")
-            self.away = None
+        self._outage.end()
         return answer
 
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 from aiohttp import web
 
-from base.i18n.gettext import N_, gettext
+from base.i18n.gettext import gettext
 from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
@@ -38,17 +38,6 @@ QUOTES_AT_ONCE = 4
 REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `work`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
-STATE_WORDS = {
-    State.QUOTED: N_("Not ordered yet"),
-    State.AWAITING_PAYMENT: N_("Waiting for payment"),
-    State.PAID: N_("Paid"),
-    State.READY: N_("Paid and checked"),
-    State.EXPIRED: N_("Expired"),
-    State.CANCELLED: N_("Cancelled"),
-    State.REJECTED: N_("Rejected"),
-    State.REFUNDED: N_("Refunded"),
-}
-
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -70,7 +59,7 @@ class OrdersContext:
 
     @classmethod
     def open(cls, settings: Copies) -> OrdersContext:
-        """Return the shop that is configured."""
+        """Return what the configuration asks for."""
         return cls(settings, open_providers(settings))
 
     async def close(self) -> None:
@@ -80,7 +69,7 @@ class OrdersContext:
                 await provider.close_connections()
 
 
-ORDERS = web.AppKey("shop", OrdersContext)
+ORDERS = web.AppKey("orders_context", OrdersContext)
 
 
 async def query_catalogue(request: web.Request, question: Callable[[Catalogue], Awaitable[T]]) -> T:
@@ -137,34 +126,34 @@ async def order_of(request: web.Request) -> Order:
     A link that was right before is answered to everybody. Others are looked up one after the other
     for each client, so that no guess is begun before the one before it is counted.
     """
-    shop, who = request.app[ORDERS], client(request)
+    orders, who = request.app[ORDERS], client(request)
     key = key_of(request.match_info["secret"])
-    if key in shop.known:
+    if key in orders.known:
         return await _look_up(request, key)
-    lock = shop.asking.setdefault(who, asyncio.Lock())
+    lock = orders.asking.setdefault(who, asyncio.Lock())
     async with lock:
-        if key not in shop.known:
-            shop.guesses.check(who)
+        if key not in orders.known:
+            orders.guesses.check(who)
             return await _look_up(request, key)
     return await _look_up(request, key)
 
 
 async def _look_up(request: web.Request, key: str | None) -> Order:
-    shop, work = request.app[ORDERS], request.app[WORK]
+    orders, work = request.app[ORDERS], request.app[WORK]
     work.check(request)
     order = None
     if key is not None:
         order = await query_catalogue(request, lambda catalogue: catalogue.orders.with_key(key))
     if key is None or order is None:
-        shop.guesses.take(client(request))
+        orders.guesses.take(client(request))
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
     cameras = order.quote["cameras"]
     items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
     work.count(request, items / ITEMS_A_TOKEN)
-    shop.known[key] = None
-    shop.known.move_to_end(key)
-    while len(shop.known) > MOST_KNOWN:
-        shop.known.popitem(last=False)
+    orders.known[key] = None
+    orders.known.move_to_end(key)
+    while len(orders.known) > MOST_KNOWN:
+        orders.known.popitem(last=False)
     return order
 
 
@@ -179,15 +168,15 @@ def count_asked(request: web.Request) -> None:
 async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
     """Make a quote; returns its secret. Raises Refused, 429, 503."""
     lang, who = checked_language(request), client(request)
-    return await _in_turn(request, lambda orders: orders.quote(wanted, lang, who))
+    return await _in_turn(request, lambda service: service.quote(wanted, lang, who))
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
     link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
 
-    def work(orders: OrderService) -> Awaitable[Order]:
-        return orders.place(order, email, link, who)
+    def work(service: OrderService) -> Awaitable[Order]:
+        return service.place(order, email, link, who)
 
     if order.state != State.QUOTED:  # it is refused, and nothing is looked for
         return await work_on_orders(request, work)
@@ -196,19 +185,19 @@ async def place(request: web.Request, order: Order, email: str | None) -> Order:
 
 async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
     """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503."""
-    shop, who = request.app[ORDERS], client(request)
+    orders, who = request.app[ORDERS], client(request)
 
-    async def in_turn(orders: OrderService) -> T:
-        async with asyncio.timeout(QUOTE_S), shop.quoting:
-            return await work(orders)
+    async def in_turn(service: OrderService) -> T:
+        async with asyncio.timeout(QUOTE_S), orders.quoting:
+            return await work(service)
 
-    shop.quotes.check(who)
-    shop.quotes.take(who)
+    orders.quotes.check(who)
+    orders.quotes.take(who)
     with answering():
         try:
             return await _work(request, in_turn)
         except CatalogueError:
-            shop.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
+            orders.quotes.take(who, -1)  # nobody can have it now: that is not the client's doing
             raise
 
 

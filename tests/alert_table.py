@@ -25,7 +25,7 @@ import aiohttp
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
-from storage.spool.disk import room
+from storage.spool.disk import disk_space
 from tests.conftest import need
 from tests.postgres_server import Server
 from tests.s3 import free_port
@@ -60,7 +60,7 @@ class Installation:
 
     def write(self) -> list[list[str]]:
         """Write all configuration; return the commands."""
-        reserve = (room(self.folder).free_bytes - SPARE_BYTES) // 1_000_000
+        reserve = (disk_space(self.folder).free_bytes - SPARE_BYTES) // 1_000_000
         cameras = "".join(
             f'      - {{id: {name}, url: "{self.simulator.url(name)}"}}\n' for name in CAMERAS
         )
@@ -135,7 +135,7 @@ class Installation:
 
     def fill(self) -> None:
         """Leave less than the reserve."""
-        size = room(self.spool).free_bytes
+        size = disk_space(self.spool).free_bytes
         with (self.folder / "filler").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, min(size, SPARE_BYTES + 1_000_000_000))
 

@@ -22,7 +22,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import IN_FLIGHT_MS
 from storage.records import Identity, parse_index
-from storage.spool.disk import DiskSpace, room
+from storage.spool.disk import DiskSpace, disk_space
 from tests.s3 import BUCKET, KEY, SECRET, free_port
 
 NOW = int(time.time() * 1000)
@@ -90,12 +90,12 @@ def s3(port: int) -> str:
 async def uploading(
     config: Config,
     pauses: Pauses = BRISK,
-    room: Callable[[Path], DiskSpace] = room,
+    disk_space: Callable[[Path], DiskSpace] = disk_space,
     open_archive: Callable[[Settings], Archive] = open_archive,
 ) -> AsyncIterator[tuple[Uploader, Catalogue, Archive]]:
     """Have an uploader at work; yields it, its catalogue and its first archive."""
     async with opened(config, open_archive) as (catalogue, archives):
-        uploader = Uploader(config, catalogue, archives, pauses=pauses, room=room)
+        uploader = Uploader(config, catalogue, archives, pauses=pauses, disk_space=disk_space)
         task = asyncio.create_task(uploader.run())
         try:
             yield uploader, catalogue, archives[0]

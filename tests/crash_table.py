@@ -89,7 +89,7 @@ def writer_row(folder: Path, step: str, when: str) -> tuple[str, str]:
         return f"{segments} segments in {len(lines)} recordings, {seals} sealed, {torn} torn"
 
     left = f"{live} live; {sizes()}"
-    from storage.records import Numbers
+    from storage.spool.numbers import Numbers
     from storage.spool.writer import CameraSpool
 
     CameraSpool(folder, "e", "s", "c", Numbers()).close()

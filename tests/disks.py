@@ -36,7 +36,7 @@ from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
-from storage.spool.disk import room
+from storage.spool.disk import disk_space
 from tests.stack import check_tiling, gaps, recordings
 from tests.waiting import until
 
@@ -133,7 +133,7 @@ class Spool:
         if self.fault in ("full", "brim"):
             leave = RESERVE_M * 1_000_000 - 200_000 if self.fault == "full" else 0
             with (self.path / "ballast").open("wb") as ballast, contextlib.suppress(OSError):
-                while (more := room(self.path).free_bytes - leave) > 0:
+                while (more := disk_space(self.path).free_bytes - leave) > 0:
                     ballast.write(bytes(min(more, 1 << 20)))
                     ballast.flush()
         elif self.fault == "read-only":

@@ -28,7 +28,8 @@ from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.holds import Holds
 from storage.catalogue.recordings import RecordingRows
-from storage.records import ClockState, Numbers
+from storage.records import ClockState
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK
 from tests.s3 import SECRET

@@ -13,8 +13,15 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import Archived
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
 from storage.recording_source import Sources
-from storage.records import ClockState, GapCause, Index, Numbers, Track, parse_index
+from storage.records import (
+    ClockState,
+    GapCause,
+    Index,
+    Track,
+    parse_index,
+)
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty

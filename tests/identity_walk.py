@@ -38,11 +38,11 @@ from storage.records import (
     ClockState,
     GapCause,
     Index,
-    Numbers,
     parse_archive_document,
     parse_index,
 )
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, configure, later_ms
 from tests.spools import TRACKS

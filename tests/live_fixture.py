@@ -16,7 +16,8 @@ import ffmpeg
 from copies.mp4 import rebase
 from recorder.ffmpeg import find_ffmpeg
 from storage.media.fmp4 import boxes
-from storage.records import ClockState, GapCause, Numbers, Segment, Track
+from storage.records import ClockState, GapCause, Segment, Track
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 
 SEGMENT_90K = 90_000  # a keyframe a second

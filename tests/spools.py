@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from storage.records import ClockState, GapCause, Numbers, Track
+from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 
 UTC0 = 1_764_392_400_000

@@ -14,8 +14,9 @@ from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.gap_accounting import account_for_absence
 from recorder.worker import Worker
-from storage.records import Ending, Gap, GapCause, Numbers
+from storage.records import Ending, Gap, GapCause
 from storage.spool.gaps import read_gaps
+from storage.spool.numbers import Numbers
 from storage.spool.status import SpoolStatus, last_runs_ms
 from storage.spool.writer import CameraSpool
 from tests.spools import UTC0, fill

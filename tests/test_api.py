@@ -33,7 +33,7 @@ from storage.catalogue.orders import MOST_NUMBER
 from storage.records import GapCause
 from streaming.api.openapi import description
 from streaming.api.stations import MOST_QUERY
-from streaming.app import PARTS, create_app, make_runner
+from streaming.app import MODULES, create_app, make_runner
 from streaming.context import AppContext
 from streaming.http.responses import MOST_PAGE
 from streaming.media import pictures
@@ -323,7 +323,7 @@ async def test_no_cache_keeps_a_host_that_a_visitor_named(tmp_path: Path) -> Non
     url = "http://elsewhere.example/embed/s1/counting-table"
     shown = set()
     async with serving(config, clock=standing) as session:
-        for path in (route.path for part in PARTS for route in part.routes):
+        for path in (route.path for part in MODULES for route in part.routes):
             asked = path.replace("{station}", "s1").replace("{camera}", "counting-table")
             if "{" in asked:
                 continue
@@ -337,7 +337,7 @@ async def test_no_cache_keeps_a_host_that_a_visitor_named(tmp_path: Path) -> Non
 
 
 def test_every_route_of_the_api_is_described_and_every_description_is_a_route() -> None:
-    routes = {r.path for part in PARTS for r in part.routes if r.path.startswith("/api/")}
+    routes = {r.path for part in MODULES for r in part.routes if r.path.startswith("/api/")}
     assert routes == set(PATHS)
     for path, operations in PATHS.items():
         assert list(operations) == ["get"]

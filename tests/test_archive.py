@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
 from storage.archive.factory import open_archive
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
 from tests.conftest import self_signed
 from tests.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
@@ -81,7 +81,7 @@ async def test_put_get_range_entries_remove(archive: Archive) -> None:
 
 async def test_missing(archive: Archive) -> None:
     assert await archive.sha256("no/such/key.mp4") is None
-    with pytest.raises(KeyError):
+    with pytest.raises(ObjectNotFound):
         await archive.get("no/such/key.mp4", 0, 10)
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from kuager.check import check
 from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
-from storage.archive.port import MARKER, AnotherArchive
+from storage.archive.port import MARKER_KEY, AnotherArchive
 from storage.catalogue.archive_ids import identify, marked
 from storage.records import sha256_of
 from streaming.context import AppContext
@@ -91,7 +91,7 @@ async def test_ids_tell_new_lost_other_and_renamed_archives(tmp_path: Path) -> N
         with pytest.raises(AnotherArchive, match="give it that name again"):
             await identify(again, ids)
         await again.close()
-        marker = tmp_path / "archive" / MARKER
+        marker = tmp_path / "archive" / MARKER_KEY
         kept = marker.read_bytes()
         marker.write_text('{"kuager":"archive/1","id":"0"}')
         for refused in (identify(archive, ids), archive.put("e/x", b"x", sha256_of(b"x"))):
@@ -116,7 +116,7 @@ async def test_an_archive_from_before_there_were_ids_is_marked_where_it_is(tmp_p
     async with opened(config) as (catalogue, (archive,)):
         async with catalogue.pool.work() as connection:
             await connection.exec_driver_sql("DELETE FROM archive_ids")
-        (tmp_path / "archive" / MARKER).unlink()
+        (tmp_path / "archive" / MARKER_KEY).unlink()
         (tmp_path / "archive").rename(tmp_path / "disk")
         with pytest.raises(AnotherArchive, match="nothing is there"):
             await identify(archive, catalogue.archive_ids)

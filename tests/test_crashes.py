@@ -10,8 +10,9 @@ import pytest
 
 from storage.archival.retention import retire
 from storage.fsck.check import Fsck
-from storage.records import Numbers, parse_index
+from storage.records import parse_index
 from storage.spool.disk import spool_id
+from storage.spool.numbers import Numbers
 from storage.spool.repair import finish
 from storage.spool.writer import CameraSpool
 from tests.archiving import (

@@ -19,7 +19,8 @@ from recorder.disk_watch import SpoolDisk
 from recorder.session import Session
 from recorder.source import Frame, PacketCounts, Sink
 from recorder.states import Event, State
-from storage.records import Ending, Index, Numbers
+from storage.records import Ending, Index
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool
 from tests.test_cutting import UTC0, VIDEO

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from config.limits import Reserve, SpoolLimits
 from recorder.disk_watch import SpoolDisk, Thresholds
 from storage.records import GapCause, parse_index
-from storage.spool.disk import MARKER, check_spool, claim_spool, room, seconds_left
+from storage.spool.disk import MARKER_FILE, check_spool, claim_spool, disk_space, seconds_left
 from storage.spool.gaps import read_gaps
 from streaming.context import AppContext
 from streaming.ops.metrics import make_registry
@@ -127,12 +127,14 @@ def test_the_mark_is_flushed_before_it_has_its_name(
     spool, flushed, fsync = tmp_path / "spool", list[tuple[str, bool]](), os.fsync
 
     def watched(fd: int) -> None:
-        flushed.append((Path(f"/proc/self/fd/{fd}").readlink().name, (spool / MARKER).exists()))
+        flushed.append(
+            (Path(f"/proc/self/fd/{fd}").readlink().name, (spool / MARKER_FILE).exists())
+        )
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", watched)
     claim_spool(spool)
-    assert (f"{MARKER}.{os.getpid()}.new", False) in flushed
+    assert (f"{MARKER_FILE}.{os.getpid()}.new", False) in flushed
 
 
 def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
@@ -144,7 +146,7 @@ def test_marks_are_told_when_passed_and_not_again_while_near() -> None:
 
 async def test_an_operator_is_told_how_long_the_room_lasts(tmp_path: Path) -> None:
     spool, written = tmp_path / "spool", iter(range(0, 10**9, 10**6))
-    found = room(tmp_path)
+    found = disk_space(tmp_path)
     limits = SpoolLimits((10**12,), Reserve(0, None))  # a mark that any disk is below
     seconds = itertools.count()
     disk = SpoolDisk(spool, limits, 0, lambda: next(written), lambda: float(next(seconds)))
@@ -187,7 +189,7 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
 
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     config, now_ms = read(tmp_path), int(time.time() * 1000)
-    assert seconds_left(room(tmp_path), 0, 0) is None
+    assert seconds_left(disk_space(tmp_path), 0, 0) is None
 
     def told() -> dict[str, float]:
         context = AppContext(config, None, [], lambda: now_ms)
@@ -205,7 +207,7 @@ def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
         status = {"written_ms": now_ms, "cameras": {}, "spool": spool}
         (config.spool / f"_status/recorder-{n}.json").write_text(json.dumps(status))
     found = told()
-    reserve = config.spool_limits.reserve.of(room(config.spool).total_bytes)
+    reserve = config.spool_limits.reserve.of(disk_space(config.spool).total_bytes)
     seconds = (found["free_bytes"] - reserve) / 1_000_000
     assert abs(found.pop("left_seconds") - seconds) < 360 and found.pop("free_bytes") > 0
     assert found == {"ok": 1, full: 0, failed: 0, "waiting_bytes": 14, "slow_seconds": 3.5}

@@ -15,7 +15,7 @@ from config.copies import Copies
 from config.load import load
 from kuager.cli import app
 from storage.records import GapCause
-from streaming.app import COPIES, PARTS
+from streaming.app import COPIES_MODULES, MODULES
 from streaming.context import AppContext
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
@@ -57,7 +57,7 @@ def test_every_command_is_documented_and_has_help() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for routes in (*(part.routes for part in (*PARTS, *COPIES)), operators_routes):
+    for routes in (*(part.routes for part in (*MODULES, *COPIES_MODULES)), operators_routes):
         for route in routes:
             path = re.sub(r":\[0-9\]\{1,[0-9]+\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path

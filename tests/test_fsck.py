@@ -13,13 +13,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from base.durable import try_lock
+from base.lock import try_lock
 from config.model import Config
-from config.schedule import Window
 from kuager.fsck import fsck as fsck_command
 from storage.archival.retention import gap_object, retire
 from storage.archive.port import Archive
@@ -27,7 +24,6 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
-from storage.fsck.coverage import _holes
 from storage.records import Gap, GapCause
 from tests.archiving import (
     NOW,
@@ -344,32 +340,6 @@ async def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "archive").write_text("")
     said = await asyncio.to_thread(run)
     assert said.returncode in (1, 2)
-
-
-spans = st.lists(
-    st.tuples(st.integers(0, 200), st.integers(0, 60)).map(lambda s: (s[0], s[0] + s[1])),
-    max_size=12,
-)
-
-
-@given(spans, spans, st.integers(0, 260))
-def test_holes_are_what_nobody_accounts_for(
-    scheduled: list[tuple[int, int]], covered: list[tuple[int, int]], until_ms: int
-) -> None:
-    planned, at = [], -1
-    for start, end in sorted(scheduled):
-        if start > at and end > start:
-            planned.append(Window(start, end))
-            at = end
-    holes = _holes(planned, covered, until_ms)
-    missing = {
-        ms
-        for w in planned
-        for ms in range(w.start_ms, min(w.end_ms, until_ms))
-        if not any(s <= ms < e for s, e in covered)
-    }
-    assert {ms for s, e in holes for ms in range(s, e)} == missing
-    assert all(s < e for s, e in holes)
 
 
 @pytest.mark.slow

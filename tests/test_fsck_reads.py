@@ -17,7 +17,8 @@ from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.fsck.listing import GIVE_WAY
-from storage.records import GapCause, Numbers
+from storage.records import GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.spools import fill

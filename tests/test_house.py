@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture import floors, made, written
 from tests.test_docs import PAGES, ROOT, TRACKED
 
 PRODUCT = ("base", "config", "storage", "recorder", "copies", "streaming", "kuager")
-MAPPED = (*PRODUCT, "benchmarks")
-# packages whose maps are being written
-MOVING = re.compile(
-    r"(?!kuager/simulator/)(base|config|storage|recorder|copies|streaming|kuager)/([a-z]+/)?__init__.py"
-)
+MAPPED = (*PRODUCT, "benchmarks", "tests/support")
 GLOSSARY = (ROOT / "docs/glossary.md").read_text()
 # words of other people's programs and formats that docs quote
 FOREIGN = {"mfra", "prft", "DEMUXER_ERROR_COULD_NOT_PARSE", "run_async"}
@@ -53,11 +50,8 @@ def prose(name: str) -> str:
     return "\n".join([*(doc for _, doc in documented(name)), *comments])
 
 
-INITS = [n for n in modules(*MAPPED) if n.endswith("/__init__.py") and not MOVING.match(n)]
-TELLING = [
-    *(p for p in PAGES if p != "CHANGELOG.md"),
-    *(n for n in modules(*PRODUCT) if not MOVING.match(n)),
-]
+INITS = [name for name in TRACKED if name.endswith("/__init__.py") and name.startswith(MAPPED)]
+TELLING = [*(page for page in PAGES if page != "CHANGELOG.md"), *modules(*PRODUCT)]
 
 
 @cache
@@ -208,3 +202,20 @@ def test_what_a_newcomer_is_told_not_to_say_is_not_said() -> None:
             assert name in classes(), f"{name} is gone"
         for name in avoided.split(", "):
             assert name not in classes(), f"{name} is still there: {said}"
+
+
+def test_the_picture_of_rooms_is_that_of_the_contracts() -> None:
+    assert set(PRODUCT) - {"base"} <= set(floors())
+    assert written() == made(), "the picture is old: make rooms"
+
+
+def test_a_walk_goes_down_and_never_comes_back() -> None:
+    """Each step of docs/architecture.md is in the package of the step before, or in one below."""
+    order = [package for floor in floors()[""] for package in floor]
+    walks = (ROOT / "docs/architecture.md").read_text().split("## Three walks")[1].split("\n## ")[0]
+    seen = 0
+    for walk in re.findall(r"(?m)^\*\*.*$", walks):
+        steps = [order.index(p) for p in re.findall(r"`(\w+)/[\w/]+\.py` `\w+`", walk)]
+        assert len(steps) > 3 and steps == sorted(steps), walk
+        seen += 1
+    assert seen == 3

@@ -18,8 +18,9 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
-from storage.records import GapCause, Index, Numbers, parse_archive_document, parse_index
+from storage.records import GapCause, Index, parse_archive_document, parse_index
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
 from tests.archiving import NOW, C, configure, kept, later_ms, opened, uploading
 from tests.identity_walk import walk

@@ -34,7 +34,8 @@ from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
 from recorder.pictures.process import CrashJournal, Pictures
 from storage.media.fmp4 import TrackRun, boxes, parse_moof, write_segment
-from storage.records import ClockState, GapCause, Numbers, Track
+from storage.records import ClockState, GapCause, Track
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from streaming.media import pictures
 from tests.archiving import uploading

@@ -18,7 +18,8 @@ from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
-from storage.records import GapCause, Numbers
+from storage.records import GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
 from tests.archiving import (
     NOW,
@@ -59,7 +60,7 @@ class Dated(DirectoryArchive):
     machine: Machine
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         return int(NOW + self.machine.up_ms), self.machine.up_ms
 
 

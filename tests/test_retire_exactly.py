@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from storage.archive.directory import DirectoryArchive
 from storage.archive.port import TRACE, Archive, Put
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.recordings import recording_row
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
-from storage.records import sha256_of
+from storage.records import REMOVED_FORMAT, Trace, parse_archive_document, sha256_of
 from tests.archiving import NOW, C, configure, forget_the_spool, kept, later_ms, opened, uploading
 from tests.s3 import Server, s3_server
 from tests.small_disk import fill_up, small_disk
@@ -93,6 +94,13 @@ def spoilt_description(media: Path, _other: Path) -> None:
     media.with_suffix(".json").write_bytes(b'{"kuager": "recording/1"}')
 
 
+def a_trace(row: Mapping[str, Any]) -> bytes:
+    """Return what tells that the recording of a row was removed."""
+    camera = dict(zip(("election", "station", "camera"), C, strict=True))
+    why = {"kuager": REMOVED_FORMAT, "removed_ms": 1, "reason": "kept for a day"}
+    return Trace.of({**row, **camera, **why}).to_json()
+
+
 def lost_bytes(media: Path, _other: Path) -> None:
     media.unlink()
 
@@ -102,7 +110,9 @@ def lost_description(media: Path, _other: Path) -> None:
 
 
 def trace_of_another(media: Path, _other: Path) -> None:
-    media.with_name(media.stem + TRACE).write_bytes(orjson.dumps({"sha256": "00" * 32}))
+    index = parse_archive_document(media.with_suffix(".json").read_bytes())
+    other = recording_row(index) | {"sha256": "00" * 32}
+    media.with_name(media.stem + TRACE).write_bytes(a_trace(other))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +209,7 @@ async def test_fsck_takes_no_trace_from_a_removal_that_goes_on(tmp_path: Path) -
 
         row = (await catalogue.recordings_of(C))[0]
         trace = media[0].with_name(media[0].stem + TRACE)
-        trace.write_bytes(orjson.dumps({"sha256": row["sha256"]}))
+        trace.write_bytes(a_trace(row))
         busy = Busy("archive", tmp_path / "archive")
         found = await Fsck(config, catalogue, [busy], repair=True, clock=later_ms).check(C)
         (finding,) = [f for f in found if f.where == "archive"]
@@ -216,7 +226,7 @@ async def test_fsck_finishes_no_removal_of_what_the_row_does_not_name(
         row = (await catalogue.recordings_of(C))[1]
         assert await catalogue.holds.begin_removal(C, row, "archive", 1, "kept for a day")
         trace = media[1].with_name(media[1].stem + TRACE)
-        trace.write_bytes(orjson.dumps({"sha256": row["sha256"]}))
+        trace.write_bytes(a_trace(row))
         spoil(media[1], media[0])
         before = {p: p.read_bytes() for p in media[1].parent.glob(f"{media[1].stem}.*")}
         await Fsck(config, catalogue, archives, repair=True, clock=later_ms).check(C)

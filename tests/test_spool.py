@@ -19,8 +19,15 @@ import orjson
 import pytest
 
 from storage.media.fmp4 import Sample, TrackRun, write_segment
-from storage.records import ClockState, GapCause, Index, Numbers, Track, parse_index
+from storage.records import (
+    ClockState,
+    GapCause,
+    Index,
+    Track,
+    parse_index,
+)
 from storage.spool.gaps import read_gaps
+from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run, SpoolBusy
 
 UTC0 = 1_764_392_400_000

@@ -25,16 +25,18 @@ from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import (
+    REMOVED_FORMAT,
     ClockState,
     Gap,
     GapCause,
     Identity,
     Index,
-    Numbers,
+    Trace,
     parse_index,
     sha256_of,
 )
 from storage.spool.disk import claim_spool
+from storage.spool.numbers import Numbers
 from storage.spool.recording import ROTATE_MS
 from storage.spool.writer import CameraSpool, Run
 from tests.archiving import BRISK, NOW, C, configure, later_ms, opened
@@ -219,8 +221,10 @@ async def test_one_recording_has_one_row_whatever_became_of_the_first_with_its_n
         assert rows[b.identity]["spool"] == claim_spool(other.spool)
         assert rows[b.identity]["removed_ms"] is None
         await writer.forget_recording(C, a.identity)
-        facts = rows[b.identity] | {"removed_ms": NOW, "reason": "kept for 1 days"}
-        await writer.put_removed(C, "archive", "", facts)
+        camera = dict(zip(("election", "station", "camera"), C, strict=True))
+        why = {"kuager": REMOVED_FORMAT, "removed_ms": NOW, "reason": "kept for 1 days"}
+        trace = Trace.of({**rows[b.identity], **camera, **why})
+        await writer.put_removed(C, "archive", "", trace)
         await writer.put_recordings([b], claim_spool(other.spool))
         assert len(await catalogue.recordings_of(C)) == 1
 

@@ -29,7 +29,7 @@ import typer
 from config.load import load
 from kuager.cli import app
 from kuager.run import FILES_A_CAMERA, FILES_BESIDE, check_file_limit
-from kuager.signals import GRACE_S, Asked
+from kuager.signals import GRACE_S, StopRequests
 from kuager.supervisor import STOP_S, Supervisor
 from tests.s3 import free_port
 from tests.stack import recordings
@@ -175,8 +175,8 @@ def test_ctrl_c_of_the_demo_is_clean_at_any_moment(tmp_path: Path, after_s: floa
 def test_only_a_later_signal_is_hard_and_only_for_one_process() -> None:
     said: list[str] = []
     at = 100.0
-    top = Asked(lambda: said.append("stop"), lambda: said.append("hard"), lambda: at)
-    child = Asked(lambda: said.append("child stops"), None, lambda: at)
+    top = StopRequests(lambda: said.append("stop"), lambda: said.append("hard"), lambda: at)
+    child = StopRequests(lambda: said.append("child stops"), None, lambda: at)
     for asked in (top, child):
         assert not asked.already
         asked.again()

@@ -399,7 +399,7 @@ async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_pat
         short = full and len(list(spool.glob("s/c/*/*.mp4"))) > len(before) - 3
         return DiskSpace(0 if short else 1 << 50, 1 << 50, True)
 
-    async with uploading(config, room=room) as (uploader, _, archive):
+    async with uploading(config, disk_space=room) as (uploader, _, archive):
         await until(lambda: uploader.replicators.all[0].status.archived_total >= len(before) - 1)
         full = True
         await until(lambda: uploader.status.removed_total == 3)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.records import GapCause, Header, Numbers, Segment
+from storage.records import GapCause, Header, Segment
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
 from storage.spool.writer import CameraSpool

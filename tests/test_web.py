@@ -23,7 +23,14 @@ from config.load import load
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
-from storage.records import ClockState, GapCause, Header, Numbers, Segment, Track
+from storage.records import (
+    ClockState,
+    GapCause,
+    Header,
+    Segment,
+    Track,
+)
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run
 from streaming import app

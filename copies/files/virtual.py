@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from copies.footage.plan import CopyPlan, PlanPart
 from copies.mp4 import Reference, make_proof_room, make_sidx, rebase
@@ -46,7 +46,7 @@ class Block:
     recording and in the copy."""
 
     part: PlanPart
-    lines: IndexCache
+    index: IndexCache
     first: int
     stop: int
     offset: int
@@ -72,7 +72,7 @@ class VirtualFile:
             raise ValueError(f"a head of {len(head)} bytes, and not {plan.head_length}")
         self.plan, self._head, self._block_bytes = plan, head, block_bytes
         self._reader = RecordingReader(sources, plan.name, plan.start_ms, plan.end_ms)
-        self._lines: dict[int, IndexCache] = {}
+        self._indexes: dict[int, IndexCache] = {}
         lengths = [p.length for p in plan.parts]
         self._starts = list(accumulate(lengths, initial=plan.head_length))  # of parts, and the end
 
@@ -101,7 +101,7 @@ class VirtualFile:
 
             async def read(part: PlanPart) -> None:
                 async with limit:
-                    await self._lines_of(part)
+                    await self._index_of(part)
 
             await asyncio.gather(*map(read, self.plan.parts))
             self._head = self.plan.init + make_sidx(self._references(), self.plan.first_90k)
@@ -109,8 +109,8 @@ class VirtualFile:
 
     def _references(self) -> Iterator[Reference]:
         for part in self.plan.parts:
-            lines = self._lines[part.record_seq]
-            yield from map(Reference, lines.lengths, lines.durations_90k, map(bool, lines.keys))
+            index = self._indexes[part.record_seq]
+            yield from map(Reference, index.lengths, index.durations_90k, map(bool, index.keys))
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[Bytes, None]:
         """Yield the bytes [start, stop) in pieces; raises Unreadable where they cannot be had."""
@@ -142,16 +142,16 @@ class VirtualFile:
 
     async def _reads(
         self, start: int, stop: int
-    ) -> AsyncGenerator[Coroutine[Any, Any, tuple[int, list[Bytes]]], None]:
+    ) -> AsyncGenerator[Awaitable[tuple[int, list[Bytes]]], None]:
         touched = [
             (part, at)
             for part, at in zip(self.plan.parts, self._starts, strict=False)
             if at < stop and at + part.length > start
         ]
 
-        async def coming() -> AsyncGenerator[Coroutine[Any, Any, IndexCache], None]:
+        async def coming() -> AsyncGenerator[Awaitable[IndexCache], None]:
             for part, _ in touched:
-                yield self._lines_of(part)
+                yield self._index_of(part)
 
         async with aclosing(_prefetch(coming(), 1)) as found:
             for part, at in touched:
@@ -160,12 +160,12 @@ class VirtualFile:
                     if block.at < stop and block.at + block.length > start:
                         yield self._read_block(block)
 
-    async def _lines_of(self, part: PlanPart) -> IndexCache:
-        if part.record_seq not in self._lines:
-            self._lines[part.record_seq] = await self._reader.index(
-                part.key, lambda index: _lines(part, index)
+    async def _index_of(self, part: PlanPart) -> IndexCache:
+        if part.record_seq not in self._indexes:
+            self._indexes[part.record_seq] = await self._reader.index(
+                part.key, lambda index: _cached_index(part, index)
             )
-        return self._lines[part.record_seq]
+        return self._indexes[part.record_seq]
 
     async def _read_block(self, block: Block) -> tuple[int, list[Bytes]]:
         """Return where a block is in the copy, and its bytes, checked and with `tfdt` moved."""
@@ -176,9 +176,9 @@ class VirtualFile:
                 raise ValueError(f"{len(data)} bytes, and not {block.length}")
             pieces, pos = list[Bytes](), 0
             for n in range(block.first, block.stop):
-                segment = memoryview(data)[pos : pos + block.lines.lengths[n]]
+                segment = memoryview(data)[pos : pos + block.index.lengths[n]]
                 digest = hashlib.sha256(segment).digest()
-                if digest != block.lines.hashes[32 * n : 32 * n + 32]:
+                if digest != block.index.hashes[32 * n : 32 * n + 32]:
                     raise ValueError(f"segment {part.first_segment_no + n} has another hash")
                 moof = rebase(segment, bases)
                 pieces += [moof, segment[len(moof) :]]
@@ -188,7 +188,7 @@ class VirtualFile:
         return block.at, await self._reader.media(part.key, block.offset, block.length, check)
 
 
-def _lines(part: PlanPart, index: Index) -> IndexCache:
+def _cached_index(part: PlanPart, index: Index) -> IndexCache:
     """Return the lines of a part; raises FormatError where the index is not of its recording."""
     if index.seal is None or index.seal.sha256 != part.sha256:
         raise FormatError("another recording, or one that is not finished")
@@ -209,25 +209,25 @@ def _lines(part: PlanPart, index: Index) -> IndexCache:
     )
 
 
-def _blocks(part: PlanPart, lines: IndexCache, at: int, most: int) -> Iterator[Block]:
+def _blocks(part: PlanPart, index: IndexCache, at: int, most: int) -> Iterator[Block]:
     """Cut a part that begins at `at` of the copy into blocks of `most` bytes, or of a segment."""
     offset, first, length = part.offset, 0, 0
-    for n, more in enumerate(lines.lengths):
+    for n, more in enumerate(index.lengths):
         if length and length + more > most:
-            yield Block(part, lines, first, n, offset, at, length)
+            yield Block(part, index, first, n, offset, at, length)
             offset, at, first, length = offset + length, at + length, n, 0
         length += more
-    yield Block(part, lines, first, part.segments, offset, at, length)
+    yield Block(part, index, first, part.segments, offset, at, length)
 
 
 async def _prefetch(
-    work: AsyncGenerator[Coroutine[Any, Any, T], None], count: int
+    work: AsyncGenerator[Awaitable[T], None], count: int
 ) -> AsyncGenerator[T, None]:
-    """Yield what comes of coroutines, in their order, with `count` at work ahead."""
-    waiting: deque[asyncio.Task[T]] = deque()
+    """Yield what is awaited, in its order, with `count` at work ahead."""
+    waiting: deque[asyncio.Future[T]] = deque()
     try:
         async for one in work:
-            waiting.append(asyncio.create_task(one))
+            waiting.append(asyncio.ensure_future(one))
             if len(waiting) > count:
                 yield await waiting.popleft()
         while waiting:

@@ -69,8 +69,8 @@ def manifest(about: Mapping[str, Any], items: Sequence[Item]) -> bytes:
         }
         for camera in about["cameras"]
     ]
-    said = {"kuager": MANIFEST_FORMAT, **about, "cameras": cameras}
-    return json.dumps(said, ensure_ascii=False, indent=1).encode() + b"\n"
+    document = {"kuager": MANIFEST_FORMAT, **about, "cameras": cameras}
+    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _described(item: Item) -> dict[str, Any]:

@@ -76,8 +76,8 @@ async def find(
     `zone` is the station's, for the names of files. Raises what the catalogue raises when it
     does not answer, and Unreadable where a recording at an end of a file cannot be read now.
     """
-    view = SpoolReader(spool, name[1], name[2])
-    await asyncio.to_thread(view.refresh)
+    spool_reader = SpoolReader(spool, name[1], name[2])
+    await asyncio.to_thread(spool_reader.refresh)
     rows: dict[Key, Row] = {}
     gaps: dict[Key, Gap] = {}
     if catalogue is not None:
@@ -86,10 +86,10 @@ async def find(
         rows = {key_of(row): row for row in found}
         found = await catalogue.gaps_between(name, from_ms, to_ms)
         gaps = {(g["gap_no"], g["start_ms"]): Gap.of(g) for g in found}
-    gaps |= {(g.gap_no, g.start_ms): g for g in view.gaps(from_ms, to_ms)}
-    fresh, settled_ms = await asyncio.to_thread(_sealed, view, rows, from_ms, to_ms)
+    gaps |= {(g.gap_no, g.start_ms): g for g in spool_reader.gaps(from_ms, to_ms)}
+    fresh, settled_ms = await asyncio.to_thread(_sealed, spool_reader, rows, from_ms, to_ms)
     rows |= fresh
-    there, removed = _sort_out([rows[key] for key in sorted(rows)], view, archives)
+    there, removed = _sort_out([rows[key] for key in sorted(rows)], spool_reader, archives)
     sources = Sources(spool, archives, catalogue)
     reader = RecordingReader(sources, name, from_ms, to_ms, _buckets(there))
     limit = asyncio.Semaphore(AT_ONCE)
@@ -104,27 +104,27 @@ async def find(
         for _, g in sorted(gaps.items())
     ]
     missing = [g for g in missing if g.start_ms < (g.end_ms or 0)]
-    told: list[CopyPlan | Missing | Gap] = [*files, *removed, *missing]
+    accounted: list[CopyPlan | Missing | Gap] = [*files, *removed, *missing]
     return CameraFootage(
         tuple(files),
         tuple(missing),
         tuple(removed),
-        tuple(_rest(((t.start_ms, t.end_ms or 0) for t in told), from_ms, settled_ms)),
+        tuple(_rest(((t.start_ms, t.end_ms or 0) for t in accounted), from_ms, settled_ms)),
         settled_ms,
         any(b.start_ms < a.end_ms for a, b in pairwise(files)),
     )
 
 
 def _sealed(
-    view: SpoolReader, known: dict[Key, Row], from_ms: int, to_ms: int
+    spool_reader: SpoolReader, known: dict[Key, Row], from_ms: int, to_ms: int
 ) -> tuple[dict[Key, Row], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
     which on the stretch is being recorded, or in the future."""
     fresh, settled_ms = dict[Key, Row](), min(to_ms, now_ms())
-    for stored in view.stored():
+    for stored in spool_reader.stored():
         if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue
-        index = view.read(stored)
+        index = spool_reader.read(stored)
         if index is None or not index.segments or index.end_ms <= from_ms:
             continue
         if index.seal is None:
@@ -136,21 +136,22 @@ def _sealed(
 
 
 def _sort_out(
-    rows: Iterable[Row], view: SpoolReader, archives: Sequence[Archive]
+    rows: Iterable[Row], spool_reader: SpoolReader, archives: Sequence[Archive]
 ) -> tuple[list[Row], list[Missing]]:
     """Return the recordings that can be had, and what became of the others."""
-    in_spool = {stored.key for stored in view.stored()}
+    in_spool = {stored.key for stored in spool_reader.stored()}
     names = {archive.name for archive in archives}
     there, missing = [], list[Missing]()
     for row in rows:
-        kept = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
-        waiting = not row["archives"] or kept  # to leave the spool, not to be kept no longer
-        if names & set(kept) or (waiting and key_of(row) in in_spool):
+        holding = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
+        # a copy of it may still be in the spool, where every archive has removed it
+        waiting = not row["archives"] or holding
+        if names & set(holding) or (waiting and key_of(row) in in_spool):
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"
-        if kept:
-            reason = f"the archive '{kept[0]}' is not configured here"
+        if holding:
+            reason = f"the archive '{holding[0]}' is not configured here"
         elif row["archives"]:
             last = max(row["archives"], key=lambda a: a["removed_ms"])
             removed_ms, reason = last["removed_ms"], last["removed_reason"] or ""
@@ -207,9 +208,9 @@ def _distinct(files: Sequence[CopyPlan]) -> list[CopyPlan]:
     return list(found.values())
 
 
-def _rest(told: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
-    """Yield what of [from_ms, to_ms) no stretch covers."""
-    for start_ms, end_ms in sorted(told):
+def _rest(pieces: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
+    """Yield what of [from_ms, to_ms) no piece covers."""
+    for start_ms, end_ms in sorted(pieces):
         if start_ms > from_ms and from_ms < to_ms:
             yield from_ms, min(start_ms, to_ms)
         from_ms = max(from_ms, end_ms)

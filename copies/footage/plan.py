@@ -95,32 +95,32 @@ class CopyPlan:
     @cached_property
     def etag(self) -> str:
         """Strong entity tag, with its quotes: the same for the same bytes (RFC 9110, 8.8.3)."""
-        said = self.to_dict()
-        del said["file_name"]
-        said.pop("losses", None)
-        text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+        document = self.to_dict()
+        del document["file_name"]
+        document.pop("losses", None)
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_dict` makes the same plan of it."""
-        said = {k: getattr(self, k) for k in _PLAIN}
-        said["kuager"] = PLAN_FORMAT
-        said["init"] = b64encode(self.init).decode()
-        said["bases"] = {str(track): base for track, base in self.bases.items()}
-        said["parts"] = [list(asdict(p).values()) for p in self.parts]
-        return said | ({"losses": self.losses.to_dict()} if self.losses else {})
+        document = {k: getattr(self, k) for k in _PLAIN}
+        document["kuager"] = PLAN_FORMAT
+        document["init"] = b64encode(self.init).decode()
+        document["bases"] = {str(track): base for track, base in self.bases.items()}
+        document["parts"] = [list(asdict(p).values()) for p in self.parts]
+        return document | ({"losses": self.losses.to_dict()} if self.losses else {})
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Self:
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Return the plan that `to_dict` told; raises ValueError for another format."""
-        if said.get("kuager") != PLAN_FORMAT:
-            raise ValueError(f"not a {PLAN_FORMAT}: {said.get('kuager')!r}")
+        if document.get("kuager") != PLAN_FORMAT:
+            raise ValueError(f"not a {PLAN_FORMAT}: {document.get('kuager')!r}")
         return cls(
-            **{k: said[k] for k in _PLAIN},
-            init=b64decode(said["init"]),
-            bases={int(track): base for track, base in said["bases"].items()},
-            parts=tuple(PlanPart(*values) for values in said["parts"]),
-            losses=Losses(**said.get("losses", {})),
+            **{k: document[k] for k in _PLAIN},
+            init=b64decode(document["init"]),
+            bases={int(track): base for track, base in document["bases"].items()},
+            parts=tuple(PlanPart(*values) for values in document["parts"]),
+            losses=Losses(**document.get("losses", {})),
         )
 
 

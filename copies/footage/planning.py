@@ -76,7 +76,7 @@ async def plan_file(
         "tfdt": {str(track): base for track, base in bases.items()},
     }
     at = datetime.fromtimestamp(start_ms // 1000, UTC)
-    told = CopyMetadata(
+    metadata = CopyMetadata(
         title=f"{' / '.join(name)}, {at:%Y-%m-%d %H:%M:%S}.{start_ms % 1000:03d}Z",
         source=f"{name[1]}/{name[2]}",
         run_start_ms=run_start_ms,
@@ -89,9 +89,9 @@ async def plan_file(
         run_no=header.run_no,
         start_ms=start_ms,
         end_ms=end_ms,
-        duration_90k=told.duration_90k,
+        duration_90k=metadata.duration_90k,
         file_name=file_name(name, start_ms, end_ms, zone),
-        init=make_init(init, told),
+        init=make_init(init, metadata),
         bases=bases,
         first_90k=first.segments[0].tfdt_90k - base_90k + first_cts,
         parts=tuple(parts),

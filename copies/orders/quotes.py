@@ -22,6 +22,7 @@ from copies.states import State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 
+Json = dict[str, Any]
 SHORTEST_MS = 5_000  # whole segments, of 2 s or so, are given for the stretch that is billed
 
 
@@ -78,7 +79,7 @@ async def make_quote(
     request: QuoteRequest,
     language: str,
     free_ms: int | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Json, list[Json]]:
     """Return the row of a quote and the plans of its files, as `Orders.create` takes them.
 
     The end is no later than what is settled of all cameras: what is being recorded now is not
@@ -87,12 +88,11 @@ async def make_quote(
     """
     station, begun_ms = request.station, now_ms()
     found, to_ms = await _footage(config, catalogue, archives, request)
-    cameras: list[dict[str, Any]] = []
-    plans: list[dict[str, Any]] = []
+    cameras, plans = list[Json](), list[Json]()
     for camera, footage in zip(request.cameras, found, strict=True):
         title = next(c.title for c in station.cameras if c.id == camera)
-        told = _told(footage, request.from_ms, to_ms, len(plans) + 1)
-        cameras.append({"id": camera, "title": title.model_dump(), **told})
+        described = _describe(footage, request.from_ms, to_ms, len(plans) + 1)
+        cameras.append({"id": camera, "title": title.model_dump(), **described})
         plans += [_row(f) for f in footage.files]
     bill = price(settings, [(c["id"], c["exists_ms"]) for c in cameras], free_ms)
     row = {
@@ -144,7 +144,7 @@ async def _footage(
             raise Refused(N_("this is being recorded now: it can be ordered in a minute"))
 
 
-def _told(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> dict[str, Any]:
+def _describe(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> Json:
     """Return what a quote tells of the footage of a camera; its files are numbered from
     `first_no` on."""
     return {
@@ -169,7 +169,7 @@ def _told(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> di
     }
 
 
-def _row(plan: CopyPlan) -> dict[str, Any]:
+def _row(plan: CopyPlan) -> Json:
     """Return the row of a file, as `Orders.create` takes it."""
     recordings = [
         {"record_seq": p.record_seq, "start_ms": p.start_ms, "sha256": p.sha256} for p in plan.parts

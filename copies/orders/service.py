@@ -20,7 +20,7 @@ from copies.balance import received, refunds_due
 from copies.orders import events
 from copies.orders.allowance import claim_of, day_of, free_of, refused
 from copies.orders.events import Refused, key_of, new_secret
-from copies.orders.quotes import QuoteRequest, make_quote
+from copies.orders.quotes import Json, QuoteRequest, make_quote
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
 from copies.states import TRANSITIONS, Event, State
 from storage.archive.port import Archive
@@ -98,7 +98,7 @@ class OrderService:
 
     async def _look_for(
         self, request: QuoteRequest, language: str, client: str
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    ) -> tuple[Json, list[Json]]:
         """Return row and plans of a quote, with what is left of the client's free footage."""
         day_ms = day_of(self._clock(), self.config.election.time_zone)
         used_ms = await self.catalogue.usage.free_ms(client, day_ms)
@@ -265,7 +265,7 @@ class OrderService:
         )
 
 
-def _etags(quote: Mapping[str, Any]) -> list[str]:
+def _etags(quote: Json) -> list[str]:
     return [file["etag"] for camera in quote["cameras"] for file in camera["files"]]
 
 

@@ -8,21 +8,21 @@ moment; an outage of one part holds up no other, nor does that of one order, fil
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 import structlog
 
 from base.backoff import Backoff, ItemBackoff
 from base.clock import Clock, now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
 from base.hostclock import ClockWatch
+from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from copies.balance import owed
@@ -37,13 +37,15 @@ from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.database import CatalogueError, words
+from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources, Unreadable
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
 
+K = TypeVar("K", bound=Hashable)
+Row = Mapping[str, Any]  # of the catalogue
 log = structlog.get_logger()
 
 
@@ -151,16 +153,12 @@ class OrderWorker:
     async def _lock(self) -> BinaryIO:
         """Return the lock of the spool's orders; waits until another worker has ended, and until
         there is a spool. Two would send letters twice."""
-        told = False
-        while True:
-            # OSError: no recorder has made the spool yet, or its disk is away
-            with contextlib.suppress(OSError):
-                if lock := try_lock(self._config.spool / "_status" / "orders.lock"):
-                    return lock
-                if not told:
-                    told = True
-                    log.warning("Another desk of orders works on this spool; waiting until it ends")
-            await asyncio.sleep(self._pauses.look_s)
+
+        def warn() -> None:
+            log.warning("Another desk of orders works on this spool; waiting until it ends")
+
+        path = self._config.spool / "_status" / "orders.lock"
+        return await wait_for_lock(path, self._pauses.look_s, warn)
 
     async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)
@@ -171,15 +169,15 @@ class OrderWorker:
                 outage.end()
                 backoff.succeeded()
             except Exception as error:  # a database has many ways to say no
-                outage.begin(words(error)[:300])
+                outage.begin(error_text(error)[:300])
                 pause_s = max(every_s, backoff.failed())
             await asyncio.sleep(pause_s)
 
     async def _each(
         self,
         part: str,
-        items: Mapping[Any, Mapping[str, Any]],
-        work: Callable[[Mapping[str, Any]], Awaitable[None]],
+        items: Mapping[K, Row],
+        work: Callable[[Row], Awaitable[None]],
         most: int | None = None,
     ) -> None:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
@@ -220,10 +218,10 @@ class OrderWorker:
         hashed = await self._files.all_hashed(State.PAID)
         await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
 
-    async def _finish(self, order: Mapping[str, Any]) -> None:
+    async def _finish(self, order: Row) -> None:
         await self._orders.change(order["order_pk"], events.finish(self._clock()))
 
-    async def _pass_over(self, row: Mapping[str, Any]) -> None:
+    async def _pass_over(self, row: Row) -> None:
         pk, file_no = row["order_pk"], row["file_no"]
         found = await self._files.plans(pk, file_no)
         if not found:
@@ -234,30 +232,30 @@ class OrderWorker:
             nonlocal reached
             reached = done
 
-        async def tell() -> None:
+        async def report() -> None:
             while True:
                 await asyncio.sleep(self._pauses.status_s)
                 await self._files.progress(pk, file_no, reached)
 
-        telling = asyncio.create_task(tell())
+        reporting = asyncio.create_task(report())
         try:
             plan = CopyPlan.from_dict(found[0]["plan"])
             made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
-            await _ended(telling)
+            await _ended(reporting)
             await self._files.progress(pk, file_no, 0, _describe(error))
             self.status.hash_failures_total += 1
             raise
         finally:
-            await _ended(telling)
+            await _ended(reporting)
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     def _judge_clock(self) -> None:
         """Raise RuntimeError, which is told, where the clock is not to be acted on."""
         self._watch.look()
         for archive in self._archives:
-            if archive.told:
-                self._watch.heard(archive.name, *archive.told)
+            if archive.server_time:
+                self._watch.heard(archive.name, *archive.server_time)
         if why := self._watch.unlikely():
             raise RuntimeError(why)
 
@@ -271,7 +269,7 @@ class OrderWorker:
         due = await self._orders.due(self._clock())
         await self._each("end", {row["order_pk"]: row for row in due}, self._end)
 
-    async def _end(self, row: Mapping[str, Any]) -> None:
+    async def _end(self, row: Row) -> None:
         """End an order. Its date counts, whatever a provider says or does not say: what was paid a
         moment ago is looked for first, and what is found out later is owed back."""
         pk, now = row["order_pk"], self._clock()
@@ -316,7 +314,7 @@ class OrderWorker:
         by_key = {(row["provider"], row["reference"]): row for row in open_}
         await self._each("ask", by_key, self._ask)
 
-    async def _ask(self, page: Mapping[str, Any]) -> None:
+    async def _ask(self, page: Row) -> None:
         checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
         every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
         if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:

@@ -77,7 +77,7 @@ class Online(Protocol):
         """Have a checkout bring no money any more; one that is paid stays paid."""
 
     def parse_webhook(self, body: bytes, headers: Mapping[str, str]) -> str | None:
-        """Return the checkout that a notification is about, if any; raises Forged."""
+        """Return the checkout that a notification is about, if any; raises InvalidSignature."""
 
     async def refund(self, payment: Payment, amount: int, key: str) -> str:
         """Give back a part of a payment; returns its reference. The same key gives back once."""

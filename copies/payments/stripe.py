@@ -65,7 +65,7 @@ class Stripe:
         # with its moment, as another database may number its orders the same, and with all that
         # may differ in a second try, as Stripe refuses a key that asks for something else
         key = f"kuager-{order.order_pk}-{order.created_ms}-{amount}-{attempt}-{ends_s}"
-        session = await _said(
+        session = await _answer_of(
             self._client.v1.checkout.sessions.create_async(
                 params={
                     "mode": "payment",
@@ -92,7 +92,7 @@ class Stripe:
 
     async def look(self, reference: str) -> CheckoutStatus:
         """Return how a session stands."""
-        session = await _said(self._client.v1.checkout.sessions.retrieve_async(reference))
+        session = await _answer_of(self._client.v1.checkout.sessions.retrieve_async(reference))
         payment = None
         if session.payment_status == "paid":
             payment = Payment(
@@ -108,13 +108,13 @@ class Stripe:
     async def close(self, reference: str) -> None:
         """Expire a session; one that is not open is left as it is."""
         try:
-            await _said(self._client.v1.checkout.sessions.expire_async(reference))
+            await _answer_of(self._client.v1.checkout.sessions.expire_async(reference))
         except ProviderUnavailable as error:
             if not isinstance(error.__cause__, stripe.InvalidRequestError):
                 raise
 
     def parse_webhook(self, body: bytes, headers: Mapping[str, str]) -> str | None:
-        """Return the session that a signed event is about; raises Forged."""
+        """Return the session that a signed event is about; raises InvalidSignature."""
         try:
             event = stripe.Webhook.construct_event(
                 body, headers.get("Stripe-Signature", ""), self._secret, TOLERANCE_S
@@ -130,7 +130,7 @@ class Stripe:
 
         Stripe forgets its idempotency keys after some days, so its list is looked through first.
         """
-        known = await _said(
+        known = await _answer_of(
             self._client.v1.refunds.list_async(
                 params={"payment_intent": payment.reference, "limit": 100}
             )
@@ -142,7 +142,7 @@ class Stripe:
                         "Stripe: another amount of this payment just went back"
                     )
                 return str(one.id)
-        made = await _said(
+        made = await _answer_of(
             self._client.v1.refunds.create_async(
                 params={
                     "payment_intent": payment.reference,
@@ -163,7 +163,7 @@ def _id(value: Any) -> str | None:
     return value if isinstance(value, str) else getattr(value, "id", None)
 
 
-async def _said(call: Awaitable[T]) -> T:
+async def _answer_of(call: Awaitable[T]) -> T:
     try:
         return await call
     except stripe.StripeError as error:

@@ -22,7 +22,8 @@ from typing import Any
 import orjson
 import structlog
 
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
+from base.lock import wait_for_lock
 from config.limits import SpoolLimits
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
@@ -121,7 +122,7 @@ class Pictures:
     async def run(self) -> None:
         """Make pictures, round after round, spread evenly over each interval."""
         os.nice(NICE)
-        lock = await self._alone()
+        lock = await wait_for_lock(self._spool / "_status" / "pictures.lock", LOOK_S)
         journal = CrashJournal(self._spool / "_status" / JOURNAL)
         try:
             if quarantined := journal.quarantine(time.time()):
@@ -139,14 +140,6 @@ class Pictures:
                 journal.decoding(None)
             journal.close()
             lock.close()
-
-    async def _alone(self) -> Any:
-        """Return the lock of the spool's picture process; waits for a spool, and for another."""
-        while True:
-            with contextlib.suppress(OSError):
-                if lock := try_lock(self._spool / "_status" / "pictures.lock"):
-                    return lock
-            await asyncio.sleep(LOOK_S)
 
     async def _make_for_ever(self, journal: CrashJournal) -> None:
         loop = asyncio.get_running_loop()

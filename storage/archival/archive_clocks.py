@@ -25,7 +25,7 @@ class ArchiveClocks:
         """Notice that the clock was set, hear what the archives' servers say, and tell it."""
         self._watch.look()
         for replicator in self._replicators.all:
-            if told := replicator.archive.archive.told:
+            if told := replicator.archive.archive.server_time:
                 self._watch.heard(replicator.name, *told)
         if (why := self._watch.unlikely()) is None:
             self._doubt.end()
@@ -38,7 +38,7 @@ class ArchiveClocks:
         while True:
             for replicator in self._replicators.all:
                 archive, at_ms = replicator.archive.archive, self._watch.elapsed()
-                told_ms = archive.told[1] if archive.told else float("-inf")
+                told_ms = archive.server_time[1] if archive.server_time else float("-inf")
                 last_ms = max(asked_ms[replicator], told_ms)
                 if at_ms - last_ms > HEARD_MS / 2:
                     asked_ms[replicator] = at_ms

@@ -189,7 +189,7 @@ class Discovery:
         there = {stored.key for stored in camera.reader.stored()}
         for key, row in list(known.items()):
             if key in there and row.spool is None:
-                await writer.claim(row.name, [row.identity], self._cameras.spool_id)
+                await writer.set_spool(row.name, [row.identity], self._cameras.spool_id)
             if key in there or known.pop(key).spool is None:
                 continue
             seq, start_ms, _ = row.identity

@@ -30,7 +30,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import Archived
 from storage.records import Index
-from storage.spool.disk import MARKER
+from storage.spool.disk import MARKER_FILE
 
 PARALLEL = 4  # of each bucket
 
@@ -219,7 +219,7 @@ class Replicator:
             self._status.archived_bytes_total += job.length
 
     def _unfit(self, backlog: Backlog, job: Job, error: PermanentUploadError) -> bool:
-        if isinstance(job, PendingUpload) and not (self._spool / MARKER).exists():
+        if isinstance(job, PendingUpload) and not (self._spool / MARKER_FILE).exists():
             backlog.put_back(job)  # its disk went, and may come back
             return False
         self._status.failures_total += 1
@@ -260,7 +260,7 @@ class Replicator:
             except PermanentUploadError as error:
                 if self._fetch is None or error.blocked is not Blocked.GONE:
                     raise
-                if not (self._spool / MARKER).exists():
+                if not (self._spool / MARKER_FILE).exists():
                     raise
                 return await self._store_fetched(pending, self._fetch)
         return await self.archive.store(index, media)

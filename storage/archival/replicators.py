@@ -12,7 +12,7 @@ from storage.archival.backlog import Blocked
 from storage.archival.pending import PendingUpload, PermanentUploadError
 from storage.archival.replicator import Pauses, Replicator
 from storage.archival.verified_archive import VerifiedArchive
-from storage.archive.port import Archive, ArchiveError
+from storage.archive.port import Archive, ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue, InSpool
 from storage.records import FormatError, Index
@@ -115,7 +115,7 @@ class Replicators:
                 bucket = pending.done[replicator.name][0]
                 try:
                     return await replicator.archive.fetch(key, bucket, to)
-                except (KeyError, FormatError) as error:
+                except (ObjectNotFound, FormatError) as error:
                     log.error(
                         "A recording cannot be had from an archive",
                         archive=replicator.name,

@@ -18,13 +18,15 @@ import orjson
 import structlog
 
 from base.clock import Clock, now_ms
-from storage.archive.port import TRACE, Archive, ArchiveConflict, ArchiveError
+from storage.archive.port import TRACE, Archive, ArchiveConflict, ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.records import (
+    REMOVED_FORMAT,
     FormatError,
     Gap,
     Identity,
+    Trace,
     parse_archive_document,
     recording_name,
     sha256_of,
@@ -32,21 +34,7 @@ from storage.records import (
 
 SHARE = 0.1  # of a camera's recordings that one pass removes at most
 GAP_FORMAT = "gap/1"
-REMOVED_FORMAT = "removed/1"
 SAID = 5  # of those that cannot be removed, by name
-FACTS = (
-    "record_seq",
-    "epoch",
-    "run_no",
-    "first_segment_no",
-    "segments",
-    "start_ms",
-    "end_ms",
-    "bytes",
-    "sha256",
-    "overlaps",
-)
-
 log = structlog.get_logger()
 
 
@@ -86,7 +74,7 @@ async def retire(
             last_seq = row["record_seq"]
             try:
                 removed += await _remove(catalogue, archive, name, row, at_ms, reason)
-            except (ArchiveError, KeyError, TypeError, ValueError) as error:  # or what is spoilt
+            except (ArchiveError, FormatError) as error:
                 refused[recording_name(row["start_ms"], last_seq)] = str(error)
         if not due:
             break
@@ -131,12 +119,12 @@ async def versions(
     version = await archive.version_id(key + ".json", bucket=bucket)
     try:
         document = await archive.get(key + ".json", bucket=bucket)
-    except KeyError:
+    except ObjectNotFound:
         return found
     found[".json"] = version
     try:
         index = parse_archive_document(document)
-    except (FormatError, KeyError, TypeError) as error:
+    except FormatError as error:
         raise ArchiveError(f"{key}.json cannot be read: {error}") from None
     if index.name != name or index.identity != Identity.of(row):
         raise ArchiveError(f"{key}.json describes another recording than the catalogue names")
@@ -173,19 +161,20 @@ async def _remove(
         at_ms, reason = begun_ms, row["removed_reason"]
     elif found.keys() != {".mp4", ".json"}:
         raise ArchiveError(f"{key} is not whole there any more: `kuager fsck` says what is missing")
-    told: dict[str, Any] = dict(zip(("election", "station", "camera"), name, strict=True))
-    told |= {fact: row[fact] for fact in FACTS} | {"removed_ms": at_ms, "reason": reason}
-    data = orjson.dumps({"kuager": REMOVED_FORMAT} | told)
+    camera = dict(zip(("election", "station", "camera"), name, strict=True))
+    why = {"removed_ms": at_ms, "reason": reason}
+    told = Trace.of({**row, **camera, **why, "kuager": REMOVED_FORMAT})
+    data = told.to_json()
     try:
         put = await archive.put(key + TRACE, data, sha256_of(data))
         if await archive.sha256(key + TRACE, bucket=put.bucket) != sha256_of(data):
             raise ArchiveError(f"{key}{TRACE} is not there when it is read back")
     except ArchiveConflict:  # whoever began with it died, or does it now; what was told stays
-        told = orjson.loads(await archive.get(key + TRACE))
-        if told["sha256"] != row["sha256"]:
+        told = Trace.parse(await archive.get(key + TRACE))
+        if told.sha256 != row["sha256"]:
             raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
     if begun_ms is None and not await catalogue.holds.begin_removal(
-        name, row, archive.name, told["removed_ms"], told["reason"], clock_ms=at_ms
+        name, row, archive.name, told.removed_ms, told.reason, clock_ms=at_ms
     ):
         if put is not None:
             await archive.remove(key + TRACE, bucket=put.bucket, version_id=put.version_id)

@@ -15,15 +15,16 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import structlog
 
 from base.backoff import Backoff
 from base.clock import Clock, now_ms
-from base.durable import replace_file, try_lock
+from base.durable import replace_file
 from base.hostclock import ClockWatch
+from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
@@ -38,7 +39,8 @@ from storage.archival.spool_cleaner import SpoolCleaner
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.spool.disk import DiskSpace, room, spool_id
+from storage.records import FormatError, Marker
+from storage.spool.disk import DiskSpace, disk_space, spool_id
 
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
 
@@ -71,11 +73,11 @@ class Uploader:
         archives: Sequence[Archive],
         *,
         pauses: Pauses = Pauses(),
-        room: Callable[[Path], DiskSpace] = room,
+        disk_space: Callable[[Path], DiskSpace] = disk_space,
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`archives` are those of the configuration, in its order; `room` measures a disk,
+        """`archives` are those of the configuration, in its order; `disk_space` measures a disk,
         `watch` judges `clock`."""
         self._config, self._catalogue, self._pauses = config, catalogue, pauses
         self._spool = config.spool
@@ -93,7 +95,9 @@ class Uploader:
         self.clocks = ArchiveClocks(replicators, watch)
         self._gaps = gaps = GapUpload(catalogue, cameras, replicators, clock, watch)
         self.discovery = Discovery(config, catalogue, cameras, replicators, gaps, clock, watch)
-        self.cleaner = SpoolCleaner(config, catalogue, cameras, replicators, clock, watch, room)
+        self.cleaner = SpoolCleaner(
+            config, catalogue, cameras, replicators, clock, watch, disk_space
+        )
         self.retention = RetentionSchedule(
             config.election.id,
             catalogue,
@@ -110,7 +114,11 @@ class Uploader:
 
         When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
         """
-        with await self._alone():
+        # of two uploaders, one could spoil what the other has verified
+        lock = await wait_for_lock(
+            self._spool / "_status" / "uploader.lock", self._pauses.look_s, _warn_of_another
+        )
+        with lock:
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for replicator in self.replicators.all:
@@ -173,22 +181,6 @@ class Uploader:
         """The recordings that cannot be archived now, each with the archive's name."""
         return self.replicators.blocked
 
-    async def _alone(self) -> BinaryIO:
-        """Return the lock of the spool's uploader: of two, one could spoil what the other has
-        verified. Waits until another has ended, and until there is a spool."""
-        told = False
-        while True:
-            try:
-                if lock := try_lock(self._spool / "_status" / "uploader.lock"):
-                    return lock
-            except OSError:  # no recorder has made the spool yet, or its disk is away
-                await asyncio.sleep(self._pauses.look_s)
-                continue
-            if not told:
-                told = True
-                log.warning("Another uploader works on this spool; waiting until it has ended")
-            await asyncio.sleep(self._pauses.look_s)
-
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; none of the three that do so waits for another."""
         again = Backoff(self._pauses.retry_s)
@@ -244,8 +236,8 @@ class Uploader:
         if (found, spool) == (self._catalogue_id, self.cameras.spool_id):
             return True
         note, known = self._spool / "_status" / NOTE, None
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            known = orjson.loads(note.read_bytes())["id"]
+        with contextlib.suppress(OSError, FormatError):
+            known = Marker.parse(note.read_bytes()).id
         if known not in (None, found):
             log.warning(
                 "Another database is in the place of the catalogue: all that is in the spool "
@@ -257,9 +249,9 @@ class Uploader:
             replicator.archive.archive.expected_id = None  # this database may know another
         await self._catalogue.cameras.sync(self._config)
         if known != found:
-            told = orjson.dumps({"kuager": NOTE_FORMAT, "id": found})
+            mark = Marker(NOTE_FORMAT, found)
             with contextlib.suppress(OSError):  # who makes room on a full disk needs none
-                replace_file(note, told, durable=True)
+                replace_file(note, mark.to_json(), durable=True)
         self._catalogue_id, self.cameras.spool_id = found, spool
         return True
 
@@ -280,3 +272,7 @@ class Uploader:
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
+
+
+def _warn_of_another() -> None:
+    log.warning("Another uploader works on this spool; waiting until it has ended")

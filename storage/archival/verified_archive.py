@@ -17,7 +17,7 @@ from base.clock import now_ms
 from config.model import Archive as Settings
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, Put
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -104,7 +104,7 @@ class VerifiedArchive:
         ]
         if f"{media} {description}" == etags:
             return True
-        await self.archive.examine()  # of a disk that is not mounted nothing is there
+        await self.archive.check_id()  # of a disk that is not mounted nothing is there
         wanted = (index.seal.sha256, sha256_of(index.archive_document()))
         for ending, sha256 in zip((".mp4", ".json"), wanted, strict=True):
             found = await self.archive.sha256(key + ending, bucket=bucket)
@@ -119,7 +119,7 @@ class VerifiedArchive:
     async def fetch(self, key: str, bucket: str, to: Path) -> Index:
         """Write the recording under a key to a file, compared with its hashes.
 
-        Raises KeyError where there is none, FormatError where it is spoilt, and ArchiveError.
+        Raises ObjectNotFound where there is none, FormatError where it is spoilt, and ArchiveError.
         """
         digest = hashlib.sha256()
         index = parse_archive_document(await self.archive.get(key + ".json", bucket=bucket))
@@ -186,7 +186,7 @@ class VerifiedArchive:
         base = key.rpartition(".")[0]
         try:
             index = parse_archive_document(await self.archive.get(base + ".json"))
-        except (KeyError, TypeError, FormatError):
+        except (ObjectNotFound, FormatError):
             return False
         found = await self.archive.sha256(base + ".mp4")
         return index.seal is not None and index.seal.sha256 == found != media_sha256

@@ -13,13 +13,14 @@ from pathlib import Path
 from base.durable import fsync_directory, write_all
 from storage.archive.blocking import CHUNK, Threads, opened
 from storage.archive.port import (
-    MARKER,
+    MARKER_KEY,
     TRACE,
     AnotherArchive,
     ArchiveConflict,
     ArchiveError,
     Entry,
     Fault,
+    ObjectNotFound,
     Put,
     compare_ids,
     parse_marker,
@@ -63,16 +64,16 @@ class DirectoryArchive(Threads):
         """See Archive."""
         return ""
 
-    async def examine(self) -> None:
+    async def check_id(self) -> None:
         """See Archive."""
-        await self._run(self._examine)
+        await self._run(self._check_id)
 
-    def _examine(self) -> None:
+    def _check_id(self) -> None:
         if self._mount is not None and not os.path.ismount(self._mount):
             raise AnotherArchive(f"no disk is mounted at {self._mount}: mount it")
         if self.expected_id is not None:
             try:
-                found = parse_marker((self._root / MARKER).read_bytes(), str(self._root))
+                found = parse_marker((self._root / MARKER_KEY).read_bytes(), str(self._root))
             except FileNotFoundError:
                 found = None
             except OSError as error:
@@ -80,7 +81,7 @@ class DirectoryArchive(Threads):
             compare_ids(found, self.expected_id, str(self._root))
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         """See Archive: a directory has the clock of this machine."""
         return None
 
@@ -98,7 +99,7 @@ class DirectoryArchive(Threads):
         return Put("", "", await self.etag(key) or "")
 
     def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
-        self._examine()
+        self._check_id()
         self._have_reserve()  # first: what comes now may take all the room that a removal gave
         try:
             self._make(path.parent)
@@ -182,7 +183,7 @@ class DirectoryArchive(Threads):
                     file.seek(offset)
                     return file.read() if length is None else file.read(length)
             except FileNotFoundError:
-                raise KeyError(key) from None
+                raise ObjectNotFound(key) from None
             except OSError as error:
                 raise self._error(error) from None
 

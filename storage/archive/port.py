@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
-import orjson
+from storage.records import FormatError, Marker
 
-MARKER = "_kuager/archive.json"  # no election has such an id
+MARKER_KEY = "_kuager/archive.json"  # no election has such an id
 TRACE = ".removed.json"  # ending of what tells that a recording was removed
 
 
@@ -39,6 +39,20 @@ class ArchiveError(RuntimeError):
     def __init__(self, text: str, fault: Fault = Fault.OTHER):
         super().__init__(text)
         self.fault = fault
+
+
+class ObjectNotFound(ArchiveError):
+    """There is no such object; nothing is wrong with the archive."""
+
+    def __init__(self, key: str):
+        super().__init__(f"there is no {key}")
+
+
+class ObjectExists(ArchiveError):
+    """There is an object already, and it may not be replaced."""
+
+    def __init__(self, key: str):
+        super().__init__(f"{key} exists", Fault.ALTERED)
 
 
 class AnotherArchive(ArchiveError):
@@ -90,11 +104,11 @@ class Archive(Protocol):
         """Return the bucket in which an object is or would be put."""
         ...
 
-    async def examine(self) -> None:
+    async def check_id(self) -> None:
         """Raise AnotherArchive unless this is the archive of `expected_id`, if that is set."""
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
         `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""
         ...
@@ -115,7 +129,7 @@ class Archive(Protocol):
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
     ) -> bytes:
-        """Return a range of an object; raises KeyError when there is none."""
+        """Return a range of an object; raises ObjectNotFound where there is none."""
         ...
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
@@ -148,16 +162,18 @@ class Archive(Protocol):
 def parse_marker(data: bytes, where: str) -> str:
     """Return the id in an archive's marker; raises AnotherArchive where there is none."""
     try:
-        return str(orjson.loads(data)["id"])
-    except (ValueError, TypeError, KeyError):
-        raise AnotherArchive(f"{where}: {MARKER} cannot be read: put it back from a copy") from None
+        return Marker.parse(data).id
+    except FormatError:
+        raise AnotherArchive(
+            f"{where}: {MARKER_KEY} cannot be read: put it back from a copy"
+        ) from None
 
 
 def compare_ids(found: str | None, expected: str | None, where: str) -> None:
     """Raise AnotherArchive unless the id that was found is the expected one."""
     if expected is not None and found is None:
         raise AnotherArchive(
-            f"the archive is gone from {where} (no {MARKER} there): mount its disk, or put the "
+            f"the archive is gone from {where} (no {MARKER_KEY} there): mount its disk, or put the "
             "marker back; where all of it is lost, give a new archive another 'name'"
         )
     if expected is not None and found != expected:

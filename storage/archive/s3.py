@@ -23,11 +23,13 @@ from botocore.exceptions import BotoCoreError
 from config.model import Archive as Settings
 from storage.archive.blocking import CHUNK, THREADS, Threads, opened
 from storage.archive.port import (
-    MARKER,
+    MARKER_KEY,
     ArchiveConflict,
     ArchiveError,
     Entry,
     Fault,
+    ObjectExists,
+    ObjectNotFound,
     Put,
     compare_ids,
     parse_marker,
@@ -59,16 +61,16 @@ class S3Archive(Threads):
         self.expected_id: str | None = None
         self._examined_s = float("-inf")
         self._server = S3Client(settings)
-        self._asking = threading.Lock()
+        self._probing = threading.Lock()
         self._refuses_to_replace: bool | None = None  # not asked yet
         self._compares_sha256 = False
         # grow where the link is so slow that nothing arrives in time
         self._factors = {"put": 1.0, "get": 1.0}
 
     @property
-    def told(self) -> tuple[int, float] | None:
+    def server_time(self) -> tuple[int, float] | None:
         """See Archive."""
-        return self._server.told
+        return self._server.server_time
 
     # -- putting -------------------------------------------------------------------------
 
@@ -92,11 +94,11 @@ class S3Archive(Threads):
         locked_until_ms: int | None,
         replace: bool,
     ) -> Put:
-        with self._asking:
+        with self._probing:
             if self._refuses_to_replace is None:
-                self._ask()
+                self._probe()
             if time.monotonic() - self._examined_s > EXAMINE_S:
-                self._examine()
+                self._check_id()
         bucket, extra = self.bucket_of(key), dict[str, Any]()
         if self._refuses_to_replace and not replace:
             extra["IfNoneMatch"] = "*"
@@ -120,7 +122,7 @@ class S3Archive(Threads):
                 )
         except UploadTimeout:
             raise self._late("put", length, seconds) from None
-        except FileExistsError:
+        except ObjectExists:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
                     f"{self._server.where}: {key} is said to exist and is not there",
@@ -136,7 +138,7 @@ class S3Archive(Threads):
         digest = hashlib.sha256()
         try:
             answer = self._read(key, bucket, digest.update)
-        except KeyError:
+        except ObjectNotFound:
             return None
         if digest.hexdigest() != sha256:
             raise ArchiveConflict(f"{self._server.where}: {key} exists and holds other bytes")
@@ -154,7 +156,7 @@ class S3Archive(Threads):
             Fault.SLOW,
         )
 
-    def _ask(self) -> None:
+    def _probe(self) -> None:
         """Find out what the server can do, with two small objects outside every election."""
         if self._settings.lock:
             for bucket in self._settings.buckets:
@@ -168,7 +170,7 @@ class S3Archive(Threads):
         try:
             self._takes(bucket, PROBE, data, right, IfNoneMatch="*")
             refuses = False
-        except FileExistsError:
+        except ObjectExists:
             refuses = True
         self._refuses_to_replace, self._compares_sha256 = refuses, compares
         log.info(
@@ -181,7 +183,7 @@ class S3Archive(Threads):
     def _check_lock(self, bucket: str) -> None:
         """Raise ArchiveError where a bucket takes retention dates and does not keep to them."""
         found: dict[str, Any] = {}
-        with contextlib.suppress(KeyError):  # 404: the bucket has no such configuration
+        with contextlib.suppress(ObjectNotFound):  # 404: the bucket has no such configuration
             found = self._server.call("get_object_lock_configuration", bucket)
         if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
             raise ArchiveError(
@@ -215,16 +217,16 @@ class S3Archive(Threads):
             key=lambda bucket: hashlib.sha256(f"{bucket}\n{camera}".encode()).digest(),
         )
 
-    async def examine(self) -> None:
+    async def check_id(self) -> None:
         """See Archive."""
-        await self._run(self._examine)
+        await self._run(self._check_id)
 
-    def _examine(self) -> None:
+    def _check_id(self) -> None:
         if self.expected_id is not None:
             parts: list[bytes] = []
             try:
-                self._read(MARKER, "", parts.append)
-            except KeyError:
+                self._read(MARKER_KEY, "", parts.append)
+            except ObjectNotFound:
                 compare_ids(None, self.expected_id, self._server.where)
             found = parse_marker(b"".join(parts), self._server.where)
             compare_ids(found, self.expected_id, self._server.where)
@@ -259,7 +261,7 @@ class S3Archive(Threads):
     def _head(self, key: str, bucket: str) -> dict[str, Any] | None:
         try:
             found = self._server.call("head_object", bucket or self.bucket_of(key), key)
-        except KeyError:
+        except ObjectNotFound:
             return None
         return dict(found)
 
@@ -271,7 +273,7 @@ class S3Archive(Threads):
         digest = hashlib.sha256()
         try:
             self._read(key, bucket, digest.update)
-        except KeyError:
+        except ObjectNotFound:
             return None
         return digest.hexdigest()
 
@@ -328,7 +330,7 @@ class S3Archive(Threads):
         extra: dict[str, Any] = {"VersionId": version_id} if version_id else {}
 
         def delete() -> None:
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(ObjectNotFound):
                 self._server.call("delete_object", bucket or self.bucket_of(key), key, **extra)
 
         await self._run(delete)

@@ -36,10 +36,7 @@ from base.hostclock import LEAP_MS, elapsed_ms, span
 from base.network import connection_words
 from config.model import Archive as Settings
 from storage.archive.blocking import THREADS
-from storage.archive.port import (
-    ArchiveError,
-    Fault,
-)
+from storage.archive.port import ArchiveError, Fault, ObjectExists, ObjectNotFound
 
 # CONNECT_S is also how long 128 kB of an upload may take: urllib3 has one timeout for both, and
 # botocore sends such pieces. READ_S is how long the server may take to answer, and between two
@@ -103,7 +100,7 @@ class S3Client:
 
     def __init__(self, settings: Settings):
         self._settings, self.sends_sha256 = settings, True
-        self.told: tuple[int, float] | None = None  # see Archive
+        self.server_time: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
         secret, core = settings.secret_access_key, botocore.session.Session()
@@ -156,7 +153,7 @@ class S3Client:
         """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
         with contextlib.suppress(ValueError, TypeError):
             at = parsedate_to_datetime(date or "")
-            self.told = int(at.timestamp() * 1000), elapsed_ms()
+            self.server_time = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(
         self,
@@ -170,8 +167,8 @@ class S3Client:
     ) -> Any:
         """Ask for an operation of boto3's client; `data` is to be sent within `seconds`.
 
-        Raises KeyError where there is no such object, FileExistsError where it may not be
-        replaced, Late, Unsupported, ArchiveError.
+        Raises ObjectNotFound, ObjectExists where it may not be replaced, UploadTimeout,
+        Unsupported, ArchiveError.
         """
         if key is not None:
             arguments["Key"] = self.prefix + key
@@ -192,12 +189,12 @@ class S3Client:
             code = error.response.get("Error", {}).get("Code", "")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if status == 404 and code != "NoSuchBucket" and data is None:
-                raise KeyError(key) from None
+                raise ObjectNotFound(key or bucket) from None
             if status == 412 and "IfNoneMatch" in arguments:
-                raise FileExistsError(key) from None
+                raise ObjectExists(key or bucket) from None
             kind = Unsupported if code in _UNSUPPORTED or status == 501 else ArchiveError
             said = error.response.get("Error", {}).get("Message", "")
-            fault, text = _advice(code, status, said, self.told)
+            fault, text = _advice(code, status, said, self.server_time)
             raise kind(f"{self.where}: {text}", fault) from None
         except (BotoCoreError, ResponseParserError, OSError) as error:
             if body is not None and (body.late or _timed_out_sending(error)):
@@ -244,9 +241,11 @@ def describe_error(error: BaseException) -> tuple[Fault, str]:
     return Fault.UNREACHABLE, f"cannot be reached: {connection_words(error)}"
 
 
-def _advice(code: str, status: int, said: str, told: tuple[int, float] | None) -> tuple[Fault, str]:
-    if code == "RequestTimeTooSkewed" and told is not None:
-        off_ms = now_ms() - told[0] - (elapsed_ms() - told[1])
+def _advice(
+    code: str, status: int, said: str, server_time: tuple[int, float] | None
+) -> tuple[Fault, str]:
+    if code == "RequestTimeTooSkewed" and server_time is not None:
+        off_ms = now_ms() - server_time[0] - (elapsed_ms() - server_time[1])
         if abs(off_ms) > LEAP_MS:
             return Fault.CLOCK, (
                 f"the clock of this machine is off by {span(off_ms)} against the server: "

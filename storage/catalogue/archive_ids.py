@@ -6,23 +6,23 @@ archive: nothing is written there, and nothing leaves the spool because of what 
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 
-import orjson
 import sqlalchemy as sa
 import structlog
 
 from storage.archive.port import (
-    MARKER,
+    MARKER_KEY,
     AnotherArchive,
     Archive,
     ArchiveConflict,
+    ObjectNotFound,
     compare_ids,
     parse_marker,
 )
 from storage.catalogue.connection import Pool
 from storage.catalogue.schema import archive_ids, archived
+from storage.records import Marker, sha256_of
 
 FORMAT = "archive/1"
 
@@ -59,7 +59,7 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
     there were ids. Raises AnotherArchive where it is not the one that was there, ArchiveError,
     and what a database raises.
     """
-    await archive.examine()
+    await archive.check_id()
     known = await ids.known()
     found = await marked(archive)
     expected = known.get(archive.name)
@@ -78,23 +78,22 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
 async def marked(archive: Archive) -> str | None:
     """Return the id in an archive's marker; None where there is no marker."""
     try:
-        return parse_marker(await archive.get(MARKER), archive.name)
-    except KeyError:
+        return parse_marker(await archive.get(MARKER_KEY), archive.name)
+    except ObjectNotFound:
         return None
 
 
 async def _mark(archive: Archive, ids: ArchiveIds) -> str:
-    there = set(await archive.below("")) - {MARKER.partition("/")[0]}
+    there = set(await archive.below("")) - {MARKER_KEY.partition("/")[0]}
     if not there and await ids.has_recordings(archive.name):
         raise AnotherArchive(
             f"the catalogue has recordings in '{archive.name}', and nothing is there: mount its "
             "disk; where all of it is lost, give a new archive another 'name'"
         )
     archive_id = uuid.uuid4().hex
-    data = orjson.dumps({"kuager": FORMAT, "id": archive_id})
-    sha256 = hashlib.sha256(data).hexdigest()
+    data = Marker(FORMAT, archive_id).to_json()
     try:
-        await archive.put(MARKER, data, sha256)
+        await archive.put(MARKER_KEY, data, sha256_of(data))
     except ArchiveConflict:  # another process was faster
         return await marked(archive) or ""
     log.info("A new archive was marked", archive=archive.name, archive_id=archive_id)

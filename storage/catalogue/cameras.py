@@ -54,7 +54,7 @@ class Cameras:
         )
         return [(r["election"], r["station"], r["camera"]) for r in rows]
 
-    def at(self, name: Name) -> sa.ScalarSelect[int]:
+    def camera_pk(self, name: Name) -> sa.ScalarSelect[int]:
         """Return the number of a camera as a part of a statement; it has none where unknown."""
         return _numbers([name]).with_only_columns(cameras.c.camera_pk).scalar_subquery()
 

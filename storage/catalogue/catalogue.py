@@ -159,7 +159,7 @@ class Catalogue:
         epoch is higher than `epoch`, this spool's.
         """
         r, g = recordings.c, gaps.c
-        pk = self.cameras.at(name)
+        pk = self.cameras.camera_pk(name)
         counted = (r.epoch, r.run_no, r.record_seq, r.first_segment_no + r.segments)
         (found,) = await self.pool.rows(
             sa.select(
@@ -197,7 +197,7 @@ class Catalogue:
         there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
         asked = (
             sa.select(*(r[key] for key in RECORDING_KEY), r.start_ms, r.end_ms, r.bytes)
-            .where(r.camera_pk == self.cameras.at(name), r.removed_ms.is_not(None))
+            .where(r.camera_pk == self.cameras.camera_pk(name), r.removed_ms.is_not(None))
             .where(sa.or_(*lacking), there)
             .order_by(r.record_seq)
             .limit(limit)
@@ -220,7 +220,7 @@ class Catalogue:
         Each has the rows of its archives under "archives"; one of which packets are missing has
         lost, damaged and restarted.
         """
-        touching = self._touching(self.cameras.at(name), from_ms, to_ms)
+        touching = self._touching(self.cameras.camera_pk(name), from_ms, to_ms)
         asked = sa.select(recordings).where(*touching).order_by(recordings.c.record_seq)
         rows = await self._with_archives(await self.pool.rows(asked))
         await self._add_losses(rows, from_ms, to_ms)
@@ -286,7 +286,7 @@ class Catalogue:
         r = recordings.c
         rows = await self.pool.rows(
             sa.select(recordings)
-            .where(r.camera_pk == self.cameras.at(name), r.first_segment_no <= segment_no)
+            .where(r.camera_pk == self.cameras.camera_pk(name), r.first_segment_no <= segment_no)
             .order_by(r.first_segment_no.desc())
             .limit(OWNERS)
         )
@@ -299,7 +299,7 @@ class Catalogue:
 
         Where two owners used its number, it is that of the higher epoch.
         """
-        pk, r, u = self.cameras.at(name), recordings.c, runs.c
+        pk, r, u = self.cameras.camera_pk(name), recordings.c, runs.c
         run = await self.pool.rows(
             sa.select(u.start_ms, u.epoch).where(u.camera_pk == pk, u.run_no == run_no)
         )
@@ -333,14 +333,14 @@ class Catalogue:
     async def recordings_of(self, name: Name) -> list[RecordingRow]:
         """Return all recordings of a camera by number, with their archives."""
         r = recordings.c
-        mine = r.camera_pk == self.cameras.at(name)
+        mine = r.camera_pk == self.cameras.camera_pk(name)
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
         return cast(list[RecordingRow], await self._with_archives(await self.pool.rows(asked)))
 
     async def newest_ms(self, name: Name) -> int | None:
         """Return when the newest recording of a camera ended; None without any."""
         r = recordings.c
-        mine = r.camera_pk == self.cameras.at(name)
+        mine = r.camera_pk == self.cameras.camera_pk(name)
         asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
         return next(iter(await self.pool.column(asked)), None)
 
@@ -362,7 +362,7 @@ class Catalogue:
 
     async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
-        return await self._gaps(self.cameras.at(name), from_ms, to_ms)
+        return await self._gaps(self.cameras.camera_pk(name), from_ms, to_ms)
 
     async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> Rows:
         g = gaps.c

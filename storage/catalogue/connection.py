@@ -12,7 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.catalogue.database import DATABASE_ERRORS, CatalogueError, Connection, Engine, words
+from storage.catalogue.database import (
+    DATABASE_ERRORS,
+    CatalogueError,
+    Connection,
+    Engine,
+    error_text,
+)
 
 BATCH = 500
 
@@ -92,4 +98,4 @@ def _said() -> Iterator[None]:
     try:
         yield
     except DATABASE_ERRORS as error:
-        raise CatalogueError(words(error)) from None
+        raise CatalogueError(error_text(error)) from None

@@ -142,10 +142,10 @@ async def open_database(url: str) -> Engine:
         return await _open_postgresql(parsed)
     except (*DATABASE_ERRORS, CatalogueError) as error:
         shown = parsed.render_as_string(hide_password=True)
-        raise CatalogueError(f"{shown}: {words(error)}") from None
+        raise CatalogueError(f"{shown}: {error_text(error)}") from None
 
 
-async def examine_database(url: str) -> str:
+async def describe_database(url: str) -> str:
     """Say what is found at a database's address, changing nothing; raises CatalogueError."""
     parsed = make_url(url)
     shown = parsed.render_as_string(hide_password=True)
@@ -162,7 +162,7 @@ async def examine_database(url: str) -> str:
         finally:
             await engine.dispose()
     except (*DATABASE_ERRORS, CatalogueError) as error:
-        raise CatalogueError(f"{shown}: {words(error)}") from None
+        raise CatalogueError(f"{shown}: {error_text(error)}") from None
 
 
 def _examine_sqlite(url: sa.URL) -> str:
@@ -219,7 +219,7 @@ async def take_lock(connection: Connection, lock: int) -> None:
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
 
 
-def words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what a database error says, in one line, without the statement."""
     if isinstance(error, TimeoutError):
         return f"no answer within {COMMAND_S:.0f} s"

@@ -101,20 +101,22 @@ class Holds:
                 *(a.removal_begun_ms, a.removed_reason),
             )
             .join(archived, SAME_RECORDING)
-            .where(r.camera_pk == self._cameras.at(name), r.record_seq > after_seq)
+            .where(r.camera_pk == self._cameras.camera_pk(name), r.record_seq > after_seq)
             .where(r.start_ms < before_ms, r.end_ms < before_ms)
             .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
             .limit(AT_ONCE)
         )
 
-    async def keep(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
+    async def is_held(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
         """Say whether a hold keeps a recording (UTC) now."""
         return bool(await self._pool.column(_held(name, start_ms, end_ms, now_ms).limit(1)))
 
     async def recordings(self, name: Name) -> int:
         """Return how many recordings a camera ever had."""
-        counted = sa.select(sa.func.count()).where(recordings.c.camera_pk == self._cameras.at(name))
+        counted = sa.select(sa.func.count()).where(
+            recordings.c.camera_pk == self._cameras.camera_pk(name)
+        )
         return int((await self._pool.column(counted))[0])
 
     async def begin_removal(
@@ -159,7 +161,7 @@ class Holds:
     def _row(
         self, name: Name, row: Mapping[str, Any], archive: str
     ) -> tuple[sa.ColumnElement[bool], ...]:
-        same = is_archived(self._cameras.at(name), Identity.of(row))
+        same = is_archived(self._cameras.camera_pk(name), Identity.of(row))
         return same, archived.c.archive == archive
 
 

@@ -26,7 +26,7 @@ from storage.catalogue.schema import (
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index, Losses
+from storage.records import Gap, Identity, Index, Losses, Trace
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
 LOSS = ["camera_pk", "start_ms", "record_seq"]
@@ -212,11 +212,11 @@ class RecordingRows:
         found = (await connection.execute(asked)).mappings()
         return {_bytes_of(dict(row)): row["collision"] for row in found}
 
-    async def claim(self, name: Name, found: Collection[Identity], spool: str) -> None:
+    async def set_spool(self, name: Name, found: Collection[Identity], spool: str) -> None:
         """Note which spool has recordings whose rows do not say so yet."""
         r = recordings.c
         for identity in found:
-            same = is_recording(self._cameras.at(name), identity)
+            same = is_recording(self._cameras.camera_pk(name), identity)
             await self._pool.execute(
                 sa.update(recordings).where(same, r.spool.is_(None)).values(spool=spool)
             )
@@ -238,7 +238,7 @@ class RecordingRows:
         """End gaps that last and are not `known`, by number and start: the spool that had them is
         lost, or nobody writes there. Each ends where the next recording or gap of the camera began
         by now, and says so. Returns them."""
-        pk, g, r = self._cameras.at(name), gaps.c, recordings.c
+        pk, g, r = self._cameras.camera_pk(name), gaps.c, recordings.c
         lasting = sa.select(gaps).where(g.camera_pk == pk, g.end_ms.is_(None))
         ended: list[Gap] = []
         for row in await self._pool.rows(lasting):
@@ -258,7 +258,7 @@ class RecordingRows:
 
     async def forget_recording(self, name: Name, identity: Identity) -> None:
         """Take out a row that the archive contradicts, with what it says of archives."""
-        pk = self._cameras.at(name)
+        pk = self._cameras.camera_pk(name)
         log.warning(
             "A row of the catalogue contradicts the archive and is taken out",
             camera="/".join(name[1:]),
@@ -275,7 +275,7 @@ class RecordingRows:
     async def mark_archived(self, index: Index, archive: Archived) -> bool:
         """Note that an archive has a recording, verified; False when these bytes have no row."""
         r = recordings.c
-        same = is_recording(self._cameras.at(index.name), index.identity)
+        same = is_recording(self._cameras.camera_pk(index.name), index.identity)
         values = [sa.literal(v, archived.c[k].type) for k, v in asdict(archive).items()]
         row = sa.select(*(r[key] for key in RECORDING_KEY), *values).where(same)
         columns = [*RECORDING_KEY, *asdict(archive)]
@@ -301,20 +301,18 @@ class RecordingRows:
         """Note that a recording is no longer in the spool."""
         await self._pool.execute(
             sa.update(recordings)
-            .where(is_recording(self._cameras.at(name), identity))
+            .where(is_recording(self._cameras.camera_pk(name), identity))
             .where(recordings.c.removed_ms.is_(None))
             .values(removed_ms=removed_ms)
         )
 
-    async def put_removed(
-        self, name: Name, archive: str, bucket: str, facts: dict[str, Any]
-    ) -> None:
+    async def put_removed(self, name: Name, archive: str, bucket: str, trace: Trace) -> None:
         """Insert a recording that an archive no longer has, as its `.removed.json` tells it."""
-        identity, day = Identity.of(facts), facts["start_ms"] // DAY_MS
+        identity, facts, day = trace.identity, trace.to_dict(), trace.start_ms // DAY_MS
         row = {c.name: facts[c.name] for c in recordings.c if c.name in facts}
         row["day"] = day
-        gone = {"removed_ms": facts["removed_ms"], "removed_reason": facts["reason"]}
-        told = Archived(archive, bucket, facts["removed_ms"], "told by its trace")
+        gone = {"removed_ms": trace.removed_ms, "removed_reason": trace.reason}
+        told = Archived(archive, bucket, trace.removed_ms, "told by its trace")
         await self._have_days({day})
         async with self._pool.work() as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
@@ -336,7 +334,7 @@ class RecordingRows:
     ) -> None:
         """Take back that an archive has a recording: it was looked for and is not there. With
         `removed`, that it was removed from there."""
-        gone = is_archived(self._cameras.at(name), identity), archived.c.archive == archive
+        gone = is_archived(self._cameras.camera_pk(name), identity), archived.c.archive == archive
         told = archived.c.removed_ms.is_not(None) if removed else archived.c.removed_ms.is_(None)
         await self._pool.execute(sa.delete(archived).where(*gone, told))
 

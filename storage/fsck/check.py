@@ -13,12 +13,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-import orjson
-
 from base.clock import Clock, now_ms
 from config.model import Config
 from storage.archival.verified_archive import VerifiedArchive
-from storage.archive.port import Archive, Entry
+from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import RecordingRow, recording_row
@@ -27,7 +25,7 @@ from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import Identity, Index
+from storage.records import FormatError, Identity, Index, Trace
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -220,12 +218,12 @@ class _CameraCheck:
     async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, seq: int) -> Finding:
         done = ""
         try:
-            facts = orjson.loads(await listing.read(trace))
+            told = Trace.parse(await listing.read(trace))
             if self._repair.wanted:
                 name = self._camera.name
-                await self._writer.put_removed(name, listing.name, trace.bucket, facts)
+                await self._writer.put_removed(name, listing.name, trace.bucket, told)
                 done = "row written"
-        except (KeyError, TypeError, ValueError, Unread):
+        except (ObjectNotFound, FormatError, Unread):
             what = "trace that cannot be read"
             return self._finding(listing.name, "different", what, seq)
         what = "recording that was removed"

@@ -3,11 +3,13 @@ time that neither a recording nor a gap accounts for."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
+from base.intervals import clip, subtract
 from config.model import Config
-from config.schedule import Window, clip, windows
+from config.schedule import Window, windows
 from storage.archival.retention import gap_object
+from storage.archive.port import ObjectNotFound
 from storage.fsck.camera import IN_FLIGHT_MS, CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, Unread
 from storage.records import LONGEST_MS, FormatError, Gap, recording_name, sha256_of
@@ -24,7 +26,7 @@ async def unknown_gaps(
             continue
         try:
             gap, done = Gap.parse(await listing.read(entry)), ""
-        except (KeyError, FormatError, Unread):
+        except (ObjectNotFound, FormatError, Unread):
             what = "gap that cannot be read"
             yield camera.finding(listing.name, "different", what, key[0])
             continue
@@ -70,7 +72,7 @@ async def unaccounted_time(camera: CheckedCamera, config: Config) -> AsyncIterat
     spans += [(g.start_ms, g.end_ms or until_ms) for g in reader.all_gaps()]
     if not spans:
         return  # it was never recorded, here or anywhere
-    for start_ms, end_ms in _holes(scheduled, spans, until_ms):
+    for start_ms, end_ms in subtract(clip(scheduled, 0, until_ms), spans):
         length = f"{(end_ms - start_ms) / 1000:.3f} s from {recording_name(start_ms, 0)[:-3]}Z"
         what = "scheduled time without a recording or a gap"
         yield camera.finding("schedule", "missing", what, length)
@@ -83,22 +85,3 @@ def _scheduled(checked: CheckedCamera, config: Config) -> Sequence[Window]:
             if (station.id, camera.id) == checked.name[1:]:
                 return windows(config.election, station, camera)
     return ()
-
-
-def _holes(
-    scheduled: Sequence[Window], spans: Iterable[tuple[int, int]], until_ms: int
-) -> list[tuple[int, int]]:
-    """Return the scheduled stretches before `until_ms` that no span covers."""
-    holes: list[tuple[int, int]] = []
-    merged = sorted(spans)
-    for window in clip(scheduled, 0, until_ms):
-        at = window.start_ms
-        for start_ms, end_ms in merged:
-            if end_ms <= at or start_ms >= window.end_ms:
-                continue
-            if start_ms > at:
-                holes.append((at, start_ms))
-            at = max(at, end_ms)
-        if at < window.end_ms:
-            holes.append((at, window.end_ms))
-    return holes

@@ -7,13 +7,11 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 
-import orjson
-
 from storage.archival.verified_archive import VerifiedArchive
-from storage.archive.port import Archive, ArchiveError, Entry
+from storage.archive.port import Archive, ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.recordings import Archived, RecordingRow
-from storage.records import FormatError, Index, parse_archive_document, sha256_of, start_of
+from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
 from storage.spool.reader import Key
 
 PARALLEL = 8
@@ -41,11 +39,13 @@ class ObjectReader:
         self._unread = 0  # objects, in a row
 
     async def read(self, archive: Archive, entry: Entry) -> bytes:
-        """Return the bytes of an object. Raises KeyError where it is gone since it was listed,
-        Unread where it cannot be read, and ArchiveError where several in a row cannot."""
+        """Return the bytes of an object. Raises ObjectNotFound where it is gone since it was
+        listed, Unread where it cannot be read, and ArchiveError where several in a row cannot."""
         try:
             async with self.gate:
                 data = await archive.get(entry.key, bucket=entry.bucket)
+        except ObjectNotFound:
+            raise
         except ArchiveError as error:
             self._unread += 1
             if self._unread >= GIVE_WAY:
@@ -111,7 +111,7 @@ class ArchiveListing:
         entry = found.entries["json"]
         try:
             index = parse_archive_document(await self.read(entry))
-        except KeyError:
+        except ObjectNotFound:
             return GONE
         except (Unread, FormatError):
             return UNREADABLE
@@ -129,7 +129,7 @@ class ArchiveListing:
             return None, index
         try:
             media = await self.read(found.entries["mp4"])
-        except KeyError:
+        except ObjectNotFound:
             return None, GONE
         except Unread:
             return None, "bytes that cannot be read"
@@ -140,10 +140,10 @@ class ArchiveListing:
     async def trace(self, row: RecordingRow) -> Entry | None:
         """Return the trace that tells of the removal of exactly this recording."""
         trace = self.objects[row["record_seq"], row["start_ms"]].entries.get("removed.json")
-        with contextlib.suppress(KeyError, TypeError, ValueError, Unread):
+        with contextlib.suppress(ObjectNotFound, FormatError, Unread):
             if trace:
-                told = orjson.loads(await self.read(trace))
-                return trace if told["sha256"] == row["sha256"] else None
+                told = Trace.parse(await self.read(trace))
+                return trace if told.sha256 == row["sha256"] else None
         return None
 
     async def archived(self, found: StoredObject, index: Index) -> Archived:

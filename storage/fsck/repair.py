@@ -7,11 +7,11 @@ from pathlib import Path
 
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
-from storage.archive.port import ArchiveError
+from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.recordings import RecordingRow
 from storage.fsck.camera import CheckedCamera, key_of
 from storage.fsck.listing import ArchiveListing, is_whole
-from storage.records import FormatError, Identity, Index
+from storage.records import FormatError, Identity, Index, recording_name
 from storage.spool.reader import Key, SpoolRecording
 
 
@@ -38,7 +38,7 @@ class Repair:
                     continue
                 await self._writer.forget_archived(self._camera.name, identity, to.name)
                 await to.verified.store(index, media)
-            except (PermanentUploadError, ArchiveError, KeyError, FormatError):
+            except (PermanentUploadError, ArchiveError, FormatError):
                 continue
             where = "the spool" if isinstance(source, SpoolRecording) else "another archive"
             return f"put again from {where}"
@@ -47,17 +47,17 @@ class Repair:
     async def _bytes(
         self, key: Key, source: SpoolRecording | ArchiveListing | None
     ) -> tuple[Index, bytes | Path]:
-        """Return a recording, compared with its own hash; raises KeyError where it is not."""
+        """Return a recording, compared with its own hash; raises ObjectNotFound, FormatError."""
         if isinstance(source, SpoolRecording):
             return await asyncio.to_thread(read_sealed, source)
         if source is None or not source.has(key):
-            raise KeyError(key)
+            raise ObjectNotFound(recording_name(key[1], key[0]))
         found = source.objects[key]
         index = await source.document(found)
         entry = found.entries["mp4"]
         media = await source.archive.get(entry.key, bucket=entry.bucket)
         if isinstance(index, str) or not is_whole(media, index):
-            raise KeyError(key)
+            raise FormatError(f"{entry.key} is not whole")
         return index, media
 
     async def finish_removal(self, row: RecordingRow, listing: ArchiveListing) -> str:
@@ -74,7 +74,7 @@ class Repair:
         except ArchiveError:
             return ""
         trace, whole = await listing.trace(row), found.whole
-        held = await camera.catalogue.holds.keep(
+        held = await camera.catalogue.holds.is_held(
             name, row["start_ms"], row["end_ms"], camera.now_ms
         )
         if trace and not (whole and held):

@@ -15,7 +15,8 @@ from typing import Any
 from base.clock import Clock, now_ms
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
-from storage.records import Identity, Index, Numbers
+from storage.records import Identity, Index
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.repair import finish
 from storage.spool.writer import CameraSpool, SpoolBusy
@@ -54,14 +55,14 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, view: SpoolReader, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
+        self, reader: SpoolReader, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
         What an earlier election left in the spool is looked at with its own configuration.
         """
-        for stored in view.stored():
-            index = view.read(stored)
+        for stored in reader.stored():
+            index = reader.read(stored)
             if index is not None and index.name != name:
                 continue
             late = self.clock() - _written_ms(stored.lines) > LATE_MS
@@ -88,11 +89,11 @@ class SpoolCheck:
                         what = "recording that waits in the spool"
                         yield Local(stored, archive, "missing", what, index)
 
-    def strays(self, view: SpoolReader) -> list[str]:
+    def strays(self, reader: SpoolReader) -> list[str]:
         """Return the names of media whose index is gone, and that nobody begins just now."""
         return [
             path.name
-            for path in sorted(view.directory.glob("????-??-??/*.mp4"))
+            for path in sorted(reader.directory.glob("????-??-??/*.mp4"))
             if not path.with_suffix(".jsonl").exists()
             and self.clock() - _written_ms(path) > LATE_MS
         ]
@@ -103,19 +104,19 @@ class SpoolCheck:
         waits.bytes += index.seal.length if index and index.seal else 0
 
 
-def seal_abandoned(view: SpoolReader, name: Name) -> str:
+def seal_abandoned(reader: SpoolReader, name: Name) -> str:
     """Seal what the recorder of a camera left without a seal; return what was done, "" for none.
 
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
-    indexes = [(stored, view.read(stored)) for stored in view.stored()]
+    indexes = [(stored, reader.read(stored)) for stored in reader.stored()]
     unsealed = [
         stored for stored, index in indexes if index and not index.seal and index.name == name
     ]
     if not unsealed:
         return ""
     try:
-        camera = CameraSpool(view.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
+        camera = CameraSpool(reader.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
     except SpoolBusy:
         return ""
     try:

@@ -1,6 +1,7 @@
 """The disk of a recorder: one writer for each camera, and many readers.
 
 `writer`     writes one camera: recordings and gaps, under numbers that outlive a process
+`numbers`    numbers that outlive a process, and the file that keeps them
 `past`       what a camera's directory tells of its past; repairs it when a recorder starts
 `recording`  the recording in the making: its two files, and how they are sealed
 `gaps`       the journal of a camera's gaps, and what recordings and gaps account for

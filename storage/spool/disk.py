@@ -17,12 +17,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from base.durable import fsync_directory, replace_file
-from storage.records import Ending, GapCause
+from storage.records import Ending, FormatError, GapCause, Marker
 
-MARKER = "spool.json"
+MARKER_FILE = "spool.json"
 MARKER_FORMAT = "spool/1"
 FEWEST_FILES = 256  # that the file system must still take
 # of this process or this machine, and nothing that the disk is to blame for
@@ -57,7 +55,7 @@ def shortage(error: OSError) -> str | None:
     return _OURS.get(error.errno or 0)
 
 
-def room(spool: Path) -> DiskSpace:
+def disk_space(spool: Path) -> DiskSpace:
     """Return the room of a spool's disk; raises OSError."""
     found = os.statvfs(spool)
     return DiskSpace(
@@ -85,12 +83,12 @@ def claim_spool(spool: Path, mount: Path | None = None) -> str:
     with contextlib.suppress(FileNotFoundError):
         return spool_id(spool)
     (spool / "_status").mkdir(parents=True, exist_ok=True)
-    own = spool / f"{MARKER}.{os.getpid()}"
+    own = spool / f"{MARKER_FILE}.{os.getpid()}"
     try:
-        mark = {"kuager": MARKER_FORMAT, "id": uuid.uuid4().hex}
-        replace_file(own, orjson.dumps(mark), durable=True)  # a torn one would refuse for good
+        mark = Marker(MARKER_FORMAT, uuid.uuid4().hex)
+        replace_file(own, mark.to_json(), durable=True)  # a torn one would refuse for good
         with contextlib.suppress(FileExistsError):  # another recorder was faster
-            os.link(own, spool / MARKER)
+            os.link(own, spool / MARKER_FILE)
     finally:
         own.unlink(missing_ok=True)
     fsync_directory(spool)
@@ -105,7 +103,7 @@ def check_spool(spool: Path, wanted: str | None = None) -> DiskSpace:
     try:
         found = spool_id(spool)
     except FileNotFoundError:
-        text = f"it is gone from {spool} (no {MARKER} there): mount its disk again"
+        text = f"it is gone from {spool} (no {MARKER_FILE} there): mount its disk again"
         raise OSError(errno.ENODEV, text) from None
     if wanted not in (None, found):
         text = f"another is at {spool} now: mount the one that was there, or restart Kuager"
@@ -113,13 +111,14 @@ def check_spool(spool: Path, wanted: str | None = None) -> DiskSpace:
     if os.statvfs(spool).f_flag & os.ST_RDONLY:
         text = "its disk is read-only: see the kernel's log why, repair it, and mount it read-write"
         raise OSError(errno.EROFS, text)
-    return room(spool)
+    return disk_space(spool)
 
 
 def spool_id(spool: Path) -> str:
     """Return the id by which a spool is marked; raises OSError where there is no mark."""
     try:
-        return str(orjson.loads((spool / MARKER).read_bytes())["id"])
-    except (ValueError, TypeError, KeyError):
-        text = f"{spool / MARKER} cannot be read: if this is the right disk, remove it and restart"
+        return Marker.parse((spool / MARKER_FILE).read_bytes()).id
+    except FormatError:
+        path = spool / MARKER_FILE
+        text = f"{path} cannot be read: if this is the right disk, remove it and restart"
         raise OSError(errno.EIO, text) from None

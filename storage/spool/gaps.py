@@ -10,6 +10,7 @@ import orjson
 import structlog
 
 from base.durable import replace_file, write_all
+from base.intervals import merge
 from storage.records import Gap, GapCause, Number, Record
 
 PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
@@ -45,10 +46,7 @@ class Coverage:
 
     def add(self, start_ms: int, end_ms: int) -> None:
         """Account for a stretch (UTC), which may overlap others."""
-        touching = [s for s in self._stretches if s[0] <= end_ms and start_ms <= s[1]]
-        self._stretches = [s for s in self._stretches if s not in touching]
-        starts, ends = zip((start_ms, end_ms), *touching, strict=True)
-        self._stretches.append((min(starts), max(ends)))
+        self._stretches = merge([*self._stretches, (start_ms, end_ms)])
 
     def until_ms(self, now_ms: float) -> int | None:
         """Return where what was accounted for by now ends; None where nothing was.

@@ -17,15 +17,14 @@ from base.durable import boot_id, replace_file
 from storage.records import (
     NUMBERS,
     OTHERS,
-    CameraNumbers,
     FormatError,
     GapCause,
     Index,
-    Numbers,
     parse_index,
     recording_name,
 )
 from storage.spool.gaps import Coverage, GapJournal, set_gaps_aside
+from storage.spool.numbers import CameraNumbers, Numbers
 from storage.spool.repair import finish, had_lines
 
 # Numbers left out where segments may have been seen live whose lines are lost.

@@ -19,7 +19,6 @@ import structlog
 
 from storage.records import (
     LONGEST_MS,
-    CameraNumbers,
     FormatError,
     Gap,
     Header,
@@ -30,6 +29,7 @@ from storage.records import (
     start_of,
 )
 from storage.spool.gaps import read_gaps
+from storage.spool.numbers import CameraNumbers
 
 log = structlog.get_logger()
 SCAN_S = 5.0  # between two looks for a camera that has no camera.json

@@ -16,17 +16,16 @@ import structlog
 
 from base.durable import boot_id, replace_file
 from storage.records import (
-    CameraNumbers,
     ClockState,
     Gap,
     GapCause,
     Header,
-    Numbers,
     Segment,
     Track,
     recording_name,
     sha256_of,
 )
+from storage.spool.numbers import CameraNumbers, Numbers
 from storage.spool.past import recover
 from storage.spool.recording import Recording
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -44,20 +43,20 @@ routes = web.RouteTableDef()
 async def post_quote(request: web.Request) -> web.StreamResponse:
     """Make a quote of `station`, `cameras`, `from` and `to`; 201 with the secret link."""
     refuse_foreign(request)
-    said = await _body(request)
-    station, cameras = said.get("station"), said.get("cameras")
+    body = await _body(request)
+    station, cameras = body.get("station"), body.get("cameras")
     if not isinstance(station, str) or not isinstance(cameras, list):
         raise _bad("'station' is an id, and 'cameras' is a list of ids")
     if not all(isinstance(camera, str) for camera in cameras):
         raise _bad("'cameras' is a list of ids")
-    begin, end = (_time_ms(said, name) for name in ("from", "to"))
+    begin, end = (_time_ms(body, name) for name in ("from", "to"))
     try:
         secret, order = await make_quote(request, quotable(request, station, cameras, (begin, end)))
     except Refused as refused:
         raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
-    told = await _told(request, order, secret)
-    return web.json_response(told, status=201, headers=headers)
+    data = await _order_json(request, order, secret)
+    return web.json_response(data, status=201, headers=headers)
 
 
 @routes.get("/api/v1/copies/orders/{secret}")
@@ -71,9 +70,9 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     """Order what was quoted; `email` is optional."""
     refuse_foreign(request)
     order = await order_of(request)
-    said = (await _body(request)).get("email") if request.can_read_body else None
-    email = address(said) if isinstance(said, str) else None
-    if said is not None and email is None:
+    text = (await _body(request)).get("email") if request.can_read_body else None
+    email = address(text) if isinstance(text, str) else None
+    if text is not None and email is None:
         raise _bad("'email' is not an e-mail address")
     return await _done(request, place(request, order, email))
 
@@ -85,7 +84,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     count_asked(request)
     return await _done(
-        request, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
+        request, work_on_orders(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -96,7 +95,7 @@ async def register(request: web.Request) -> web.StreamResponse:
     page = found[:REGISTER_PAGE]
     following = page[-1].number if len(found) > REGISTER_PAGE else None
     return web.json_response(
-        {"orders": [_public(request, o) for o in page], "next_before": following},
+        {"orders": [_public_json(request, o) for o in page], "next_before": following},
         headers={"Cache-Control": "public, max-age=10"},
     )
 
@@ -117,11 +116,11 @@ async def _done(request: web.Request, work: Awaitable[Order]) -> web.StreamRespo
 
 async def _answer(request: web.Request) -> web.Response:
     order = await order_of(request)
-    told = await _told(request, order, request.match_info["secret"])
-    return web.json_response(told, headers=UNCACHED)
+    data = await _order_json(request, order, request.match_info["secret"])
+    return web.json_response(data, headers=UNCACHED)
 
 
-def _public(request: web.Request, order: Order) -> dict[str, Any]:
+def _public_json(request: web.Request, order: Order) -> dict[str, object]:
     """Return what everyone may know of an order."""
     station = order.quote["station"]
     times = ("ordered_ms", "paid_ms", "ready_ms", "ended_ms")
@@ -138,7 +137,7 @@ def _public(request: web.Request, order: Order) -> dict[str, Any]:
     }
 
 
-async def _told(request: web.Request, order: Order, secret: str) -> dict[str, Any]:
+async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, object]:
     """Return all of an order that its requester may know."""
     home = f"{base_url(request)}/copies/{secret}"
     files = {
@@ -153,7 +152,7 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {
-        **_public(request, order),
+        **_public_json(request, order),
         "link": home,
         "asked_to_ms": order.quote["asked_to_ms"],
         "until_ms": order.until_ms,
@@ -190,19 +189,19 @@ async def _told(request: web.Request, order: Order, secret: str) -> dict[str, An
     }
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request) -> dict[str, object]:
     try:
-        said = orjson.loads(await request.read())
+        body = orjson.loads(await request.read())
     except orjson.JSONDecodeError:
-        said = None
-    if not isinstance(said, dict):
+        body = None
+    if not isinstance(body, dict):
         raise _bad("send one JSON object")
-    return said
+    return body
 
 
-def _time_ms(said: dict[str, Any], name: str) -> int:
+def _time_ms(body: dict[str, object], name: str) -> int:
     """Return a time of a body as UTC ms: a whole number, or RFC 3339 with a zone; raises 400."""
-    value = said.get(name)
+    value = body.get(name)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**14:
         return value
     try:

@@ -49,17 +49,13 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     width = whole_number(request, "maxwidth", WIDTH, 1, 100_000)
     height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
     if request.query.get("format", "json") != "json":
-        raise web.HTTPNotImplemented(
-            text=gettext("Only format=json is served.", language_of(request))
-        )
+        raise web.HTTPNotImplemented(text=gettext("Only format=json is served.", lang))
     base, parts = base_url(request), _parts(request)
     station = context.stations.get(parts[1])
     cameras = {c.id: c for c in station.cameras} if station else {}
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
     if station is None or camera is None:
-        raise web.HTTPNotFound(
-            text=gettext("This address names no camera of this site.", language_of(request))
-        )
+        raise web.HTTPNotFound(text=gettext("This address names no camera of this site.", lang))
     width = max(1, min(width, height * 16 // 9))
     height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"

@@ -22,9 +22,10 @@ def description(copies: bool) -> dict[str, Any]:
     """Return the description, with or without copies; raises OSError and YAMLError."""
     text = Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
     found: dict[str, Any] = yaml.safe_load(text)
-    paths = found["paths"].items()
-    served = {path: said for path, said in paths if copies or not path.startswith(COPIES)}
-    return found | {"paths": served}
+    if not copies:
+        for path in [path for path in found["paths"] if path.startswith(COPIES)]:
+            del found["paths"][path]
+    return found
 
 
 @routes.get("/api/v1/openapi.json")

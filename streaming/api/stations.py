@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -24,7 +23,7 @@ from streaming.stations.directory import Directory
 from streaming.stations.featured import FEATURED, MOST_FEATURED
 from streaming.stations.messages import tally_live
 from streaming.stations.search import MOST_CHARACTERS
-from streaming.stations.serialize import area_json, picture_url, station_json
+from streaming.stations.serialize import StationJson, area_json, picture_url, station_json
 
 MOST_QUERY = 200  # characters
 MOST_SEARCHED = 256  # answers to searches in memory: the first letters of names, typed by many
@@ -46,7 +45,7 @@ async def get_election(request: web.Request) -> web.StreamResponse:
         "time_zone": election.time_zone,
         "polling_hours": hours and {"from": f"{hours.start:%H:%M}", "to": f"{hours.end:%H:%M}"},
         "windows": [{"from_ms": w.start_ms, "to_ms": w.end_ms} for w in directory.windows],
-        **directory.tally.as_dict(),
+        **directory.tally.as_json(),
         "words": tally_live(directory.tally, lang),
         "regions": [area_json(area, lang) for area in directory.regions.values()],
     }
@@ -59,7 +58,7 @@ async def region(request: web.Request) -> web.StreamResponse:
     lang = checked_language(request)
     found = request.app[CONTEXT].directory.regions.get(request.match_info["region"])
     if found is None:
-        raise web.HTTPNotFound(text=gettext("There is no such region.", language_of(request)))
+        raise web.HTTPNotFound(text=gettext("There is no such region.", lang))
     districts = [area_json(area, lang) for area in found.districts.values()]
     return json_response(request, area_json(found, lang) | {"districts": districts})
 
@@ -69,7 +68,7 @@ async def stations(request: web.Request) -> web.StreamResponse:
     """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
     directory, lang = request.app[CONTEXT].directory, checked_language(request)
     found = await find_stations(request)
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         "stations": [station_json(s, directory, lang) for s in found.page],
         "total": found.total,
         "next_after": found.next_after,
@@ -159,7 +158,7 @@ def _area(request: web.Request, directory: Directory) -> list[int]:
 
 
 @routes.get("/api/v1/wall")
-async def wall(request: web.Request) -> web.StreamResponse:
+async def featured(request: web.Request) -> web.StreamResponse:
     """Return some live cameras of many regions with their pictures; others every ten seconds."""
     context, lang = request.app[CONTEXT], checked_language(request)
     limit = whole_number(request, "limit", 12, 1, MOST_FEATURED)
@@ -184,7 +183,7 @@ async def station(request: web.Request) -> web.StreamResponse:
     return json_response(request, explained_station(context, context.station(request), lang))
 
 
-def explained_station(context: AppContext, station: Station, lang: str) -> dict[str, Any]:
+def explained_station(context: AppContext, station: Station, lang: str) -> StationJson:
     """Return a station as JSON that says of each camera why it has no picture."""
     data = station_json(station, context.directory, lang)
     for camera, row in zip(station.cameras, data["cameras"], strict=True):

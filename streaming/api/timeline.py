@@ -32,7 +32,7 @@ LATEST_MS = 253_402_300_800_000  # the year 10000
 routes = web.RouteTableDef()
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
 # recordings (as JSON) and gaps of a camera, by number and start
-Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, Any]]]
+Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, object]]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -112,7 +112,7 @@ async def _camera(
     camera: Camera,
     times: tuple[int, int],
     known: Known,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
     context, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
     reader = context.reader(station, camera)
@@ -140,11 +140,11 @@ def _recording(row: dict[str, Any]) -> bytes:
         last = max(row["archives"], key=lambda a: a["removed_ms"])
         more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
     if more:
-        told = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
-        return orjson.dumps(told | more)
+        data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        return orjson.dumps(data | more)
     return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
 
 
-def _gap(lang: str, gap: Gap) -> dict[str, Any]:
+def _gap(lang: str, gap: Gap) -> dict[str, object]:
     shown = {k: getattr(gap, k) for k in ("gap_no", "start_ms", "end_ms", "cause")}
     return shown | {"words": describe_cause(gap.cause, lang)}

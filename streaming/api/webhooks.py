@@ -24,10 +24,10 @@ async def webhook(request: web.Request) -> web.StreamResponse:
     if reference is None:
         return web.json_response({"known": False})
 
-    async def settle(orders: OrderService) -> bool:
-        checkout = await orders.catalogue.checkouts.get(provider.name, reference)
+    async def settle(service: OrderService) -> bool:
+        checkout = await service.catalogue.checkouts.get(provider.name, reference)
         if checkout is not None:
-            await orders.settle(checkout)
+            await service.settle(checkout)
         return checkout is not None
 
     try:

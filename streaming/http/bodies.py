@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -56,7 +55,7 @@ async def _read(request: web.Request, seconds: float) -> None:
         raise unreadable(request) from None
 
 
-async def form(request: web.Request) -> MultiDictProxy[Any]:
+async def form(request: web.Request) -> MultiDictProxy[str | bytes | bytearray | web.FileField]:
     """Return what a form of our pages sends; raises 400 for what none of them sends."""
     if request.content_type not in (FORM, "application/octet-stream"):  # the latter: nothing said
         raise unreadable(request)

@@ -53,7 +53,7 @@ class Clients:
 
     def __init__(self, trusted: Iterable[Network]):
         self._trusted = tuple(trusted)
-        self._told = False
+        self._warned = False
 
     def is_proxy(self, address: Address | None) -> bool:
         """Tell whether an address is that of a trusted proxy."""
@@ -67,20 +67,20 @@ class Clients:
         A trusted proxy that says nothing readable is counted itself.
         """
         found = read_address(request.remote or "")
-        said = request.headers.getall("X-Forwarded-For", ())
-        if said and not self.is_proxy(found):
-            self._tell()
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        if forwarded and not self.is_proxy(found):
+            self._warn()
             return bucket(found)
-        for line in reversed(said[-MOST_PROXIES:]):
+        for line in reversed(forwarded[-MOST_PROXIES:]):
             for element in reversed(line.rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]):
                 if not self.is_proxy(found) or (address := read_address(element)) is None:
                     return bucket(found)
                 found = address
         return bucket(found)
 
-    def _tell(self) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
             log.warning(
                 "X-Forwarded-For is not believed: if a proxy of yours writes it, name it in"
                 " web.trusted_proxies; until then all who come through it are counted as one"

@@ -286,10 +286,10 @@ def _taken(transport: asyncio.Transport | None) -> tuple[int, int]:
     window (RFC 9293, 3.8.6). What the kernel does not say never changes and is not 0."""
     sock = transport.get_extra_info("socket") if transport else None
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size) if sock else b""
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size) if sock else b""
     except OSError:
-        told = b""
-    acked, window = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\xff"))
+        info = b""
+    acked, window = _TCP_INFO.unpack(info.ljust(_TCP_INFO.size, b"\xff"))
     return acked, window
 
 

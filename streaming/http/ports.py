@@ -85,5 +85,5 @@ def _is_of_this_user(name: str) -> bool:
         asking.setblocking(False)
         if asking.connect_ex(f"\0{name}") != 0:
             return False  # it has ended meanwhile
-        told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return bool(struct.unpack("3i", told)[1] == os.geteuid())
+        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return bool(struct.unpack("3i", credentials)[1] == os.geteuid())

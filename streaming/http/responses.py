@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -16,7 +16,11 @@ MOST_PAGE = 100
 
 
 def json_response(
-    request: web.Request, data: dict[str, Any], *, now_ms: int | None = None, cache: str = CACHE
+    request: web.Request,
+    data: Mapping[str, object],
+    *,
+    now_ms: int | None = None,
+    cache: str = CACHE,
 ) -> web.Response:
     """Return data as JSON, or 304 where the client has it.
 

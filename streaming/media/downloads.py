@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any
 
 import structlog
 from aiohttp import web
@@ -95,7 +94,7 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
     ]
 
 
-def _about(order: Order) -> dict[str, Any]:
+def _about(order: Order) -> dict[str, object]:
     """Return what a manifest says of an order beside its files; nothing of who ordered it."""
     return {
         "order": order.number,

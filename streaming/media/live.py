@@ -9,7 +9,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -33,7 +32,7 @@ SEGMENT_TYPE, INIT_TYPE = "video/iso.segment", "video/mp4"
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT_MS = 3_600_000  # of a stretch that is listed at once, without waiting for others
 MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 4 MB of text
-LIVE_KEPT = 50_000  # live playlists in memory, about 1 kB each
+CACHED_PLAYLISTS = 50_000  # live playlists in memory, about 1 kB each
 ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
 ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
@@ -44,9 +43,9 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True, slots=True)
 class CachedPlaylist:
-    """A live playlist as it is sent; `mark` is what it was made from."""
+    """A live playlist as it is sent; `made_of` tells one from another."""
 
-    mark: tuple[Any, ...]
+    made_of: tuple[int, int, str]
     body: bytes
     etag: str
 
@@ -56,19 +55,19 @@ class Playlists:
     """What was made of playlists: the live one of each camera, and entries of whole recordings."""
 
     _live: OrderedDict[Name, CachedPlaylist] = field(default_factory=OrderedDict)
-    _made: OrderedDict[tuple[Any, ...], Entries] = field(default_factory=OrderedDict)
+    _made: OrderedDict[tuple[str | int, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
     def live(self, name: Name, listed: Sequence[Listed]) -> CachedPlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (_, last) = listed[0], listed[-1]
-        mark = (first.segment_no, last.segment_no, last.sha256)
+        made_of = (first.segment_no, last.segment_no, last.sha256)
         text = self._live.get(name)
-        if text is None or text.mark != mark:
+        if text is None or text.made_of != made_of:
             body = b"".join(playlist(entries(listed)))
-            text = CachedPlaylist(mark, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            text = CachedPlaylist(made_of, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
             self._live[name] = text
-            if len(self._live) > LIVE_KEPT:
+            if len(self._live) > CACHED_PLAYLISTS:
                 self._live.popitem(last=False)
         return text
 

@@ -17,7 +17,7 @@ from storage.catalogue.database import CatalogueError
 from streaming.context import CONTEXT, AppContext
 from streaming.ops.metrics import REGISTRY, exposition
 
-KEPT_S = 1.0  # what was found out is good for so long, however many ask
+CACHE_S = 1.0  # what was found out is good for so long, however many ask
 
 routes = web.RouteTableDef()
 operators_routes = web.RouteTableDef()
@@ -28,16 +28,16 @@ class Health:
     """What keeps this process from serving all, looked at once a second at most."""
 
     context: AppContext
-    _looked: float = float("-inf")
+    _looked_s: float = float("-inf")
     _wrong: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def wrong(self) -> list[str]:
         """Return what is wrong, in words; nothing where all is well."""
         async with self._turn:
-            if time.monotonic() - self._looked > KEPT_S:
+            if time.monotonic() - self._looked_s > CACHE_S:
                 self._wrong = await self._look()
-                self._looked = time.monotonic()
+                self._looked_s = time.monotonic()
         return self._wrong
 
     async def _look(self) -> list[str]:
@@ -76,8 +76,8 @@ async def readyz_in_detail(request: web.Request) -> web.StreamResponse:
     clock is said, too, and is no reason to send people elsewhere."""
     context, wrong = request.app[CONTEXT], await request.app[HEALTH].wrong()
     await context.fresh()
-    told = [*(wrong or ["ready"]), *context.status.clock_warnings()]
-    return web.Response(status=503 if wrong else 200, text="\n".join(told) + "\n")
+    lines = [*(wrong or ["ready"]), *context.status.clock_warnings()]
+    return web.Response(status=503 if wrong else 200, text="\n".join(lines) + "\n")
 
 
 @operators_routes.get("/metrics")

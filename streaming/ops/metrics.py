@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -122,7 +123,7 @@ class StatusCollector(Collector):
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
-        _add(catalogue, [], self._context.away is None)
+        _add(catalogue, [], self._context.catalogue_outage is None)
         yield catalogue
         if self._context.config.pictures_s:
             yield from self._pictures()
@@ -133,7 +134,7 @@ class StatusCollector(Collector):
 
     def _processes(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("kuager_process_up", "1 while it runs", labels=["process"])
-        told = GaugeMetricFamily(
+        written = GaugeMetricFamily(
             "kuager_process_told_timestamp_seconds",
             "When it last said what the metrics of it say; 0 for never",
             labels=["process"],
@@ -147,23 +148,23 @@ class StatusCollector(Collector):
         for name in processes(self._context.config):
             _add(up, [name], self._status.is_up(name))
             if not name.startswith("web-"):
-                _add(told, [name], self._status.told_ms(name) / 1000)
+                _add(written, [name], self._status.told_ms(name) / 1000)
             _add(starts, [name], supervised.get(name, {}).get("starts", 0))
-        yield from (up, told, starts)
+        yield from (up, written, starts)
 
     def _uploader(self) -> Iterator[Metric]:
         """Yield what the uploader says or, while none runs, what the last one said."""
-        said = self._status.last(UPLOADER) or {}
-        if said:
-            said = said | {"clock_ok": said.get("clock_doubt") is None}
+        record = self._status.last(UPLOADER) or {}
+        if record:
+            record = record | {"clock_ok": record.get("clock_doubt") is None}
         for key, text in UPLOADER_NUMBERS:
-            yield _single(f"kuager_uploader_{key}", text, said.get(key))
+            yield _single(f"kuager_uploader_{key}", text, record.get(key))
 
     def _archives(self) -> Iterator[Metric]:
         """Yield what the uploader says of each archive: the backlog does not vanish with it."""
-        said: dict[str, Any] = (self._status.last(UPLOADER) or {}).get("archives") or {}
+        record: dict[str, Any] = (self._status.last(UPLOADER) or {}).get("archives") or {}
         names = [archive.name for archive in self._context.config.archives]
-        by_name = {name: self._archive(said.get(name) or {}) for name in names}
+        by_name = {name: self._archive(record.get(name) or {}) for name in names}
         for key, text in ARCHIVE_NUMBERS:
             number = _family(f"kuager_archive_{key}", text, ["archive"])
             for name in names:
@@ -184,63 +185,63 @@ class StatusCollector(Collector):
                 _add(blocked, [name, reason], by_name[name].get("blocked", {}).get(reason, 0))
         yield from (cause, blocked)
 
-    def _archive(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Return what is said of an archive, its times as seconds."""
-        if not said:
-            return said
-        oldest = _age_s(self._context.clock(), said.get("oldest_unarchived_ms"))
+    def _archive(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of an archive, its times as seconds."""
+        if not record:
+            return record
+        oldest = _age_s(self._context.clock(), record.get("oldest_unarchived_ms"))
         if oldest is None:  # all that was recorded since it last looked may wait
             is_up, told_ms = self._status.is_up("uploader-0"), self._status.told_ms("uploader-0")
             oldest = 0 if is_up else _age_s(self._context.clock(), told_ms)
-        offset_ms = said.get("clock_offset_ms")
-        return said | {
+        offset_ms = record.get("clock_offset_ms")
+        return record | {
             "oldest_unarchived_seconds": oldest,
             "clock_offset_seconds": None if offset_ms is None else offset_ms / 1000,
         }
 
     def _orders(self) -> Iterator[Metric]:
         """Yield what the role `orders` says."""
-        said = self._status.last(ORDERS) or {}
+        record = self._status.last(ORDERS) or {}
         states = GaugeMetricFamily("kuager_orders_state", "Orders by state", labels=["state"])
         for state in State:
-            _add(states, [state], said.get("states", {}).get(state, 0))
+            _add(states, [state], record.get("states", {}).get(state, 0))
         yield states
-        if said:
-            age = _age_s(self._context.clock(), said.get("oldest_letter_ms"))
-            said = said | {"oldest_letter_seconds": age or 0}
+        if record:
+            age = _age_s(self._context.clock(), record.get("oldest_letter_ms"))
+            record = record | {"oldest_letter_seconds": age or 0}
         for key, text in ORDERS_NUMBERS:
-            yield _single(f"kuager_orders_{key}", text, said.get(key))
+            yield _single(f"kuager_orders_{key}", text, record.get(key))
 
     def _clock(self) -> Iterator[Metric]:
         """Yield what the recorders say of their clock."""
-        said = self._status.clocks()
-        synchronized = all(c.get("synchronized") for c in said) if said else None
-        believed = not any(c.get("doubt") for c in said) if said else None
+        clocks = self._status.clocks()
+        synchronized = all(c.get("synchronized") for c in clocks) if clocks else None
+        believed = not any(c.get("doubt") for c in clocks) if clocks else None
         text = "1 while the kernel says that the clock is synchronized"
         yield _single("kuager_clock_synchronized", text, synchronized)
         text = "1 while recorders follow the clock; 0 after it was set, until it is believed"
         yield _single("kuager_clock_believed", text, believed)
 
     def _pictures(self) -> Iterator[Metric]:
-        said = self._status.last(PICTURES) or {}
-        if said:
-            left_out = said.get("left_out")
-            said = said | {
-                "oldest_seconds": _age_s(self._context.clock(), said.get("oldest_ms")) or 0,
+        record = self._status.last(PICTURES) or {}
+        if record:
+            left_out = record.get("left_out")
+            record = record | {
+                "oldest_seconds": _age_s(self._context.clock(), record.get("oldest_ms")) or 0,
                 "left_out": len(left_out) if isinstance(left_out, list) else None,
             }
         for key, text in PICTURE_NUMBERS:
-            yield _single(f"kuager_pictures_{key}", text, said.get(key))
+            yield _single(f"kuager_pictures_{key}", text, record.get(key))
 
     def _spool(self) -> Iterator[Metric]:
         """Yield what is known of the spool's disk."""
-        config, said = self._context.config, self._status.recorders().values()
+        config, recorders = self._context.config, self._status.recorders().values()
         values: dict[str, float | None] = {}
         refused: GapCause | None = None
         try:
             found = check_spool(config.spool)
             reserve = config.spool_limits.reserve.of(found.total_bytes)
-            left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in said))
+            left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in recorders))
             values["free_bytes"] = found.free_bytes
             values["left_seconds"] = math.inf if left_s is None else left_s
             if found.free_bytes < reserve or not found.files:
@@ -248,8 +249,8 @@ class StatusCollector(Collector):
         except OSError as error:  # it is not there, or cannot be written
             refused = refusal_of(error).cause
         values["ok"] = refused is None
-        values["waiting_bytes"] = sum(s["waiting_bytes"] for s in said)
-        values["slow_seconds"] = max((s["slow_s"] for s in said), default=0)
+        values["waiting_bytes"] = sum(s["waiting_bytes"] for s in recorders)
+        values["slow_seconds"] = max((s["slow_s"] for s in recorders), default=0)
         for key, text in SPOOL_NUMBERS:
             yield _single(f"kuager_spool_{key}", text, values.get(key))
         cause = GaugeMetricFamily(
@@ -260,18 +261,21 @@ class StatusCollector(Collector):
         yield cause
 
 
-def _family(name: str, text: str, labels: list[str]) -> Metric:
+Family = CounterMetricFamily | GaugeMetricFamily
+
+
+def _family(name: str, text: str, labels: list[str]) -> Family:
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     return kind(name, text, labels=labels)
 
 
-def _single(name: str, text: str, value: object) -> Metric:
+def _single(name: str, text: str, value: object) -> Family:
     family = _family(name, text, [])
     _add(family, [], value)
     return family
 
 
-def _add(family: Any, labels: list[str], value: object) -> None:
+def _add(family: Family, labels: list[str], value: object) -> None:
     """Add a number; what is not known is NaN, or 0 where it is counted up."""
     unknown = 0.0 if isinstance(family, CounterMetricFamily) else math.nan
     family.add_metric(labels, float(value) if isinstance(value, int | float) else unknown)
@@ -369,7 +373,7 @@ def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[byt
 
 
 @web.middleware
-async def measure(request: web.Request, handler: Any) -> web.StreamResponse:
+async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count and time every request by its route."""
     begun = time.perf_counter()
     resource = request.match_info.route.resource

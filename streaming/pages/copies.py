@@ -41,7 +41,7 @@ from streaming.orders_context import (
     register_page,
     work_on_orders,
 )
-from streaming.pages.order import order_page, public, state_words
+from streaming.pages.order import order_page, public_order, state_names
 from streaming.pages.render import link, page
 
 HOUR_MS = 3_600_000
@@ -53,8 +53,8 @@ routes = web.RouteTableDef()
 @routes.get("/copies/")
 async def about(request: web.Request) -> web.StreamResponse:
     """Say what copies are, what they cost, and how they are ordered."""
-    shop = request.app[ORDERS]
-    return page(request, "copies.html", settings=shop.settings, money=_money(request))
+    orders = request.app[ORDERS]
+    return page(request, "copies.html", settings=orders.settings, money=_money(request))
 
 
 @routes.get("/copies/new")
@@ -134,9 +134,9 @@ async def register(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "register.html",
-        orders=[public(request, o) for o in orders[:REGISTER_PAGE]],
+        orders=[public_order(request, o) for o in orders[:REGISTER_PAGE]],
         before=orders[REGISTER_PAGE - 1].number if len(orders) > REGISTER_PAGE else None,
-        words=state_words(request),
+        words=state_names(request),
     )
 
 
@@ -172,7 +172,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     order = await order_of(request)
     count_asked(request)
     return await _done(
-        request, order, work_on_orders(request, lambda orders: orders.cancel(order.order_pk))
+        request, order, work_on_orders(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -207,7 +207,7 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     home = f"{base_url(request)}/copies/back"
     try:
         url = await work_on_orders(
-            request, lambda orders: orders.payment_page(order, provider, title, home)
+            request, lambda service: service.payment_page(order, provider, title, home)
         )
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_link(request, request.match_info["secret"])) from None

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
 
 from aiohttp import web
 
-from base.i18n.format import format_day, format_number, format_offset, format_time_of_day
+from base.i18n.format import format_day, format_number, format_offset
 from base.i18n.gettext import gettext, ngettext
 from config.model import Election
 from streaming.api.stations import find_stations
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language
 from streaming.pages.render import link, page
-from streaming.stations.directory import Area, Directory
+from streaming.stations.directory import Area
 from streaming.stations.featured import FEATURED
-from streaming.stations.messages import tally_live
+from streaming.stations.messages import tally_live, when_recorded
 from streaming.stations.serialize import area_json, picture_url, station_json
 
 FEW = 30  # stations that are listed at once, where there are no more
@@ -31,17 +29,23 @@ routes = web.RouteTableDef()
 async def home(request: web.Request) -> web.StreamResponse:
     """Search stations, or find them by region and district."""
     context, lang = request.app[CONTEXT], checked_language(request)
-    directory, asked = context.directory, request.query
+    election, directory, asked = context.config.election, context.directory, request.query
+    now_ms = context.clock()
     chosen = [name for name in ("q", "region", "district", "after") if asked.get(name)]
     found = await find_stations(request) if chosen or len(directory.stations) <= FEW else None
     region = directory.regions.get(asked.get("region", ""))
     return page(
         request,
         "home.html",
-        **_today(lang, context.config.election, directory, context.clock()),
+        day=format_day(election.date, "full", lang),
+        hours=_hours(election),
+        recorded=tally_live(directory.tally, lang),
+        state=when_recorded(directory.windows, now_ms, election.time_zone, lang)
+        if directory.windows
+        else "",
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
-        kept=[("lang", lang)] if "lang" in asked else [],
+        hidden_fields=[("lang", lang)] if "lang" in asked else [],
         results_only=bool(chosen),
         results=None if found is None else [station_json(s, directory, lang) for s in found.page],
         results_title=_title(lang, found.total if found else 0, asked.get("q")),
@@ -50,7 +54,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         trail=_trail(request, lang, region),
         districts=_districts(request, lang, region),
         regions=_areas(request, lang, directory.regions.values(), "region"),
-        wall=[
+        featured=[
             {
                 "station": station.id,
                 "number": station.number,
@@ -58,36 +62,19 @@ async def home(request: web.Request) -> web.StreamResponse:
                 "title": f"{station.name.in_(lang)} · {camera.title.in_(lang)}",
                 "picture": picture_url(station, camera),
             }
-            for station, camera in request.app[FEATURED].shown(context.clock(), FEATURED_SHOWN)
+            for station, camera in request.app[FEATURED].shown(now_ms, FEATURED_SHOWN)
         ],
     )
 
 
-def _today(lang: str, election: Election, directory: Directory, now_ms: int) -> dict[str, Any]:
-    """Return day, hours, what is recorded, and a sentence where nothing is recorded now."""
-    hours = election.polling_hours
-    noon = datetime(
-        election.date.year, election.date.month, election.date.day, 12, tzinfo=ZoneInfo("UTC")
-    )
-    zone = format_offset(int(noon.timestamp() * 1000), election.time_zone)
-    return {
-        "day": format_day(election.date, "full", lang),
-        "hours": hours and f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}",
-        "recorded": tally_live(directory.tally, lang),
-        "state": _state(lang, election, directory, now_ms),
-    }
-
-
-def _state(lang: str, election: Election, directory: Directory, now_ms: int) -> str:
-    windows = directory.windows
-    if not windows or any(w.start_ms <= now_ms < w.end_ms for w in windows):
-        return ""
-    begins_ms = next((w.start_ms for w in windows if w.start_ms > now_ms), None)
-    if begins_ms is None:
-        ended = format_time_of_day(windows[-1].end_ms, election.time_zone, now_ms, lang)
-        return gettext("Recording ended at %(at)s.", lang, at=ended)
-    begins = format_time_of_day(begins_ms, election.time_zone, now_ms, lang)
-    return gettext("Recording begins at %(at)s.", lang, at=begins)
+def _hours(election: Election) -> str | None:
+    """Return when polls are open on the day of the election, if that is configured."""
+    hours, day = election.polling_hours, election.date
+    if hours is None:
+        return None
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    zone = format_offset(round(noon.timestamp() * 1000), election.time_zone)
+    return f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}"
 
 
 def _title(lang: str, total: int, query: str | None) -> str:
@@ -118,7 +105,7 @@ def _trail(request: web.Request, lang: str, region: Area | None) -> list[tuple[s
     ]
 
 
-def _districts(request: web.Request, lang: str, region: Area | None) -> list[dict[str, Any]]:
+def _districts(request: web.Request, lang: str, region: Area | None) -> list[dict[str, object]]:
     """Return the districts of a region to choose from: none where there is no choice."""
     if region is None or request.query.get("district") or request.query.get("q"):
         return []
@@ -129,14 +116,14 @@ def _districts(request: web.Request, lang: str, region: Area | None) -> list[dic
 
 def _areas(
     request: web.Request, lang: str, areas: Iterable[Area], kind: str, **more: str
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     return [
         area_json(area, lang) | {"href": link(request, "/", **more, **{kind: area.id})}
         for area in areas
     ]
 
 
-def _words(lang: str) -> dict[str, Any]:
+def _words(lang: str) -> dict[str, object]:
     """Return what the script says."""
     return {
         "lang": lang,

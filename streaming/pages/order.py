@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
 from base.i18n.format import format_bytes, format_minutes, format_money, format_stretch, format_time
-from base.i18n.gettext import gettext, text_in
+from base.i18n.gettext import N_, gettext, text_in
 from copies.balance import owed, received
 from copies.orders.describe import title_of
 from copies.payments.port import Online
@@ -20,11 +19,21 @@ from streaming.http.negotiation import checked_language, language_of
 from streaming.http.site import base_url
 from streaming.orders_context import (
     ORDERS,
-    STATE_WORDS,
     invoice_provider,
     query_catalogue,
 )
 from streaming.pages.render import page
+
+STATE_NAMES = {
+    State.QUOTED: N_("Not ordered yet"),
+    State.AWAITING_PAYMENT: N_("Waiting for payment"),
+    State.PAID: N_("Paid"),
+    State.READY: N_("Paid and checked"),
+    State.EXPIRED: N_("Expired"),
+    State.CANCELLED: N_("Cancelled"),
+    State.REJECTED: N_("Rejected"),
+    State.REFUNDED: N_("Refunded"),
+}
 
 
 async def order_page(
@@ -35,13 +44,13 @@ async def order_page(
     email: str = "",
 ) -> web.Response:
     """Return the page of an order; `wrong` says why what was just asked for was not done."""
-    lang, shop = checked_language(request), request.app[ORDERS]
+    lang, orders = checked_language(request), request.app[ORDERS]
     secret = request.match_info["secret"]
     files = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.of(order.order_pk)
     )
     zone = order.quote["station"]["time_zone"]
-    online = [p.name for p in shop.providers.values() if isinstance(p, Online)]
+    online = [p.name for p in orders.providers.values() if isinstance(p, Online)]
     shown = partial(format_money, currency=order.currency, lang=lang)
     return page(
         request,
@@ -53,7 +62,7 @@ async def order_page(
         wrong=wrong,
         email=email,
         state=State(order.state),
-        words=state_words(request),
+        words=state_names(request),
         title=title_of(order, lang),
         text=partial(text_in, lang=lang),
         stretch=partial(format_stretch, zone=zone),
@@ -70,14 +79,14 @@ async def order_page(
         online=online,
         invoice=invoice_provider(request, order) is not None,
         ended=order.state in ENDED,
-        letters=shop.settings.mail is not None,
-        forget_days=shop.settings.forget_after // 86400,
+        letters=orders.settings.mail is not None,
+        forget_days=orders.settings.forget_after // 86400,
         size=format_bytes,
         minutes=format_minutes,
     )
 
 
-def public(request: web.Request, order: Order) -> dict[str, Any]:
+def public_order(request: web.Request, order: Order) -> dict[str, object]:
     """Return what everyone may know of an order."""
     station, lang = order.quote["station"], checked_language(request)
     return {
@@ -95,6 +104,6 @@ def public(request: web.Request, order: Order) -> dict[str, Any]:
     }
 
 
-def state_words(request: web.Request) -> dict[str, str]:
+def state_names(request: web.Request) -> dict[str, str]:
     """Return what each state is called."""
-    return {state: gettext(text, language_of(request)) for state, text in STATE_WORDS.items()}
+    return {state: gettext(text, language_of(request)) for state, text in STATE_NAMES.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.i18n.gettext import N_, gettext
 
-WORDS = {
+MESSAGES = {
     "play": N_("Play"),
     "pause": N_("Pause"),
     "back": N_("{ago} behind live"),
@@ -51,6 +51,6 @@ WORDS = {
 }
 
 
-def watch_words(lang: str) -> dict[str, str]:
+def player_messages(lang: str) -> dict[str, str]:
     """Return the sentences of the scripts in a language, by key."""
-    return {key: gettext(sentence, lang) for key, sentence in WORDS.items()}
+    return {key: gettext(sentence, lang) for key, sentence in MESSAGES.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import jinja2
@@ -43,7 +42,7 @@ def templates(lang: str) -> jinja2.Environment:
     return found
 
 
-def page(request: web.Request, name: str, status: int = 200, **values: Any) -> web.Response:
+def page(request: web.Request, name: str, status: int = 200, **values: object) -> web.Response:
     """Return a page in the language of who asks."""
     text = (
         templates(language_of(request))
@@ -56,10 +55,10 @@ def page(request: web.Request, name: str, status: int = 200, **values: Any) -> w
             **values,
         )
     )
-    answer = web.Response(text=text, content_type="text/html", status=status)
-    answer.enable_compression()
-    answer.headers["Vary"] = "Accept-Encoding"
-    return answer
+    response = web.Response(text=text, content_type="text/html", status=status)
+    response.enable_compression()
+    response.headers["Vary"] = "Accept-Encoding"
+    return response
 
 
 def link(request: web.Request, path: str, **query: str) -> str:

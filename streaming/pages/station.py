@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -11,15 +10,16 @@ from babel.dates import get_month_names
 from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
-from config.schedule import next_change, windows
+from config.schedule import windows
 from streaming.api.stations import explained_station, search
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.site import base_url
-from streaming.pages.player_messages import watch_words
+from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
-from streaming.stations.serialize import picture_url, station_json
+from streaming.stations.messages import when_recorded
+from streaming.stations.serialize import StationJson, picture_url, station_json
 
 NEAR = 5  # stations that are suggested for one that is not there
 
@@ -33,26 +33,26 @@ async def station(request: web.Request) -> web.StreamResponse:
     found = context.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
-    status, notice, at_ms = _moment(request, context, found)
+    status, notice, at_ms = _start(request, context, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
     if angle and angle not in cameras:
         status, notice = (
             404,
-            gettext("This station has no such angle; here are all it has.", language_of(request)),
+            gettext("This station has no such angle; here are all it has.", lang),
         )
-    told = explained_station(context, found, lang)
+    described = explained_station(context, found, lang)
     return page(
         request,
         "station.html",
         status,
-        station=told,
+        station=described,
         notice=notice,
-        state=_state(lang, context, found, told),
+        state=_state(lang, context, found, described),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
         oembed=_oembed(request, found),
-        told=_told(request, context, found, found.cameras) | {"t_ms": at_ms, "angle": angle},
+        script_data=_script_data(request, found, found.cameras, at_ms, angle),
     )
 
 
@@ -68,7 +68,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
         title=camera.title.in_(lang),
         picture=picture_url(found, camera).replace("thumb", "picture"),
         href=link(request, f"/stations/{found.id}", angle=camera.id),
-        told=_told(request, context, found, [camera]) | {"t_ms": None, "angle": camera.id},
+        script_data=_script_data(request, found, (camera,), None, camera.id),
     )
 
 
@@ -88,7 +88,7 @@ async def _missing(request: web.Request) -> web.Response:
     return page(request, "missing.html", 404, suggestions=stations)
 
 
-def _moment(
+def _start(
     request: web.Request, context: AppContext, found: Station
 ) -> tuple[int, str, int | None]:
     """Return the status, what is wrong in words, and the moment to begin with; None for live."""
@@ -98,53 +98,36 @@ def _moment(
         return 400, error.text or "", None
     if at_ms is None:
         return 200, "", None
-    now_ms = context.clock()
+    now_ms, rewind_s, lang = context.clock(), context.config.rewind_s, language_of(request)
     schedules = [windows(context.config.election, found, camera) for camera in found.cameras]
     begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
     if at_ms > now_ms:
-        return (
-            404,
-            gettext("This moment has not come yet. This is what is so now.", language_of(request)),
-            None,
-        )
-    if at_ms < begins_ms:
-        at = format_time_of_day(begins_ms, found.time_zone, now_ms, language_of(request))
-        text = gettext(
-            "Nothing was recorded then: recording began at %(at)s.", language_of(request), at=at
-        )
-        return 404, text, None
-    if at_ms < now_ms - context.config.rewind_s * 1000:
+        text = gettext("This moment has not come yet. This is what is so now.", lang)
+    elif at_ms < begins_ms:
+        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
+        text = gettext("Nothing was recorded then: recording began at %(at)s.", lang, at=at)
+    elif at_ms < now_ms - rewind_s * 1000:
         text = gettext(
             "This moment is further back than the %(hours)s h that can be watched here.",
-            language_of(request),
-            hours=format_hours(context.config.rewind_s),
+            lang,
+            hours=format_hours(rewind_s),
         )
-        return 404, text, None
-    return 200, "", at_ms
+    else:
+        return 200, "", at_ms
+    return 404, text, None
 
 
-def _state(lang: str, context: AppContext, found: Station, told: dict[str, Any]) -> str:
+def _state(lang: str, context: AppContext, found: Station, described: StationJson) -> str:
     """Return a sentence where no camera of a station is live: before, after, or all out."""
     if not found.cameras:
         return gettext("No camera is configured in this station.", lang)
-    if told["live"]:
+    if described["live"]:
         return ""
-    now_ms = context.clock()
     schedule = windows(context.config.election, found, found.cameras[0])
-    inside = any(w.start_ms <= now_ms < w.end_ms for w in schedule)
-    if inside:
-        return gettext(
-            "No camera of this station gives a picture now. What was recorded is on the timeline.",
-            lang,
-        )
-    begins_ms = next_change(schedule, now_ms)
-    if begins_ms is not None:
-        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
-        return gettext("Recording begins at %(at)s.", lang, at=at)
-    if not schedule:
-        return gettext("Recording has ended.", lang)
-    at = format_time_of_day(schedule[-1].end_ms, found.time_zone, now_ms, lang)
-    return gettext("Recording ended at %(at)s.", lang, at=at)
+    return when_recorded(schedule, context.clock(), found.time_zone, lang) or gettext(
+        "No camera of this station gives a picture now. What was recorded is on the timeline.",
+        lang,
+    )
 
 
 def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
@@ -162,14 +145,15 @@ def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
     ]
 
 
-def _told(
+def _script_data(
     request: web.Request,
-    context: AppContext,
     found: Station,
-    cameras: tuple[Camera, ...] | list[Camera],
-) -> dict[str, Any]:
+    cameras: tuple[Camera, ...],
+    at_ms: int | None,
+    angle: str | None,
+) -> dict[str, object]:
     """Return what the scripts need to know."""
-    lang = checked_language(request)
+    context, lang = request.app[CONTEXT], checked_language(request)
     schedules = [windows(context.config.election, found, camera) for camera in cameras]
     return {
         "station": found.id,
@@ -189,5 +173,7 @@ def _told(
             }
             for camera in cameras
         ],
-        "words": watch_words(lang),
+        "words": player_messages(lang),
+        "t_ms": at_ms,
+        "angle": angle,
     }

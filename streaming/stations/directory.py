@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from config.model import Camera, Config, Localized, Station
 from config.schedule import Window, windows
@@ -17,6 +18,15 @@ from streaming.stations.transliterate import slug
 
 NO_NAME = "-"  # the id of where stations are that name no region or district
 STEP = 1000  # stations counted between two chances for others
+
+
+class TallyJson(TypedDict):
+    """A tally as JSON."""
+
+    stations: int
+    stations_live: int
+    cameras: int
+    cameras_live: int
 
 
 @dataclass(slots=True)
@@ -35,7 +45,7 @@ class Tally:
         self.cameras += cameras
         self.cameras_live += live
 
-    def as_dict(self) -> dict[str, int]:
+    def as_json(self) -> TallyJson:
         """Return the numbers as the API says them."""
         return {
             "stations": self.stations,

@@ -47,6 +47,19 @@ def why_no_picture(
     return gettext(STATES.get(state, STATES["connecting"]), lang)
 
 
+def when_recorded(schedule: Sequence[Window], now_ms: int, zone: str, lang: str) -> str:
+    """Return a sentence that says when recording begins or ended; empty while it goes on."""
+    if is_scheduled(schedule, now_ms):
+        return ""
+    if (begins_ms := next_change(schedule, now_ms)) is not None:
+        at = format_time_of_day(begins_ms, zone, now_ms, lang)
+        return gettext("Recording begins at %(at)s.", lang, at=at)
+    if not schedule:
+        return gettext("Recording has ended.", lang)
+    at = format_time_of_day(schedule[-1].end_ms, zone, now_ms, lang)
+    return gettext("Recording ended at %(at)s.", lang, at=at)
+
+
 def cameras_live(live: int, count: int, lang: str) -> str:
     """Return how many of so many cameras are live."""
     values = {"live": format_number(live, lang), "of": format_number(count, lang)}

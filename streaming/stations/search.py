@@ -1,6 +1,6 @@
 """Finding stations by number, name, address, district or region, while it is typed.
 
-An index in memory, made once from the configuration and never changed: folded words (see
+An index in memory, made once from the configuration and never changed: words in one spelling (see
 `transliterate`) and the stations that have them. Each word of a query must be found in a station:
 as it is, as the beginning of a word, or with typing errors, one in words of four letters, two in
 words of eight. Exact numbers come first, then what was found with fewer errors and in the nearer

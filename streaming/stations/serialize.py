@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
-from streaming.stations.directory import NO_NAME, Area, Directory
+from streaming.stations.directory import NO_NAME, Area, Directory, TallyJson
 from streaming.stations.messages import stations_live
 
 
-def area_json(area: Area, lang: str) -> dict[str, Any]:
+class CameraJson(TypedDict):
+    """A camera, with what its recorder does now."""
+
+    id: str
+    title: str
+    state: str
+    words: NotRequired[str]  # why it has no picture now
+
+
+class StationJson(TypedDict):
+    """A station; `live` of its cameras are recorded now."""
+
+    id: str
+    number: str
+    name: str
+    region: str
+    district: str
+    address: str
+    time_zone: str
+    latitude: float | None
+    longitude: float | None
+    cameras: list[CameraJson]
+    live: int
+    picture: str | None
+
+
+class AreaJson(TallyJson):
+    """A region or a district, with how much of it is live in numbers and in words."""
+
+    id: str
+    name: str
+    words: str
+
+
+def area_json(area: Area, lang: str) -> AreaJson:
     """Return a region or a district, with its numbers."""
     name = gettext("Without a name", lang) if area.id == NO_NAME else area.name.in_(lang)
     words = stations_live(area.tally.stations_live, area.tally.stations, lang)
-    return {"id": area.id, "name": name, **area.tally.as_dict(), "words": words}
+    return {"id": area.id, "name": name, **area.tally.as_json(), "words": words}
 
 
-def station_json(station: Station, directory: Directory, lang: str) -> dict[str, Any]:
+def station_json(station: Station, directory: Directory, lang: str) -> StationJson:
     """Return a station, with the state of each camera and the number that are live."""
     live = [c for c in station.cameras if directory.is_live(station, c)]
     return {
@@ -36,9 +70,7 @@ def station_json(station: Station, directory: Directory, lang: str) -> dict[str,
     }
 
 
-def camera_json(
-    station: Station, camera: Camera, directory: Directory, lang: str
-) -> dict[str, Any]:
+def camera_json(station: Station, camera: Camera, directory: Directory, lang: str) -> CameraJson:
     """Return a camera, with what its recorder does now."""
     state = directory.state(station, camera)
     return {"id": camera.id, "title": camera.title.in_(lang), "state": state}

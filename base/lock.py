@@ -1,0 +1,40 @@
+"""Locks on files (flock(2)), which end with the process that has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def try_lock(path: Path) -> BinaryIO | None:
+    """Return the open file with its lock; None while another has it.
+
+    Raises OSError where the file cannot be made.
+    """
+    lock = path.open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+async def wait_for_lock(
+    path: Path, look_s: float, on_wait: Callable[[], object] = lambda: None
+) -> BinaryIO:
+    """Return the lock once nobody else has it and its directory is there, looking every `look_s`
+    seconds; `on_wait` is called once where another has it."""
+    waits = False
+    while True:
+        with contextlib.suppress(OSError):  # nobody made the spool yet, or its disk is away
+            if lock := try_lock(path):
+                return lock
+            if not waits:
+                waits = True
+                on_wait()
+        await asyncio.sleep(look_s)

@@ -1,0 +1,66 @@
+"""Numbers of a camera that outlive a process, and `camera.json`, which keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from storage.records import Number, Record
+
+CAMERA_FORMAT = "camera/1"
+COUNTED = ("run_no", "record_seq", "segment_no")
+CLOCK_2020_S = 1_577_836_800
+LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
+
+RecordingName = Annotated[  # day and name without ending
+    str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{9}Z-[1-9][0-9]{0,17}$")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers(Record):
+    """Last numbers used, per camera; 0 before the first. `epoch` counts owners."""
+
+    epoch: Number = 1
+    run_no: Number = 0
+    record_seq: Number = 0
+    segment_no: Number = 0
+    gap_no: Number = 0
+    target_duration_s: Number = 0
+
+    @classmethod
+    def by_clock(cls, now_ms: float) -> Numbers:
+        """Return numbers above all that any earlier owner can have used.
+
+        Nothing is numbered more than once a second, so the seconds since 2020 are above every
+        number that was counted up from an earlier such start. For a camera of which nothing is
+        known here: a new one, or one whose spool was lost.
+        """
+        seconds = min(max(0, int(now_ms / 1000) - CLOCK_2020_S), LATEST_S)
+        return cls(seconds, seconds, seconds, seconds, seconds)
+
+    def above(self, floor: Numbers) -> Numbers:
+        """Return numbers from which the next are above `floor`, with a higher epoch; these where
+        they are that already."""
+        higher = {f: max(getattr(self, f), getattr(floor, f)) for f in COUNTED}
+        if all(higher[f] == getattr(self, f) for f in COUNTED) and self.epoch > floor.epoch:
+            return self
+        return replace(self, epoch=max(self.epoch, floor.epoch) + 1, **higher)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraNumbers(Numbers):
+    """`camera.json`: the numbers of the first segment of the recording that was begun last."""
+
+    recording: RecordingName = field(kw_only=True)
+    unfinished: tuple[RecordingName, ...] = ()
+    boot: str | None = None  # the kernel's boot id
+    election: str | None = None  # of the journal of gaps
+    kuager: str = CAMERA_FORMAT
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers alone."""
+        return Numbers(**{name: getattr(self, name) for name in Numbers.__slots__})
