@@ -150,7 +150,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     )
     # a busy machine sends fewer pictures: see the test of what is measured
     assert shown and 3 <= float(shown[1]) <= 16 and abs(float(shown[2])) < 0.5
-    assert re.search(r"clock \+(3599\.[5-9]|3600\.[01]) s -> .*NTP", rows["hour"])
+    assert re.search(r"clock \+(3599\.[5-9]|3600\.[01]) s, .*-> .*NTP", rows["hour"])
     # on a busy machine it can have no second keyframe in that time
     assert rows["h265"].startswith("ok h265 ")
     assert ("->" in rows["h265"]) == ("rarer than" in rows["h265"])
