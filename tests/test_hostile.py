@@ -17,7 +17,7 @@ import m3u8
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -31,8 +31,8 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.records import Header, Segment
 from streaming.http.clients import CLIENTS, Clients, client
-from streaming.http.rate_limit import Limit, Turns
-from streaming.http.work import STEP_S, TOKEN_S, Lane, Work
+from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
+from streaming.http.scheduler import STEP_S, TOKEN_S, FairQueue, Scheduler
 from streaming.media.playlist import Entries
 from tests.archiving import configure, uploading
 from tests.live_fixture import LiveCamera
@@ -352,7 +352,7 @@ async def test_a_process_with_few_files_serves_the_next_visitor(config: Config) 
 
 
 async def test_who_causes_much_waits_and_others_do_not() -> None:
-    work = Work()
+    work = Scheduler()
     for _ in range(60):
         work.tokens.take("one", 10)  # 6 s of work
     with pytest.raises(web.HTTPTooManyRequests):
@@ -361,7 +361,7 @@ async def test_who_causes_much_waits_and_others_do_not() -> None:
 
 
 async def test_turns_are_counted_and_given_back() -> None:
-    turns = Turns(2, 3)
+    turns = ConcurrencyLimit(2, 3)
     with turns.turn("a"), turns.turn("a"):
         with pytest.raises(web.HTTPTooManyRequests), turns.turn("a"):
             pass
@@ -373,7 +373,7 @@ async def test_turns_are_counted_and_given_back() -> None:
 
 
 async def test_long_work_lets_others_go_on_and_is_counted() -> None:
-    work, others = Work(tokens=Limit(400, 10**6)), [0]
+    work, others = Scheduler(tokens=RateLimit(400, 10**6)), [0]
     request = make_mocked_request("GET", "/", app=web.Application())
     request.app[CLIENTS] = Clients([])
 
@@ -399,7 +399,7 @@ async def test_long_work_lets_others_go_on_and_is_counted() -> None:
 
 
 async def test_nobody_waits_for_ever_for_his_turn() -> None:
-    work = Work(patience_s=0.05)
+    work = Scheduler(patience_s=0.05)
     request = make_mocked_request("GET", "/", app=web.Application())
     request.app[CLIENTS] = Clients([])
     async with work.turn(request):
@@ -412,11 +412,12 @@ async def test_nobody_waits_for_ever_for_his_turn() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
+@example([("a", False)] * 3 + [("b", True)] + [("b", False)] * 2)  # who leaves loses no turn
 def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
     """Whoever asks more often than others waits for himself; one goes on in a round."""
 
     async def all_of_them() -> list[tuple[int, str]]:
-        lane, came, rounds = Lane(), list[tuple[int, str]](), [0]
+        queue, came, rounds = FairQueue(), list[tuple[int, str]](), [0]
 
         async def count() -> None:
             while True:
@@ -424,7 +425,7 @@ def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
                 await asyncio.sleep(0)
 
         async def one(who: str) -> None:
-            await lane.turn(who)
+            await queue.turn(who)
             came.append((rounds[0], who))
 
         counting = asyncio.create_task(count())
@@ -437,7 +438,7 @@ def test_clients_come_in_turn(asked: list[tuple[str, bool]]) -> None:
         await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
         for _ in range(3):
             await asyncio.sleep(0)
-        assert not lane._taken and not lane._waiting
+        assert not queue._taken and not queue._waiting
         counting.cancel()
         return came
 

@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 
 from streaming.http.clients import client
 from streaming.http.groups import group_of
-from streaming.http.rate_limit import Limit, Turns, busy
+from streaming.http.rate_limit import ConcurrencyLimit, RateLimit, busy
 
 STEP_S = 0.001
 PAUSE_S, MOST_PAUSE_S = 0.001, 0.01  # event loops count in whole milliseconds
@@ -30,7 +30,7 @@ TOKEN_S = 0.01
 T = TypeVar("T")
 
 
-class Lane:
+class FairQueue:
     """Lets one go on in each round of the event loop, clients in turn.
 
     One that yields leaves as many rounds to others as it has used, PAUSE_S at a time.
@@ -68,24 +68,25 @@ class Lane:
         self._taken = False
         while self._waiting and not self._taken:
             who, waiters = self._waiting.popitem(last=False)
-            waiter = waiters.popleft()
+            while waiters and waiters[0].done():  # cancelled: that was no turn of this client
+                waiters.popleft()
+            if waiters:
+                waiters.popleft().set_result(None)
+                self._begin(loop)
             if waiters:
                 self._waiting[who] = waiters  # behind the other clients
-            if not waiter.done():  # else it was cancelled
-                waiter.set_result(None)
-                self._begin(loop)
 
 
 @dataclass(slots=True)
-class Work:
+class Scheduler:
     """What one process does of it; `at_once` is how much that is long."""
 
-    tokens: Limit = field(default_factory=lambda: Limit(400, 0.05))
-    waiting: Turns = field(default_factory=lambda: Turns(8, 64))
+    tokens: RateLimit = field(default_factory=lambda: RateLimit(400, 0.05))
+    waiting: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(8, 64))
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     patience_s: float = 30.0  # of who waits for it: it may be long because a database hangs
-    video: Lane = field(default_factory=Lane)
-    rest: Lane = field(default_factory=lambda: Lane(yields=True))
+    video: FairQueue = field(default_factory=FairQueue)
+    rest: FairQueue = field(default_factory=lambda: FairQueue(yields=True))
 
     async def in_steps(self, request: web.Request, steps: Iterable[T]) -> AsyncIterator[T]:
         """Yield what an iterable does, and wait for another turn whenever it has taken STEP_S;
@@ -142,14 +143,14 @@ class Work:
         return done
 
 
-WORK = web.AppKey("work", Work)
+SCHEDULER = web.AppKey("scheduler", Scheduler)
 
 
 @web.middleware
 async def in_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Begin requests in turn."""
-    work = request.app[WORK]
+    scheduler = request.app[SCHEDULER]
     is_stretch = bool(request.rel_url.raw_query_string)  # of a playlist, which may be long
     urgent = group_of(request).urgent and not is_stretch
-    await (work.video if urgent else work.rest).turn(client(request))
+    await (scheduler.video if urgent else scheduler.rest).turn(client(request))
     return await handler(request)
