@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.progress import Progress
 
 from base.clock import now_ms
@@ -19,6 +18,7 @@ from config.model import Camera, Config, Station
 from kuager.preflight import Finding, clock_warnings, look
 from kuager.reading import read
 from kuager.summary import summary
+from kuager.terminal import err, out, say
 from recorder.camera_spec import CameraSpec, camera_spec
 from recorder.ffmpeg import COPIED_VIDEO, find_ffmpeg
 from recorder.native import NativeSource
@@ -43,9 +43,6 @@ from storage.spool.status import SpoolStatus
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
 
-out = Console()
-err = Console(stderr=True)
-
 
 def check(path: Path, probe: bool) -> int:
     """Validate, print a summary and, asked to, connect to every camera; returns the exit code."""
@@ -56,7 +53,7 @@ def check(path: Path, probe: bool) -> int:
     status = SpoolStatus(config.spool)
     list(status.refresh())
     for text in clock_warnings(status):
-        out.print(f"warning: {text}", markup=False, soft_wrap=True)
+        say(f"warning: {text}")
     found = asyncio.run(look(config))
     for finding in found:
         show(finding)
@@ -223,4 +220,4 @@ def show(finding: Finding) -> None:
     width = out.width if out.is_terminal else 0
     for line in lines:
         folded = textwrap.fill(line, width, subsequent_indent=" " * 10) if width > 40 else line
-        out.print(folded, markup=False, highlight=False, soft_wrap=True)
+        say(folded)
