@@ -49,8 +49,9 @@ $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
 
-wheel: setup ## dist/kuager-….whl, with hls.js in it
+wheel: setup ## dist/kuager-….whl, with hls.js in it, and dist/constraints.txt with the locked versions
 	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
+	@sed -n 's/ \\$$//; /^[a-z]/p' deploy/requirements.txt > dist/constraints.txt
 
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo

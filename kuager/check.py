@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ from kuager.summary import summary
 from recorder.camera_spec import CameraSpec, camera_spec
 from recorder.ffmpeg import COPIED_VIDEO, find_ffmpeg
 from recorder.native import NativeSource
-from recorder.rtsp.connection import Resolver
+from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import (
     BUSY,
     LOGIN,
@@ -125,10 +125,7 @@ class _Probe:
             try:
                 why = why_ffmpeg(spec, offer, spec.keep_audio)
                 if why is None:
-                    source = NativeSource(
-                        connection, offer, transport=spec.transport, keep_audio=spec.keep_audio
-                    )
-                    found = await self._probe(offer, source, "read natively")
+                    found = await self._natively(connection, offer)
                     if found.wrong is None or spec.source == "native":
                         return found
                     why = found.wrong
@@ -138,6 +135,18 @@ class _Probe:
             return Finding(spec.name, failed.ending.detail, to_do=(failed.ending.remedy,))
         by_ffmpeg = ffmpeg_source(spec, self.program, offer, spec.keep_audio, now_ms)
         return await self._probe(offer, by_ffmpeg, f"through ffmpeg: {why}")
+
+    async def _natively(self, connection: Connection, offer: Offer) -> Finding:
+        spec, remarks = self.spec, list[str]()
+        source = NativeSource(
+            connection,
+            offer,
+            transport=spec.transport,
+            keep_audio=spec.keep_audio,
+            on_remark=remarks.append,
+        )
+        found = await self._probe(offer, source, "read natively")
+        return replace(found, to_do=(*found.to_do, *remarks))
 
     async def _probe(self, offer: Offer, source: Source, how: str) -> Finding:
         name, sink = self.spec.name, _Sink()

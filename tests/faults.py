@@ -82,7 +82,9 @@ class Log:
         raise structlog.DropEvent
 
 
-async def suffer(spool: Path, ffmpeg: str, begin_ms: int) -> dict[str, Suffered]:
+async def suffer(
+    spool: Path, ffmpeg: str, begin_ms: int, source: str = "ffmpeg"
+) -> dict[str, Suffered]:
     """Record all, spoil each for 11 s, put it right, and tell what happened, by fault."""
     log, before = Log(), structlog.get_config()
     structlog.configure(processors=[log], cache_logger_on_first_use=False)
@@ -95,6 +97,7 @@ async def suffer(spool: Path, ffmpeg: str, begin_ms: int) -> dict[str, Suffered]
                 simulator,
                 ffmpeg,
                 start_ms=begin_ms,
+                source=source,
                 transport=lambda name: "udp" if name in UDP else "auto",
             ) as worker,
         ):

@@ -25,9 +25,10 @@ def fill(
     sealed: bool = True,
     election: str = "e",
     size: int = 400,
+    lost: int = 0,
 ) -> CameraSpool:
-    """Write `runs` runs of 2 s segments of so many bytes, with a gap of 10 s between; returns the
-    open spool."""
+    """Write `runs` runs of 2 s segments of so many bytes, of each of which `lost` packets are
+    missing, with a gap of 10 s between; returns the open spool."""
     claim_spool(root)
     spool = CameraSpool(root, election, station, camera, Numbers())
     begin = start_ms
@@ -43,6 +44,7 @@ def fill(
                 arrival_ms=begin + 2000 * k + 20,
                 camera_ms=None,
                 clock=ClockState(True, 2),
+                lost=lost,
             )
         begin += segments * 2000
         if n < runs - 1:

@@ -56,6 +56,7 @@ def test_sound_is_left_out_for_a_while() -> None:
 def test_ffmpeg_is_next_where_the_native_source_had_no_picture() -> None:
     approach = Approach()
     approach.native_ended(CLOSED, 100, 1000)
+    approach.native_ended(Ending(GapCause.NO_DATA, "no picture for 16 s"), 100, 1000)
     approach.native_ended(Ending(GapCause.RECORDER_STOPPED, "stopped"), 0, 1000)
     assert approach.native_failed(1000) is None
     approach.native_ended(Ending(GapCause.STREAM_BROKEN, "no picture"), 0, 1000)
@@ -63,6 +64,12 @@ def test_ffmpeg_is_next_where_the_native_source_had_no_picture() -> None:
     approach.ended(CLOSED, pictures=5)
     assert approach.native_failed(1001) == "no picture"
     assert approach.native_failed(1000 + AGAIN_MS) is None, "the camera may be another by now"
+
+
+def test_ffmpeg_is_next_where_a_stream_broke_or_a_fault_was_ours() -> None:
+    approach = Approach()
+    approach.native_ended(Ending(GapCause.STREAM_BROKEN, "a fault of the recorder"), 100, 1000)
+    assert approach.native_failed(1001) == "a fault of the recorder"
 
 
 def test_the_native_source_is_not_blamed_for_what_ffmpeg_cannot_either() -> None:

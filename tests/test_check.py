@@ -115,7 +115,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     cameras = [
         SimCamera("well", audio="aac", user="u", password="s3cret-word", gop_s=1, **small),  # type: ignore[arg-type]
         SimCamera("hour", shared="well"),
-        SimCamera("h265", codec="h265", fps=10, **small),  # type: ignore[arg-type]
+        SimCamera("h265", codec="h265", fps=10, gop_s=1, **small),  # type: ignore[arg-type]
         SimCamera("long", gop_s=40, **small),  # type: ignore[arg-type]
     ]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
@@ -151,7 +151,9 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     # a busy machine sends fewer pictures: see the test of what is measured
     assert shown and 3 <= float(shown[1]) <= 16 and abs(float(shown[2])) < 0.5
     assert re.search(r"clock \+(3599\.[5-9]|3600\.[01]) s -> .*NTP", rows["hour"])
-    assert rows["h265"].startswith("ok h265 ") and "->" not in rows["h265"]
+    # on a busy machine it can have no second keyframe in that time
+    assert rows["h265"].startswith("ok h265 ")
+    assert ("->" in rows["h265"]) == ("rarer than" in rows["h265"])
     assert "WRONG" in rows["long"] and "-> set its keyframe interval" in rows["long"]
     assert "refuses user name or password (401) -> check user" in rows["password"]
     assert "no such stream (404) -> check the path" in rows["path"]

@@ -239,7 +239,12 @@ async def test_nobody_is_flooded_with_letters(
         for n in range(early):
             await placed(service, email=f"Victim+{n}@example.kz")
         async with working(config, service):
-            await until(lambda: len(box.letters) == early)
+
+            async def all_entered() -> bool:  # one that is not might be sent again
+                return not [row for row in await letters(service) if row["next_ms"]]
+
+            await until(all_entered)
+            assert len(set(box.recipients)) == early
         for n in range(6):
             await placed(service, email=f"v.ictim+{n}@EXAMPLE.kz")
         await placed(service, email="voter@example.kz")
@@ -253,12 +258,12 @@ async def test_nobody_is_flooded_with_letters(
                 )
 
             await until(others_wait)
-            assert len(box.letters) == MOST_A_DAY + 1
+            assert len(set(box.recipients)) == MOST_A_DAY + 1
             assert "voter@example.kz" in box.recipients
             known = str(await service.catalogue.pool.rows(sa.select(usage)))
             assert "ictim" not in known.lower() and "voter" not in known
             clock.ahead_ms = DAY_MS + 60_000
-            await until(lambda: len(box.letters) == MOST_A_DAY + 4)
+            await until(lambda: len(set(box.recipients)) == MOST_A_DAY + 4)
 
 
 @settings(

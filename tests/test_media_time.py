@@ -27,6 +27,7 @@ class Shot:
     stamp: float
     arrival: float
     key: bool
+    report: float | None = None  # how much later than it was sent the newest report came
 
 
 @dataclass
@@ -58,14 +59,25 @@ def camera(
     return shots
 
 
+def reported(shots: list[Shot], every: float) -> list[Shot]:
+    """Have the camera send reports, by its clock, which is an hour ahead and read to a ms."""
+    at, report, read = shots[0].taken, None, itertools.cycle([0.0, 0.3, 1.0, 0.6])
+    for shot in shots:
+        shot.report = report
+        if shot.taken >= at:  # right after this picture
+            at += every
+            report = shot.arrival - shot.taken - 3_600_000 + next(read)
+    return shots
+
+
 def record(shots: list[Shot], ordered: bool = True) -> Result:
     """Cut as a session does: where a run breaks, the next one goes on with the frame in hand."""
     cutter, result = Segmenter([VIDEO]), Result([], [], [])
     runs: list[tuple[Segmenter, list[SegmentDraft]]] = [(cutter, [])]
     for number, shot in enumerate(shots):
-        frame = Frame(
-            1, round(shot.stamp * 90), shot.key, number.to_bytes(4, "big"), UTC0 + shot.arrival
-        )
+        mark, arrival = number.to_bytes(4, "big"), UTC0 + shot.arrival
+        pts, report = round(shot.stamp * 90), shot.report
+        frame = Frame(1, pts, shot.key, mark, arrival, report_ms=report)
         try:
             runs[-1][1].extend(runs[-1][0].push(frame))
         except Discontinuity as broken:
@@ -194,6 +206,43 @@ def test_a_delay_that_grows_and_stays(grown: float, most: float, at: float) -> N
 def test_a_delay_that_was_believed_and_goes_away() -> None:
     result = record(camera(60, delay=lambda n, t: 20 + (400 if 10_000 < t < 30_000 else 0)))
     assert result.worst(after=33_000) <= 30
+
+
+@pytest.mark.parametrize("grown", [150, 200, 250, 400, 2_000])
+@pytest.mark.parametrize("at", [5_000, 15_000])
+@pytest.mark.parametrize("every", [1_000, 2_000, 5_000])
+def test_a_delay_that_grows_and_that_sender_reports_have_too(
+    grown: float, at: float, every: float
+) -> None:
+    """No camera stands still then: for half an hour all is placed as before."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + (grown if at <= taken < 1_800_000 else 0)
+
+    result = record(reported(camera(1_860, delay=delay), every))
+    assert result.worst() <= 60 and not any(c.moved_ms for c in result.cuts)
+
+
+@pytest.mark.parametrize("stall", [300, 900, 1_900])
+@pytest.mark.parametrize("slower", [0, 200, 400])
+@pytest.mark.parametrize("every", [1_000, 2_000, 5_000])
+def test_a_camera_that_stalls_and_sends_reports(stall: float, slower: float, every: float) -> None:
+    shots = camera(
+        60,
+        lambda n, t: n * 40.0,
+        lambda n, t: 20 + (slower if t > 10_000 else 0),
+        taken=lambda n: n * 40.0 + stall * (n > 700),
+    )
+    result = record(reported(shots, every))
+    assert result.worst() <= 150
+    assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
+
+
+@pytest.mark.parametrize("by", [-900, -4_000, 900, 60_000, -7_200_000])
+@pytest.mark.parametrize("every", [1_000, 2_000, 5_000])
+def test_time_that_jumps_where_there_are_reports(by: float, every: float) -> None:
+    result = record(reported(camera(60, jump(20_000, by)), every))
+    assert result.worst() <= 150 and any(c.moved_ms for c in result.cuts)
 
 
 @pytest.mark.parametrize("half", [75, 100])

@@ -14,20 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_media_time import Shot, record
+from tests.test_media_time import Shot, record, reported
 
 SECONDS = 50
 LAST_EVENT_MS = 43_000.0  # what happens at the very end nothing explains
 APART_S = (5.0, 12.0)
 WITHIN_MS, SOON_MS = 150.0, 3_000.0
 NETWORK = ["stall", "slow stall", "jitter"]
+SLOWER = "slower"  # or as quick as before: told from a camera that stalls by sender reports alone
 CAMERA = ["jump", "freeze", "wild", "rate"]
 
 
 class Walk:
     """A camera and a link: `shots` in the order in which they come."""
 
-    def __init__(self, seed: int, kinds: list[str], b_frames: int):
+    def __init__(self, seed: int, kinds: list[str], b_frames: int, report_ms: float = 0.0):
         self.chance = random.Random(seed)
         self.fps = self.chance.choice([12.5, 15, 25, 30])
         self.step = 1000 / self.fps
@@ -41,6 +42,8 @@ class Walk:
         self.delay_ms = 20 + b_frames * self.step
         stamped = self._stamped()
         self.shots = self._arrived(stamped)
+        if report_ms:
+            reported(self.shots, report_ms)
 
     def _stamped(self) -> list[tuple[float, float]]:
         """Return when pictures were taken and what their timestamps say, as they show."""
@@ -74,8 +77,8 @@ class Walk:
         return order
 
     def _arrived(self, stamped: list[tuple[float, float]]) -> list[Shot]:
-        chance, events = self.chance, [e for e in self.events if e[1] in NETWORK]
-        held_ms = jitter_until = jitter = pace = before = newest = 0.0
+        chance, events = self.chance, [e for e in self.events if e[1] not in CAMERA]
+        held_ms = jitter_until = jitter = pace = before = newest = slower = 0.0
         shots = []
         for n in self._order(len(stamped)):
             taken, stamp = stamped[n]
@@ -85,10 +88,12 @@ class Walk:
                 kind = events.pop(0)[1]
                 if kind == "jitter":
                     jitter_until, jitter = at + 5_000, chance.uniform(0, 150)
+                elif kind == SLOWER:
+                    slower = 0.0 if slower else chance.uniform(100, 600)
                 else:
                     held_ms = at + chance.uniform(300, 2_000 if kind == "stall" else 1_500)
                     pace = 0.5 if kind == "stall" else self.step * chance.choice([0.3, 0.5, 0.7])
-            at += chance.uniform(0, jitter if at < jitter_until else 3)
+            at += slower + chance.uniform(0, jitter if at < jitter_until else 3)
             before = max(at, held_ms, before + (pace if at < before + pace else 0.1))
             shots.append(Shot(taken, stamp, before, n % self.gop == 0))
         return shots
@@ -120,6 +125,15 @@ def test_one_kind_of_event(kind: str, seed: int) -> None:
 @given(seed=st.integers(0, 2**32))
 def test_all_kinds_of_events(seed: int) -> None:
     check_walk(Walk(seed, [*NETWORK, *CAMERA], b_frames=0))
+
+
+# a jump ahead by less than the link is slower looks like one that is quick again
+@pytest.mark.parametrize(
+    "kinds", [[SLOWER], [*NETWORK, SLOWER, "freeze", "wild"], [*NETWORK, *CAMERA]]
+)
+@given(seed=st.integers(0, 2**32), report_ms=st.sampled_from([1_000, 2_000]))
+def test_with_sender_reports(kinds: list[str], seed: int, report_ms: float) -> None:
+    check_walk(Walk(seed, kinds, b_frames=0, report_ms=report_ms))
 
 
 @pytest.mark.parametrize("b_frames", [1, 2, 3])

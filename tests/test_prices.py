@@ -13,7 +13,7 @@ from base.currency import DECIMALS, decimals, format_amount
 from config.copies import Copies
 from config.money import amount, known_currency
 from config.problems import Wrong
-from copies.orders.prices import covered_ms, price
+from copies.orders.prices import price
 
 FOOTAGE = st.lists(st.integers(0, 86_400_000 * 31), max_size=8)
 RATE = st.integers(0, 10**9)
@@ -74,18 +74,6 @@ def test_an_example_of_the_docs() -> None:
         (1_830_500, 61_016),
     ]
     assert (found.net, found.tax, found.total) == (171_016, 27_362, 198_378)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000))),
-    st.integers(0, 500),
-    st.integers(0, 1000),
-)
-def test_what_is_covered_twice_counts_once(
-    pieces: list[tuple[int, int]], from_ms: int, to_ms: int
-) -> None:
-    every = {ms for a, b in pieces for ms in range(a, b)}
-    assert covered_ms(pieces, from_ms, to_ms) == len(every & set(range(from_ms, to_ms)))
 
 
 def test_currencies_are_those_of_the_standard() -> None:

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import resource
+import subprocess
 import time
 from pathlib import Path
 
+import ffmpeg as ffmpeg_python
 import pytest
 
 from config.schedule import Window
@@ -37,19 +39,32 @@ CAMERAS = [
 ]
 
 
+SOURCES = ("ffmpeg", "native")
+
+
 def p99(values: list[float]) -> float:
     ordered = sorted(abs(v) for v in values)
     return ordered[int(len(ordered) * 0.99)]
 
 
 async def test_codecs_and_transports(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
+    await record_all(tmp_path, each_ffmpeg, ffmpeg, "ffmpeg")
+
+
+async def test_codecs_and_transports_natively(tmp_path: Path, ffmpeg: str) -> None:
+    await record_all(tmp_path, "/bin/false", ffmpeg, "native")
+
+
+async def record_all(tmp_path: Path, program: str, ffmpeg: str, source: str) -> None:
+    """Record all cameras and look at what came of them; `ffmpeg` is that of the tests."""
     async with Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000)
         async with recording(
             tmp_path,
             simulator,
-            each_ffmpeg,
+            program,
             start_ms=begin,
+            source=source,
             transport=lambda name: "udp" if name == "udp" else "auto",
         ) as worker:
             await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
@@ -97,12 +112,12 @@ def in_step(path: Path, run_start_ms: int, errors: list[float], ffmpeg: str) -> 
         assert abs(off) < 80, f"sound is {off:.0f} ms from the picture"
 
 
-@pytest.mark.parametrize("jitter_ms", [150])
-async def test_jitter(tmp_path: Path, ffmpeg: str, jitter_ms: int) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+async def test_jitter(tmp_path: Path, ffmpeg: str, source: str, jitter_ms: int = 150) -> None:
     async with Simulator([SimCamera("a"), SimCamera("b", fps=25)], ffmpeg=ffmpeg) as simulator:
         for name in simulator.cameras:
             simulator.fault(name, "delay", jitter_ms)
-        async with recording(tmp_path, simulator, ffmpeg) as worker:
+        async with recording(tmp_path, simulator, ffmpeg, source=source) as worker:
             await until(lambda: state_of(worker, "b") == "recording")
             await recorded(worker, 25)
     for name in ("a", "b"):
@@ -111,7 +126,8 @@ async def test_jitter(tmp_path: Path, ffmpeg: str, jitter_ms: int) -> None:
         assert p99(errors) <= 150
 
 
-async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str, source: str) -> None:
     """25 fps declared and 21 delivered, 2,000 ppm fast, reports an hour wrong, and none."""
     names = ["slow", "fast", "hour", "silent"]
     async with Simulator([SimCamera(n) for n in names], ffmpeg=ffmpeg) as simulator:
@@ -123,7 +139,7 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
             wire = await play(simulator.url(name))
             await until(lambda wire=wire: len(wire.pictures()) > 20)  # type: ignore[misc]
             await wire.close()
-        async with recording(tmp_path, simulator, ffmpeg) as worker:
+        async with recording(tmp_path, simulator, ffmpeg, source=source) as worker:
             await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
             await recorded(worker, 40)
     for name in names:
@@ -149,10 +165,11 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
     assert all(c is None for c in clocks["silent"])
 
 
-async def test_every_fault(tmp_path: Path, ffmpeg: str) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+async def test_every_fault(tmp_path: Path, ffmpeg: str, source: str) -> None:
     """Each on a camera of its own, at once; one camera has none and misses nothing."""
     begin = int(time.time() * 1000)
-    found = await suffer(tmp_path, ffmpeg, begin)
+    found = await suffer(tmp_path, ffmpeg, begin, source)
     causes = {name: [g.cause for g in one.gaps] for name, one in found.items()}
     for name, one in found.items():
         check_tiling(tmp_path, name, begin)
@@ -182,6 +199,41 @@ async def test_every_fault(tmp_path: Path, ffmpeg: str) -> None:
         assert (causes[name][0], causes[name][-1]) == (first, last), (name, found[name])
     nokey = [s for r in recordings(tmp_path, "no-keyframe") for s in r.index.segments]
     assert any(not s.starts_with_key for s in nokey)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_segments_with_holes_are_those_that_say_so(
+    tmp_path: Path, ffmpeg: str, transport: str
+) -> None:
+    """Every other segment can be decoded without an error, and no camera is away."""
+    camera = SimCamera("a", width=480, height=270, gop_s=1)
+    async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
+        ways = {"source": "native", "transport": lambda name: transport}
+        async with recording(tmp_path, simulator, "/bin/false", **ways) as worker:  # type: ignore[arg-type]
+            await recorded(worker, 4)
+            simulator.fault("a", "lose", 2.0)
+            await recorded(worker, 20)
+            simulator.clear("a")
+            await recorded(worker, 4)
+            status = worker.cameras[0].status
+    found = recordings(tmp_path, "a")
+    segments = [s for r in found for s in r.index.segments]
+    assert {r.index.header.run_no for r in found} == {found[0].index.header.run_no}
+    assert 0 < sum(s.lost for s in segments) <= status.packets_lost
+    assert any(s.damaged for s in segments) and any(not s.lost for s in segments)
+    for r in found:
+        data = r.path.read_bytes()
+        for s in r.index.segments:
+            if s.starts_with_key and not s.lost:
+                alone = data[: r.index.header.init_length] + data[s.offset : s.offset + s.length]
+                assert decoding_errors(alone, ffmpeg) == b"", (s, "a hole that nobody told")
+
+
+def decoding_errors(data: bytes, program: str) -> bytes:
+    """Return what ffmpeg says of bytes while it decodes them."""
+    command = ffmpeg_python.input("pipe:0").output("pipe:1", f="null").compile(cmd=program)
+    done = subprocess.run([*command, "-v", "error"], input=data, capture_output=True, check=False)
+    return done.stderr
 
 
 async def test_reports_that_step_under_sound_move_nothing(tmp_path: Path, ffmpeg: str) -> None:

@@ -243,6 +243,17 @@ def test_reports_of_others_and_of_the_stream_before_say_nothing() -> None:
     assert receiver.camera_ms(1000) is None, "its timestamps are of another count"
 
 
+def test_how_late_a_report_came() -> None:
+    """By the camera's clock, whatever that says: only how it changes means anything."""
+    _, _, receiver = receive([rtp(1)])
+    assert receiver.report_ms is None
+    for late_ms in (20.0, 420.0, 20.5):
+        receiver.push_rtcp(memoryview(report(1000, EPOCH_MS)), EPOCH_MS + 3_600_000 + late_ms)
+        assert receiver.report_ms == pytest.approx(3_600_000 + late_ms, abs=0.01)
+    receiver.push_rtcp(memoryview(report(1000, EPOCH_MS, ssrc=7)), EPOCH_MS)
+    assert (receiver.report_ms or 0) > 3_600_000, "of another stream"
+
+
 def test_bye_and_rtcp_between_the_pictures() -> None:
     taken, byes = Taken(), list[str]()
     receiver = RtpReceiver(96, 90_000, taken, on_bye=lambda: byes.append("bye"))

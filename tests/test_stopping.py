@@ -284,7 +284,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -
 
 def test_a_role_imports_what_it_needs_alone() -> None:
     """Each of these takes memory, in every process that imports it."""
-    heavy = {"aiohttp", "alembic", "boto3", "cv2", "jinja2", "numpy", "sqlalchemy", "stripe"}
+    heavy = {"aiohttp", "alembic", "av", "boto3", "cv2", "jinja2", "numpy", "sqlalchemy", "stripe"}
     for module, needs in (
         ("kuager.cli, kuager.reading, kuager.run", set[str]()),
         ("recorder.worker", set[str]()),

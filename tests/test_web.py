@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from storage.records import (
     Track,
 )
 from storage.spool.numbers import Numbers
+from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run
 from streaming import app
 from streaming.http.ports import PortInUse, check_port
@@ -241,6 +243,24 @@ async def test_a_catalogue_that_is_away_is_no_error_and_no_missing(config: Confi
         async with session.get("/api/v1/stations/s/timeline") as answer:
             assert (await answer.json())["complete"] is True
     database.close()
+    await catalogue.close()
+    await archive.close()
+
+
+@pytest.mark.parametrize("catalogued", [False, True])
+async def test_a_timeline_tells_what_is_missing(config: Config, catalogued: bool) -> None:
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=5, lost=2).close()
+    catalogue, archive = await Catalogue.open(config.database_url), open_archive(config.archives[0])
+    if catalogued:
+        reader = SpoolReader(config.spool, "s", "c")
+        reader.refresh()
+        await catalogue.writer.put_recordings([index for _, index in reader.recordings()])
+        shutil.rmtree(config.spool / "s")
+    async with serving(config, catalogue, archive) as session:
+        _, _, body = await get(session, "/api/v1/stations/s/timeline")
+    found = json.loads(body)["cameras"][0]["recordings"]
+    assert sum(recording["lost"] for recording in found) == 10
+    assert not any("damaged" in recording or "restarted" in recording for recording in found)
     await catalogue.close()
     await archive.close()
 
