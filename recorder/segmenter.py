@@ -328,6 +328,8 @@ class Segmenter:
         runs, lost = [TrackRun(1, tfdt, samples, data)], sum(p.lost for p in pictures)
         if self._audio is not None:
             end_ms = self.run_start_ms + stop * 1000 / VIDEO_TIMESCALE
+            clocks = [p.frame.camera_ms - p.stamp_ms for p in pictures if p.frame.camera_ms]
+            self._sound.camera_less_stamp_ms = clocks[-1] if clocks else None
             sound = self._sound.take(self._audio, self._utc_of, self.run_start_ms, end_ms)
             runs += [sound] if sound else []
             lost += self._sound.lost

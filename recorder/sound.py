@@ -21,6 +21,7 @@ class SoundTrack:
     """Takes sound as it comes, gives what belongs to a segment."""
 
     def __init__(self) -> None:
+        self.camera_less_stamp_ms: float | None = None  # of pictures, whose timestamps are others
         self.lost = 0  # packets that are missing in what was taken last, or before it
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
@@ -71,7 +72,10 @@ class SoundTrack:
 
     def _utc(self, frame: Frame, scale: int, place: Callable[[float], float]) -> float:
         stamp_ms = frame.pts * 1000 / scale
-        utc_ms = place(stamp_ms)
+        if frame.camera_ms is None or self.camera_less_stamp_ms is None:
+            utc_ms = place(stamp_ms)
+        else:  # the picture of the same moment by the camera's clock
+            utc_ms = place(frame.camera_ms - self.camera_less_stamp_ms)
         if EARLY_MS <= frame.arrival_ms - utc_ms <= LATE_MS:
             self._own_ms = None
             return utc_ms

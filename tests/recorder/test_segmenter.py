@@ -207,6 +207,27 @@ def test_audio_goes_along_in_step() -> None:
     assert count >= 930
 
 
+@pytest.mark.parametrize("late_ms", [20, 140, 1_000])
+def test_sound_that_counts_from_elsewhere_is_in_step_by_the_cameras_clock(late_ms: int) -> None:
+    """Each track of RTP begins at a random number; sender reports tell what belongs together."""
+    hour_ms = 3_600_000
+    frames = [f._replace(camera_ms=f.pts / 90 + hour_ms) for f in camera(20)]
+    begun_ms = frames[0].pts / 90
+    sound = []
+    for n in range(937):
+        at_ms, number = n * 1024 / 48, n.to_bytes(4, "big")
+        frame = Frame(2, 77_777 + n * 1024, True, number, UTC0 + at_ms + late_ms)
+        sound.append(frame._replace(camera_ms=begun_ms + at_ms + hour_ms))
+    segmenter = Segmenter([VIDEO, AUDIO])
+    drafts = cut_all(segmenter, sorted(frames + sound, key=lambda f: f.arrival_ms))
+    check(segmenter, drafts)
+    heard = [d.runs[1] for d in drafts if len(d.runs) > 1]
+    assert sum(len(run.samples) for run in heard) > 400
+    for run in heard:
+        taken_ms = int.from_bytes(run.data[0], "big") * 1024 / 48
+        assert abs(run.decode_time / 48 - taken_ms) < 40, "in step with the picture"
+
+
 def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
     """Frames that the camera held, all at once, then real time: time is set by what is live."""
     frames = camera(20)
