@@ -49,8 +49,9 @@ $(AXE): $(HLS) $(VENV)/.tools
 	@deploy/fetch-pages.sh
 	@touch $(HLS) $@
 
-wheel: setup ## dist/kuager-….whl, with hls.js in it
+wheel: setup ## dist/kuager-….whl, with hls.js in it, and dist/constraints.txt with the locked versions
 	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
+	@sed -n 's/ \\$$//; /^[a-z]/p' deploy/requirements.txt > dist/constraints.txt
 
 demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080/ (PORT, DATA)
 	@exec $(PY) -m kuager demo
@@ -66,7 +67,7 @@ fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	  $(PY) -m pytest -q -n 4 -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
 fuzz-rtsp: tools ## a million sessions with cameras that send mutated answers and packets (COUNT, FIRST)
-	@$(PY) -m tests.fuzz_rtsp --count $(or $(COUNT),1000000) --first $(or $(FIRST),0)
+	@$(PY) -m tests.support.fuzz_rtsp --count $(or $(COUNT),1000000) --first $(or $(FIRST),0)
 
 check: check-style check-types check-walls check-scripts check-docs ## style, types, walls between the packages, scripts of pages, docs
 
@@ -94,25 +95,25 @@ time-table: tools ## the table of docs/time.md
 	@$(PY) -m benchmarks.bench_time --table
 
 fault-table: tools ## what operators see of each fault of a camera: the table of docs/operations.md
-	@$(PY) -m tests.faults
+	@$(PY) -m tests.support.camera_faults
 
 crash-table: tools ## crashes at every step of the order of truth: the table of docs/crashes.md
-	@$(PY) -m tests.crash_table 2>/dev/null | grep "^|"
+	@$(PY) -m benchmarks.crash_table 2>/dev/null | grep "^|"
 
 identity-walk: tools ## two recorders, uploaders and fsck, in any order (WALKS=300)
-	@$(PY) -m tests.identity_walk $(or $(WALKS),300)
+	@$(PY) -m tests.support.identity_walk $(or $(WALKS),300)
 
 chaos: tools ## kill -9 at random, with a bucket that fails at random (ROUNDS=200)
-	@$(PY) -m tests.chaos --rounds $(or $(ROUNDS),200)
+	@$(PY) -m benchmarks.chaos --rounds $(or $(ROUNDS),200)
 
 alerts: tools ## ten faults under a live Prometheus: when each alert fires and clears (15 minutes; needs Prometheus; FIRST=1)
-	@$(PY) -m tests.alert_table $(FIRST)
+	@$(PY) -m benchmarks.alert_table $(FIRST)
 
 disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
-	@unshare -Urm $(PY) -m tests.disks
+	@unshare -Urm $(PY) -m tests.support.disk_faults
 
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
-	@$(PY) -m tests.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
+	@$(PY) -m benchmarks.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
 bench-record: tools ## what recording costs by both sources, against raw TCP, plain ffmpeg and MediaMTX (CAMERAS, SECONDS, MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record --cameras $(or $(CAMERAS),50) --seconds $(or $(SECONDS),600)
@@ -134,7 +135,7 @@ bench-fsck: tools ## kuager fsck on an archive of 100,000 recordings
 	@$(PY) -m benchmarks.bench_fsck
 
 postgres-away: tools ## PostgreSQL killed for 5 minutes, then its disk full for 5 (MINUTES)
-	@$(PY) -m tests.test_postgres_faults $(or $(MINUTES),5)
+	@$(PY) -m tests.e2e.test_postgres_faults $(or $(MINUTES),5)
 
 bench-copy: tools ## an hour as a copy, from directory and bucket, against ffmpeg's concat (12 GB of disk)
 	@$(PY) -m benchmarks.bench_copy
@@ -143,7 +144,7 @@ player-table: tools ## what players make of a copy: a table of docs/copies.md (n
 	@$(PY) -m benchmarks.player_table --write
 
 native: tools ## what WebKitGTK makes of the station's page without Media Source Extensions: a table of docs/site.md
-	@$(PY) -m tests.webkit_table 2>/dev/null | grep "^|"
+	@$(PY) -m benchmarks.webkit_table 2>/dev/null | grep "^|"
 
 bench-upload: tools ## throughput and CPU of taking recordings to a bucket, against rclone and aws
 	@$(PY) -m benchmarks.bench_upload
@@ -152,7 +153,7 @@ bench-upload-memory: tools ## memory of the uploader with cameras of 20 Mbit/s a
 	@$(PY) -m benchmarks.bench_upload_memory
 
 walk: tools ## the demo used at three widths, by keyboard, without JavaScript (SHOTS=folder)
-	@$(PY) -m tests.walk $(if $(SHOTS),--shots $(SHOTS))
+	@$(PY) -m benchmarks.walk $(if $(SHOTS),--shots $(SHOTS))
 
 bench-player: tools ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'
@@ -161,7 +162,7 @@ screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromiu
 	@$(PY) -m benchmarks.screenshot
 
 rooms: tools ## bring the picture of rooms in docs/architecture.md up to date
-	@$(PY) -m tests.architecture
+	@$(PY) -m tests.support.architecture
 
 code-table: tools ## lines, long functions, Any, sleeps in tests: of the code as it is, or of REVISIONS
 	@$(PY) -m benchmarks.code_table $(REVISIONS)

@@ -35,8 +35,8 @@ from storage.media.fmp4 import Sample, TrackRun, write_init, write_segment
 from storage.records import ClockState
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
-from tests.footage import VIDEO
-from tests.spools import TRACKS
+from tests.support.footage import VIDEO
+from tests.support.spools import TRACKS
 
 FILES = 1024
 SEGMENT_BYTES = 500_000

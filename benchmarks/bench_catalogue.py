@@ -44,7 +44,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import Index
-from tests.postgres_server import Server
+from tests.support.postgres_server import Server
 
 SETTINGS = {
     "shared_buffers": "4GB",

@@ -60,12 +60,12 @@ from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
 from streaming.http.ranges import send
 from streaming.media.downloads import content_of
-from tests.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
+from tests.support.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
 
 NAME = ("bench", "s", "c")
 UTC0 = 1_764_392_400_000
 CLIP_S, SEGMENT_S, FPS = 20, 2, 25
-PREFIX = "some/prefix"  # of tests.s3.settings
+PREFIX = "some/prefix"  # of tests.support.s3.settings
 
 
 def clip(program: str) -> tuple[bytes, list[tuple[Sample, ...]], list[bytes]]:

@@ -19,8 +19,8 @@ from config.load import load
 from copies.orders.events import SECRET_BYTES, new_secret
 from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
-from tests.config_files import KUAGER, write
-from tests.s3 import free_port
+from tests.support.config_files import KUAGER, write
+from tests.support.s3 import free_port
 
 AT_ONCE = 32
 ORDERS = 1_000_000

@@ -23,7 +23,7 @@ from benchmarks.bench_record import (
     process,
     simulated,
 )
-from tests.s3 import free_port
+from tests.support.s3 import free_port
 
 WARM_S = 20.0
 

@@ -24,8 +24,8 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
 from streaming.http.assets import address
-from tests.burned import burned, spread_ms
-from tests.site_stack import CHROMIUM, Site, recorded
+from tests.support.burned import burned, spread_ms
+from tests.support.site_stack import CHROMIUM, Site, recorded
 
 MOST_MS = 150
 SIZE = {"width": 640, "height": 360, "bitrate": 400_000}

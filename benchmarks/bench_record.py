@@ -28,7 +28,7 @@ import ffmpeg
 
 from recorder.ffmpeg import find_ffmpeg
 from storage.records import parse_index
-from tests.s3 import free_port
+from tests.support.s3 import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

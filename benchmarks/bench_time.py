@@ -19,7 +19,7 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.clock import Clock, system_offset_ms
 from recorder.ffmpeg import ffmpeg_version, find_ffmpeg
-from tests.stack import recording, recordings
+from tests.support.stack import recording, recordings
 
 Scene = tuple[str, SimCamera, str | None, float | None, float]
 # camera, fault, its value, and after how many seconds of recording it begins (0: before)

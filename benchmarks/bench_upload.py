@@ -25,7 +25,7 @@ from pathlib import Path
 from storage.archival.replicator import PARALLEL
 from storage.archive.factory import open_archive
 from storage.records import sha256_of
-from tests.s3 import BIN, KEY, SECRET, free_port, rclone, settings
+from tests.support.s3 import BIN, KEY, SECRET, free_port, rclone, settings
 
 
 async def upload(waiting: list[Path], bucket: str, port: int, read_back: bool) -> None:

@@ -33,12 +33,12 @@ from copies.footage.plan import CopyPlan
 from storage.recording_source import Sources
 from streaming.http.ranges import send
 from streaming.media.downloads import content_of
-from tests.footage import whole
-from tests.s3 import free_port
-from tests.site_stack import CHROMIUM
-from tests.stack import recordings
-from tests.strip import read_strip
-from tests.test_copy_bytes import NAMES, record_cameras
+from tests.support.footage import whole
+from tests.support.recorded_cameras import NAMES, record_cameras
+from tests.support.s3 import free_port
+from tests.support.site_stack import CHROMIUM
+from tests.support.stack import recordings
+from tests.support.strip import read_strip
 
 DOC = Path(__file__).parent.parent / "docs/copies.md"
 BEGIN, END = "<!-- player table -->", "<!-- end of player table -->"

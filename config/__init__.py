@@ -11,7 +11,7 @@
 `model`        Config and its parts: what settings there are
 `values`       what a value may be: a day, a zone, a path
 `copies`       the section of copies: prices, banks, the mail server
-`limits`       what the spool's disk is watched for: the marks, the reserve, the mount
+`limits`       what the spool's disk is watched for: thresholds, reserve, mount
 `money`        amounts and currencies as an operator writes them
 `mailaddress`  the addresses that letters can be sent to
 `base`         what every part is made of

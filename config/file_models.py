@@ -64,7 +64,7 @@ def _pictures(value: object) -> int | None:
     return found
 
 
-def _marks(value: object) -> tuple[int, ...]:
+def _thresholds(value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise Wrong("not a list of lengths of time", "write [24h, 6h, 2h], or [] for none")
     return tuple(sorted({seconds(one) for one in value}, reverse=True))
@@ -116,7 +116,7 @@ class ConfigFile(Model):
     election: Election
     stations: PathText
     spool: PathText
-    spool_warn: Annotated[tuple[int, ...], PlainValidator(_marks)] = SpoolLimits().warn_s
+    spool_warn: Annotated[tuple[int, ...], PlainValidator(_thresholds)] = SpoolLimits().warn_s
     spool_reserve: Annotated[Reserve, PlainValidator(reserve)] = Reserve()
     spool_mount: PathText | None = None
     archives: tuple[Archive, ...] = Field(min_length=1)

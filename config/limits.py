@@ -1,4 +1,4 @@
-"""What the spool's disk is watched for: the marks, the reserve, and where it is mounted."""
+"""What the spool's disk is watched for: the thresholds, the reserve, and where it is mounted."""
 
 from __future__ import annotations
 

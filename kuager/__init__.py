@@ -20,6 +20,7 @@
 `reading`    the configuration, or all that is wrong with it
 `signals`    how each of these processes is asked to end
 `logs`       what operators read
+`terminal`   how commands print
 `notify`     what systemd is told
 """
 

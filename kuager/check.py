@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.progress import Progress
 
 from base.clock import now_ms
@@ -19,10 +18,11 @@ from config.model import Camera, Config, Station
 from kuager.preflight import Finding, clock_warnings, look
 from kuager.reading import read
 from kuager.summary import summary
+from kuager.terminal import err, out, say
 from recorder.camera_spec import CameraSpec, camera_spec
 from recorder.ffmpeg import COPIED_VIDEO, find_ffmpeg
 from recorder.native import NativeSource
-from recorder.rtsp.connection import Resolver
+from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import (
     BUSY,
     LOGIN,
@@ -43,9 +43,6 @@ from storage.spool.status import SpoolStatus
 PROBE_S = 8.0
 PARALLEL = 32  # cameras at a time
 
-out = Console()
-err = Console(stderr=True)
-
 
 def check(path: Path, probe: bool) -> int:
     """Validate, print a summary and, asked to, connect to every camera; returns the exit code."""
@@ -56,7 +53,7 @@ def check(path: Path, probe: bool) -> int:
     status = SpoolStatus(config.spool)
     list(status.refresh())
     for text in clock_warnings(status):
-        out.print(f"warning: {text}", markup=False, soft_wrap=True)
+        say(f"warning: {text}")
     found = asyncio.run(look(config))
     for finding in found:
         show(finding)
@@ -125,10 +122,7 @@ class _Probe:
             try:
                 why = why_ffmpeg(spec, offer, spec.keep_audio)
                 if why is None:
-                    source = NativeSource(
-                        connection, offer, transport=spec.transport, keep_audio=spec.keep_audio
-                    )
-                    found = await self._probe(offer, source, "read natively")
+                    found = await self._natively(connection, offer)
                     if found.wrong is None or spec.source == "native":
                         return found
                     why = found.wrong
@@ -138,6 +132,18 @@ class _Probe:
             return Finding(spec.name, failed.ending.detail, to_do=(failed.ending.remedy,))
         by_ffmpeg = ffmpeg_source(spec, self.program, offer, spec.keep_audio, now_ms)
         return await self._probe(offer, by_ffmpeg, f"through ffmpeg: {why}")
+
+    async def _natively(self, connection: Connection, offer: Offer) -> Finding:
+        spec, remarks = self.spec, list[str]()
+        source = NativeSource(
+            connection,
+            offer,
+            transport=spec.transport,
+            keep_audio=spec.keep_audio,
+            on_remark=remarks.append,
+        )
+        found = await self._probe(offer, source, "read natively")
+        return replace(found, to_do=(*found.to_do, *remarks))
 
     async def _probe(self, offer: Offer, source: Source, how: str) -> Finding:
         name, sink = self.spec.name, _Sink()
@@ -214,4 +220,4 @@ def show(finding: Finding) -> None:
     width = out.width if out.is_terminal else 0
     for line in lines:
         folded = textwrap.fill(line, width, subsequent_indent=" " * 10) if width > 40 else line
-        out.print(folded, markup=False, highlight=False, soft_wrap=True)
+        say(folded)

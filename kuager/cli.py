@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kuager import VERSION, logs
-from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, err, fail, read_config
+from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, read_config
 from kuager.cli_orders import orders_app
+from kuager.terminal import err, out
 
 app = typer.Typer(
     name="kuager",
@@ -253,7 +253,7 @@ def faults() -> None:
     table.add_column("what it does (N, default)")
     for name, words in FAULTS.items():
         table.add_row(name, words)
-    Console().print(table)
+    out.print(table)
 
 
 def _version(wanted: bool) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from config.model import Config
+from kuager.terminal import err, say
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-err = Console(stderr=True)
 
 
 def read_config(path: Path) -> Config:
@@ -29,7 +28,7 @@ def read_config(path: Path) -> Config:
 
 def fail(text: str) -> typer.Exit:
     """Print why a command could not run; returns what ends it with 2."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(text, err)
     return typer.Exit(2)
 
 

@@ -19,11 +19,11 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 import yaml
-from rich.console import Console
 
 from kuager import signals
 from kuager.extras import rclone
 from kuager.simulator.faults import FAULTS
+from kuager.terminal import err, say
 
 BUCKET = "kuager-demo"
 ZONE = "Asia/Almaty"
@@ -74,8 +74,6 @@ COPIES = {
         "purpose_code": "859",
     },
 }
-
-console = Console(stderr=True)
 
 
 def _free_port() -> int:
@@ -176,8 +174,8 @@ class Demo:
 
     async def _run(self, stop: asyncio.Event) -> int:
         config = self.write_config()
-        console.print(f"Kuager demo. Data: {self._data}")
-        console.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
+        err.print(f"Kuager demo. Data: {self._data}")
+        err.print("Starting rclone's S3 server, 6 simulated cameras and kuager run ...")
         environment = os.environ | {
             "RCLONE_AUTH_KEY": f'"{self._key},{self._secret}"',
             "RCLONE_CONFIG": "/dev/null",
@@ -211,7 +209,7 @@ class Demo:
             await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
         playing.cancel()
         if ended.done():
-            console.print("kuager run ended by itself; its last words are above.", style="red")
+            err.print("kuager run ended by itself; its last words are above.", style="red")
             return 2
         return 0
 
@@ -231,7 +229,7 @@ class Demo:
         base = f"http://127.0.0.1:{self._port}"
         waiting = [f"{s['id']}/{angle}" for s in STATIONS for angle in ANGLES]
         total = len(waiting)
-        with console.status("") as line:
+        with err.status("") as line:
             async with aiohttp.ClientSession() as session:
                 while waiting:
                     line.update(f"{total - len(waiting)} of {total} cameras play")
@@ -248,31 +246,25 @@ class Demo:
         base = f"http://127.0.0.1:{self._port}"
         first = STATIONS[0]["id"]
         kuager = os.path.relpath(Path(sys.executable).with_name("kuager"))
-        out = Console(soft_wrap=True)  # a command that is wrapped cannot be copied
-        out.print(f"\n6 of 6 cameras play.  {base}/\n", highlight=False)
-        out.print(f"  a station:     {base}/stations/{first}", highlight=False)
-        out.print(f"  for VLC:       {base}/live/{first}/ballot-box/index.m3u8", highlight=False)
-        out.print(f"  recordings:    {self._data / 's3' / BUCKET} (through S3)", highlight=False)
-        out.print(
+        say(f"\n6 of 6 cameras play.  {base}/\n")
+        say(f"  a station:     {base}/stations/{first}")
+        say(f"  for VLC:       {base}/live/{first}/ballot-box/index.m3u8")
+        say(f"  recordings:    {self._data / 's3' / BUCKET} (through S3)")
+        say(
             f"  spoil one:     {kuager} demo fault {first}-ballot-box drop 10   "
-            f"(all faults: {kuager} demo faults)",
-            highlight=False,
+            f"(all faults: {kuager} demo faults)"
         )
-        out.print(
-            f"  order a copy:  {base}/copies/new?station={first}   (of what is a minute old)",
-            highlight=False,
-        )
-        out.print(
+        say(f"  order a copy:  {base}/copies/new?station={first}   (of what is a minute old)")
+        say(
             f"  say it is paid: {kuager} orders confirm 1 --amount 100.00 --reference test-1 "
-            f"--config {self._data}/kuager.yaml   (order and amount as on the invoice)",
-            highlight=False,
+            f"--config {self._data}/kuager.yaml   (order and amount as on the invoice)"
         )
-        out.print("  stop:          Ctrl-C\n", highlight=False)
+        say("  stop:          Ctrl-C\n")
         sys.stdout.flush()
 
     async def _stop(self) -> None:
         """Stop Kuager first, so that it can finish while camera and bucket are there."""
-        console.print("Stopping: sealing what is being recorded ...")
+        err.print("Stopping: sealing what is being recorded ...")
         for child in reversed(self._children):
             if child.stdin is not None:
                 child.stdin.close()
@@ -282,7 +274,7 @@ class Demo:
             except TimeoutError:
                 child.kill()
                 await child.wait()
-        console.print("Stopped.")
+        err.print("Stopped.")
 
 
 async def send_fault(data: Path, camera: str, fault: str, value: float | None) -> str:

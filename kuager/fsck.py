@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import orjson
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from base.durable import replace_file
 from base.lock import try_lock
 from config.model import Config
+from kuager.terminal import err, out, say
 from storage.archive.factory import open_archive
 from storage.archive.port import ArchiveError
 from storage.catalogue.archive_ids import identify
@@ -34,19 +34,16 @@ NOT_IN_ARCHIVES = (
     "first (docs/install.md, Restore), or set holds again within a day: 'kuager holds list'."
 )
 
-out = Console()
-err = Console(stderr=True)
-
 
 def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras: list[str]) -> int:
     """Compare everything; returns the exit code. `cameras` as station/camera, none for all."""
     try:
         return asyncio.run(_fsck(config, repair, deep, from_start, cameras))
     except (ArchiveError, CatalogueError) as error:
-        err.print(f"fsck could not go on: {error}", markup=False)
+        say(f"fsck could not go on: {error}", err)
         return 2
     except OSError as error:
-        err.print(f"fsck could not go on: {error.filename or ''} {error.strerror}", markup=False)
+        say(f"fsck could not go on: {error.filename or ''} {error.strerror}", err)
         return 2
 
 
@@ -69,7 +66,7 @@ async def _fsck(
         fsck = Fsck(config, catalogue, archives, repair=repair, deep=deep, after=after)
         names = [n for n in await fsck.cameras() if not cameras or "/".join(n[1:]) in cameras]
         if unknown := set(cameras) - {"/".join(n[1:]) for n in names}:
-            err.print(f"nobody knows of {', '.join(sorted(unknown))}", markup=False)
+            say(f"nobody knows of {', '.join(sorted(unknown))}", err)
             return 2
         if after:
             out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3][0]}.")
@@ -85,11 +82,10 @@ async def _fsck(
         state.unlink(missing_ok=True)
     _print(findings, bool(fsck.spool.waits))
     for name, waits in fsck.spool.waits.items():
-        out.print(
+        say(
             f"{waits.recordings:,} recordings ({waits.bytes / 1e6:,.1f} MB) wait in the spool for "
             f"the archive {name}: keep this disk until `kuager upload` or the uploader has "
-            "archived them.",
-            highlight=False,
+            "archived them."
         )
     read = f", {fsck.bytes_read / 1e9:.1f} GB read and hashed" if deep else ""
     took = f"{time.monotonic() - begun:.0f} s"

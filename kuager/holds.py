@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
-from rich.console import Console
-
+from base import clock
 from config.model import Config
+from kuager.terminal import format_utc, out, say
 from storage.catalogue.catalogue import Catalogue
 
 T = TypeVar("T")
-out = Console()
 
 
 def parse_time(text: str | None) -> int | None:
     """Return UTC milliseconds of an RFC 3339 time with its zone; raises ValueError with words."""
-    if text is None:
-        return None
     try:
-        at = datetime.fromisoformat(text)
+        return None if text is None else clock.parse_time(text)
     except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise ValueError(f"{text}: write a time with its zone, as 2026-11-29T07:00+05:00")
-    return int(at.timestamp() * 1000)
+        text = f"{text}: write a time with its zone, as 2026-11-29T07:00+05:00"
+        raise ValueError(text) from None
 
 
 def add(
@@ -48,7 +41,7 @@ def add(
         lambda catalogue: catalogue.holds.add(
             config.election.id,
             reason,
-            _now_ms(),
+            clock.now_ms(),
             station=station or None,
             camera=one or None,
             from_ms=from_ms,
@@ -60,7 +53,7 @@ def add(
 
 def release(config: Config, number: int) -> bool:
     """End a hold; False when none lasts under this number."""
-    return _with(config, lambda catalogue: catalogue.holds.release(number, _now_ms()))
+    return _with(config, lambda catalogue: catalogue.holds.release(number, clock.now_ms()))
 
 
 def show(config: Config) -> None:
@@ -71,16 +64,12 @@ def show(config: Config) -> None:
         return
     for row in rows:  # two lines each: a table of so many times fits no terminal
         what = "/".join(filter(None, (row["station"], row["camera"]))) or "every station"
-        ends = _shown(row["from_ms"], "the first"), _shown(row["to_ms"], "the last")
+        ends = format_utc(row["from_ms"], "the first"), format_utc(row["to_ms"], "the last")
         released = row["released_ms"]
-        until = _shown(row["until_ms"], "it is released")
-        lasts = f"until {until}" if released is None else f"released {_shown(released)}"
-        _line(f"Hold {row['hold_no']}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
-        _line(f"    {row['reason']} (set {_shown(row['created_ms'])})")
-
-
-def _line(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+        until = format_utc(row["until_ms"], "it is released")
+        lasts = f"until {until}" if released is None else f"released {format_utc(released)}"
+        say(f"Hold {row['hold_no']}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
+        say(f"    {row['reason']} (set {format_utc(row['created_ms'])})")
 
 
 def _with(config: Config, work: Callable[[Catalogue], Awaitable[T]]) -> T:
@@ -92,11 +81,3 @@ def _with(config: Config, work: Callable[[Catalogue], Awaitable[T]]) -> T:
             await catalogue.close()
 
     return asyncio.run(run())
-
-
-def _shown(ms: int | None, nothing: str = "") -> str:
-    return nothing if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}Z"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

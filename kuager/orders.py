@@ -10,11 +10,9 @@ import pwd
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +28,7 @@ from copies.orders.service import OrderService
 from copies.payments.port import Online, open_providers
 from copies.states import State
 from kuager.extras import ExtraMissing, check_extras
+from kuager.terminal import err, format_utc, out, say
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
 
@@ -39,9 +38,6 @@ MOST_NAME = 20  # of an operator
 MONEY = ("amount", "total")
 ORDER = re.compile(r"(?:KUAGER-)?([0-9]{1,10})(-[0-9A-F]{4})?")
 NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
-
-out = Console()
-err = Console(stderr=True)
 
 
 def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) -> int:
@@ -82,19 +78,19 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
             f"paid with the reference {order.reference}",
             f"price {_money(order, order.total)}, received {_money(order, received(order))}",
             f"reason: {order.reason}" if order.reason else "",
-            f"asked for: {_at(order.from_ms)} to {_at(order.to_ms)}",
+            f"asked for: {format_utc(order.from_ms)} to {format_utc(order.to_ms)}",
             f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
             *(f"failed: file {f['file_no']}: {f['failed']}" for f in files if f["failed"]),
             f"hashed: {sum(f['sha256'] is not None for f in files)} of {len(files)} files",
         ):
             if line:
-                out.print(line, markup=False, highlight=False)
+                say(line)
         table = Table(title="Audit log", title_justify="left")
         for column in ("when", "who", "what", "then", "detail"):
             table.add_column(column, overflow="fold")
         for row in log:
             detail = _detail(order, row["detail"])
-            cells = (_at(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
+            cells = (format_utc(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
             table.add_row(*map(_cell, cells))
         out.print(table)
         return 0
@@ -129,7 +125,7 @@ def confirm(
             return _say(f"reference {reference} is entered already, for another order", 1)
         if len(after.payments) == len(order.payments):
             return _say(f"reference {reference} was entered already; nothing was changed", 1)
-        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
+        say(f"Order {order.number}: {_words(after)}")
         return 0
 
     return _with(config, _of(asked, work))
@@ -146,7 +142,7 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
             after = await service.reject(order.order_pk, reason, _actor(who))
         except Refused as refused:
             return _say(f"order {order.number}: {refused}", 1)
-        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
+        say(f"Order {order.number}: {_words(after)}")
         return 0
 
     return _with(config, _of(asked, work))
@@ -169,8 +165,8 @@ def refund(
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
             text = f"{format_amount(-payment.amount, payment.currency)} {payment.currency}"
-            out.print(f"Gave back {text}: {payment.reference}", markup=False, highlight=False)
-        out.print(f"Order {order.number}: {_words(after)}", highlight=False)
+            say(f"Gave back {text}: {payment.reference}")
+        say(f"Order {order.number}: {_words(after)}")
         return 0
 
     return _with(config, _of(asked, work))
@@ -270,8 +266,8 @@ def _table(found: list[Order]) -> Table:
             order.state,
             order.station,
             str(len(order.quote["cameras"])),
-            _at(order.ordered_ms),
-            _at(order.until_ms),
+            format_utc(order.ordered_ms),
+            format_utc(order.until_ms),
             _money(order, order.total),
             _money(order, received(order)),
             back,
@@ -295,15 +291,11 @@ def _money(order: Order, minor: int) -> str:
     return f"{format_amount(minor, order.currency)} {order.currency}"
 
 
-def _at(ms: int | None) -> str:
-    return "" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}Z"
-
-
 def _json(value: object) -> None:
     json.dump(value, sys.stdout, indent=1)
     print()
 
 
 def _say(text: str, code: int) -> int:
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(text, err)
     return code

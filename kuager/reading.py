@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from config.load import load
 from config.model import Config
 from config.problems import ConfigError, Problem, UnreadableConfig
-
-err = Console(stderr=True)
+from kuager.terminal import err
 
 
 def read(path: Path) -> Config | int:

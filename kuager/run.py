@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from storage.archive.port import Archive
     from storage.catalogue.catalogue import Catalogue
 
-FILES_BESIDE, FILES_A_CAMERA = 64, 6  # descriptors of a recorder process
+FILES_BESIDE, FILES_A_CAMERA = 64, 8  # descriptors of a recorder process, with sound by UDP
 
 log = structlog.get_logger()
 

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from rich.console import Console
 from rich.progress import Progress
 
 from base.lock import try_lock
 from config.model import Config
+from kuager.terminal import err, say
 from storage.archival.replicator import Pauses
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
@@ -24,9 +24,6 @@ from storage.spool.reader import SpoolReader
 LOOK_S = 0.2
 SHOWN = 20  # of what cannot be archived, one by one
 
-out = Console()
-err = Console(stderr=True)
-
 
 def upload(config: Config, *, until_done: bool) -> int:
     """Archive what waits; returns the exit code: 0 nothing waits any longer, 1 something does.
@@ -39,9 +36,9 @@ def upload(config: Config, *, until_done: bool) -> int:
         err.print("Interrupted: what was not archived still waits in the spool.")
         return 1
     except CatalogueError as error:
-        err.print(f"upload could not run: {error}", markup=False, soft_wrap=True)
+        say(f"upload could not run: {error}", err)
     except OSError as error:
-        err.print(f"upload could not run: {error.strerror}", markup=False, soft_wrap=True)
+        say(f"upload could not run: {error.strerror}", err)
     return 2
 
 
@@ -51,7 +48,7 @@ async def _upload(config: Config, until_done: bool) -> int:
         pass  # the uploader takes the lock itself; this only tells at once that another has it
     for name, view in _cameras(config):
         if sealed := await asyncio.to_thread(seal_abandoned, view, name):
-            err.print(f"{name[1]}/{name[2]}: what its recorder left was {sealed}.", highlight=False)
+            say(f"{name[1]}/{name[2]}: what its recorder left was {sealed}.", err)
     async with _uploader(config) as uploader:
         work = asyncio.create_task(uploader.run())
         with Progress(console=err) as bar:
@@ -77,17 +74,14 @@ def _say(uploader: Uploader) -> int:
     for replicator in uploader.replicators.all:
         status = replicator.status
         waits += status.backlog_recordings
-        out.print(
+        say(
             f"{replicator.name}: {status.archived_total:,} recordings archived "
             f"({status.archived_bytes_total / 1e6:,.1f} MB), {status.backlog_recordings:,} wait"
-            + (f": {status.last_error}" if status.last_error else "."),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            + (f": {status.last_error}" if status.last_error else ".")
         )
     for number, (archive, one) in enumerate(uploader.blocked):
         if number < SHOWN:
-            err.print(f"{archive}: {one.key}: {one.why}", markup=False, soft_wrap=True)
+            say(f"{archive}: {one.key}: {one.why}", err)
     return 1 if waits else 0
 
 

@@ -59,8 +59,13 @@ class Approach:
             self._native_failed = ""
 
     def native_ended(self, why: Ending, pictures: int, now_ms: float) -> None:
-        """Learn from how a session of the native source ended: without a picture ffmpeg is next."""
-        if not pictures and why.cause in _OF_THE_CAMERA:
+        """Learn from how a session of the native source ended.
+
+        After one that had no picture, or whose stream broke, ffmpeg is next: it may understand
+        what that source does not.
+        """
+        is_broken = why.cause is GapCause.STREAM_BROKEN
+        if is_broken or (not pictures and why.cause in _OF_THE_CAMERA):
             self._native_failed, self._native_again_ms = why.detail, now_ms + AGAIN_MS
 
     def native_failed(self, now_ms: float) -> str | None:

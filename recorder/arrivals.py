@@ -38,13 +38,14 @@ class Picture:
     late_ms: float = 0.0  # arrival less placed time
     moved_ms: float = 0.0  # by which media time was moved against the timestamps at this picture
     by_arrival: bool = False  # its timestamp says nothing
+    slower_ms: float = 0.0  # by which the link is slower than it was when the run began
     lost: int = 0  # packets that are missing in it or before it
     damaged: bool = False  # it is not whole
 
     @property
     def arrival_ms(self) -> float:
-        """When it arrived (UTC)."""
-        return self.frame.arrival_ms
+        """When it arrived, or would have if the link were as quick as in the beginning (UTC)."""
+        return self.frame.arrival_ms - self.slower_ms
 
 
 @dataclass(frozen=True, slots=True)

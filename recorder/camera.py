@@ -169,7 +169,7 @@ class CameraRecorder:
             return failed.ending
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
             self._log.exception("A session ended by a fault of the recorder")
-            return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+            return _fault(error)
 
     async def _natively(
         self, spool: CameraSpool, connection: Connection, offer: Offer
@@ -181,7 +181,11 @@ class CameraRecorder:
             keep_audio=self._wants_audio(),
             on_remark=self._remark,
         )
-        ending, pictures = await self._run_session(spool, source, offer)
+        try:
+            ending, pictures = await self._run_session(spool, source, offer)
+        except Exception as error:
+            self._approach.native_ended(_fault(error), 0, self.clock.now_ms())
+            raise
         if ending is not None:
             self._approach.native_ended(ending, pictures, self.clock.now_ms())
         return ending
@@ -329,6 +333,10 @@ class CameraRecorder:
     def status_dict(self) -> dict[str, Any]:
         """Return the camera's entry in `_status/`."""
         return asdict(self.status)
+
+
+def _fault(error: Exception) -> Ending:
+    return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
 
 def _utc(ms: float) -> str:

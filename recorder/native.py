@@ -133,7 +133,7 @@ class NativeSource:
         def take_picture(frame: Frame) -> None:
             self._has_picture = True
             if tracks.takes_picture(description.video, frame.key, frame.data):
-                sink.on_frame(frame)
+                sink.on_frame(frame._replace(report_ms=self._receivers[0].report_ms))
 
         def take_sound(frame: Frame) -> None:
             if tracks.takes_sound():

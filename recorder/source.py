@@ -33,6 +33,7 @@ class Frame(NamedTuple):
     lost: int = 0  # packets that are missing since the frame before, in it or before it
     damaged: bool = False  # some of them are missing in it: it is not whole
     restarted: bool = False  # the camera began its stream anew with it
+    report_ms: float | None = None  # arrival of the newest sender report less the camera's clock
 
 
 @dataclass(slots=True)

@@ -43,6 +43,7 @@ LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
+REPORTS_MS = 12_000.0  # a camera that sent a report so lately sends another one soon
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 
 
@@ -64,6 +65,11 @@ class Timeline:
         self._late_ms = 0.0  # of the newest that is settled
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
+        self._lasting_ms = 0.0  # by which all came later at once, and still do
+        self._slower_ms = 0.0  # by which the link is slower by now, as sender reports say
+        self._report_ms: float | None = None  # of the newest frame: how late its report came
+        self._reported_ms = float("-inf")  # when that report came
+        self._reports: deque[float] = deque(maxlen=FEW)  # the newest that came while in line
         self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
     def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
@@ -87,6 +93,8 @@ class Timeline:
             for p in tail:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
                     self._clock_map.observe(p.stamp_ms * line.rate, p.arrival_ms)
+        for p in pictures:
+            self._hear(p)
         opening = pictures[:count]
         self._open(opening, before, line, usual_step(tail, line))
         self._clock_map.start(min(p.media_ms for p in opening))
@@ -135,10 +143,17 @@ class Timeline:
         self._lately.append(p)
         if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
             self._reorders = reorders(self._lately)
+        p.slower_ms = self._slower_ms
         if self.by_arrival:
             return self._push_by_arrival(p)
         p.media_ms = self.media_ms(p.stamp_ms)
+        if self._hear(p) and self._lasting_ms and self._report_grew(p) > self._lasting_ms / 2:
+            self._grow_slower(self._lasting_ms)
+            p.slower_ms = self._slower_ms
         late_ms = p.late_ms = p.arrival_ms - self._clock_map.place(p.media_ms)
+        if late_ms < 0 <= p.slower_ms + late_ms:  # the link is quicker again
+            self._slower_ms = p.slower_ms = p.slower_ms + late_ms
+            late_ms = p.late_ms = 0.0
         if not self._held:
             if self._is_in_line(p):
                 self._look_for_a_rate(p)
@@ -151,6 +166,50 @@ class Timeline:
                 return (self._settle(p),)
         self._held.append(p)
         return self._resolve(p)
+
+    def _hear(self, p: Picture) -> bool:
+        """Say whether a sender report came since the picture before."""
+        report_ms = p.frame.report_ms
+        if report_ms is None or report_ms == self._report_ms:
+            return False
+        self._report_ms, self._reported_ms = report_ms, p.frame.arrival_ms
+        if self._reports and report_ms < min(self._reports):
+            self._reports.append(report_ms)  # so quick the link is, whatever the picture says
+        return True
+
+    def _report_grew(self, p: Picture) -> float:
+        """Return by how much later the newest report came than those before: the link, alone."""
+        if p.frame.report_ms is None or not self._reports:
+            return 0.0
+        return p.frame.report_ms - min(self._reports)
+
+    def _grow_slower(self, more_ms: float) -> None:
+        self._slower_ms += more_ms
+        self._tolerated_ms = self._lasting_ms = 0.0
+        self._reports.clear()
+        if self._report_ms is not None:
+            self._reports.append(self._report_ms)
+
+    def _is_slower(self) -> bool | None:
+        """Say whether the link became slower: a sender report comes as much later as pictures do.
+
+        None where no report came with the pictures that wait, and one may come.
+        """
+        first = self._held[0]
+        for h in self._held[1:]:
+            if h.frame.report_ms != first.frame.report_ms:
+                return self._report_grew(h) > h.late_ms / 2
+        return None if first.frame.arrival_ms - self._reported_ms < REPORTS_MS else False
+
+    def _go_on_slower(self, more_ms: float) -> list[Picture]:
+        """Place what waits where its timestamps say: it all comes later by so much."""
+        for h in self._held:
+            slower_ms = max(0.0, min(more_ms, h.late_ms))
+            h.slower_ms += slower_ms
+            h.late_ms -= slower_ms
+        settled = self._release(len(self._held))
+        self._grow_slower(more_ms)
+        return settled
 
     def _look_for_a_rate(self, p: Picture) -> None:
         """Take another rate where one picture after the other has to be put right.
@@ -191,6 +250,11 @@ class Timeline:
         """Take leave of a picture; one that is `placed` stays where it is, others keep in order."""
         self._late_ms = p.late_ms
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
+        self._lasting_ms = max(0.0, min(self._lasting_ms, p.late_ms))
+        report_ms = p.frame.report_ms
+        usual = self._is_in_line(p) and not self._lasting_ms
+        if usual and report_ms is not None and report_ms not in self._reports:
+            self._reports.append(report_ms)
         if not placed:
             if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
                 p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
@@ -245,18 +309,27 @@ class Timeline:
             if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
                 return ()  # what is to be judged has only begun
         lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
+        stepped = held[0].late_ms - self._late_ms > DOUBT_MS / 2  # no clock that runs slowly
         if len(lates) > len(recent) // 2:
             third = max(1, len(lates) // 3)
             grown_ms = min(lates[-third:]) - min(lates[:third])
             if -grown_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
                 self._judge_at_ms = newest_ms + SURE_MS
                 return self._release(sum(h.arrival_ms < newest_ms - HOLD_MS for h in held))
-            if min(lates) <= LASTING_MS:
-                waited_ms = newest_ms - held[0].arrival_ms
-                if grown_ms > GROWS_MS and waited_ms < LONGEST_HOLD_MS and not last:
-                    return ()
+            waited_ms = newest_ms - held[0].arrival_ms
+            may_wait = waited_ms < LONGEST_HOLD_MS and not last
+            small = min(lates) <= LASTING_MS
+            if small and grown_ms > GROWS_MS and may_wait:
+                return ()
+            slower = stepped and self._is_slower()
+            if slower:
+                return self._go_on_slower(min(lates))
+            if small:
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
+                self._lasting_ms = min(lates) if stepped else 0.0
                 return self._release(len(held))
+            if slower is None and may_wait:
+                return ()
         line = fit(held, self._rate) or fit(recent, self._rate)
         if line is None and is_regular(held):
             line = Line(self._rate, least(levels_of(held, self._rate)))
@@ -279,7 +352,7 @@ class Timeline:
             self._take(line, held[-1])
             self._move_to(moved, newest_ms)
             self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
-        self._tolerated_ms = 0.0
+        self._tolerated_ms = self._lasting_ms = 0.0
         self._recent.clear()
         clock_map.restart()
         for h, was_ms in zip(held, before_ms, strict=True):

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,8 +104,8 @@ class RecordingReader:
         if self.sources.spool is None:
             return None
         record_seq, start_ms = key
-        stem = recording_name(start_ms, record_seq)
-        return self.sources.spool / self.name[1] / self.name[2] / (stem + ending)
+        file = recording_name(start_ms, record_seq) + ending
+        return self.sources.spool.joinpath(self.name[1], self.name[2], file)
 
     async def _first(
         self,
@@ -149,7 +149,7 @@ class RecordingReader:
         return [(a, there[a.name]) for a in archives if a.name in there]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HashedRange:
     """A range of a recording whose SHA-256 is known: its init, or a segment."""
 
@@ -159,10 +159,14 @@ class HashedRange:
     length: int
     sha256: str
 
+    @cached_property
+    def _media(self) -> Path | None:
+        return self.reader.in_spool(self.key, ".mp4")
+
     def piece_in_spool(self, start: int, length: int) -> bytes | None:
         """Return a piece, read in this thread and unchecked; None where the spool has not the
         whole range: what is sent in pieces begins only where its end is there, too."""
-        path = self.reader.in_spool(self.key, ".mp4")
+        path = self._media
         if path is None:
             return None
         try:

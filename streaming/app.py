@@ -40,8 +40,8 @@ from streaming.http.groups import (
 from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.responses import problem
+from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.http.work import WORK, Work, in_turn
 from streaming.media import archived, downloads, live, pictures
 from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
@@ -106,8 +106,8 @@ def create_app(
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
-    app[archived.ASKED] = archived.asking()
-    app[WORK] = Work()
+    app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
+    app[SCHEDULER] = Scheduler()
     app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
     app[FEATURED] = Featured(context.directory, has_picture)

@@ -90,7 +90,7 @@ class AppContext:
     def camera(self, request: web.Request) -> tuple[Name, SpoolReader]:
         """Return the camera that a request names; raises 404 for one that is not configured."""
         station, camera = self.station_and_camera(request)
-        return self.name(station, camera.id), self.reader(station, camera)
+        return self.name(station, camera), self.reader(station, camera)
 
     def station_and_camera(self, request: web.Request) -> tuple[Station, Camera]:
         """Return what a request names; raises 404 for what is not configured."""
@@ -108,9 +108,9 @@ class AppContext:
         """Where the bytes of recordings are."""
         return Sources(self.config.spool, self.archives, self.catalogue)
 
-    def name(self, station: Station, camera: str) -> Name:
+    def name(self, station: Station, camera: Camera) -> Name:
         """Return what the catalogue calls a camera."""
-        return self.config.election.id, station.id, camera
+        return self.config.election.id, station.id, camera.id
 
     def reader(self, station: Station, camera: Camera) -> SpoolReader:
         """Return the reader of a camera, brought up to date."""

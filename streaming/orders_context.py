@@ -27,15 +27,15 @@ from storage.recording_source import Unreadable
 from streaming.context import CONTEXT
 from streaming.http.clients import client
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.rate_limit import Limit, Turns
+from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
+from streaming.http.scheduler import SCHEDULER
 from streaming.http.site import base_url
-from streaming.http.work import WORK
 
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
-ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `work`
+ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `scheduler`
 QUOTES_AT_ONCE = 4
-REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `work`
+REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `scheduler`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
 
 T = TypeVar("T")
@@ -48,11 +48,11 @@ class OrdersContext:
 
     settings: Copies
     providers: dict[str, Provider]
-    quotes: Limit = field(default_factory=lambda: Limit(20, 6.0))
-    asked: Limit = field(default_factory=lambda: Limit(10, 6.0))  # of providers
-    guesses: Limit = field(default_factory=lambda: Limit(30, 30.0))
+    quotes: RateLimit = field(default_factory=lambda: RateLimit(20, 6.0))
+    asked: RateLimit = field(default_factory=lambda: RateLimit(10, 6.0))  # of providers
+    guesses: RateLimit = field(default_factory=lambda: RateLimit(30, 30.0))
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
-    sending: Turns = field(default_factory=lambda: Turns(8, MOST_SENT))
+    sending: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(8, MOST_SENT))
     invoices: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
     asking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
@@ -139,8 +139,8 @@ async def order_of(request: web.Request) -> Order:
 
 
 async def _look_up(request: web.Request, key: str | None) -> Order:
-    orders, work = request.app[ORDERS], request.app[WORK]
-    work.check(request)
+    orders, scheduler = request.app[ORDERS], request.app[SCHEDULER]
+    scheduler.check(request)
     order = None
     if key is not None:
         order = await query_catalogue(request, lambda catalogue: catalogue.orders.with_key(key))
@@ -149,7 +149,7 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
     cameras = order.quote["cameras"]
     items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
-    work.count(request, items / ITEMS_A_TOKEN)
+    scheduler.count(request, items / ITEMS_A_TOKEN)
     orders.known[key] = None
     orders.known.move_to_end(key)
     while len(orders.known) > MOST_KNOWN:
@@ -213,9 +213,9 @@ async def register_page(request: web.Request) -> list[Order]:
             text=gettext("'before' is not the number of an order.", language_of(request))
         )
     before = None if text is None else int(text)
-    election, work = request.app[CONTEXT].config.election.id, request.app[WORK]
-    work.check(request)
-    work.count(request, REGISTER_TOKENS)
+    election, scheduler = request.app[CONTEXT].config.election.id, request.app[SCHEDULER]
+    scheduler.check(request)
+    scheduler.count(request, REGISTER_TOKENS)
     return await query_catalogue(
         request, lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,8 @@ from playwright.async_api import expect
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
-from tests.waiting import BOUND_S
+from tests.support.programs import need
+from tests.support.waiting import BOUND_S
 
 # No deadline for an example: a machine may be busy with other work. The suite tries the same
 # examples every time, so that a change is judged by what it changes; `make fuzz` looks for others.
@@ -28,8 +28,6 @@ settings.register_profile("fuzz", deadline=None, max_examples=1_000)
 settings.load_profile("kuager")
 # The same for what a page is to show.
 expect.set_options(timeout=BOUND_S * 1000)
-
-CI = os.environ.get("KUAGER_CI") == "1"
 
 
 # Tests that look at times, with cameras and browsers, are in lanes: of each lane one test after
@@ -40,7 +38,7 @@ LANES = {
     "test_time_faults": "cameras",
     "test_simulator_faults": "cameras",
     "test_drift": "more cameras",  # takes long and does little
-    "test_native": "more cameras",
+    "test_native_hls": "more cameras",
     "test_foreign_cameras": "more cameras",
     "test_native_camera": "more cameras",
     "test_sync": "more cameras",
@@ -115,32 +113,6 @@ def chromium() -> str:
         if shutil.which(name):
             return need(name, "")
     return need("chromium", "apt-get install chromium")
-
-
-def need(program: str, how: str, path: str | None = None) -> str:
-    """Return the path of a program, from `path` or PATH; without it the test is skipped, in CI it
-    fails."""
-    found = shutil.which(program, path=path)
-    if found is None:
-        missing(f"{program} is missing: {how}")
-    assert found is not None
-    return found
-
-
-def self_signed(folder: Path) -> tuple[str, str]:
-    """Make a certificate of localhost that nobody vouches for; return its path and its key's."""
-    openssl, files = need("openssl", "apt-get install openssl"), (folder / "pem", folder / "key")
-    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    out = ["-out", str(files[0]), "-keyout", str(files[1])]
-    subprocess.run([openssl, *made, *out], check=True, capture_output=True)
-    return str(files[0]), str(files[1])
-
-
-def missing(text: str) -> None:
-    """Skip for something missing; in CI that is a failure."""
-    if CI:
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 @pytest.fixture(autouse=True)

@@ -19,17 +19,9 @@ from streaming.app import COPIES_MODULES, MODULES
 from streaming.context import AppContext
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
+from tests.support.repository import PAGES, ROOT, TRACKED
 
-ROOT = Path(__file__).parent.parent
 WORDS = "election station camera schedule run frame segment recording gap spool archive catalogue"
-TRACKED = subprocess.run(
-    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-).stdout.split("\0")[:-1]
-PAGES = [p for p in TRACKED if p.endswith(".md")]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 

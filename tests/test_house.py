@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import floors, made, written
-from tests.test_docs import PAGES, ROOT, TRACKED
+from tests.support.architecture import floors, made, written
+from tests.support.repository import PAGES, ROOT, TRACKED
 
 PRODUCT = ("base", "config", "storage", "recorder", "copies", "streaming", "kuager")
 MAPPED = (*PRODUCT, "benchmarks", "tests/support")
@@ -219,3 +219,15 @@ def test_a_walk_goes_down_and_never_comes_back() -> None:
         assert len(steps) > 3 and steps == sorted(steps), walk
         seen += 1
     assert seen == 3
+
+
+@pytest.mark.parametrize("name", modules("tests", "benchmarks"))
+def test_no_test_is_imported(name: str) -> None:
+    """What several tests need is in tests/support."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for dotted in whole:
+                path = dotted.split(".")
+                if path[0] == "tests":
+                    assert not any(p.startswith("test_") or p == "conftest" for p in path), dotted

@@ -8,13 +8,14 @@ number and start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from base.clock import now_ms
+from base.intervals import subtract
 from copies.footage.plan import CopyPlan
 from copies.footage.planning import key_of, plan_file
 from copies.mp4 import MAX_REFERENCES
@@ -109,7 +110,7 @@ async def find(
         tuple(files),
         tuple(missing),
         tuple(removed),
-        tuple(_rest(((t.start_ms, t.end_ms or 0) for t in accounted), from_ms, settled_ms)),
+        tuple(subtract([(from_ms, settled_ms)], ((a.start_ms, a.end_ms or 0) for a in accounted))),
         settled_ms,
         any(b.start_ms < a.end_ms for a, b in pairwise(files)),
     )
@@ -206,13 +207,3 @@ def _distinct(files: Sequence[CopyPlan]) -> list[CopyPlan]:
                 break
         found[f"{stem}{more}.mp4"] = replace(file, file_name=f"{stem}{more}.mp4")
     return list(found.values())
-
-
-def _rest(pieces: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
-    """Yield what of [from_ms, to_ms) no piece covers."""
-    for start_ms, end_ms in sorted(pieces):
-        if start_ms > from_ms and from_ms < to_ms:
-            yield from_ms, min(start_ms, to_ms)
-        from_ms = max(from_ms, end_ms)
-    if from_ms < to_ms:
-        yield from_ms, to_ms

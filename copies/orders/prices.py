@@ -8,7 +8,7 @@ billed costs one unit at least: else a long stretch would cost nothing in many s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,14 +74,3 @@ def price(
         tax,
         net + minimum + tax,
     )
-
-
-def covered_ms(pieces: Iterable[tuple[int, int]], from_ms: int, to_ms: int) -> int:
-    """Return how much of a stretch pieces cover; what two of them cover counts once."""
-    total, reached = 0, from_ms
-    for start, end in sorted(pieces):
-        start, end = max(start, reached), min(end, to_ms)
-        if start < end:
-            total += end - start
-            reached = end
-    return total

@@ -12,12 +12,13 @@ from typing import Any, Self
 from base.clock import now_ms
 from base.i18n.format import format_hours
 from base.i18n.gettext import N_
+from base.intervals import clip, length
 from config.copies import Copies
 from config.model import Config, Station
 from copies.footage.find import CameraFootage, find
 from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
-from copies.orders.prices import covered_ms, price
+from copies.orders.prices import price
 from copies.states import State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
@@ -148,7 +149,7 @@ def _describe(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -
     """Return what a quote tells of the footage of a camera; its files are numbered from
     `first_no` on."""
     return {
-        "exists_ms": covered_ms(((f.start_ms, f.end_ms) for f in footage.files), from_ms, to_ms),
+        "exists_ms": length(clip(((f.start_ms, f.end_ms) for f in footage.files), from_ms, to_ms)),
         "bytes": sum(f.length for f in footage.files),
         "files": [
             {

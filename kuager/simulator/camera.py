@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from kuager.simulator.encoder import AUDIO_RATES, VIDEO_RATE, Encoder
+from kuager.simulator.encoder import AUDIO_RATES, VIDEO_RATE, Encoder, Encoding
 from kuager.simulator.faults import (
     ENCODER_FAULTS,
     MEDIA_FAULTS,
@@ -163,16 +163,11 @@ class Camera:
         gop = 100_000 if "no-keyframe" in faults else max(1, round(taken * w.gop_s))
 
         def encoder(on_video: Callable[[bytes, float], None]) -> Encoder:
+            bframes = 2 if "b-frames" in faults else w.bframes
             return Encoder(
-                program=self._ffmpeg,
-                room=Room(w.angle, w.title, *size),
-                size=size,
-                fps=taken,
-                gop=gop,
-                codec=w.codec,
-                bitrate=w.bitrate,
-                bframes=2 if "b-frames" in faults else w.bframes,
-                audio=w.audio,
+                self._ffmpeg,
+                Room(w.angle, w.title, *size),
+                Encoding(size, taken, gop, w.codec, w.bitrate, bframes, w.audio),
                 on_video=on_video,
                 on_audio=lambda packet, at: self._packet(1, packet, at),
             )

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,20 @@ class _Child:
         self._folder.cleanup()
 
 
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What is made of the pictures: `size` in pixels, `gop` pictures from keyframe to keyframe,
+    `bitrate` in bit/s; `audio` is a codec."""
+
+    size: tuple[int, int]
+    fps: float
+    gop: int
+    codec: str
+    bitrate: int
+    bframes: int
+    audio: str | None
+
+
 class Encoder:
     """Draws in a thread of its own, on time, and has ffmpeg encode what it drew.
 
@@ -138,30 +153,23 @@ class Encoder:
 
     def __init__(
         self,
-        *,
         program: str,
         room: Room,
-        size: tuple[int, int],
-        fps: float,
-        gop: int,
-        codec: str,
-        bitrate: int,
-        bframes: int,
-        audio: str | None,
+        encoding: Encoding,
         on_video: Callable[[bytes, float], None],
         on_audio: Callable[[bytes, float], None],
     ):
-        """`program` is an ffmpeg, `gop` pictures from keyframe to keyframe, `bitrate` bit/s,
-        `size` pixels."""
+        """`program` is an ffmpeg."""
+        size, fps, audio = encoding.size, encoding.fps, encoding.audio
         self._room, self._fps, self._audio = room, fps, audio
         self._on_video, self._on_audio = on_video, on_audio
         self._drawn_ms = [0.0] * REMEMBERED
         self._sound_start_ms = 0.0
         pictures = {"f": "rawvideo", "pix_fmt": "yuv420p", "s": f"{size[0]}x{size[1]}"}
-        encoded = _codec_options(codec, gop, bframes) | {
-            "b:v": bitrate,
-            "maxrate": bitrate,
-            "bufsize": bitrate,
+        encoded = _codec_options(encoding.codec, encoding.gop, encoding.bframes) | {
+            "b:v": encoding.bitrate,
+            "maxrate": encoding.bitrate,
+            "bufsize": encoding.bitrate,
             "fps_mode": "passthrough",
             "flags": "+global_header",
         }

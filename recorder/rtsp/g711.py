@@ -61,7 +61,7 @@ class AacEncoder:
         self._av, self._context = av, av.CodecContext.create("aac", "w")
         self._context.sample_rate, self._context.bit_rate = RATE, BIT_RATE
         self._context.layout, self._context.format = "mono", "fltp"
-        self._context.time_base = Fraction(1, RATE)
+        self._context.time_base, self._context.thread_count = Fraction(1, RATE), 1
         self._context.open()
         self.config = AacConfig.parse(bytes(self._context.extradata or b""))
 

@@ -91,6 +91,7 @@ class RtpReceiver:
         self._suspect: _Waiting | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
         self._candidate: int | None = None  # SSRC that was not plausible
+        self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
         self._begun = (0, 0, 0)  # this stream's first number; packets received and lost before it
         self._reported = (0, 0)  # packets of it received and lost by the last report
@@ -309,6 +310,7 @@ class RtpReceiver:
             return
         era = 0 if seconds >> 31 else 1 << 32  # from 7 February 2036 on (RFC 5905, 6)
         utc_ms = (era + seconds - NTP_EPOCH_S) * 1000 + fraction * 1000 / 2**32
+        self.report_ms = arrival_ms - utc_ms
         if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
             return
         if self._ssrc is not None:

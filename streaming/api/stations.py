@@ -18,7 +18,7 @@ from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import whole_number
 from streaming.http.responses import MOST_PAGE, json_response
-from streaming.http.work import WORK
+from streaming.http.scheduler import SCHEDULER
 from streaming.stations.directory import Directory
 from streaming.stations.featured import FEATURED, MOST_FEATURED
 from streaming.stations.messages import tally_live
@@ -133,7 +133,7 @@ async def search(request: web.Request, query: str, near: bool = False) -> Sequen
         return index.find("")
     if key not in known:
         find = index.suggest if near else index.find
-        known[key] = await request.app[WORK].in_thread(request, partial(find, key[1]))
+        known[key] = await request.app[SCHEDULER].in_thread(request, partial(find, key[1]))
         while len(known) > MOST_SEARCHED:
             known.popitem(last=False)
     known.move_to_end(key)

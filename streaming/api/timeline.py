@@ -20,13 +20,13 @@ from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.responses import json_response
-from streaming.http.work import WORK
+from streaming.http.scheduler import SCHEDULER
 from streaming.stations.serialize import camera_json
 
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
 PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
-CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `work`
+CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `scheduler`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
@@ -41,10 +41,10 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     context, lang = request.app[CONTEXT], checked_language(request)
     station, now_ms = context.station(request), context.clock()
     from_ms, to_ms = _stretch(request, now_ms)
-    work, length_ms = request.app[WORK], min(now_ms, to_ms) - from_ms
-    work.check(request)
-    work.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
-    async with work.turn(request) if length_ms > SHORT_MS else nullcontext():
+    scheduler, length_ms = request.app[SCHEDULER], min(now_ms, to_ms) - from_ms
+    scheduler.check(request)
+    scheduler.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
+    async with scheduler.turn(request) if length_ms > SHORT_MS else nullcontext():
         complete, known = await _known(request, station, from_ms, to_ms)
         cameras = [
             await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
@@ -83,7 +83,7 @@ async def _known(
     It is asked for a piece after the other, so that no answer is long.
     """
     context, lang = request.app[CONTEXT], checked_language(request)
-    names = {context.name(station, c.id): c.id for c in station.cameras}
+    names = {context.name(station, c): c.id for c in station.cameras}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
         asked = partial(
@@ -96,7 +96,7 @@ async def _known(
             found = await context.ask(asked)
         except CatalogueError:  # what the spool has is still true
             return False, known
-        async for name, rows in request.app[WORK].in_steps(request, found.items()):
+        async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
@@ -114,9 +114,9 @@ async def _camera(
     known: Known,
 ) -> dict[str, object]:
     """Return a camera's recordings and gaps: what the catalogue knows, then what the spool has."""
-    context, work, (recordings, gaps) = request.app[CONTEXT], request.app[WORK], known
+    context, scheduler, (recordings, gaps) = request.app[CONTEXT], request.app[SCHEDULER], known
     reader = context.reader(station, camera)
-    async for _, index in work.in_steps(request, reader.recordings(*times)):
+    async for _, index in scheduler.in_steps(request, reader.recordings(*times)):
         if index.segments and index.start_ms < times[1]:
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()

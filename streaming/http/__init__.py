@@ -10,7 +10,7 @@
 `assets`       scripts and styles of the pages
 `clients`      for whom a request is counted
 `rate_limit`   how often one client may do a thing, and how many things at once
-`work`         what takes long: in short steps, in turn, counted for each client
+`scheduler`    what takes long: in short steps, in turn, counted for each client
 `connections`  caps and deadlines of connections
 `ports`        the ports that several web processes share
 """

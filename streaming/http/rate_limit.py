@@ -17,7 +17,7 @@ BUSY_S = 5  # after so long it is worth to ask again
 CLIENTS_KNOWN = 20_000  # the longest unseen is forgotten first
 
 
-class Limit:
+class RateLimit:
     """`burst` at once, and one more every `every_s` seconds."""
 
     def __init__(self, burst: int, every_s: float, clock: Callable[[], float] = time.monotonic):
@@ -50,7 +50,7 @@ class Limit:
         return min(float(self._burst), left + (self._clock() - when) / self._every_s)
 
 
-class Turns:
+class ConcurrencyLimit:
     """How much may be done at the same time: so much by `each` client, so much `in_all`."""
 
     def __init__(self, each: int, in_all: int):

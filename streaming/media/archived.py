@@ -23,13 +23,13 @@ from storage.spool.reader import Key
 from streaming.context import CONTEXT
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
-from streaming.http.rate_limit import Limit, Turns
-from streaming.http.work import WORK, Work
+from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
+from streaming.http.scheduler import SCHEDULER, Scheduler
 
 CACHED_INDEXES = 256  # of archived recordings, in memory
 # who watches at the far end of the rewind window may pause for a quarter of it
 LEAST_GRACE_MS, MOST_GRACE_MS = 60_000, 1_200_000
-ASKED = web.AppKey("asked", Work)  # see `asking`
+ARCHIVE_SCHEDULER = web.AppKey("archive_scheduler", Scheduler)
 INDEXES = web.AppKey("indexes", OrderedDict[tuple[Name, Identity], Index])
 
 T = TypeVar("T")
@@ -66,11 +66,11 @@ async def _recording(
     request: web.Request, name: Name, *, segment_no: int = 0, run_no: int = 0
 ) -> tuple[RecordingReader, Key, Index]:
     context = request.app[CONTEXT]
-    asked = request.app[ASKED]
-    asked.check(request)
-    asked.count(request, 1)
-    await request.app[WORK].rest.turn(client(request))  # it was begun in the lane of video
-    async with asked.turn(request):
+    scheduler = request.app[ARCHIVE_SCHEDULER]
+    scheduler.check(request)
+    scheduler.count(request, 1)
+    await request.app[SCHEDULER].rest.turn(client(request))  # it was begun in the queue of video
+    async with scheduler.turn(request):
         try:
             row = await context.ask(
                 lambda catalogue: (
@@ -106,10 +106,10 @@ async def _recording(
     return reader, key, index
 
 
-def asking() -> Work:
+def archive_scheduler() -> Scheduler:
     """Return how often a client may have catalogue and archive asked, ten angles at full speed, and
     that the catalogue has one such question at a time."""
-    return Work(Limit(100, 0.1), Turns(32, 256), asyncio.Semaphore(1))
+    return Scheduler(RateLimit(100, 0.1), ConcurrencyLimit(32, 256), asyncio.Semaphore(1))
 
 
 def refuse_old(request: web.Request, end_ms: int) -> None:

@@ -23,11 +23,11 @@ from streaming.context import CONTEXT, current_ms
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.ranges import Content, send
-from streaming.http.work import WORK
+from streaming.http.scheduler import SCHEDULER
 from streaming.orders_context import ORDERS, answering, order_of, query_catalogue
 
 LOOK_S = 10.0  # between two looks whether what is sent may still be had
-PARTS_A_TOKEN = 1_000  # recordings in a copy; see `work`
+PARTS_A_TOKEN = 1_000  # recordings in a copy; see `scheduler`
 
 log = structlog.get_logger()
 routes = web.RouteTableDef()
@@ -77,12 +77,12 @@ async def manifest_json(request: web.Request) -> web.StreamResponse:
 
 
 async def _items(request: web.Request, order: Order) -> list[Item]:
-    work = request.app[WORK]
-    work.check(request)
+    scheduler = request.app[SCHEDULER]
+    scheduler.check(request)
     found = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.plans(order.order_pk)
     )
-    work.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
+    scheduler.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
     sources = request.app[CONTEXT].sources
     return [
         Item(
@@ -90,7 +90,7 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
             row["sha256"],
             row["crc32"],
         )
-        async for row in work.in_steps(request, found)
+        async for row in scheduler.in_steps(request, found)
     ]
 
 

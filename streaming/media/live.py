@@ -23,7 +23,7 @@ from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import Content, not_modified, send
-from streaming.http.work import WORK
+from streaming.http.scheduler import SCHEDULER
 from streaming.media.archived import archived_init, archived_segment, checked, refuse_old
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
@@ -131,9 +131,9 @@ async def _rewind(request: web.Request, reader: SpoolReader) -> web.StreamRespon
         )
         raise web.HTTPNotFound(text=text)
     end_ms = now_ms if to_ms is None else min(to_ms, now_ms + rewind_s * 1000)
-    work = request.app[WORK]
-    work.check(request)
-    async with work.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
+    scheduler = request.app[SCHEDULER]
+    scheduler.check(request)
+    async with scheduler.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
         listed = await _listed(request, reader, from_ms, end_ms)
     return await _stretch(request, listed, to_ms, now_ms)
 
@@ -143,7 +143,7 @@ async def _listed(
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
-    async for found in request.app[WORK].in_steps(request, reader.stretch(from_ms, to_ms)):
+    async for found in request.app[SCHEDULER].in_steps(request, reader.stretch(from_ms, to_ms)):
         listed.append(playlists.entries(*found))
         count += listed[-1].count
         if count > MAX_REWIND_SEGMENTS:

@@ -27,8 +27,8 @@ from streaming.context import CONTEXT, current_ms
 from streaming.http.bodies import form
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
+from streaming.http.scheduler import SCHEDULER
 from streaming.http.site import base_url, refuse_foreign
-from streaming.http.work import WORK
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
@@ -244,7 +244,7 @@ async def _invoice(request: web.Request, provider: InvoiceProvider, order: Order
         return made.get(state) or provider.document(order, title_of(order, order.language))
 
     if state not in made:
-        made[state] = await request.app[WORK].in_thread(request, document)
+        made[state] = await request.app[SCHEDULER].in_thread(request, document)
         while len(made) > MOST_INVOICES:
             made.popitem(last=False)
     made.move_to_end(state)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from base.intervals import merge
 from config.model import Camera, Config, Localized, Station
 from config.schedule import Window, windows
 from streaming.stations.search import Search
@@ -132,11 +133,4 @@ def _union(config: Config) -> list[Window]:
             if alike not in seen:
                 seen.add(alike)
                 found.update(windows(config.election, station, camera))
-    merged: list[Window] = []
-    for window in sorted(found):
-        if merged and window.start_ms <= merged[-1].end_ms:
-            end_ms = max(merged[-1].end_ms, window.end_ms)
-            merged[-1] = Window(merged[-1].start_ms, end_ms)
-        else:
-            merged.append(window)
-    return merged
+    return [Window(*window) for window in merge(found)]

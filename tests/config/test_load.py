@@ -1,0 +1,264 @@
+"""kuager.yaml, YAML stations, credentials and secret files: what they mean."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from config.load import load
+from tests.support.config_files import KUAGER, STATIONS, brief, problems, read
+from tests.support.repository import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+def test_the_example_means_what_it_says() -> None:
+    config = load(DEPLOY / "kuager.example.yaml", {"CAMERA_PASSWORD": "pa/ss"})
+    assert config.warnings == ()
+    assert config.election.name.in_("en") == "Presidential election"
+    assert config.election.polling_hours is not None
+    assert config.election.polling_hours.end == datetime.time(20)
+    assert [s.id for s in config.stations] == ["0117", "0842"]
+    school, house = config.stations
+    assert school.time_zone == "Asia/Almaty"
+    assert house.time_zone == "Asia/Aqtau"
+    assert [e.record for e in house.exceptions] == [True, False]
+    box, table = school.cameras
+    assert box.url.reveal() == "rtsp://viewer:pa%2Fss@10.17.0.11:554/stream1"
+    assert (box.transport, box.audio) == ("tcp", "keep")
+    assert (table.transport, table.audio) == ("auto", "drop")
+    assert table.last_day == datetime.date(2026, 11, 30)
+    assert config.spool == DEPLOY / "spool"
+    assert config.archives[0].directory == DEPLOY / "archive"
+    assert config.database_url == f"sqlite:///{DEPLOY}/kuager.db"
+    assert (config.web.host, config.web.port, config.web.processes) == ("127.0.0.1", 8080, 2)
+    assert config.rewind_s == 86400
+    assert config.ffmpeg is None
+    assert config.workers == os.cpu_count()
+    assert config.path == DEPLOY / "kuager.example.yaml"
+
+
+def test_the_yaml_and_the_csv_example_mean_the_same(tmp_path: Path) -> None:
+    environ = {"CAMERA_PASSWORD": "x"}
+    text = (DEPLOY / "kuager.example.yaml").read_text()
+    (tmp_path / "k.yaml").write_text(text.replace("stations.example.yaml", "stations.example.csv"))
+    (tmp_path / "stations.example.csv").write_bytes((DEPLOY / "stations.example.csv").read_bytes())
+    from_yaml = load(DEPLOY / "kuager.example.yaml", environ)
+    assert load(tmp_path / "k.yaml", environ).stations == from_yaml.stations
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "archives: [s3://bucket/a/b/]\n",
+        "archives:\n- url: s3://bucket/a/b\n  endpoint: http://127.0.0.1:9000/\n  region: x\n"
+        "  access_key_id: ${KEY}\n  secret_access_key: ${SECRET}\n",
+    ],
+)
+def test_a_bucket(tmp_path: Path, more: str) -> None:
+    kuager = KUAGER.replace("archives: [archive]\n", more)
+    archive = read(tmp_path, {"KEY": "k", "SECRET": "s3"}, kuager_yaml=kuager).archives[0]
+    assert (archive.bucket, archive.prefix, archive.directory) == ("bucket", "a/b", None)
+    if archive.secret_access_key is not None:
+        assert archive.secret_access_key.get_secret_value() == "s3"
+        assert archive.endpoint == "http://127.0.0.1:9000"
+        assert (archive.access_key_id, archive.region) == ("k", "x")
+    assert "s3'" not in repr(archive)
+
+
+@pytest.mark.parametrize(
+    ("setting", "attribute", "value"),
+    [
+        ("rewind: 90s", "rewind_s", 90),
+        ("rewind: 2d", "rewind_s", 172800),
+        ("workers: 3", "workers", 3),
+        ("pictures: 1m", "pictures_s", 60),
+        ("pictures: off", "pictures_s", None),
+        ("ffmpeg: /opt/ffmpeg", "ffmpeg", Path("/opt/ffmpeg")),
+        ("ffmpeg: ffmpeg7", "ffmpeg", Path("ffmpeg7")),
+        ("database: sqlite:////x/y.db", "database_url", "sqlite:////x/y.db"),
+        (
+            "database: postgresql://u:${PG}@host/db",
+            "database_url",
+            "postgresql://u:p%40%2F@host/db",
+        ),
+    ],
+)
+def test_settings(tmp_path: Path, setting: str, attribute: str, value: object) -> None:
+    config = read(tmp_path, {"PG": "p@/"}, kuager_yaml=f"{KUAGER}{setting}\n")
+    assert getattr(config, attribute) == value
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    more = "ffmpeg: tools/ffmpeg\ndatabase: sqlite:///db/k.db\n"
+    config = read(tmp_path, kuager_yaml=KUAGER.replace("spool: spool", "spool: ../s") + more)
+    assert config.spool == tmp_path.parent / "s"
+    assert config.ffmpeg == tmp_path / "tools/ffmpeg"
+    assert config.database_url == f"sqlite:///{tmp_path}/db/k.db"
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [("0.0.0.0:80", "0.0.0.0", 80), ("'[::1]:8080'", "::1", 8080), ("a-b.kz:1", "a-b.kz", 1)],
+)
+def test_listen(tmp_path: Path, listen: str, host: str, port: int) -> None:
+    web = read(tmp_path, kuager_yaml=f"{KUAGER}web:\n  listen: {listen}\n").web
+    assert (web.host, web.port, web.public_url) == (host, port, None)
+
+
+def test_scalars_stay_text(tmp_path: Path) -> None:
+    stations = "stations:\n  - {id: 0117, number: 0017, name: no, cameras: []}\n"
+    kuager = f"{KUAGER}\n".replace("name: Test", "name: 1.10")
+    kuager = kuager.replace("  windows:", "  polling_hours: {from: 07:00, to: 20:00}\n  windows:")
+    config = read(tmp_path, kuager_yaml=kuager, stations_yaml=stations)
+    (station,) = config.stations
+    assert (station.id, station.number, station.name.in_("kk")) == ("0117", "0017", "no")
+    assert config.election.name.in_("ru") == "1.10"
+
+
+def test_names_fall_back(tmp_path: Path) -> None:
+    stations = STATIONS.replace(
+        "    cameras:", "    number: '7'\n    region: {ru: Р}\n    cameras:"
+    )
+    (station,) = read(tmp_path, stations_yaml=stations).stations
+    assert station.name.in_("en") == "7"
+    assert station.region.in_("en") == station.region.in_("de") == "Р"
+    assert station.district.in_("kk") == ""
+    assert station.cameras[0].title.in_("kk") == "c1"
+
+
+def test_config_cannot_be_changed(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    with pytest.raises(ValidationError):
+        config.web.port = 1  # type: ignore[misc]
+    assert hash(config.stations[0]) == hash(pickle.loads(pickle.dumps(config)).stations[0])
+
+
+# -- logins ----------------------------------------------------------------------------------
+
+LOGINS = """\
+s1/c1: {user: one, password: "a/b@c"}
+s1: {user: two, password_file: pw}
+"*": {user: all, password: x}
+"""
+
+
+def test_the_nearest_login_is_taken(tmp_path: Path) -> None:
+    stations = (
+        f"{STATIONS}      - {{id: c3, url: 'rtsp://own:pw@10.0.0.3'}}\n"
+        "  - {id: s2, cameras: [{id: c1, url: 'rtsp://[::1]:99?x=1'}]}\n"
+    )
+    (tmp_path / "pw").write_text("zwei\n")
+    (tmp_path / "credentials.yaml").touch(0o600)
+    config = read(
+        tmp_path,
+        kuager_yaml=f"{KUAGER}credentials: credentials.yaml\n",
+        stations_yaml=stations,
+        credentials_yaml=LOGINS,
+    )
+    assert [c.url.reveal() for s in config.stations for c in s.cameras] == [
+        "rtsp://one:a%2Fb%40c@10.0.0.1/a",
+        "rtsp://two:zwei@10.0.0.2/a",
+        "rtsp://own:pw@10.0.0.3",
+        "rtsp://all:x@[::1]:99?x=1",
+    ]
+    assert config.warnings == ()
+
+
+def test_an_alias_is_a_copy(tmp_path: Path) -> None:
+    # as PyYAML writes data in which one object stands twice
+    stations = """\
+stations:
+- id: s1
+  cameras: &id001
+  - {id: c1, url: 'rtsp://10.0.0.1'}
+- {id: s2, cameras: *id001}
+"""
+    (tmp_path / "credentials.yaml").touch(0o600)
+    config = read(
+        tmp_path,
+        kuager_yaml=f"{KUAGER}credentials: credentials.yaml\n",
+        stations_yaml=stations,
+        credentials_yaml="s1: {user: a, password: b}\ns2: {user: c, password: d}\n",
+    )
+    urls = [c.url.reveal() for s in config.stations for c in s.cameras]
+    assert urls == ["rtsp://a:b@10.0.0.1", "rtsp://c:d@10.0.0.1"]
+
+
+def test_credentials_warn(tmp_path: Path) -> None:
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    (tmp_path / "credentials.yaml").touch(0o644)
+    logins = "s1/c3: {user: a, password: b}\n"
+    config = read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins)
+    assert [brief(p) for p in config.warnings] == [
+        "credentials.yaml others than its owner may read it",
+        "credentials.yaml:1 … no such station or camera",
+    ]
+    assert config.warnings[1].fix in ("did you mean 's1/c1'?", "did you mean 's1/c2'?")
+
+
+def test_credentials_wrong(tmp_path: Path) -> None:
+    (tmp_path / "credentials.yaml").touch(0o600)
+    logins = 'A B: {user: a, password: b}\ns1: {usr: a}\n"*": x\n'
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    assert [brief(p) for p in problems(tmp_path, kuager_yaml=kuager, credentials_yaml=logins)] == [
+        "credentials.yaml:1 … names no camera",
+        "credentials.yaml:2 ….user is missing",
+        "credentials.yaml:2 ….password is missing",
+        "credentials.yaml:2 … unknown key",
+        "credentials.yaml:3 … expected settings",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"a\nb\n", None])
+def test_a_secret_file_that_holds_no_secret(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "Zx9").write_bytes(content)
+    (found,) = problems(tmp_path, kuager_yaml=f"{KUAGER}database_file: Zx9\n")
+    assert (found.line, found.where) == (11, "database_file")
+    assert "Zx9" not in str(found)  # someone may have put the secret itself there
+
+
+def test_secret_files(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("postgresql://u:p@h/d\n")
+    assert read(tmp_path, kuager_yaml=f"{KUAGER}database_file: db\n").database_shown == (
+        "postgresql://***@h/d"
+    )
+    both = f"{KUAGER}database_file: db\ndatabase: sqlite:///x\n"
+    assert [brief(p) for p in problems(tmp_path, kuager_yaml=both)] == [
+        "kuager.yaml:11 database_file 'database' is there too"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes_of_a_terabyte"),
+    [("500M", 500 * 10**6), ("2G", 2 * 10**9), ("3%", 30 * 10**9), ("2T", 10**12), ("0%", 0)],
+)
+def test_the_reserve_of_the_spool(tmp_path: Path, written: str, bytes_of_a_terabyte: int) -> None:
+    text = f"{KUAGER}spool_reserve: {written}\nspool_warn: [2h, 1d, 90s]\nspool_mount: .\n"
+    limits = read(tmp_path, kuager_yaml=text).spool_limits
+    assert limits.reserve.of(10**12) == bytes_of_a_terabyte
+    assert limits.warn_s == (86400, 7200, 90)
+    assert limits.mount == tmp_path
+
+
+@pytest.mark.parametrize("kind", ["csv", "yaml"])
+def test_what_is_equal_is_kept_once(tmp_path: Path, kind: str) -> None:
+    stations = {
+        "stations_csv": "station_id,region_kk,camera_id,title_kk,url\n"
+        "1,Абай,a,Урна,rtsp://h/1a\n1,Абай,b,Урна,rtsp://h/1b\n2,Абай,a,Урна,rtsp://h/2a\n",
+        "stations_yaml": "stations:\n"
+        "- {id: 1, region: {kk: Абай}, cameras: [{id: a, title: {kk: Урна}, url: 'rtsp://h/1a'},"
+        " {id: b, title: {kk: Урна}, url: 'rtsp://h/1b'}]}\n"
+        "- {id: 2, region: {kk: Абай}, cameras: [{id: a, title: {kk: Урна}, url: 'rtsp://h/2a'}]}\n",
+    }
+    key = f"stations_{kind}"
+    one, two = read(tmp_path, None, **{key: stations[key]}).stations
+    assert one.region is two.region and one.region.kk == "Абай"
+    assert len({id(c.title) for s in (one, two) for c in s.cameras}) == 1
+    assert one.__pydantic_fields_set__ is two.__pydantic_fields_set__

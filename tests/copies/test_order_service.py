@@ -1,0 +1,93 @@
+"""Quotes and orders through OrderService alone, as pages, API and command line share it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from copies.orders.events import Refused
+from copies.orders.service import OrderService
+from copies.states import State
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
+from tests.support.archiving import configure
+from tests.support.footage import UTC0, Camera
+
+COPIES = """archives: [archive]
+web: {public_url: "http://k"}
+copies: {free: true, unpaid_per_client: 1M}
+"""
+STRETCH = (UTC0, UTC0 + 40_000)
+LINK, CLIENT = "http://k/copies/secret", "203.0.113.1"
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[OrderService]:
+    """Orders of a camera that recorded 40 s."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", COPIES)
+    camera = Camera(config.spool, size=20_000)
+    camera.record(20)
+    camera.spool.close()
+    catalogue = await Catalogue.open(config.database_url)
+    yield OrderService(config, catalogue, {}, clock=lambda: UTC0 + 60_000)
+    await catalogue.close()
+
+
+async def test_from_a_quote_to_an_order(service: OrderService) -> None:
+    request = service.quotable("s", ["c"], STRETCH)
+    secret, order = await service.quote(request, "ru", CLIENT)
+    assert len(secret) == 32 and order.state == State.QUOTED and order.language == "ru"
+    assert order.quote["cameras"][0]["exists_ms"] == 40_000
+    placed = await service.place(order, None, LINK, CLIENT)
+    assert placed.state == State.PAID  # nothing is to be paid
+    with pytest.raises(Refused, match="paid already"):
+        await service.place(placed, None, LINK, CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("station", "cameras", "stretch", "why"),
+    [
+        ("x", ["c"], STRETCH, "no such station"),
+        ("s", ["x"], STRETCH, "no such camera"),
+        ("s", [], STRETCH, "at least one"),
+        ("s", ["c"], STRETCH[::-1], "not after"),
+        ("s", ["c"], (UTC0 + 90_000, UTC0 + 99_000), "recorded yet"),
+    ],
+)
+async def test_what_cannot_be_quoted_says_why(
+    service: OrderService, station: str, cameras: list[str], stretch: tuple[int, int], why: str
+) -> None:
+    with pytest.raises(Refused, match=why):
+        service.quotable(station, cameras, stretch)
+
+
+async def test_what_was_quoted_and_is_gone_is_not_ordered(service: OrderService) -> None:
+    _, order = await service.quote(service.quotable("s", ["c"], STRETCH), "kk", CLIENT)
+    for path in service.config.spool.glob("s/c/*/*"):
+        path.unlink()
+    with pytest.raises(Refused, match="nothing of this exists"):
+        await service.place(order, None, LINK, CLIENT)
+    other = Camera(service.config.spool, seed=2)  # other bytes of the same time
+    other.record(20)
+    other.spool.close()
+    with pytest.raises(Refused, match="no longer"):
+        await service.place(order, None, LINK, CLIENT)
+    assert (await service.orders.get(order.order_pk)).state == State.QUOTED
+
+
+async def test_nobody_orders_more_than_he_may(service: OrderService) -> None:
+    request = service.quotable("s", ["c"], STRETCH)
+    (_, first), (_, second) = [await service.quote(request, "kk", CLIENT) for _ in range(2)]
+    await service.place(first, None, LINK, CLIENT)
+    with pytest.raises(Refused, match="still to be checked"):
+        await service.place(second, None, LINK, CLIENT)
+    assert (await service.place(second, None, LINK, "203.0.113.2")).state == State.PAID
+
+
+async def test_without_a_catalogue_it_says_so(service: OrderService) -> None:
+    request = service.quotable("s", ["c"], STRETCH)
+    await service.catalogue.close()
+    with pytest.raises(CatalogueError):
+        await service.quote(request, "kk", CLIENT)

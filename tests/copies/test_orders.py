@@ -1,0 +1,200 @@
+"""What may happen to an order, as pure functions: any events in any order."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.copies import Copies
+from copies.balance import applied, owed, received, refunds_due
+from copies.orders import events
+from copies.orders.events import Refused, key_of, new_secret
+from copies.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
+from storage.catalogue.orders import Change, Order, Payment
+from tests.support.repository import ROOT
+
+SETTINGS = Copies.model_construct(
+    currency="KZT", pay_within=100, download_for=1000, forget_after=500
+)
+NOW = 1_800_000_000_000
+
+
+def quoted(total: int = 1000) -> Order:
+    return Order(
+        *(1, None, "e", "s", NOW - 10**6, NOW, State.QUOTED, "en", {"cameras": []}, "KZT"),
+        total=total,
+        created_ms=NOW,
+        until_ms=NOW + 10_000,
+    )
+
+
+def step(order: Order, what: tuple[str, int, str], now: int) -> Order:
+    """Do an event as the database would; what is refused changes nothing."""
+    name, n, currency = what
+    payment = Payment("bank", f"ref-{n}", n * 250, currency, now)
+    events_by_name: dict[str, Callable[[], Callable[[Order], Change | None]]] = {
+        "order": lambda: events.place(SETTINGS, "a@b.kz", "link", now),
+        "pay": lambda: events.pay(SETTINGS, payment, "operator", now),
+        "finish": lambda: events.finish(now),
+        "cancel": lambda: events.cancel(now),
+        "lapse": lambda: events.lapse(now),
+        "reject": lambda: events.reject("no", now),
+        "refund": lambda: events.refund(returned(order, True, now), True, now),
+        "return": lambda: events.refund(returned(order, False, now), False, now),
+    }
+    decide = events_by_name[name]()
+    try:
+        change = decide(order)
+    except Refused as refused:
+        assert str(refused)
+        return order
+    if change is None:
+        return order
+    after = order.with_(change)
+    for entry in change.entries:
+        assert "a@b.kz" not in str(entry)  # no personal data in what stays for ever
+    if after.state != order.state:
+        assert change.entries[-1].state == after.state
+        path = [order.state, *dict.fromkeys(e.state for e in change.entries)]
+        moves = {(a, b) for (a, _), b in TRANSITIONS.items()}
+        for a, b in itertools.pairwise(path):
+            assert a == b or (a, b) in moves
+    assert change.entries
+    return after
+
+
+def returned(order: Order, whole: bool, now: int) -> tuple[Payment, ...]:
+    return tuple(
+        Payment(
+            p.provider,
+            f"back-{p.reference}-{len(order.payments)}",
+            -a,
+            p.currency,
+            now,
+            p.reference,
+        )
+        for p, a in refunds_due(order, whole)
+    )
+
+
+EVENTS = st.tuples(
+    st.sampled_from(
+        ["order", "pay", "pay", "pay", "finish", "cancel", "lapse", "reject", "refund", "return"]
+    ),
+    st.integers(1, 6),
+    st.sampled_from(["KZT", "KZT", "KZT", "EUR"]),
+)
+
+
+@given(st.integers(0, 1200), st.lists(st.tuples(EVENTS, st.integers(0, 400_000)), max_size=30))
+def test_whatever_happens_money_is_accounted_for(
+    total: int, history: list[tuple[tuple[str, int, str], int]]
+) -> None:
+    order, now, paid = quoted(total), NOW, 0
+    for what, later_ms in history:
+        now += later_ms
+        before = order
+        order = step(before, what, now)
+        # paid at most once, and never below its price
+        if order.paid_ms and not before.paid_ms:
+            paid += 1
+            assert received(order) >= order.total
+        # what came in is either kept for the order, or owed back, or went back
+        for currency in ("KZT", "EUR"):
+            came = sum(p.amount for p in order.payments if p.currency == currency and p.amount > 0)
+            back = -sum(p.amount for p in order.payments if p.currency == currency and p.amount < 0)
+            use = applied(order) if currency == "KZT" else 0
+            assert came == back + use + owed(order).get(currency, 0)
+        # a reference is entered once
+        references = [(p.provider, p.reference) for p in order.payments]
+        assert len(set(references)) == len(references)
+        # nothing that was paid is taken away but by its time or by giving it back
+        if before.state in DOWNLOADS and order.state not in DOWNLOADS:
+            assert what[0] in ("lapse", "refund")
+            assert what[0] == "lapse" or received(order) == 0
+        if order.state in ENDED:
+            assert order.email is None and order.until_ms is None
+    assert paid <= 1
+
+
+def test_every_state_is_reached_and_the_ended_ones_stay() -> None:
+    assert set(TRANSITIONS.values()) | {State.QUOTED} == set(State)
+    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {State.EXPIRED, State.CANCELLED, State.REJECTED, State.REFUNDED} == ENDED
+
+
+def test_docs_show_the_table() -> None:
+    section = (ROOT / "docs/payments.md").read_text().split("## An order's states")[1]
+    shown = set()
+    for row in re.findall(r"^\| ([a-z_, ]+) \| ([a-z]+)[^|]*\| ([a-z_]+) \|$", section, re.M):
+        if row[0] != "from":
+            shown |= {(State(s), Event(row[1]), State(row[2])) for s in row[0].split(", ")}
+    assert shown == {(s, e, to) for (s, e), to in TRANSITIONS.items()}
+
+
+@pytest.mark.parametrize(
+    ("amounts", "state", "back"),
+    [
+        ([1000], State.PAID, {}),
+        ([999], State.AWAITING_PAYMENT, {}),
+        ([400, 600], State.PAID, {}),
+        ([1001], State.PAID, {"KZT": 1}),
+        ([1000, 1000], State.PAID, {"KZT": 1000}),
+    ],
+)
+def test_wrong_amounts(amounts: list[int], state: State, back: dict[str, int]) -> None:
+    order = step(quoted(), ("order", 1, "KZT"), NOW)
+    for n, amount in enumerate(amounts):
+        change = events.pay(SETTINGS, Payment("bank", str(n), amount, "KZT", NOW), "operator", NOW)
+        order = order.with_(change(order))  # type: ignore[arg-type]
+    assert (order.state, owed(order)) == (state, back)
+
+
+def test_another_currency_pays_nothing_and_is_owed_back() -> None:
+    order = step(quoted(), ("order", 1, "KZT"), NOW)
+    order = step(order, ("pay", 4, "EUR"), NOW)
+    assert order.state == State.AWAITING_PAYMENT
+    assert owed(order) == {"EUR": 1000}
+
+
+def test_a_late_payment_is_owed_back() -> None:
+    order = step(quoted(), ("order", 1, "KZT"), NOW)
+    order = step(order, ("lapse", 1, ""), NOW + 100_001)
+    assert order.state == State.EXPIRED
+    order = step(order, ("pay", 4, "KZT"), NOW + 200_000)
+    assert order.state == State.EXPIRED and owed(order) == {"KZT": 1000}
+    order = step(order, ("return", 1, ""), NOW + 300_000)
+    assert owed(order) == {} and received(order) == 0
+
+
+def test_an_order_of_nothing_is_paid_at_once() -> None:
+    order = step(quoted(0), ("order", 1, "KZT"), NOW)
+    assert order.state == State.PAID and order.paid_ms == NOW
+
+
+def test_an_old_quote_is_not_ordered() -> None:
+    with pytest.raises(Refused):
+        events.place(SETTINGS, None, "", NOW + 10_000)(quoted())
+
+
+def test_secrets() -> None:
+    one, other = new_secret(), new_secret()
+    assert len(one) == 32 and one != other
+    assert key_of(one) != key_of(other)
+    for wrong in ("", one[:-1], one + "A", one[:-1] + "/", "é" * 32, one + "\n"):
+        assert key_of(wrong) is None
+
+
+def test_a_frozen_order_is_not_changed_by_what_is_refused() -> None:
+    for state in State:
+        order = replace(quoted(), state=state, ordered_ms=NOW)
+        for name in ("order", "cancel", "reject"):
+            fits = (state, Event(name)) in TRANSITIONS
+            after = step(order, (name, 1, "KZT"), NOW)
+            assert (after is not order) == fits

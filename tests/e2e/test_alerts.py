@@ -1,0 +1,153 @@
+"""Alerts and the dashboard: right by promtool, and of metrics that are there from the start."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.copies import Copies
+from config.load import load
+from config.model import Config
+from config.roles import processes
+from storage.archival.backlog import Blocked
+from storage.archive.port import Fault
+from streaming.context import AppContext
+from streaming.ops import metrics as status
+from tests.support.programs import need
+from tests.support.repository import ROOT
+
+DEPLOY = ROOT / "deploy"
+RULES = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+PANELS = json.loads((DEPLOY / "dashboard.json").read_text())["panels"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    found = load(DEPLOY / "kuager.example.yaml", {"CAMERA_PASSWORD": "x"})
+    return found.model_copy(update={"spool": tmp_path / "spool", "copies": Copies(free=True)})
+
+
+def exposed(config: Config) -> bytes:
+    """Return what /metrics says."""
+    context = AppContext(config, None, [])
+    list(context.refresh())
+    return b"".join(status.exposition(status.make_registry(context), context))
+
+
+def series(config: Config) -> dict[str, float]:
+    """Return all series that /metrics has, as they are written, with their values."""
+    text = exposed(config).decode()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+    assert len(found) == len(lines)
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments", (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts.test.yaml"])
+)
+def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
+    promtool = need("promtool", "apt-get install prometheus")
+    done = subprocess.run(
+        [promtool, *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def test_metrics_keep_the_rules_of_prometheus(config: Config) -> None:
+    """Counters are counters and end with _total, units are base units, each has its help."""
+    promtool = need("promtool", "apt-get install prometheus")
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_every_alert_is_tested_and_says_what_to_do() -> None:
+    tested = (DEPLOY / "alerts.test.yaml").read_text()
+    for alert in ALERTS:
+        assert alert["alert"] in tested
+        assert {"summary", "description"} <= alert["annotations"].keys()
+        assert alert["labels"]["severity"] in ("warning", "critical")
+        for command in re.findall(r"`kuager ([a-z]+)", alert["annotations"]["description"]):
+            assert f"| `kuager {command}" in (DEPLOY.parent / "docs/operations.md").read_text()
+
+
+def test_what_is_asked_for_is_there_from_the_first_second(config: Config) -> None:
+    asked: list[str] = [rule["expr"] for rule in RULES]
+    asked += [target["expr"] for panel in PANELS for target in panel["targets"]]
+    names = {name for text in asked for name in re.findall(r"kuager[_:][a-z_:]+", text)}
+    assert len(names) > 20
+    there = {re.split("[{ ]", line)[0] for line in series(config)} | RECORDED
+    # of HTTP there is nothing before the first request
+    assert {n for n in names if not n.startswith("kuager_http_")} <= there
+
+
+def test_every_camera_archive_and_process_is_there_from_the_first_second(config: Config) -> None:
+    found = series(config)
+    for station, key in product(config.stations, ("scheduled", "recorded_timestamp_seconds")):
+        for camera in station.cameras:
+            labels = f'station="{station.id}",camera="{camera.id}"'
+            assert f"kuager_camera_{key}{{{labels}}}" in found
+            assert found[f'kuager_camera_cause{{{labels},cause="unknown"}}'] == 1
+    for archive in config.archives:
+        for fault in Fault:
+            labels = f'archive="{archive.name}",cause="{fault}"'
+            assert found[f"kuager_archive_cause{{{labels}}}"] == 0
+        for reason in Blocked:
+            labels = f'archive="{archive.name}",reason="{reason}"'
+            assert found[f"kuager_archive_blocked_recordings{{{labels}}}"] == 0
+    for name in processes(config):
+        up = found[f'kuager_process_up{{process="{name}"}}']
+        assert math.isnan(up) if name.startswith("web-") else up == 0
+    assert found['kuager_spool_cause{cause="disk_failed"}'] == 1
+
+
+def tell(config: Config, name: str, **said: Any) -> None:
+    (config.spool / "_status").mkdir(parents=True, exist_ok=True)
+    (config.spool / "_status" / name).write_text(json.dumps(said))
+
+
+def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config) -> None:
+    """When it was recorded last, and why it is not, do not change with each try."""
+    station, camera = config.stations[0], config.stations[0].cameras[0]
+    labels = f'station="{station.id}",camera="{camera.id}"'
+    context = AppContext(config, None, [])
+    for state in ("backoff", "connecting", "backoff"):
+        one = {"state": state, "cause": "refused_password", "recorded_ms": 1_000_500}
+        cameras = {f"{station.id}/{camera.id}": one}
+        spool = {"bytes_per_s": 0, "waiting_bytes": 0, "slow_s": 0}
+        tell(config, "recorder-0.json", written_ms=context.clock(), cameras=cameras, spool=spool)
+        found = series(config)
+        assert found[f"kuager_camera_recorded_timestamp_seconds{{{labels}}}"] == 1000.5
+        assert found[f'kuager_camera_cause{{{labels},cause="refused_password"}}'] == 1
+        assert found['kuager_process_up{process="recorder-0"}'] == 1
+    tell(config, "recorder-0.json", written_ms=1_010_000, cameras=cameras, spool=spool)
+    found = series(config)
+    assert found[f"kuager_camera_recorded_timestamp_seconds{{{labels}}}"] == 1000.5
+    assert found[f'kuager_camera_cause{{{labels},cause="unknown"}}'] == 1
+    assert found['kuager_process_up{process="recorder-0"}'] == 0
+    assert found['kuager_process_told_timestamp_seconds{process="recorder-0"}'] == 1010
+
+
+def test_web_processes_are_those_that_the_supervisor_has(config: Config) -> None:
+    context = AppContext(config, None, [])
+    running = {"web-0": {"up": True, "starts": 1}, "web-1": {"up": False, "starts": 4}}
+    tell(config, "supervisor.json", written_ms=context.clock(), processes=running)
+    found = series(config)
+    assert [found[f'kuager_process_up{{process="web-{n}"}}'] for n in range(2)] == [1, 0]
+    assert found['kuager_process_starts_total{process="web-1"}'] == 4

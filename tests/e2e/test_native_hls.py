@@ -1,0 +1,84 @@
+"""The station's page where the browser plays HLS by itself and has no Media Source Extensions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from kuager.simulator.camera import SimCamera
+from tests.support.burned import burned
+from tests.support.site_stack import SMALL, opened, recorded
+from tests.support.waiting import BOUND_S, until
+
+BARE = "for (const name of ['MediaSource', 'ManagedMediaSource']) delete window[name]"
+# The clock is written once a second, and a picture is shown up to 67 ms after its time.
+EARLY_MS, LATE_MS = -200, 1300
+
+
+async def clock_ms(page: Page) -> float:
+    """Return the moment that the page says it shows, in UTC ms, whole seconds; 0 for none yet."""
+    text = await page.get_attribute("#now", "datetime")
+    return datetime.fromisoformat(text).timestamp() * 1000 if text else 0.0
+
+
+async def true(page: Page, seconds: float, why: str, cameras: str = "") -> None:
+    """Wait until the clock tells the time of all pictures, and see that they go on so."""
+    begun = time.monotonic()
+    well: list[int] = []  # what the first one showed, since all of them are true
+    apart: list[float | None] = []
+    while not well or well[-1] - well[0] < seconds * 1000:
+        said = await clock_ms(page)
+        _, times = await burned(page, f"figure{cameras} video")
+        apart = [one and one - said for one in times]
+        if times and times[0] and all(one and EARLY_MS < one < LATE_MS for one in apart):
+            well.append(times[0])
+        else:  # it does not play yet; or a stretch is over, and the next one loads
+            well.clear()
+        assert time.monotonic() - begun < BOUND_S, f"{why}: {apart} ms from the clock"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_live_and_rewind_play_and_the_clock_is_true(
+    tmp_path: Path, chromium: str, ffmpeg: str
+) -> None:
+    cameras = [SimCamera("one", **SMALL), SimCamera("two", angle="entrance", **SMALL)]
+    async with (
+        recorded(tmp_path, cameras, ffmpeg) as (site, simulator),
+        opened(chromium, "about:blank") as (page, errors),
+    ):
+        await page.add_init_script(BARE)
+        await page.goto(f"{site.base}/stations/s117?lang=en")
+        await true(page, 2, "live")
+        kinds = await page.eval_on_selector_all("figure video", "all => all.map(v => v.src)")
+        assert all(".m3u8" in one for one in kinds), "it is not the browser that plays HLS"
+        assert time.time() * 1000 - await clock_ms(page) < 20_000, "far behind what happens"
+        simulator.fault("two", "drop", 3)
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]')
+        await true(page, 1, "the other one, in a gap", "[data-camera=one]")
+        await true(page, 1, "live after a gap")
+        await page.click("#gap-before")
+        await page.select_option("#rate", "2")
+        await page.wait_for_selector('[data-camera=two][data-state="gap"]')
+        await page.select_option("#rate", "1")
+        await true(page, 1, "over a gap, back in time")
+        await page.keyboard.press("Space")
+        await asyncio.sleep(0.3)
+        _, (stands, _) = await burned(page)
+        await page.keyboard.press("ArrowLeft")  # where the other one is in its gap
+
+        async def went_back() -> bool:
+            _, (back, _) = await burned(page)
+            return bool(back and stands and 4900 < stands - back < 5100)
+
+        await until(went_back, why=f"5 s back, paused, from {stands}")
+        await page.keyboard.press("l")
+        await true(page, 1, "live again")
+        assert time.time() * 1000 - await clock_ms(page) < 20_000, "not live again"
+        assert errors == []

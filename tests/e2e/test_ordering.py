@@ -1,0 +1,203 @@
+"""In Chromium, from a form to a played file: by invoice and the command line, and at Stripe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Page, expect
+
+from config.model import Config
+from copies.orders.worker import OrderWorker
+from storage.catalogue.catalogue import Catalogue
+from streaming.app import create_app, make_runner
+from tests.support.archiving import configure
+from tests.support.mailbox import Mailbox, mailbox
+from tests.support.orders import COPIES
+from tests.support.repository import ROOT
+from tests.support.s3 import free_port
+from tests.support.selling import BEGIN, record
+from tests.support.site_stack import opened
+from tests.support.stripe_server import KEY, WEBHOOK_SECRET, running, tell
+from tests.support.waiting import until
+
+# In the page: fetch a file, let go of it after some bytes, go on where it ended; play the whole.
+RESUMED = """async (url) => {
+  const gone = new AbortController();
+  const first = await fetch(url, { signal: gone.signal });
+  const etag = first.headers.get("ETag");
+  const reader = first.body.getReader();
+  const pieces = [];
+  let have = 0;
+  while (have < 50000) {
+    const { value } = await reader.read();
+    const part = value.subarray(0, 50000 - have);
+    pieces.push(part);
+    have += part.length;
+  }
+  gone.abort();
+  const headers = { Range: `bytes=${have}-`, "If-Range": etag };
+  const rest = await fetch(url, { headers, cache: "no-store" });
+  pieces.push(new Uint8Array(await rest.arrayBuffer()));
+  const blob = new Blob(pieces, { type: "video/mp4" });
+  const digest = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
+  const sha256 = [...new Uint8Array(digest)].map((b) => b.toString(16).padStart(2, "0")).join("");
+  const video = document.createElement("video");
+  video.muted = true;
+  video.src = URL.createObjectURL(blob);
+  document.body.append(video);
+  await new Promise((done, failed) => {
+    video.onerror = () => failed(new Error(video.error.message));
+    video.ontimeupdate = () => video.currentTime > 0.5 && done();
+    video.play();
+  });
+  return { status: rest.status, sha256, duration: video.duration, width: video.videoWidth };
+}"""
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[str]:
+    with running(free_port()) as base:
+        yield base
+
+
+@contextlib.asynccontextmanager
+async def shop(folder: Path, stripe: str, box: Mailbox) -> AsyncIterator[tuple[str, Config]]:
+    """A web process and a desk; gives the address."""
+    said = COPIES.format(key=KEY, hook=WEBHOOK_SECRET, stripe=stripe, port=box.port)
+    config = configure(folder, f"sqlite:///{folder}/k.db", "archives: [archive]\n" + said, "2h")
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    here = config.web.model_copy(update={"public_url": base})
+    config = config.model_copy(update={"web": here})
+    record(config)
+    (config.spool / "_status").mkdir(exist_ok=True)
+    catalogue = await Catalogue.open(config.database_url)
+    runner = make_runner(create_app(config, catalogue, []))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await tell(stripe, f"{base}/api/v1/copies/payments/stripe")
+    desk = asyncio.create_task(OrderWorker(config, catalogue, []).run())
+    try:
+        yield base, config
+        assert not desk.done()
+    finally:
+        desk.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await desk
+        await runner.cleanup()
+        await catalogue.close()
+
+
+def page_of(chromium: str, width: int) -> AbstractAsyncContextManager[tuple[Page, list[str]]]:
+    return opened(
+        chromium,
+        "about:blank",
+        viewport={"width": width, "height": 800},
+        locale="en-GB",
+        accept_downloads=True,
+    )
+
+
+async def order(page: Page, base: str, email: str = "") -> None:
+    """Go from the station to an order that waits for its payment; a gap is seen on the way."""
+    await page.goto(f"{base}/stations/s")
+    await page.get_by_role("link", name="Order a copy of this").click()
+    await page.get_by_role("checkbox", name="d").uncheck()
+    for label, ms in (("From", BEGIN), ("To", BEGIN + 90_000)):
+        at = datetime.fromtimestamp(ms / 1000, UTC)  # the station's zone
+        await page.get_by_label(label, exact=True).fill(f"{at:%Y-%m-%dT%H:%M:%S}")
+    await page.get_by_role("button", name="See what exists").click()
+    await expect(page.locator(".gaps")).to_contain_text("the camera does not answer")
+    await expect(page.locator("main")).to_contain_text("1:10 of 1:30 minutes exist")
+    # 70 s at 20.00 a minute
+    await expect(page.get_by_role("button", name="Order for")).to_contain_text("23.33 KZT")
+    if email:
+        await page.get_by_label("E-mail").fill(email)
+    await page.get_by_role("button", name="Order for").click()
+    await expect(page.locator("#state")).to_contain_text("Waiting for payment")
+
+
+async def fetched(page: Page) -> None:
+    """Download in two parts, and play."""
+    links = page.locator(".files a")
+    for n, seconds in enumerate((40, 30)):
+        url = await links.nth(n).get_attribute("href")
+        found = await page.evaluate(RESUMED, url)
+        assert found["status"] == 206
+        assert found["duration"] == pytest.approx(seconds, abs=0.05)
+        assert found["width"] == 320
+        shown = await page.locator(".files code").nth(n).inner_text()
+        assert found["sha256"] == shown
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, config),
+            page_of(chromium, 390) as (page, errors),
+        ):
+            await order(page, base, "voter@example.kz")
+            await until(lambda: len(box.letters) == 1)
+            assert page.url.partition("?")[0] in box.text(0)
+            async with page.expect_download() as invoice:
+                await page.evaluate(
+                    "document.querySelector('a[href$=\"invoice.pdf\"]').download = ''"
+                )
+                await page.get_by_role("link", name="Invoice").click()
+            path = await (await invoice.value).path()
+            assert path.read_bytes().startswith(b"%PDF")
+            done = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "kuager", "orders", "confirm", "1", "--amount", "23.33"),
+                *("--reference", "2026-1", "--config", str(config.path)),
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+            )
+            said, _ = await done.communicate()
+            assert done.returncode == 0 and b"paid" in said
+            # the page finds out by itself
+            await expect(page.locator("#state")).to_contain_text("Paid and checked")
+            await fetched(page)
+            async with page.expect_download() as everything:
+                await page.get_by_role("link", name="Everything as one ZIP").click()
+            assert (await everything.value).suggested_filename == "kuager-1.zip"
+            await until(lambda: len(box.letters) == 2)
+            await page.goto(f"{base}/copies/register")
+            await expect(page.locator("tbody")).to_contain_text("Paid and checked")
+            assert errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, _),
+            page_of(chromium, 1440) as (page, errors),
+        ):
+            referers: list[str] = []
+            page.on("request", lambda r: referers.append(r.headers.get("referer", "")))
+            await order(page, base)
+            secret = page.url.rpartition("/")[2].partition("?")[0]
+            await page.get_by_role("button", name="Pay by card").click()
+            await page.wait_for_url(re.compile(r"_config/pay"))  # by itself
+            assert secret not in await page.content()
+            await page.get_by_role("button", name="Pay").click()
+            await page.wait_for_url(re.compile(secret))  # back, through a page without the secret
+            await expect(page.locator("#state")).to_contain_text("Paid and checked")
+            await fetched(page)
+            assert not any(secret in referer for referer in referers)
+            assert errors == []

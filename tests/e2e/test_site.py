@@ -1,0 +1,314 @@
+"""The pages: found, read, heard and steered by everybody; and what bad input gets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from config.model import Config
+from storage.records import GapCause
+from streaming.http import assets
+from tests.support.live_fixture import LiveCamera, live_camera
+from tests.support.pages import axe, becomes
+from tests.support.site_stack import (
+    CHROMIUM,
+    Site,
+    opened,
+    patient_page,
+    serving,
+    station_yaml,
+    write_config,
+)
+
+WIDTHS = (320, 390, 820, 1440)  # 320 is what a phone of 640 has at 200 %
+EVIL = "<script>alert(1)</script>"
+NAMES = f"""\
+    name: {{kk: "№ 12 мектеп", ru: "Школа № 12", en: "School {EVIL}"}}
+    region: {{kk: Алматы қаласы, ru: город Алматы, en: Almaty city}}
+    district: {{kk: Медеу ауданы, ru: Медеуский район, en: Medeu district}}
+    address: {{kk: Абай даңғылы 5, ru: пр. Абая 5, en: 5 Abai Avenue}}"""
+
+
+def configured(folder: Path) -> Config:
+    """Two stations: s with two cameras, and t with none that answers."""
+    url = "rtsp://127.0.0.1/x"
+    stations = station_yaml("s", "117", {"c": url, "d": url}, NAMES)
+    return write_config(folder, stations + station_yaml("t", "204", {"c": url}))
+
+
+@pytest.fixture
+def cameras(tmp_path: Path) -> Iterator[list[LiveCamera]]:
+    """Two cameras of station s that record."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(live_camera(tmp_path / "spool", c)) for c in ("c", "d")]
+
+
+async def keep_up(cameras: list[LiveCamera]) -> None:
+    while True:
+        for one in cameras:
+            one.keep_up()
+        await asyncio.sleep(0.2)
+
+
+async def look(browser: Browser, site: Site, path: str, theme: str, wait: str = "main") -> None:
+    """Open a page; see that it is clean for axe and fits every width."""
+    context = await browser.new_context(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+    page = await patient_page(context)
+    try:
+        await page.goto(site.base + path)
+        await page.wait_for_selector(wait)
+        for width in WIDTHS:
+            await page.set_viewport_size({"width": width, "height": 800})
+            over = await page.evaluate("document.documentElement.scrollWidth")
+            assert over <= width, f"{path} is {over} wide at {width}"
+        assert await axe(page) == [], f"{path} {theme}"
+        assert await context.cookies() == []
+    finally:
+        await context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_every_page_is_clean_for_axe_in_both_themes_and_fits_every_width(
+    tmp_path: Path, chromium: str, cameras: list[LiveCamera]
+) -> None:
+    async with serving(configured(tmp_path)) as site, async_playwright() as play:
+        task = asyncio.create_task(keep_up(cameras))
+        browser = await play.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        try:
+            for path, wait, themes in (
+                ("/?lang=en", "#regions", "light dark"),
+                ("/?lang=ru&q=117", "#results", "light dark"),
+                ("/?lang=kk&q=zzzzzzz", "#results", "light dark"),
+                ("/stations/s?lang=en", '[data-state="plays"]', "light dark"),
+                ("/stations/s?lang=kk&t=2999-01-01T00:00:00Z", "#notice", "light dark"),
+                ("/stations/t?lang=ru", "#state", "light dark"),
+                ("/stations/118?lang=en", "main", "light dark"),
+                ("/embed/s/c?lang=en", "video", "light dark"),
+                ("/nothing?lang=kk", "main", "light dark"),
+            ):
+                for theme in themes.split():
+                    await look(browser, site, path, theme, wait)
+            await _without_scripts(browser, site)
+        finally:
+            task.cancel()
+            await browser.close()
+
+
+async def _without_scripts(browser: Browser, site: Site) -> None:
+    """Find a station and get at its video without JavaScript."""
+    context = await browser.new_context(java_script_enabled=False, locale="ru-RU")
+    page = await patient_page(context)
+    await page.goto(site.base)
+    await page.fill("#q", "школа 12")
+    await page.press("#q", "Enter")
+    await page.click(".stations a")
+    assert page.url.endswith("/stations/s")
+    assert await page.locator("h1").inner_text() == "Участок № 117 · Школа № 12"
+    assert await page.locator(".still").count() == 2
+    assert not await page.locator("#play").is_visible()
+    href = await page.locator(".plain").first.get_attribute("href")
+    assert href == "/live/s/c/index.m3u8" and await page.locator(".plain").first.is_visible()
+    await context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
+    tmp_path: Path, chromium: str, cameras: list[LiveCamera]
+) -> None:
+    async with (
+        serving(configured(tmp_path)) as site,
+        opened(chromium, f"{site.base}/?lang=en", viewport={"width": 820, "height": 900}) as (
+            page,
+            errors,
+        ),
+    ):
+        task = asyncio.create_task(keep_up(cameras))
+        walked = []
+        for _ in range(6):
+            await page.keyboard.press("Tab")
+            walked.append(await page.evaluate("document.activeElement.textContent.trim()"))
+        assert walked == ["To the content", "Kuager", "Қазақша", "Русский", "English", ""]
+        await page.keyboard.type("shkola 12")
+        await page.wait_for_selector("#found li")
+        assert await page.locator("#found li").count() == 1
+        await page.keyboard.press("ArrowDown")
+        active = await page.get_attribute("#q", "aria-activedescendant")
+        assert active and await page.get_attribute(f"#{active}", "aria-selected") == "true"
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector('[data-camera=c][data-state="plays"]')
+        assert await page.locator("h1").inner_text() == f"Station 117 · School {EVIL}"
+
+        await page.keyboard.press("2")
+        await page.wait_for_selector(".lead[data-camera=d]")
+        assert "angle=d" in page.url
+        await page.keyboard.press("ArrowLeft")
+        await becomes(page, "location.search.includes('t=')")
+        await page.wait_for_selector('[data-camera=d][data-state="plays"]')
+        await page.keyboard.press("Space")
+        stood = await page.get_attribute("#now", "datetime")
+        assert await page.get_attribute("#play", "data-icon") == "play"
+        await page.keyboard.press("?")
+        assert await page.locator("#keys").is_visible()
+        await page.keyboard.press("Escape")
+        await page.focus("#track")
+        before = float(await page.get_attribute("#track", "aria-valuenow") or 0)
+        await page.keyboard.press("ArrowRight")
+        await becomes(page, f"document.querySelector('#track').ariaValueNow >= {before + 4}")
+        text = await page.get_attribute("#track", "aria-valuetext")
+        assert text and re.fullmatch(r"\d\d:\d\d:\d\d UTC\+5", text)
+        assert stood != await page.get_attribute("#now", "datetime")
+
+        moment = await page.evaluate("new URLSearchParams(location.search).get('t')")
+        await page.click('.languages a[lang="ru"]')  # the moment and the angle stay
+        await page.wait_for_selector("html[lang=ru] .lead[data-camera=d]")
+        assert await page.get_attribute('[data-camera="d"]', "class") == "angle lead"
+        shown = await page.evaluate("new URLSearchParams(location.search).get('t')")
+        assert abs(_seconds(shown) - _seconds(moment)) < 15
+        await page.wait_for_selector('[data-camera=d][data-state="plays"]')
+        await page.keyboard.press("l")
+        await becomes(page, "!location.search.includes('t=')")
+        assert errors == []
+        task.cancel()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_counts_on_the_home_page_renew_by_themselves(
+    tmp_path: Path, chromium: str, cameras: list[LiveCamera]
+) -> None:
+    async with (
+        serving(configured(tmp_path)) as site,
+        opened(chromium, "about:blank") as (page, errors),
+    ):
+        await page.clock.install()
+        await page.goto(f"{site.base}/?lang=en")
+        assert await page.inner_text("#recorded") == "1 of 2 stations live, 2 of 3 cameras live"
+        for one in cameras:
+            one.end(GapCause.NO_DATA)
+        for _ in range(20):
+            await asyncio.sleep(0.5)  # the answer may be cached for 2 s
+            await page.clock.fast_forward(15_000)
+            if "0 of 2 stations" in await page.inner_text("#recorded"):
+                break
+        assert await page.inner_text("#recorded") == "0 of 2 stations live, 0 of 3 cameras live"
+        counts = await page.locator("[data-area]").all_inner_texts()
+        assert counts == ["0 of 1 station live"] * 2 and errors == []
+
+
+def _seconds(text: str) -> float:
+    return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_a_slow_link_plays_one_angle_and_says_so(
+    tmp_path: Path, chromium: str, cameras: list[LiveCamera]
+) -> None:
+    async with (
+        serving(configured(tmp_path)) as site,
+        opened(chromium, "about:blank") as (page, errors),
+    ):
+        task = asyncio.create_task(keep_up(cameras))
+        tools = await page.context.new_cdp_session(page)
+        await tools.send("Network.enable")
+        link = {"offline": False, "latency": 40, "uploadThroughput": 50_000}
+        await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": 40_000})
+        await page.goto(f"{site.base}/stations/s?lang=en", wait_until="commit")
+        await page.wait_for_selector("#low:not([hidden])")
+        assert "one angle plays" in await page.inner_text("#low")
+        await page.wait_for_selector('[data-camera=d][data-state="off"]')
+        assert await page.evaluate("document.querySelector('[data-camera=d] video').src") == ""
+        await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": -1})
+        await page.click("#more")
+        await page.click("#saving")  # all angles, as asked
+        await page.wait_for_selector('[data-camera=d][data-state="plays"]')
+        assert not await page.is_visible("#low") and errors == []
+        task.cancel()
+
+
+async def test_bad_input_gets_a_page_that_helps(tmp_path: Path) -> None:
+    now = int(time.time() * 1000)
+    hostile = "en;q=" + "9" * 3000 + ",<script>," + "x-" * 900
+    async with serving(configured(tmp_path)) as site, aiohttp.ClientSession(site.base) as session:
+        for path, status, words in (
+            ("/stations/118?lang=en", 404, "There is no such station"),
+            (f"/stations/{quote(EVIL, '')}?lang=en", 404, "There is no such station"),
+            ("/stations/s?lang=en&t=2999-01-01T00:00:00Z", 404, "has not come yet"),
+            ("/stations/s?lang=en&t=1999-01-01T00:00:00Z", 404, "Nothing was recorded then"),
+            (f"/stations/s?lang=en&t={now - 3 * 3_600_000}", 404, "further back than the 2 h"),
+            ("/stations/s?lang=en&t=tomorrow", 400, "not a time"),
+            ("/stations/s?lang=en&angle=z", 404, "no such angle"),
+            ("/stations/s?lang=xx", 400, "not a language"),
+            ("/embed/s/z?lang=en", 404, "no such camera"),
+            ("/?lang=en&q=" + "я" * 5000, 400, "at most"),
+            ("/?lang=en&region=atlantis", 404, "no such region"),
+            ("/nothing?lang=en", 404, "nothing at this address"),
+        ):
+            async with session.get(path, headers={"Accept-Language": "en"}) as answer:
+                text = await answer.text()
+                assert answer.status == status, path[:80]
+                assert answer.content_type == "text/html" and words in text, path[:80]
+                assert EVIL not in text and "Traceback" not in text
+        async with session.get("/stations/s", headers={"Accept-Language": hostile}) as answer:
+            assert answer.status == 200 and answer.headers["Content-Language"] == "kk"
+        async with session.get("/stations/117?lang=en") as answer:
+            assert 'href="/stations/s?lang=en"' in await answer.text(), "no near one is named"
+
+
+async def test_a_page_is_light_sets_no_cookie_and_lets_nobody_else_in(tmp_path: Path) -> None:
+    async with serving(configured(tmp_path)) as site, aiohttp.ClientSession(site.base) as session:
+        for path, most, framed in (
+            ("/", 60_000, "'self'"),
+            ("/stations/s", 250_000, "'self'"),
+            ("/embed/s/c", 250_000, "*"),
+        ):
+            bytes_, text = await _weight(session, path)
+            files = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', text))
+            for name in {f for f in files if f.endswith(".mjs")}:
+                files |= await _imports(session, name)
+            total = bytes_ + sum([(await _weight(session, name))[0] for name in files])
+            without = total - sum([(await _weight(session, n))[0] for n in files if "hls" in n])
+            assert total < most and without < 60_000, f"{path}: {total} bytes, {without} without"
+            async with session.get(path) as answer:
+                policy = answer.headers["Content-Security-Policy"]
+                assert "unsafe" not in policy and "script-src" not in policy
+                assert policy.startswith("default-src 'self'")
+                assert policy.endswith(f"frame-ancestors {framed}")
+                assert "Set-Cookie" not in answer.headers
+                assert not re.search(r"<style|<script(?! type=)| style=| on\w+=", text)
+                assert not re.findall(r'(?:src|href)="(?:https?:)?//(?!127)', text)
+
+
+async def _imports(session: aiohttp.ClientSession, name: str) -> set[str]:
+    """Return a script's imports and theirs."""
+    folder = name.rpartition("/")[0]
+    async with session.get(name) as answer:
+        text = await answer.text()
+        assert answer.headers["Cache-Control"] == assets.IMMUTABLE
+    found = {f"{folder}/{n}" for n in re.findall(r'from "\./([\w.]+)"', text[:5000])}
+    for one in set(found):
+        found |= await _imports(session, one)
+    return found
+
+
+async def _weight(session: aiohttp.ClientSession, path: str) -> tuple[int, str]:
+    """Return the bytes of an answer as they are sent, and its text."""
+    async with (
+        aiohttp.ClientSession(session._base_url, auto_decompress=False) as raw,
+        raw.get(path, headers={"Accept-Encoding": "gzip"}) as answer,
+    ):
+        assert answer.headers["Content-Encoding"] == "gzip"
+        size = len(await answer.read())
+    async with session.get(path) as answer:
+        return size, await answer.text()

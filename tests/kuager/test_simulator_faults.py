@@ -1,0 +1,377 @@
+"""Each fault of the simulated cameras, on the wire: it is what its name says, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kuager.simulator.camera import SimCamera
+from kuager.simulator.faults import FAULTS, Line, fault_value
+from kuager.simulator.server import Simulator
+from kuager.simulator.track import Track
+from tests.support.waiting import until
+from tests.support.wire import Packet, Refused, Wire, play
+
+SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 300_000, "gop_s": 0.5}
+VALUES = {
+    "drop": 2.0,
+    "slow-start": 2.0,
+    "ppm": 50_000.0,
+    "lose": 40.0,
+    "reorder": 30.0,
+    "delay": 300.0,
+    "no-keyframe": 3.0,
+}
+OWN_ENCODER = (
+    "no-sound",
+    "ppm",
+    "jump",
+    "resize",
+    "wrong-rate",
+    "no-keyframe",
+    "b-frames",
+    "sound-late",
+    "stall",
+    "wild",
+    "wild-often",
+    "same-time",
+    "rate",
+)
+
+
+def ticks(later: int, earlier: int) -> int:
+    """Return the signed difference of two RTP timestamps."""
+    return (later - earlier + 2**31) % 2**32 - 2**31
+
+
+def lost(packets: list[Packet]) -> int:
+    numbers = {p.sequence for p in packets}
+    first = packets[0].sequence  # others may come after it and count before
+    steps = [(n - first + 2**15) % 2**16 for n in numbers]
+    return max(steps) - min(steps) + 1 - len(numbers)
+
+
+def in_order(packets: list[Packet]) -> bool:
+    return all((b.sequence - a.sequence) % 2**16 < 2**15 for a, b in itertools.pairwise(packets))
+
+
+def keyframes(wire: Wire, after_s: float, until_s: float = 9e9) -> list[float]:
+    """Return when (UTC seconds) keyframes came."""
+    return [
+        packets[0].arrival_s
+        for _, packets in wire.pictures(after_s)
+        if packets[0].arrival_s < until_s
+        and any(kind == 5 and first for p in packets for kind, _, first in p.nals())
+    ]
+
+
+def rate(wire: Wire, after_s: float) -> float:
+    """Return seconds of media time per second, from sender reports: they have no jitter."""
+    first, *_, last = wire.reports(after_s=after_s)
+    return ticks(last.stamp, first.stamp) / 90_000 / (last.camera_s - first.camera_s)
+
+
+def whole(wire: Wire, begun_s: float) -> None:
+    """Nothing is lost or out of order, and keyframes, reports and the connection go on."""
+    assert not wire.closed
+    assert lost(wire.media()) == 0 and in_order(wire.media())
+    assert len(keyframes(wire, begun_s)) >= 4
+    assert len(wire.reports(after_s=begun_s)) >= 2
+    assert abs(statistics.median(r.camera_s - r.arrival_s for r in wire.reports())) < 0.5
+
+
+def silent(wire: Wire, begun_s: float) -> None:
+    assert wire.media(after_s=begun_s - 0.5) and not wire.closed
+    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
+
+
+def closed(wire: Wire, begun_s: float) -> None:
+    assert wire.closed
+    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
+
+
+def ppm(wire: Wire, begun_s: float) -> None:
+    assert rate(wire, begun_s) == pytest.approx(1.05, abs=0.001)
+    pictures = wire.pictures(begun_s + 0.1)
+    (first, a), (last, b) = pictures[0], pictures[-1]
+    assert ticks(last, first) / 90_000 > 1.02 * (b[-1].arrival_s - a[0].arrival_s)
+
+
+def jump(wire: Wire, begun_s: float) -> None:
+    steps = [ticks(b[0], a[0]) / 90_000 for a, b in itertools.pairwise(wire.pictures())]
+    assert [s for s in steps if s > 2] == [pytest.approx(7200, abs=2)]
+    first, *_, last = wire.reports()
+    camera_s = last.camera_s - first.camera_s
+    assert ticks(last.stamp, first.stamp) / 90_000 - camera_s == pytest.approx(7200, abs=0.01)
+    whole(wire, begun_s)
+
+
+def step_clock(wire: Wire, begun_s: float) -> None:
+    reports = wire.reports()
+    assert len([r for r in reports if r.arrival_s > begun_s]) >= 2
+    for r in reports:
+        ahead_s = 3600 if r.arrival_s > begun_s else 0
+        assert r.camera_s - r.arrival_s == pytest.approx(ahead_s, abs=1)
+    assert rate(wire, begun_s) == pytest.approx(1, abs=0.001)
+
+
+def no_reports(wire: Wire, begun_s: float) -> None:
+    assert wire.reports() and not wire.reports(after_s=begun_s)
+    assert lost(wire.media()) == 0
+
+
+def resize(wire: Wire, begun_s: float) -> None:
+    sizes = {nal for p in wire.media() for kind, nal, _ in p.nals() if kind == 7}
+    assert len(sizes) == 2
+    whole(wire, begun_s)
+
+
+def wrong_rate(wire: Wire, begun_s: float) -> None:
+    stamps = [stamp for stamp, _ in wire.pictures(begun_s + 1.5)]
+    # the usual step: a busy machine leaves pictures out
+    step = statistics.mode(round(ticks(b, a), -1) for a, b in itertools.pairwise(stamps))
+    assert step == pytest.approx(90_000 / 25, rel=0.03)
+    assert rate(wire, begun_s + 0.1) == pytest.approx(21 / 25, abs=0.001)
+
+
+def lose(wire: Wire, begun_s: float) -> None:
+    packets = wire.media(after_s=begun_s)
+    assert in_order(packets)
+    assert 0.25 < lost(packets) / (lost(packets) + len(packets)) < 0.55
+
+
+def reorder(wire: Wire, begun_s: float) -> None:
+    packets = wire.media(after_s=begun_s)
+    assert not in_order(packets)
+    assert lost(packets[5:-5]) <= 2  # swapped across the ends that were cut off
+
+
+def delay(wire: Wire, begun_s: float) -> None:
+    assert in_order(wire.media()) and lost(wire.media()) == 0
+    late = [
+        packets[0].arrival_s - ticks(stamp, wire.media()[0].stamp) / 90_000
+        for stamp, packets in wire.pictures(begun_s + 0.5)
+    ]
+    assert max(late) - min(late) > 0.1
+
+
+def garbage(wire: Wire, begun_s: float) -> None:
+    assert in_order(wire.media()) and lost(wire.media()) == 0
+    # the first bit of H.264 is 0; of noise it is 1 in every other packet
+    assert not any(p.data[12] & 0x80 for p in wire.media() if p.arrival_s < begun_s)
+    noise = wire.media(after_s=begun_s + 0.1)
+    assert 0.2 < sum(p.data[12] >> 7 for p in noise) / len(noise) < 0.8
+
+
+def no_keyframe(wire: Wire, begun_s: float) -> None:
+    assert len(keyframes(wire, 0, begun_s)) >= 2
+    came = keyframes(wire, begun_s)
+    shown = [packets[0].arrival_s for _, packets in wire.pictures()]
+    between = [sum(a <= one < b for one in shown) for a, b in itertools.pairwise(came)]
+    assert max(between) > 25  # two of the usual: an encoder begins with one, and so does the next
+
+
+def no_sound(wire: Wire, begun_s: float) -> None:
+    sound = [p.arrival_s for p in wire.packets if p.channel in (2, 3)]
+    assert sound and max(sound) < begun_s + 1
+    whole(wire, begun_s)
+
+
+def b_frames(wire: Wire, begun_s: float) -> None:
+    def backwards(pictures: list[tuple[int, list[Packet]]]) -> int:
+        return sum(ticks(b[0], a[0]) < 0 for a, b in itertools.pairwise(pictures))
+
+    assert backwards([p for p in wire.pictures() if p[1][0].arrival_s < begun_s]) == 0
+    assert backwards(wire.pictures(begun_s + 1.5)) > 5
+    whole(wire, begun_s)
+
+
+def steps(wire: Wire, begun_s: float = 0.0) -> list[float]:
+    """Return the seconds between the timestamps of pictures that follow each other."""
+    pictures = wire.pictures(begun_s)
+    return [ticks(b[0], a[0]) / 90_000 for a, b in itertools.pairwise(pictures)]
+
+
+def late(wire: Wire, begun_s: float) -> None:
+    assert in_order(wire.media()) and lost(wire.media()) == 0
+    whole(wire, begun_s)
+
+
+def sound_late(wire: Wire, begun_s: float) -> None:
+    arrivals = [p.arrival_s for p in wire.packets if p.channel == 2]
+    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.8
+    whole(wire, begun_s)
+
+
+def stall(wire: Wire, begun_s: float) -> None:
+    arrivals = [p[0].arrival_s for _, p in wire.pictures(begun_s - 0.2)]
+    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.7
+    assert all(0 < s < 0.5 for s in steps(wire))
+    whole(wire, begun_s)
+
+
+def wild(wire: Wire, begun_s: float) -> None:
+    assert sum(abs(s) > 3_500 for s in steps(wire)) == 2  # there and back
+    whole(wire, begun_s)
+
+
+def wild_often(wire: Wire, begun_s: float) -> None:
+    assert sum(abs(s) > 3_500 for s in steps(wire)) >= 2
+    whole(wire, begun_s)
+
+
+def same_time(wire: Wire, begun_s: float) -> None:
+    packets = wire.media(after_s=begun_s + 0.3)
+    assert len({p.stamp for p in packets}) == 1 and lost(packets) == 0
+
+
+def half_rate(wire: Wire, begun_s: float) -> None:
+    assert rate(wire, begun_s + 0.1) == pytest.approx(0.5, abs=0.001)
+    whole(wire, begun_s)
+
+
+CHECKS: dict[str, Callable[[Wire, float], None]] = {
+    "drop": closed,
+    "silent": silent,
+    "refuse-password": closed,
+    "no-such-stream": closed,
+    "slow-start": whole,  # for who is there already
+    "ppm": ppm,
+    "step-clock": step_clock,
+    "no-reports": no_reports,
+    "jump": jump,
+    "resize": resize,
+    "wrong-rate": wrong_rate,
+    "lose": lose,
+    "reorder": reorder,
+    "late": late,
+    "sound-late": sound_late,
+    "stall": stall,
+    "wild": wild,
+    "wild-often": wild_often,
+    "same-time": same_time,
+    "rate": half_rate,
+    "delay": delay,
+    "garbage": garbage,
+    "no-keyframe": no_keyframe,
+    "b-frames": b_frames,
+    "no-sound": no_sound,
+}
+
+
+@pytest.mark.slow
+async def test_each_fault_on_the_wire() -> None:
+    """All at once, each on its own camera; a camera without any is whole throughout."""
+    assert set(CHECKS) == set(FAULTS)
+    cameras = [
+        SimCamera(
+            name,
+            shared=None if name in OWN_ENCODER else "well",
+            audio="aac" if "sound" in name else None,
+            **SMALL,
+        )
+        for name in FAULTS
+    ]
+    async with Simulator([*cameras, SimCamera("well", **SMALL)]) as simulator:
+        wires = {name: await play(simulator.url(name)) for name in simulator.cameras}
+        await asyncio.sleep(1.5)
+        begun_s = time.time()
+        for name in FAULTS:
+            simulator.fault(name, name, VALUES.get(name))
+        await asyncio.sleep(0.5)
+        await new_sessions(simulator)
+        await asyncio.sleep(begun_s + 5.5 - time.time())
+        # it ends by itself; a busy machine starts the next encoder late
+        await until(lambda: keyframes(wires["no-keyframe"], begun_s + 3))
+        for wire in wires.values():
+            await wire.close()
+        (await play(simulator.url("drop"))).writer.close()  # it has ended by itself
+        for name in FAULTS:
+            simulator.clear(name)
+        wire = await play(simulator.url("refuse-password"))
+        await until(wire.media)
+        await wire.close()
+    whole(wires["well"], begun_s)
+    for name, check in CHECKS.items():
+        try:
+            check(wires[name], begun_s)
+        except (AssertionError, ValueError) as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+async def new_sessions(simulator: Simulator) -> None:
+    """Sessions that begin while the faults last."""
+    for name, status in (("refuse-password", 401), ("no-such-stream", 404)):
+        with pytest.raises(Refused, match=str(status)):
+            await play(simulator.url(name))
+    with pytest.raises((OSError, EOFError)):
+        await play(simulator.url("drop"))
+    begun_s = time.time()
+    slow = await play(simulator.url("slow-start"))
+    declared = await play(simulator.url("wrong-rate"))
+    assert "a=framerate:25" in declared.sdp
+    await until(lambda: slow.packets)
+    await slow.close()
+    await declared.close()
+    assert slow.packets[0].arrival_s - begun_s >= 2
+
+
+@given(st.integers(0, 60), st.integers(0, 100))
+def test_reordering_loses_nothing(count: int, per_cent: int) -> None:
+    out: list[tuple[int, bool, bytes]] = []
+    line = Line({"reorder": float(per_cent)}, lambda *what: out.append(what))
+    sent = [(n % 2, n % 3 == 0, b"%d" % n) for n in range(count + 1)]
+    for what in sent:
+        line.take(*what)
+    assert len(out) in (count, count + 1)  # the last may wait for one to change places with
+    for n, what in enumerate(sent[:-2]):  # with its own track, and at most one place off
+        assert what in out[max(0, n - 1) : n + 2]
+
+
+async def test_delay_keeps_order_when_it_changes_and_ends() -> None:
+    out: list[int] = []
+    faults = {"delay": 50.0}
+    line = Line(faults, lambda number, is_rtcp, packet: out.append(int(packet)))
+    for n in range(300):
+        if n == 100:
+            faults["delay"] = 5.0
+        elif n == 200:
+            faults.clear()
+        line.take(0, False, b"%d" % n)
+        if n % 20 == 0:
+            await asyncio.sleep(0.003)
+    await until(lambda: len(out) == 300)
+    assert out == list(range(300))
+
+
+def test_values_that_cannot_be() -> None:
+    for name, value in (("x", 1.0), ("drop", -1.0), ("lose", float("nan")), ("ppm", float("inf"))):
+        with pytest.raises(ValueError):
+            fault_value(name, value)
+    assert fault_value("jump", -5.0) == -5.0
+    assert fault_value("drop", None) == 5.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.5, 2), st.floats(-1e5, 1e5)), max_size=8),
+    st.sampled_from([8000, 48000, 90000]),
+)
+def test_media_time_changes_rate_without_a_step(
+    changes: list[tuple[float, float]], clock: int
+) -> None:
+    track = Track(clock)
+    for speed, jump_s in changes:
+        now_ms = time.time() * 1000
+        before = int.from_bytes(track.timestamp(now_ms), "big")
+        track.change(rate=speed, jump_s=jump_s)
+        after = int.from_bytes(track.timestamp(now_ms), "big")
+        step = (after - before - round(jump_s * clock) + 2**31) % 2**32 - 2**31
+        assert abs(step) <= clock * 0.05 + 2  # at most what passed between the two looks

@@ -1,0 +1,171 @@
+"""The deadlines of a session, by a clock that stands until it is moved: what a camera may take its
+time for, and what ends a session."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from config.limits import SpoolLimits
+from config.schedule import Window
+from recorder.camera_state import CameraState
+from recorder.clock import Clock
+from recorder.disk_watch import SpoolDisk
+from recorder.session import Session
+from recorder.source import Frame, PacketCounts, Sink
+from recorder.states import Event, State
+from storage.records import Ending, Index
+from storage.spool.numbers import Numbers
+from storage.spool.reader import SpoolReader
+from storage.spool.writer import CameraSpool
+from tests.support.frames import UTC0, VIDEO
+from tests.support.waiting import until
+
+TICK_S = 0.5
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose time is moved by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(selectors.DefaultSelector())
+        self.passed_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.passed_s
+
+
+class Silent:
+    """A source of which every frame is given by hand."""
+
+    packets: tuple[PacketCounts, ...] = ()
+
+    async def run(self, sink: Sink) -> Ending:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def run_session(
+    root: Path, loop: Loop, shots: Iterable[tuple[float, bool]], until_s: float
+) -> tuple[Ending | None, State]:
+    """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
+
+    Returns how it ended by itself by `until_s`, None where it went on, and the state then.
+    """
+    pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
+    clock = Clock(offset_ms=lambda: UTC0, elapsed=lambda: loop.passed_s * 1000)
+    camera = CameraState("s/c", clock, disk, pool)
+    camera.window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
+    camera.move(Event.SCHEDULED)
+    spool = CameraSpool(root, "e", "s", "c", Numbers())
+    session = Session(camera, Silent(), spool)
+    running = asyncio.create_task(session.run())
+    try:
+        pictures, at_s = list(shots), 0.0
+        while at_s < until_s and not session._ended.done():
+            at_s += TICK_S
+            while pictures and pictures[0][0] <= at_s:
+                shown_s, key = pictures.pop(0)
+                loop.passed_s = shown_s
+                if session._pictures == 0:
+                    session.on_tracks([VIDEO], ())
+                pts = round(shown_s * 90_000)
+                session.on_frame(Frame(1, pts, key, b"v" * 10, UTC0 + shown_s * 1000))
+            loop.passed_s = at_s
+            session.tick()
+            await until(lambda: not session._unwritten or running.done(), every=0)
+        state = camera.status.state
+        ended = await running if session._ended.done() else None
+        return ended, state
+    finally:
+        session.end(None)
+        await asyncio.wait({running})
+        spool.close()
+        pool.shutdown()
+        disk.close()
+
+
+def recorded(root: Path) -> list[Index]:
+    view = SpoolReader(root, "s", "c")
+    view.refresh()
+    return [index for _, index in view.recordings()]
+
+
+def run(
+    root: Path, shots: Iterable[tuple[float, bool]], until_s: float
+) -> tuple[Ending | None, State, float]:
+    """Return also how many seconds are recorded."""
+    loop = Loop()
+    try:
+        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s))
+    finally:
+        loop.close()
+    found = sum(s.duration_90k for index in recorded(root) for s in index.segments) / 90_000
+    return ended, state, found
+
+
+def film(
+    begin_s: float, seconds: float, *, every_s: float = 0.2, key_s: float = 2.0
+) -> list[tuple[float, bool]]:
+    count, keys = round(seconds / every_s), round(key_s / every_s)
+    return [(begin_s + n * every_s, n % keys == 0) for n in range(count)]
+
+
+@pytest.mark.parametrize("begin_s", [0.5, 8.0, 19.0])
+def test_a_picture_may_begin_long_after_play(tmp_path: Path, begin_s: float) -> None:
+    ended, state, found = run(tmp_path, film(begin_s, 30), begin_s + 30)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(30, abs=0.5)
+
+
+def test_a_camera_that_never_sends_a_picture(tmp_path: Path) -> None:
+    ended, _, found = run(tmp_path, [], 30)
+    assert ended is not None and ended.cause == "no_data" and found == 0
+    assert "sends no picture in 20 s" in ended.detail
+
+
+@pytest.mark.parametrize("key_s", [4.0, 10.0, 20.0, 45.0])
+def test_keyframes_may_be_rare(tmp_path: Path, key_s: float) -> None:
+    """Also where the first one is as far away as two are from each other."""
+    shots = film(0.5, key_s * 3, key_s=key_s)
+    ended, state, found = run(tmp_path, shots, key_s * 3 + 0.5)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(key_s * 3, abs=0.5)
+    late = film(0.5, key_s - 0.5, key_s=1e6)[1:] + film(key_s, key_s * 2, key_s=key_s)
+    ended, state, found = run(tmp_path / "late", late, key_s * 3)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(key_s * 2, abs=0.5)
+
+
+@pytest.mark.parametrize("still_s", [3.0, 6.0, 8.0, 12.0, 14.5])
+def test_a_scene_may_stand_still(tmp_path: Path, still_s: float) -> None:
+    """The picture that stands is recorded for as long; a state tells that none comes."""
+    shots = film(0.5, 20) + film(20.5 + still_s, 20)
+    ended, state, found = run(tmp_path, shots, 20.5 + still_s - 0.5)
+    assert ended is None
+    assert state is (State.STALLED if still_s - 0.7 > 2 else State.RECORDING)
+    ended, state, found = run(tmp_path / "on", shots, 40.5 + still_s)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(40 + still_s, abs=0.5)
+    (index,) = {i.header.run_no for i in recorded(tmp_path / "on")}
+    assert index == 1
+
+
+@pytest.mark.parametrize("every_s", [1.0, 2.5, 5.0])
+def test_pictures_may_be_rare(tmp_path: Path, every_s: float) -> None:
+    shots = film(0.5, 60, every_s=every_s, key_s=2 * every_s)
+    ended, state, found = run(tmp_path, shots, 60.5)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(60, abs=every_s + 0.5)
+
+
+def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
+    ended, _, found = run(tmp_path, film(0.5, 20), 60)
+    assert ended is not None and ended.cause == "no_data"
+    assert "no picture for 16 s" in ended.detail
+    assert found == pytest.approx(20, abs=2.5)

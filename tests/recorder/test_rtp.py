@@ -1,0 +1,380 @@
+"""RTP and RTCP: the order of packets, what is missing, another stream, the camera's clock."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.rtsp.rtp import (
+    MAX_LOST,
+    NTP_EPOCH_S,
+    REMEMBERED,
+    WAIT_MS,
+    WINDOW,
+    RtpReceiver,
+)
+from recorder.source import PacketCounts
+from tests.support.packets import EPOCH_MS, SSRC, report, rtp
+
+
+@dataclass
+class Taken:
+    """Payloads as they were handed on: bytes, timestamp, marker, how many are missing before."""
+
+    all: list[tuple[bytes, int, bool, int]] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+
+    def push(
+        self, payload: memoryview, pts: int, marker: bool, lost: int, arrival_ms: float
+    ) -> None:
+        self.all.append((bytes(payload), pts, marker, lost))
+        self.arrivals.append(arrival_ms)
+
+    def restart(self) -> None:
+        self.all.append((b"restart", 0, False, 0))
+
+    def bodies(self) -> list[bytes]:
+        return [body for body, *_ in self.all]
+
+
+def receive(
+    packets: Iterable[bytes], window: int = 0, arrival_ms: float = 0.0
+) -> tuple[Taken, PacketCounts, RtpReceiver]:
+    taken = Taken()
+    receiver = RtpReceiver(96, 90_000, taken)
+    receiver.window = window
+    for packet in packets:
+        receiver.push(memoryview(packet), arrival_ms)
+    return taken, receiver.counts, receiver
+
+
+def numbers(*wanted: int) -> list[bytes]:
+    return [b"%d" % number for number in wanted]
+
+
+def test_packets_in_order_over_the_wrap_of_numbers() -> None:
+    taken, counts, _ = receive(rtp(n, b"x") for n in range(65_530, 65_546))
+    assert len(taken.all) == 16 and counts == PacketCounts(received=16)
+
+
+@pytest.mark.parametrize(
+    ("packet", "body"),
+    [
+        (rtp(1, b"\0\0\0\1\0\0\0\2body", head=0x82), b"body"),  # sources
+        (rtp(1, b"\xbe\xde\0\1\x10\xff\0\0body", head=0x90), b"body"),  # extension
+        (rtp(1, b"\xbe\xde\0\0body", head=0x90), b"body"),
+        (rtp(1, b"body\0\0\3", head=0xA0), b"body"),  # padding
+        (rtp(1, b"\0\0\0\1\xbe\xde\0\1....body\1", head=0xB1), b"body"),
+        (rtp(1, b"\4\4\4\4", head=0xA0), b""),
+        (rtp(1, b"\xbe\xde\0\2....", head=0x90), None),
+        (rtp(1, b"\xbe\xde", head=0x90), None),
+        (rtp(1, b"\0\0\0\1", head=0x82), None),
+        (rtp(1, b"body\0", head=0xA0), None),
+        (rtp(1, b"body\xff", head=0xA0), None),
+        (rtp(1, b"", head=0xA0), None),
+    ],
+)
+def test_sources_extension_and_padding(packet: bytes, body: bytes | None) -> None:
+    taken, counts, _ = receive([rtp(0), packet, rtp(2)])
+    if body is None:
+        assert taken.bodies() == numbers(0, 2) and counts.malformed == 1
+        assert taken.all[1][3] == 1, "what cannot be read is missing"
+    else:
+        assert taken.bodies() == [b"0", body, b"2"] and counts == PacketCounts(received=3)
+
+
+def test_what_is_missing_is_told_once() -> None:
+    taken, counts, _ = receive(map(rtp, (65_534, 65_535, 2, 3, 7)))
+    assert [lost for *_, lost in taken.all] == [0, 0, 2, 0, 3]
+    assert counts == PacketCounts(received=5, lost=5)
+
+
+def test_late_and_doubled_packets_are_told_apart_and_given_to_nobody() -> None:
+    taken, counts, _ = receive(map(rtp, (1, 2, 5, 3, 5, 3, 4, 6, 1)))
+    assert taken.bodies() == numbers(1, 2, 5, 6)
+    assert counts == PacketCounts(received=4, lost=2, late=2, doubled=3)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [rtp(n, stamp=5) for n in (1000, 1001, 1002)],
+        [rtp(n, stamp=5, ssrc=7) for n in (1000, 1001, 1002)],
+        # by chance just behind the count before: time tells
+        [rtp(n, stamp=2_000_000_000) for n in (49_998, 49_999, 50_000)],
+    ],
+)
+def test_a_camera_that_counts_anew(again: list[bytes]) -> None:
+    before = [rtp(n, stamp=900_000_000) for n in (49_999, 50_000, 50_001)]
+    taken, counts, _ = receive([*before, *again])
+    assert taken.bodies()[3] == b"restart" and len(taken.all) == 7
+    assert [pts for _, pts, *_ in taken.all[4:]] == [int.from_bytes(again[0][4:8], "big")] * 3
+    assert all(lost == 0 for *_, lost in taken.all)
+    assert counts == PacketCounts(received=6, restarts=1)
+
+
+def test_one_packet_of_another_stream_is_a_stray() -> None:
+    for odd in (rtp(30_000), rtp(9, ssrc=7), rtp(9, stamp=1 << 31)):
+        taken, counts, _ = receive([rtp(1), odd, rtp(2), odd, rtp(3)])
+        assert taken.bodies() == numbers(1, 2, 3) and counts == PacketCounts(received=3, strays=2)
+
+
+def test_an_ssrc_that_changes_while_the_numbers_go_on_is_the_same_stream() -> None:
+    taken, counts, _ = receive(rtp(n, ssrc=n) for n in range(5))
+    assert taken.bodies() == numbers(0, 1, 2, 3, 4) and counts == PacketCounts(received=5)
+
+
+def test_other_payload_types_are_passed_over() -> None:
+    other = [rtp(2, kind=50), rtp(77, kind=97, ssrc=3)]
+    taken, counts, _ = receive([rtp(1), *other, rtp(3)])
+    assert taken.bodies() == numbers(1, 3) and counts == PacketCounts(received=2, strays=2)
+
+
+@pytest.mark.parametrize("begin", [0, 1, (1 << 32) - 5_000, 1 << 31])
+def test_timestamps_run_on_over_their_wrap_both_ways(begin: int) -> None:
+    steps = [0, 3000, 9000, -6000, 3000, 3000, 2_000_000, -1_990_000]
+    stamps = list(itertools.accumulate(steps, initial=begin))[1:]
+    taken, _, _ = receive(rtp(n, stamp=stamp) for n, stamp in enumerate(stamps))
+    assert [pts for _, pts, *_ in taken.all] == stamps
+
+
+def test_thirteen_hours_of_time_and_more() -> None:
+    step = 40 * 90_000
+    taken, _, _ = receive(rtp(n, stamp=n * step) for n in range(3_000))
+    assert [pts for _, pts, *_ in taken.all] == [n * step for n in range(3_000)]
+
+
+# -- over UDP ------------------------------------------------------------------------------
+
+
+@given(st.permutations(range(12)), st.integers(0, 65_535))
+def test_packets_that_overtake_each_other_are_put_in_order(order: list[int], begin: int) -> None:
+    sent = [begin, *(begin + 1 + n for n in order)]
+    taken, counts, _ = receive((rtp(n, b"%d" % n) for n in sent), WINDOW)
+    assert taken.bodies() == numbers(*range(begin, begin + 13))
+    assert counts == PacketCounts(received=13)
+
+
+@given(
+    lost=st.sets(st.integers(1, 298), max_size=40),
+    doubled=st.sets(st.integers(0, 299), max_size=20),
+    delays=st.lists(st.integers(0, 25), min_size=300, max_size=300),
+)
+def test_lost_reordered_and_doubled_packets(
+    lost: set[int], doubled: set[int], delays: list[int]
+) -> None:
+    """Each packet comes at most 50 later than it was sent; the first and the last ones in time."""
+    sent = [(n + delays[n] * (20 < n < 270), n) for n in range(300) if n not in lost]
+    sent += [(n + 30 * (20 < n < 270), n) for n in doubled - lost]
+    taken, counts, receiver = receive((rtp(n) for _, n in sorted(sent)), WINDOW)
+    receiver.expire(WAIT_MS)
+    assert taken.bodies() == numbers(*(n for n in range(300) if n not in lost))
+    assert sum(missing for *_, missing in taken.all) == counts.lost == len(lost)
+    assert counts.doubled == len(doubled - lost) and counts.late == counts.strays == 0
+
+
+def test_a_packet_is_waited_for_only_so_long() -> None:
+    taken, counts, receiver = receive(map(rtp, (1, 3, 4)), WINDOW, arrival_ms=5.0)
+    receiver.expire(5.0 + WAIT_MS - 1)
+    assert taken.bodies() == numbers(1)
+    receiver.expire(5.0 + WAIT_MS)
+    assert taken.bodies() == numbers(1, 3, 4) and taken.arrivals == [5.0] * 3
+    receiver.push(memoryview(rtp(2)), 200.0)
+    assert counts == PacketCounts(received=3, lost=1, late=1)
+
+
+def test_what_waits_is_handed_on_before_another_stream() -> None:
+    taken, counts, _ = receive([*map(rtp, (1, 3)), rtp(500, ssrc=7), rtp(501, ssrc=7)], WINDOW)
+    assert taken.bodies() == [b"1", b"3", b"restart", b"500", b"501"]
+    assert counts == PacketCounts(received=4, lost=1, restarts=1)
+
+
+# -- RTCP ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stamp", [90_000, (1 << 32) - 90_000])
+def test_the_cameras_clock_from_sender_reports(stamp: int) -> None:
+    """Also over the wrap of timestamps, a day after the report, and before the first packet."""
+    for early in (True, False):
+        packets = [rtp(1, stamp=stamp), report(stamp + 180_000, EPOCH_MS)]
+        _, _, receiver = receive([])
+        assert receiver.camera_ms(stamp) is None
+        for packet in packets[::-1] if early else packets:
+            if packet[1] == 200:
+                receiver.push_rtcp(memoryview(packet), 0.0)
+            else:
+                receiver.push(memoryview(packet), 0.0)
+        assert receiver.camera_ms(stamp) == pytest.approx(EPOCH_MS - 2000, abs=0.01)
+        day = 24 * 3600 * 90_000
+        assert receiver.camera_ms(stamp + day) == pytest.approx(EPOCH_MS - 2000 + 86_400_000, abs=1)
+
+
+def test_a_report_after_hours_counts_from_the_time_that_ran_on() -> None:
+    stamps = [n * 1_000_000_000 for n in range(6)]
+    taken, _, receiver = receive(rtp(n, stamp=stamp) for n, stamp in enumerate(stamps))
+    receiver.push_rtcp(memoryview(report(stamps[-1] - 90, EPOCH_MS)), 0.0)
+    assert receiver.camera_ms(taken.all[-1][1]) == pytest.approx(EPOCH_MS + 1, abs=0.01)
+
+
+def test_clocks_that_are_none_and_the_year_2036() -> None:
+    for seconds, known in ((0, False), (86_400, False), (1 << 31, True), ((1 << 32) - 1, True)):
+        _, _, receiver = receive([rtp(1)])
+        receiver.push_rtcp(memoryview(report(1000, (seconds - NTP_EPOCH_S) * 1000.0)), EPOCH_MS)
+        assert (receiver.camera_ms(1000) is not None) is known
+    for year in (2036.2, 2037.5):
+        utc_ms = (year - 1970) * 365.2425 * 86_400_000
+        receiver.push_rtcp(memoryview(report(1000, utc_ms)), utc_ms)
+        assert receiver.camera_ms(1000) == pytest.approx(utc_ms, abs=0.01)
+
+
+def test_reports_of_others_and_of_the_stream_before_say_nothing() -> None:
+    _, _, receiver = receive([rtp(1)])
+    receiver.push_rtcp(memoryview(report(1000, EPOCH_MS, ssrc=7)), 0.0)
+    assert receiver.camera_ms(1000) is None
+    receiver.push_rtcp(memoryview(report(1000, EPOCH_MS)), 0.0)
+    for number in (9000, 9001):
+        receiver.push(memoryview(rtp(number)), 0.0)
+    assert receiver.camera_ms(1000) is None, "its timestamps are of another count"
+
+
+def test_how_late_a_report_came() -> None:
+    """By the camera's clock, whatever that says: only how it changes means anything."""
+    _, _, receiver = receive([rtp(1)])
+    assert receiver.report_ms is None
+    for late_ms in (20.0, 420.0, 20.5):
+        receiver.push_rtcp(memoryview(report(1000, EPOCH_MS)), EPOCH_MS + 3_600_000 + late_ms)
+        assert receiver.report_ms == pytest.approx(3_600_000 + late_ms, abs=0.01)
+    receiver.push_rtcp(memoryview(report(1000, EPOCH_MS, ssrc=7)), EPOCH_MS)
+    assert (receiver.report_ms or 0) > 3_600_000, "of another stream"
+
+
+def test_bye_and_rtcp_between_the_pictures() -> None:
+    taken, byes = Taken(), list[str]()
+    receiver = RtpReceiver(96, 90_000, taken, on_bye=lambda: byes.append("bye"))
+    for packet in (rtp(1), report(1000, EPOCH_MS), rtp(2)):
+        receiver.push(memoryview(packet), 0.0)
+    assert taken.bodies() == numbers(1, 2) and receiver.camera_ms(1000) is not None
+    for ssrc, said in ((7, []), (SSRC, ["bye"])):
+        receiver.push_rtcp(memoryview(struct.pack(">BBHII", 0x82, 203, 2, 3, ssrc)), 0.0)
+        assert byes == said
+    assert receiver.counts == PacketCounts(received=2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"abc",
+        b"\x80",
+        b"\x00\xc8\x00\x00",
+        report(1, 1)[:40],
+        report(1, 1) + b"..",
+        b"\x9f\xcb\x00\x05",
+    ],
+)
+def test_malformed_rtcp_is_counted(data: bytes) -> None:
+    _, counts, receiver = receive([rtp(1)])
+    receiver.push_rtcp(memoryview(data), 0.0)
+    assert counts.malformed == 1
+
+
+PACKETS = st.lists(
+    st.one_of(
+        st.builds(
+            rtp,
+            st.integers(0, 40) | st.integers(0, 65_535),
+            st.binary(max_size=20),
+            stamp=st.sampled_from([0, 3000, 1 << 31]),
+            ssrc=st.sampled_from([SSRC, 7]),
+            kind=st.sampled_from([96, 224, 97, 200, 203]),
+            head=st.sampled_from([0x80, 0x80, 0x90, 0xA1, 0xBF, 0x40]),
+        ),
+        st.binary(max_size=60),
+    ),
+    max_size=60,
+)
+
+
+@given(PACKETS, st.sampled_from([0, WINDOW]))
+def test_any_packets_are_taken_and_little_is_kept(packets: list[bytes], window: int) -> None:
+    taken, counts, receiver = receive(packets, window)
+    for packet in packets:
+        receiver.push_rtcp(memoryview(packet), 0.0)
+        assert receiver.is_plausible(memoryview(packet[:12])) in (True, False)
+    assert len(receiver._waiting) <= window and len(receiver._given_up) <= REMEMBERED
+    receiver.expire(WAIT_MS)
+    assert not receiver._waiting
+    told = sum(missing for *_, missing in taken.all)
+    assert counts.lost <= len(packets) * MAX_LOST and told <= counts.lost + counts.malformed
+
+
+def test_what_can_begin_a_packet_after_stray_bytes() -> None:
+    _, _, receiver = receive([])
+    assert receiver.is_plausible(memoryview(rtp(1))), "nothing is known yet"
+    receiver.push(memoryview(rtp(1)), 0.0)
+    assert receiver.is_plausible(memoryview(rtp(9)[:12]))
+    assert receiver.is_plausible(memoryview(report(0, EPOCH_MS)[:12]))
+    for odd in (rtp(1, kind=97), rtp(1, head=0x40), rtp(1)[:11], b""):
+        assert not receiver.is_plausible(memoryview(odd[:12]))
+    assert not receiver.is_plausible(memoryview(rtp(1, ssrc=7)))
+    assert receiver.is_plausible(memoryview(rtp(2, ssrc=7))), "it comes again: a new stream"
+
+
+# -- receiver reports ----------------------------------------------------------------------
+
+
+def blocks(report: bytes) -> list[tuple[int, ...]]:
+    """Take a compound packet apart: return its report blocks, all other fields being right."""
+    head, kind, words, ssrc = struct.unpack_from(">BBHI", report)
+    assert (head >> 6, kind, ssrc) == (2, 201, 7)
+    count = head & 31
+    assert words == 1 + 6 * count
+    at = 4 * (words + 1)
+    assert struct.unpack_from(">BBHI", report, at) == (0x81, 202, 3, 7)
+    assert report[at + 8 :] == b"\1\4name\0\0" and len(report) % 4 == 0
+    return [struct.unpack_from(">IIIIII", report, 8 + 24 * n) for n in range(count)]
+
+
+@given(st.integers(0, 65_535), st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_a_receiver_report_says_what_came(first: int, between: list[bool], split: int) -> None:
+    receiver, passed = RtpReceiver(96, 90_000, Taken()), 0
+    halves = [True, *between[:split], True], [*between[split:], True]
+    for half in halves:
+        for n, comes in enumerate(half, passed):
+            if comes:
+                receiver.push(memoryview(rtp(first + n, stamp=n * 3600)), n * 40.0)
+        passed += len(half)
+        told = receiver.receiver_report(7, b"name", 0.0)
+        ((ssrc, lost, highest, jitter, *report_times),) = blocks(told)
+        assert (ssrc, highest, jitter, report_times) == (SSRC, first + passed - 1, 0, [0, 0])
+        missing = len(half) - sum(half)
+        assert lost >> 24 == 256 * missing // len(half)
+        assert lost & 0xFFFFFF == receiver.counts.lost
+    assert receiver.counts.lost == sum(len(half) - sum(half) for half in halves)
+
+
+def test_a_receiver_report_names_the_last_sender_report() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    assert blocks(receiver.receiver_report(7, b"name", 0.0)) == []
+    receiver.push(memoryview(rtp(65_535)), 1000.0)
+    receiver.push_rtcp(memoryview(report(0, EPOCH_MS + 500)), 2000.0)
+    receiver.push(memoryview(rtp(0, stamp=1000 + 90_000)), 2100.0)  # 100 ms late
+    ((_, _, highest, jitter, last, ago),) = blocks(receiver.receiver_report(7, b"name", 2500.0))
+    assert highest == 65_536 and jitter == 9_000 // 16 and ago == 65_536 // 2
+    seconds = EPOCH_MS // 1000 + NTP_EPOCH_S
+    assert last == (seconds & 0xFFFF) << 16 | 0x8000
+
+
+def test_a_receiver_report_begins_anew_with_another_stream() -> None:
+    receiver = RtpReceiver(96, 90_000, Taken())
+    for number in (1, 2, 5):
+        receiver.push(memoryview(rtp(number)), 0.0)
+    for number in (30_000, 30_001):
+        receiver.push(memoryview(rtp(number, ssrc=9)), 0.0)
+    ((ssrc, lost, highest, *_),) = blocks(receiver.receiver_report(7, b"name", 0.0))
+    assert (ssrc, lost, highest) == (9, 0, 30_001)

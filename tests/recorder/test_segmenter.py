@@ -1,0 +1,335 @@
+"""Frames to segments: no input makes a wrong duration, an unbounded buffer or a broken segment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorder.segmenter import (
+    LONGEST_TARGET_S,
+    MAX_FRAMES,
+    ROUNDS_DOWN_S,
+    Discontinuity,
+    SegmentDraft,
+    Segmenter,
+    output_tracks,
+    target_duration,
+)
+from recorder.source import Frame
+from storage.media.fmp4 import TrackInit, make_box
+from storage.records import GapCause
+from tests.support.frames import UTC0, VIDEO, check
+
+AUDIO = TrackInit(2, "audio", "aac", 48_000, make_box(b"mp4a", bytes(28)))
+
+
+def camera(
+    seconds: float, *, fps: float = 25, gop: int = 50, start: int = 900_000, delay: float = 30
+) -> list[Frame]:
+    step = 90_000 / fps
+    return [
+        Frame(1, start + round(n * step), n % gop == 0, b"v" * 10, UTC0 + n * 1000 / fps + delay)
+        for n in range(int(seconds * fps))
+    ]
+
+
+def cut_all(segmenter: Segmenter, frames: list[Frame]) -> list[SegmentDraft]:
+    drafts = [draft for f in frames for draft in segmenter.push(f)]
+    return drafts + segmenter.finish()
+
+
+def test_segments_are_keyframe_intervals() -> None:
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, camera(21))
+    check(segmenter, drafts)
+    assert segmenter.target_duration_s == 2
+    assert all(c.starts_with_key for c in drafts)
+    assert [round(c.duration_90k / 90_000, 1) for c in drafts] == [2.0] * 10 + [1.0]
+    assert abs(segmenter.run_start_ms - UTC0 - 30) < 2  # type: ignore[operator]
+
+
+def test_no_frame_is_lost_or_twice() -> None:
+    frames = camera(30, gop=60)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    assert sum(len(c.runs[0].samples) for c in drafts) == len(frames)
+
+
+@given(st.lists(st.tuples(st.integers(0, 499), st.integers(0, 5), st.booleans()), max_size=20))
+def test_holes_are_told_of_the_segments_that_have_them(
+    holes: list[tuple[int, int, bool]],
+) -> None:
+    frames = camera(20)
+    for n, lost, damaged in holes:
+        frames[n] = frames[n]._replace(lost=lost, damaged=damaged, data=b"hole")
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    assert sum(d.lost for d in drafts) == sum(f.lost for f in frames)
+    at = 0
+    for draft in drafts:
+        its = frames[at : at + len(draft.runs[0].samples)]
+        at += len(its)
+        assert draft.lost == sum(f.lost for f in its)
+        assert draft.damaged == sum(f.damaged for f in its)
+        assert [bytes(data) for data in draft.runs[0].data] == [f.data for f in its], "all is kept"
+
+
+def test_lost_sound_and_pieces_count_too() -> None:
+    sound = [
+        Frame(2, n * 1024, True, b"s", UTC0 + n * 1024 / 48 + 30, lost=n % 2) for n in range(200)
+    ]
+    pieces = [
+        part
+        for n, f in enumerate(camera(4))
+        for part in (f, f._replace(data=b"w", continues=True, lost=n == 60, damaged=n == 60))
+    ]
+    frames = sorted([*sound, *pieces], key=lambda f: f.arrival_ms)
+    segmenter = Segmenter([VIDEO, AUDIO])
+    drafts = cut_all(segmenter, frames)
+    told = sum(d.lost for d in drafts)
+    assert 75 <= told <= 101, "what comes after the last picture belongs to no segment"
+    assert [d.damaged for d in drafts] == [0, 1]
+
+
+def test_a_camera_that_begins_its_stream_anew() -> None:
+    frames = camera(8)
+    frames[120] = frames[120]._replace(restarted=True)
+    drafts = cut_all(Segmenter([VIDEO]), frames)
+    assert [d.restarted for d in drafts] == [False, False, True, False]
+
+
+def test_a_picture_whose_end_did_not_come_is_left_out() -> None:
+    """A stream that gives pictures in pieces may end between two pieces of the last."""
+    whole = camera(4.04)
+    pieces = [p for f in whole for p in (f, f._replace(data=b"w", continues=True))]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, pieces[:-1])
+    check(segmenter, drafts)
+    written = [data for c in drafts for data in c.runs[0].data]
+    assert written == [f.data + b"w" for f in whole[:-1]]
+    assert drafts[-1].tfdt_90k + drafts[-1].duration_90k == pytest.approx(100 * 3_600, abs=90)
+
+
+def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
+    """Decode order I P B B P B B ...: the segment starts with its first shown frame."""
+    order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    frames = [
+        Frame(1, (g * 10 + p) * 3_600, k == 0, b"x", UTC0 + (g * 10 + k) * 40 + 150)
+        for g in range(20)
+        for k, p in enumerate(order)
+    ]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    shown = []
+    for draft in drafts:
+        at = draft.tfdt_90k
+        for sample in draft.runs[0].samples:
+            shown.append(at + sample.cts)
+            at += sample.duration
+    assert [round(s / 3_600) for s in shown] == [f.pts // 3_600 for f in frames]
+    assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
+
+
+def test_no_keyframe_ever_is_cut_all_the_same() -> None:
+    frames = camera(60, gop=100_000)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    assert [c.starts_with_key for c in drafts] == [True] + [False] * (len(drafts) - 1)
+    assert segmenter.target_duration_s == LONGEST_TARGET_S
+    assert all(c.duration_90k <= (LONGEST_TARGET_S + ROUNDS_DOWN_S + 0.1) * 90_000 for c in drafts)
+
+
+def test_keyframes_stop_for_a_minute_and_the_target_stays() -> None:
+    frames = camera(80)
+    frames = [
+        Frame(f.track_id, f.pts, f.key and not 250 < n < 1700, f.data, f.arrival_ms)
+        for n, f in enumerate(frames)
+    ]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    assert segmenter.target_duration_s == 2
+    assert sum(not c.starts_with_key for c in drafts) >= 24
+
+
+def test_waits_for_the_first_keyframe_but_not_for_ever() -> None:
+    segmenter = Segmenter([VIDEO])
+    with pytest.raises(Discontinuity) as broken:
+        cut_all(segmenter, [Frame(1, f.pts, False, f.data, f.arrival_ms) for f in camera(65)])
+    assert broken.value.ending.cause is GapCause.STREAM_BROKEN
+
+
+def test_a_hole_is_a_gap_not_a_long_frame() -> None:
+    frames = camera(40)
+    segmenter = Segmenter([VIDEO])
+    with pytest.raises(Discontinuity) as broken:
+        cut_all(segmenter, frames[:265] + frames[665:])
+    assert broken.value.ending.cause is GapCause.NO_DATA
+
+
+def test_wrong_first_times_cost_nothing() -> None:
+    frames = camera(20)
+    wrong = Frame(1, frames[0].pts + 90_000 * 7200, True, b"v", frames[0].arrival_ms - 1)
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, [wrong, *frames])
+    check(segmenter, drafts)
+    assert sum(len(c.runs[0].samples) for c in drafts) == len(frames) + 1
+    assert drafts[0].moved_ms < -7_000_000
+    assert abs(sum(c.duration_90k for c in drafts) - 20 * 90_000) < 5_000
+
+
+def test_audio_goes_along_in_step() -> None:
+    frames = camera(20)
+    sound = [
+        Frame(2, 480_000 + n * 1024, True, b"a", UTC0 + n * 1024 / 48 + 60) for n in range(937)
+    ]
+    both = sorted(frames + sound, key=lambda f: f.arrival_ms)
+    segmenter = Segmenter([VIDEO, AUDIO])
+    drafts = cut_all(segmenter, both)
+    check(segmenter, drafts)
+    end = None
+    count = 0
+    for draft in drafts:
+        audio = draft.runs[1]
+        assert audio.track_id == 2
+        at = audio.decode_time / 48_000
+        assert abs(at - draft.tfdt_90k / 90_000) < 0.1
+        if end is not None:
+            assert abs(audio.decode_time - end) <= 1
+        end = audio.decode_time + sum(s.duration for s in audio.samples)
+        count += len(audio.samples)
+    assert count >= 930
+
+
+def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
+    """Frames that the camera held, all at once, then real time: time is set by what is live."""
+    frames = camera(20)
+    held = [
+        Frame(1, f.pts, f.key, f.data, frames[60].arrival_ms + n * 0.1)
+        for n, f in enumerate(frames[:60])
+    ]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, held + frames[61:])
+    check(segmenter, drafts)
+    assert segmenter.run_start_ms is not None
+    assert abs(segmenter.run_start_ms - UTC0 - 30) < 45
+
+
+@given(
+    ends=st.integers(1, 400),
+    held=st.lists(st.floats(0, 900), min_size=500, max_size=500),
+    fps=st.sampled_from([1.0, 15.0, 25.0]),
+)
+def test_a_run_begins_where_the_one_before_it_ended_or_later(
+    ends: int, held: list[float], fps: float
+) -> None:
+    """Wherever one ends, and however unevenly a busy machine lets pictures come."""
+    frames, before = [], 0.0
+    for f, late in zip(camera(500 / fps, fps=fps), held, strict=True):
+        before = max(before, f.arrival_ms + (late if late > 600 else 0))
+        frames.append(f._replace(arrival_ms=before))
+    first = Segmenter([VIDEO])
+    for f in frames[:ends]:
+        first.push(f)
+    first.finish(frames[ends].arrival_ms)
+    second = Segmenter([VIDEO], first.target_duration_s, False, first.end_ms)
+    check(second, cut_all(second, frames[ends:]))
+    assert first.run_start_ms is not None and second.run_start_ms is not None
+    gap_ms = second.run_start_ms - first.end_ms
+    assert -1 < gap_ms < 1_000 / fps + 1_000
+
+
+@pytest.mark.parametrize(
+    ("interval", "target"),
+    [(2.0, 2), (1.0, 2), (0.5, 2), (4.0, 4), (1.5, 3), (2.13, 2), (2.4, 3), (30.0, 8), (0.04, 2)],
+)
+def test_target_duration(interval: float, target: int) -> None:
+    assert target_duration([0, interval, 2 * interval]) == target
+
+
+def test_output_tracks() -> None:
+    mixed = [TrackInit(7, "audio", "aac", 8000, b""), TrackInit(9, "video", "h265", 12800, b"")]
+    video, audio = output_tracks(mixed)
+    assert (video.id, video.timescale, audio.id, audio.timescale) == (1, 90_000, 2, 8000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 10_000))
+def test_any_frames(data: st.DataObject, seed: int) -> None:
+    """Random rates, keyframes, jitter, losses, jumps and sizes."""
+    rng = random.Random(seed)
+    fps = data.draw(st.floats(0.6, 60))
+    gop = data.draw(st.integers(1, 400))
+    chaos = data.draw(st.floats(0, 0.1))
+    target = data.draw(st.integers(0, 8))
+    segmenter = Segmenter([VIDEO, AUDIO], target if target != 1 else 2)
+    drafts: list[SegmentDraft] = []
+    pts, arrival = rng.randrange(2**33), UTC0
+    for n in range(int(min(60, 2000 / fps) * fps)):
+        pts += round(90_000 / fps * rng.uniform(0.5, 1.5))
+        arrival += 1000 / fps * rng.uniform(0, 2)
+        frame_pts = pts
+        if rng.random() < chaos:
+            frame_pts += rng.choice([-1, 1]) * rng.randrange(1, 90_000 * rng.choice([1, 3, 7200]))
+        if rng.random() < chaos:
+            continue
+        try:
+            drafts += segmenter.push(
+                Frame(1, max(0, frame_pts), n % gop == 0, bytes(rng.randrange(1, 50)), arrival)
+            )
+            if rng.random() < 0.5:
+                segmenter.push(Frame(2, max(0, frame_pts) * 48 // 90, True, b"a", arrival))
+        except Discontinuity:
+            break
+        assert len(segmenter._open) <= MAX_FRAMES + 1
+    drafts += segmenter.finish()
+    check(segmenter, drafts)
+
+
+def started_late(
+    arrivals: Callable[[int, float], float], backlog_ms: float, gop: int, seconds: int = 90
+) -> float:
+    """Return the worst |placed - taken - delay| in ms of a session that begins with a backlog."""
+    segmenter, written, before, worst = Segmenter([VIDEO]), 0, 0.0, 0.0
+    for n in range(seconds * 25):
+        taken = n * 40.0 - backlog_ms
+        before = max(taken + 30, arrivals(n, before))
+        frame = Frame(1, 900_000 + n * 3600, n % gop == 0, b"v", UTC0 + before)
+        for draft in segmenter.push(frame):
+            assert segmenter.run_start_ms is not None
+            placed = segmenter.run_start_ms + draft.tfdt_90k / 90
+            worst = max(worst, abs(placed - UTC0 - (written * 40.0 - backlog_ms) - 30))
+            written += len(draft.runs[0].samples)
+    return worst
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "backlog_ms", "gop"),
+    [
+        (lambda n, at: at + 40 / 1.2, 1000, 50),
+        (lambda n, at: at + 40 / 1.5, 1000, 50),
+        (lambda n, at: at + 20, 3000, 100),
+        (lambda n, at: at + 40 / 3, 2000, 50),
+        (lambda n, at: at + (17 if n % 12 == 11 else 2), 3000, 50),  # as TCP starts
+        (lambda n, at: at + (40 if n < 5 else 0.4), 3000, 50),
+        (lambda n, at: at + 1500 if n == 20 else at, 0, 50),  # a stall, caught up at once
+        (lambda n, at: at + 1500 if n == 20 else at + 20 * (n > 20), 0, 50),  # or slowly
+        (lambda n, at: at + 1500 if n == 35 else at + 13 * (n > 35), 0, 50),
+        (lambda n, at: at + 300 if n and n % 25 == 0 else at + 5, 0, 25),  # late keyframes
+    ],
+)
+def test_what_was_held_back_at_the_start_does_not_move_the_mapping(
+    arrivals: Callable[[int, float], float], backlog_ms: float, gop: int
+) -> None:
+    assert started_late(arrivals, backlog_ms, gop) < 20
+
+
+def test_a_backlog_that_drains_for_a_minute_is_followed() -> None:
+    """Its first pictures cannot be placed better; later ones are never after their arrival."""
+    assert started_late(lambda n, at: at + 40 / 1.05, 3000, 50, seconds=200) < 3_050

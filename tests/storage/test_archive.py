@@ -1,0 +1,231 @@
+"""One contract for every archive: a directory, rclone's S3 server, moto's, and one of your own.
+
+What rclone and moto do not do stands in tests/support/s3.py as `CAN`; here it is held against them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from config.model import Archive as Settings
+from storage.archive.factory import open_archive
+from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
+from tests.support.programs import self_signed
+from tests.support.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
+
+NAMES = ["rclone", "moto", *((ENDPOINT,) if ENDPOINT in os.environ else ())]
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
+async def put(archive: Archive, key: str, data: bytes) -> Put:
+    return await archive.put(key, data, hashlib.sha256(data).hexdigest())
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with s3_server(request.param, tmp_path) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Archive]:
+    archive = open_archive(settings)
+    yield archive
+    await archive.close()
+
+
+@pytest.fixture(params=["directory", *SERVERS])
+async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Archive]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "directory":
+            settings = Settings.model_validate(str(tmp_path / "archive"))
+        else:
+            found = stack.enter_context(s3_server(request.param, tmp_path))
+            settings = found.settings(found.bucket())
+        async with opened(settings) as archive:
+            yield archive
+
+
+async def test_put_get_range_entries_remove(archive: Archive) -> None:
+    data = os.urandom(3_000_000)
+    await put(archive, "e/s/c/2026-11-29/x-1.mp4", data)
+    await put(archive, "e/s/c/2026-11-29/x-1.json", b"{}")
+    assert await archive.get("e/s/c/2026-11-29/x-1.mp4") == data
+    assert await archive.get("e/s/c/2026-11-29/x-1.mp4", 1000, 500) == data[1000:1500]
+    digest = await archive.sha256("e/s/c/2026-11-29/x-1.mp4")
+    assert digest == hashlib.sha256(data).hexdigest()
+    found = [e async for e in archive.entries("e/s/")]
+    assert [(e.key, e.size) for e in found] == [
+        ("e/s/c/2026-11-29/x-1.json", 2),
+        ("e/s/c/2026-11-29/x-1.mp4", len(data)),
+    ]
+    assert all(abs(e.stored_ms - time.time() * 1000) < 60_000 for e in found)
+    assert [e async for e in archive.entries("other/")] == []
+    assert await archive.below("e/") == ["s"] and await archive.below("e/s/") == ["c"]
+    assert await archive.below("other/") == []
+    await archive.remove("e/s/c/2026-11-29/x-1.mp4")
+    await archive.remove("e/s/c/2026-11-29/x-1.mp4")
+    assert [e.key async for e in archive.entries("e/s/")] == ["e/s/c/2026-11-29/x-1.json"]
+
+
+async def test_missing(archive: Archive) -> None:
+    assert await archive.sha256("no/such/key.mp4") is None
+    with pytest.raises(ObjectNotFound):
+        await archive.get("no/such/key.mp4", 0, 10)
+
+
+async def test_the_same_again_is_well_and_other_bytes_are_refused(archive: Archive) -> None:
+    await put(archive, "e/s/c/key-1.json", b"first")
+    await put(archive, "e/s/c/key-1.json", b"first")
+    with pytest.raises(ArchiveConflict):
+        await put(archive, "e/s/c/key-1.json", b"other")
+    assert await archive.get("e/s/c/key-1.json") == b"first"
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_an_empty_object_is_read(server: Server) -> None:
+    """Half of an upload may be nothing; that is found, not stumbled over."""
+    bucket = server.bucket()
+    server.client.put_object(Bucket=bucket, Key="some/prefix/e/s/c/k.json", Body=b"")
+    async with opened(server.settings(bucket)) as archive:
+        assert await archive.get("e/s/c/k.json") == b""
+        with pytest.raises(ArchiveConflict):
+            await put(archive, "e/s/c/k.json", b"{}")
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_what_the_server_can_do_is_found_out(server: Server) -> None:
+    with capture_logs() as log:
+        async with opened(server.settings(server.bucket())) as archive:
+            await put(archive, "e/s/c/k.mp4", b"data")
+            (told,) = [e for e in log if e["event"] == "What the archive can do"]
+            # bytes that are not those of the hash are refused, or nobody vouches for them
+            try:
+                other = await archive.put(
+                    "e/s/c/l.mp4", b"dat4", hashlib.sha256(b"data").hexdigest()
+                )
+            except ArchiveError as error:
+                assert told["compares_sha256"] and "other bytes arrived" in str(error)
+            else:
+                assert not told["compares_sha256"] and other.verified == ""
+    if server.can is not None:
+        assert told["refuses_to_replace"] is server.can.refuses_to_replace
+        assert told["compares_sha256"] is server.can.compares_sha256
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_object_lock_keeps_a_version_until_its_date(server: Server) -> None:
+    until_ms = int(time.time() + 120) * 1000
+    lock = {"lock": "governance", "keep": "1d"}
+    digest = hashlib.sha256(b"data").hexdigest()
+    async with opened(server.settings(server.bucket(), **lock)) as archive:
+        with pytest.raises(ArchiveError, match="object lock is not on"):
+            await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+    bucket = server.bucket(lock=True)
+    async with opened(server.settings(bucket, **lock)) as archive:
+        if server.can is not None and not server.can.locks:  # it would take date and deletion
+            with pytest.raises(ArchiveError, match="object lock is not on"):
+                await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+            return
+        stored = await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+        again = await archive.put("e/s/c/k.mp4", b"data", digest, until_ms)
+        assert stored.version_id and again.version_id == stored.version_id
+        head = server.client.head_object(Bucket=bucket, Key="some/prefix/e/s/c/k.mp4")
+        assert head["ObjectLockMode"] == "GOVERNANCE"
+        assert head["ObjectLockRetainUntilDate"].timestamp() * 1000 == until_ms
+        with pytest.raises(ArchiveError, match="denied"):
+            await archive.remove("e/s/c/k.mp4", version_id=stored.version_id)
+        assert await archive.get("e/s/c/k.mp4") == b"data"
+        unlocked = await put(archive, "e/s/c/l.mp4", b"data")
+        await archive.remove("e/s/c/l.mp4", version_id=unlocked.version_id)
+        assert await archive.sha256("e/s/c/l.mp4") is None
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_storage_class_and_encryption(server: Server) -> None:
+    bucket = server.bucket()
+    settings = server.settings(bucket, storage_class="STANDARD_IA", encryption="AES256")
+    async with opened(settings) as archive:
+        await put(archive, "e/s/c/k.mp4", b"data")
+        assert await archive.get("e/s/c/k.mp4") == b"data"
+    head = server.client.head_object(Bucket=bucket, Key="some/prefix/e/s/c/k.mp4")
+    if server.can is not None:
+        assert head["ServerSideEncryption"] == "AES256"
+        assert (head.get("StorageClass") == "STANDARD_IA") is server.can.keeps_class
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_cameras_spread_over_buckets(server: Server) -> None:
+    buckets = [server.bucket() for _ in range(3)]
+    keys = [f"e/s/c{n}/2026-11-29/x-{k}.mp4" for n in range(12) for k in range(2)]
+    settings = server.settings(buckets[0], more_buckets=buckets[1:])
+    async with opened(settings) as archive:
+        where = {key: (await put(archive, key, key.encode())).bucket for key in keys}
+        assert set(where.values()) == set(buckets)
+        assert all(where[a] == where[b] for a, b in zip(keys[::2], keys[1::2], strict=True))
+        for key, bucket in where.items():
+            assert await archive.get(key) == await archive.get(key, bucket=bucket) == key.encode()
+        found = [(e.key, e.bucket) async for e in archive.entries("e/")]
+        assert sorted(found) == sorted(where.items())
+        assert await archive.below("e/s/") == sorted({key.split("/")[2] for key in keys})
+        await archive.remove(keys[0])
+        assert await archive.sha256(keys[0], bucket=where[keys[0]]) is None
+
+
+@pytest.mark.slow
+async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
+    port = free_port()
+    away = open_archive(settings(port))
+    with pytest.raises(ArchiveError, match="cannot be reached: connection refused") as error:
+        await put(away, "a/b/c.mp4", b"x")
+    assert error.value.fault is Fault.UNREACHABLE
+    await away.close()
+    with rclone(tmp_path, port):
+        wrong = open_archive(settings(port, secret_access_key=SecretStr("a-wrong-secret")))
+        with pytest.raises(ArchiveError) as error:
+            await put(wrong, "a/b/c.mp4", b"x")
+        assert "refused" in str(error.value) or "denied" in str(error.value)
+        assert error.value.fault is Fault.CREDENTIALS
+        assert "a-wrong-secret" not in str(error.value)
+        await wrong.close()
+        other = open_archive(settings(port, url="s3://no-such-bucket"))
+        with pytest.raises(ArchiveError, match="no such bucket") as error:
+            await put(other, "a/b/c.mp4", b"x")
+        assert error.value.fault is Fault.BUCKET
+        await other.close()
+
+
+async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+
+    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    archive = open_archive(settings(port, endpoint=f"https://127.0.0.1:{port}"))
+    with pytest.raises(ArchiveError, match="its certificate is not accepted") as error:
+        await put(archive, "a/b.mp4", b"x")
+    assert error.value.fault is Fault.CERTIFICATE
+    await archive.close()
+    server.close()
+
+
+async def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    archive = open_archive(Settings.model_validate(str(tmp_path / "file" / "archive")))
+    with pytest.raises(ArchiveError, match="Not a directory"):
+        await put(archive, "a/b.mp4", b"x")
+    await archive.close()

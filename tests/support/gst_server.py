@@ -1,0 +1,62 @@
+"""GStreamer's RTSP server, a camera that is not ours. Run by the system's Python (python3-gi).
+
+    python3 tests/support/gst_server.py PORT MOUNT=PIPELINE [MOUNT=PIPELINE ...]
+        [--user USER:PASSWORD] [--protocols tcp|udp]
+
+Prints "ready" when it listens. A pipeline's payloaders are named pay0 and pay1.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port")
+    parser.add_argument("mounts", nargs="+")
+    parser.add_argument("--user")
+    parser.add_argument("--protocols")
+    arguments = parser.parse_args()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(arguments.port)
+    server.get_thread_pool().set_max_threads(16)  # else one slow mount holds up all
+    role = "anonymous"
+    if arguments.user:
+        role = "viewer"
+        auth = GstRtspServer.RTSPAuth()
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        token = GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", role)
+        auth.add_digest(*arguments.user.split(":", 1), token)
+        server.set_auth(auth)
+    for mount in arguments.mounts:
+        name, _, pipeline = mount.partition("=")
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(f"( {pipeline} )")
+        factory.set_shared(True)
+        if arguments.user:
+            permissions = GstRtspServer.RTSPPermissions()
+            permissions.add_permission_for_role(role, "media.factory.access", True)
+            permissions.add_permission_for_role(role, "media.factory.construct", True)
+            factory.set_permissions(permissions)
+        if arguments.protocols:
+            lower = GstRtsp.RTSPLowerTrans
+            factory.set_protocols(lower.TCP if arguments.protocols == "tcp" else lower.UDP)
+        server.get_mount_points().add_factory(f"/{name}", factory)
+    server.attach(None)
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""A sink that keeps everything, and both sources beside each other at one camera."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import Match, SequenceMatcher
+from itertools import pairwise
+
+from recorder.ffmpeg import FfmpegSource
+from recorder.native import NativeSource, why_not
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import connect
+from recorder.source import PICTURE_ID, SOUND_ID, Frame
+from storage.media.fmp4 import TrackInit
+from tests.support.waiting import until
+
+FEW = 20  # pictures at the beginning
+
+
+@dataclass
+class Taken:
+    """A sink that keeps everything."""
+
+    tracks: list[list[TrackInit]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
+        assert transcoded == ()
+        self.tracks.append(list(tracks))
+
+    def on_frame(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def pictures(self) -> list[Frame]:
+        return [f for f in self.frames if f.track_id == PICTURE_ID]
+
+    def of(self, track: int) -> list[bytes]:
+        return [bytes(f.data) for f in self.frames if f.track_id == track]
+
+
+async def compare(url: str, ffmpeg: str, transport: str, sound: bool, steady: bool = True) -> None:
+    """Read a camera by both sources and compare what they make of it.
+
+    A camera that is not `steady` leaves something out when somebody joins, or on a busy machine:
+    what both had is compared. GStreamer's ends in an assertion when two join at once.
+    """
+    native, other, pictures = Taken(), Taken(), 90
+    connection, offer = await connect(url, Resolver())
+    assert why_not(offer) is None
+    by_ffmpeg = FfmpegSource(ffmpeg, offer.address.url, offer.description, transport=transport)
+
+    def is_enough(taken: Taken) -> bool:
+        shown = taken.pictures()
+        has_clock = any(picture.camera_ms for picture in shown)
+        return len(shown) > pictures and has_clock and len(taken.tracks[-1]) == 1 + sound
+
+    running = [asyncio.ensure_future(by_ffmpeg.run(other))]
+    await until(lambda: other.frames or running[0].done())
+    by_us = NativeSource(connection, offer, transport=transport)
+    running.append(asyncio.ensure_future(by_us.run(native)))
+    await until(
+        lambda: (is_enough(native) and is_enough(other)) or any(r.done() for r in running),
+        why=f"{url}: too few pictures or tracks",
+    )
+    assert not any(r.done() for r in running), [r.result() for r in running if r.done()]
+    for one in running:
+        one.cancel()
+    await asyncio.wait(running)
+    # some servers begin with what they had in hand, and count on from elsewhere
+    mine, theirs = whole(native)[2 * FEW :], whole(other)
+    found = blocks([b"".join(n) for _, n in mine], [b"".join(n) for _, n in theirs])
+    both = [(mine[b.a + n][0], theirs[b.b + n][0]) for b in found for n in range(b.size)]
+    assert len(both) > pictures // 2
+    assert [m.key for m, _ in both] == [t.key for _, t in both]
+    steps = zip(_steps([m for m, _ in both]), _steps([t for _, t in both]), strict=True)
+    # with a sender report ffmpeg moves a track by some microseconds; a tick is 11
+    assert all(abs(m - t) <= 9 for m, t in steps)
+    heard, theirs_heard = native.of(SOUND_ID), other.of(SOUND_ID)
+    same = max(blocks(heard, theirs_heard), key=lambda block: block.size)
+    assert same.size > pictures // 2 or not sound
+    tracks = [[(t.codec, t.width, t.height) for t in each.tracks[-1]] for each in (native, other)]
+    assert tracks[0] == tracks[1]
+    if steady:  # nothing is left out, and both have one clock
+        assert not any(
+            f.lost or f.damaged or f.continues or f.restarted for f in native.frames[FEW:]
+        )
+        assert len(found) <= 2  # one, and one of nothing at the end
+        apart = [m.camera_ms - t.camera_ms for m, t in both if m.camera_ms and t.camera_ms]
+        assert apart and max(map(abs, apart)) < 20, "the camera's clock"
+        ends = same.a + same.size == len(heard) or same.b + same.size == len(theirs_heard)
+        assert (same.a <= FEW and ends) or not sound
+
+
+def blocks(mine: Sequence[bytes], theirs: Sequence[bytes]) -> list[Match]:
+    """Return where two lists are the same, in order; the last is of nothing."""
+    numbers: dict[bytes, int] = {}
+    one, another = (
+        [numbers.setdefault(data, len(numbers)) for data in each] for each in (mine, theirs)
+    )
+    return SequenceMatcher(None, one, another, autojunk=False).get_matching_blocks()
+
+
+def whole(taken: Taken) -> list[tuple[Frame, list[bytes]]]:
+    """Return pictures with their NAL units; what ffmpeg made several frames of is one."""
+    found: list[tuple[Frame, list[bytes]]] = []
+    for frame in taken.pictures():
+        if frame.continues and found:
+            found[-1][1].extend(nals(frame))
+        else:
+            found.append((frame, nals(frame)))
+    return found[:-1]
+
+
+def nals(frame: Frame) -> list[bytes]:
+    """Return the NAL units of a picture without the zeros that ffmpeg leaves after some."""
+    data, at, found = bytes(frame.data), 0, []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found.append(data[at + 4 : at + 4 + size].rstrip(b"\0"))
+        at += 4 + size
+    return found
+
+
+def _steps(frames: list[Frame]) -> list[int]:
+    return [after.pts - before.pts for before, after in pairwise(frames)]
