@@ -22,7 +22,7 @@ from storage.archive.port import Archive, ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.records import FormatError, Index, parse_archive_document, parse_index, recording_name
+from storage.records import Index, parse_archive_document, parse_index, recording_name
 from storage.spool.reader import Key
 
 READ_S = 30.0
@@ -89,10 +89,7 @@ class RecordingReader:
         """Return what `check` makes of a recording's index; raises Unreadable."""
 
         def parsed(parse: Callable[[bytes], Index], data: bytes) -> T:
-            try:
-                return check(parse(data))
-            except (KeyError, TypeError, AttributeError) as error:  # JSON that is not ours
-                raise FormatError(str(error)) from None
+            return check(parse(data))
 
         in_spool = (".jsonl", partial(parsed, parse_index))
         in_archive = (".json", partial(parsed, parse_archive_document))

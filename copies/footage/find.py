@@ -85,8 +85,8 @@ async def find(
         found = await catalogue.recordings_between(name, from_ms, to_ms)
         found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
         rows = {key_of(row): row for row in found}
-        found = await catalogue.gaps_between(name, from_ms, to_ms)
-        gaps = {(g["gap_no"], g["start_ms"]): Gap.of(g) for g in found}
+        known_gaps = await catalogue.gaps_between(name, from_ms, to_ms)
+        gaps = {(gap.gap_no, gap.start_ms): gap for gap in known_gaps}
     gaps |= {(g.gap_no, g.start_ms): g for g in spool_reader.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, spool_reader, rows, from_ms, to_ms)
     rows |= fresh

@@ -40,7 +40,7 @@ from storage.catalogue.schema import (
     runs,
 )
 from storage.catalogue.usage import Usage
-from storage.records import LONGEST_MS, NUMBERS, Identity
+from storage.records import LONGEST_MS, NUMBERS, Gap, Identity
 
 OWNERS = 4  # of one number, at most
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
@@ -240,7 +240,7 @@ class Catalogue:
 
     async def timelines(
         self, names: Sequence[Name], from_ms: int, to_ms: int
-    ) -> dict[Name, tuple[Rows, Rows]]:
+    ) -> dict[Name, tuple[Rows, list[Gap]]]:
         """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
         A recording is record_seq, start_ms and end_ms, and what is missing of it; where an archive
@@ -250,7 +250,7 @@ class Catalogue:
         """
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}
-        found: dict[int, tuple[Rows, Rows]] = {pk: ([], []) for pk in by_pk}
+        found: dict[int, tuple[Rows, list[Gap]]] = {pk: ([], []) for pk in by_pk}
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day, r.collision)
         touching = self._touching(by_pk, from_ms, to_ms)
         asked = sa.select(*columns).where(*touching).order_by(r.record_seq)
@@ -259,7 +259,7 @@ class Catalogue:
         for row in rows:
             found[row["camera_pk"]][0].append(row)
         for row in await self._gaps(by_pk, from_ms, to_ms):
-            found[row["camera_pk"]][1].append(row)
+            found[row["camera_pk"]][1].append(Gap.of(row))
         shown = {pk: rows for pk, (rows, _) in found.items() if rows}
         stretches = [
             sa.and_(
@@ -360,9 +360,10 @@ class Catalogue:
             by_key.setdefault(_key(found), []).append(found)
         return [row | {"archives": by_key.get(_key(row), [])} for row in rows]
 
-    async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
+    async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> list[Gap]:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
-        return await self._gaps(self.cameras.camera_pk(name), from_ms, to_ms)
+        rows = await self._gaps(self.cameras.camera_pk(name), from_ms, to_ms)
+        return [Gap.of(row) for row in rows]
 
     async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> Rows:
         g = gaps.c

@@ -19,8 +19,8 @@ async def unknown_gaps(
     camera: CheckedCamera, listing: ArchiveListing, repair: bool
 ) -> AsyncIterator[Finding]:
     """Find gaps of an archive that the catalogue does not know."""
-    rows = await camera.catalogue.gaps_between(camera.name, 0, 1 << 60)
-    known = {(row["gap_no"], row["start_ms"]) for row in rows}
+    gaps = await camera.catalogue.gaps_between(camera.name, 0, 1 << 60)
+    known = {(gap.gap_no, gap.start_ms) for gap in gaps}
     for key, entry in sorted(listing.gaps.items()):
         if key in known or entry.stored_ms > camera.now_ms - IN_FLIGHT_MS:
             continue
@@ -68,8 +68,7 @@ async def unaccounted_time(camera: CheckedCamera, config: Config) -> AsyncIterat
     spans = [(r["start_ms"], r["end_ms"]) for r in (await camera.read_rows()).values()]
     spans += [(i.start_ms, i.end_ms) for _, i in reader.recordings() if i.segments]
     gaps = await camera.catalogue.gaps_between(camera.name, 0, 1 << 60)
-    spans += [(g["start_ms"], g["end_ms"] or until_ms) for g in gaps]
-    spans += [(g.start_ms, g.end_ms or until_ms) for g in reader.all_gaps()]
+    spans += [(g.start_ms, g.end_ms or until_ms) for g in (*gaps, *reader.all_gaps())]
     if not spans:
         return  # it was never recorded, here or anywhere
     for start_ms, end_ms in subtract(clip(scheduled, 0, until_ms), spans):

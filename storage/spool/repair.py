@@ -62,12 +62,8 @@ def finish(
     except FileNotFoundError:
         index = None
     except FormatError as error:
-        index = None
-        log.error(
-            "An index cannot be read; its recording is set aside",
-            file=str(index_path),
-            why=str(error),
-        )
+        index, text = None, "An index cannot be read; its recording is set aside"
+        log.error(text, file=str(index_path), why=str(error))
     spoilt = index is not None and any(line.segment is None for line in lines)
     if index and index.seal and not anew and not spoilt:
         return index

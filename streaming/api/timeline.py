@@ -100,8 +100,8 @@ async def _known(
             recordings, gaps = known[names[name]]
             for row in rows[0]:
                 recordings[row["record_seq"], row["start_ms"]] = _recording(row)
-            for row in rows[1]:
-                gaps[row["gap_no"], row["start_ms"]] = _gap(lang, Gap.of(row))
+            for gap in rows[1]:
+                gaps[gap.gap_no, gap.start_ms] = _gap(lang, gap)
     return True, known
 
 

@@ -56,7 +56,7 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
         other = (*NAME[:2], "other")
         both = await catalogue.timelines([other, NAME], UTC0, UTC0 + 10**9)
         assert both == {other: ([], []), NAME: (shown, between)}
-        assert (gap["start_ms"], gap["end_ms"]) == (UTC0 + 140_000, UTC0 + 150_000)
+        assert (gap.start_ms, gap.end_ms) == (UTC0 + 140_000, UTC0 + 150_000)
     finally:
         await catalogue.close()
 
@@ -170,9 +170,9 @@ async def test_a_gap_ends_and_an_empty_one_goes(database_url: str) -> None:
     catalogue = await Catalogue.open(database_url)
     try:
         await catalogue.writer.put_gaps(NAME, [Gap(1, 100, None, GapCause.NO_DATA)])
-        assert (await catalogue.gaps_between(NAME, 0, 10**6))[0]["end_ms"] is None
+        assert (await catalogue.gaps_between(NAME, 0, 10**6))[0].end_ms is None
         await catalogue.writer.put_gaps(NAME, [Gap(1, 100, 200, GapCause.NO_DATA)])
-        assert (await catalogue.gaps_between(NAME, 0, 10**6))[0]["end_ms"] == 200
+        assert (await catalogue.gaps_between(NAME, 0, 10**6))[0].end_ms == 200
         assert await catalogue.gaps_between(NAME, 200, 300) == []
         await catalogue.writer.put_gaps(NAME, [Gap(1, 100, 100, GapCause.NO_DATA)])
         assert await catalogue.gaps_between(NAME, 0, 10**6) == []

@@ -270,7 +270,7 @@ async def test_rows_of_the_next_election_do_not_take_over_those_of_the_last(
                 }
                 inside = await found.gaps_between(name, 0, NOW)
                 assert inside and all(
-                    (g["start_ms"] < NOW - 3 * HOUR) == (election == "e") for g in inside
+                    (g.start_ms < NOW - 3 * HOUR) == (election == "e") for g in inside
                 )
             left = await found.in_spool("s", "c", uploader.cameras.spool_id)
             assert len(left) == 1

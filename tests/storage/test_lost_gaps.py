@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
 from config.model import Config
 from storage.catalogue.recordings import END_UNKNOWN
-from storage.records import GapCause
+from storage.records import Gap, GapCause
 from tests.support.archiving import NOW, C, configure, later_ms, opened, uploading
 from tests.support.spools import fill
 from tests.support.waiting import until
@@ -34,9 +33,9 @@ def lasting(config: Config) -> None:
     spool.close()
 
 
-async def known(config: Config) -> list[dict[str, Any]]:
+async def known(config: Config) -> list[Gap]:
     async with opened(config) as (catalogue, _):
-        return [g for g in await catalogue.gaps_between(C, 0, NOW) if g["start_ms"] >= BEGUN]
+        return [g for g in await catalogue.gaps_between(C, 0, NOW) if g.start_ms >= BEGUN]
 
 
 async def take_over(config: Config) -> None:
@@ -51,7 +50,7 @@ async def test_it_ends_where_footage_or_another_gap_begins(
     a, b = (machine(tmp_path, name, database_url) for name in "ab")
     lasting(a)
     await take_over(a)
-    assert [g["end_ms"] for g in await known(a)] == [None]
+    assert [g.end_ms for g in await known(a)] == [None]
     shutil.rmtree(a.spool)
     spool = fill(b.spool, start_ms=NOW - HOUR, runs=1 if begins == "footage" else 0)
     if begins == "a gap":
@@ -59,12 +58,12 @@ async def test_it_ends_where_footage_or_another_gap_begins(
     spool.close()
     await take_over(b)
     gap = (await known(b))[0]
-    assert (gap["end_ms"], gap["cause"]) == (NOW - HOUR, "unreachable")
-    assert gap["detail"] == f"{WHY}; {END_UNKNOWN}"
+    assert (gap.end_ms, gap.cause) == (NOW - HOUR, "unreachable")
+    assert gap.detail == f"{WHY}; {END_UNKNOWN}"
     (told,) = (p.read_bytes() for p in (tmp_path / "archive").glob("e/s/c/*/*-gap-*.json"))
     assert orjson.loads(told)["end_ms"] == NOW - HOUR
     if begins == "a gap":
-        assert [g["end_ms"] for g in (await known(b))[1:]] == [None]  # this one lasts
+        assert [g.end_ms for g in (await known(b))[1:]] == [None]  # this one lasts
 
 
 async def test_the_recorder_that_noted_it_knows_better(tmp_path: Path, database_url: str) -> None:
@@ -78,7 +77,7 @@ async def test_the_recorder_that_noted_it_knows_better(tmp_path: Path, database_
     spool.close()
     await take_over(a)
     (gap,) = await known(a)
-    assert (gap["end_ms"], gap["detail"]) == (NOW - 2 * HOUR, WHY)
+    assert (gap.end_ms, gap.detail) == (NOW - 2 * HOUR, WHY)
 
 
 async def test_what_a_clock_that_was_ahead_recorded_ends_nothing(
@@ -89,7 +88,7 @@ async def test_what_a_clock_that_was_ahead_recorded_ends_nothing(
     await take_over(a)
     fill(b.spool, start_ms=later_ms() + HOUR, runs=1).close()
     await take_over(b)
-    assert [g["end_ms"] for g in await known(a)] == [None]
+    assert [g.end_ms for g in await known(a)] == [None]
 
 
 async def test_what_lasted_when_its_election_was_over(tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ async def test_what_lasted_when_its_election_was_over(tmp_path: Path) -> None:
     fill(a.spool, start_ms=NOW - HOUR, runs=1, election="e2").close()
     await take_over(e2)
     (gap,) = await known(a)
-    assert (gap["end_ms"], gap["detail"]) == (NOW - HOUR, f"{WHY}; {END_UNKNOWN}")
+    assert (gap.end_ms, gap.detail) == (NOW - HOUR, f"{WHY}; {END_UNKNOWN}")
     paths = (tmp_path / "archive").glob("e/s/c/*/*-gap-*.json")
     ends = {
         told["start_ms"]: told["end_ms"] for told in (orjson.loads(p.read_bytes()) for p in paths)

@@ -235,4 +235,4 @@ async def test_an_archive_is_told_of_a_gap_when_it_has_stood_for_three_minutes(
         await asyncio.wait({task})
         look = Fsck(config, catalogue, archives, repair=True, clock=later_ms)
         assert not [f for f in await look.check(C) if "gap" in f.what and f.where != "schedule"]
-        assert all(g["start_ms"] < NOW for g in await catalogue.gaps_between(C, 0, 1 << 60))
+        assert all(g.start_ms < NOW for g in await catalogue.gaps_between(C, 0, 1 << 60))

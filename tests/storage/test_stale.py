@@ -280,7 +280,7 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
     async with opened(config) as (catalogue, archives):
         for gap in (mine, theirs, none, replace(mine, end_ms=NOW)):
             await catalogue.writer.put_gaps(C, [gap])
-        found = [Gap.of(row) for row in await catalogue.gaps_between(C, 0, NOW)]
+        found = await catalogue.gaps_between(C, 0, NOW)
         assert found == [theirs, replace(mine, end_ms=NOW)]
         for gap in found:
             key, data = gap_object(C, gap)

@@ -72,7 +72,7 @@ async def test_everything_sealed_is_archived_and_verified(
         newest = await catalogue.recordings_between(("e", "s", "d"), NOW - 10**6, NOW)
         assert all(r["end_ms"] <= (live.last_end_ms or 0) for r in newest)
         (gap,) = await catalogue.gaps_between(("e", "s", "c"), 0, NOW)
-        assert gap["cause"] == "no_data"
+        assert gap.cause == "no_data"
         assert len(list(config.spool.glob("s/c/*/*.mp4"))) == len(rows)  # within the window
     live.seal(None)
     live.close()
