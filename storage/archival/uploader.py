@@ -191,6 +191,10 @@ class Uploader:
                 self._failing.add(work.__name__)
                 self._catalogue_refuses(error)
                 wait_s = again.failed()
+            except Exception:  # a fault of Kuager ends no other work
+                log.exception("A fault of Kuager", work=work.__name__)
+                self._failing.add(work.__name__)
+                wait_s = again.failed()
             else:
                 self._failing.discard(work.__name__)
                 again.succeeded()
