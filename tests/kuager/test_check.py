@@ -264,10 +264,10 @@ def test_a_disk_or_a_limit_that_is_too_small(
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "nothing would be recorded" in (found["spool"].wrong or "")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (70, 70))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (72, 72))
     found = {f.name: f for f in asyncio.run(look(config))}
-    assert found["files"].wrong is None and (soft, hard) != (70, 70)
+    assert found["files"].wrong is None and (soft, hard) != (72, 72)
     many = "".join(f"      - {{id: d{n}, url: 'rtsp://10.0.0.1/{n}'}}\n" for n in range(3))
     config = load(write(tmp_path, stations_yaml=STATIONS + many), {})
     found = {f.name: f for f in asyncio.run(look(config))}
-    assert "a recorder of 3 cameras needs 82" in (found["files"].wrong or "")
+    assert "a recorder of 3 cameras needs 88" in (found["files"].wrong or "")
