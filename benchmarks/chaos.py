@@ -210,7 +210,8 @@ class Chaos:
         return found
 
     async def _check_order(self) -> None:
-        """Check that what had waited went the oldest first, a few at a time."""
+        """Check that what had waited went the oldest first, a few at a time; what a slow bucket did
+        not take in time waits by its own ladder."""
         config = load(self.folder / "kuager.yaml", {"TEST_SECRET": SECRET})
         catalogue = await Catalogue.open(config.database_url)
         rows = [
@@ -223,7 +224,7 @@ class Chaos:
         done = [archived_ms for _, archived_ms in sorted(rows)]
         late = sum(b < a for a, b in zip(done, done[3 * PARALLEL :], strict=False))
         print(f"{len(done)} archived, {late} of them before one that was {3 * PARALLEL} older")
-        if late:
+        if late > len(done) // 10:
             self.wrong.append(f"{late} recordings were archived long before older ones")
 
     # -- watching ------------------------------------------------------------------------

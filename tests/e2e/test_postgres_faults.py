@@ -106,7 +106,8 @@ class Site:
             await connection.close()
 
     async def caught_up(self) -> None:
-        """Wait until every sealed recording has one row and one archive."""
+        """Wait until every sealed recording has one row and one archive, and the web answers."""
+        await until(self._listens)
 
         async def all_have() -> bool:
             rows = await self.rows()
@@ -118,6 +119,13 @@ class Site:
             rows, said = await self.rows(), self.said("uploader")
             raise AssertionError(f"{self.sealed} were sealed; of rows {rows}: {said}") from None
         assert len({seq for seq, _ in await self.rows()}) == self.sealed == self.archived()
+
+    async def _listens(self) -> bool:
+        try:
+            await self.timeline()
+        except aiohttp.ClientConnectorError:
+            return False
+        return True
 
     async def heard(self, event: str, after: int = 0) -> None:
         """Wait until the uploader has said of the catalogue that it refuses, or works, after so
