@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from recorder.source import PICTURE_ID, Frame
@@ -33,7 +34,7 @@ _FIRST_SLICE = 0x80  # first_mb_in_slice is 0, or first_slice_segment_in_pic_fla
 _RECOVERY_POINT = 6  # payload type of SEI (H.264, D.2.8)
 
 
-class _Pictures:
+class _Pictures(ABC):
     """What both codecs have in common: frames are put together out of NAL units."""
 
     _header = 0  # bytes of the header of a NAL unit
@@ -139,13 +140,13 @@ class _Pictures:
     # -- its NAL units -------------------------------------------------------------------
 
     @staticmethod
+    @abstractmethod
     def _kind(first: int) -> int:
         """Return nal_unit_type by the first byte of a NAL unit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _note(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
         """Take note of what kind of NAL unit begins; `body` may be its first part only."""
-        raise NotImplementedError
 
     def _begin_nal(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
         self._close_nal()

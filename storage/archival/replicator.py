@@ -204,7 +204,8 @@ class Replicator:
             self._failed_s = time.monotonic()
             self._on_catalogue_error(error)
         except Exception as error:  # a fault of Kuager holds up no other recording
-            log.exception("A fault of Kuager", archive=self.name, recording=job.key)
+            if not job.why:
+                log.exception("A fault of Kuager", archive=self.name, recording=job.key)
             text = f"a fault of Kuager: {error!r}"
             return self._unfit(backlog, job, PermanentUploadError(Blocked.REFUSED, text))
         else:

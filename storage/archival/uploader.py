@@ -192,7 +192,8 @@ class Uploader:
                 self._catalogue_refuses(error)
                 wait_s = again.failed()
             except Exception:  # a fault of Kuager ends no other work
-                log.exception("A fault of Kuager", work=work.__name__)
+                if work.__name__ not in self._failing:
+                    log.exception("A fault of Kuager", work=work.__name__)
                 self._failing.add(work.__name__)
                 wait_s = again.failed()
             else:

@@ -36,7 +36,7 @@ from storage.catalogue.schema import DAY_MS, order_files, orders, outbox, usage
 from storage.catalogue.usage import count_letter
 from tests.support.archiving import configure
 from tests.support.mailbox import Mailbox, mailbox
-from tests.support.orders import QUOTE, placed
+from tests.support.orders import QUOTE, placed, quoted
 from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.postgres"]
@@ -471,22 +471,9 @@ async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_p
     config, clock = configured(tmp_path, None, database_url), SetClock()
     async with opened(config) as service:
         order = await placed(service)
-        row = {
-            "election": "e",
-            "station": "s",
-            "from_ms": 1,
-            "to_ms": 60_001,
-            "state": State.QUOTED,
-            "language": "kk",
-            "quote": QUOTE,
-            "currency": "KZT",
-            "total": 1,
-            "created_ms": now_ms(),
-        }
         plans = [{"plan": {}, "length": 1}]
         made = [
-            await service.orders.create(f"{n:064}", row | {"until_ms": now_ms() + 1000}, plans)
-            for n in range(2)
+            await service.orders.create(f"{n:064}", quoted(lasts_ms=1000), plans) for n in range(2)
         ]
         await service.cancel(made[1])
         async with working(config, service, clock):

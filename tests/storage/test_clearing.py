@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from base.hostclock import ClockWatch, KernelClock
-from config.model import Config
+from config.model import Archive, Config
 from storage.archival.replicator import Pauses
 from storage.archival.uploader import Uploader
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Put
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
-from tests.support.archiving import NOW, C, configure, kept, later_ms, opened, uploading
+from tests.support.archiving import BRISK, NOW, C, configure, kept, later_ms, opened, uploading
 from tests.support.spools import fill
 from tests.support.waiting import until
 
@@ -35,6 +38,60 @@ def filled(folder: Path, archive: str = "archives: [archive]\n", ago_ms: int = 3
 
 def media(config: Config, camera: str) -> list[Path]:
     return sorted(config.spool.glob(f"s/{camera}/*/*.mp4"))
+
+
+class Faulty(DirectoryArchive):
+    """One in which a mistake of ours shows with camera c, as long as it is there."""
+
+    is_mended = False
+
+    async def put(self, key: str, *more: Any, **named: Any) -> Put:
+        if "/c/" in key and not Faulty.is_mended:
+            raise ZeroDivisionError("a mistake")
+        return await super().put(key, *more, **named)
+
+
+async def test_a_fault_of_ours_in_one_recording_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "is_mended", False)
+    config = filled(tmp_path)
+    many, few = len(media(config, "c")) + len(media(config, "d")), len(media(config, "d"))
+
+    def open_archive(settings: Archive) -> DirectoryArchive:
+        assert settings.directory
+        return Faulty(settings.name, settings.directory)
+
+    with capture_logs() as log:
+        async with uploading(config, open_archive=open_archive) as (uploader, _, _):
+            await until(lambda: kept(uploader).archived_total == few)
+            await until(lambda: len(list(uploader.blocked)) == many - few)
+            monkeypatch.setattr(Faulty, "is_mended", True)
+            await until(lambda: kept(uploader).archived_total == many)
+    said = [entry for entry in log if entry["event"] == "A fault of Kuager"]
+    assert len(said) == many - few and all("/c/" in entry["recording"] for entry in said)
+
+
+async def test_a_fault_of_ours_in_a_pass_does_not_end_the_uploader(tmp_path: Path) -> None:
+    class Once(Uploader):
+        tries = 0
+
+        async def find(self) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise ZeroDivisionError("a mistake")
+            await super().find()
+
+    config = filled(tmp_path)
+    many = len(media(config, "c")) + len(media(config, "d"))
+    with capture_logs() as log:
+        async with opened(config) as (catalogue, archives):
+            uploader = Once(config, catalogue, archives, pauses=BRISK)
+            task = asyncio.create_task(uploader.run())
+            await until(lambda: kept(uploader).archived_total == many)
+            task.cancel()
+            await asyncio.wait({task})
+    assert sum(entry["event"] == "A fault of Kuager" for entry in log) == 1
 
 
 async def refuse_updates(catalogue: Catalogue, table: str, name: Name) -> None:

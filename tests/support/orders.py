@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -38,9 +39,9 @@ MADE_OF = [{"record_seq": 1, "start_ms": 1_000, "sha256": "00" * 32}]
 FILE = {"plan": {}, "length": 100, "camera": "c", "recordings": MADE_OF}
 
 
-async def placed(service: OrderService, n: int = 1, email: str | None = None) -> Order:
-    """Return an order that waits for its payment."""
-    row = {
+def quoted(lasts_ms: int = 60_000) -> dict[str, Any]:
+    """Return the row of a quote."""
+    return {
         "election": "e",
         "station": "s",
         "from_ms": 1,
@@ -51,8 +52,13 @@ async def placed(service: OrderService, n: int = 1, email: str | None = None) ->
         "currency": "KZT",
         "total": PRICE["total"],
         "created_ms": now_ms(),
-        "until_ms": now_ms() + 60_000,
+        "until_ms": now_ms() + lasts_ms,
     }
+
+
+async def placed(service: OrderService, n: int = 1, email: str | None = None) -> Order:
+    """Return an order that waits for its payment."""
+    row = quoted()
     key = events.key_of(events.new_secret())
     assert key is not None
     pk = await service.orders.create(key, row, [FILE])
