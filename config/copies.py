@@ -21,6 +21,8 @@ from config.mailaddress import is_address
 from config.money import LARGEST, amount, known_currency
 from config.problems import Wrong
 
+BIN = r"[0-9]{12}"
+
 
 def _money(value: object, info: ValidationInfo) -> int:
     # `currency` stands before it; where that is wrong, it is said there
@@ -78,9 +80,8 @@ class Bank(Model):
     """Where an invoice is paid to: what stands on it."""
 
     beneficiary: Text
-    bin: Annotated[
-        str, _pattern(r"[0-9]{12}", "not a BIN", "write its 12 digits (BIN, or IIN of a person)")
-    ]
+    address: Text | None = None
+    bin: Annotated[str, _pattern(BIN, "not a BIN", "write its 12 digits (BIN, or IIN of a person)")]
     iban: Annotated[str, AfterValidator(_iban)]
     bank: Text
     bic: Annotated[
@@ -139,6 +140,7 @@ class Copies(Model):
     download_for: Annotated[int, _span("1h", "3660d")] = 30 * 86400
     unpaid_per_client: Annotated[int, PlainValidator(size)] = 200 * 10**9
     unpaid_in_all: Annotated[int, PlainValidator(size)] = 10 * 10**12
+    refund_within: Annotated[int, _span("1d", "366d")] | None = None
     forget_after: Annotated[int, _span("1d", "3660d")] = 60 * 86400
     bank: Bank | None = None
     stripe: Stripe | None = None

@@ -46,7 +46,7 @@ from streaming.media import archived, downloads, live, pictures
 from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies as copies_pages
-from streaming.pages import home
+from streaming.pages import home, order_actions
 from streaming.pages import station as station_page
 from streaming.pages.render import problem_page
 from streaming.stations.featured import FEATURED, Featured
@@ -74,7 +74,7 @@ ADDRESSES = (
 MODULES = (
     *(live, pictures, stations_api, timeline, oembed, openapi, assets, home, station_page, health),
 )
-COPIES_MODULES = (copies_pages, downloads, copies_api, webhooks)
+COPIES_MODULES = (copies_pages, order_actions, downloads, copies_api, webhooks)
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 

@@ -53,7 +53,7 @@ class OrdersContext:
     guesses: RateLimit = field(default_factory=lambda: RateLimit(30, 30.0))
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
     sending: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(8, MOST_SENT))
-    invoices: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
+    pdfs: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
     asking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
@@ -171,9 +171,14 @@ async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, O
     return await _in_turn(request, lambda service: service.quote(wanted, lang, who))
 
 
+def link_of(request: web.Request) -> str:
+    """Return the secret link of the order in the address."""
+    return f"{base_url(request)}/copies/{request.match_info['secret']}"
+
+
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
+    link, who = link_of(request), client(request)
 
     def work(service: OrderService) -> Awaitable[Order]:
         return service.place(order, email, link, who)
@@ -226,5 +231,14 @@ def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | No
     None where there is nothing to pay and nothing was."""
     if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
         return None
+    return _writer(request)
+
+
+def receipt_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
+    """Return who gives the receipt of an order; None where nothing came."""
+    return _writer(request) if order.payments else None
+
+
+def _writer(request: web.Request) -> InvoiceProvider | None:
     providers = request.app[ORDERS].providers.values()
     return next((p for p in providers if isinstance(p, InvoiceProvider)), None)

@@ -72,11 +72,11 @@ def compose(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessag
             "page you see what to do now, pay, and download."
         ),
         "part": _(
-            "A part of the price has been paid. The page of your order says how much is missing."
+            "A part of the price has come. The page of your order says what is still to be paid."
         ),
         "paid": _("Your payment has been entered."),
         "owed": _(
-            "A payment has been entered that is not needed for your order. It will be given back."
+            "A payment came that is more than your order costs, or too late. It is given back."
         ),
         "rejected": _("Your order has been rejected."),
         "returned": _("A payment has been given back."),

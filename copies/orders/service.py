@@ -107,6 +107,15 @@ class OrderService:
             self.config, self.settings, self.catalogue, self._archives, request, language, free_ms
         )
 
+    async def send_link(self, order_pk: int, email: str, link: str) -> Order:
+        """Have the link of an order sent to an address, once; raises Refused."""
+        change = events.write_to(self.settings, email, link, self._clock())
+        return await self.orders.change(order_pk, change)
+
+    async def name_payer(self, order_pk: int, name: str, payer_bin: str | None) -> Order:
+        """Have the invoice name who pays; raises Refused."""
+        return await self.orders.change(order_pk, events.name_payer(name, payer_bin, self._clock()))
+
     # -- payments ------------------------------------------------------------------------
 
     async def payment_page(self, order: Order, provider: Online, title: str, back: str) -> str:

@@ -52,7 +52,10 @@ class InvoiceProvider(Protocol):
     name: str
 
     def document(self, order: Order, title: str) -> bytes:
-        """Return a PDF to pay an order by; `title` says of what."""
+        """Return a PDF to pay an order by, or to show that it is paid; `title` says of what."""
+
+    def receipt(self, order: Order, title: str) -> bytes:
+        """Return a PDF of what came for an order and what went back."""
 
 
 @runtime_checkable

@@ -55,8 +55,8 @@ class RetentionSchedule:
         due = [(r, r.settings.keep) for r in self._replicators.all if r.settings.keep is not None]
         names = await self._catalogue.cameras.names(self._election) if due else []
         for name in names:
-            if newest_ms := await self._catalogue.newest_ms(name):
-                self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
+            if extent := await self._catalogue.extent_ms(name):
+                self._watch.past(extent[1], f"a recording of {name[1]}/{name[2]}")
         away = ""
         for replicator, keep_s in due:
             try:

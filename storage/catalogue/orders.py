@@ -78,6 +78,8 @@ class Order:
     reason: str | None = None
     email: str | None = None
     forget_ms: int | None = None
+    payer_name: str | None = None
+    payer_bin: str | None = None
     key_sha256: str = ""  # of the secret in its link; only its beginning is shown (`reference`)
     payments: tuple[Payment, ...] = ()
 

@@ -174,6 +174,8 @@ orders = sa.Table(
     sa.Column("reason", sa.Text),  # why it ended, for the requester
     sa.Column("email", sa.Text),
     sa.Column("forget_ms", sa.BigInteger),  # when the address is removed
+    sa.Column("payer_name", sa.Text),  # as the invoice names who pays; null: nobody
+    sa.Column("payer_bin", sa.String(12)),  # BIN or IIN, 12 digits
     sa.Index("orders_by_state", "state", "until_ms"),
 )
 order_files = sa.Table(

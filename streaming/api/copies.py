@@ -30,6 +30,7 @@ from streaming.orders_context import (
     place,
     query_catalogue,
     quotable,
+    receipt_provider,
     register_page,
     work_on_orders,
 )
@@ -139,7 +140,7 @@ def _public_json(request: web.Request, order: Order) -> dict[str, object]:
 
 async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, object]:
     """Return all of an order that its requester may know."""
-    home = f"{base_url(request)}/copies/{secret}"
+    home, lang = f"{base_url(request)}/copies/{secret}", checked_language(request)
     files = {
         f["file_no"]: f
         for f in await query_catalogue(
@@ -147,7 +148,7 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
         )
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
-    title = partial(text_in, lang=checked_language(request))
+    title = partial(text_in, lang=lang)
     hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
@@ -159,15 +160,20 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
         "reason": order.reason,
         "price": order.quote["price"],
         "received": received(order),
+        "payments": [
+            {"at_ms": p.at_ms, "amount": p.amount, "currency": p.currency, "provider": p.provider}
+            for p in order.payments
+        ],
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
         "invoice": f"{home}/invoice.pdf" if invoice_provider(request, order) else None,
+        "receipt": f"{home}/receipt.pdf" if receipt_provider(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
         "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
         "hashed_bytes": hashed,
-        "hashed_words": format_bytes(hashed),
+        "hashed_words": format_bytes(hashed, lang),
         "bytes": total,
-        "bytes_words": format_bytes(total),
+        "bytes_words": format_bytes(total, lang),
         "footage": [
             {
                 "camera": camera["id"],

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
-from base.i18n.gettext import gettext
+from base.i18n.gettext import gettext, text_in
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
@@ -95,19 +95,28 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
 
 
 def _about(order: Order) -> dict[str, object]:
-    """Return what a manifest says of an order beside its files; nothing of who ordered it."""
+    """Return what a manifest says of an order beside its files; nothing of who ordered it.
+
+    Names are those of the day of the quote, in the order's language.
+    """
+    lang, station = order.language, order.quote["station"]
+    election = order.quote.get("election", {})  # of quotes of an older Kuager only the id is known
     return {
         "order": order.number,
         "election": order.election,
+        "election_name": text_in(election, lang) or order.election,
         "station": order.station,
+        "station_number": station["number"],
+        "station_name": text_in(station["name"], lang),
+        "station_address": text_in(station["address"], lang),
         "from_ms": order.from_ms,
         "to_ms": order.to_ms,
         "cameras": [
             {
                 "camera": camera["id"],
+                "title": text_in(camera["title"], lang),
                 "gaps": [
-                    gap | {"words": describe_cause(gap["cause"], order.language)}
-                    for gap in camera["gaps"]
+                    gap | {"words": describe_cause(gap["cause"], lang)} for gap in camera["gaps"]
                 ],
                 "removed": camera["removed"],
                 "unscheduled": camera["unscheduled"],

@@ -4,6 +4,8 @@
 `home`             the home page: search, regions, featured cameras
 `station`          a station with all its angles, and the player that other sites embed
 `player_messages`  what the scripts of the station page say
-`copies`           what copies are, asking for a quote, the register; what forms send
+`copies`           what copies are, asking for a quote, the register
+`quote_form`       the form that asks for a quote, and what was written into it
 `order`            the page of one order
+`order_actions`    what people do with an order on its page; its invoice and receipt
 """

@@ -45,7 +45,6 @@ async def home(request: web.Request) -> web.StreamResponse:
         else "",
         words=_words(lang) | {"region": region.id if region else None},
         query=asked.get("q", ""),
-        hidden_fields=[("lang", lang)] if "lang" in asked else [],
         results_only=bool(chosen),
         results=None if found is None else [station_json(s, directory, lang) for s in found.page],
         results_title=_title(lang, found.total if found else 0, asked.get("q")),

@@ -19,6 +19,13 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 
 
+class Fields(dict[str, str]):
+    """What is said of the fields of a form, by name; nothing of those that are not in it."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 @cache
 def templates(lang: str) -> jinja2.Environment:
     """Return the templates with the sentences of a language."""
@@ -52,6 +59,7 @@ def page(request: web.Request, name: str, status: int = 200, **values: object) -
             copies=request.app[CONTEXT].config.copies is not None,
             link=lambda path, **query: link(request, path, **query),
             in_language=lambda code: _in_language(request, code),
+            hidden_fields=_hidden_fields(request),
             **values,
         )
     )
@@ -72,6 +80,12 @@ def _in_language(request: web.Request, code: str) -> str:
     """Return this page in another language: without its path, which anybody may have written."""
     others = [(key, value) for key, value in request.query.items() if key != "lang"]
     return f"?{urlencode([*others, ('lang', code)])}"
+
+
+def _hidden_fields(request: web.Request) -> list[tuple[str, str]]:
+    """Return what a form that asks (GET) carries on: the language, if one was chosen."""
+    lang = request.query.get("lang")
+    return [("lang", lang)] if lang in LANGUAGES else []
 
 
 def problem_page(request: web.Request, status: int, text: str) -> web.Response:

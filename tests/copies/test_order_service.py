@@ -52,7 +52,7 @@ async def test_from_a_quote_to_an_order(service: OrderService) -> None:
         ("x", ["c"], STRETCH, "no such station"),
         ("s", ["x"], STRETCH, "no such camera"),
         ("s", [], STRETCH, "at least one"),
-        ("s", ["c"], STRETCH[::-1], "not after"),
+        ("s", ["c"], STRETCH[::-1], "later than the beginning"),
         ("s", ["c"], (UTC0 + 90_000, UTC0 + 99_000), "recorded yet"),
     ],
 )

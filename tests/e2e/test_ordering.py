@@ -111,14 +111,14 @@ def page_of(chromium: str, width: int) -> AbstractAsyncContextManager[tuple[Page
 async def order(page: Page, base: str, email: str = "") -> None:
     """Go from the station to an order that waits for its payment; a gap is seen on the way."""
     await page.goto(f"{base}/stations/s")
-    await page.get_by_role("link", name="Order a copy of this").click()
+    await page.get_by_role("link", name="Order a copy").click()
     await page.get_by_role("checkbox", name="d").uncheck()
     for label, ms in (("From", BEGIN), ("To", BEGIN + 90_000)):
         at = datetime.fromtimestamp(ms / 1000, UTC)  # the station's zone
         await page.get_by_label(label, exact=True).fill(f"{at:%Y-%m-%dT%H:%M:%S}")
-    await page.get_by_role("button", name="See what exists").click()
+    await page.get_by_role("button", name="See recordings and price").click()
     await expect(page.locator(".gaps")).to_contain_text("the camera does not answer")
-    await expect(page.locator("main")).to_contain_text("1:10 of 1:30 minutes exist")
+    await expect(page.locator("main")).to_contain_text("Recorded: 1:10 of 1:30 min")
     # 70 s at 20.00 a minute
     await expect(page.get_by_role("button", name="Order for")).to_contain_text("23.33 KZT")
     if email:
@@ -154,9 +154,9 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert page.url.partition("?")[0] in box.text(0)
             async with page.expect_download() as invoice:
                 await page.evaluate(
-                    "document.querySelector('a[href$=\"invoice.pdf\"]').download = ''"
+                    "document.querySelector('.due ~ .row a[href$=\"invoice.pdf\"]').download = ''"
                 )
-                await page.get_by_role("link", name="Invoice").click()
+                await page.get_by_role("link", name="Invoice for a bank transfer").click()
             path = await (await invoice.value).path()
             assert path.read_bytes().startswith(b"%PDF")
             done = await asyncio.create_subprocess_exec(
@@ -171,7 +171,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             async with page.expect_download() as everything:
-                await page.get_by_role("link", name="Everything as one ZIP").click()
+                await page.get_by_role("link", name="Download everything as a ZIP").click()
             assert (await everything.value).suggested_filename == "kuager-1.zip"
             await until(lambda: len(box.letters) == 2)
             await page.goto(f"{base}/copies/register")
