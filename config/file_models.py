@@ -16,6 +16,7 @@ from config.model import (
     Archive,
     Election,
     Network,
+    Operator,
     SourceKind,
     Station,
 )
@@ -133,6 +134,7 @@ class ConfigFile(Model):
     )
     credentials: PathText | None = None
     copies: Copies | None = None
+    operator: Operator = Operator()
 
     @model_validator(mode="after")
     def _archives(self) -> Self:

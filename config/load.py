@@ -251,6 +251,7 @@ def _config(
         user_agent=file.user_agent,
         workers=file.workers,
         copies=file.copies,
+        operator=file.operator,
         path=path,
         warnings=warnings,
     )

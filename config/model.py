@@ -23,7 +23,7 @@ from pydantic import (
 
 from base.i18n.gettext import LANGUAGES
 from config.base import HttpUrl, Model
-from config.copies import Copies
+from config.copies import Address, Copies
 from config.limits import SpoolLimits
 from config.problems import Problem, Wrong
 from config.secrets import SecretUrl, redact
@@ -46,6 +46,12 @@ Network = IPv4Network | IPv6Network
 _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
 SourceKind = Literal["auto", "native", "ffmpeg"]
+
+
+def _phone(text: str) -> str:
+    if not re.fullmatch(r"\+?[0-9][0-9 ()-]{2,30}", text, re.ASCII):
+        raise Wrong("not a telephone number", "write digits, as +7 727 000 00 00 or 1450")
+    return text
 
 
 class Localized(Model):
@@ -79,6 +85,18 @@ class Localized(Model):
         """Return the text in a language, else in the first of kk, ru, en that there is."""
         wanted = getattr(self, language) if language in LANGUAGES else None
         return wanted or self.kk or self.ru or self.en or ""
+
+
+class Operator(Model):
+    """Who runs this site, as its pages say it. In `about` and `terms` an empty line ends a
+    paragraph."""
+
+    name: Localized = Localized()
+    address: Localized = Localized()
+    phone: Annotated[str, AfterValidator(_phone)] | None = None
+    email: Address | None = None
+    about: Localized = Localized()
+    terms: Localized = Localized()
 
 
 class LocalWindow(Model):
@@ -296,6 +314,7 @@ class Config(Model):
     user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)
     copies: Copies | None = None
+    operator: Operator = Operator()
     path: Path
     warnings: tuple[Problem, ...] = ()
 

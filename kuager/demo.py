@@ -59,6 +59,15 @@ ANGLES = {
     "counting-table": {"kk": "Санау үстелі", "ru": "Стол подсчёта", "en": "Counting table"},
     "entrance": {"kk": "Кіреберіс", "ru": "Вход", "en": "Entrance"},
 }
+OPERATOR = {
+    "name": {"kk": "Kuager демосы", "ru": "Демонстрация Kuager", "en": "The Kuager demo"},
+    "email": "demo@example.kz",
+    "about": {
+        "kk": "Мұндағы камералар мен учаскелер шынайы емес: бейнені бағдарлама жасайды.",
+        "ru": "Камеры и участки здесь ненастоящие: изображение создаёт программа.",
+        "en": "These cameras and stations are not real: a program draws the pictures.",
+    },
+}
 COPIES = {
     "price_per_minute": "20",
     "minimum": "100",
@@ -66,6 +75,7 @@ COPIES = {
     "tax": "16%",
     "bank": {
         "beneficiary": "SAMPLE, do not pay (kuager demo)",
+        "address": "SAMPLE address",
         "bin": "123456789012",
         "iban": "KZ86125KZT5004100100",
         "bank": "SAMPLE bank",
@@ -104,7 +114,7 @@ class Demo:
         config = {
             "election": {
                 "id": "demo",
-                "name": {"kk": "Көрсетілім", "ru": "Демонстрация", "en": "Demonstration"},
+                "name": {"kk": "Демо нұсқа", "ru": "Демонстрация", "en": "Demonstration"},
                 "date": begun.date().isoformat(),
                 "time_zone": ZONE,
                 "windows": [
@@ -127,6 +137,7 @@ class Demo:
                 "public_url": f"http://127.0.0.1:{self._port}",
                 "processes": 2,
             },
+            "operator": OPERATOR,
             "copies": COPIES,
             "rewind": "2h",
             "workers": 2,

@@ -71,12 +71,14 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         log = await service.orders.audit(order.order_pk)
         files = await service.catalogue.order_files.of(order.order_pk)
         if as_json:
-            _json(_facts(order) | {"files": files, "audit": log})
+            payer = {"name": order.payer_name, "bin": order.payer_bin} if order.payer_name else None
+            _json(_facts(order) | {"payer": payer, "files": files, "audit": log})
             return 0
         out.print(_table([order]))
         for line in (
             f"paid with the reference {order.reference}",
             f"price {_money(order, order.total)}, received {_money(order, received(order))}",
+            f"payer on the invoice: {_payer(order)}" if order.payer_name else "",
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {format_utc(order.from_ms)} to {format_utc(order.to_ms)}",
             f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
@@ -274,6 +276,11 @@ def _table(found: list[Order]) -> Table:
         )
         table.add_row(*map(_cell, cells))
     return table
+
+
+def _payer(order: Order) -> str:
+    name = order.payer_name or ""
+    return f"{name}, BIN {order.payer_bin}" if order.payer_bin else name
 
 
 def _cell(text: str) -> Text:

@@ -17,7 +17,7 @@ from aiohttp import web, web_response
 from aiohttp.typedefs import Handler
 
 from base.clock import Clock, now_ms
-from base.i18n.gettext import LANGUAGES, gettext, translations
+from base.i18n.gettext import LANGUAGES, gettext, ngettext, translations
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive
@@ -39,14 +39,15 @@ from streaming.http.groups import (
 )
 from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
+from streaming.http.rate_limit import TOO_MANY
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
 from streaming.media import archived, downloads, live, pictures
 from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
+from streaming.pages import about, home, order_actions
 from streaming.pages import copies as copies_pages
-from streaming.pages import home, order_actions
 from streaming.pages import station as station_page
 from streaming.pages.render import problem_page
 from streaming.stations.featured import FEATURED, Featured
@@ -72,7 +73,8 @@ ADDRESSES = (
 )
 # each has `routes`; the latter ones are served where the configuration has copies
 MODULES = (
-    *(live, pictures, stations_api, timeline, oembed, openapi, assets, home, station_page, health),
+    *(live, pictures, stations_api, timeline, oembed, openapi, assets, home, station_page, about),
+    health,
 )
 COPIES_MODULES = (copies_pages, order_actions, downloads, copies_api, webhooks)
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
@@ -134,10 +136,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method == "OPTIONS" and group.cross_origin:  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
     if too_many_parameters(request):  # which a page would read, to link to its other languages
-        text = gettext(
-            "An address has at most %(most)s parameters.",
+        text = ngettext(
+            "An address has at most %(count)s parameter.",
+            "An address has at most %(count)s parameters.",
+            MOST_PARAMETERS,
             language_of(request),
-            most=MOST_PARAMETERS,
         )
         return problem(400, text)
     try:
@@ -176,7 +179,10 @@ def _text_of(request: web.Request, error: web.HTTPException) -> str:
         return gettext("This address answers GET and HEAD only.", language_of(request))
     if not error.text or error.text.startswith(f"{error.status}: "):
         return gettext("There is nothing at this address.", language_of(request))
-    return error.text
+    if error.status == 429:
+        seconds = error.headers.get("Retry-After", "1")
+        return gettext(TOO_MANY, language_of(request), seconds=seconds)
+    return gettext(error.text.strip(), language_of(request))  # where it is not in a language yet
 
 
 def make_runner(

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 from aiohttp import web
 
-from base.i18n.gettext import gettext
+from base.i18n.gettext import N_, gettext
 from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
@@ -105,7 +105,7 @@ def answering() -> Iterator[None]:
     except (CatalogueError, Unreadable, TimeoutError) as error:
         log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
         raise web.HTTPServiceUnavailable(
-            text="Orders cannot be looked at now; try again in a minute.\n",
+            text=N_("Orders cannot be looked at now; try again in a minute."),
             headers={"Retry-After": "30"},
         ) from None
 

@@ -89,7 +89,7 @@ def format_bytes(count: int, lang: str) -> str:
     """Return a number of bytes as people of a language write it: 1.25 GB, 3,1 МБ."""
     if count >= 1e9:
         return gettext("%(size)s GB", lang, size=_rounded(count / 1e9, "0.00", lang))
-    return gettext("%(size)s MB", lang, size=_rounded(count / 1e6, "0.0", lang))
+    return gettext("%(size)s MB", lang, size=format_tenths(count / 1e6, lang))
 
 
 def format_percent(basis: int, lang: str) -> str:
@@ -101,6 +101,11 @@ def format_percent(basis: int, lang: str) -> str:
 def format_number(value: int, lang: str) -> str:
     """Return a whole number as people of a language write it: 10,060 or 10 060."""
     return format_decimal(value, locale=lang)
+
+
+def format_tenths(value: float, lang: str) -> str:
+    """Return a number with one decimal as people of a language write it: 1.2 or 1,2."""
+    return _rounded(value, "#,##0.0", lang)
 
 
 def format_money(minor: int, currency: str, lang: str) -> str:

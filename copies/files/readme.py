@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from base.i18n.causes import describe_removal
 from base.i18n.format import format_range
 from copies.footage.plan import CopyPlan
 
@@ -141,7 +142,8 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
     missing += [
         (
             *(r["start_ms"], r["end_ms"], camera["title"]),
-            f"{away if r['removed_ms'] is None else removed}: {r['reason']}",
+            f"{away if r['removed_ms'] is None else removed}:"
+            f" {describe_removal(r['reason'], language)}",
         )
         for camera in about["cameras"]
         for r in camera["removed"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from base.clock import now_ms
+from base.i18n.causes import IN_NO_ARCHIVE
 from base.intervals import subtract
 from copies.footage.plan import CopyPlan
 from copies.footage.planning import key_of, plan_file
@@ -150,7 +151,7 @@ def _sort_out(
         if names & set(holding) or (waiting and key_of(row) in in_spool):
             there.append(row)
             continue
-        removed_ms, reason = None, "it is in no archive yet"
+        removed_ms, reason = None, IN_NO_ARCHIVE
         if holding:
             reason = f"the archive '{holding[0]}' is not configured here"
         elif row["archives"]:

@@ -13,7 +13,10 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from base.i18n.gettext import N_
+
 BUSY_S = 5  # after so long it is worth to ask again
+TOO_MANY = N_("Too many requests: wait %(seconds)s s.")
 CLIENTS_KNOWN = 20_000  # the longest unseen is forgotten first
 
 
@@ -76,7 +79,7 @@ class ConcurrencyLimit:
 def busy() -> web.HTTPServiceUnavailable:
     """Return the answer while others ask for as much as this process does at once."""
     return web.HTTPServiceUnavailable(
-        text="Too much is asked for at once; try again in some seconds.\n",
+        text=N_("Too much is asked for at once; try again in some seconds."),
         headers={"Retry-After": str(BUSY_S)},
     )
 
@@ -85,5 +88,5 @@ def too_many(wait_s: float) -> web.HTTPTooManyRequests:
     """Return the answer to who does it too often."""
     seconds = str(int(wait_s) + 1)
     return web.HTTPTooManyRequests(
-        text=f"Too many requests: wait {seconds} s.\n", headers={"Retry-After": seconds}
+        text=TOO_MANY % {"seconds": seconds}, headers={"Retry-After": seconds}
     )

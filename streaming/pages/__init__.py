@@ -2,6 +2,8 @@
 
 `render`           templates in three languages, links, the page that says what is wrong
 `home`             the home page: search, regions, featured cameras
+`cards`            lists of stations
+`about`            who runs the site and what it keeps; help
 `station`          a station with all its angles, and the player that other sites embed
 `player_messages`  what the scripts of the station page say
 `copies`           what copies are, asking for a quote, the register

@@ -8,7 +8,7 @@ from functools import partial
 import segno
 from aiohttp import web
 
-from base.i18n.causes import describe_cause
+from base.i18n.causes import describe_cause, describe_removal
 from base.i18n.format import (
     format_bytes,
     format_duration,
@@ -159,6 +159,7 @@ def _words(order: Order, lang: str) -> dict[str, object]:
         "money": partial(format_money, currency=order.currency, lang=lang),
         "percent": partial(format_percent, lang=lang),
         "cause": partial(describe_cause, lang=lang),
+        "reason": partial(describe_removal, lang=lang),
         "size": partial(format_bytes, lang=lang),
         "minutes": format_minutes,
     }

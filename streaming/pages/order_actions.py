@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from base.i18n.gettext import gettext
+from base.i18n.gettext import gettext, ngettext
 from config.copies import BIN
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
@@ -94,7 +94,12 @@ async def post_payer(request: web.Request) -> web.StreamResponse:
     bin_ = re.sub(r"\s", "", str(posted.get("bin", "")))
     errors = {}
     if not name or not name.isprintable() or len(name) > MOST_NAME:
-        errors["name"] = gettext("write a name of at most %(most)s letters", lang, most=MOST_NAME)
+        errors["name"] = ngettext(
+            "write a name of at most %(count)s letter",
+            "write a name of at most %(count)s letters",
+            MOST_NAME,
+            lang,
+        )
     if bin_ and not re.fullmatch(BIN, bin_, re.ASCII):
         errors["bin"] = gettext("a BIN or IIN has 12 digits", lang)
     if errors:

@@ -9,14 +9,14 @@ from urllib.parse import urlencode
 import jinja2
 from aiohttp import web
 
-from base.i18n.gettext import LANGUAGES, translations
+from base.i18n.gettext import LANGUAGES, N_, gettext, translations
 from streaming.context import CONTEXT
 from streaming.http.assets import address
 from streaming.http.negotiation import language_of
 from streaming.stations.messages import cameras_live
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-NAMES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
+NAMES = {"kk": ("ҚАЗ", "Қазақша"), "ru": ("РУС", "Русский"), "en": ("ENG", "English")}
 
 
 class Fields(dict[str, str]):
@@ -42,7 +42,7 @@ def templates(lang: str) -> jinja2.Environment:
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     found.globals |= {
         "lang": lang,
-        "languages": [(code, NAMES[code]) for code in LANGUAGES],
+        "languages": [(code, *NAMES[code]) for code in LANGUAGES],
         "static": address,
         "cameras_live": lambda live, count: cameras_live(live, count, lang),
     }
@@ -57,6 +57,7 @@ def page(request: web.Request, name: str, status: int = 200, **values: object) -
         .render(
             election=request.app[CONTEXT].config.election,
             copies=request.app[CONTEXT].config.copies is not None,
+            operator=request.app[CONTEXT].config.operator,
             link=lambda path, **query: link(request, path, **query),
             in_language=lambda code: _in_language(request, code),
             hidden_fields=_hidden_fields(request),
@@ -90,4 +91,9 @@ def _hidden_fields(request: web.Request) -> list[tuple[str, str]]:
 
 def problem_page(request: web.Request, status: int, text: str) -> web.Response:
     """Return the page for an error: what is wrong, in words, and where to go on."""
-    return page(request, "problem.html", status, text=text)
+    if status in (404, 410):
+        heading = N_("Page not found")
+    else:
+        heading = N_("The server does not answer now") if status >= 500 else N_("Request refused")
+    title = gettext(heading, language_of(request))
+    return page(request, "problem.html", status, title=title, text=text)

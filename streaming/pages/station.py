@@ -16,6 +16,7 @@ from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.site import base_url
+from streaming.pages.cards import station_cards
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
 from streaming.stations.messages import when_recorded
@@ -84,7 +85,7 @@ async def _missing(request: web.Request) -> web.Response:
         near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
     except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable):
         near = ()
-    stations = [station_json(directory.stations[place], directory, lang) for place in near]
+    stations = station_cards((directory.stations[place] for place in near), directory, lang)
     return page(request, "missing.html", 404, suggestions=stations)
 
 

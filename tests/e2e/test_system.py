@@ -212,7 +212,7 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
     async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
         await playing(running, ["a", "b"])
         async with opened(chromium, running.base) as (page, errors):
-            await page.click("text=cameras live >> xpath=../a")
+            await page.click("#stations a")
             await moving(page, 2)
             running.simulator.fault("a", "drop", 9)
             slate = page.locator("figure[data-camera=a] .slate", has_text="camera")
