@@ -8,6 +8,8 @@ from aiohttp import web
 
 from base.i18n.causes import CAUSES, describe_cause
 from base.i18n.format import format_duration
+from base.i18n.gettext import gettext
+from config.model import Config
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language
 from streaming.pages.render import page
@@ -19,16 +21,24 @@ routes = web.RouteTableDef()
 async def about(request: web.Request) -> web.StreamResponse:
     """Say what this site is, who runs it, what is kept for how long, and the terms of use."""
     config, lang = request.app[CONTEXT].config, checked_language(request)
-    kept = [archive.keep for archive in config.archives]
-    longest_s = None if None in kept else max((keep for keep in kept if keep), default=None)
     return page(
         request,
         "about.html",
         about=_paragraphs(config.operator.about.in_(lang)),
         terms=_paragraphs(config.operator.terms.in_(lang)),
-        kept=longest_s and format_duration(longest_s, lang),
-        rewind=format_duration(config.rewind_s, lang),
+        **kept(config, lang),
     )
+
+
+def kept(config: Config, lang: str) -> dict[str, str]:
+    """Return how far back recordings can be watched here, and how long an archive keeps them."""
+    keeps = [archive.keep for archive in config.archives]
+    limits = [keep for keep in keeps if keep is not None]
+    whole = len(limits) == len(keeps)
+    return {
+        "rewind": format_duration(config.rewind_s, lang),
+        "kept": format_duration(max(limits), lang) if whole else gettext("without a limit", lang),
+    }
 
 
 @routes.get("/help")
@@ -38,7 +48,7 @@ async def help_(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "help.html",
-        rewind=format_duration(config.rewind_s, lang),
+        **kept(config, lang),
         causes=[describe_cause(cause, lang) for cause in CAUSES],
     )
 

@@ -18,6 +18,7 @@ from config.schedule import is_scheduled
 from streaming.api.stations import Found, find_stations, stations_named
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language
+from streaming.pages.about import kept
 from streaming.pages.cards import station_cards
 from streaming.pages.render import link, page
 from streaming.stations.directory import Area
@@ -45,6 +46,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         request,
         "home.html",
         **_today(context, lang, now_ms),
+        **kept(context.config, lang),
         query=asked.get("q", ""),
         chosen=chosen,
         filters=[(name, asked[name]) for name in ("region", "district") if asked.get(name)],

@@ -86,7 +86,7 @@ async def order_page(
         price=order.quote["price"],
         exists=any(line["exists_ms"] for line in order.quote["price"]["lines"]),
         **_where_it_stands(request, order, lang),
-        **_link(request),
+        **_link(request, lang),
         **_money(request, order, lang),
         **_words(order, lang),
     )
@@ -114,14 +114,21 @@ def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str,
     }
 
 
-def _link(request: web.Request) -> dict[str, object]:
+def _link(request: web.Request, lang: str) -> dict[str, object]:
     """Return the address of an order, which is its only key, and a QR of it."""
     here = link_of(request)
     qr = segno.make(here, error="m", micro=False)
     return {
         "secret": request.match_info["secret"],
         "here": here,
-        "qr": qr.svg_inline(scale=4, border=4, light="#fff", svgclass="qr", lineclass=None),
+        "qr": qr.svg_inline(
+            title=gettext("The link to your order", lang),
+            scale=4,
+            border=4,
+            light="#fff",
+            svgclass="qr",
+            lineclass=None,
+        ),
     }
 
 

@@ -263,10 +263,9 @@ async def test_a_desk_has_regions_beside_the_list_and_a_phone_below(
     ):
         for width, beside in ((1440, True), (360, False)):
             await page.set_viewport_size({"width": width, "height": 900})
-            boxes = [
-                await page.locator(f".{name}").bounding_box() for name in ("regions", "results")
-            ]
-            regions, results = (box or {} for box in boxes)
+            regions = await page.locator(".regions").bounding_box()
+            results = await page.locator(".results").bounding_box()
+            assert regions and results
             assert (regions["x"] + regions["width"] <= results["x"]) == beside
             assert (regions["y"] >= results["y"] + results["height"]) == (not beside)
         assert errors == []

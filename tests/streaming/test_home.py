@@ -229,6 +229,7 @@ async def test_the_site_says_what_it_is_and_who_runs_it(tmp_path: Path) -> None:
         assert "&lt;b&gt;" in raw and "Second &lt;i&gt;paragraph" in raw
         home = await page_at(session, "/")
         assert "Watch your polling station live" in home and "Run by: The Commission" in home
+        assert "Can be watched here: 2 hours · Kept in the archive: 365 days" in home
         for path in ("/about", "/about#kept", "/help", "/help#gaps"):
             assert f'href="{path}"' in home
         assert "Комиссия RU" in await page_at(session, "/about?lang=ru")

@@ -333,7 +333,12 @@ async def test_the_link_is_copied_scanned_and_sent(config: Config) -> None:
         assert qr is not None and " style=" not in qr[0] and "light" not in qr[0]
         ElementTree.fromstring(qr[0])  # it is whole
         assert qr[0] == segno.make(f"{base}{path}", error="m", micro=False).svg_inline(
-            scale=4, border=4, light="#fff", svgclass="qr", lineclass=None
+            title="The link to your order",
+            scale=4,
+            border=4,
+            light="#fff",
+            svgclass="qr",
+            lineclass=None,
         )
         async with http.post(f"{path}/email", data={"email": "a@b.kz"}) as answer:
             assert "no letters are sent here" in await answer.text()
