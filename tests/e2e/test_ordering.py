@@ -12,17 +12,22 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from aiohttp import web
 from playwright.async_api import Page, expect
 
 from config.model import Config
+from copies.orders.service import OrderService
 from copies.orders.worker import OrderWorker
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Payment
 from streaming.app import create_app, make_runner
 from tests.support.archiving import configure
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.orders import COPIES
+from tests.support.pages import axe
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
 from tests.support.selling import BEGIN, record
@@ -142,7 +147,6 @@ async def fetched(page: Page) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.slow
 async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -181,7 +185,6 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.slow
 async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -200,4 +203,103 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
             await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             assert not any(secret in referer for referer in referers)
+            assert errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+async def test_the_pages_of_an_order_in_each_state(
+    chromium: str, tmp_path: Path, stripe: str
+) -> None:
+    """As a voter sees them: at 360 px and on a desk, in both themes, in three languages."""
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, config),
+            page_of(chromium, 360) as (page, errors),
+        ):
+            await order(page, base)
+            service = await _service(config)
+            here = page.url
+
+            async def seen(name: str, *languages: str) -> None:
+                for lang in languages or ("ru",):
+                    for theme in ("light", "dark"):
+                        await page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+                        await page.goto(f"{here.partition('?')[0]}?lang={lang}")
+                        await expect(page.locator(".standing")).to_contain_text(name)
+                        for width in (360, 1440):
+                            await page.set_viewport_size({"width": width, "height": 800})
+                            over = await page.evaluate("document.documentElement.scrollWidth")
+                            assert over <= width, f"{name} is {over} wide at {width}"
+                        assert await axe(page) == [], f"{name} {lang} {theme}"
+
+            await seen("Ожидает оплаты")
+            # the link: copied, and read from its QR
+            await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            await page.get_by_role("button", name="Скопировать ссылку").click()
+            await expect(page.locator("#copied")).to_have_text("Скопировано")
+            link = await page.locator("#here").input_value()
+            assert await page.evaluate("navigator.clipboard.readText()") == link
+            await page.get_by_text("QR-код для телефона").click()
+            picture = await page.locator("svg.qr").screenshot()
+            image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert image is not None
+            found, _, _ = cv2.QRCodeDetectorAruco().detectAndDecode(image)
+            assert found == link
+            # an invoice for a firm; what is wrong is said beside the field
+            await page.get_by_text("Счёт для юридического лица").click()
+            await page.get_by_label("Название или имя плательщика").fill("ТОО «Үлгі»")
+            await page.get_by_label("БИН или ИИН").fill("123")
+            await page.get_by_role("button", name="Указать плательщика").click()
+            await expect(page.locator("#bin-error")).to_contain_text("12 цифр")
+            await page.get_by_label("БИН или ИИН").fill("123456789012")
+            await page.get_by_role("button", name="Указать плательщика").click()
+            await expect(page.locator("main")).to_contain_text("Плательщик в счёте: ТОО «Үлгі»")
+            # a part comes, and the page finds out by itself
+            await service.enter_payment(1, Payment("invoice", "1", 1_000, "KZT", BEGIN), "operator")
+            await expect(page.locator(".standing")).to_have_text("Оплачен частично")
+            await seen("Ішінара төленді", "kk")
+            # cancelling asks first
+            await page.get_by_text("Тапсырыстан бас тарту").first.click()
+            await page.get_by_role("button", name="Иә, тапсырыстан бас тарту").click()
+            await seen("Cancelled", "en")
+            await expect(page.locator("main")).to_contain_text("still to be given back 10.00 KZT")
+            assert await page.get_by_role("button").count() == 0  # nothing is left to do
+            await service.catalogue.close()
+            assert errors == []
+
+
+async def _service(config: Config) -> OrderService:
+    return OrderService(config, await Catalogue.open(config.database_url), {})
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+async def test_the_form_takes_times_as_people_write_them(
+    chromium: str, tmp_path: Path, stripe: str
+) -> None:
+    """Whatever the language of the browser; errors stand beside the fields and have the focus."""
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, _),
+            opened(
+                chromium,
+                "about:blank",
+                viewport={"width": 360, "height": 740},
+                locale="en-US",
+            ) as (page, errors),
+        ):
+            await page.goto(f"{base}/copies/new?station=s&lang=ru")
+            begin = f"{datetime.fromtimestamp(BEGIN / 1000, UTC):%d.%m.%Y %H:%M:%S}"
+            assert await page.get_by_label("Начало").input_value() == begin
+            await page.get_by_label("Конец").fill("вчера")
+            await page.get_by_role("button", name="Посмотреть записи и стоимость").click()
+            await expect(page.locator("#to-error")).to_contain_text("например 29.11.2026 14:00:00")
+            assert await page.get_by_label("Конец").input_value() == "вчера"
+            assert await axe(page) == []
+            await page.locator(".notice a").click()
+            assert await page.evaluate("document.activeElement.id") == "to"
+            await page.get_by_label("Конец").fill(begin[:-2] + "45")
+            await page.get_by_role("button", name="Посмотреть записи и стоимость").click()
+            await expect(page.get_by_role("button", name="Заказать за")).to_be_visible()
             assert errors == []
