@@ -24,6 +24,7 @@ async def about(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "about.html",
+        200,
         about=_paragraphs(config.operator.about.in_(lang)),
         terms=_paragraphs(config.operator.terms.in_(lang)),
         **kept(config, lang),
@@ -48,6 +49,7 @@ async def help_(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "help.html",
+        200,
         **kept(config, lang),
         causes=[describe_cause(cause, lang) for cause in CAUSES],
     )

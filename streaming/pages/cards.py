@@ -17,7 +17,7 @@ def station_cards(
     metres: Mapping[str, int] | None = None,
 ) -> list[dict[str, object]]:
     """Return what the list says of stations; where it is known, how far they are."""
-    cards = []
+    cards = list[dict[str, object]]()
     for station in stations:
         live = [c for c in station.cameras if directory.is_live(station, c)]
         silent = [c.title.in_(lang) for c in station.cameras if c not in live] if live else []

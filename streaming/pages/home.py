@@ -45,6 +45,7 @@ async def home(request: web.Request) -> web.StreamResponse:
     return page(
         request,
         "home.html",
+        200,
         **_today(context, lang, now_ms),
         **kept(context.config, lang),
         query=asked.get("q", ""),

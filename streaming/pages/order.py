@@ -107,7 +107,7 @@ def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str,
     zone = order.quote["station"]["time_zone"]
     return {
         "standing": standing,
-        "name": gettext(NAMES[standing], lang),
+        "standing_name": gettext(NAMES[standing], lang),
         "steps": [(gettext(name, lang), format_time(ms, zone)) for name, ms in steps if ms],
         "downloads": open_,
         "ended": order.state in ENDED,
@@ -123,11 +123,11 @@ def _link(request: web.Request, lang: str) -> dict[str, object]:
         "here": here,
         "qr": qr.svg_inline(
             title=gettext("The link to your order", lang),
-            scale=4,
             border=4,
             light="#fff",
             svgclass="qr",
             lineclass=None,
+            omitsize=True,
         ),
     }
 

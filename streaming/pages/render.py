@@ -49,8 +49,8 @@ def templates(lang: str) -> jinja2.Environment:
     return found
 
 
-def page(request: web.Request, name: str, status: int = 200, **values: object) -> web.Response:
-    """Return a page in the language of who asks."""
+def page(request: web.Request, name: str, status: int = 200, /, **values: object) -> web.Response:
+    """Return a page in the language of who asks: a template, filled with values."""
     text = (
         templates(language_of(request))
         .get_template(name)

@@ -11,7 +11,7 @@ const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 export function mine() {
   try {
     const ids = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(ids) ? ids.filter((id) => ID.test(id)).slice(-MOST) : [];
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === "string" && ID.test(id)).slice(-MOST) : [];
   } catch {
     return [];
   }

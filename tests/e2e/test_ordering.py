@@ -224,7 +224,7 @@ async def test_the_pages_of_an_order_in_each_state(
             async def seen(name: str, *languages: str) -> None:
                 for lang in languages or ("ru",):
                     for theme in ("light", "dark"):
-                        await page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+                        await page.emulate_media(color_scheme=theme)
                         await page.goto(f"{here.partition('?')[0]}?lang={lang}")
                         await expect(page.locator(".standing")).to_contain_text(name)
                         for width in (360, 1440):
