@@ -141,7 +141,7 @@ TEXTS = frozenset(
 # what never changes behind a number
 UNITS = frozenset(
     {"s", "h", "min", "m", "km", "kB", "MB", "GB", "с", "ч", "мин", "м", "км", "КБ", "МБ", "ГБ"}
-    | {"of", "из", "at", "по"}
+    | {"of", "to", "из", "at", "по"}
 )
 NAMED = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
 

@@ -235,7 +235,7 @@ async def test_what_came_in_part_is_listed_and_what_is_missing_asked_for(config:
         for said in (
             "Partly paid",
             "Received: 50.00 KZT of 81.20 KZT.",
-            "To be paid : 31.20 KZT",
+            "To be paid: 31.20 KZT",
             "Bank transfer received 2026-4711 50.00 KZT",
             "Received in all 50.00 KZT",
             "What you paid is given back.",  # if it is cancelled
