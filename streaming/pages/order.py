@@ -74,7 +74,7 @@ async def order_page(
         status,
         order=order,
         wrong=wrong,
-        errors=Fields(errors or {}),
+        errors=Fields.of_errors(errors or {}),
         posted=Fields(posted or {}),
         title=title_of(order, lang),
         files={f["file_no"]: f for f in files},

@@ -110,7 +110,7 @@ def _form(
         chosen=chosen,
         begin=written[0],
         end=written[1],
-        errors=Fields(errors),
+        errors=Fields.of_errors(errors),
         offset=format_offset(current_ms(request), station.time_zone),
         settings=settings,
         longest_h=f"{settings.longest / 3600:g}",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlencode
 
 import jinja2
@@ -21,6 +23,11 @@ NAMES = {"kk": ("ҚАЗ", "Қазақша"), "ru": ("РУС", "Русский"),
 
 class Fields(dict[str, str]):
     """What is said of the fields of a form, by name; nothing of those that are not in it."""
+
+    @classmethod
+    def of_errors(cls, errors: Mapping[str, str]) -> Self:
+        """Return what is wrong with fields, each as a sentence that begins with a capital."""
+        return cls({name: text[:1].upper() + text[1:] for name, text in errors.items()})
 
     def __missing__(self, name: str) -> str:
         return ""

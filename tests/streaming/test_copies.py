@@ -205,7 +205,7 @@ async def test_an_order_by_pages_without_scripts(config: Config) -> None:
         bad = aiohttp.FormData([("station", "s"), ("camera", "c"), ("from", "x"), ("to", "<b>")])
         async with http.post("/copies/quotes", data=bad) as answer:
             text = await answer.text()
-            assert answer.status == 400 and "write a day and a time" in text
+            assert answer.status == 400 and "Write a day and a time" in text
             assert "<b>" not in text and "&lt;b&gt;" in text
 
 

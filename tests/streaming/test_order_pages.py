@@ -168,9 +168,9 @@ async def test_errors_stand_beside_their_fields(config: Config) -> None:
     ):
         for cameras, begin, end, wrong in (
             (["c"], "tomorrow", right[1], {"from": "as 29.11.2026 14:00:00"}),
-            (["c"], "x", "<b>", {"from": "write a day", "to": "write a day"}),
+            (["c"], "x", "<b>", {"from": "Write a day", "to": "Write a day"}),
             (["c"], right[1], right[0], {"to": "must be later than the beginning"}),
-            ([], *right, {"cameras": "choose at least one camera"}),
+            ([], *right, {"cameras": "Choose at least one camera"}),
             (["z"], *right, {"cameras": "no such camera"}),
             (["c"], right[0], right[0][:-1] + "1", {"to": "shorter than 5 s"}),
             (["c"], right[0], "29.11.2099 00:00", {"to": "longer than 24 h"}),
