@@ -117,7 +117,7 @@ def write_to(settings: Copies, email: str, link: str, now_ms: int) -> Callable[[
 
 def name_payer(name: str, payer_bin: str | None, now_ms: int) -> Callable[[Order], Change]:
     """The requester says whom the invoice names as its payer: as often as he likes before it is
-    paid, and once afterwards if nobody was named. The audit log says that, and not whom."""
+    paid, and once afterwards if nobody was named. The audit log says that, once, and not whom."""
 
     def decide(order: Order) -> Change:
         if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
@@ -125,7 +125,8 @@ def name_payer(name: str, payer_bin: str | None, now_ms: int) -> Callable[[Order
         if order.paid_ms is not None and order.payer_name:
             raise Refused(N_("it is paid, and its invoice names a payer already"))
         values = {"payer_name": name, "payer_bin": payer_bin}
-        return Change(now_ms, (Entry("requester", "payer", order.state),), values)
+        first = () if order.payer_name else (Entry("requester", "payer", order.state),)
+        return Change(now_ms, first, values)
 
     return decide
 

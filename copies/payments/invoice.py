@@ -15,7 +15,7 @@ from base.i18n.gettext import gettext, text_in
 from base.i18n.in_words import amount_in_words
 from config.copies import Bank
 from copies.balance import owed, received
-from copies.payments.paper import WIDTH, Paper
+from copies.payments.paper import LINE_MM, WIDTH, Paper
 from copies.payments.statement import statement
 from copies.states import State
 from storage.catalogue.orders import Order
@@ -87,7 +87,7 @@ class Invoice:
             paper.row(name, format_money_with_code(line.amount, line.currency, lang), sum_=True)
         paper.space(4)
         kept = received(order)
-        paper.row(_("Received in all"), _money(order, kept), sum_=True, bold=True)
+        paper.row(_("Received, less what was given back"), _money(order, kept), sum_=True, bold=True)
         paper.text(amount_in_words(kept, order.currency, lang), after_mm=4)
         self._write_price(paper, order)
         for currency, amount in owed(order).items():
@@ -117,11 +117,12 @@ class Invoice:
             )
             paper.row(text, _money(order, line["net"]), sum_=True)
         if price["minimum"]:
-            name = _("Added up to the least price of an order")
+            name = _("Added to reach the minimum order")
             paper.row(name, _money(order, price["minimum"]), sum_=True)
         if price["tax_basis"]:
             name = _("VAT %(rate)s", rate=format_percent(price["tax_basis"], lang))
             paper.row(name, _money(order, price["tax"]), sum_=True)
+        paper.keep_together(2 * LINE_MM)  # the sum, and the same in words
         paper.row(_("Total"), _money(order, order.total), sum_=True, bold=True)
         paper.text(amount_in_words(order.total, order.currency, lang))
 

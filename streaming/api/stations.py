@@ -27,7 +27,6 @@ from streaming.stations.search import MOST_CHARACTERS
 from streaming.stations.serialize import StationJson, area_json, picture_url, station_json
 
 MOST_QUERY = 200  # characters
-MOST_NAMED = 100  # stations that are asked for by their ids
 MOST_SEARCHED = 256  # answers to searches in memory: the first letters of names, typed by many
 SEARCHED = web.AppKey("searched", OrderedDict[tuple[bool, str], Sequence[int]])
 
@@ -67,8 +66,8 @@ async def region(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
-    """List stations: `q` searches; `region`, `district`, `ids`, `live` and `faulty` choose; those
-    `near` a place come first; `after` goes on."""
+    """List stations: `q` searches; `region`, `district`, `live` and `faulty` choose; those `near`
+    a place come first; `after` goes on."""
     directory, lang = request.app[CONTEXT].directory, checked_language(request)
     found = await find_stations(request)
     rows = [station_json(s, directory, lang) for s in found.page]
@@ -120,10 +119,6 @@ async def find_stations(request: web.Request) -> Found:
     if area := _area(request, directory):
         inside = set(area)
         chosen = [place for place in chosen if place in inside]
-    if "ids" in asked:
-        among = set(chosen)
-        named = (directory.place[s.id] for s in stations_named(directory, asked["ids"]))
-        chosen = [place for place in named if place in among]
     if faulty:
         chosen = [place for place in chosen if not directory.is_whole(place)]
     rest = chosen
@@ -142,12 +137,6 @@ async def find_stations(request: web.Request) -> Found:
         near = await search(request, query, near=True)
         found.suggestions = [directory.stations[place] for place in near]
     return found
-
-
-def stations_named(directory: Directory, ids: str) -> list[Station]:
-    """Return the stations of a list of ids with commas, in its order; what is none is left out."""
-    named = dict.fromkeys(ids.split(",")[:MOST_NAMED])
-    return [directory.stations[directory.place[one]] for one in named if one in directory.place]
 
 
 async def _nearest(request: web.Request, directory: Directory) -> dict[int, int] | None:

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from base.i18n.format import format_day, format_number, format_offset
 from base.i18n.gettext import gettext, ngettext
-from config.model import Election
+from config.model import Election, Station
 from config.schedule import is_scheduled
-from streaming.api.stations import Found, find_stations, stations_named
+from streaming.api.stations import Found, find_stations
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language
 from streaming.pages.about import kept
@@ -28,6 +28,7 @@ from streaming.stations.serialize import area_json, picture_url
 
 FEW = 30  # stations that are listed at once, where there are no more
 FEATURED_SHOWN = 12
+MOST_MINE = 100  # stations of one's own
 CHOICES = ("q", "region", "district", "after", "near", "faulty")
 
 routes = web.RouteTableDef()
@@ -59,7 +60,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         small=bool(found and len(found.page) > FEATURED_SHOWN),
         suggestions=station_cards(found.suggestions, directory, lang) if found else [],
         following=found and found.next_after and _following(request, found.next_after),
-        mine=station_cards(stations_named(directory, asked.get("mine", "")), directory, lang),
+        mine=station_cards(_named(context, asked.get("mine", "")), directory, lang),
         trail=_trail(request, lang, region),
         districts=_districts(request, lang, region),
         regions=_areas(request, lang, directory.regions.values(), "region"),
@@ -68,7 +69,7 @@ async def home(request: web.Request) -> web.StreamResponse:
         watch=_toggled(request),
         words={
             "lang": lang,
-            "none": gettext("Nothing was found. Press Enter for near ones.", lang),
+            "none": gettext("Nothing was found. Press Enter for similar ones.", lang),
             "found": gettext("Stations found: {count}; the first ones are listed.", lang),
             "live": gettext("Live: {live} / {count}", lang),
             "add": gettext("Add to my stations: {title}", lang),
@@ -101,6 +102,12 @@ def _hours(election: Election) -> str | None:
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     zone = format_offset(round(noon.timestamp() * 1000), election.time_zone)
     return f"{hours.start:%H:%M}–{hours.end:%H:%M} {zone}"
+
+
+def _named(context: AppContext, ids: str) -> list[Station]:
+    """Return the stations of a list of ids with commas, in its order; what is none is left out."""
+    named = dict.fromkeys(ids.split(",")[:MOST_MINE])
+    return [context.stations[one] for one in named if one in context.stations]
 
 
 def _title(request: web.Request, found: Found, lang: str) -> str:

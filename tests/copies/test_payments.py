@@ -505,7 +505,7 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     data = invoice.document(order, "117")
     assert data.startswith(b"%PDF") and len(data) < 200_000
     (tmp_path / "invoice.pdf").write_bytes(data)
-    subprocess.run([pdftoppm, "-r", "150", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
+    subprocess.run([pdftoppm, "-r", "200", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
     pages = sorted(tmp_path.glob("page*.png"))
     assert len(pages) == (1 if cameras == 1 else 2)
     image = cv2.imread(str(pages[-1]), cv2.IMREAD_GRAYSCALE)

@@ -263,7 +263,7 @@ async def test_the_pages_of_an_order_in_each_state(
             await page.get_by_text("Тапсырыстан бас тарту").first.click()
             await page.get_by_role("button", name="Иә, тапсырыстан бас тарту").click()
             await seen("Cancelled", "en")
-            await expect(page.locator("main")).to_contain_text("still to be given back 10.00 KZT")
+            await expect(page.locator("main")).to_contain_text("You will be given back 10.00 KZT")
             assert await page.get_by_role("button").count() == 0  # nothing is left to do
             await service.catalogue.close()
             assert errors == []

@@ -237,7 +237,7 @@ async def test_what_came_in_part_is_listed_and_what_is_missing_asked_for(config:
             "Received: 50.00 KZT of 81.20 KZT.",
             "To be paid: 31.20 KZT",
             "Bank transfer received 2026-4711 50.00 KZT",
-            "Received in all 50.00 KZT",
+            "Received, less what was given back 50.00 KZT",
             "What you paid is given back.",  # if it is cancelled
         ):
             assert said in text, said
@@ -275,7 +275,7 @@ async def test_money_owed_back_has_a_day_where_the_operator_promised_one(config:
         text = await text_at(http, path)
         assert "Вам вернём" not in text
         assert "Возвращено банковским переводом 2026-4720 -50,00 ₸" in text
-        assert "Всего получено 0,00 ₸" in text
+        assert "Получено за вычетом возвратов 0,00 ₸" in text
 
 
 async def test_without_money_there_is_no_receipt(config: Config) -> None:
