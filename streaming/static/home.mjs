@@ -52,8 +52,9 @@ function choose(n) {
 async function search() {
   const query = field.value.trim();
   asked += 1;
-  const mine = asked;
+  const turn = asked;
   if (!query) {
+    count.textContent = "";
     close();
     return;
   }
@@ -62,7 +63,7 @@ async function search() {
     const answer = await fetch(`/api/v1/stations?${parameters}`);
     if (!answer.ok) return;
     const found = await answer.json();
-    if (mine === asked) show(found);
+    if (turn === asked) show(found);
   } catch { /* the button searches, too */ }
 }
 
@@ -195,7 +196,10 @@ async function look(asked = false) {
       const [old, is] = [document, fresh].map((one) => one.getElementById(id));
       if (!old || !is) continue;
       const same = ids(old) === ids(is);
-      if (!same && id === "stations" && old.matches(":hover, :focus-within")) return; // nothing moves under a finger
+      if (!same && id === "stations" && old.matches(":hover, :focus-within")) { // nothing moves under a finger
+        if (asked) changes[0](); // but what was starred is seen at once
+        return;
+      }
       changes.push(same ? renewed(old, is) : await replaced(old, is));
     }
     for (const change of changes) change();

@@ -504,6 +504,9 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     invoice = Invoice(bank, "KZT")
     data = invoice.document(order, "117")
     assert data.startswith(b"%PDF") and len(data) < 200_000
+    for page in PdfReader(io.BytesIO(data)).pages:  # the sum in words stays with the sum
+        text = page.extract_text()
+        assert ("Барлығы" in text) == ("Бес жүз сексен теңге" in text)
     (tmp_path / "invoice.pdf").write_bytes(data)
     subprocess.run([pdftoppm, "-r", "200", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
     pages = sorted(tmp_path.glob("page*.png"))

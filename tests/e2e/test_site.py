@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from config.model import Config
 from storage.records import GapCause
@@ -145,9 +145,13 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
             await page.keyboard.press("Tab")
             walked.append(await page.evaluate("document.activeElement.textContent.trim()"))
         assert walked == ["To the content", "Kuager", "ҚАЗ", "РУС", "ENG", ""]
+        await page.keyboard.type("shkola 99")
+        await expect(page.locator("#count")).to_contain_text("Nothing was found")
+        said = await page.locator("#count").bounding_box()
+        assert said and said["height"] > 10  # all see it
+        await page.fill("#q", "")
         await page.keyboard.type("shkola 12")
-        await page.wait_for_selector("#found li")
-        assert await page.locator("#found li").count() == 1
+        await expect(page.locator("#found li")).to_have_count(1)
         await page.keyboard.press("ArrowDown")
         active = await page.get_attribute("#q", "aria-activedescendant")
         assert active and await page.get_attribute(f"#{active}", "aria-selected") == "true"
