@@ -289,7 +289,9 @@ async def test_the_form_takes_times_as_people_write_them(
                 locale="en-US",
             ) as (page, errors),
         ):
-            await page.goto(f"{base}/copies/new?station=s&lang=ru")
+            for path in ("?lang=ru", "register?lang=kk", "new?station=s&lang=ru"):
+                await page.goto(f"{base}/copies/{path}")
+                assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
             begin = f"{datetime.fromtimestamp(BEGIN / 1000, UTC):%d.%m.%Y %H:%M:%S}"
             assert await page.get_by_label("Начало").input_value() == begin
             await page.get_by_label("Конец").fill("вчера")
