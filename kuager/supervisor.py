@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import orjson
 import structlog
 
 from base.backoff import Backoff
@@ -27,9 +26,8 @@ from config.roles import processes
 from kuager import VERSION
 from kuager.notify import notify
 from kuager.reload import Reloading, frame
-from storage.spool.status import SUPERVISOR
+from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
 
-STATUS_FORMAT = "supervisor/1"
 STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
@@ -119,19 +117,18 @@ class Supervisor:
             if not ready and all(child.is_running for child in self._children.values()):
                 ready = True
                 notify("READY=1")
-            record = {
-                "kuager": STATUS_FORMAT,
-                "pid": os.getpid(),
-                "version": VERSION,
-                "written_ms": now_ms(),
-                "processes": {
-                    name: {"up": child.is_running, "starts": child.starts}
+            told = SupervisorStatus(
+                pid=os.getpid(),
+                version=VERSION,
+                written_ms=now_ms(),
+                processes={
+                    name: ProcessStatus(child.is_running, child.starts)
                     for name, child in self._children.items()
                 },
-            }
+            )
             path = self._reloading.config.spool / "_status" / SUPERVISOR
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(replace_file, path, orjson.dumps(record))
+                await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 
     async def _restart(self, child: _Child) -> None:

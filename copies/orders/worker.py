@@ -11,11 +11,9 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-import orjson
 import structlog
 
 from base.backoff import Backoff, ItemBackoff
@@ -40,6 +38,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
 from storage.recording_source import Sources, Unreadable
+from storage.spool.status_records import ORDERS, OrdersStatus
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
@@ -68,28 +67,6 @@ class Pauses:
         *(60, 300, 900, 3600, 3 * 3600),
         *(6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600),
     )
-
-
-@dataclass(slots=True)
-class WorkerStatus:
-    """What `_status/orders.json` says (docs/formats.md)."""
-
-    kuager: str = "orders/1"
-    pid: int = 0
-    written_ms: int = 0
-    states: dict[str, int] = field(default_factory=dict)
-    unhashed_files: int = 0
-    unhashed_bytes: int = 0
-    hash_failures_total: int = 0
-    letters_waiting: int = 0
-    oldest_letter_ms: int | None = None
-    letters_sent_total: int = 0
-    letter_failures_total: int = 0
-    refunds_due: int = 0
-    overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
-    failing: int = 0  # kinds of work that fail now
-    checkouts_open: int = 0
-    provider_failures_total: int = 0
 
 
 class OrderWorker:
@@ -125,7 +102,7 @@ class OrderWorker:
             lambda: ItemBackoff(pauses.again_s)
         )
         self._providers_away_ms = 0  # until then ending orders do not wait for them
-        self.status = WorkerStatus(pid=os.getpid())
+        self.status = OrdersStatus(pid=os.getpid(), written_ms=0)
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again."""
@@ -361,9 +338,8 @@ class OrderWorker:
         status.failing = sum(o.why is not None for o in self._outages.values())
         status.checkouts_open = len(await store.checkouts.all_open())
         status.written_ms = self._clock()
-        path: Path = self._config.spool / "_status" / "orders.json"
         try:
-            replace_file(path, orjson.dumps(asdict(status)))
+            replace_file(self._config.spool / "_status" / ORDERS, status.to_json())
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
 

@@ -29,8 +29,8 @@ from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
 from storage.spool.disk import check_spool
 from storage.spool.status import SpoolStatus
+from storage.spool.status_records import PICTURES, PicturesStatus
 
-STATUS_FORMAT = "pictures/1"
 JOURNAL = "pictures.notes"
 TELL_S = 2.0
 LOOK_S = 2.0  # for a spool, and while no camera is recorded
@@ -174,7 +174,7 @@ class Pictures:
                 refused = "its disk is nearly full"
         except OSError as error:
             refused = error.strerror or str(error)
-        if any(one.get("cause") or one.get("slow_s") for one in recorders):
+        if any(one.spool.cause or one.spool.slow_s for one in recorders):
             refused = "its disk refuses recordings or is slow"
         if refused != self._refused:
             if refused:
@@ -216,19 +216,18 @@ class Pictures:
             log.info("Pictures are made of a camera again", camera=name)
 
     async def _tell_for_ever(self, journal: CrashJournal) -> None:
-        path = self._spool / "_status" / "pictures.json"
+        path = self._spool / "_status" / PICTURES
         while True:
             oldest = min((c.made for c in self._cameras.values()), default=None)
-            record = {
-                "kuager": STATUS_FORMAT,
-                "pid": os.getpid(),
-                "written_ms": int(time.time() * 1000),
-                "oldest_ms": None if oldest is None else int(oldest * 1000),
-                "made_total": self._made,
-                "failures_total": self._failures,
-                "cpu_seconds_total": time.process_time(),
-                "left_out": sorted(journal.quarantined),
-            }
+            told = PicturesStatus(
+                pid=os.getpid(),
+                written_ms=int(time.time() * 1000),
+                oldest_ms=None if oldest is None else int(oldest * 1000),
+                made_total=self._made,
+                failures_total=self._failures,
+                cpu_seconds_total=time.process_time(),
+                left_out=sorted(journal.quarantined),
+            )
             with contextlib.suppress(OSError):
-                replace_file(path, orjson.dumps(record))
+                replace_file(path, told.to_json())
             await asyncio.sleep(TELL_S)

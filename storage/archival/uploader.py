@@ -13,11 +13,9 @@ import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
 from base.backoff import Backoff
@@ -41,26 +39,11 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import FormatError, Marker
 from storage.spool.disk import DiskSpace, disk_space, spool_id
+from storage.spool.status_records import UPLOADER, UploaderStatus
 
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class UploaderStatus:
-    """What `_status/uploader.json` says (docs/formats.md)."""
-
-    kuager: str = "status/2"
-    pid: int = 0
-    written_ms: int = 0
-    removed_total: int = 0
-    retired_total: int = 0
-    catalogue_ok: bool = True
-    catalogue_error: str | None = None
-    clock_synchronized: bool = True
-    clock_doubt: str | None = None
-    archives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Uploader:
@@ -107,7 +90,7 @@ class Uploader:
             watch,
             pauses.retire_s,
         )
-        self.status = UploaderStatus(pid=os.getpid())
+        self.status = UploaderStatus(pid=os.getpid(), written_ms=0)
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again.
@@ -271,12 +254,13 @@ class Uploader:
         removes = any(replicator.settings.keep is not None for replicator in self.replicators.all)
         status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
         status.archives = {
-            replicator.name: asdict(replicator.status)
-            | {"clock_offset_ms": self._watch.offset_ms(replicator.name)}
+            replicator.name: replace(
+                replicator.status, clock_offset_ms=self._watch.offset_ms(replicator.name)
+            )
             for replicator in self.replicators.all
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
-            replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
+            replace_file(self._spool / "_status" / UPLOADER, status.to_json())
 
 
 def _warn_of_another() -> None:

@@ -1,0 +1,192 @@
+"""The status files of the processes as types (docs/formats.md): who writes one, and who reads it.
+
+A file may come from another version of Kuager. So what a reader can do without has a default, and
+a word of a list that may have grown is any string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
+
+from storage.records import Flag, Number, Record
+
+HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
+UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
+SUPERVISOR = "supervisor.json"
+UNKNOWN = "unknown"  # the state of a camera of which no recorder tells
+
+
+@dataclass(slots=True, kw_only=True)
+class Status(Record):
+    """What every status file says; `written_ms` is by the clock of its writer."""
+
+    kuager: str = ""
+    pid: Number = 0
+    written_ms: Number
+
+    def to_json(self) -> bytes:
+        """Return the JSON object; that of thousands of cameras takes a millisecond so."""
+        return orjson.dumps(self)
+
+
+@dataclass(slots=True)
+class ClockStatus(Record):
+    """The clock of a recorder's machine; `doubt` says why it is not followed now."""
+
+    synchronized: Flag
+    doubt: str | None = None
+
+
+@dataclass(slots=True)
+class DiskStatus(Record):
+    """What a recorder knows of the spool's disk; `hours_left` counts all recorders."""
+
+    bytes_per_s: Number = 0  # that it writes itself
+    free_bytes: Number | None = None
+    hours_left: float | None = None
+    waiting_bytes: Number = 0  # in memory
+    slow_s: float = 0.0  # the longest write since the disk began to be slow
+    cause: str | None = None  # why recording pauses
+    detail: str | None = None
+
+
+@dataclass(slots=True)
+class CameraStatus(Record):
+    """What a recorder says of a camera; it counts since it was started."""
+
+    state: str = UNKNOWN
+    since_ms: Number = 0
+    cause: str | None = None
+    detail: str | None = None
+    segment_no: Number = 0
+    bytes: Number = 0
+    frames: Number = 0
+    runs: Number = 0
+    retries: Number = 0
+    recorded_ms: Number | None = None  # the end of the newest segment
+    packets: Number = 0  # that arrived; 0 by ffmpeg, which does not tell
+    packets_lost: Number = 0
+    packets_late: Number = 0  # of these, that came when nobody waited for them any more
+    packets_doubled: Number = 0
+
+
+@dataclass(slots=True)
+class RecorderProcess(Status):
+    """What a recorder says besides its cameras."""
+
+    kuager: str = "status/1"
+    clock: ClockStatus | None = None
+    spool: DiskStatus = field(default_factory=DiskStatus)
+
+
+@dataclass(slots=True)
+class RecorderStatus(RecorderProcess):
+    """What `_status/recorder-{n}.json` says, by "station/camera"."""
+
+    cameras: dict[str, CameraStatus] = field(default_factory=dict)
+
+
+class StateOnly(TypedDict, total=False):
+    """What every web process asks every second, of thousands of cameras."""
+
+    state: str
+
+
+@dataclass(slots=True)
+class RecorderStates(RecorderProcess):
+    """The same file, of each camera only its state, which is read in a third of the time."""
+
+    cameras: dict[str, StateOnly] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Heartbeat(Status):
+    """What `_status/recorder-{n}.heartbeat` says: the recorder was at work on these cameras."""
+
+    kuager: str = "heartbeat/1"
+    cameras: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ArchiveStatus(Record):
+    """What the uploader says of one archive; it counts since it was started."""
+
+    ok: Flag = True
+    last_error: str | None = None
+    fault: str | None = None  # its kind
+    archive_id: str | None = None
+    backlog_recordings: Number = 0
+    backlog_bytes: Number = 0
+    blocked: dict[str, int] = field(default_factory=dict)  # of them, by reason
+    oldest_unarchived_ms: Number | None = None
+    archived_total: Number = 0
+    archived_bytes_total: Number = 0
+    failures_total: Number = 0
+    verification_failures_total: Number = 0
+    clock_offset_ms: float | None = None  # this machine's clock ahead of the archive's
+
+
+@dataclass(slots=True)
+class UploaderStatus(Status):
+    """What `_status/uploader.json` says."""
+
+    kuager: str = "status/2"
+    removed_total: Number = 0
+    retired_total: Number = 0
+    catalogue_ok: Flag = True
+    catalogue_error: str | None = None
+    clock_synchronized: Flag = True
+    clock_doubt: str | None = None
+    archives: dict[str, ArchiveStatus] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class OrdersStatus(Status):
+    """What `_status/orders.json` says."""
+
+    kuager: str = "orders/1"
+    states: dict[str, int] = field(default_factory=dict)
+    unhashed_files: Number = 0
+    unhashed_bytes: Number = 0
+    hash_failures_total: Number = 0
+    letters_waiting: Number = 0
+    oldest_letter_ms: Number | None = None
+    letters_sent_total: Number = 0
+    letter_failures_total: Number = 0
+    refunds_due: Number = 0
+    overdue: Number = 0  # orders that should have ended an hour ago: what they hold is kept
+    failing: Number = 0  # kinds of work that fail now
+    checkouts_open: Number = 0
+    provider_failures_total: Number = 0
+
+
+@dataclass(slots=True)
+class PicturesStatus(Status):
+    """What `_status/pictures.json` says."""
+
+    kuager: str = "pictures/1"
+    oldest_ms: Number | None = None
+    made_total: Number = 0
+    failures_total: Number = 0
+    cpu_seconds_total: float = 0.0
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ProcessStatus(Record):
+    """What the supervisor says of a process."""
+
+    up: Flag
+    starts: Number = 0
+
+
+@dataclass(slots=True)
+class SupervisorStatus(Status):
+    """What `_status/supervisor.json` says, by the names of processes."""
+
+    kuager: str = "supervisor/1"
+    version: str | None = None
+    processes: dict[str, ProcessStatus] = field(default_factory=dict)
