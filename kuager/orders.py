@@ -9,7 +9,8 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -35,6 +36,7 @@ from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentT
 BANK = "invoice"
 MOST_REFERENCE = 100
 MOST_NAME = 20  # of an operator
+FILE_FACTS = ("file_no", "length", "hashed", "sha256", "crc32", "failed")
 MONEY = ("amount", "total")
 ORDER = re.compile(r"(?:KUAGER-)?([0-9]{1,10})(-[0-9A-F]{4})?")
 NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
@@ -71,7 +73,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         log = await service.orders.audit(order.order_pk)
         files = await service.catalogue.order_files.of(order.order_pk)
         if as_json:
-            _json(_facts(order) | {"files": files, "audit": log})
+            told = [{key: getattr(f, key) for key in FILE_FACTS} for f in files]
+            _json(_facts(order) | {"files": told, "audit": [asdict(entry) for entry in log]})
             return 0
         out.print(_table([order]))
         for line in (
@@ -80,8 +83,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {format_utc(order.from_ms)} to {format_utc(order.to_ms)}",
             f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
-            *(f"failed: file {f['file_no']}: {f['failed']}" for f in files if f["failed"]),
-            f"hashed: {sum(f['sha256'] is not None for f in files)} of {len(files)} files",
+            *(f"failed: file {f.file_no}: {f.failed}" for f in files if f.failed),
+            f"hashed: {sum(f.sha256 is not None for f in files)} of {len(files)} files",
         ):
             if line:
                 say(line)
@@ -89,8 +92,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         for column in ("when", "who", "what", "then", "detail"):
             table.add_column(column, overflow="fold")
         for row in log:
-            detail = _detail(order, row["detail"])
-            cells = (format_utc(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
+            detail = _detail(order, row.detail)
+            cells = (format_utc(row.at_ms), row.actor, row.event, row.state, detail)
             table.add_row(*map(_cell, cells))
         out.print(table)
         return 0
@@ -228,7 +231,7 @@ def _user() -> str:
     return (name or str(os.getuid()))[:MOST_NAME]
 
 
-def _detail(order: Order, detail: dict[str, Any]) -> str:
+def _detail(order: Order, detail: Mapping[str, Any]) -> str:
     """Return what the audit log tells of an event, its amounts as people write them."""
     currency = detail.get("currency", order.currency)
     shown = {k: v for k, v in detail.items() if k != "currency"}

@@ -12,7 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import structlog
 
@@ -37,6 +37,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
+from storage.catalogue.rows import CheckoutRow, FileRow, OfOrder
 from storage.recording_source import Sources, Unreadable
 from storage.spool.status_records import ORDERS, OrdersStatus
 
@@ -44,7 +45,7 @@ OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
 
 K = TypeVar("K", bound=Hashable)
-Row = Mapping[str, Any]  # of the catalogue
+W = TypeVar("W", bound=OfOrder)
 log = structlog.get_logger()
 
 
@@ -153,8 +154,8 @@ class OrderWorker:
     async def _each(
         self,
         part: str,
-        items: Mapping[K, Row],
-        work: Callable[[Row], Awaitable[None]],
+        items: Mapping[K, W],
+        work: Callable[[W], Awaitable[None]],
         most: int | None = None,
     ) -> None:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
@@ -176,7 +177,7 @@ class OrderWorker:
                     log.error(
                         "A step of an order fails; it is tried again, and the others go on",
                         step=part,
-                        order=items[key]["number"],
+                        order=items[key].number,
                         item=key,
                         why=_describe(error),
                     )
@@ -190,16 +191,16 @@ class OrderWorker:
     async def _hash(self) -> None:
         """Make the pass over the next file of a paid order without a SHA-256."""
         files = await self._files.unhashed(State.PAID)
-        by_key = {(row["order_pk"], row["file_no"]): row for row in files}
+        by_key = {(row.order_pk, row.file_no): row for row in files}
         await self._each("hash", by_key, self._pass_over, most=1)
         hashed = await self._files.all_hashed(State.PAID)
-        await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
+        await self._each("finish", {row.order_pk: row for row in hashed}, self._finish)
 
-    async def _finish(self, order: Row) -> None:
-        await self._orders.change(order["order_pk"], events.finish(self._clock()))
+    async def _finish(self, order: OfOrder) -> None:
+        await self._orders.change(order.order_pk, events.finish(self._clock()))
 
-    async def _pass_over(self, row: Row) -> None:
-        pk, file_no = row["order_pk"], row["file_no"]
+    async def _pass_over(self, row: FileRow) -> None:
+        pk, file_no = row.order_pk, row.file_no
         found = await self._files.plans(pk, file_no)
         if not found:
             return  # the order has ended meanwhile
@@ -216,7 +217,7 @@ class OrderWorker:
 
         reporting = asyncio.create_task(report())
         try:
-            plan = CopyPlan.from_dict(found[0]["plan"])
+            plan = CopyPlan.from_dict(found[0].plan)
             made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(reporting)
@@ -244,12 +245,12 @@ class OrderWorker:
             self._watch.past(newest_ms, "the newest order")
         self._judge_clock()
         due = await self._orders.due(self._clock())
-        await self._each("end", {row["order_pk"]: row for row in due}, self._end)
+        await self._each("end", {row.order_pk: row for row in due}, self._end)
 
-    async def _end(self, row: Row) -> None:
+    async def _end(self, row: OfOrder) -> None:
         """End an order. Its date counts, whatever a provider says or does not say: what was paid a
         moment ago is looked for first, and what is found out later is owed back."""
-        pk, now = row["order_pk"], self._clock()
+        pk, now = row.order_pk, self._clock()
         order = await self._orders.get(pk)
         if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
             await self._close_checkouts(order)
@@ -288,25 +289,25 @@ class OrderWorker:
     async def _ask_providers(self) -> None:
         """Look at pages that may have brought money of which nobody told us."""
         open_ = await self._catalogue.checkouts.all_open()
-        by_key = {(row["provider"], row["reference"]): row for row in open_}
+        by_key = {(row.provider, row.reference): row for row in open_}
         await self._each("ask", by_key, self._ask)
 
-    async def _ask(self, page: Row) -> None:
+    async def _ask(self, page: CheckoutRow) -> None:
         checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
-        every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
-        if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
+        every_s = pauses.ask_s[now - page.opened_ms > YOUNG_MS]
+        if now - (page.looked_ms or page.opened_ms) < every_s * 1000:
             return
         try:
             await self._service.settle(page)
         except Exception as error:
             self.status.provider_failures_total += 1
-            old = now - page["opened_ms"] > pauses.page_kept_s * 1000
+            old = now - page.opened_ms > pauses.page_kept_s * 1000
             if old and isinstance(error, ProviderUnavailable):
-                await checkouts.close(page["provider"], page["reference"], now)
-                log.error("A payment page is not asked about any more", order=page["number"])
+                await checkouts.close(page.provider, page.reference, now)
+                log.error("A payment page is not asked about any more", order=page.number)
             raise
         finally:
-            await checkouts.looked(page["provider"], page["reference"], now)
+            await checkouts.looked(page.provider, page.reference, now)
 
     # -- letters -------------------------------------------------------------------------
 
@@ -316,7 +317,7 @@ class OrderWorker:
             return
         self._judge_clock()
         due = await self._catalogue.outbox.due(self._clock())
-        await self._each("letter", {row["letter_no"]: row for row in due}, self._mailer.send)
+        await self._each("letter", {row.letter_no: row for row in due}, self._mailer.send)
 
     # -- status --------------------------------------------------------------------------
 
@@ -329,7 +330,7 @@ class OrderWorker:
         status.states = await store.orders.count()
         files = await store.order_files.unhashed(State.PAID)
         status.unhashed_files = len(files)
-        status.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        status.unhashed_bytes = sum(f.length - f.hashed for f in files)
         if self._mailer:
             status.letters_sent_total = self._mailer.sent
             status.letter_failures_total = self._mailer.failures

@@ -6,8 +6,8 @@ Whatever the database refuses is raised as CatalogueError, in words.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,8 @@ from storage.catalogue.database import (
 )
 
 BATCH = 500
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -45,10 +47,14 @@ class Pool:
 
     async def rows(self, asked: sa.Select[Any]) -> list[dict[str, Any]]:
         """Return rows by the names of their columns."""
+        return await self.rows_as(dict, asked)
+
+    async def rows_as(self, kind: Callable[..., T], asked: sa.Select[Any]) -> list[T]:
+        """Return rows as a type whose fields are called as the columns are."""
         async with self.single() as connection:
             found = await connection.execute(asked)
             names = tuple(found.keys())
-            return [dict(zip(names, row, strict=True)) for row in found]
+            return [kind(**dict(zip(names, row, strict=True))) for row in found]
 
     async def column(self, asked: sa.Select[Any]) -> list[int]:
         """Return the first column of rows."""

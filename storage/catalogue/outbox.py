@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
+from storage.catalogue.rows import LetterRow
 from storage.catalogue.schema import orders, outbox
 from storage.catalogue.usage import count_letter
 
@@ -23,15 +24,16 @@ class Outbox:
     def __init__(self, pool: Pool):
         self._pool = pool
 
-    async def due(self, now_ms: int) -> list[dict[str, Any]]:
-        """Return letters that are to be sent now, oldest first, with the `number` of the order."""
+    async def due(self, now_ms: int) -> list[LetterRow]:
+        """Return letters that are to be sent now, oldest first."""
         b = outbox.c
-        return await self._pool.rows(
+        return await self._pool.rows_as(
+            LetterRow,
             sa.select(outbox, orders.c.number)
             .join(orders, orders.c.order_pk == b.order_pk)
             .where(b.next_ms <= now_ms)
             .order_by(b.letter_no)
-            .limit(AT_ONCE)
+            .limit(AT_ONCE),
         )
 
     async def waiting(self) -> tuple[int, int | None]:

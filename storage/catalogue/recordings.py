@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypedDict
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import Connection, make_partitions
+from storage.catalogue.rows import recording_values
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -36,46 +37,6 @@ END_UNKNOWN = "nobody noted its end: it is taken to last until what follows bega
 log = structlog.get_logger()
 
 
-class ArchivedRow(TypedDict):
-    """A row of `archived`: what an archive has, or had, of a recording."""
-
-    camera_pk: int
-    record_seq: int
-    day: int
-    collision: int
-    archive: str
-    bucket: str
-    archived_ms: int
-    verified: str
-    etags: str
-    version_id: str | None
-    locked_until_ms: int | None
-    removed_ms: int | None
-    removed_reason: str | None
-    removal_begun_ms: int | None
-
-
-class RecordingRow(TypedDict):
-    """A row of `recordings`, with what archives have of it."""
-
-    camera_pk: int
-    record_seq: int
-    day: int
-    collision: int
-    epoch: int
-    run_no: int
-    first_segment_no: int
-    segments: int
-    start_ms: int
-    end_ms: int
-    bytes: int
-    sha256: str
-    overlaps: bool
-    removed_ms: int | None
-    spool: str | None
-    archives: list[ArchivedRow]
-
-
 @dataclass(frozen=True, slots=True)
 class Archived:
     """What an archive has of a recording: `verified` says how that is known."""
@@ -87,25 +48,6 @@ class Archived:
     etags: str = ""  # of .mp4 and .json, with a space between
     version_id: str | None = None
     locked_until_ms: int | None = None
-
-
-def recording_row(index: Index) -> dict[str, Any]:
-    """Return the row of a sealed recording, without its camera."""
-    header, seal = index.header, index.seal
-    assert seal is not None
-    return {
-        "record_seq": header.record_seq,
-        "day": index.start_ms // DAY_MS,
-        "epoch": header.epoch,
-        "run_no": header.run_no,
-        "first_segment_no": index.segments[0].segment_no,
-        "segments": seal.segments,
-        "start_ms": index.start_ms,
-        "end_ms": seal.end_ms,
-        "bytes": seal.length,
-        "sha256": seal.sha256,
-        "overlaps": header.overlaps,
-    }
 
 
 def collision_of(identity: Identity) -> int:
@@ -143,7 +85,7 @@ class RecordingRows:
                 assert seal is not None
                 pk: dict[str, Any] = {"camera_pk": pks[index.name]}
                 where = {"spool": spool, "removed_ms": None if spool else now_ms, "collision": 0}
-                rows.append(pk | recording_row(index) | where)
+                rows.append(pk | recording_values(index) | where)
                 run_rows[pk["camera_pk"], header.run_no, header.run_start_ms] = pk | {
                     "run_no": header.run_no,
                     "epoch": header.epoch,

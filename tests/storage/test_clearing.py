@@ -158,7 +158,7 @@ async def test_rows_of_one_camera_keep_no_other_in_an_archive(tmp_path: Path) ->
         task.cancel()
         await asyncio.wait({task})
         removed = [
-            [r["archives"][0]["removed_ms"] is not None for r in await catalogue.recordings_of(n)]
+            [r.archives[0].removed_ms is not None for r in await catalogue.recordings_of(n)]
             for n in (C, D)
         ]
         assert not any(removed[0]) and any(removed[1])

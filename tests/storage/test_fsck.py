@@ -161,7 +161,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
         assert await retire(catalogue, archives[0], C, 60, share=1) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert all(r["archives"][0]["removed_reason"] for r in rows)
+        assert all(r.archives[0].removed_reason for r in rows)
         left = {p.name.partition(".")[2] for p in (tmp_path / "archive/e/s/c").glob("*/*")}
         assert left == {"removed.json"}
         assert await look(config, catalogue, archives) == []

@@ -22,7 +22,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import IN_FLIGHT_MS, Finding
 from storage.fsck.check import Fsck
-from storage.records import Identity, parse_index
+from storage.records import parse_index
 from storage.spool.disk import DiskSpace, disk_space
 from storage.spool.status_records import ArchiveStatus
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port
@@ -129,7 +129,7 @@ async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
             path.unlink()
     for name in await catalogue.cameras.names("e"):
         for row in await catalogue.recordings_of(name):
-            await catalogue.writer.mark_removed(name, Identity.of(row), NOW)
+            await catalogue.writer.mark_removed(name, row.identity, NOW)
 
 
 async def look(
