@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -25,7 +26,7 @@ from config.model import Config
 from config.roles import processes
 from kuager import VERSION
 from kuager.notify import notify
-from kuager.reload import Reloading, frame
+from kuager.reload import Reloading, frame, write_outcome
 from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
 
 STATUS_S = 2.0
@@ -71,7 +72,7 @@ class Supervisor:
 
     def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
         self._python = python
-        self._reloading = Reloading(config, self._take, lambda outcome: outcome.write(config.spool))
+        self._reloading = Reloading(config, self._take, partial(write_outcome, config.spool))
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()

@@ -15,7 +15,7 @@ from storage.records import Flag, Number, Record
 
 HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
-SUPERVISOR = "supervisor.json"
+SUPERVISOR, RELOAD = "supervisor.json", "reload.json"
 UNKNOWN = "unknown"  # the state of a camera of which no recorder tells
 
 
@@ -173,6 +173,16 @@ class PicturesStatus(Status):
     failures_total: Number = 0
     cpu_seconds_total: float = 0.0
     left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ReloadStatus(Status):
+    """What `_status/reload.json` says: how the newest reload of the supervisor ended."""
+
+    kuager: str = "reload/1"
+    number: Number = 0  # of reloads since it started; 0 is the start itself
+    taken: Flag = True
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

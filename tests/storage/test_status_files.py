@@ -19,6 +19,7 @@ from storage.spool.status_records import (
     Heartbeat,
     RecorderStates,
     RecorderStatus,
+    ReloadStatus,
     Status,
     UploaderStatus,
 )
@@ -48,7 +49,7 @@ def test_status_files(tmp_path: Path) -> None:
     assert SpoolStatus(tmp_path / "nowhere").last(UploaderStatus) is None
 
 
-@pytest.mark.parametrize("kind", [*TYPES.values(), RecorderStatus, Heartbeat])
+@pytest.mark.parametrize("kind", [*TYPES.values(), RecorderStatus, Heartbeat, ReloadStatus])
 def test_a_status_file_of_another_version_is_read(kind: type[Status]) -> None:
     """Whatever it leaves out, adds, or says of a list that has grown."""
     assert kind.parse(b'{"written_ms":7}') == kind(written_ms=7)
