@@ -238,7 +238,7 @@ def reload(path: Path) -> int:
     """
     spool = spool_of(path)
     before = read_outcome(spool)
-    if before is None or not is_at_work(spool):
+    if before is None or not before.pid or not is_at_work(spool):
         raise ProcessLookupError(
             f"no `kuager run` is at work with the spool {spool}: start it, or say with --config"
             " by which file it runs"
