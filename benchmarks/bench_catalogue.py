@@ -41,7 +41,7 @@ from benchmarks.election_day import (
 )
 from config.model import Config
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import Index
 from tests.support.postgres_server import Server

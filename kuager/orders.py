@@ -122,8 +122,6 @@ def confirm(
         payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
             after = await service.enter_payment(order.order_pk, payment, _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already, for another order", 1)
         if len(after.payments) == len(order.payments):
@@ -141,10 +139,7 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
     async def work(service: OrderService, order: Order) -> int:
-        try:
-            after = await service.reject(order.order_pk, reason, _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
+        after = await service.reject(order.order_pk, reason, _actor(who))
         say(f"Order {order.number}: {_words(after)}")
         return 0
 
@@ -162,8 +157,6 @@ def refund(
         before = len(order.payments)
         try:
             after = await service.refund(order, whole, reference and reference.strip(), _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
@@ -214,7 +207,10 @@ def _of(
         if named[2] and named[0] != order.reference:
             text = f"the reference of order {order.number} is {order.reference}, not {named[0]}"
             return _say(f"{text}: that is of another catalogue, or mistyped", 1)
-        return await work(service, order)
+        try:
+            return await work(service, order)
+        except Refused as refused:
+            return _say(f"order {order.number}: {refused}", 1)
 
     return found
 
@@ -263,7 +259,6 @@ def _table(found: list[Order]) -> Table:
     for column in ("price", "received", "owed"):
         table.add_column(column, justify="right", overflow="fold")
     for order in found:
-        back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
         cells = (
             str(order.number),
             order.state,
@@ -273,7 +268,7 @@ def _table(found: list[Order]) -> Table:
             format_utc(order.until_ms),
             _money(order, order.total),
             _money(order, received(order)),
-            back,
+            _back(order),
         )
         table.add_row(*map(_cell, cells))
     return table
@@ -286,8 +281,12 @@ def _cell(text: str) -> Text:
 
 def _words(order: Order) -> str:
     state = f"{order.state}, {_money(order, received(order))} of {_money(order, order.total)}"
-    back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
+    back = _back(order)
     return state + (f"; owed back: {back} (kuager orders refund {order.number})" if back else "")
+
+
+def _back(order: Order) -> str:
+    return ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
 
 
 def _money(order: Order, minor: int) -> str:

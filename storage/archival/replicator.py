@@ -28,7 +28,7 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import ArchiveError, Fault
 from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.records import Index
 from storage.spool.disk import MARKER_FILE
 from storage.spool.status_records import ArchiveStatus

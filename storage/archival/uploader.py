@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
 from storage.archival.discovery import Discovery
 from storage.archival.gap_upload import GapUpload
-from storage.archival.pending import PendingUpload
 from storage.archival.replicator import Pauses
 from storage.archival.replicators import Replicators
 from storage.archival.retention_schedule import RetentionSchedule
@@ -126,7 +125,7 @@ class Uploader:
                 while True:
                     await self.find()
                     sealing = loop.time() - begun_s < self._pauses.seal_s and self._is_recording()
-                    if not sealing and self.is_idle:
+                    if not sealing and self.replicators.is_idle:
                         break
                     await asyncio.sleep(self._pauses.look_s / 4)
         self._write_status()
@@ -140,29 +139,9 @@ class Uploader:
                 bytes=status.backlog_bytes,
             )
 
-    @property
-    def looked(self) -> int:
-        """How often it has looked at all cameras."""
-        return self.discovery.looked
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether all that waits was tried and failed, or the archive takes nothing."""
-        return self.replicators.is_idle
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every archive has all that was found at the last look."""
-        return self.looked > 0 and self.replicators.is_done
-
     def _is_recording(self) -> bool:
         newest = (camera.reader.newest() for camera in self.cameras)
         return any(index is not None and index.seal is None for index in newest)
-
-    @property
-    def blocked(self) -> Iterator[tuple[str, PendingUpload]]:
-        """The recordings that cannot be archived now, each with the archive's name."""
-        return self.replicators.blocked
 
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; none of the three that do so waits for another."""

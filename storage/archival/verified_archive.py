@@ -21,7 +21,7 @@ from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, 
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import FormatError, Index, parse_archive_document, sha256_of
 

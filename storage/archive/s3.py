@@ -135,12 +135,10 @@ class S3Archive(Threads):
 
     def _there(self, bucket: str, key: str, sha256: str) -> Put | None:
         """Return an object that is there with these bytes; raises ArchiveConflict with others."""
-        digest = hashlib.sha256()
-        try:
-            answer = self._read(key, bucket, digest.update)
-        except ObjectNotFound:
+        found, answer = self._digest(key, bucket)
+        if found is None:
             return None
-        if digest.hexdigest() != sha256:
+        if found != sha256:
             raise ArchiveConflict(f"{self._server.where}: {key} exists and holds other bytes")
         return Put(bucket, "read back", answer.get("ETag", ""), answer.get("VersionId"))
 
@@ -267,15 +265,16 @@ class S3Archive(Threads):
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""
-        return await self._run(self._sha256, key, bucket)
+        return (await self._run(self._digest, key, bucket))[0]
 
-    def _sha256(self, key: str, bucket: str) -> str | None:
+    def _digest(self, key: str, bucket: str) -> tuple[str | None, Any]:
+        """Return an object's SHA-256, None without one, and the head of the answer."""
         digest = hashlib.sha256()
         try:
-            self._read(key, bucket, digest.update)
+            answer = self._read(key, bucket, digest.update)
         except ObjectNotFound:
-            return None
-        return digest.hexdigest()
+            return None, None
+        return digest.hexdigest(), answer
 
     def _read(
         self, key: str, bucket: str, take: Callable[[bytes], object], **arguments: Any

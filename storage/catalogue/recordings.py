@@ -6,7 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import structlog
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import Connection, make_partitions
-from storage.catalogue.rows import recording_values
+from storage.catalogue.rows import Archived, recording_values
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -35,19 +35,6 @@ LOSSES = tuple(field.name for field in fields(Losses))
 END_UNKNOWN = "nobody noted its end: it is taken to last until what follows began"
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Archived:
-    """What an archive has of a recording: `verified` says how that is known."""
-
-    archive: str
-    bucket: str
-    archived_ms: int
-    verified: str
-    etags: str = ""  # of .mp4 and .json, with a space between
-    version_id: str | None = None
-    locked_until_ms: int | None = None
 
 
 def collision_of(identity: Identity) -> int:

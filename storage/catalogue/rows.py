@@ -14,20 +14,26 @@ from storage.records import Identity, Index, Losses
 
 
 @dataclass(slots=True)
-class ArchivedRow:
-    """What an archive has, or had, of a recording."""
+class Archived:
+    """What an archive has of a recording: `verified` says how that is known."""
+
+    archive: str
+    bucket: str
+    archived_ms: int
+    verified: str
+    etags: str = ""  # of .mp4 and .json, with a space between
+    version_id: str | None = None
+    locked_until_ms: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ArchivedRow(Archived):
+    """What an archive has, or had, of which recording."""
 
     camera_pk: int
     record_seq: int
     day: int
     collision: int
-    archive: str
-    bucket: str
-    archived_ms: int
-    verified: str
-    etags: str
-    version_id: str | None
-    locked_until_ms: int | None
     removed_ms: int | None
     removed_reason: str | None
     removal_begun_ms: int | None

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
-from storage.catalogue.recordings import Archived
-from storage.catalogue.rows import RecordingRow
+from storage.catalogue.rows import Archived, RecordingRow
 from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
 from storage.spool.reader import Key
 

@@ -10,8 +10,7 @@ import pytest
 
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import Archived
-from storage.catalogue.rows import RecordingRow
+from storage.catalogue.rows import Archived, RecordingRow
 from storage.records import Gap, GapCause, Losses
 from storage.spool.reader import SpoolReader
 from tests.support.spools import UTC0, fill

@@ -228,7 +228,7 @@ async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) 
     said = await asyncio.to_thread(run, "--until-done")
     assert said.returncode == 0 and "archive: 1 recordings archived" in said.stdout
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: uploader.looked)
+        await until(lambda: uploader.discovery.looked)
         said = await asyncio.to_thread(run)
         assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
 

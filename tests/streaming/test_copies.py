@@ -36,8 +36,7 @@ from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Payment
-from storage.catalogue.recordings import Archived
-from storage.catalogue.rows import RecordingRow
+from storage.catalogue.rows import Archived, RecordingRow
 from storage.catalogue.schema import order_files, orders
 from storage.recording_source import Sources
 from storage.spool.reader import SpoolReader
