@@ -10,22 +10,12 @@ import typer
 from rich.table import Table
 
 from kuager import VERSION, logs
-from kuager.cli_options import (
-    AsJson,
-    ConfigFile,
-    catalogue_errors,
-    fail,
-    failing_for,
-    read_config,
-)
+from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, failing_for, read_config
 from kuager.cli_orders import orders_app
 from kuager.terminal import err, out
 
 app = typer.Typer(
-    name="kuager",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="kuager", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 demo_app = typer.Typer(help="Everything real but the cameras, in one folder.")
 app.add_typer(demo_app, name="demo")
@@ -119,8 +109,7 @@ def reload(config: ConfigFile = Path("kuager.yaml")) -> None:
 def upload(
     config: ConfigFile = Path("kuager.yaml"),
     until_done: Annotated[
-        bool,
-        typer.Option("--until-done", help="Do not end before every archive has everything."),
+        bool, typer.Option("--until-done", help="Do not end before every archive has everything.")
     ] = False,
 ) -> None:
     """Archive what waits in the spool, and end: 0 all is archived, 1 something still waits."""

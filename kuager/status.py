@@ -168,9 +168,7 @@ def _orders(status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     if told.failing:
         to_do = "the log says which and why: 'Work on orders fails'"
         yield Finding(
-            "orders",
-            f"{_count(told.failing, 'kind')} of work on them: it fails",
-            to_do=(to_do,),
+            "orders", f"{_count(told.failing, 'kind')} of work on them: it fails", to_do=(to_do,)
         )
     if told.overdue:
         text = f"{told.overdue} should have ended, and what they hold is kept"

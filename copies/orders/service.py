@@ -256,12 +256,7 @@ class OrderService:
 
     def _returned(self, payment: Payment, amount: int, reference: str) -> Payment:
         return Payment(
-            payment.provider,
-            reference,
-            -amount,
-            payment.currency,
-            self._clock(),
-            payment.reference,
+            payment.provider, reference, -amount, payment.currency, self._clock(), payment.reference
         )
 
 

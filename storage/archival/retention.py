@@ -143,12 +143,7 @@ def _key(name: Name, row: RecordingRow) -> str:
 
 
 async def _remove(
-    catalogue: Catalogue,
-    archive: Archive,
-    name: Name,
-    row: DueRow,
-    at_ms: int,
-    reason: str,
+    catalogue: Catalogue, archive: Archive, name: Name, row: DueRow, at_ms: int, reason: str
 ) -> bool:
     """Remove one recording, in this order: a look whether it is what its row names, what tells of
     it, its row, its bytes, its description, and that they are gone. False where a hold was set

@@ -81,13 +81,7 @@ class Uploader:
             config, catalogue, cameras, replicators, clock, watch, disk_space
         )
         self.retention = RetentionSchedule(
-            config.election.id,
-            catalogue,
-            replicators,
-            self.clocks,
-            clock,
-            watch,
-            pauses.retire_s,
+            config.election.id, catalogue, replicators, self.clocks, clock, watch, pauses.retire_s
         )
         self.status = UploaderStatus(pid=os.getpid(), written_ms=0)
 

@@ -87,12 +87,7 @@ class S3Archive(Threads):
         return await self._run(self._put, key, data, sha256, locked_until_ms, replace)
 
     def _put(
-        self,
-        key: str,
-        data: bytes | Path,
-        sha256: str,
-        locked_until_ms: int | None,
-        replace: bool,
+        self, key: str, data: bytes | Path, sha256: str, locked_until_ms: int | None, replace: bool
     ) -> Put:
         with self._probing:
             if self._refuses_to_replace is None:
@@ -109,10 +104,7 @@ class S3Archive(Threads):
             extra["StorageClass"] = settings.storage_class
         if settings.lock and locked_until_ms is not None:
             until = datetime.fromtimestamp(locked_until_ms / 1000, UTC)
-            extra |= {
-                "ObjectLockMode": settings.lock.upper(),
-                "ObjectLockRetainUntilDate": until,
-            }
+            extra |= {"ObjectLockMode": settings.lock.upper(), "ObjectLockRetainUntilDate": until}
         length = len(data) if isinstance(data, bytes) else data.stat().st_size
         seconds = self._seconds("put", length)
         try:
@@ -125,8 +117,7 @@ class S3Archive(Threads):
         except ObjectExists:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
-                    f"{self._server.where}: {key} is said to exist and is not there",
-                    Fault.ALTERED,
+                    f"{self._server.where}: {key} is said to exist and is not there", Fault.ALTERED
                 ) from None
             return found
         self._factors["put"] = 1.0

@@ -12,13 +12,7 @@ import sqlalchemy as sa
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.rows import DueRow, HoldRow, RecordingRow
-from storage.catalogue.schema import (
-    SAME_RECORDING,
-    archived,
-    holds,
-    is_archived,
-    recordings,
-)
+from storage.catalogue.schema import SAME_RECORDING, archived, holds, is_archived, recordings
 
 AT_ONCE = 500
 

@@ -18,14 +18,7 @@ from storage.catalogue.connection import Pool
 from storage.catalogue.database import PLACING, Connection, take_lock
 from storage.catalogue.order_files import refuse_gone
 from storage.catalogue.rows import OfOrder
-from storage.catalogue.schema import (
-    audit,
-    holds,
-    order_files,
-    orders,
-    outbox,
-    payments,
-)
+from storage.catalogue.schema import audit, holds, order_files, orders, outbox, payments
 from storage.catalogue.usage import Claim, claim
 
 PAGE = 100
