@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import orjson
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from storage.records import Flag, Number, Record
@@ -26,10 +25,6 @@ class Status(Record):
     kuager: str = ""
     pid: Number = 0
     written_ms: Number
-
-    def to_json(self) -> bytes:
-        """Return the JSON object; that of thousands of cameras takes a millisecond so."""
-        return orjson.dumps(self)
 
 
 @dataclass(slots=True)
