@@ -155,7 +155,7 @@ class OrderWorker:
         self,
         part: str,
         items: Mapping[K, W],
-        work: Callable[[W], Awaitable[None]],
+        work: Callable[[W], Awaitable[object]],
         most: int | None = None,
     ) -> None:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
@@ -194,10 +194,9 @@ class OrderWorker:
         by_key = {(row.order_pk, row.file_no): row for row in files}
         await self._each("hash", by_key, self._pass_over, most=1)
         hashed = await self._files.all_hashed(State.PAID)
-        await self._each("finish", {row.order_pk: row for row in hashed}, self._finish)
-
-    async def _finish(self, order: OfOrder) -> None:
-        await self._orders.change(order.order_pk, events.finish(self._clock()))
+        finish = events.finish(self._clock())
+        by_pk = {row.order_pk: row for row in hashed}
+        await self._each("finish", by_pk, lambda row: self._orders.change(row.order_pk, finish))
 
     async def _pass_over(self, row: FileRow) -> None:
         pk, file_no = row.order_pk, row.file_no
