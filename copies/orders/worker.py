@@ -12,7 +12,8 @@ import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -107,7 +108,10 @@ class OrderWorker:
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again."""
-        with await self._lock():
+        path = self._config.spool / "_status" / "orders.lock"
+        text = "Another desk of orders works on this spool; waiting until it ends"
+        # two would send letters twice
+        with await wait_for_lock(path, self._pauses.look_s, partial(log.warning, text)):
             log.info("Desk of orders started")
             pauses = self._pauses
             parts = (
@@ -127,16 +131,6 @@ class OrderWorker:
                 for provider in self._service.providers.values():
                     if isinstance(provider, Online):
                         await provider.close_connections()
-
-    async def _lock(self) -> BinaryIO:
-        """Return the lock of the spool's orders; waits until another worker has ended, and until
-        there is a spool. Two would send letters twice."""
-
-        def warn() -> None:
-            log.warning("Another desk of orders works on this spool; waiting until it ends")
-
-        path = self._config.spool / "_status" / "orders.lock"
-        return await wait_for_lock(path, self._pauses.look_s, warn)
 
     async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -91,10 +92,9 @@ class Uploader:
         When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
         """
         # of two uploaders, one could spoil what the other has verified
-        lock = await wait_for_lock(
-            self._spool / "_status" / "uploader.lock", self._pauses.look_s, _warn_of_another
-        )
-        with lock:
+        path = self._spool / "_status" / "uploader.lock"
+        text = "Another uploader works on this spool; waiting until it has ended"
+        with await wait_for_lock(path, self._pauses.look_s, partial(log.warning, text)):
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for replicator in self.replicators.all:
@@ -234,7 +234,3 @@ class Uploader:
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
             replace_file(self._spool / "_status" / UPLOADER, status.to_json())
-
-
-def _warn_of_another() -> None:
-    log.warning("Another uploader works on this spool; waiting until it has ended")
