@@ -67,7 +67,9 @@ class Worker:
         )
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
-        self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
+        self.disk = SpoolDisk(
+            spool, limits, share, lambda: sum(c.status.bytes for c in self.cameras)
+        )
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -89,9 +91,6 @@ class Worker:
             self._resolver,
             last_run_ms,
         )
-
-    def _written_bytes(self) -> int:
-        return sum(c.status.bytes for c in self.cameras)
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""

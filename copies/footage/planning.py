@@ -22,6 +22,8 @@ from storage.records import FormatError, Header, Index, Losses, Segment
 MOOF_BYTES = 1 << 16  # the first read of a segment; a moof is about 2 kB
 LATE_TRACK = 5  # segments that are looked into for a track that the first does not have
 
+Rows = Sequence[RecordingRow]
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -37,12 +39,7 @@ class Edge:
 
 
 async def plan_file(
-    reader: RecordingReader,
-    name: Name,
-    rows: Sequence[RecordingRow],
-    from_ms: int,
-    to_ms: int,
-    zone: str,
+    reader: RecordingReader, name: Name, rows: Rows, from_ms: int, to_ms: int, zone: str
 ) -> CopyPlan:
     """Plan a file of the segments that touch [from_ms, to_ms); raises Unreadable."""
     edges = await asyncio.gather(
@@ -128,30 +125,14 @@ async def _edge(reader: RecordingReader, row: RecordingRow, from_ms: int, to_ms:
 
 
 def _part(row: RecordingRow, segments: list[Segment]) -> PlanPart:
-    length = sum(s.length for s in segments)
-    first = segments[0]
-    return PlanPart(
-        row.record_seq,
-        row.start_ms,
-        row.sha256,
-        first.segment_no,
-        len(segments),
-        first.offset,
-        length,
-    )
+    first, length = segments[0], sum(s.length for s in segments)
+    return PlanPart(*row.identity, first.segment_no, len(segments), first.offset, length)
 
 
 def _whole(row: RecordingRow, init_length: int) -> PlanPart:
     """Return a recording without its init, which is the same in all of a run."""
-    return PlanPart(
-        row.record_seq,
-        row.start_ms,
-        row.sha256,
-        row.first_segment_no,
-        row.segments,
-        init_length,
-        row.bytes - init_length,
-    )
+    length = row.bytes - init_length
+    return PlanPart(*row.identity, row.first_segment_no, row.segments, init_length, length)
 
 
 def _video(header: Header) -> int:
