@@ -6,8 +6,6 @@ entered.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
@@ -46,7 +44,7 @@ class Checkouts:
         """Note when the provider was last asked about a page."""
         await self._set(provider, reference, {"looked_ms": now_ms})
 
-    async def _set(self, provider: str, reference: str, values: dict[str, Any]) -> None:
+    async def _set(self, provider: str, reference: str, values: dict[str, object]) -> None:
         c = checkouts.c
         await self._pool.execute(
             sa.update(checkouts)

@@ -72,7 +72,7 @@ class Pool:
         return insert(table)
 
     async def upsert(
-        self, table: sa.Table, rows: Sequence[dict[str, Any]], key: list[str], update: list[str]
+        self, table: sa.Table, rows: Sequence[dict[str, object]], key: list[str], update: list[str]
     ) -> None:
         """Do `put` in transactions of BATCH rows."""
         for n in range(0, len(rows), BATCH):
@@ -83,7 +83,7 @@ class Pool:
         self,
         connection: Connection,
         table: sa.Table,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[dict[str, object]],
         key: list[str],
         update: list[str],
     ) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -65,7 +64,7 @@ class OrderFiles:
         found = {"sha256": sha256, "crc32": crc32, "head": head, "hashed": length, "failed": None}
         await self._set(order_pk, file_no, found)
 
-    async def _set(self, order_pk: int, file_no: int, values: dict[str, Any]) -> None:
+    async def _set(self, order_pk: int, file_no: int, values: dict[str, object]) -> None:
         f = order_files.c
         await self._pool.execute(
             sa.update(order_files)

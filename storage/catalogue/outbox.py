@@ -6,8 +6,6 @@ All times are UTC milliseconds.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
@@ -55,7 +53,7 @@ class Outbox:
 
     async def failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
         """Note why a letter was not sent; without a next time its address and link are removed."""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "tries": outbox.c.tries + 1,
             "error": error[:300],
             "next_ms": next_ms,
@@ -82,7 +80,7 @@ class Outbox:
             )
             return sorted(done.scalars())
 
-    async def _set(self, letter_no: int, values: dict[str, Any]) -> None:
+    async def _set(self, letter_no: int, values: dict[str, object]) -> None:
         await self._pool.execute(_waiting(letter_no).values(values))
 
 

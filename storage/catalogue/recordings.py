@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -42,7 +41,7 @@ def collision_of(identity: Identity) -> int:
     return int(identity.sha256[:7], 16) + 1
 
 
-def _bytes_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _bytes_of(row: Mapping[str, object]) -> tuple[object, ...]:
     return row["camera_pk"], row["record_seq"], row["day"], row["sha256"]
 
 
@@ -70,7 +69,7 @@ class RecordingRows:
             for index in found:
                 header, seal = index.header, index.seal
                 assert seal is not None
-                pk: dict[str, Any] = {"camera_pk": pks[index.name]}
+                pk: dict[str, object] = {"camera_pk": pks[index.name]}
                 where = {"spool": spool, "removed_ms": None if spool else now_ms, "collision": 0}
                 rows.append(pk | recording_values(index) | where)
                 run_rows[pk["camera_pk"], header.run_no, header.run_start_ms] = pk | {
@@ -100,7 +99,7 @@ class RecordingRows:
             await self._pool.put(connection, packet_loss, loss_rows, LOSS, [*LOSSES])
         return [found[n] for n in others]
 
-    async def _put_runs(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    async def _put_runs(self, connection: Connection, rows: list[dict[str, object]]) -> None:
         """Insert runs or their ends. Where two spools used a number, the run of the higher epoch
         has it, whichever comes first; of one epoch the run that was there."""
         insert, r = self._pool.insert(runs), runs.c
@@ -115,7 +114,7 @@ class RecordingRows:
             rows,
         )
 
-    async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    async def _put_rows(self, connection: Connection, rows: list[dict[str, object]]) -> None:
         """Insert rows; of the same bytes it is noted that this spool has them."""
         if not rows:
             return
@@ -129,8 +128,8 @@ class RecordingRows:
         await connection.execute(again, rows)
 
     async def _stored(
-        self, connection: Connection, rows: list[dict[str, Any]]
-    ) -> dict[tuple[Any, ...], int]:
+        self, connection: Connection, rows: list[dict[str, object]]
+    ) -> dict[tuple[object, ...], int]:
         """Return which bytes have rows under the numbers of these rows, with `collision`."""
         r = recordings.c
         asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256, r.collision).where(
