@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-from storage.records import Flag, Number, Record
+from storage.records import Record
 
 HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
@@ -23,15 +23,15 @@ class Status(Record):
     """What every status file says; `written_ms` is by the clock of its writer."""
 
     kuager: str = ""
-    pid: Number = 0
-    written_ms: Number
+    pid: int = 0
+    written_ms: int
 
 
 @dataclass(slots=True)
 class ClockStatus(Record):
     """The clock of a recorder's machine; `doubt` says why it is not followed now."""
 
-    synchronized: Flag
+    synchronized: bool
     doubt: str | None = None
 
 
@@ -39,10 +39,10 @@ class ClockStatus(Record):
 class DiskStatus(Record):
     """What a recorder knows of the spool's disk; `hours_left` counts all recorders."""
 
-    bytes_per_s: Number = 0  # that it writes itself
-    free_bytes: Number | None = None
+    bytes_per_s: int = 0  # that it writes itself
+    free_bytes: int | None = None
     hours_left: float | None = None
-    waiting_bytes: Number = 0  # in memory
+    waiting_bytes: int = 0  # in memory
     slow_s: float = 0.0  # the longest write since the disk began to be slow
     cause: str | None = None  # why recording pauses
     detail: str | None = None
@@ -53,19 +53,19 @@ class CameraStatus(Record):
     """What a recorder says of a camera; it counts since it was started."""
 
     state: str = UNKNOWN
-    since_ms: Number = 0
+    since_ms: int = 0
     cause: str | None = None
     detail: str | None = None
-    segment_no: Number = 0
-    bytes: Number = 0
-    frames: Number = 0
-    runs: Number = 0
-    retries: Number = 0
-    recorded_ms: Number | None = None  # the end of the newest segment
-    packets: Number = 0  # that arrived; 0 by ffmpeg, which does not tell
-    packets_lost: Number = 0
-    packets_late: Number = 0  # of these, that came when nobody waited for them any more
-    packets_doubled: Number = 0
+    segment_no: int = 0
+    bytes: int = 0
+    frames: int = 0
+    runs: int = 0
+    retries: int = 0
+    recorded_ms: int | None = None  # the end of the newest segment
+    packets: int = 0  # that arrived; 0 by ffmpeg, which does not tell
+    packets_lost: int = 0
+    packets_late: int = 0  # of these, that came when nobody waited for them any more
+    packets_doubled: int = 0
 
 
 @dataclass(slots=True)
@@ -109,18 +109,18 @@ class Heartbeat(Status):
 class ArchiveStatus(Record):
     """What the uploader says of one archive; it counts since it was started."""
 
-    ok: Flag = True
+    ok: bool = True
     last_error: str | None = None
     fault: str | None = None  # its kind
     archive_id: str | None = None
-    backlog_recordings: Number = 0
-    backlog_bytes: Number = 0
+    backlog_recordings: int = 0
+    backlog_bytes: int = 0
     blocked: dict[str, int] = field(default_factory=dict)  # of them, by reason
-    oldest_unarchived_ms: Number | None = None
-    archived_total: Number = 0
-    archived_bytes_total: Number = 0
-    failures_total: Number = 0
-    verification_failures_total: Number = 0
+    oldest_unarchived_ms: int | None = None
+    archived_total: int = 0
+    archived_bytes_total: int = 0
+    failures_total: int = 0
+    verification_failures_total: int = 0
     clock_offset_ms: float | None = None  # this machine's clock ahead of the archive's
 
 
@@ -129,11 +129,11 @@ class UploaderStatus(Status):
     """What `_status/uploader.json` says."""
 
     kuager: str = "status/2"
-    removed_total: Number = 0
-    retired_total: Number = 0
-    catalogue_ok: Flag = True
+    removed_total: int = 0
+    retired_total: int = 0
+    catalogue_ok: bool = True
     catalogue_error: str | None = None
-    clock_synchronized: Flag = True
+    clock_synchronized: bool = True
     clock_doubt: str | None = None
     archives: dict[str, ArchiveStatus] = field(default_factory=dict)
 
@@ -144,18 +144,18 @@ class OrdersStatus(Status):
 
     kuager: str = "orders/1"
     states: dict[str, int] = field(default_factory=dict)
-    unhashed_files: Number = 0
-    unhashed_bytes: Number = 0
-    hash_failures_total: Number = 0
-    letters_waiting: Number = 0
-    oldest_letter_ms: Number | None = None
-    letters_sent_total: Number = 0
-    letter_failures_total: Number = 0
-    refunds_due: Number = 0
-    overdue: Number = 0  # orders that should have ended an hour ago: what they hold is kept
-    failing: Number = 0  # kinds of work that fail now
-    checkouts_open: Number = 0
-    provider_failures_total: Number = 0
+    unhashed_files: int = 0
+    unhashed_bytes: int = 0
+    hash_failures_total: int = 0
+    letters_waiting: int = 0
+    oldest_letter_ms: int | None = None
+    letters_sent_total: int = 0
+    letter_failures_total: int = 0
+    refunds_due: int = 0
+    overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
+    failing: int = 0  # kinds of work that fail now
+    checkouts_open: int = 0
+    provider_failures_total: int = 0
 
 
 @dataclass(slots=True)
@@ -163,9 +163,9 @@ class PicturesStatus(Status):
     """What `_status/pictures.json` says."""
 
     kuager: str = "pictures/1"
-    oldest_ms: Number | None = None
-    made_total: Number = 0
-    failures_total: Number = 0
+    oldest_ms: int | None = None
+    made_total: int = 0
+    failures_total: int = 0
     cpu_seconds_total: float = 0.0
     left_out: list[str] = field(default_factory=list)
 
@@ -175,8 +175,8 @@ class ReloadStatus(Status):
     """What `_status/reload.json` says: how the newest reload of the supervisor ended."""
 
     kuager: str = "reload/1"
-    number: Number = 0  # of reloads since it started; 0 is the start itself
-    taken: Flag = True
+    number: int = 0  # of reloads since it started; 0 is the start itself
+    taken: bool = True
     lines: tuple[str, ...] = ()
 
 
@@ -184,8 +184,8 @@ class ReloadStatus(Status):
 class ProcessStatus(Record):
     """What the supervisor says of a process."""
 
-    up: Flag
-    starts: Number = 0
+    up: bool
+    starts: int = 0
 
 
 @dataclass(slots=True)
