@@ -26,6 +26,7 @@ NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outl
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
 SEGMENT_FLAGS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
+MOST_WORDS = 300  # letters of a detail
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
 # Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
@@ -70,6 +71,13 @@ class GapCause(StrEnum):
     RECORDER_CRASHED = "recorder_crashed"
 
 
+def plain(text: str) -> str:
+    """Return words that may be a camera's as they can stand on a page, in a database and at a
+    terminal: on one line, without what cannot be printed, and short."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Why nothing is recorded any more: the cause, and a sentence without secrets for operators.
@@ -80,6 +88,9 @@ class Ending:
     cause: GapCause
     detail: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", plain(self.detail))  # it may quote the camera
 
 
 class FormatError(ValueError):

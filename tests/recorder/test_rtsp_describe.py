@@ -351,3 +351,19 @@ async def test_a_second_request_uses_the_login_and_counts_on() -> None:
     counts = [digest_fields(r.headers.get("authorization", "")).get("nc") for r in camera.requests]
     assert counts == [None, "00000001", "00000002", "00000003", "00000001"]
     assert len(camera.connections) == 1
+
+
+async def test_words_of_a_camera_are_fit_to_be_shown_and_stored() -> None:
+    """They go into gaps, and so into databases, pages and terminals."""
+    odd = "\x00\x1b[2J\u202e\r"
+    video = f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 {odd}H2{'6' * 5000}/90000"
+    ending = await refusal(Camera(sdp=sdp_of(video)))
+    assert ending.detail.isprintable() and "H26666" in ending.detail and len(ending.detail) < 500
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        named = f'WWW-Authenticate: Digest realm="r", nonce="n", algorithm="{odd}"'
+        dialogue.answer(request, "401 Unauthorized", named)
+        return True
+
+    ending = await refusal(Camera(script=script), LOGIN)
+    assert ending.detail.isprintable() and "Digest" in ending.detail
