@@ -30,7 +30,8 @@ MOST_WORDS = 300  # letters of a detail
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
 # Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
-Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a time, a length, a duration
+Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a length, a duration
+TimeMs = Annotated[int, Field(strict=True, ge=0, lt=LATEST_MS)]  # UTC
 Signed = Annotated[int, Field(strict=True, gt=-(1 << 63), lt=1 << 63)]
 Flag = Annotated[bool, Field(strict=True)]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
@@ -167,8 +168,8 @@ class Gap(Record):
     """Scheduled time without a recording; `end_ms` is None while it lasts."""
 
     gap_no: Number
-    start_ms: Number
-    end_ms: Number | None
+    start_ms: TimeMs
+    end_ms: TimeMs | None
     cause: GapCause
     detail: str = ""
 
@@ -183,7 +184,7 @@ class Header(Record):
     epoch: Number
     run_no: Number
     record_seq: Number
-    run_start_ms: Number
+    run_start_ms: TimeMs
     init_length: Number
     init_sha256: Sha256
     target_duration_s: Number
@@ -200,7 +201,7 @@ class Segment(Record):
     """One line per segment: where it is in time and in the file, and its hash."""
 
     segment_no: Number
-    start_ms: Number
+    start_ms: TimeMs
     tfdt_90k: Number
     duration_90k: Number
     offset: Number
@@ -261,11 +262,11 @@ class Losses:
 class Seal(Record):
     """Last line of a finished index; `end_reason` is None where the run goes on."""
 
-    sealed_ms: Number
+    sealed_ms: TimeMs
     segments: Number
     length: Number
     sha256: Sha256
-    end_ms: Number
+    end_ms: TimeMs
     end_reason: GapCause | None = None
 
 
@@ -293,12 +294,12 @@ class Trace(Record):
     run_no: Number
     first_segment_no: Number
     segments: Number
-    start_ms: Number
-    end_ms: Number
+    start_ms: TimeMs
+    end_ms: TimeMs
     bytes: Number
     sha256: Sha256
     overlaps: Flag
-    removed_ms: Number
+    removed_ms: TimeMs
     reason: str
 
     @property
@@ -366,20 +367,21 @@ class Index:
         follow the one before it; the lines before it are taken.
         """
         whole = data[: data.rfind(b"\n") + 1]
-        segments, parse = self.segments, Segment.parse
-        number = segments[-1].segment_no + 1 if segments else None
         for line in whole.splitlines():
             if self.seal is not None:
                 raise FormatError("a line after the seal")
             if b'"sealed_ms":' in line:
                 self.seal = Seal.parse(line)
-                continue
-            segment = parse(line)
-            if number not in (None, segment.segment_no) or segment.end_ms >= LATEST_MS:
-                raise FormatError(f"line {len(segments) + 2} is not a segment that could be")
-            number = segment.segment_no + 1
-            segments.append(segment)
+            else:
+                self.add(Segment.parse(line))
         self.size += len(whole)
+
+    def add(self, segment: Segment) -> None:
+        """Take the next segment; raises FormatError for one that does not follow."""
+        before = self.segments[-1].segment_no if self.segments else segment.segment_no - 1
+        if segment.segment_no != before + 1 or segment.end_ms >= LATEST_MS:
+            raise FormatError(f"line {len(self.segments) + 2} is not a segment that could be")
+        self.segments.append(segment)
 
     def archive_document(self) -> bytes:
         """Return the `.json` that stands beside the recording in the archive."""
@@ -409,9 +411,14 @@ def parse_archive_document(data: bytes) -> Index:
         segments = [Segment.of(segment) for segment in document["segments"]]
     except (orjson.JSONDecodeError, TypeError, KeyError) as error:
         raise FormatError(f"not a {ARCHIVE_FORMAT}: {error}") from None
+    if not segments:
+        raise FormatError("a recording without a segment")
     header = _header(Header.of(document), ARCHIVE_FORMAT)
-    seal = Seal.of(document | {"segments": len(segments)})
-    return Index(replace(header, kuager=INDEX_FORMAT), segments, seal, len(data))
+    index = Index(replace(header, kuager=INDEX_FORMAT), size=len(data))
+    for segment in segments:
+        index.add(segment)
+    index.seal = Seal.of(document | {"segments": len(segments)})
+    return index
 
 
 def _header(header: Header, kuager: str) -> Header:
