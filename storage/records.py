@@ -303,9 +303,39 @@ class Trace(Record):
     reason: str
 
     @property
+    def name(self) -> tuple[str, str, str]:
+        """Election, station and camera."""
+        return self.election, self.station, self.camera
+
+    @property
     def identity(self) -> Identity:
         """Which recording of its camera it was."""
         return Identity(self.record_seq, self.start_ms, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedGap(Record):
+    """An object that tells of an ended gap: whose it is, and which."""
+
+    kuager: str
+    election: str
+    station: str
+    camera: str
+    gap_no: Number
+    start_ms: TimeMs
+    end_ms: TimeMs
+    cause: GapCause
+    detail: str = ""
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Election, station and camera."""
+        return self.election, self.station, self.camera
+
+    @property
+    def gap(self) -> Gap:
+        """The gap."""
+        return Gap(self.gap_no, self.start_ms, self.end_ms, self.cause, self.detail)
 
 
 class Identity(NamedTuple):

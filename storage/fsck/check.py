@@ -178,7 +178,7 @@ class _CameraCheck:
                 if found.whole:
                     continue
                 if trace := found.entries.get("removed.json"):
-                    yield await self._unknown_trace(listing, trace, seq)
+                    yield await self._unknown_trace(listing, trace, (seq, start_ms))
                 elif (seq, start_ms) not in camera.stored:
                     half = (
                         "bytes without a description"
@@ -215,19 +215,21 @@ class _CameraCheck:
                 done = "row written" if self._repair.wanted else ""
                 yield self._finding("catalogue", "missing", what, seq, done)
 
-    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, seq: int) -> Finding:
-        done = ""
+    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, key: Key) -> Finding:
+        name, done = self._camera.name, ""
         try:
             told = Trace.parse(await listing.read(trace))
-            if self._repair.wanted:
-                name = self._camera.name
-                await self._writer.put_removed(name, listing.name, trace.bucket, told)
-                done = "row written"
         except (ObjectNotFound, FormatError, Unread):
             what = "trace that cannot be read"
-            return self._finding(listing.name, "different", what, seq)
+            return self._finding(listing.name, "different", what, key[0])
+        if told.name != name or told.identity[:2] != key:
+            what = "trace of another recording"
+            return self._finding(listing.name, "different", what, key[0])
+        if self._repair.wanted:
+            await self._writer.put_removed(name, listing.name, trace.bucket, told)
+            done = "row written"
         what = "recording that was removed"
-        return self._finding("catalogue", "missing", what, seq, done)
+        return self._finding("catalogue", "missing", what, key[0], done)
 
     # -- what the catalogue says ---------------------------------------------------------
 
