@@ -8,6 +8,7 @@ their paths and keys, are here too.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than th
 MOST_WORDS = 300  # letters of a detail
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
 # Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
 Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a length, a duration
 TimeMs = Annotated[int, Field(strict=True, ge=0, lt=LATEST_MS)]  # UTC
@@ -40,6 +43,11 @@ Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 def sha256_of(data: bytes | memoryview) -> str:
     """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def is_id(name: str) -> bool:
+    """Tell whether a folder may be a station's or a camera's: its name is as ids are."""
+    return _ID.fullmatch(name) is not None
 
 
 def recording_name(start_ms: int, record_seq: int) -> str:

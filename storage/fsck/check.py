@@ -25,7 +25,7 @@ from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import FormatError, Identity, Index, Trace
+from storage.records import FormatError, Identity, Index, Trace, is_id
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -80,7 +80,7 @@ class Fsck:
             for station in await verified.archive.below(f"{election}/"):
                 for camera in await verified.archive.below(f"{election}/{station}/"):
                     found.add((election, station, camera))
-        return sorted(found)
+        return sorted(name for name in found if is_id(name[1]) and is_id(name[2]))
 
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and CatalogueError."""

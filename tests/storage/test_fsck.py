@@ -381,3 +381,22 @@ async def test_what_tells_of_one_camera_is_not_taken_for_another(tmp_path: Path)
         }
         assert await catalogue.gaps_between(other, 0, 1 << 60) == []
         assert await catalogue.recordings_of(other) == []
+
+
+async def test_folders_and_files_of_others_stop_nothing(tmp_path: Path) -> None:
+    """What a copying program or another system left, with names that are no text."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    odd = os.fsdecode(b"\xff\xfe")
+    for folder in (f"{odd}/c", f"s/{odd}", f"0{odd}/c", "Копия s/c", "lost+found/c"):
+        (config.spool / folder / "2026-11-29").mkdir(parents=True)
+        (config.spool / folder / "camera.json").write_text("{}")
+        (config.spool / folder / "2026-11-29/100000000Z-1.jsonl").write_text("x\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    await archive_all(config, len(list(config.spool.glob("s/c/*/*.mp4"))))
+    for folder in (f"e/{odd}/c", f"e/s/{odd}", "e/lost+found/c", "e/s/c/2026-11-29", "e/s/c"):
+        (tmp_path / "archive" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / folder / f"{odd}.mp4").write_bytes(b"x")
+    async with opened(config) as (catalogue, archives):
+        found = await look(config, catalogue, archives, deep=True)
+        assert briefly(found) == {("archive", "extra", "not an object of ours")}
+        assert all(f.which.isprintable() for f in found)
