@@ -472,3 +472,17 @@ async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
         fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
         await until(lambda: kept(first).archived_total == sealed(config))
         assert kept(second).archived_total == 0 and not len(second.cameras)
+
+
+async def test_recordings_in_a_renamed_folder_leave_the_spool(tmp_path: Path) -> None:
+    """They are archived under the name that they were recorded with, once."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    count = sealed(config)
+    (config.spool / "s/c").rename(config.spool / "s/renamed")
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.cleaner.removed_total == count - 1)
+        assert kept(uploader).archived_total == count
+        assert kept(uploader).failures_total == 0
+    assert len(list((tmp_path / "archive/e/s/c").glob("*/*.mp4"))) == count
+    assert not (tmp_path / "archive/e/s/renamed").exists()
