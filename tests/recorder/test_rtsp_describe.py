@@ -358,7 +358,7 @@ async def test_a_second_request_uses_the_login_and_counts_on() -> None:
 
 async def test_words_of_a_camera_are_fit_to_be_shown_and_stored() -> None:
     """They go into gaps, and so into databases, pages and terminals."""
-    odd = "\x00\x1b[2J\u202e\r"
+    odd = "\x00\x1b[2J\u202e"
     video = f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 {odd}H2{'6' * 5000}/90000"
     ending = await refusal(Camera(sdp=sdp_of(video)))
     assert ending.detail.isprintable() and "H26666" in ending.detail and len(ending.detail) < 500

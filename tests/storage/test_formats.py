@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_description_is_one_of_a_whole_recording() -> None:
     whole = json.loads(index.archive_document())
     second = whole["segments"][0] | {"segment_no": 8}
     assert len(parse_archive_document(json.dumps(whole).encode()).segments) == 1
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"segments": []},
         {"segments": [*whole["segments"], second | {"segment_no": 9}]},
         {"segments": [whole["segments"][0] | {"start_ms": 1 << 60}]},
@@ -71,7 +72,8 @@ def test_a_description_is_one_of_a_whole_recording() -> None:
         {"run_start_ms": 1 << 60},
         {"end_ms": 1 << 60},
         {"gaps": [whole["gaps"][0] | {"end_ms": 1 << 60}]},
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(FormatError):
             parse_archive_document(json.dumps(whole | wrong).encode())
 
