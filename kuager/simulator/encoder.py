@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,8 @@ class _Child:
     def __init__(
         self,
         program: str,
-        reads: dict[str, object],
-        encodes: dict[str, object],
+        reads: Mapping[str, object],
+        encodes: Mapping[str, object],
         take: Callable[[bytes, int], None],
     ):
         self._program, self._reads, self._encodes, self._take = program, reads, encodes, take

@@ -233,9 +233,8 @@ class Catalogue:
         """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
         Where an archive removed one of them, each has the rows of its archives, else none. All
-        cameras of a station
-        are asked for at once, and unlike `recordings_between` this reads indexes alone: a row a
-        minute for a day is as many pages.
+        cameras of a station are asked for at once, and unlike `recordings_between` this reads
+        indexes alone: a row a minute for a day is as many pages.
         """
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}

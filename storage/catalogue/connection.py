@@ -6,7 +6,7 @@ Whatever the database refuses is raised as CatalogueError, in words.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from storage.catalogue.database import (
 BATCH = 500
 
 T = TypeVar("T")
+Row = Mapping[str, object]  # to be written
 
 
 class Pool:
@@ -72,7 +73,7 @@ class Pool:
         return insert(table)
 
     async def upsert(
-        self, table: sa.Table, rows: Sequence[dict[str, object]], key: list[str], update: list[str]
+        self, table: sa.Table, rows: Sequence[Row], key: list[str], update: list[str]
     ) -> None:
         """Do `put` in transactions of BATCH rows."""
         for n in range(0, len(rows), BATCH):
@@ -83,7 +84,7 @@ class Pool:
         self,
         connection: Connection,
         table: sa.Table,
-        rows: Sequence[dict[str, object]],
+        rows: Sequence[Row],
         key: list[str],
         update: list[str],
     ) -> None:

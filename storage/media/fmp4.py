@@ -211,7 +211,8 @@ def _parse_traf(data: bytes | bytearray, moof: Box, traf: Box) -> TrackFragment:
                 told = row.unpack_from(data, at + n * row.size)
                 for place, value in zip(given, told, strict=True):
                     values[place] = value
-                samples.append(Sample(*values[:2], not values[2] & 0x10000, values[3]))
+                d, z, f, c = values
+                samples.append(Sample(d, z, not f & 0x10000, c))
     return TrackFragment(track_id, decode_time, tuple(samples), data_offset)
 
 
