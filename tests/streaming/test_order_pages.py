@@ -358,6 +358,6 @@ async def test_the_link_is_sent_to_an_address_that_is_given_later(config: Config
             page = await answer.text()
             assert "The link was sent to your e-mail address." in page and "a@b.kz" not in page
         (letter,) = await catalogue.outbox.due(NOW + 10**9)
-        assert (letter["recipient"], letter["link"]) == ("a@b.kz", f"{base}{path}")
+        assert (letter.recipient, letter.link) == ("a@b.kz", f"{base}{path}")
         async with http.post(f"{path}/email", data={"email": "c@d.kz"}) as answer:
             assert "sent already" in await answer.text()
