@@ -286,7 +286,7 @@ def _end(order: Order, event: Event, actor: str, now_ms: int, reason: str | None
     """End an order: nothing is held for it any more, and the address goes; who pays is known from
     then on only where money is in the books under that name."""
     state = _after(order, event)
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "state": state,
         "ended_ms": now_ms,
         "until_ms": None,
