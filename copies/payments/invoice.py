@@ -87,7 +87,8 @@ class Invoice:
             paper.row(name, format_money_with_code(line.amount, line.currency, lang), sum_=True)
         paper.space(4)
         kept = received(order)
-        paper.row(_("Received, less what was given back"), _money(order, kept), sum_=True, bold=True)
+        name = _("Received, less what was given back")
+        paper.row(name, _money(order, kept), sum_=True, bold=True)
         paper.text(amount_in_words(kept, order.currency, lang), after_mm=4)
         self._write_price(paper, order)
         for currency, amount in owed(order).items():

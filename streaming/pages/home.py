@@ -50,8 +50,6 @@ async def home(request: web.Request) -> web.StreamResponse:
         **_today(context, lang, now_ms),
         **kept(context.config, lang),
         query=asked.get("q", ""),
-        chosen=chosen,
-        filters=[(name, asked[name]) for name in ("region", "district") if asked.get(name)],
         title=_title(request, found, lang) if chosen and found else "",
         stations=station_cards(found.page, directory, lang, found.metres)
         if found
@@ -112,6 +110,8 @@ def _named(context: AppContext, ids: str) -> list[Station]:
 
 def _title(request: web.Request, found: Found, lang: str) -> str:
     """Return what a list of stations is: how many were found, or which they are."""
+    if request.query.get("faulty"):
+        return gettext("Stations with problems", lang)
     if not found.total:
         return gettext("Nothing was found", lang)
     if request.query.get("near"):

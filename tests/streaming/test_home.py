@@ -139,6 +139,8 @@ async def test_only_those_with_problems(tmp_path: Path) -> None:
         assert list(cards(page)) == ["s1"] and 'href="/"' in page
         told = await ask(session, "/api/v1/stations?faulty=1&region=turkistan")
         assert told["stations"] == [] and told["total"] == 0
+        page = await page_at(session, "/?faulty=1&region=turkistan")
+        assert "None of these stations has a problem now" in page and not cards(page)
 
 
 async def test_a_failed_search_shows_near_ones_and_the_regions(tmp_path: Path) -> None:
