@@ -20,7 +20,7 @@ from storage.catalogue.database import CatalogueError
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
 from storage.spool.reader import Key
-from streaming.context import CONTEXT
+from streaming.context import CONTEXT, AppContext
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
@@ -115,15 +115,20 @@ def archive_scheduler() -> Scheduler:
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
     context = request.app[CONTEXT]
-    rewind_ms = context.config.rewind_s * 1000
-    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if end_ms < context.clock() - rewind_ms - grace_ms:
+    if not is_public(context, end_ms):
         text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
             language_of(request),
             hours=format_hours(context.config.rewind_s),
         )
         raise web.HTTPForbidden(text=text)
+
+
+def is_public(context: AppContext, end_ms: int) -> bool:
+    """Tell whether what ended at that time can still be watched by everyone."""
+    rewind_ms = context.config.rewind_s * 1000
+    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
+    return end_ms >= context.clock() - rewind_ms - grace_ms
 
 
 def gone(archived: dict[str, Any]) -> web.HTTPGone:
