@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -28,8 +28,7 @@ from streaming.http.scheduler import FairQueue
 PIECE = 64 << 10  # bytes of a range of a file that are in memory for one client
 MOST_BYTES = 64 << 20  # of answers, in all
 ENTRY_BYTES = 3000  # that an answer takes beside its body
-# what an answer may depend on; all of them go to the application
-UNUSUAL = ("Range", "If-Modified-Since", "Expect")
+UNUSUAL = (hdrs.RANGE, hdrs.IF_MODIFIED_SINCE, hdrs.EXPECT)  # the application answers these
 OF_ONE_ANSWER = {"Date", "Connection"}
 _TAG = re.compile(r'"[0-9a-f-]+"')
 
@@ -115,13 +114,14 @@ class PreparedAnswers:
         ):
             return None
         headers, status = message.headers, 200
-        if (tag := headers.get("If-None-Match")) is not None:
+        if (tag := headers.get(hdrs.IF_NONE_MATCH)) is not None:
             if tag == entry.offer.etag:
                 status = 304
             elif not _TAG.fullmatch(tag):
                 return None
-        if any(name in headers for name in UNUSUAL):
-            return None
+        for name in UNUSUAL:
+            if name in headers:
+                return None
         answer = entry.answers.get(status)
         if answer is None or not entry.offer.lasts():
             return None

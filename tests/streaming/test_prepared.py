@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
@@ -58,9 +58,6 @@ class Site:
     @property
     def connections(self) -> list[Connection]:
         return list(cast(BoundedServer, self.runner.server).open)
-
-    def queue(self) -> FairQueue:
-        return self.app[SCHEDULER].video
 
 
 @contextlib.asynccontextmanager
@@ -322,30 +319,39 @@ async def test_answers_come_in_the_order_of_their_requests(config: Config) -> No
             await writer.drain()
             await asyncio.sleep(0)
         assert await read(reader) == (200, bodies[LIVE])
-        queue = site.queue()
-        queue._taken = True  # nobody's turn comes
-        writer.write(ask(SMALL))
-        await until(lambda: any(connection._messages for connection in site.connections))
-        assert not any(c.waits for c in site.connections if c._messages)
-        writer.write(ask(LARGE) + ask(INIT))
+        with waiting(site):
+            writer.write(ask(SMALL))
+            await until(lambda: any(connection._messages for connection in site.connections))
+            assert not any(c.waits for c in site.connections if c._messages)
+            writer.write(ask(LARGE) + ask(INIT))
+            await until(lambda: not any(c.pending for c in site.connections if c._messages))
         for path in (SMALL, LARGE, INIT):
             assert await read(reader) == (200, bodies[path])
-        queue._next(asyncio.get_running_loop())
         writer.write(ask(LIVE))
         assert await read(reader) == (200, bodies[LIVE])
         writer.close()
+
+
+@contextlib.contextmanager
+def waiting(site: Site) -> Iterator[FairQueue]:
+    """Have nobody's turn come meanwhile."""
+    queue = site.app[SCHEDULER].video
+    queue._taken = True
+    yield queue
+    queue._next(asyncio.get_running_loop())
 
 
 async def test_who_waits_for_his_turn_is_answered_before_the_end(config: Config) -> None:
     async with serving(config) as site:
         body = (await get(site.session, SMALL))[2]
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-        site.queue()._taken = True
-        writer.write(ask(SMALL))
-        await until(lambda: any(connection._messages for connection in site.connections))
-        site.queue()._taken = False  # the application is asked in turn, too
-        await site.runner.cleanup()
+        with waiting(site):
+            writer.write(ask(SMALL))
+            await until(lambda: any(connection._messages for connection in site.connections))
+            ending = asyncio.create_task(site.runner.cleanup())
+            await until(lambda: not any(c.pending for c in site.connections if c._messages))
         assert await read(reader) == (200, body)
+        await ending
         writer.close()
 
 
@@ -420,17 +426,15 @@ async def test_clients_behind_a_proxy_come_in_turn(config: Config) -> None:
     trusting = config.web.model_copy(update={"trusted_proxies": (ip_network("127.0.0.0/8"),)})
     async with serving(config.model_copy(update={"web": trusting})) as site:
         body = (await get(site.session, SMALL))[2]
-        site.queue()._taken = True
         many = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(6)]
-        for n, (_, writer) in enumerate(many):
-            writer.write(ask(SMALL, f"X-Forwarded-For: 203.0.113.{n // 3}"))
-        await until(lambda: sum(bool(c._messages) for c in site.connections) == 6)
-        waiting = site.queue()._waiting
-        assert {who: len(calls) for who, calls in waiting.items()} == {
-            "203.0.113.0": 3,
-            "203.0.113.1": 3,
-        }
-        site.queue()._next(asyncio.get_running_loop())
+        with waiting(site) as queue:
+            for n, (_, writer) in enumerate(many):
+                writer.write(ask(SMALL, f"X-Forwarded-For: 203.0.113.{n // 3}"))
+            await until(lambda: sum(bool(c._messages) for c in site.connections) == 6)
+            assert {who: len(calls) for who, calls in queue._waiting.items()} == {
+                "203.0.113.0": 3,
+                "203.0.113.1": 3,
+            }
         for reader, writer in many:
             assert await read(reader) == (200, body)
             writer.close()
