@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ MOST_OPEN = 64
 class _Open:
     fd: int
     size: int  # when it was looked at; a recording that is being written grows
-    until_s: float
+    closing: asyncio.TimerHandle
 
 
 class OpenFiles:
@@ -28,7 +27,7 @@ class OpenFiles:
 
     def __init__(self, most: int = MOST_OPEN, open_s: float = OPEN_S):
         self._most, self._open_s = most, open_s
-        self._open: OrderedDict[Path, _Open] = OrderedDict()  # the first opened is the first
+        self._open = dict[Path, _Open]()  # the first opened is the first
 
     def read(self, path: Path, offset: int, length: int, end: int) -> bytes:
         """Return a range of a file; nothing of a file that ends before `end`. Raises OSError."""
@@ -38,31 +37,24 @@ class OpenFiles:
                 file.size = os.fstat(file.fd).st_size
             return os.pread(file.fd, length, offset) if file.size >= end else b""
         except OSError:  # the next one who asks opens it anew
-            os.close(self._open.pop(path).fd)
+            self._close(path)
             raise
 
     def close(self) -> None:
         """Close all of them."""
-        while self._open:
-            self._close_first()
+        for path in list(self._open):
+            self._close(path)
 
     def _opened(self, path: Path) -> _Open:
         loop = asyncio.get_running_loop()
+        if len(self._open) >= self._most:
+            self._close(next(iter(self._open)))
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        if not self._open:
-            loop.call_later(self._open_s, self._close_old, loop)
-        elif len(self._open) >= self._most:
-            self._close_first()
-        found = self._open[path] = _Open(fd, 0, loop.time() + self._open_s)
+        closing = loop.call_later(self._open_s, self._close, path)
+        found = self._open[path] = _Open(fd, 0, closing)
         return found
 
-    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._open:
-            first = next(iter(self._open.values()))
-            if first.until_s > loop.time():
-                loop.call_at(first.until_s, self._close_old, loop)
-                break
-            self._close_first()
-
-    def _close_first(self) -> None:
-        os.close(self._open.popitem(last=False)[1].fd)
+    def _close(self, path: Path) -> None:
+        file = self._open.pop(path)
+        file.closing.cancel()
+        os.close(file.fd)

@@ -58,10 +58,13 @@ class Answer(NamedTuple):
     counter: Counter
 
 
+Head = tuple[bytes, Counter]
+
+
 @dataclass(slots=True)
 class _Entry:
     offer: Offer
-    answers: dict[int, Answer]  # by status: 200 and 304
+    heads: dict[int, Head]  # by status: 200 and 304
 
 
 @dataclass(slots=True)
@@ -91,12 +94,11 @@ class PreparedAnswers:
         lines += [f"{name}: {text}" for name, text in headers.items() if name not in OF_ONE_ANSWER]
         resource = request.match_info.route.resource
         counter = self.counter(resource.canonical if resource else "none", response.status)
-        body = b"" if response.status == 304 else offer.body
-        answer = Answer("\r\n".join([*lines, "Date: "]).encode(), body, counter)
+        head = "\r\n".join([*lines, "Date: "]).encode()
         before = self._forget(request.path)
         same = before is not None and before.offer.etag == offer.etag
-        answers = before.answers if before is not None and same else {}
-        self._entries[request.path] = _Entry(offer, answers | {response.status: answer})
+        heads = before.heads if before is not None and same else {}
+        self._entries[request.path] = _Entry(offer, heads | {response.status: (head, counter)})
         self._bytes += _size(offer)
         while self._bytes > self.most_bytes:
             self._forget(next(iter(self._entries)))
@@ -122,11 +124,12 @@ class PreparedAnswers:
         for name in UNUSUAL:
             if name in headers:
                 return None
-        answer = entry.answers.get(status)
-        if answer is None or not entry.offer.lasts():
+        found = entry.heads.get(status)
+        if found is None or not entry.offer.lasts():
             return None
         self._entries.move_to_end(message.path)
-        return answer
+        head, counter = found
+        return Answer(head, b"" if status == 304 else entry.offer.body, counter)
 
     def date(self) -> bytes:
         """Return the date of an answer (RFC 9110, 6.6.1) and the end of its head."""

@@ -124,6 +124,7 @@ class Unchanged:
         if (now_s := time.monotonic()) - self._looked_s >= LOOK_S:
             self._looked_s = now_s
             self._reader.refresh()
+            self._reader.newest()  # where camera.json is lost, nothing else names it
         return self._reader.revision == self._revision
 
 

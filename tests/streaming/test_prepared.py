@@ -212,6 +212,25 @@ async def test_a_playlist_is_told_until_there_is_a_newer_one(
     spool.close()
 
 
+@pytest.mark.parametrize("lost", ["before", "meanwhile"])
+async def test_a_playlist_goes_on_where_nothing_names_the_newest(config: Config, lost: str) -> None:
+    shutil.rmtree(config.spool / "s/c")
+    spool = fill(config.spool, start_ms=NOW - 30_000, runs=1, segments=9, sealed=False)
+    numbers = config.spool / "s/c/camera.json"
+    async with serving(config) as site:
+        for n in range(2):
+            if (lost == "before") == (n == 0):
+                numbers.unlink()
+            assert (await get(site.session, LIVE))[2].endswith(b"\n9.m4s\n")
+        append(spool)
+
+        async def is_told() -> bool:
+            return (await get(site.session, LIVE))[2].endswith(b"\n10.m4s\n")
+
+        await until(is_told, every=0.01)
+    spool.close()
+
+
 async def test_what_is_too_old_is_told_no_longer(config: Config) -> None:
     now = [NOW]
     async with serving(config, clock=lambda: now[0]) as site:
@@ -261,10 +280,8 @@ async def test_what_left_the_spool_is_told_no_longer(config: Config) -> None:
                 assert (await get(site.session, path))[0] == 200
         shutil.rmtree(config.spool / "s")
         site.app[CONTEXT].files.close()  # as they are in a moment
-        for path in (SMALL, INIT, LARGE):
-            assert (await get(site.session, path))[
-                0
-            ] == 503  # nobody knows whether an archive has it
+        for path in (SMALL, INIT, LARGE):  # nobody knows whether an archive has it
+            assert (await get(site.session, path))[0] == 503
 
 
 async def test_a_file_is_not_kept_open(tmp_path: Path) -> None:
