@@ -112,23 +112,24 @@ def archive_scheduler() -> Scheduler:
     return Scheduler(RateLimit(100, 0.1), ConcurrencyLimit(32, 256), asyncio.Semaphore(1))
 
 
+def oldest_ms(context: AppContext) -> int:
+    """Return the moment (UTC ms) before which nothing is given: segments that ended earlier are
+    refused."""
+    rewind_ms = context.config.rewind_s * 1000
+    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
+    return context.clock() - rewind_ms - grace_ms
+
+
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
     context = request.app[CONTEXT]
-    if not is_public(context, end_ms):
+    if end_ms < oldest_ms(context):
         text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
             language_of(request),
             hours=format_hours(context.config.rewind_s),
         )
         raise web.HTTPForbidden(text=text)
-
-
-def is_public(context: AppContext, end_ms: int) -> bool:
-    """Tell whether what ended at that time can still be watched by everyone."""
-    rewind_ms = context.config.rewind_s * 1000
-    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    return end_ms >= context.clock() - rewind_ms - grace_ms
 
 
 def gone(archived: dict[str, Any]) -> web.HTTPGone:

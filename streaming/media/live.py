@@ -26,7 +26,13 @@ from streaming.http.parameters import time_ms
 from streaming.http.prepared import OFFER, PIECE, Offer
 from streaming.http.ranges import Content, not_modified, send
 from streaming.http.scheduler import SCHEDULER
-from streaming.media.archived import archived_init, archived_segment, checked, is_public, refuse_old
+from streaming.media.archived import (
+    archived_init,
+    archived_segment,
+    checked,
+    oldest_ms,
+    refuse_old,
+)
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -221,8 +227,9 @@ async def segment(request: web.Request) -> web.StreamResponse:
         reader = RecordingReader(context.sources, name)
         part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
         with suppress(Unreadable):
-            lasts = partial(is_public, context, s.end_ms)
-            return await _send_from_spool(request, part, SEGMENT_TYPE, lasts)
+            return await _send_from_spool(
+                request, part, SEGMENT_TYPE, lambda: s.end_ms >= oldest_ms(context)
+            )
     part = await archived_segment(request, name, number)
     return await _send(request, part, _in_archive, SEGMENT_TYPE)
 
