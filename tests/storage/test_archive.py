@@ -128,17 +128,24 @@ async def test_what_the_server_can_do_is_found_out(server: Server) -> None:
         assert told["compares_sha256"] is server.can.compares_sha256
 
 
+@pytest.fixture(scope="module")
+def bare() -> S3Archive:
+    """One of which nothing is known, and that nobody answers: `call` of its server is replaced."""
+    return S3Archive(settings(1))
+
+
 @pytest.mark.parametrize("takes_checksums", [True, False])
 @pytest.mark.parametrize("compares", [True, False])
 @pytest.mark.parametrize("refuses_to_replace", [True, False])
 @pytest.mark.parametrize("busy", [0, 1, 2, 3])
 async def test_each_thing_that_a_server_can_do_is_judged_apart(
-    takes_checksums: bool, compares: bool, refuses_to_replace: bool, busy: int
+    bare: S3Archive, takes_checksums: bool, compares: bool, refuses_to_replace: bool, busy: int
 ) -> None:
     """One that takes no checksums may well refuse to replace; one that is busy while it is tried
     is judged the next time."""
-    archive, stored, puts = S3Archive(settings(1)), set[str](), [0]
+    archive, stored, puts = bare, set[str](), [0]
     server = archive._server
+    archive._refuses_to_replace, server.sends_sha256 = None, True
 
     def call(
         name: str, bucket: str, key: str = "", seconds: float = 0, data: Any = None,
@@ -165,7 +172,6 @@ async def test_each_thing_that_a_server_can_do_is_judged_apart(
     assert server.sends_sha256 is takes_checksums
     assert done.verified == ("by the server" if takes_checksums and compares else "")
     assert archive._refuses_to_replace is refuses_to_replace
-    await archive.close()
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
