@@ -214,30 +214,34 @@ async def test_bytes_in_the_spool_without_an_index_are_told_of(tmp_path: Path, l
     assert told == ([stray.name] if late else [])
 
 
+@pytest.mark.parametrize("up_ms", [0, 2 * HOUR])
 @pytest.mark.parametrize("ahead_ms", [31 * DAY, 400 * DAY])
-async def test_a_clock_that_leapt_clears_no_spool(tmp_path: Path, ahead_ms: int) -> None:
-    """By it all is older than the rewind window; a server that has the same time is believed."""
+async def test_a_clock_that_leapt_clears_no_spool(
+    tmp_path: Path, ahead_ms: int, up_ms: int
+) -> None:
+    """By it all is older than the rewind window, also for who has run for long and has not looked
+    at the clock since; a server that has the same time is believed."""
     config = filled(tmp_path)
     count = len(media(config, "c")) + len(media(config, "d"))
     async with uploading(config) as (uploader, _, _):
         await until(lambda: kept(uploader).archived_total == count)
-    moved_ms = 0
+    passed_ms = moved_ms = 0
 
     def clock() -> int:
-        return NOW + moved_ms
+        return NOW + passed_ms + moved_ms
 
-    watch = ClockWatch(clock, lambda: 0.0, lambda: KernelClock(synchronized=True, error_ms=1))
+    kernel = KernelClock(synchronized=True, error_ms=1)
+    watch = ClockWatch(clock, lambda: float(passed_ms), lambda: kernel)
     async with opened(config) as (catalogue, archives):
-        uploader = Uploader(config, catalogue, archives, pauses=SOON, clock=clock, watch=watch)
-        task = asyncio.create_task(uploader.run())
-        await until(lambda: uploader.looked > 2)
+        uploader = Uploader(config, catalogue, archives, clock=clock, watch=watch)
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        passed_ms = up_ms
+        await uploader.clear()
         moved_ms = ahead_ms
-        await until(lambda: watch.wrong())
-        looked = uploader.looked
-        await until(lambda: uploader.looked > looked + 3)
-        assert uploader.status.removed_total == 0
+        await uploader.clear()
+        assert uploader.cleaner.removed_total == 0
         assert len(media(config, "c")) + len(media(config, "d")) == count
-        watch.heard("archive", clock(), 0.0)
-        await until(lambda: uploader.status.removed_total == count - 2)  # all but the newest
-        task.cancel()
-        await asyncio.wait({task})
+        watch.heard("archive", clock(), float(passed_ms))
+        await uploader.clear()
+        assert uploader.cleaner.removed_total == count - 2  # all but the newest
