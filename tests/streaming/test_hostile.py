@@ -311,7 +311,7 @@ async def test_what_a_search_takes_is_taken_in_a_thread_and_counted(config: Conf
         found = [(await get(session, f"/api/v1/stations?q=nonsense{n}"))[0] for n in range(9)]
         assert found[0] == 200 and found[-5:] == [429] * 5
         assert (await get(session, "/api/v1/stations?q=nonsense0"))[0] == 200
-        for path in ("/?q=nonsense", "/stations/nobody", "/copies/?q=nonsense"):
+        for path in ("/?q=nonsense", "/stations/nobody", "/copies/new?q=nonsense"):
             assert (await get(session, path))[0] in (404, 429), path
         assert threads and threading.get_ident() not in threads
         assert (await get(session, "/live/s/c/index.m3u8"))[0] == 200
