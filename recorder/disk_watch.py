@@ -140,8 +140,12 @@ class SpoolDisk:
             self._others_at = self._clock()
             status = SpoolStatus(self._spool)
             list(status.refresh())
-            said = status.recorders().items()
-            self._others = {n: s["bytes_per_s"] for n, s in said if n != self._share}
+            said = {n: s.get("bytes_per_s") for n, s in status.recorders().items()}
+            self._others = {
+                n: rate
+                for n, rate in said.items()
+                if n != self._share and isinstance(rate, int | float)
+            }
         return found
 
     def _full(self, found: DiskSpace) -> Ending | None:
