@@ -118,7 +118,13 @@ class CameraRecorder:
             try:
                 floor = Numbers.by_clock(self.clock.now_ms())
                 return await self.state.in_thread(
-                    CameraSpool, self._root, spec.election, spec.station, spec.camera, floor
+                    CameraSpool,
+                    self._root,
+                    spec.election,
+                    spec.station,
+                    spec.camera,
+                    floor,
+                    lambda: int(self.clock.now_ms()),
                 )
             except (SpoolBusy, OSError) as error:
                 if str(error) != told:
@@ -154,8 +160,8 @@ class CameraRecorder:
                 return await self._by_ffmpeg(spool, offer)
             connection, offer = await self._connect()
             try:
-                audio, learned = self._wants_audio(), self._approach.native_failed
-                why = why_ffmpeg(self.spec, offer, audio, learned(self.clock.now_ms()))
+                learned = self._approach.native_failed()
+                why = why_ffmpeg(self.spec, offer, self._wants_audio(), learned)
                 if why not in (None, CONFIGURED, self._why_ffmpeg):
                     self._log.info("Recording through ffmpeg", why=why)
                 self._why_ffmpeg = why
@@ -184,10 +190,10 @@ class CameraRecorder:
         try:
             ending, pictures = await self._run_session(spool, source, offer)
         except Exception as error:
-            self._approach.native_ended(_fault(error), 0, self.clock.now_ms())
+            self._approach.native_ended(_fault(error), 0)
             raise
         if ending is not None:
-            self._approach.native_ended(ending, pictures, self.clock.now_ms())
+            self._approach.native_ended(ending, pictures)
         return ending
 
     async def _by_ffmpeg(self, spool: CameraSpool, offer: Offer) -> Ending | None:
@@ -242,10 +248,10 @@ class CameraRecorder:
         self._log.info("Waiting for the camera", why=text)
 
     def _wants_audio(self) -> bool:
-        return self.spec.keep_audio and self._approach.takes_sound(self.clock.now_ms())
+        return self.spec.keep_audio and self._approach.takes_sound()
 
     def _leave_out_sound(self) -> bool:
-        return self.spec.keep_audio and self._approach.leave_out_sound(self.clock.now_ms())
+        return self.spec.keep_audio and self._approach.leave_out_sound()
 
     async def _back_off(self, spool: CameraSpool, why: Ending) -> None:
         state = self.state

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from config.schedule import Window
 from recorder.camera_spec import CameraSpec
+from recorder.clock import Clock, system_offset_ms
 from recorder.rtsp.address import Address
 from recorder.rtsp.describe import DescribeFailed, Offer
 from recorder.rtsp.description import choose_tracks
@@ -61,13 +62,15 @@ def test_what_only_the_native_source_may_take_and_cannot() -> None:
 
 
 @contextlib.asynccontextmanager
-async def recorder(spool: Path, camera: Camera, source: str) -> AsyncIterator[Worker]:
+async def recorder(
+    spool: Path, camera: Camera, source: str, clock: Clock | None = None
+) -> AsyncIterator[Worker]:
     """Record a scripted camera while the block runs, with an ffmpeg that ends at once."""
     now_ms = int(time.time() * 1000)
     camera.sdp = camera.sdp or SDP
     async with serving(camera):
-        windows = (Window(now_ms - 60_000, now_ms + 86_400_000),)
-        worker = Worker([spec(source, camera.url(), windows)], spool, NO_FFMPEG)
+        windows = (Window(now_ms - 86_400_000, now_ms + 86_400_000),)
+        worker = Worker([spec(source, camera.url(), windows)], spool, NO_FFMPEG, clock=clock)
         running = asyncio.create_task(worker.run())
         try:
             yield worker
@@ -100,6 +103,20 @@ async def test_a_camera_is_recorded_over_the_connection_of_its_description(tmp_p
     assert len(camera.connections) == camera.methods().count("DESCRIBE")
     segment = recordings(tmp_path, "c")[0].index.segments[0]
     assert segment.starts_with_key
+
+
+async def test_a_recording_is_sealed_by_the_clock_that_the_recorder_believes(
+    tmp_path: Path,
+) -> None:
+    """The machine's may be a day ahead, for some seconds."""
+    clock = Clock(offset_ms=lambda: system_offset_ms() - 3_600_000)
+    camera = Camera(script=ends_after_playing)
+    now_ms = time.time() * 1000
+    async with recorder(tmp_path, camera, "auto", clock) as worker:
+        await until_told(lambda: worker.cameras[0].status.segment_no)
+    for found in recordings(tmp_path, "c"):
+        assert found.index.seal is not None
+        assert found.index.seal.sealed_ms < now_ms - 3_000_000
 
 
 async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
