@@ -41,6 +41,7 @@ HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it wa
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
+MOST_HELD = 500  # pictures; with more, each would take too long to look at
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
@@ -277,6 +278,8 @@ class Timeline:
             levels = levels_of(held, self._rate)
             if spread(levels) <= LASTING_MS:  # one jump, not many
                 return self._move(Line(self._rate, least(levels)))
+        if len(held) >= MOST_HELD:
+            return self._judge(last=True)
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()
