@@ -33,6 +33,7 @@ class Approach:
         self._offer: Offer | None = None
         self._try: int | None = None  # index of the pause before the next session without DESCRIBE
         self._worked: int | None = None  # index of the pause after which there were pictures
+        self.needs_key = True  # False: the last session had pictures, and no keyframe
         self._without_sound_until = float("-inf")
         self._native_failed = ""  # why
         self._native_again = float("-inf")

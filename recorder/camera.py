@@ -217,11 +217,14 @@ class CameraRecorder:
         """Return how a session ended, and how many pictures it had."""
         before = self.status.frames
         sound = self._wants_audio() and offer.description.audio is not None
-        self._session = Session(self.state, source, spool, sound)
+        session = Session(self.state, source, spool, sound, self._approach.needs_key)
+        self._session = session
         try:
-            return await self._session.run(), self.status.frames - before
+            return await session.run(), self.status.frames - before
         finally:
             self._session = None
+            if self.status.frames > before:
+                self._approach.needs_key = session.saw_key
 
     async def _connect(self) -> tuple[Connection, Offer]:
         connection, offer = await connect(

@@ -19,6 +19,7 @@ from storage.records import Ending, GapCause, Segment, Track
 from storage.spool.writer import CameraSpool, Run
 
 FIRST_S = 20.0  # for the first picture; some cameras begin long after PLAY
+SETS_S = 60.0  # for parameter sets where packets come; they come with a keyframe at the latest
 STALLED_S = 2.0  # without a picture, or three times what the camera usually takes: said so
 SILENCE_S = 16.0  # without a picture: the session is ended. A still scene may send none for long
 SOUND_S = 10.0  # without sound where it was promised: said so
@@ -46,7 +47,10 @@ class Session:
         source: Source,
         spool: CameraSpool,
         sound_promised: bool = False,
+        needs_key: bool = True,
     ):
+        """`needs_key` is False for a camera that sends no keyframes: what comes is recorded."""
+        self.saw_key, self._needs_key = False, needs_key
         self._camera, self._source, self._spool = camera, source, spool
         self._clock, self._disk = camera.clock, camera.disk
         self._sound_promised = sound_promised
@@ -125,9 +129,7 @@ class Session:
         now = self._loop.time()
         waited_s = now - self._waiting_since
         if self._pictures == 0:
-            if waited_s > FIRST_S:
-                text = f"the camera answers but sends no picture in {FIRST_S:.0f} s"
-                self.end(Ending(GapCause.NO_DATA, text))
+            self._wait_for_first(waited_s)
         elif waited_s > SILENCE_S:
             self.end(Ending(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
         elif (
@@ -138,6 +140,16 @@ class Session:
         self._count_packets()
         if self._sound_promised and self._pictures:
             self._camera.tell_sound(now - self._heard_at < SOUND_S)
+
+    def _wait_for_first(self, waited_s: float) -> None:
+        """A camera that says nothing of its codec sends what no picture is until it does."""
+        comes = any(counts.received for counts in self._source.packets[:1])
+        if comes and waited_s > SETS_S:
+            text = f"packets come, but nothing in {SETS_S:.0f} s that says how to decode them"
+            self.end(Ending(GapCause.STREAM_BROKEN, text))
+        elif not comes and waited_s > FIRST_S:
+            text = f"the camera answers but sends no picture in {FIRST_S:.0f} s"
+            self.end(Ending(GapCause.NO_DATA, text))
 
     def _count_packets(self) -> None:
         """Add to the camera's status what came and went since the last time."""
@@ -169,7 +181,7 @@ class Session:
         else:
             target_s, last_ms = self._spool.numbers.target_duration_s, self._spool.last_end_ms
             segmenter = Segmenter(
-                tracks, target_s, before_ms=-math.inf if last_ms is None else last_ms
+                tracks, target_s, self._needs_key, -math.inf if last_ms is None else last_ms
             )
             self._run = _RunDraft(segmenter, output_tracks(tracks), transcoded)
         self._source_tracks = tracks
@@ -230,6 +242,7 @@ class Session:
             self._usual_s = max(0.9 * self._usual_s, min(SILENCE_S, now - self._waiting_since))
             self._waiting_since = now
             self._pictures += 1
+            self.saw_key = self.saw_key or frame.key
             status = self._camera.status
             status.frames += 1
             if status.state is State.STALLED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,7 +43,8 @@ class Loop(asyncio.SelectorEventLoop):
 class Silent:
     """A source of which every frame is given by hand."""
 
-    packets: tuple[PacketCounts, ...] = ()
+    def __init__(self, packets: Sequence[PacketCounts] = ()):
+        self.packets = packets
 
     async def run(self, sink: Sink) -> Ending:
         await asyncio.Event().wait()
@@ -51,7 +52,12 @@ class Silent:
 
 
 async def run_session(
-    root: Path, loop: Loop, shots: Iterable[tuple[float, bool]], until_s: float
+    root: Path,
+    loop: Loop,
+    shots: Iterable[tuple[float, bool]],
+    until_s: float,
+    source: Silent,
+    needs_key: bool,
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
 
@@ -63,7 +69,7 @@ async def run_session(
     camera.window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
     camera.move(Event.SCHEDULED)
     spool = CameraSpool(root, "e", "s", "c", Numbers())
-    session = Session(camera, Silent(), spool)
+    session = Session(camera, source, spool, needs_key=needs_key)
     running = asyncio.create_task(session.run())
     try:
         pictures, at_s = list(shots), 0.0
@@ -97,12 +103,18 @@ def recorded(root: Path) -> list[Index]:
 
 
 def run(
-    root: Path, shots: Iterable[tuple[float, bool]], until_s: float
+    root: Path,
+    shots: Iterable[tuple[float, bool]],
+    until_s: float,
+    source: Silent | None = None,
+    needs_key: bool = True,
 ) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
-        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s))
+        ended, state = loop.run_until_complete(
+            run_session(root, loop, shots, until_s, source or Silent(), needs_key)
+        )
     finally:
         loop.close()
     found = sum(s.duration_90k for index in recorded(root) for s in index.segments) / 90_000
@@ -129,6 +141,18 @@ def test_a_camera_that_never_sends_a_picture(tmp_path: Path) -> None:
     assert "sends no picture in 20 s" in ended.detail
 
 
+@pytest.mark.parametrize("begin_s", [25.0, 55.0])
+def test_pictures_that_nothing_describes_yet_are_waited_for(tmp_path: Path, begin_s: float) -> None:
+    """No parameter sets in the description, rare keyframes: packets come, and are no pictures."""
+    came = Silent([PacketCounts(received=100)])
+    ended, state, found = run(tmp_path, film(begin_s, 30), begin_s + 30, came)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(30, abs=0.5)
+    ended, _, _ = run(tmp_path / "never", [], 70, came)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "says how to decode" in ended.detail
+
+
 @pytest.mark.parametrize("key_s", [4.0, 10.0, 20.0, 45.0])
 def test_keyframes_may_be_rare(tmp_path: Path, key_s: float) -> None:
     """Also where the first one is as far away as two are from each other."""
@@ -140,6 +164,16 @@ def test_keyframes_may_be_rare(tmp_path: Path, key_s: float) -> None:
     ended, state, found = run(tmp_path / "late", late, key_s * 3)
     assert ended is None and state is State.RECORDING
     assert found == pytest.approx(key_s * 2, abs=0.5)
+
+
+def test_a_camera_that_sends_no_keyframe(tmp_path: Path) -> None:
+    """It may send one when it is asked again; else it is recorded as it is."""
+    shots = film(0.5, 80, key_s=1e6)[1:]
+    ended, _, found = run(tmp_path, shots, 80)
+    assert ended is not None and "no keyframe in 60 s" in ended.detail and found == 0
+    ended, state, found = run(tmp_path / "again", shots, 80.5, needs_key=False)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(80, abs=0.5)
 
 
 @pytest.mark.parametrize("still_s", [3.0, 6.0, 8.0, 12.0, 14.5])

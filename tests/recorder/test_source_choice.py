@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from recorder.rtsp.sdp import parse_sdp
 from recorder.source_choice import CONFIGURED, why_ffmpeg
 from recorder.worker import Worker
 from storage.records import GapCause
-from tests.support.playing import SDP, film, plays
+from tests.support.packets import PPS, SPS, rtp
+from tests.support.playing import OTHER, SDP, film, plays, wrapped
 from tests.support.rtsp_camera import G722, H264, Camera, Dialogue, Request, sdp_of, serving
 from tests.support.stack import recordings
 from tests.support.waiting import until
@@ -137,6 +139,27 @@ async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
     assert (segment.lost, segment.damaged) == (1, 1)
     assert status.packets > status.packets_lost > 0
     assert status.packets_doubled == 2 * status.packets_lost, "of picture and sound, each session"
+
+
+async def test_a_camera_without_keyframes_is_recorded_from_its_second_session_on(
+    tmp_path: Path,
+) -> None:
+    pictures = (rtp(n, OTHER, stamp=n * 3600, kind=96 | 0x80) for n in range(9))
+    keyless = b"".join(wrapped(0, picture) for picture in pictures)
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        await plays(keyless)(dialogue, request)
+        if request.method == "PLAY":
+            dialogue.close()
+        return request.method == "PLAY"
+
+    sets = ",".join(b64encode(nal).decode() for nal in (SPS, PPS))
+    camera = Camera(sdp=sdp_of(f"{H264};sprop-parameter-sets={sets}"), script=script)
+    async with recorder(tmp_path, camera, "native") as worker:
+        await until_told(lambda: worker.cameras[0].status.segment_no)
+    assert camera.methods().count("PLAY") >= 2
+    segment = recordings(tmp_path, "c")[0].index.segments[0]
+    assert not segment.starts_with_key
 
 
 @pytest.mark.parametrize(
