@@ -19,7 +19,7 @@ from config.schedule import Window
 from recorder import gap_accounting
 from recorder.approach import Approach
 from recorder.camera_spec import CameraSpec
-from recorder.camera_state import BACKOFF_S, CameraState
+from recorder.camera_state import BACKOFF_S, CameraState, fault
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.ffmpeg import COPIED_VIDEO
@@ -174,8 +174,8 @@ class CameraRecorder:
         except DescribeFailed as failed:
             return failed.ending
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
-            self._log.exception("A session ended by a fault of the recorder")
-            return _fault(error)
+            self.state.tell_fault(error)
+            return fault(error)
 
     async def _natively(
         self, spool: CameraSpool, connection: Connection, offer: Offer
@@ -190,7 +190,7 @@ class CameraRecorder:
         try:
             ending, pictures = await self._run_session(spool, source, offer)
         except Exception as error:
-            self._approach.native_ended(_fault(error), 0)
+            self._approach.native_ended(fault(error), 0)
             raise
         if ending is not None:
             self._approach.native_ended(ending, pictures)
@@ -317,6 +317,12 @@ class CameraRecorder:
                 )
             )
 
+    def end_by_fault(self, error: Exception) -> None:
+        """End the session by a fault of ours, while that is handled: the next begins anew."""
+        self.state.tell_fault(error)
+        if self._session is not None:
+            self._session.end(fault(error))
+
     def clock_jumped(self, by_ms: float) -> None:
         """End the run: what comes is placed by another clock. Look at the schedule again."""
         self._look_again.set()
@@ -342,10 +348,6 @@ class CameraRecorder:
     def status_dict(self) -> dict[str, Any]:
         """Return the camera's entry in `_status/`."""
         return asdict(self.status)
-
-
-def _fault(error: Exception) -> Ending:
-    return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
 
 def _utc(ms: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recorder.camera_state import CameraState
+from recorder.camera_state import CameraState, fault
 from recorder.disk_watch import MAX_WAITING, human
 from recorder.gap_accounting import note_gap
 from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter, output_tracks
@@ -81,6 +81,9 @@ class Session:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             end = self._ended.result() if self._ended.done() else source.result()
             return end
+        except Exception as error:
+            end = fault(error)
+            raise
         finally:
             source.cancel()
             closing = asyncio.ensure_future(self._close(source, writer, end))
@@ -99,7 +102,10 @@ class Session:
         await asyncio.wait({source})
         self._count_packets()
         if self._run is not None:
-            self._take(self._run, self._run.segmenter.finish(self._clock.now_ms()))
+            try:
+                self._take(self._run, self._run.segmenter.finish(self._clock.now_ms()))
+            except Exception as error:  # a fault of ours: what is written is sealed all the same
+                self._camera.tell_fault(error)
         drained = asyncio.ensure_future(self._queue.join())
         tasks: set[asyncio.Future[None]] = {writer, drained}
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -218,10 +224,20 @@ class Session:
         return frame._replace(arrival_ms=frame.arrival_ms - by_ms)
 
     def on_frame(self, frame: Frame) -> None:
-        """Take a frame, and hand the segments that it finishes to the writer."""
-        assert self._run is not None
+        """Take a frame, and hand the segments that it finishes to the writer.
+
+        A fault of ours ends the session: a source goes on after it, or says what is not so.
+        """
         if self._ended.done():
             return
+        try:
+            self._take_frame(frame)
+        except Exception as error:
+            self._camera.tell_fault(error)
+            self.end(fault(error))
+
+    def _take_frame(self, frame: Frame) -> None:
+        assert self._run is not None
         if self._changed is not None:  # by this picture, a keyframe
             why, self._changed = self._changed, None
             self._begin_anew(why, frame.arrival_ms, needs_key=True)
@@ -277,9 +293,8 @@ class Session:
                 if isinstance(error, OSError):
                     why = await self._disk.why(error)
                 else:
-                    self._camera.log.exception("A fault of the recorder while writing")
-                    text = f"a fault of the recorder: {error!r}"
-                    why = Ending(GapCause.STREAM_BROKEN, text)
+                    self._camera.tell_fault(error, "A fault of the recorder while writing")
+                    why = fault(error)
                 self.end(why)
                 self._spool.abandon(why.cause)
                 return

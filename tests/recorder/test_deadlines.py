@@ -8,6 +8,7 @@ import selectors
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -54,13 +55,14 @@ class Silent:
 async def run_session(
     root: Path,
     loop: Loop,
-    shots: Iterable[tuple[float, bool]],
+    shots: Iterable[tuple[float, bool | None]],
     until_s: float,
     source: Silent,
     needs_key: bool,
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
 
+    None is a frame that cannot be handled.
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
     pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
@@ -73,20 +75,23 @@ async def run_session(
     running = asyncio.create_task(session.run())
     try:
         pictures, at_s = list(shots), 0.0
-        while at_s < until_s and not session._ended.done():
+        while at_s < until_s and not session._ended.done() and not running.done():
             at_s += TICK_S
             while pictures and pictures[0][0] <= at_s:
                 shown_s, key = pictures.pop(0)
                 loop.passed_s = shown_s
                 if session._pictures == 0:
                     session.on_tracks([VIDEO], ())
-                pts = round(shown_s * 90_000)
-                session.on_frame(Frame(1, pts, key, b"v" * 10, UTC0 + shown_s * 1000))
+                pts, data = (
+                    round(shown_s * 90_000),
+                    b"v" * 10 if key is not None else cast(bytes, 7),
+                )
+                session.on_frame(Frame(1, pts, bool(key), data, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
             session.tick()
             await until(lambda: not session._unwritten or running.done(), every=0)
         state = camera.status.state
-        ended = await running if session._ended.done() else None
+        ended = await running if session._ended.done() or running.done() else None
         return ended, state
     finally:
         session.end(None)
@@ -104,7 +109,7 @@ def recorded(root: Path) -> list[Index]:
 
 def run(
     root: Path,
-    shots: Iterable[tuple[float, bool]],
+    shots: Iterable[tuple[float, bool | None]],
     until_s: float,
     source: Silent | None = None,
     needs_key: bool = True,
@@ -203,3 +208,29 @@ def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     assert ended is not None and ended.cause == "no_data"
     assert "no picture for 16 s" in ended.detail
     assert found == pytest.approx(20, abs=2.5)
+
+
+class Falls(Silent):
+    """A source that fails by a fault of ours after some seconds."""
+
+    async def run(self, sink: Sink) -> Ending:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await until(lambda: loop.time() - begun > 20, every=0)
+        raise RuntimeError("out of ideas")
+
+
+def test_a_fault_of_ours_in_a_source_is_why_a_run_ended(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="out of ideas"):
+        run(tmp_path, film(0.5, 30), 30, Falls())
+    (*_, last) = recorded(tmp_path)
+    assert last.seal is not None and last.seal.end_reason == "stream_broken"
+
+
+def test_a_fault_of_ours_at_a_frame_ends_the_session(tmp_path: Path) -> None:
+    """A source goes on after it, and would be said to send nothing."""
+    shots = [*film(0.5, 20), (20.6, None), *film(21, 10)]
+    ended, _, found = run(tmp_path, shots, 40)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "a fault of the recorder: TypeError" in ended.detail
+    assert found == pytest.approx(20, abs=0.5)
