@@ -9,6 +9,7 @@ pauses, and the pause that worked is remembered. The native source needs one con
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from recorder.rtsp.describe import Offer
@@ -34,7 +35,9 @@ class Approach:
         self._try: int | None = None  # index of the pause before the next session without DESCRIBE
         self._worked: int | None = None  # index of the pause after which there were pictures
         self.needs_key = True  # False: the last session had pictures, and no keyframe
+        self._sound_broke = False  # the last session ended where sound was asked for
         self._without_sound_until = float("-inf")
+        self.closed_at = Counter[str]()  # methods: recorder.rtsp.client.RtspSession
         self._native_failed = ""  # why
         self._native_again = float("-inf")
 
@@ -70,6 +73,7 @@ class Approach:
         After one that had no picture, or whose stream broke, ffmpeg is next: it may understand
         what that source does not.
         """
+        self._sound_broke = False
         is_broken = why.cause is GapCause.STREAM_BROKEN
         if is_broken or (not pictures and why.cause in _OF_THE_CAMERA):
             self._native_failed, self._native_again = why.detail, self._clock() + AGAIN_S
@@ -84,6 +88,14 @@ class Approach:
             return False
         self._without_sound_until = self._clock() + AGAIN_S
         return True
+
+    def sound_broke(self) -> bool:
+        """Learn that a session ended where sound was asked for; whether it is left out from now on.
+
+        Once may be the network's chance.
+        """
+        again, self._sound_broke = self._sound_broke, True
+        return again and self.leave_out_sound()
 
     def takes_sound(self) -> bool:
         """Whether sound is asked for."""

@@ -186,14 +186,19 @@ class CameraRecorder:
             transport=self.spec.transport,
             keep_audio=self._wants_audio(),
             on_remark=self._remark,
+            closed_at=self._approach.closed_at,
         )
         try:
             ending, pictures = await self._run_session(spool, source, offer)
         except Exception as error:
             self._approach.native_ended(fault(error), 0)
             raise
-        if ending is not None:
+        if ending is None:
+            return None
+        if not source.sound_broke_it:
             self._approach.native_ended(ending, pictures)
+        elif self._approach.sound_broke():
+            self._log.warning("Trying without sound", why=ending.detail)
         return ending
 
     async def _by_ffmpeg(self, spool: CameraSpool, offer: Offer) -> Ending | None:

@@ -65,6 +65,14 @@ def test_sound_is_left_out_for_a_while() -> None:
     assert approach.takes_sound()
 
 
+def test_sound_is_left_out_after_two_sessions_in_a_row_that_ended_with_it() -> None:
+    approach = Approach()
+    assert not approach.sound_broke()
+    approach.native_ended(CLOSED, 100)
+    assert not approach.sound_broke() and approach.takes_sound()
+    assert approach.sound_broke() and not approach.takes_sound()
+
+
 def test_ffmpeg_is_next_where_the_native_source_had_no_picture() -> None:
     clock = Seconds()
     approach = Approach(clock)
