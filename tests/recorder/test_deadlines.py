@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -17,6 +17,7 @@ from config.schedule import Window
 from recorder.camera_state import CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
+from recorder.segmenter import SegmentDraft
 from recorder.session import Session
 from recorder.source import Frame, PacketCounts, Sink
 from recorder.states import Event, State
@@ -38,7 +39,7 @@ class Loop(asyncio.SelectorEventLoop):
         self.passed_s = 0.0
 
     def time(self) -> float:
-        return super().time() + self.passed_s
+        return self.passed_s
 
 
 class Silent:
@@ -59,10 +60,11 @@ async def run_session(
     until_s: float,
     source: Silent,
     needs_key: bool,
+    spoil: Callable[[Session], None],
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
 
-    None is a frame that cannot be handled.
+    None is a frame that cannot be handled; `spoil` does something to the session before it ends.
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
     pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
@@ -91,6 +93,7 @@ async def run_session(
             session.tick()
             await until(lambda: not session._unwritten or running.done(), every=0)
         state = camera.status.state
+        spoil(session)
         ended = await running if session._ended.done() or running.done() else None
         return ended, state
     finally:
@@ -113,12 +116,13 @@ def run(
     until_s: float,
     source: Silent | None = None,
     needs_key: bool = True,
+    spoil: Callable[[Session], None] = lambda session: None,
 ) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
         ended, state = loop.run_until_complete(
-            run_session(root, loop, shots, until_s, source or Silent(), needs_key)
+            run_session(root, loop, shots, until_s, source or Silent(), needs_key, spoil)
         )
     finally:
         loop.close()
@@ -234,3 +238,16 @@ def test_a_fault_of_ours_at_a_frame_ends_the_session(tmp_path: Path) -> None:
     assert ended is not None and ended.cause == "stream_broken"
     assert "a fault of the recorder: TypeError" in ended.detail
     assert found == pytest.approx(20, abs=0.5)
+
+
+def test_a_fault_of_ours_while_a_session_closes_leaves_nothing_unsealed(tmp_path: Path) -> None:
+    def fail(until_ms: float) -> list[SegmentDraft]:
+        raise RuntimeError("out of ideas")
+
+    def spoil(session: Session) -> None:
+        assert session._run is not None
+        session._run.segmenter.finish = fail  # type: ignore[method-assign]
+
+    run(tmp_path, film(0.5, 20), 20, spoil=spoil)
+    (*_, last) = recorded(tmp_path)
+    assert last.seal is not None and last.seal.end_reason == "recorder_stopped"
