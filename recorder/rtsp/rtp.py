@@ -16,6 +16,7 @@ MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, 
 OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be missing
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
+OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 SENDER_REPORT, RECEIVER_REPORT, DESCRIPTION, BYE = 200, 201, 202, 203  # RFC 3550, 12.1
@@ -92,6 +93,7 @@ class RtpReceiver:
         self._waiting: dict[int, _Waiting] = {}  # by number
         self._suspect: _Waiting | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
+        self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
         self._candidate: int | None = None  # SSRC that was not plausible
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
@@ -164,6 +166,8 @@ class RtpReceiver:
             self.counts.strays += 1
             if ssrc == self._ssrc and number == self._next:  # of the same count
                 self._next = number + 1 & 0xFFFF
+            elif self._ssrc is None:
+                self._note_other_type(kind & 0x7F, ssrc, number)
             return
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
@@ -182,6 +186,15 @@ class RtpReceiver:
             self._count_again(number)
         else:
             self._push_ahead(packet, header, arrival_ms)
+
+    def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
+        """Take a payload type for that of the track where nothing else has come: some descriptions
+        name another one."""
+        follows = self._other == (payload_type, ssrc, number)
+        self._others = self._others + 1 if follows else 1
+        self._other = payload_type, ssrc, number + 1 & 0xFFFF
+        if self._others >= OTHERS:
+            self.payload_type = payload_type
 
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
         self._pts = stamp if self._ssrc is None else self._pts + signed(stamp - self._stamp, 32)

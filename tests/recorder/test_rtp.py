@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recorder.rtsp.rtp import (
     MAX_LOST,
     NTP_EPOCH_S,
+    OTHERS,
     REMEMBERED,
     WAIT_MS,
     WINDOW,
@@ -164,6 +165,16 @@ def test_time_runs_on_over_its_wrap_where_a_camera_counts_anew() -> None:
     assert [pts for body, pts, *_ in taken.all if body != b"restart"] == [
         (1 << 32) + 3_600 * n for n in range(-1, 4)
     ]
+
+
+def test_a_payload_type_that_the_description_does_not_name() -> None:
+    """Only where nothing of the track has come, and what comes is one stream."""
+    odd = [rtp(n, b"%d" % n, kind=35) for n in range(OTHERS + 5)]
+    taken, counts, _ = receive(odd)
+    assert taken.bodies() == numbers(*range(OTHERS, OTHERS + 5))
+    assert counts == PacketCounts(received=5, strays=OTHERS)
+    for others in ([rtp(99, b"99"), *odd], odd[::2], [rtp(n, kind=35, ssrc=n) for n in range(50)]):
+        assert receive(others)[2].payload_type == 96
 
 
 def test_one_packet_of_another_stream_is_a_stray() -> None:
