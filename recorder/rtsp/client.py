@@ -76,7 +76,6 @@ class RtspSession:
         self._pairs.append(pair)
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
-        self._read_session(response.get("session") or "")
         self._uris.append(self._offer.track_uris[track])
         answered = response.get("transport") or ""
         source = re.search(r"source\s*=\s*\"?([\w.:]+)", answered, re.I)
@@ -94,7 +93,6 @@ class RtspSession:
         wanted = 2 * track
         transport = f"RTP/AVP/TCP;unicast;interleaved={wanted}-{wanted + 1}"
         response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
-        self._read_session(response.get("session") or "")
         answered = response.get("transport") or ""
         by_udp = re.search(r"(?:client|server)_port\s*=", answered, re.I)
         if by_udp and "interleaved" not in answered.lower():  # it sends by UDP all the same
@@ -208,12 +206,16 @@ class RtspSession:
         )
         if not 200 <= response.status < 300:
             raise RefusedError(method, response.status)
+        self._read_session(response.get("session") or "")
         return response
 
     def _read_session(self, value: str) -> None:
-        """Read a Session header (12.37); cameras put blanks anywhere in it."""
+        """Read a Session header (12.37); cameras put blanks anywhere in it.
+
+        Some say the time with the answer to PLAY alone.
+        """
         name, _, rest = value.partition(";")
-        self._id = name.strip() or self._id
+        self._id = self._id or name.strip()
         if found := re.search(r"timeout\s*=\s*\"?(\d{1,6})", rest, re.I):
             self._timeout_s = int(found[1]) or SESSION_S
 

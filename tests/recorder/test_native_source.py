@@ -523,8 +523,9 @@ async def test_a_camera_that_closes_at_all_that_is_to_keep_the_session() -> None
         ("1;timeout=0", 24.0),
     ],
 )
-async def test_pauses(header: str, pause_s: float) -> None:
-    _, pauses, _ = await kept(answers("SETUP", f"Session: {header}"), after(1))
+@pytest.mark.parametrize("method", ["SETUP", "PLAY"])
+async def test_pauses(header: str, pause_s: float, method: str) -> None:
+    _, pauses, _ = await kept(answers(method, f"Session: {header}"), after(1))
     assert pauses[0] == pause_s
 
 
