@@ -7,6 +7,7 @@ ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are m
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,9 @@ from storage.records import Ending, GapCause
 FIRST_S = 5.0  # after PLAY, for packets to make a picture: else they are not understood here
 FIRST_PACKETS = 50  # that are enough to say so
 BYE_S = 1.0  # without a packet, after the camera said that its stream ends: then it does
+
+# what the system says where the network ended a connection, not the camera
+_NO_WAY = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 
 _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
     "h264": H264Pictures,
@@ -247,6 +251,9 @@ class NativeSource:
         where = self._offer.address.where
         if isinstance(error, ProtocolError):
             return Ending(GapCause.STREAM_BROKEN, f"the stream of {where} broke: it sent {error}")
+        if isinstance(error, OSError) and error.errno in _NO_WAY:
+            text = f"the connection to {where} broke: {error.strerror}"
+            return Ending(GapCause.UNREACHABLE, text)
         if isinstance(error, TimeoutError):
             return Ending(GapCause.NO_DATA, f"{where} described its stream and does not begin it")
         if error is None or isinstance(error, OSError):

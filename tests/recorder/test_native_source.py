@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import re
 import socket
@@ -341,7 +342,7 @@ async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words
 
 async def test_packets_that_make_no_picture() -> None:
     """They are not waited for as long as a camera that begins late."""
-    odd = b"".join(wrapped(0, rtp(n, b"x", kind=100)) for n in range(FIRST_PACKETS))
+    odd = b"".join(wrapped(0, rtp(n, b"x", kind=100 + n % 2)) for n in range(FIRST_PACKETS))
     camera = Camera(script=plays(odd), sdp=SDP)
     waited: list[float] = []
 
@@ -365,6 +366,19 @@ async def test_a_camera_that_closes() -> None:
 
     _, end, _ = await taken_from(Camera(script=script))
     assert end is not None and end.cause is GapCause.CLOSED_BY_CAMERA
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
+async def test_a_network_that_breaks_is_not_laid_to_the_camera(number: int) -> None:
+    camera, taken = Camera(script=plays(film()), sdp=SDP), Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        running = asyncio.ensure_future(NativeSource(connection, offer).run(taken))
+        await until(lambda: all_came(taken), every=0.005)
+        assert connection._wire is not None
+        connection._wire.connection_lost(OSError(number, "as the system says it"))
+        end = await running
+    assert end.cause is GapCause.UNREACHABLE and "as the system says it" in end.detail
 
 
 async def test_a_fault_of_ours_is_not_laid_to_the_camera() -> None:
