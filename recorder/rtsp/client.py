@@ -109,13 +109,17 @@ class RtspSession:
         receivers.append(receiver)
         self._connection.expect(number, channel if len(receivers) == 1 else _shared(receivers))
 
-    async def play(self) -> None:
+    async def play(self, answer_s: float = ANSWER_S) -> None:
         """Let the stream begin; packets may come before this returns.
 
         What the answer says of the first packets (RTP-Info) is not used: cameras write it wrongly.
+        Some play and never answer.
         """
         try:
-            await self._ask("PLAY", self._offer.uri, {"Range": "npt=0.000-"})
+            await self._ask("PLAY", self._offer.uri, {"Range": "npt=0.000-"}, answer_s)
+        except TimeoutError:
+            if not any(receiver.counts.received for receiver, _ in self._reports):
+                raise
         except RefusedError as refused:
             if refused.status not in (*_NO_RANGE, _NOT_TOGETHER):
                 raise

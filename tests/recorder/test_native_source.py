@@ -204,6 +204,23 @@ async def test_a_camera_that_takes_no_range(status: str) -> None:
     assert taken.of(1) == PICTURES
 
 
+async def test_a_camera_that_plays_and_never_answers() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.uri.endswith("track1"):
+            dialogue.send(wrapped(0, rtp(1, b"x")))
+        return request.method == "PLAY"
+
+    async with serving(camera := Camera(script=script, sdp=SDP)):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer)
+        await session.set_up(0, RtpReceiver(96, 90_000, Nobody()))
+        with pytest.raises(TimeoutError):
+            await session.play(answer_s=0.01)
+        await session.set_up(1, RtpReceiver(97, 48_000, Nobody()))
+        await session.play(answer_s=0.01)
+        await session.tear_down()
+
+
 async def test_a_camera_whose_tracks_play_one_by_one() -> None:
     async def script(dialogue: Dialogue, request: Request) -> bool:
         together = request.method == "PLAY" and "track" not in request.uri
