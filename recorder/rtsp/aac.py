@@ -116,7 +116,11 @@ class AacFrames:
             self._fragment_size = 0
         sizes = self._sizes(payload)
         if not sizes:
-            self.malformed += 1
+            frame = bytes(payload)
+            if (data := without_adts(frame)) is frame:
+                self.malformed += 1
+            else:  # one frame as a file has it, and nothing before it
+                self._send(data, pts, arrival_ms)
             return
         at = 2 + (int.from_bytes(payload[:2], "big") + 7) // 8
         if len(sizes) == 1 and (sizes[0] > len(payload) - at or self._fragment_size):

@@ -73,6 +73,7 @@ def test_headers_of_a_file_are_left_out(checked: bool) -> None:
         Payload(packed(part, whole=len(whole)), 2048, False) for part in (whole[:500], whole[500:])
     ]
     assert [bytes(f.data) for f in frames_of(sent)[0]] == [b"a", b"bb" * 50, frame]
+    assert [f.data for f in frames_of([Payload(whole, 0, True)])[0]] == [frame]
     for odd in (whole + b"more", b"\xff\xf1" + bytes(9), whole[:6]):
         assert without_adts(odd) == odd
 
