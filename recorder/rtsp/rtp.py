@@ -94,6 +94,7 @@ class RtpReceiver:
         self._suspect: _Waiting | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
         self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
+        self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
@@ -182,10 +183,28 @@ class RtpReceiver:
             or abs(signed(stamp - self._stamp, 32)) > MAX_STAMP_STEP
         ):
             self._push_suspect(_Waiting(packet, header, arrival_ms))
+        elif ahead == -1 and self._stands_still(packet):
+            self._next = number
+            self._deliver(packet, head, kind, stamp, arrival_ms)
+            self._settle(arrival_ms)
         elif ahead < 0 or number in self._waiting:
             self._count_again(number)
         else:
             self._push_ahead(packet, header, arrival_ms)
+
+    def _stands_still(self, packet: memoryview) -> bool:
+        """Say whether a packet with the number of the one before is another one all the same.
+
+        Some cameras count pictures, or nothing. Of three packets with one number two that differ
+        tell. Over UDP the network may send any packet again, changed or not.
+        """
+        if not self._repeats and not self.window:
+            before, self._again = self._again, bytes(packet)
+            if before[2:4] == self._again[2:4] and before != self._again:
+                self._repeats = True
+                self._lost += 1  # the one before was left out
+                self.counts.lost += 1
+        return self._repeats
 
     def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
         """Take a payload type for that of the track where nothing else has come: some descriptions

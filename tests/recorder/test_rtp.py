@@ -167,6 +167,20 @@ def test_time_runs_on_over_its_wrap_where_a_camera_counts_anew() -> None:
     ]
 
 
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_numbers_that_stand_still(pictures: int) -> None:
+    """Cameras that count nothing, or pictures: over TCP all of it is there, in order."""
+    sent = [rtp(7 + n, b"%d" % (10 * n + k)) for n in range(pictures) for k in range(5)]
+    taken, counts, _ = receive(sent)
+    expected = [10 * n + k for n in range(pictures) for k in range(5)]
+    assert taken.bodies() == numbers(0, *expected[2:])
+    assert counts == PacketCounts(received=len(sent) - 1, lost=1, doubled=1)
+    assert [lost for *_, lost in taken.all] == [0, 1, *[0] * (len(sent) - 3)]
+    assert receive(sent, window=WINDOW)[1].received == pictures
+    thrice = [packet for packet in sent[::5] for _ in range(3)]
+    assert receive(thrice)[1] == PacketCounts(received=pictures, doubled=2 * pictures)
+
+
 def test_a_payload_type_that_the_description_does_not_name() -> None:
     """Only where nothing of the track has come, and what comes is one stream."""
     odd = [rtp(n, b"%d" % n, kind=35) for n in range(OTHERS + 5)]
