@@ -235,17 +235,22 @@ class NativeSource:
             self._bye.clear()
 
     async def _not_understood(self) -> str | None:
-        """Wait for the first picture; return what is wrong where packets come and make none."""
+        """Wait for the first picture; return what is wrong where packets come and make none.
+
+        Or where most are no part of one, as where a camera numbers them at random.
+        """
         counts = self._receivers[0].counts
-        while not self._has_picture:
+        while True:
             await self._sleep(FIRST_S)
-            came = counts.received + counts.strays + counts.malformed
-            if came >= FIRST_PACKETS and not self._has_picture:
+            odd = counts.strays + counts.malformed
+            came = counts.received + odd
+            if came >= FIRST_PACKETS and (not self._has_picture or odd > came / 2):
                 return (
                     f"sends packets that make no picture: of {came}, {counts.strays} are not of "
                     f"its video, {counts.malformed} cannot be read"
                 )
-        return None
+            if self._has_picture:
+                return None
 
     def _broken(self, error: Exception | None) -> Ending:
         where = self._offer.address.where
