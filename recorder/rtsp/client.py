@@ -16,7 +16,7 @@ from functools import partial
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.messages import ProtocolError, Response
-from recorder.rtsp.rtp import RTCP_KINDS, WINDOW, RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.rtp import RTCP_KINDS, WINDOW, RtpReceiver
 from recorder.rtsp.stream import Channel
 from recorder.rtsp.udp import UdpPair
 
@@ -100,7 +100,9 @@ class RtspSession:
         media, control = _channels(answered, wanted)
         self._uris.append(self._offer.track_uris[track])
         self._expect(media, receiver, Channel(receiver.push, receiver.is_plausible))
-        self._expect(control, receiver, Channel(receiver.push_rtcp, is_plausible_rtcp))
+        # some send on the channels that they were asked for, whatever they answer
+        for number in {control, wanted, wanted + 1} - {media}:
+            self._expect(number, receiver, Channel(receiver.push_rtcp, receiver.is_plausible))
         self._reports.append((receiver, partial(self._connection.send_packet, control)))
 
     def _expect(self, number: int, receiver: RtpReceiver, channel: Channel) -> None:

@@ -339,7 +339,13 @@ class RtpReceiver:
     # -- RTCP ----------------------------------------------------------------------------
 
     def push_rtcp(self, packet: memoryview, arrival_ms: float) -> None:
-        """Take a compound packet; what is malformed is counted and otherwise ignored."""
+        """Take a compound packet; what is malformed is counted and otherwise ignored.
+
+        RTP is understood here too: some cameras send it where RTCP belongs.
+        """
+        if len(packet) >= _HEADER_BYTES and packet[1] not in RTCP_KINDS:
+            self.push(packet, arrival_ms)
+            return
         at, end = 0, len(packet)
         while at < end:
             if end - at < 4:

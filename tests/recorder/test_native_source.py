@@ -128,6 +128,8 @@ def answers(method: str, *headers: str, status: str = "200 OK", times: int = 99)
         (answers("SETUP", "Session:  1 ; timeout = 5 ", "Transport: RTP/AVP/TCP;ssrc= 1F"), film()),
         (answers("SETUP", "Session: 1", "Transport: a;interleaved=N7-N8"), film(channels=(7, 17))),
         (answers("SETUP", "Session: 1", 'Transport: interleaved="N0"'), film(channels=(0, 10))),
+        (answers("SETUP", "Session: 1", "Transport: a;interleaved=N7-N8"), film()),
+        (usual, film(channels=(1, 3))),  # RTP where RTCP belongs
         (usual, film(between=b"\r\n")),
         (usual, film(between=b"$\0\xff")),
         (usual, film(between=b"RTSP/1.0 200 OK\r\nCSeq: 77\r\n\r\n")),
