@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base.clock import Clock, now_ms
-from base.durable import boot_id, replace_file
+from base.durable import boot_id, make_directory, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -87,7 +87,7 @@ class CameraSpool:
         self.election, self.station, self.camera = election, station, camera
         self._clock = clock
         self.directory = spool / station / camera
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory, parents=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
         self._lock = self._take_lock()
