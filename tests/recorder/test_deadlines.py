@@ -247,7 +247,7 @@ def test_a_fault_of_ours_at_a_frame_ends_the_session(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_ours_while_a_session_closes_leaves_nothing_unsealed(tmp_path: Path) -> None:
-    def fail(until_ms: float) -> list[SegmentDraft]:
+    def fail(until_ms: float = 0.0) -> list[SegmentDraft]:
         raise RuntimeError("out of ideas")
 
     def spoil(session: Session) -> None:
