@@ -158,6 +158,8 @@ class Timeline:
             late_ms = p.late_ms = 0.0
         if self._recent:  # whatever becomes of it: with B-frames some wait in each group
             self._recent.append(p)
+            if p.arrival_ms - self._recent[0].arrival_ms > LONGEST_HOLD_MS:
+                self._recent.clear()
         if not self._held:
             if self._is_in_line(p):
                 self._look_for_a_rate(p)
