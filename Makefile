@@ -15,7 +15,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -160,6 +160,12 @@ walk: tools ## the demo used at three widths, by keyboard, without JavaScript (S
 
 bench-player: tools ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'
+
+soak: tools ## 500 moments, live loads and jumps in 6 tabs, half of them at 400 kbit/s, on a busy machine: does anything freeze? (MOMENTS, TABS)
+	@$(PY) -m benchmarks.soak --moments $(or $(MOMENTS),500) --tabs $(or $(TABS),6) 2>&1 | grep -v '^20'
+
+states: tools ## pictures of the station's page in each of its states, at four widths, in both themes and three languages (SHOTS=folder)
+	@$(PY) -m benchmarks.states $(or $(SHOTS),states) 2>&1 | grep -v '^20'
 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot
