@@ -8,8 +8,7 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 LOCAL := --no-index --no-deps --no-build-isolation
 MODULES := streaming/node_modules
-HLS := $(MODULES)/.stamp
-AXE := $(MODULES)/.tools
+SCRIPTS := $(MODULES)/.stamp
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
@@ -19,10 +18,10 @@ export DATA ?= demo-data
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.stamp $(HLS) ## what Kuager needs: environment, locked dependencies, hls.js
+setup: $(VENV)/.stamp ## what Kuager needs: environment, locked dependencies
 
 # what tests and `make check` need besides
-tools: setup $(VENV)/.tools $(AXE)
+tools: setup $(VENV)/.tools $(SCRIPTS)
 
 $(VENV)/.stamp: deploy/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,17 +38,13 @@ $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
 	@$(PIP) -r deploy/requirements-dev.txt
 	@touch $@
 
-$(HLS): streaming/package-lock.json $(VENV)/.stamp
-	@echo "hls.js for the pages ..."
-	@deploy/fetch-pages.sh --omit=dev
+# .venv/bin/node is the machine's, or that of a wheel
+$(SCRIPTS): streaming/package-lock.json $(VENV)/.tools
+	@echo "JavaScript tools ..."
+	@deploy/fetch-pages.sh
 	@touch $@
 
-# .venv/bin/node is the machine's, or that of a wheel
-$(AXE): $(HLS) $(VENV)/.tools
-	@deploy/fetch-pages.sh
-	@touch $(HLS) $@
-
-wheel: setup ## dist/kuager-….whl, with hls.js in it, and dist/constraints.txt with the locked versions
+wheel: setup ## dist/kuager-….whl, and dist/constraints.txt with the locked versions
 	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
 	@sed -n 's/ \\$$//; /^[a-z]/p' deploy/requirements.txt > dist/constraints.txt
 

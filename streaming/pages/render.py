@@ -11,7 +11,7 @@ from aiohttp import web
 
 from base.i18n.gettext import LANGUAGES, translations
 from streaming.context import CONTEXT
-from streaming.http.assets import address
+from streaming.http.assets import address, imported
 from streaming.http.negotiation import language_of
 from streaming.stations.messages import cameras_live
 
@@ -37,6 +37,7 @@ def templates(lang: str) -> jinja2.Environment:
         "lang": lang,
         "languages": [(code, NAMES[code]) for code in LANGUAGES],
         "static": address,
+        "imported": imported,
         "cameras_live": lambda live, count: cameras_live(live, count, lang),
     }
     return found
