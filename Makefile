@@ -8,21 +8,20 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 LOCAL := --no-index --no-deps --no-build-isolation
 MODULES := streaming/node_modules
-HLS := $(MODULES)/.stamp
-AXE := $(MODULES)/.tools
+SCRIPTS := $(MODULES)/.stamp
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.stamp $(HLS) ## what Kuager needs: environment, locked dependencies, hls.js
+setup: $(VENV)/.stamp ## what Kuager needs: environment, locked dependencies
 
 # what tests and `make check` need besides
-tools: setup $(VENV)/.tools $(AXE)
+tools: setup $(VENV)/.tools $(SCRIPTS)
 
 $(VENV)/.stamp: deploy/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,17 +38,13 @@ $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
 	@$(PIP) -r deploy/requirements-dev.txt
 	@touch $@
 
-$(HLS): streaming/package-lock.json $(VENV)/.stamp
-	@echo "hls.js for the pages ..."
-	@deploy/fetch-pages.sh --omit=dev
+# .venv/bin/node is the machine's, or that of a wheel
+$(SCRIPTS): streaming/package-lock.json $(VENV)/.tools
+	@echo "JavaScript tools ..."
+	@deploy/fetch-pages.sh
 	@touch $@
 
-# .venv/bin/node is the machine's, or that of a wheel
-$(AXE): $(HLS) $(VENV)/.tools
-	@deploy/fetch-pages.sh
-	@touch $(HLS) $@
-
-wheel: setup ## dist/kuager-….whl, with hls.js in it, and dist/constraints.txt with the locked versions
+wheel: setup ## dist/kuager-….whl, and dist/constraints.txt with the locked versions
 	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
 	@sed -n 's/ \\$$//; /^[a-z]/p' deploy/requirements.txt > dist/constraints.txt
 
@@ -160,6 +155,12 @@ walk: tools ## the demo used at three widths, by keyboard, without JavaScript (S
 
 bench-player: tools ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'
+
+soak: tools ## 500 moments, live loads and jumps in 6 tabs, half of them at 400 kbit/s, on a busy machine: does anything freeze? (MOMENTS, TABS)
+	@$(PY) -m benchmarks.soak --moments $(or $(MOMENTS),500) --tabs $(or $(TABS),6) 2>&1 | grep -v '^20'
+
+states: tools ## pictures of the station's page in each of its states, at four widths, in both themes and three languages (SHOTS=folder)
+	@$(PY) -m benchmarks.states $(or $(SHOTS),states) 2>&1 | grep -v '^20'
 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot

@@ -152,6 +152,7 @@ class Camera(Model):
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
     video_track: int | None = Field(default=None, ge=1, le=32)
+    picture_zone: Zone | None = None  # of the clock that the camera writes into its pictures
     first_day: Day | None = None
     last_day: Day | None = None
 

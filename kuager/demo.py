@@ -167,7 +167,8 @@ class Demo:
                 simulated |= {"user": "kuager", "password": "camera-pass"}
                 login = "kuager:camera-pass@"
             url = f"rtsp://{login}127.0.0.1:{self._rtsp}/{name}"
-            out.append(({"id": angle, "title": dict(title), "url": url}, simulated))
+            camera = {"id": angle, "title": dict(title), "url": url, "picture_zone": "UTC"}
+            out.append((camera, simulated))
         return out
 
     async def run(self) -> int:

@@ -23,7 +23,7 @@ from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
-from streaming.api import oembed, openapi, timeline, webhooks
+from streaming.api import motion, oembed, openapi, timeline, webhooks
 from streaming.api import stations as stations_api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
@@ -75,7 +75,8 @@ ADDRESSES = (
 )
 # each has `routes`; the latter ones are served where the configuration has copies
 MODULES = (
-    *(live, pictures, stations_api, timeline, oembed, openapi, assets, home, station_page, about),
+    *(live, pictures, stations_api, timeline, motion, oembed, openapi, assets),
+    *(home, station_page, about),
     health,
 )
 COPIES_MODULES = (copies_pages, order_actions, downloads, copies_api, webhooks)
@@ -109,6 +110,7 @@ def create_app(
     app[metrics.REGISTRY] = metrics.make_registry(context)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
+    app[motion.MOTION] = motion.Motion()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     scheduler = app[SCHEDULER] = Scheduler()

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from base.i18n.gettext import LANGUAGES, N_, gettext, translations
 from streaming.context import CONTEXT
-from streaming.http.assets import address
+from streaming.http.assets import address, imported
 from streaming.http.negotiation import language_of
 from streaming.stations.messages import cameras_live
 
@@ -51,6 +51,7 @@ def templates(lang: str) -> jinja2.Environment:
         "lang": lang,
         "languages": [(code, *NAMES[code]) for code in LANGUAGES],
         "static": address,
+        "imported": imported,
         "cameras_live": lambda live, count: cameras_live(live, count, lang),
     }
     return found

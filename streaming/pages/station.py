@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 from babel.dates import get_month_names
 
+from base.currency import decimals
 from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
+from config.copies import Copies
 from config.model import Camera, Station
 from config.schedule import windows
 from streaming.api.stations import explained_station, search
@@ -34,7 +36,7 @@ async def station(request: web.Request) -> web.StreamResponse:
     found = context.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
-    status, notice, at_ms = _start(request, context, found)
+    status, notice, _ = _start(request, context, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
     if angle and angle not in cameras:
@@ -52,8 +54,9 @@ async def station(request: web.Request) -> web.StreamResponse:
         state=_state(lang, context, found, described),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
+        chosen="lang" in request.query,
         oembed=_oembed(request, found),
-        script_data=_script_data(request, found, found.cameras, at_ms, angle),
+        script_data=_script_data(request, found, found.cameras, angle),
     )
 
 
@@ -69,7 +72,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
         title=camera.title.in_(lang),
         picture=picture_url(found, camera).replace("thumb", "picture"),
         href=link(request, f"/stations/{found.id}", angle=camera.id),
-        script_data=_script_data(request, found, (camera,), None, camera.id),
+        script_data=_script_data(request, found, (camera,), camera.id),
     )
 
 
@@ -134,14 +137,19 @@ def _state(lang: str, context: AppContext, found: Station, described: StationJso
 def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
     """Return the keys of the player with what each does."""
     return [
-        ((gettext("Space", lang),), gettext("play, or pause", lang)),
+        ((gettext("Space", lang), "K"), gettext("play, or pause", lang)),
         (("←", "→"), gettext("5 seconds back or on; with Shift, 1 minute", lang)),
         (("Page Up", "Page Down"), gettext("1 hour back or on", lang)),
-        ((",", "."), gettext("one picture back or on, while paused", lang)),
+        ((",", "."), gettext("one picture back or on; with Shift, slower or faster", lang)),
         (("L",), gettext("go to live", lang)),
-        (("1", "–", "9"), gettext("this angle large", lang)),
+        (("[", "]"), gettext("previous or next gap", lang)),
+        (("T",), gettext("jump to a time", lang)),
+        (("1", "–", "9"), gettext("this camera large", lang)),
+        (("G",), gettext("cameras side by side", lang)),
         (("F",), gettext("full screen", lang)),
         (("M",), gettext("sound on or off", lang)),
+        (("S",), gettext("share this moment", lang)),
+        (("I", "O"), gettext("beginning and end of a copy", lang)),
         (("?",), gettext("this list", lang)),
     ]
 
@@ -150,7 +158,6 @@ def _script_data(
     request: web.Request,
     found: Station,
     cameras: tuple[Camera, ...],
-    at_ms: int | None,
     angle: str | None,
 ) -> dict[str, object]:
     """Return what the scripts need to know."""
@@ -159,6 +166,7 @@ def _script_data(
     return {
         "station": found.id,
         "number": found.number,
+        "name": found.name.in_(lang),
         "zone": found.time_zone,
         "lang": lang,
         "chosen": "lang" in request.query,
@@ -171,10 +179,24 @@ def _script_data(
                 "id": camera.id,
                 "title": camera.title.in_(lang),
                 "picture": picture_url(found, camera),
+                "picture_zone": camera.picture_zone,
             }
             for camera in cameras
         ],
+        "prices": _prices(context.config.copies),
         "words": player_messages(lang),
-        "t_ms": at_ms,
         "angle": angle,
+    }
+
+
+def _prices(settings: Copies | None) -> dict[str, object] | None:
+    """Return what copies cost, for who marks a stretch; None where they are not sold, or free."""
+    if settings is None or settings.free:
+        return None
+    return {
+        "currency": settings.currency,
+        "decimals": decimals(settings.currency),
+        "per_minute": settings.price_per_minute,
+        "minimum": settings.minimum,
+        "tax": settings.tax,
     }

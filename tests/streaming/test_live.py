@@ -183,7 +183,7 @@ async def test_pages_api_and_status(config: Config) -> None:
         assert (await get(session, "/healthz"))[0] == 200
         assert (await get(session, "/readyz"))[0] == 200
         assert (await get(session, "/metrics"))[0] == 404  # it tells too much
-        assert (await get(session, assets.address("hls.mjs")))[0] == 200
+        assert (await get(session, assets.address("station.mjs")))[0] == 200
         assert (await get(session, "/static/x/../../app.py"))[0] == 404
 
 
