@@ -21,7 +21,7 @@ from storage.catalogue.rows import ArchivedRow
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
 from storage.spool.reader import Key
-from streaming.context import CONTEXT
+from streaming.context import CONTEXT, AppContext
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
@@ -111,17 +111,31 @@ def archive_scheduler() -> Scheduler:
     return Scheduler(RateLimit(100, 0.1), ConcurrencyLimit(32, 256), asyncio.Semaphore(1))
 
 
-def refuse_old(request: web.Request, end_ms: int) -> None:
-    """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    context = request.app[CONTEXT]
+def oldest_ms(context: AppContext) -> int:
+    """Return the moment (UTC ms) before which nothing is given: what ended earlier is told of in
+    no playlist, and its segments are refused."""
     rewind_ms = context.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if end_ms < context.clock() - rewind_ms - grace_ms:
-        text = gettext(
-            "This is further back than the %(hours)s h that can be watched here: order a copy.",
-            language_of(request),
-            hours=format_hours(context.config.rewind_s),
-        )
+    return context.clock() - rewind_ms - grace_ms
+
+
+def refuse_old(request: web.Request, end_ms: int) -> None:
+    """Raise 403 for what ended before the public can watch: copies are the way to it."""
+    context, lang = request.app[CONTEXT], language_of(request)
+    if end_ms < oldest_ms(context):
+        hours = format_hours(context.config.rewind_s)
+        if context.config.copies is None:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here.",
+                lang,
+                hours=hours,
+            )
+        else:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here: order a copy.",
+                lang,
+                hours=hours,
+            )
         raise web.HTTPForbidden(text=text)
 
 

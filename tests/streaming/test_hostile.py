@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -190,6 +191,25 @@ async def test_segments_of_before_the_window_are_not_given_to_who_counts(config:
         status, headers, body = await get(session, "/live/s/c/1.m4s")
         assert status == 403 and b"order a copy" in body
         assert headers["Cache-Control"] == "no-store"
+    bare = config.model_copy(update={"copies": None})
+    async with serving(bare, clock=lambda: later[0]) as session:
+        status, _, body = await get(session, "/live/s/c/1.m4s")
+        assert status == 403 and b"can be watched here." in body  # nobody sells copies
+
+
+async def test_no_playlist_lists_what_is_refused(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=40).close()
+    later = [NOW]
+    async with serving(config, clock=lambda: later[0]) as session:
+        begun, listed = NOW - 100_000, set[bytes]()
+        for over_ms in range(0, 90_000, 500):  # until after its last segment went out of reach
+            later[0] = begun + 2 * 3_600_000 + 1_200_000 + over_ms
+            status, headers, body = await get(session, "/live/s/c/index.m3u8")
+            listed.add(body)
+            for name in re.findall(rb"^[0-9]+\.m4s$", body, re.MULTILINE):
+                assert (await get(session, f"/live/s/c/{name.decode()}"))[0] == 200, (over_ms, name)
+        assert status == 404 and b"Nothing of this camera was recorded in the last 2 h" in body
+        assert headers["Retry-After"] and len(listed) > 4
 
 
 async def test_playlists_of_one_segment_are_made_once(config: Config) -> None:
