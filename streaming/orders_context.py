@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from base.i18n.gettext import gettext
+from base.prefixes import site_of
 from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
@@ -124,13 +125,13 @@ async def order_of(request: web.Request) -> Order:
 
     Raises 404, 503, and 429 for who asked for too many that do not exist: these alone are counted.
     A link that was right before is answered to everybody. Others are looked up one after the other
-    for each client, so that no guess is begun before the one before it is counted.
+    for each site, so that no guess is begun before the one before it is counted.
     """
     orders, who = request.app[ORDERS], client(request)
     key = key_of(request.match_info["secret"])
     if key in orders.known:
         return await _look_up(request, key)
-    lock = orders.asking.setdefault(who, asyncio.Lock())
+    lock = orders.asking.setdefault(site_of(who), asyncio.Lock())
     async with lock:
         if key not in orders.known:
             orders.guesses.check(who)

@@ -101,8 +101,7 @@ class OrderService:
     ) -> tuple[Json, list[Json]]:
         """Return row and plans of a quote, with what is left of the client's free footage."""
         day_ms = day_of(self._clock(), self.config.election.time_zone)
-        used_ms = await self.catalogue.usage.free_ms(client, day_ms)
-        free_ms = max(0, free_of(self.settings) - used_ms)
+        free_ms = await self.catalogue.usage.free_left_ms(client, day_ms, free_of(self.settings))
         return await make_quote(
             self.config, self.settings, self.catalogue, self._archives, request, language, free_ms
         )

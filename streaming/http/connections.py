@@ -26,6 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from base.prefixes import counted
 from streaming.http.clients import Address, bucket, read_address
 
 HEAD_S = 30.0  # also between two requests: a proxy in front has to close earlier
@@ -71,13 +72,13 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "asks", "dawdles", "held", "peer", "who")
+    __slots__ = ("acked", "acked_at", "asks", "dawdles", "head", "held", "networks", "peer")
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
         self.held = 0  # bytes in memory for an answer, beside what its transport has
-        self.who = ""
+        self.networks: tuple[tuple[str, int], ...] = ()  # that it is counted for
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
         self.dawdles = False
@@ -191,28 +192,27 @@ class BoundedServer(Server):
             return False
         name = connection.peer.get_extra_info("peername")
         address = read_address(str(name[0])) if name else None
-        # all come through a proxy: it has no share but all
-        connection.who = "" if self._is_proxy(address) else bucket(address)
-        own = self._of.setdefault(connection.who, {})
-        full = connection.who and len(own) >= self._caps.each
-        if (full and not self._make_room(own)) or (
-            len(self.open) >= self._caps.in_all and not self._make_room(self.open)
-        ):
-            if not own:
-                del self._of[connection.who]
+        if not self._is_proxy(address):  # through which all come: it has no share but all
+            connection.networks = counted(bucket(address))
+        for name, times in connection.networks:
+            own = self._of.get(name, {})
+            if len(own) >= self._caps.each * times and not self._make_room(own):
+                return False
+        if len(self.open) >= self._caps.in_all and not self._make_room(self.open):
             return False
-        self._of.setdefault(connection.who, own)[connection] = None
+        for name, _ in connection.networks:
+            self._of.setdefault(name, {})[connection] = None
         self.open[connection] = None
         return True
 
     def forget(self, connection: Connection) -> None:
         """Count a connection no longer."""
         self.open.pop(connection, None)
-        own = self._of.get(connection.who)
-        if own is not None:
+        for name, _ in connection.networks:
+            own = self._of.get(name, {})
             own.pop(connection, None)
             if not own:
-                del self._of[connection.who]
+                self._of.pop(name, None)
 
     def _make_room(self, among: dict[Connection, None]) -> bool:
         """Close one of some connections that waits for its client; False where none is found."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from base.prefixes import site_of
 from streaming.http.clients import client
 from streaming.http.groups import group_of
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit, busy
@@ -43,13 +44,14 @@ class FairQueue:
         self._begun_s = self._used_s = 0.0
 
     async def turn(self, who: str) -> None:
-        """Wait until it is the turn of this client; not at all where nobody came in this round."""
+        """Wait until it is the turn of this client's site; not at all where nobody came in this
+        round."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._begin(loop)
             return
         waiter = loop.create_future()
-        self._waiting.setdefault(who, deque()).append(waiter)
+        self._waiting.setdefault(site_of(who), deque()).append(waiter)
         await waiter
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
