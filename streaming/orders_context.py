@@ -158,12 +158,17 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     return order
 
 
-def count_asked(request: web.Request) -> None:
-    """Count a question to payment providers, who answer all of us no more than so often; raises
-    429."""
+async def ask_providers(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    """Return what is done with orders for which payment providers are asked, who answer all of us
+    no more than so often; raises 429, and as `work_on_orders`."""
     asked, who = request.app[ORDERS].asked, client(request)
     asked.check(who)
     asked.take(who)
+    try:
+        return await work_on_orders(request, work)
+    except web.HTTPServiceUnavailable:  # the catalogue is away, and nobody was asked
+        asked.take(who, -1)
+        raise
 
 
 async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
@@ -217,9 +222,14 @@ async def register_page(request: web.Request) -> list[Order]:
     election, scheduler = request.app[CONTEXT].config.election.id, request.app[SCHEDULER]
     scheduler.check(request)
     scheduler.count(request, REGISTER_TOKENS)
-    return await query_catalogue(
-        request, lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1)
-    )
+    try:
+        return await query_catalogue(
+            request,
+            lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1),
+        )
+    except web.HTTPServiceUnavailable:  # nobody was asked
+        scheduler.count(request, -REGISTER_TOKENS)
+        raise
 
 
 def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | None:

@@ -23,7 +23,7 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    count_asked,
+    ask_providers,
     invoice_provider,
     make_quote,
     order_of,
@@ -31,7 +31,6 @@ from streaming.orders_context import (
     query_catalogue,
     quotable,
     register_page,
-    work_on_orders,
 )
 
 UNCACHED = {"Cache-Control": "no-store"}
@@ -82,9 +81,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    count_asked(request)
     return await _done(
-        request, work_on_orders(request, lambda service: service.cancel(order.order_pk))
+        request, ask_providers(request, lambda service: service.cancel(order.order_pk))
     )
 
 

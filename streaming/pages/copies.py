@@ -32,14 +32,13 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    count_asked,
+    ask_providers,
     invoice_provider,
     make_quote,
     order_of,
     place,
     quotable,
     register_page,
-    work_on_orders,
 )
 from streaming.pages.order import order_page, public_order, state_names
 from streaming.pages.render import link, page
@@ -170,9 +169,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    count_asked(request)
     return await _done(
-        request, order, work_on_orders(request, lambda service: service.cancel(order.order_pk))
+        request, order, ask_providers(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -202,11 +200,10 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     provider = request.app[ORDERS].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text=gettext("There is no such way to pay.", language_of(request)))
-    count_asked(request)
     title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await work_on_orders(
+        url = await ask_providers(
             request, lambda service: service.payment_page(order, provider, title, home)
         )
     except Refused:  # paid a moment ago, or ended

@@ -367,6 +367,24 @@ async def ordered(http: aiohttp.ClientSession, **more: Any) -> str:
     return place.rpartition("/")[2]
 
 
+async def test_nobody_is_refused_for_what_a_database_did_not_do(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+
+        async def refuse(*_: object) -> None:
+            raise CatalogueError("connection refused")
+
+        with monkeypatch.context() as away:
+            away.setattr(catalogue.orders, "change", refuse)
+            for _ in range(25):
+                async with http.post(f"/api/v1/copies/orders/{secret}/cancel") as answer:
+                    assert answer.status == 503
+        async with http.post(f"/api/v1/copies/orders/{secret}/cancel") as answer:
+            assert answer.status == 200
+
+
 async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     """Have the operator enter the payment of an order."""
     assert config.copies is not None
