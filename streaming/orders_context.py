@@ -52,6 +52,7 @@ class OrdersContext:
     quotes: RateLimit = field(default_factory=lambda: RateLimit(20, 6.0))
     asked: RateLimit = field(default_factory=lambda: RateLimit(10, 6.0))  # of providers
     guesses: RateLimit = field(default_factory=lambda: RateLimit(30, 30.0))
+    letters: RateLimit = field(default_factory=lambda: RateLimit(8, 60.0))  # to whom one names
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
     sending: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(8, MOST_SENT))
     invoices: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
@@ -178,14 +179,21 @@ async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, O
 
 
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
-    """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
+    """Order what was quoted, if all of it is still there; raises Refused, 429, 503.
+
+    A letter goes to whomever somebody names: one client has few sent, whoever gets them.
+    """
     link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
+    orders = request.app[ORDERS]
 
     def work(service: OrderService) -> Awaitable[Order]:
         return service.place(order, email, link, who)
 
     if order.state != State.QUOTED:  # it is refused, and nothing is looked for
         return await work_on_orders(request, work)
+    if email and orders.settings.mail:
+        orders.letters.check(who)
+        orders.letters.take(who)
     return await _in_turn(request, work)
 
 

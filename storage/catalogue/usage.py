@@ -61,16 +61,28 @@ class Usage:
                 left_ms = min(left_ms, most_ms * times - had_ms)
         return max(0, left_ms)
 
-    async def next_letter_ms(self, mailbox: str, most: int, now_ms: int) -> int:
-        """Return the moment from which on a mailbox may be sent another letter, where it may be
-        sent `most` in a day; 0: at once."""
+    async def next_letter_ms(
+        self, mailbox: str, order_pk: int, most: int, now_ms: int, again: bool = False
+    ) -> int:
+        """Return the moment from which on a mailbox may be told of an order; 0: at once.
+
+        It may, where those that it was told of within a day and those of them that the order's
+        client placed are together fewer than `most`: who orders much in somebody's name leaves
+        room for orders of others. `again`: it was not told once already, and the client may be
+        forgotten; then half of them are taken for his.
+        """
         u = usage.c
         async with self._pool.single() as connection:
             who = await _hash(connection, "mailbox", mailbox)
-            sent = sa.select(u.at_ms).where(u.who == who, u.at_ms > now_ms - DAY_MS)
-            last = sent.order_by(u.at_ms.desc()).offset(most - 1).limit(1)
-            found = await connection.scalar(last)
-        return 0 if found is None else int(found) + DAY_MS
+            told = sa.and_(u.who == who, u.at_ms > now_ms - DAY_MS)
+            clients = sa.select(u.who).where(u.order_pk == order_pk, u.who != who)
+            theirs = sa.select(u.order_pk).where(u.who.in_(clients))
+            number = sa.select(sa.func.count()).where(told, u.order_pk.in_(theirs))
+            had = int(await connection.scalar(number))
+            left = most - max(had, most // 2 if again else 0)
+            asked = sa.select(u.at_ms).where(told).order_by(u.at_ms.desc())
+            last = await connection.scalar(asked.offset(left - 1).limit(1))
+        return 0 if last is None else int(last) + DAY_MS
 
     async def forget(self, now_ms: int) -> None:
         """Delete what is older than a day."""
@@ -106,9 +118,10 @@ async def claim(connection: Connection, order_pk: int, asked: Claim, now_ms: int
     await connection.execute(sa.insert(usage), rows)
 
 
-async def count_letter(connection: Connection, mailbox: str, now_ms: int) -> None:
-    """Count a letter that a mailbox was sent."""
-    row = {"who": await _hash(connection, "mailbox", mailbox), "at_ms": now_ms}
+async def count_letter(connection: Connection, mailbox: str, order_pk: int, now_ms: int) -> None:
+    """Count a letter by which a mailbox was told of an order."""
+    who = await _hash(connection, "mailbox", mailbox)
+    row = {"who": who, "at_ms": now_ms, "order_pk": order_pk}
     await connection.execute(sa.insert(usage).values(row))
 
 

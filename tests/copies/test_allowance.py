@@ -209,7 +209,7 @@ async def test_nobody_is_stored_by_his_address_or_longer_than_a_day(both: list[C
     (row,) = await both[1].pool.rows(sa.select(usage))
     assert "203.0.113.77" not in str(row) and len(row["who"]) == 64
     assert await both[0].usage.free_left_ms("203.0.113.78", 0, 5) == 5
-    assert await both[0].usage.next_letter_ms("203.0.113.77", 1, NOW) == 0  # no letter
+    assert await both[0].usage.next_letter_ms("203.0.113.77", 0, 1, NOW) == 0  # no letter
     await both[0].usage.forget(NOW + DAY_MS)
     assert await both[1].pool.rows(sa.select(usage)) == []
 

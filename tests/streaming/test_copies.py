@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import threading
 import time
 import zipfile
 from functools import partial
@@ -24,6 +25,7 @@ from stripe import WebhookSignature
 
 from base.clock import now_ms
 from base.i18n.gettext import gettext
+from config.copies import Mail
 from config.copies import Stripe as Keys
 from config.model import Config
 from copies.balance import owed
@@ -383,6 +385,25 @@ async def test_nobody_is_refused_for_what_a_database_did_not_do(
                     assert answer.status == 503
         async with http.post(f"/api/v1/copies/orders/{secret}/cancel") as answer:
             assert answer.status == 200
+
+
+async def test_nobody_has_letters_sent_to_many(config: Config) -> None:
+    assert config.copies is not None
+    mail = Mail.model_validate({"host": "127.0.0.1", "from": "copies@example.kz"})
+    selling_by_mail = config.copies.model_copy(update={"mail": mail})
+    config = config.model_copy(update={"copies": selling_by_mail})
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        found = []
+        for n in range(9):
+            async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+                place = answer.headers["Location"]
+            email = {"email": f"somebody-{n}@example-{n}.kz"}
+            async with http.post(f"{place}/order", json=email) as answer:
+                found.append(answer.status)
+        assert found == [200] * 8 + [429]
+        async with http.post(f"{place}/order") as answer:
+            assert answer.status == 200  # without a letter
+        assert (await catalogue.outbox.waiting())[0] == 8
 
 
 async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
