@@ -146,7 +146,8 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=checked_language(request))
-    hashed, total = (sum(f.hashed for f in files.values()), sum(f.length for f in files.values()))
+    hashed = sum(f.hashed for f in files.values())
+    total = sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"])
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {

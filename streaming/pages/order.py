@@ -71,7 +71,7 @@ async def order_page(
         price=order.quote["price"],
         files={f.file_no: f for f in files},
         hashed=sum(f.hashed for f in files),
-        bytes=sum(f.length for f in files),
+        bytes=sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"]),
         downloads=order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request),
         missing=order.total - received(order),
         owed=[format_money(a, c, lang) for c, a in owed(order).items()],
