@@ -490,6 +490,33 @@ async def test_downloads(config: Config) -> None:
             assert answer.status == 410
 
 
+async def test_lists_of_files_are_made_beside_live_video(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A month of several cameras is of 400,000 recordings, and takes seconds to list."""
+    threads = list[int]()
+
+    def spy(name: str) -> None:
+        make = getattr(copies_files, name)
+
+        def made(*about: Any) -> Any:
+            threads.append(threading.get_ident())
+            return make(*about)
+
+        monkeypatch.setattr(copies_files, name, made)
+
+    spy("manifest")
+    spy("Bundle")
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        await paid(config, catalogue)
+        await read_through(config, catalogue)
+        for name in ("manifest.json", "everything.zip"):
+            async with http.get(f"/copies/{secret}/{name}") as answer:
+                assert answer.status == 200 and await answer.read()
+    assert len(threads) == 2 and threading.get_ident() not in threads
+
+
 async def test_stripes_webhooks(config: Config) -> None:
     with running(free_port()) as stripe:
         keys = Keys(
