@@ -19,7 +19,13 @@ from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
 from copies.orders.service import OrderService
-from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
+from copies.payments.port import (
+    InvoiceProvider,
+    Online,
+    Provider,
+    ProviderUnavailable,
+    open_providers,
+)
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
@@ -99,9 +105,13 @@ async def _work(request: web.Request, work: Callable[[OrderService], Awaitable[T
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone."""
+    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone;
+    of a provider that does not answer it is said, and raised, that it does not."""
     try:
         yield
+    except ProviderUnavailable as error:
+        log.error("A payment provider does not answer", why=str(error))
+        raise
     except OrderGone:
         raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:

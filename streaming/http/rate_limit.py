@@ -12,12 +12,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from aiohttp import web
 
 from base.prefixes import counted
 
 BUSY_S = 5  # after so long it is worth to ask again
 CLIENTS_KNOWN = 20_000  # the longest unseen is forgotten first
+
+log = structlog.get_logger()
 
 
 class RateLimit:
@@ -84,7 +87,8 @@ class ConcurrencyLimit:
 
 
 def busy() -> web.HTTPServiceUnavailable:
-    """Return the answer while others ask for as much as this process does at once."""
+    """Return the answer while others ask for as much as this process does at once; it is said."""
+    log.warning("More is asked for at once than this process does; some are told to come again")
     return web.HTTPServiceUnavailable(
         text="Too much is asked for at once; try again in some seconds.\n",
         headers={"Retry-After": str(BUSY_S)},

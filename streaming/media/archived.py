@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
@@ -34,6 +35,7 @@ ARCHIVE_SCHEDULER = web.AppKey("archive_scheduler", Scheduler)
 INDEXES = web.AppKey("indexes", OrderedDict[tuple[Name, Identity], Index])
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> HashedRange:
@@ -54,12 +56,14 @@ async def archived_init(request: web.Request, name: Name, run_no: int) -> Hashed
 
 
 async def checked(read: Awaitable[T]) -> T:
-    """Return what is read of a recording; raises 404 or 503."""
+    """Return what is read of a recording that the catalogue knows; raises 404 or 503."""
     try:
         return await read
-    except NotStored:
-        raise missing() from None
-    except Unreadable:
+    except NotStored as error:
+        log.error("What left the spool is in no archive that should have it", why=str(error))
+        raise web.HTTPNotFound(text="This was recorded, and no archive has it now.\n") from None
+    except Unreadable as error:
+        log.error("What left the spool cannot be shown now", why=str(error))
         raise unavailable() from None
 
 

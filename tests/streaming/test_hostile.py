@@ -28,6 +28,7 @@ from config.model import Config
 from copies.payments.invoice import Invoice
 from copies.payments.port import InvalidSignature, Online
 from copies.payments.stripe import Stripe
+from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.records import Header, Segment
@@ -294,6 +295,37 @@ async def test_an_archive_is_not_asked_for_what_is_refused(config: Config) -> No
             for number in (1, 2, 70):
                 assert (await get(session, f"/live/s/c/{number}.m4s"))[0] == 403
             assert not asked
+
+
+async def test_what_an_archive_does_not_give_is_said(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 8_000_000, runs=1, segments=70).close()
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.removed_total >= 2)
+
+        class Away:
+            name = archive.name
+            error: ArchiveError = ArchiveError("its disk is not mounted")
+
+            async def get(self, *_: Any, **__: Any) -> bytes:
+                raise self.error
+
+        away: Any = Away()
+        async with serving(config, catalogue, away, clock=lambda: NOW - 3_600_000) as session:
+            for error, status, said in (
+                (away.error, 503, "What left the spool cannot be shown now"),
+                (ObjectNotFound("x"), 404, "What left the spool is in no archive that should have"),
+            ):
+                away.error = error
+                with capture_logs() as lines:
+                    assert (await get(session, "/live/s/c/1.m4s"))[0] == status
+                assert [line for line in lines if said in line["event"] and line["why"]], lines
+
+
+async def test_who_is_told_to_come_again_is_seen_in_the_log(config: Config) -> None:
+    one = ConcurrencyLimit(5, 1)
+    with capture_logs() as lines, one.turn("a"), pytest.raises(web.HTTPServiceUnavailable):
+        one.turn("b").__enter__()
+    assert len(lines) == 1 and "More is asked for" in lines[0]["event"]
 
 
 async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:
