@@ -41,6 +41,7 @@ OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being acc
 RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a connection
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
+MOST_HEAD = 96 << 10  # bytes of a request line with its headers, which would else be 1 MB
 MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TCP_INFO = struct.Struct("=120xQ100xI")  # tcpi_bytes_acked and tcpi_snd_wnd in linux/tcp.h
@@ -77,6 +78,7 @@ class Connection(RequestHandler):
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
+        self.head = 0  # bytes that came of a head that is not whole yet
         self.held = 0  # bytes in memory for an answer, beside what its transport has
         self.networks: tuple[tuple[str, int], ...] = ()  # that it is counted for
         self.acked, self.acked_at = -1, 0.0
@@ -133,14 +135,24 @@ class Connection(RequestHandler):
             self.peer.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless it is of so many pieces that reading them takes long."""
+        """Take what has come, unless it is of so many pieces that reading them takes long, or of a
+        head that has no end."""
         if data.count(b"\r\n") > MOST_LINES:
-            log.warning("A request could not be read", kind="TooManyLines")
-            if self.waits and self.peer is not None:
-                self.peer.write(REFUSAL)
-            self.force_close()
-        else:
-            super().data_received(data)
+            self._refuse("TooManyLines")
+            return
+        requests = self._request_count
+        super().data_received(data)
+        is_body = self.half or (bool(self._messages) and not self._messages[-1][1].is_eof())
+        has_ended = is_body or self._request_count != requests
+        self.head = 0 if has_ended else self.head + len(data)
+        if self.head > MOST_HEAD:
+            self._refuse("HeadTooLong")
+
+    def _refuse(self, kind: str) -> None:
+        log.warning("A request could not be read", kind=kind)
+        if self.waits and self.peer is not None:
+            self.peer.write(REFUSAL)
+        self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""

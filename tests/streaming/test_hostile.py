@@ -60,6 +60,16 @@ def config(tmp_path: Path) -> Config:
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=none-such"}, b"a=b", 400),
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=rot13"}, b"a=b", 400),
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=ascii"}, b"\xff=\xfe", 400),
+        # which Python takes a second to read, and what none can write again
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=punycode"}, b"station=s-", 400),
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=idna"}, b"station=s", 400),
+        (
+            FORM | {"Content-Type": FORM["Content-Type"] + '; charset="unicode_escape"'},
+            b"station=s&camera=c&from=\\ud800&to=\\udfff",
+            400,
+        ),
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=utf-16"}, b"a=b=c=", 400),
+        (FORM, b"a=" + b"%41" * 30_000, 413),
         (FORM, b"\xff\xfe", 400),
         (FORM, b"&".join(b"a%d=1" % n for n in range(5000)), 413),
         ({"Content-Type": "multipart/form-data"}, b"--x", 400),
