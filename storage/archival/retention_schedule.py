@@ -7,6 +7,7 @@ from base.clock import Clock
 from base.hostclock import ClockWatch
 from base.outage import Outage
 from storage.archival.archive_clocks import ArchiveClocks
+from storage.archival.archived_holds import ArchivedHolds
 from storage.archival.replicator import Replicator
 from storage.archival.replicators import Replicators
 from storage.archival.retention import retire
@@ -27,6 +28,7 @@ class RetentionSchedule:
         election: str,
         catalogue: Catalogue,
         replicators: Replicators,
+        holds: ArchivedHolds,
         clocks: ArchiveClocks,
         clock: Clock,
         watch: ClockWatch,
@@ -35,6 +37,7 @@ class RetentionSchedule:
         """`retire_s`: seconds between two looks, and for which the clock must not have been set."""
         self._election, self._catalogue, self._replicators = election, catalogue, replicators
         self._clocks, self._clock, self._watch = clocks, clock, watch
+        self._holds = holds
         self._retire_s = retire_s
         self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
         self._outage = Outage(
@@ -57,10 +60,16 @@ class RetentionSchedule:
         for name in names:
             if newest_ms := await self._catalogue.newest_ms(name):
                 self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
-        away = ""
-        for replicator, keep_s in due:
+        away, ready = "", []
+        for replicator, keep_s in due:  # before the first removal: each may know holds
             try:
                 await replicator.archive.identify()
+                await self._holds.settle(replicator.archive.archive)
+                ready.append((replicator, keep_s))
+            except ArchiveError as error:
+                away = str(error)
+        for replicator, keep_s in ready:
+            try:
                 away = await self._retire_from(replicator, keep_s, names) or away
             except ArchiveError as error:
                 away = str(error)

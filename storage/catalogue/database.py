@@ -36,7 +36,7 @@ IDLE_MS = 60_000  # a process that hangs in a transaction holds its locks no lon
 DISK_FULL = "53100"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # advisory locks of what changes the schema; any numbers that other programs do not use
-_MIGRATION, _PARTITION, PLACING = 7482, 7483, 7484
+_MIGRATION, _PARTITION, PLACING, HOLDING = 7482, 7483, 7484, 7485
 
 Connection = AsyncConnection | SqliteConnection
 
