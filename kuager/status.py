@@ -152,6 +152,9 @@ def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findi
             yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         elif age_s > BEHIND_S:
             yield Finding(f"archive {name}", f"is behind; {waits}")
+        elif overdue := archive.overdue_recordings:
+            text = f"{_count(overdue, 'recording')} past their date cannot be removed"
+            yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         else:
             yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
 

@@ -39,6 +39,7 @@ class RetentionSchedule:
         self._clocks, self._clock, self._watch = clocks, clock, watch
         self._holds = holds
         self._retire_s = retire_s
+        self.overdue: dict[str, int] = {}  # by archive: what the last look did not remove
         self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
         self._outage = Outage(
             "Recordings whose time has come are not removed from archives now",
@@ -68,6 +69,7 @@ class RetentionSchedule:
                 ready.append((replicator, keep_s))
             except ArchiveError as error:
                 away = str(error)
+                self.overdue[replicator.name] = await self._due(replicator, keep_s, names)
         for replicator, keep_s in ready:
             try:
                 away = await self._retire_from(replicator, keep_s, names) or away
@@ -82,9 +84,15 @@ class RetentionSchedule:
         self._outage.end()
         return self._retire_s
 
+    async def _due(self, replicator: Replicator, keep_s: int, names: list[Name]) -> int:
+        """Return how many recordings an archive need keep no longer, of each camera some."""
+        now_ms, holds = self._clock(), self._catalogue.holds
+        asked = (replicator.name, now_ms - keep_s * 1000, now_ms)
+        return sum([len(await holds.due(name, *asked)) for name in names])
+
     async def _retire_from(self, replicator: Replicator, keep_s: int, names: list[Name]) -> str:
         """Remove what one archive need keep no longer; return what went wrong, "" for nothing."""
-        wrong, in_a_row = "", 0
+        wrong, in_a_row, overdue = "", 0, list[int]()
         for name in names:
             self._clocks.judge()
             why = self._watch.doubt()
@@ -92,13 +100,16 @@ class RetentionSchedule:
                 raise _ClockInDoubt(why or "the clock was set")
             try:
                 self.retired_total += await retire(
-                    self._catalogue, replicator.archive.archive, name, keep_s, clock=self._clock
+                    *(self._catalogue, replicator.archive.archive, name, keep_s),
+                    clock=self._clock,
+                    refuse=overdue.append,
                 )
                 in_a_row = 0
             except (CatalogueError, OSError) as error:
                 wrong, in_a_row = f"{'/'.join(name[1:])}: {str(error)[:300]}", in_a_row + 1
                 if in_a_row >= min(GIVE_WAY, len(names)):
                     raise
+        self.overdue[replicator.name] = sum(overdue)
         return wrong
 
 

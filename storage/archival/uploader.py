@@ -232,7 +232,9 @@ class Uploader:
         status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
         status.archives = {
             replicator.name: replace(
-                replicator.status, clock_offset_ms=self._watch.offset_ms(replicator.name)
+                replicator.status,
+                clock_offset_ms=self._watch.offset_ms(replicator.name),
+                overdue_recordings=self.retention.overdue.get(replicator.name),
             )
             for replicator in self.replicators.all
         }

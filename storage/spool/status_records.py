@@ -122,6 +122,7 @@ class ArchiveStatus(Record):
     failures_total: int = 0
     verification_failures_total: int = 0
     clock_offset_ms: float | None = None  # this machine's clock ahead of the archive's
+    overdue_recordings: int | None = None  # whose time has come, and that are still there
 
 
 @dataclass(slots=True)

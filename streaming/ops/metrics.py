@@ -100,6 +100,7 @@ ARCHIVE_NUMBERS = (
     ("archived_bytes_total", "Their bytes"),
     ("failures_total", "Failures since the uploader started"),
     ("verification_failures_total", "Objects that were not there, or others, when verified"),
+    ("overdue_recordings", "Recordings past their date that the last look could not remove"),
     ("clock_offset_seconds", "How far this machine's clock is ahead of the archive's"),
 )
 ORDERS_NUMBERS = (
