@@ -27,6 +27,7 @@ from storage.spool.status_records import (
     SupervisorStatus,
     UploaderStatus,
 )
+from streaming.ops.http_counts import is_silent
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
 BEHIND_S = 900.0
@@ -52,7 +53,7 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     status = SpoolStatus(config.spool, clock)
     list(status.refresh())
     return [
-        _processes(config, status),
+        _processes(config, status, clock()),
         *_cameras(config, status, clock()),
         _spool(config, status),
         await look_at_database(config),
@@ -62,9 +63,13 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     ]
 
 
-def _processes(config: Config, status: SpoolStatus) -> Finding:
+def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
     names = processes(config)
-    away = [name for name in names if status.is_up(name) is False]
+    away = [
+        name
+        for name in names
+        if status.is_up(name) is False or is_silent(config.spool, name, at_ms)
+    ]
     told = status.last(SupervisorStatus)
     version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):

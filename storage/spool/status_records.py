@@ -172,6 +172,15 @@ class PicturesStatus(Status):
 
 
 @dataclass(slots=True)
+class HttpStatus(Status):
+    """What `_status/web-{n}.http` says: what a web process counted, as name, labels and value."""
+
+    kuager: str = "http/1"
+    process: str = ""
+    samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class ReloadStatus(Status):
     """What `_status/reload.json` says: how the newest reload of the supervisor ended."""
 
