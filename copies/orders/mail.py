@@ -130,9 +130,8 @@ def compose(sender: str, order: Order, letter: LetterRow) -> EmailMessage:
     return message
 
 
-async def submit(mail: Mail, message: EmailMessage) -> None:
-    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
-    not take this one."""
+async def connect(mail: Mail) -> aiosmtplib.SMTP:
+    """Connect to the server and log in; raises ServerAway."""
     client = aiosmtplib.SMTP(
         hostname=mail.host,
         port=mail.port,
@@ -144,9 +143,16 @@ async def submit(mail: Mail, message: EmailMessage) -> None:
     )
     try:
         await client.connect()
-    except (aiosmtplib.SMTPException, OSError) as error:
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         client.close()
         raise ServerAway(f"the mail server cannot be used: {_why(error)}") from None
+    return client
+
+
+async def submit(mail: Mail, message: EmailMessage) -> None:
+    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
+    not take this one."""
+    client = await connect(mail)
     try:
         async with asyncio.timeout(LONGEST_S):
             await client.send_message(message)
