@@ -82,13 +82,17 @@ def _workers(value: object) -> int:
 def _database(text: str) -> str:
     if text.startswith(SQLITE):
         check_path(text.removeprefix(SQLITE))
+        if "?" in text:  # what follows would not be a part of the name
+            raise Wrong("a '?' in the name of a database's file", "choose another name")
         return text
     if not text.startswith("postgresql://"):
         raise Wrong(
             "not a database that Kuager knows",
             "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
         )
-    return check_url(text, ("postgresql",), host_needed=False).geturl()
+    parts = check_url(text, ("postgresql",), host_needed=False)
+    query = f"?{parts.query}" if parts.query else ""  # geturl() leaves out an empty host's //
+    return f"postgresql://{parts.netloc}{parts.path}{query}"
 
 
 PathText = Annotated[str, AfterValidator(check_path)]

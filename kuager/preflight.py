@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from base.clock import now_ms
+from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.model import Archive as Settings
 from config.model import Config
@@ -64,8 +65,7 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    existing = next(p for p in (config.spool, *config.spool.parents) if p.exists())
-    found = disk_space(existing)
+    found = disk_space(nearest(config.spool))
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
@@ -105,9 +105,11 @@ def _known_archives(config: Config) -> dict[str, str | None]:
 async def _archive(settings: Settings, known_id: str | None) -> Finding:
     name = f"archive {settings.name}"
     directory = settings.directory
-    if directory is not None and known_id is None and not directory.exists():
-        existing = next(p for p in directory.parents if p.exists())
-        if settings.mount is None and os.access(existing, os.W_OK | os.X_OK):
+    if directory is not None and known_id is None and settings.mount is None:
+        there = nearest(directory)
+        if not os.path.exists(there):
+            return Finding(name, f"{there} is a link that leads nowhere")
+        if there != directory and os.access(there, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
     archive = open_archive(settings)
     archive.expected_id = known_id

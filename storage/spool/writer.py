@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from base.durable import boot_id, replace_file
+from base.durable import boot_id, nearest, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -51,12 +51,14 @@ def spool_problem(path: Path, mount: Path | None = None) -> str | None:
 
     Where `mount` is given, a disk must be mounted there.
     """
-    if mount is not None and not mount.is_mount():
+    if mount is not None and not os.path.ismount(mount):
         return f"No disk is mounted at {mount}: mount it, or leave out 'spool_mount'"
-    there = next(p for p in (path, *path.parents) if p.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    there = nearest(path)
+    if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
         return None
-    why = "no right to write there, or a read-only disk" if there.is_dir() else "it is a file"
+    why = "no right to write there, or a read-only disk"
+    if not os.path.isdir(there):
+        why = "it is a file" if os.path.exists(there) else "it is a link that leads nowhere"
     return (
         f"The spool {path} cannot be written ({there}: {why}): "
         "give this user the right to write there, or choose another with 'spool'"

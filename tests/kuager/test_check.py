@@ -260,6 +260,16 @@ def test_what_run_needs_is_tried(tmp_path: Path) -> None:
     assert "pass-of-u" not in str(said)
 
 
+async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "disk").symlink_to("/no/such/disk")  # which is not mounted
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("disk", "disk/x", "loop", "loop/x"):
+        text = KUAGER.replace("spool: spool", f"spool: {name}").replace("[archive]", f"[{name}]")
+        found = {f.name: f.wrong for f in await look(load(write(tmp_path, kuager_yaml=text)))}
+        wrong = [why for why in found.values() if "leads nowhere" in (why or "")]
+        assert len(wrong) == 2 and found["spool"] in wrong, found
+
+
 async def test_the_mail_server_is_logged_in_to(tmp_path: Path) -> None:
     copies = (
         "web: {listen: '127.0.0.1:%d', public_url: 'http://k'}\ncopies: {free: true,"
