@@ -22,7 +22,7 @@ import structlog
 
 from base.clock import now_ms
 from base.durable import replace_file
-from base.lock import try_lock
+from base.lock import is_locked, try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError
@@ -39,6 +39,7 @@ FIXED = {
 NAMES = {"database_url": "database", "pictures_s": "pictures", "rewind_s": "rewind"}
 SHOWN = 20  # cameras in a line of the log
 LENGTH = 8  # bytes
+LOCK = "_status/supervisor.lock"  # in the spool
 WAIT_S, LOOK_S = 120.0, 0.1  # for the answer to `kuager reload`
 
 log = structlog.get_logger()
@@ -281,16 +282,11 @@ def lock_spool(spool: Path) -> BinaryIO | None:
 
     Raises OSError where the spool cannot be written.
     """
-    path = spool / "_status" / "supervisor.lock"
+    path = spool / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     return try_lock(path)
 
 
 def is_at_work(spool: Path) -> bool:
     """Tell whether a supervisor has this spool: a number of a process may be another's by now."""
-    if not (spool / "_status").is_dir():
-        return False
-    lock = lock_spool(spool)
-    if lock is not None:
-        lock.close()
-    return lock is None
+    return is_locked(spool / LOCK)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def status(config: Config, as_json: bool) -> int:
 
 async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     """Return how it stands, part by part."""
+    if (unreadable := _unreadable(config)) is not None:
+        return [unreadable]
     status = SpoolStatus(config.spool, clock)
     list(status.refresh())
     return [
@@ -61,6 +64,18 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
         *(_orders(status, clock()) if config.copies else ()),
         *_clock(status),
     ]
+
+
+def _unreadable(config: Config) -> Finding | None:
+    """Return that nothing can be known here, where the status files may not be read."""
+    try:
+        os.scandir(config.spool / "_status").close()
+    except FileNotFoundError:  # nothing ever ran
+        pass
+    except OSError as error:
+        text = f"what processes say cannot be read: {error.filename}: {error.strerror}"
+        return Finding("spool", text, to_do=("ask as the user of Kuager: sudo -u kuager …",))
+    return None
 
 
 def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
