@@ -95,6 +95,7 @@ class Segmenter:
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
         self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
+        self._look_ms = -math.inf  # at these again
         self._live_from: int | None = None  # the first of those that wait that was not held back
         self._first_ms: float | None = None  # arrival of the first picture
         self._open: list[Picture] = []  # the open segment, in decode order
@@ -228,7 +229,7 @@ class Segmenter:
                 frame.key
                 and len(waiting) > 1
                 and live_ms >= 1000 * SEGMENT_S / 2
-                and first_line(waiting[self._live_from :]) is not None
+                and self._has_line(picture)
             )
             or waited_ms >= 1000 * LONGEST_TARGET_S
             or self._bytes >= MAX_BYTES
@@ -236,6 +237,13 @@ class Segmenter:
         ):
             return self._begin()
         return []
+
+    def _has_line(self, picture: Picture) -> bool:
+        """Say whether the pictures that wait tell a line; not looked at with each of many keys."""
+        if picture.arrival_ms < self._look_ms:
+            return False
+        self._look_ms = picture.arrival_ms + LIVE_MS
+        return first_line(self._waiting[self._live_from :]) is not None
 
     def _is_live(self, picture: Picture) -> bool:
         lately = self._lately

@@ -13,12 +13,15 @@ from recorder.source import PacketCounts
 
 VERSION = 2
 MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
+OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be missing
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
+OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 SENDER_REPORT, RECEIVER_REPORT, DESCRIPTION, BYE = 200, 201, 202, 203  # RFC 3550, 12.1
 RTCP_KINDS = range(192, 224)  # second bytes of RTCP where it shares a way with RTP (RFC 5761, 4)
+REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
 NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970 (RFC 5905, 6)
 YEAR_S = 366 * 86_400
 
@@ -80,7 +83,7 @@ class RtpReceiver:
         self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self._on_bye = on_bye
-        self._payload_type, self._clock_rate = payload_type, clock_rate
+        self.payload_type, self._clock_rate = payload_type, clock_rate
         self._payloads = payloads
         self._ssrc: int | None = None
         self._next = 0  # number
@@ -90,10 +93,14 @@ class RtpReceiver:
         self._waiting: dict[int, _Waiting] = {}  # by number
         self._suspect: _Waiting | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
+        self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
+        self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
+        self._reported_ssrc: int | None = None  # of that sender report
         self._begun = (0, 0, 0)  # this stream's first number; packets received and lost before it
+        self._begun_ms = 0.0  # when it came
         self._reported = (0, 0)  # packets of it received and lost by the last report
         self._jitter = self._stamp_arrival_ms = 0.0  # in ticks; of the newest timestamp
         self._sender_report: tuple[int, float] | None = None  # middle of its NTP time, arrival
@@ -108,7 +115,7 @@ class RtpReceiver:
             self.counts.malformed += 1
             return
         head, kind, number, stamp, ssrc = header
-        if number == self._next and ssrc == self._ssrc and kind & 0x7F == self._payload_type:
+        if number == self._next and ssrc == self._ssrc and kind & 0x7F == self.payload_type:
             self._deliver(packet, head, kind, stamp, arrival_ms)
             if self._unsettled:
                 self._settle(arrival_ms)
@@ -153,13 +160,15 @@ class RtpReceiver:
         if head >> 6 != VERSION:
             self.counts.malformed += 1
             return
-        if kind & 0x7F != self._payload_type:
+        if kind & 0x7F != self.payload_type:
             if kind in RTCP_KINDS:
                 self.push_rtcp(packet, arrival_ms)
                 return
             self.counts.strays += 1
             if ssrc == self._ssrc and number == self._next:  # of the same count
                 self._next = number + 1 & 0xFFFF
+            elif self._ssrc is None:
+                self._note_other_type(kind & 0x7F, ssrc, number)
             return
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
@@ -174,19 +183,49 @@ class RtpReceiver:
             or abs(signed(stamp - self._stamp, 32)) > MAX_STAMP_STEP
         ):
             self._push_suspect(_Waiting(packet, header, arrival_ms))
+        elif ahead == -1 and self._stands_still(packet):
+            self._next = number
+            self._deliver(packet, head, kind, stamp, arrival_ms)
+            self._settle(arrival_ms)
         elif ahead < 0 or number in self._waiting:
             self._count_again(number)
         else:
             self._push_ahead(packet, header, arrival_ms)
 
+    def _stands_still(self, packet: memoryview) -> bool:
+        """Say whether a packet with the number of the one before is another one all the same.
+
+        Some cameras count pictures, or nothing. Of three packets with one number two that differ
+        tell. Over UDP the network may send any packet again, changed or not.
+        """
+        if not self._repeats and not self.window:
+            before, self._again = self._again, bytes(packet)
+            if before[2:4] == self._again[2:4] and before != self._again:
+                self._repeats = True
+                self._lost += 1  # the one before was left out
+                self.counts.lost += 1
+        return self._repeats
+
+    def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
+        """Take a payload type for that of the track where nothing else has come: some descriptions
+        name another one."""
+        follows = self._other == (payload_type, ssrc, number)
+        self._others = self._others + 1 if follows else 1
+        self._other = payload_type, ssrc, number + 1 & 0xFFFF
+        if self._others >= OTHERS:
+            self.payload_type = payload_type
+
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
-        self._ssrc, self._next, self._stamp, self._pts = ssrc, number, stamp, stamp
+        self._pts = stamp if self._ssrc is None else self._pts + signed(stamp - self._stamp, 32)
+        self._ssrc, self._next, self._stamp = ssrc, number, stamp
+        self._begun_ms = arrival_ms
         self._begun = number, self.counts.received, self.counts.lost
         self._reported, self._sender_report = (0, 0), None
         self._jitter, self._stamp_arrival_ms = 0.0, arrival_ms
+        if self._reported_ssrc != ssrc:
+            self._reference = self.report_ms = None
         if self._reference is not None:  # it came before the first packet
-            reported, utc_ms = self._reference
-            self._reference = stamp + signed(reported - stamp, 32), utc_ms
+            self._refer(*self._reference)
 
     def _count_again(self, number: int) -> None:
         if number in self._given_up:
@@ -258,21 +297,39 @@ class RtpReceiver:
             return
         while self._waiting:
             self._give_up_one()
-        self.counts.restarts += 1
-        self._suspect, self._reference, self._lost = None, None, 0
-        self._unsettled = False
-        self._given_up.clear()
-        self._begin(ssrc, number, stamp, before.arrival_ms)
-        self._payloads.restart()
+        self._suspect, self._unsettled = None, False
+        if self._is_outage(before):
+            self._give_up_to(number)
+        else:
+            self.counts.restarts += 1
+            self._reference, self._lost = None, 0
+            self._given_up.clear()
+            self._begin(ssrc, number, stamp, before.arrival_ms)
+            self._payloads.restart()
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
+
+    def _is_outage(self, packet: _Waiting) -> bool:
+        """Say whether the network lost all that was sent before a packet, more than MAX_LOST.
+
+        Nothing came for as long as timestamps went on, and about as many numbers are missing as
+        came in such a time before. A camera that counts anew hardly hits that by chance.
+        """
+        _, _, number, stamp, ssrc = packet.header
+        passed_ms = packet.arrival_ms - self._stamp_arrival_ms
+        step_ms = signed(stamp - self._stamp, 32) * 1000 / self._clock_rate
+        if ssrc != self._ssrc or passed_ms < OUTAGE_MS or abs(step_ms - passed_ms) > OUTAGE_MS:
+            return False
+        came = self.counts.received - self._begun[1]
+        usual = came * passed_ms / max(OUTAGE_MS, self._stamp_arrival_ms - self._begun_ms)
+        return usual / 2 <= number - self._next & 0xFFFF <= usual * 2
 
     def is_plausible(self, head: memoryview) -> bool:
         """Say whether a packet of this track, or RTCP, can begin with these 12 bytes."""
         if len(head) < _HEADER_BYTES:
             return False
         first, kind, _, _, ssrc = _HEADER(head)
-        if first >> 6 != VERSION or kind & 0x7F != self._payload_type:
+        if first >> 6 != VERSION or kind & 0x7F != self.payload_type:
             return is_plausible_rtcp(head)
         if self._ssrc is None or ssrc in (self._ssrc, self._candidate):
             return True
@@ -282,7 +339,13 @@ class RtpReceiver:
     # -- RTCP ----------------------------------------------------------------------------
 
     def push_rtcp(self, packet: memoryview, arrival_ms: float) -> None:
-        """Take a compound packet; what is malformed is counted and otherwise ignored."""
+        """Take a compound packet; what is malformed is counted and otherwise ignored.
+
+        RTP is understood here too: some cameras send it where RTCP belongs.
+        """
+        if len(packet) >= _HEADER_BYTES and packet[1] not in RTCP_KINDS:
+            self.push(packet, arrival_ms)
+            return
         at, end = 0, len(packet)
         while at < end:
             if end - at < 4:
@@ -310,12 +373,19 @@ class RtpReceiver:
             return
         era = 0 if seconds >> 31 else 1 << 32  # from 7 February 2036 on (RFC 5905, 6)
         utc_ms = (era + seconds - NTP_EPOCH_S) * 1000 + fraction * 1000 / 2**32
-        self.report_ms = arrival_ms - utc_ms
+        self.report_ms, self._reported_ssrc = arrival_ms - utc_ms, ssrc
         if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
             return
-        if self._ssrc is not None:
-            stamp = self._pts + signed(stamp - self._stamp, 32)
-        self._reference = stamp, utc_ms
+        if self._ssrc is None:
+            self._reference = stamp, utc_ms
+        else:
+            self._refer(stamp, utc_ms)
+
+    def _refer(self, stamp: int, utc_ms: float) -> None:
+        """Take the camera's clock at a timestamp; one that is far from now says nothing."""
+        ahead = signed(stamp - self._stamp, 32)
+        is_near = abs(ahead) <= REPORT_NEAR_S * self._clock_rate
+        self._reference = (self._pts + ahead, utc_ms) if is_near else None
 
     def receiver_report(self, own_ssrc: int, name: bytes, now_ms: float) -> bytes:
         """Return a compound packet: what came of this track, and who we are (RFC 3550, 6.4.2, 6.5).

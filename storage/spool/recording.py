@@ -11,8 +11,8 @@ import os
 import zlib
 from pathlib import Path
 
-from base.clock import now_ms
-from base.durable import fsync_directory, write_all
+from base.clock import Clock
+from base.durable import fsync_directory, make_directory, write_all
 from storage.records import GapCause, Header, Seal, Segment
 
 ROTATE_MS = 60_000
@@ -21,13 +21,22 @@ ROTATE_MS = 60_000
 class Recording:
     """The recording in the making: two open files and a running hash."""
 
-    def __init__(self, base: Path, header: Header, init: bytes, start_ms: int, camera_id: str):
+    def __init__(
+        self,
+        base: Path,
+        header: Header,
+        init: bytes,
+        start_ms: int,
+        camera_id: str,
+        clock: Clock,
+    ):
+        self._clock = clock
         self.segments = 0
         self.unsure = False  # whether a flush failed: the disk may not have what can be read
         self.end_ms = start_ms
         phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
         self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
-        base.parent.mkdir(exist_ok=True)  # not its parents: a disk that is gone is not made up
+        make_directory(base.parent)  # not its parents: a disk that is gone is not made up
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.base = base
         self.digest = hashlib.sha256(init)
@@ -59,7 +68,7 @@ class Recording:
         try:
             self._flush(self.media)
             seal = Seal(
-                sealed_ms=now_ms(),
+                sealed_ms=self._clock(),
                 segments=self.segments,
                 length=self.length,
                 sha256=self.digest.hexdigest(),

@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from base.durable import boot_id, nearest, replace_file
+from base.clock import Clock, now_ms
+from base.durable import boot_id, make_directory, nearest, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -71,14 +72,24 @@ class CameraSpool:
     Opening it takes the lock, repairs what a dead recorder left and knows the next numbers.
     """
 
-    def __init__(self, spool: Path, election: str, station: str, camera: str, floor: Numbers):
+    def __init__(
+        self,
+        spool: Path,
+        election: str,
+        station: str,
+        camera: str,
+        floor: Numbers,
+        clock: Clock = now_ms,
+    ):
         """Open the directory; `floor` holds numbers to be above where none are known here.
 
+        `clock` says when recordings are sealed: the recorder's, which may not follow the machine's.
         Raises SpoolBusy while another process holds it, OSError when the disk refuses.
         """
         self.election, self.station, self.camera = election, station, camera
+        self._clock = clock
         self.directory = spool / station / camera
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory, parents=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
         self._lock = self._take_lock()
@@ -228,8 +239,9 @@ class CameraSpool:
         # camera.json first: a recorder that dies here leaves a name without a file, which the
         # next one sees; the other way round a file would go unnoticed.
         replace_file(self.directory / "camera.json", state.to_line(), durable=True)
+        camera_id = f"{self.station}/{self.camera}"
         self._recording = Recording(
-            self.directory / name, header, run.init, start_ms, f"{self.station}/{self.camera}"
+            self.directory / name, header, run.init, start_ms, camera_id, self._clock
         )
         self._run = run
         self._past.numbers = numbers

@@ -73,23 +73,32 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "asks", "dawdles", "head", "held", "networks", "peer")
+    __slots__ = (
+        *("acked", "acked_at", "address", "asks", "dawdles"),
+        *("head", "held", "networks", "peer", "who"),
+    )
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
         self.head = 0  # bytes that came of a head that is not whole yet
         self.held = 0  # bytes in memory for an answer, beside what its transport has
+        self.address = self.who = ""  # of the peer; for whom it is counted, if for anybody
         self.networks: tuple[tuple[str, int], ...] = ()  # that it is counted for
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
         self.dawdles = False
 
     @property
+    def pending(self) -> bool:
+        """Whether the parent awaits a head; one that has come may wait to be answered."""
+        waiter = self._waiter  # of the parent: what it awaits a head by
+        return waiter is not None and not waiter.done()
+
+    @property
     def waits(self) -> bool:
         """Whether no request is being answered, and no answer is on its way."""
-        waiter = self._waiter  # of the parent: what it awaits a head by
-        return waiter is not None and not waiter.done() and self.unsent == 0
+        return self.pending and not self._messages and self.unsent == 0
 
     @property
     def shut(self) -> bool:
@@ -141,7 +150,7 @@ class Connection(RequestHandler):
             self._refuse("TooManyLines")
             return
         requests = self._request_count
-        super().data_received(data)
+        self.take(data)
         is_body = self.half or (bool(self._messages) and not self._messages[-1][1].is_eof())
         has_ended = is_body or self._request_count != requests
         self.head = 0 if has_ended else self.head + len(data)
@@ -153,6 +162,20 @@ class Connection(RequestHandler):
         if self.waits and self.peer is not None:
             self.peer.write(REFUSAL)
         self.force_close()
+
+    def take(self, data: bytes) -> None:
+        """Take what has come."""
+        super().data_received(data)
+
+    def go_on(self) -> None:
+        """Have the parent answer what has come."""
+        if self._messages and self.pending and self._waiter is not None:
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Close when what has come is answered."""
+        self.go_on()
+        super().close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -184,10 +207,11 @@ class BoundedServer(Server):
         *,
         caps: Caps,
         is_proxy: Callable[[Address | None], bool],
+        connection: Callable[..., Connection],
         **settings: Any,
     ):
         super().__init__(handler, **settings)
-        self._caps, self._is_proxy = caps, is_proxy
+        self._caps, self._is_proxy, self._connection = caps, is_proxy, connection
         self.open: dict[Connection, None] = {}  # the longest unlooked-at first
         self._of: dict[str, dict[Connection, None]] = {}
         self._timer = self._loop.call_later(SWEEP_S, self._sweep_again)
@@ -195,7 +219,7 @@ class BoundedServer(Server):
 
     def __call__(self) -> RequestHandler:
         """Return the handler of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return self._connection(self, loop=self._loop, **self._kwargs)
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if there is room for it or room can be made."""
@@ -203,11 +227,13 @@ class BoundedServer(Server):
         if self._ends:
             return False
         name = connection.peer.get_extra_info("peername")
-        address = read_address(str(name[0])) if name else None
+        connection.address = str(name[0]) if name else ""
+        address = read_address(connection.address)
         if not self._is_proxy(address):  # through which all come: it has no share but all
-            connection.networks = counted(bucket(address))
-        for name, times in connection.networks:
-            own = self._of.get(name, {})
+            connection.who = bucket(address)
+            connection.networks = counted(connection.who)
+        for network, times in connection.networks:
+            own = self._of.get(network, {})
             if len(own) >= self._caps.each * times and not self._make_room(own):
                 return False
         if len(self.open) >= self._caps.in_all and not self._make_room(self.open):
@@ -327,9 +353,10 @@ class Runner(web.AppRunner):
         stop_s: float,
         caps: Caps,
         is_proxy: Callable[[Address | None], bool] = lambda _: False,
+        connection: Callable[..., Connection] = Connection,
     ):
         super().__init__(app, access_log=None, shutdown_timeout=stop_s)
-        self._caps, self._is_proxy = caps, is_proxy
+        self._caps, self._is_proxy, self._connection = caps, is_proxy, connection
 
     async def _make_server(self) -> Server:
         await super()._make_server()  # starts the application
@@ -338,6 +365,7 @@ class Runner(web.AppRunner):
             request_factory=self.app._make_request,
             caps=self._caps,
             is_proxy=self._is_proxy,
+            connection=self._connection,
             access_log=None,
             keepalive_timeout=self._caps.head_s,
             lingering_time=LINGER_S,

@@ -89,7 +89,6 @@ def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["stuck", "error"])
-@pytest.mark.slow
 def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
     suffered: dict[str, Any], fault: str
 ) -> None:
@@ -186,6 +185,22 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
     finally:
         for disk in disks:
             disk.close()
+
+
+@pytest.mark.parametrize("rate", [{}, {"bytes_per_s": None}, {"bytes_per_s": "much"}])
+async def test_what_another_writes_of_itself_ends_no_recorder(
+    tmp_path: Path, rate: dict[str, Any]
+) -> None:
+    """Its status may be of another version; all cameras of this process would pay for it."""
+    claim_spool(tmp_path)
+    status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": rate}
+    (tmp_path / "_status/recorder-1.json").write_text(json.dumps(status))
+    disk = SpoolDisk(tmp_path, SpoolLimits(), 0, lambda: 0)
+    try:
+        await disk.look()
+        assert disk.refusal is None
+    finally:
+        disk.close()
 
 
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
