@@ -46,7 +46,7 @@ from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
 from streaming.media import archived, downloads, live, pictures
 from streaming.ops import health, metrics
-from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, measure, written
+from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, counter, measure, written
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies as copies_pages
 from streaming.pages import home
@@ -111,7 +111,7 @@ def create_app(
     app[archived.INDEXES] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     scheduler = app[SCHEDULER] = Scheduler()
-    prepared = PreparedAnswers(clients, scheduler.video, partial(metrics.counter, process))
+    prepared = PreparedAnswers(clients, scheduler.video, partial(counter, process))
     app[PREPARED] = prepared
     app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
