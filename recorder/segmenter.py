@@ -209,8 +209,7 @@ class Segmenter:
     def _wait(self, picture: Picture) -> list[SegmentDraft]:
         """Hold pictures until a keyframe interval has come in real time, then set the mapping."""
         frame, waiting = picture.frame, self._waiting
-        if self._first_ms is None:
-            self._first_ms = frame.arrival_ms
+        self._first_ms = self._first_ms or frame.arrival_ms
         if not waiting and not frame.key and self._needs_key:
             if frame.arrival_ms - self._first_ms > NO_KEYFRAME_MS:
                 text = f"pictures come, but no keyframe in {NO_KEYFRAME_MS / 1000:.0f} s"
@@ -224,13 +223,9 @@ class Segmenter:
             self._live_from = len(waiting) - 1
         waited_ms = frame.arrival_ms - waiting[0].arrival_ms
         live_ms = frame.arrival_ms - waiting[self._live_from or 0].arrival_ms if live else 0.0
+        is_due = frame.key and len(waiting) > 1 and live_ms >= 1000 * SEGMENT_S / 2
         if (
-            (
-                frame.key
-                and len(waiting) > 1
-                and live_ms >= 1000 * SEGMENT_S / 2
-                and self._has_line(picture)
-            )
+            (is_due and self._has_line(picture))
             or waited_ms >= 1000 * LONGEST_TARGET_S
             or self._bytes >= MAX_BYTES
             or len(waiting) >= MAX_FRAMES

@@ -156,6 +156,10 @@ class Timeline:
         if late_ms < 0 <= p.slower_ms + late_ms:  # the link is quicker again
             self._slower_ms = p.slower_ms = p.slower_ms + late_ms
             late_ms = p.late_ms = 0.0
+        if self._recent:  # whatever becomes of it: with B-frames some wait in each group
+            self._recent.append(p)
+            if p.arrival_ms - self._recent[0].arrival_ms > LONGEST_HOLD_MS:
+                self._recent.clear()
         if not self._held:
             if self._is_in_line(p):
                 self._look_for_a_rate(p)
@@ -213,7 +217,7 @@ class Timeline:
 
         What the network held back does the same for a while, at a rate that is nearly right.
         """
-        if p.moved_ms or self._recent:
+        if p.moved_ms and not self._recent:
             self._recent.append(p)
         if not self._recent or p.arrival_ms - self._recent[0].arrival_ms < WINDOW_MS:
             return

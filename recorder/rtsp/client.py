@@ -16,7 +16,8 @@ from functools import partial
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.messages import ProtocolError, Response
-from recorder.rtsp.rtp import RTCP_KINDS, WINDOW, RtpReceiver
+from recorder.rtsp.packets import RTCP_KINDS
+from recorder.rtsp.rtp import WINDOW, RtpReceiver
 from recorder.rtsp.stream import Channel
 from recorder.rtsp.udp import UdpPair
 

@@ -59,13 +59,12 @@ class Silent:
 
 async def run_session(
     root: Path,
-    loop: Loop,
     shots: Iterable[tuple[float, bool | None]],
     until_s: float,
-    tracks: Mapping[float, TrackInit],
     source: Silent,
     needs_key: bool,
     spoil: Callable[[Session], None],
+    tracks: Mapping[float, TrackInit],
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY;
     before those of `tracks` they are told to be of another track.
@@ -73,6 +72,7 @@ async def run_session(
     None is a frame that cannot be handled; `spoil` does something to the session before it ends.
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
+    loop = cast(Loop, asyncio.get_running_loop())
     pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
     clock = Clock(offset_ms=lambda: UTC0, elapsed=lambda: loop.passed_s * 1000)
     camera = CameraState("s/c", clock, disk, pool)
@@ -90,10 +90,8 @@ async def run_session(
                 loop.passed_s = shown_s
                 if session._pictures == 0 or shown_s in tracks:
                     session.on_tracks([tracks.get(shown_s, VIDEO)], ())
-                pts, data = (
-                    round(shown_s * 90_000),
-                    b"v" * 10 if key is not None else cast(bytes, 7),
-                )
+                pts = round(shown_s * 90_000)
+                data = b"v" * 10 if key is not None else cast(bytes, 7)
                 session.on_frame(Frame(1, pts, bool(key), data, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
             session.tick()
@@ -128,8 +126,9 @@ def run(
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
+        source = source or Silent()
         ended, state = loop.run_until_complete(
-            run_session(root, loop, shots, until_s, tracks, source or Silent(), needs_key, spoil)
+            run_session(root, shots, until_s, source, needs_key, spoil, tracks)
         )
     finally:
         loop.close()
@@ -221,21 +220,6 @@ def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     assert found == pytest.approx(20, abs=2.5)
 
 
-def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: Path) -> None:
-    """A camera changes its size twice: the session goes on, and no picture is lost."""
-    larger = replace(VIDEO, width=1920, height=1080)
-    shots = film(0.5, 60)
-    key_s = [shown_s for shown_s, key in shots if key]
-    ended, state, found = run(tmp_path, shots, 60.5, tracks={key_s[10]: larger, key_s[20]: VIDEO})
-    assert ended is None and state is State.RECORDING
-    assert found == pytest.approx(60, abs=0.5)
-    runs = [(i.header.run_no, i.header.tracks[0].width) for i in recorded(tmp_path)]
-    assert list(dict.fromkeys(runs)) == [(1, VIDEO.width), (2, 1920), (3, VIDEO.width)]
-    times = [(s.start_ms, s.end_ms) for i in recorded(tmp_path) for s in i.segments]
-    assert all(b[0] - a[1] <= 60 for a, b in itertools.pairwise(times))
-    assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))
-
-
 class Falls(Silent):
     """A source that fails by a fault of ours after some seconds."""
 
@@ -273,3 +257,18 @@ def test_a_fault_of_ours_while_a_session_closes_leaves_nothing_unsealed(tmp_path
     run(tmp_path, film(0.5, 20), 20, spoil=spoil)
     (*_, last) = recorded(tmp_path)
     assert last.seal is not None and last.seal.end_reason == "recorder_stopped"
+
+
+def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: Path) -> None:
+    """A camera changes its size twice: the session goes on, and no picture is lost."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 60)
+    key_s = [shown_s for shown_s, key in shots if key]
+    ended, state, found = run(tmp_path, shots, 60.5, tracks={key_s[10]: larger, key_s[20]: VIDEO})
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(60, abs=0.5)
+    runs = [(i.header.run_no, i.header.tracks[0].width) for i in recorded(tmp_path)]
+    assert list(dict.fromkeys(runs)) == [(1, VIDEO.width), (2, 1920), (3, VIDEO.width)]
+    times = [(s.start_ms, s.end_ms) for i in recorded(tmp_path) for s in i.segments]
+    assert all(b[0] - a[1] <= 60 for a, b in itertools.pairwise(times))
+    assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))

@@ -2,7 +2,7 @@
 
 A walk is drawn from a seed: stalls of the network and of the camera, jumps, wild timestamps, other
 rates, a camera's clock that is set, and jitter, with and without B-frames. One event is at least
-5 s after the other, or they come close together.
+5 s after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.shots import Shot, record, reported
@@ -35,7 +35,6 @@ class Walk:
         kinds: list[str],
         b_frames: int,
         report_ms: float = 0.0,
-        apart_s: tuple[float, float] = APART_S,
     ):
         self.chance = random.Random(seed)
         self.fps = self.chance.choice([12.5, 15, 25, 30])
@@ -46,7 +45,7 @@ class Walk:
         at = self.chance.uniform(*APART_S)
         while at * 1000 < LAST_EVENT_MS:
             self.events.append((at * 1000, self.chance.choice(kinds)))
-            at += self.chance.uniform(*apart_s)
+            at += self.chance.uniform(*APART_S)
         self.delay_ms = 20 + b_frames * self.step
         stamped = self._stamped()
         self.shots = self._arrived(stamped)
@@ -148,5 +147,6 @@ def test_with_sender_reports(kinds: list[str], seed: int, report_ms: float) -> N
 
 @pytest.mark.parametrize("b_frames", [1, 2, 3])
 @given(seed=st.integers(0, 2**32))
+@example(seed=19)  # another rate, of which most pictures are waited for, and then a freeze
 def test_b_frames(b_frames: int, seed: int) -> None:
-    check_walk(Walk(seed, [*NETWORK, "jump", "freeze", "wild"], b_frames))
+    check_walk(Walk(seed, [*NETWORK, *CAMERA], b_frames))

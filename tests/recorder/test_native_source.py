@@ -25,7 +25,8 @@ from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import Offer, connect
 from recorder.rtsp.description import choose_tracks
 from recorder.rtsp.nal_units import H264Pictures
-from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.packets import is_plausible_rtcp
+from recorder.rtsp.rtp import RtpReceiver
 from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair

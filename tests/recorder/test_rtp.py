@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.rtsp.packets import NTP_EPOCH_S
 from recorder.rtsp.rtp import (
     MAX_LOST,
-    NTP_EPOCH_S,
     OTHERS,
     REMEMBERED,
     WAIT_MS,
