@@ -60,9 +60,9 @@ class FairQueue:
         await waiter
 
     def call(self, who: Callable[[], str], call: Call) -> None:
-        """Call it now or, where nothing is left of this round, when it is the turn of `who`."""
+        """Call it now or, where nothing is left of this round, when it is the turn of the site of `who`."""
         if self._taken:
-            self._waiting.setdefault(who(), deque()).append(call)
+            self._waiting.setdefault(site_of(who()), deque()).append(call)
         else:
             self._call(call, asyncio.get_running_loop())
 
