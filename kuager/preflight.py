@@ -107,7 +107,7 @@ async def _archive(settings: Settings, known_id: str | None) -> Finding:
     directory = settings.directory
     if directory is not None and known_id is None and settings.mount is None:
         there = nearest(directory)
-        if not os.path.exists(there):
+        if not os.access(there, os.F_OK):
             return Finding(name, f"{there} is a link that leads nowhere")
         if there != directory and os.access(there, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))

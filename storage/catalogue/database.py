@@ -207,10 +207,10 @@ def _examine_sqlite(url: sa.URL) -> str:
     there = nearest(path)
     if there not in (path, path.parent):
         raise CatalogueError(f"there is no directory {path.parent}: make it")
-    if not os.path.isdir(path.parent):
-        raise CatalogueError(f"{path.parent} is no directory")
-    if not os.path.exists(there):
+    if not os.access(there, os.F_OK):
         raise CatalogueError(f"{there} is a link that leads nowhere")
+    if not path.parent.is_dir():
+        raise CatalogueError(f"{path.parent} is no directory")
     for each in {there, path.parent}:  # beside it, files come and go
         if not os.access(each, os.W_OK):
             raise CatalogueError(f"no right to write {each}")
@@ -292,10 +292,13 @@ def _is_behind(connection: sa.Connection) -> bool:
 
 def _refuse_other_files(path: Path) -> None:
     """Raise CatalogueError for a file that is no database: SQLite would write over a short one."""
-    with contextlib.suppress(OSError):  # SQLite says why it cannot be read, where it is there
+    try:
         with path.open("rb") as file:
-            if file.read(len(SQLITE_FILE)) not in (b"", SQLITE_FILE):
-                raise CatalogueError("file is not a database")
+            begins = file.read(len(SQLITE_FILE))
+    except OSError:  # SQLite says why it cannot be read, where it is there
+        return
+    if begins not in (b"", SQLITE_FILE):
+        raise CatalogueError("file is not a database")
 
 
 def _migrate_sqlite(url: sa.URL) -> None:

@@ -78,7 +78,7 @@ class Usage:
             clients = sa.select(u.who).where(u.order_pk == order_pk, u.who != who)
             theirs = sa.select(u.order_pk).where(u.who.in_(clients))
             number = sa.select(sa.func.count()).where(told, u.order_pk.in_(theirs))
-            had = int(await connection.scalar(number))
+            had = int(await connection.scalar(number) or 0)
             left = most - max(had, most // 2 if again else 0)
             asked = sa.select(u.at_ms).where(told).order_by(u.at_ms.desc())
             last = await connection.scalar(asked.offset(left - 1).limit(1))

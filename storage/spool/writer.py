@@ -55,11 +55,13 @@ def spool_problem(path: Path, mount: Path | None = None) -> str | None:
     if mount is not None and not os.path.ismount(mount):
         return f"No disk is mounted at {mount}: mount it, or leave out 'spool_mount'"
     there = nearest(path)
-    if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
+    if os.access(f"{there}/.", os.W_OK | os.X_OK):
         return None
     why = "no right to write there, or a read-only disk"
-    if not os.path.isdir(there):
-        why = "it is a file" if os.path.exists(there) else "it is a link that leads nowhere"
+    if not os.access(there, os.F_OK):
+        why = "it is a link that leads nowhere"
+    elif not there.is_dir():
+        why = "it is a file"
     return (
         f"The spool {path} cannot be written ({there}: {why}): "
         "give this user the right to write there, or choose another with 'spool'"

@@ -60,7 +60,8 @@ class FairQueue:
         await waiter
 
     def call(self, who: Callable[[], str], call: Call) -> None:
-        """Call it now or, where nothing is left of this round, when it is the turn of the site of `who`."""
+        """Call it now or, where nothing is left of this round, when it is the turn of the site of
+        `who`."""
         if self._taken:
             self._waiting.setdefault(site_of(who()), deque()).append(call)
         else:

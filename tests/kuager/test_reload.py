@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,7 @@ def unlisted(_: Path) -> Config:
 async def test_a_fault_while_reading_ends_nothing(tmp_path: Path) -> None:
     path, told = write(tmp_path), list[ReloadStatus]()
     old = load(path, {})
-    reads = iter([unlisted, partial(load, environ={})])
+    reads: Iterator[Callable[[Path], Config]] = iter([unlisted, partial(load, environ={})])
     reloading = Reloading(old, lambda _: None, told.append, read=lambda path: next(reads)(path))
     task = asyncio.create_task(reloading.run())
     await until(lambda: len(told) == 1)
