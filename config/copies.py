@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
 )
 
 from base.currency import decimals
-from config.base import HttpUrl, Model, seconds
+from config.base import HOST_NAME, HttpUrl, Model, seconds
 from config.limits import size
 from config.mailaddress import is_address
 from config.money import LARGEST, amount, known_currency
@@ -44,6 +45,17 @@ def _span(least: str, most: str) -> PlainValidator:
         return found
 
     return PlainValidator(check)
+
+
+def _server(text: str) -> str:
+    """Return the name or address of a server; raises Wrong."""
+    try:
+        if not HOST_NAME.fullmatch(text):
+            IPv6Address(text)
+    except ValueError:
+        fix = "write it as mail.example.kz, without a port; other scripts in their xn-- form"
+        raise Wrong("not the name of a server", fix) from None
+    return text
 
 
 def _iban(text: str) -> str:
@@ -106,7 +118,7 @@ class Stripe(Model):
 class Mail(Model):
     """The server that takes e-mails, and whose they are."""
 
-    host: Text
+    host: Annotated[str, AfterValidator(_server)]
     port: int = Field(default=587, ge=1, le=65535)
     tls: Literal["starttls", "tls", "none"] = "starttls"
     user: str | None = None

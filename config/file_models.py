@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
@@ -25,6 +25,8 @@ from config.secrets import check_url
 from config.values import UserAgent, check_path
 
 SQLITE = "sqlite:///"
+WIDEST = 7  # bits of a network that proxies may have: fc00::/7 is all of IPv6's private addresses
+_MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 addresses in IPv6 ones (RFC 4291, 2.5.5.2)
 
 
 class Listen(NamedTuple):
@@ -32,6 +34,16 @@ class Listen(NamedTuple):
 
     host: str
     port: int
+
+    def meets(self, other: Listen) -> bool:
+        """Tell whether who asks for one may be answered by the other: of one port, the system
+        gives a connection to whoever names its address best. A name may be any address."""
+        try:
+            hosts = {ip_address(self.host), ip_address(other.host)}
+        except ValueError:
+            return self.port == other.port
+        apart = len(hosts) == 2 and not any(host.is_unspecified for host in hosts)
+        return self.port == other.port and not apart
 
 
 def _listen(value: object) -> Listen:
@@ -44,11 +56,16 @@ def _listen(value: object) -> Listen:
 
 def _network(value: object) -> Network:
     try:
-        return ip_network(str(value).strip())
+        network = ip_network(str(value).strip())
     except ValueError:
         raise Wrong(
             "not an IP address or network", "write 10.1.2.3, 10.1.0.0/16 or 2001:db8::/32"
         ) from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # as IPv4 peers are read
+        network = IPv4Network((int(network[0]) & 0xFFFFFFFF, network.prefixlen - 96))
+    if network.prefixlen < WIDEST:  # everybody could then write whom he is counted as
+        raise Wrong("of far more addresses than proxies have", "write those of your proxies alone")
+    return network
 
 
 def _rewind(value: object) -> int:
@@ -83,13 +100,17 @@ def _workers(value: object) -> int:
 def _database(text: str) -> str:
     if text.startswith(SQLITE):
         check_path(text.removeprefix(SQLITE))
+        if "?" in text:  # what follows would not be a part of the name
+            raise Wrong("a '?' in the name of a database's file", "choose another name")
         return text
     if not text.startswith("postgresql://"):
         raise Wrong(
             "not a database that Kuager knows",
             "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
         )
-    return check_url(text, ("postgresql",), host_needed=False).geturl()
+    parts = check_url(text, ("postgresql",), host_needed=False)
+    query = f"?{parts.query}" if parts.query else ""  # geturl() leaves out an empty host's //
+    return f"postgresql://{parts.netloc}{parts.path}{query}"
 
 
 PathText = Annotated[str, AfterValidator(check_path)]
@@ -106,7 +127,7 @@ class WebFile(Model):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        if self.operators == self.listen:
+        if self.operators and self.listen.meets(self.operators):
             raise Wrong("is the address of the public pages", "write another port", "operators")
         return self
 

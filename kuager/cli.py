@@ -10,7 +10,15 @@ import typer
 from rich.table import Table
 
 from kuager import VERSION, logs
-from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, failing_for, read_config
+from kuager.cli_options import (
+    AsJson,
+    ConfigFile,
+    Who,
+    catalogue_errors,
+    fail,
+    failing_for,
+    read_config,
+)
 from kuager.cli_orders import orders_app
 from kuager.terminal import err, out
 
@@ -165,6 +173,7 @@ def add(
     until: Annotated[
         str | None, typer.Option("--until", help="Keep it until then; else until released.")
     ] = None,
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Keep recordings beyond their date."""
@@ -172,21 +181,23 @@ def add(
 
     with failing_for(ValueError), catalogue_errors():
         times = (parse_time(begin), parse_time(end), parse_time(until))
-        print(f"Hold {add(read_config(config), reason, camera, *times)} is set.")
+        print(f"Hold {add(read_config(config), reason, camera, times, who)} is set.")
 
 
 @holds_app.command()
 def release(
     number: Annotated[int, typer.Argument(help="The number of the hold.")],
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """End a hold: what is past its date is then removed."""
     from kuager.holds import release
 
-    with catalogue_errors():
-        if not release(read_config(config), number):
-            err.print(f"No hold {number} lasts.")
-            raise typer.Exit(1)
+    with failing_for(ValueError), catalogue_errors():
+        released = release(read_config(config), number, who)
+    if not released:
+        err.print(f"No hold {number} lasts.")
+        raise typer.Exit(1)
     print(f"Hold {number} is released.")
 
 

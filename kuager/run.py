@@ -12,6 +12,7 @@ import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,7 @@ from config.model import Config
 from kuager import signals
 from kuager.extras import check_extras
 from kuager.reload import Configs, Frames, Reloading, lock_spool
-from kuager.supervisor import Supervisor
+from kuager.supervisor import Supervisor, why_not
 from recorder.ffmpeg import find_ffmpeg
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
@@ -110,6 +111,8 @@ async def _web(configs: Configs, process: str) -> None:
                     await next_.enter_async_context(serving(config, process=process))
                 except PortInUse as error:
                     log.error("The pages go on by the configuration before", why=str(error))
+                except Exception:  # a fault of ours takes no page away
+                    log.exception("The pages go on by the configuration before")
                 else:
                     ended = last.pop_all()
                     last.push_async_exit(next_.pop_all())
@@ -153,7 +156,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
         "pictures": lambda: _anew(_pictures, configs),
         "web": lambda: _web(configs, f"web-{share[0]}"),
     }
-    reloading = Reloading(config, configs.put)
+    reloading = Reloading(config, configs.put, why_not=partial(why_not, role=role))
 
     async def alone() -> None:
         following = asyncio.create_task(reloading.run())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from storage.spool.status_records import (
     SupervisorStatus,
     UploaderStatus,
 )
+from streaming.ops.http_counts import is_silent
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
 BEHIND_S = 900.0
@@ -49,10 +51,12 @@ def status(config: Config, as_json: bool) -> int:
 
 async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     """Return how it stands, part by part."""
+    if (unreadable := _unreadable(config)) is not None:
+        return [unreadable]
     status = SpoolStatus(config.spool, clock)
     list(status.refresh())
     return [
-        _processes(config, status),
+        _processes(config, status, clock()),
         *_cameras(config, status, clock()),
         _spool(config, status),
         await look_at_database(config),
@@ -62,9 +66,25 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     ]
 
 
-def _processes(config: Config, status: SpoolStatus) -> Finding:
+def _unreadable(config: Config) -> Finding | None:
+    """Return that nothing can be known here, where the status files may not be read."""
+    try:
+        os.scandir(config.spool / "_status").close()
+    except FileNotFoundError:  # nothing ever ran
+        pass
+    except OSError as error:
+        text = f"what processes say cannot be read: {error.filename}: {error.strerror}"
+        return Finding("spool", text, to_do=("ask as the user of Kuager: sudo -u kuager …",))
+    return None
+
+
+def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
     names = processes(config)
-    away = [name for name in names if status.is_up(name) is False]
+    away = [
+        name
+        for name in names
+        if status.is_up(name) is False or is_silent(config.spool, name, at_ms)
+    ]
     told = status.last(SupervisorStatus)
     version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):
@@ -152,6 +172,9 @@ def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findi
             yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         elif age_s > BEHIND_S:
             yield Finding(f"archive {name}", f"is behind; {waits}")
+        elif overdue := archive.overdue_recordings:
+            text = f"{_count(overdue, 'recording')} past their date cannot be removed"
+            yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         else:
             yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
 

@@ -47,6 +47,7 @@ from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
 from streaming.media import archived, downloads, live, pictures
 from streaming.ops import health, metrics
+from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, counter, measure, written
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import about, home, order_actions
 from streaming.pages import copies as copies_pages
@@ -100,21 +101,21 @@ def create_app(
     assets.version()  # so is a script that is missing
     openapi.description(config.copies is not None)
     app = web.Application(
-        middlewares=[metrics.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
+        middlewares=[measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     clients = app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
     context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
-    app[metrics.PROCESS] = process
-    app[metrics.REGISTRY] = metrics.make_registry(context)
+    counts = app[HTTP_COUNTS] = HttpCounts(config, process, clock=clock)
+    app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[motion.MOTION] = motion.Motion()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     scheduler = app[SCHEDULER] = Scheduler()
-    prepared = PreparedAnswers(clients, scheduler.video, partial(metrics.counter, process))
+    prepared = PreparedAnswers(clients, scheduler.video, partial(counter, process))
     app[PREPARED] = prepared
     app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
@@ -220,6 +221,7 @@ async def serving(
     archives = [open_archive(a) for a in config.archives]
     app = create_app(config, None, archives, process=process)
     app.cleanup_ctx.append(_catalogue)
+    app.cleanup_ctx.append(written)
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(*COLLECTED)
     where, operators = config.web, Runner(health.operators_app(app), stop_s=stop_s, caps=OPERATORS)

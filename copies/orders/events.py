@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from base.i18n.gettext import N_, gettext
@@ -59,11 +59,12 @@ def place(
     link: str,
     now_ms: int,
     claim: Callable[[Order], Claim] | None = None,
+    files: Sequence[Mapping[str, Any]] = (),
 ) -> Callable[[Order], Change]:
     """The requester orders what was quoted; where nothing is to be paid, it is paid.
 
     Where no letters are sent, no address is kept. `claim` tells what it takes of what its client
-    may have.
+    may have, `files` how each of its files is made.
     """
     email = email if settings.mail else None
 
@@ -93,6 +94,7 @@ def place(
             numbered=True,
             claim=claim(order) if claim else None,
             hold=True,
+            files=files,
         )
 
     return decide

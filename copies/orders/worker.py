@@ -327,7 +327,7 @@ class OrderWorker:
         if self._mailer:
             status.letters_sent_total = self._mailer.sent
             status.letter_failures_total = self._mailer.failures
-        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting()
+        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting(self._clock())
         status.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
         status.failing = sum(o.why is not None for o in self._outages.values())
         status.checkouts_open = len(await store.checkouts.all_open())

@@ -85,6 +85,9 @@ class Online(Protocol):
     async def refund(self, payment: Payment, amount: int, key: str) -> str:
         """Give back a part of a payment; returns its reference. The same key gives back once."""
 
+    async def check_access(self) -> None:
+        """Have it told whether the provider takes our keys; changes nothing there."""
+
     async def close_connections(self) -> None:
         """End the provider's connections."""
 

@@ -250,10 +250,10 @@ usage = sa.Table(  # what somebody had within a day; older rows are deleted
     "usage",
     metadata,
     sa.Column("usage_no", sa.Integer, primary_key=True),
-    sa.Column("who", Digest, nullable=False),  # a client or a mailbox, by a keyed hash
+    sa.Column("who", Digest, nullable=False),  # a client, its site or a mailbox, by a keyed hash
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("free_ms", sa.BigInteger, nullable=False, server_default="0"),  # of an order
-    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # null: a letter
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # that was placed, or told of
     sa.Index("usage_by_who", "who", "at_ms"),
     sa.Index("usage_by_time", "at_ms"),
 )

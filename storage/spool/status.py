@@ -95,12 +95,18 @@ class SpoolStatus:
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
 
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(self._directory.glob("*.json"))
+        except OSError:  # a spool that may not be read, which others tell
+            return []
+
     def refresh(self) -> Iterator[None]:
         """Look at all files; yields after each, as many cameras make it long. What it found
         counts when it has ended."""
         states: dict[str, str] = {}
         files: dict[str, _File] = {}
-        for path in sorted(self._directory.glob("*.json")):
+        for path in self._paths():
             if file := self._look(path):
                 files[path.name] = file
                 states |= file.states if file.is_alive(self._clock()) else {}

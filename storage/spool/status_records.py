@@ -122,6 +122,7 @@ class ArchiveStatus(Record):
     failures_total: int = 0
     verification_failures_total: int = 0
     clock_offset_ms: float | None = None  # this machine's clock ahead of the archive's
+    overdue_recordings: int | None = None  # whose time has come, and that are still there
 
 
 @dataclass(slots=True)
@@ -168,6 +169,15 @@ class PicturesStatus(Status):
     failures_total: int = 0
     cpu_seconds_total: float = 0.0
     left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class HttpStatus(Status):
+    """What `_status/web-{n}.http` says: what a web process counted, as name, labels and value."""
+
+    kuager: str = "http/1"
+    process: str = ""
+    samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

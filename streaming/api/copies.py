@@ -23,7 +23,7 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    count_asked,
+    ask_providers,
     invoice_provider,
     make_quote,
     order_of,
@@ -32,7 +32,6 @@ from streaming.orders_context import (
     quotable,
     receipt_provider,
     register_page,
-    work_on_orders,
 )
 
 UNCACHED = {"Cache-Control": "no-store"}
@@ -83,9 +82,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    count_asked(request)
     return await _done(
-        request, work_on_orders(request, lambda service: service.cancel(order.order_pk))
+        request, ask_providers(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -149,7 +147,8 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=lang)
-    hashed, total = (sum(f.hashed for f in files.values()), sum(f.length for f in files.values()))
+    hashed = sum(f.hashed for f in files.values())
+    total = sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"])
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
@@ -34,6 +35,7 @@ ARCHIVE_SCHEDULER = web.AppKey("archive_scheduler", Scheduler)
 INDEXES = web.AppKey("indexes", OrderedDict[tuple[Name, Identity], Index])
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> HashedRange:
@@ -54,12 +56,14 @@ async def archived_init(request: web.Request, name: Name, run_no: int) -> Hashed
 
 
 async def checked(read: Awaitable[T]) -> T:
-    """Return what is read of a recording; raises 404 or 503."""
+    """Return what is read of a recording that the catalogue knows; raises 404 or 503."""
     try:
         return await read
-    except NotStored:
-        raise missing() from None
-    except Unreadable:
+    except NotStored as error:
+        log.error("What left the spool is in no archive that should have it", why=str(error))
+        raise web.HTTPNotFound(text="This was recorded, and no archive has it now.\n") from None
+    except Unreadable as error:
+        log.error("What left the spool cannot be shown now", why=str(error))
         raise unavailable() from None
 
 
@@ -112,8 +116,8 @@ def archive_scheduler() -> Scheduler:
 
 
 def oldest_ms(context: AppContext) -> int:
-    """Return the moment (UTC ms) before which nothing is given: segments that ended earlier are
-    refused."""
+    """Return the moment (UTC ms) before which nothing is given: what ended earlier is told of in
+    no playlist, and its segments are refused."""
     rewind_ms = context.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
     return context.clock() - rewind_ms - grace_ms
@@ -121,13 +125,21 @@ def oldest_ms(context: AppContext) -> int:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    context = request.app[CONTEXT]
+    context, lang = request.app[CONTEXT], language_of(request)
     if end_ms < oldest_ms(context):
-        text = gettext(
-            "This is further back than the %(hours)s h that can be watched here: order a copy.",
-            language_of(request),
-            hours=format_hours(context.config.rewind_s),
-        )
+        hours = format_hours(context.config.rewind_s)
+        if context.config.copies is None:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here.",
+                lang,
+                hours=hours,
+            )
+        else:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here: order a copy.",
+                lang,
+                hours=hours,
+            )
         raise web.HTTPForbidden(text=text)
 
 

@@ -64,7 +64,8 @@ async def everything(request: web.Request) -> web.StreamResponse:
                 language_of(request),
             )
             raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
-        bundle = Bundle(_about(order), items, order.language, zone)
+        make = partial(Bundle, _about(order), items, order.language, zone)
+        bundle = await request.app[SCHEDULER].in_thread(request, make)
         return await _send(request, order, bundle, f"kuager-{order.number}.zip")
 
 
@@ -72,7 +73,8 @@ async def everything(request: web.Request) -> web.StreamResponse:
 async def manifest_json(request: web.Request) -> web.StreamResponse:
     """Tell programs what is in the copy and what is missing, as in the ZIP."""
     order = await _downloadable(request)
-    body = manifest(_about(order), await _items(request, order))
+    make = partial(manifest, _about(order), await _items(request, order))
+    body = await request.app[SCHEDULER].in_thread(request, make)
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 

@@ -99,15 +99,19 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
-    name, reader = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, reader = context.camera(request)
     if request.query.keys() & {"from", "to"}:
         return await _rewind(request, reader)
-    listed = live_window(reader.live(LIVE_MOST))
+    oldest = oldest_ms(context)  # of a camera that ended long ago: what would be refused
+    listed = [one for one in live_window(reader.live(LIVE_MOST)) if one[1].end_ms >= oldest]
     if not listed:
-        raise web.HTTPNotFound(
-            text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
-            headers={"Retry-After": "2"},
+        why = gettext(
+            "Nothing of this camera was recorded in the last %(hours)s h; ask again.",
+            language_of(request),
+            hours=format_hours(context.config.rewind_s),
         )
+        raise web.HTTPNotFound(text=why, headers={"Retry-After": "2"})
     text = request.app[PLAYLISTS].live(name, listed)
     request[OFFER] = Offer(text.etag, text.body, Unchanged(reader))
     headers = _headers(text.etag, "public, max-age=1", listed[-1][1].end_ms)

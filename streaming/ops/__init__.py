@@ -1,5 +1,6 @@
 """What operators and their programs are told.
 
-`health`   whether this process answers, and can read what it serves
-`metrics`  what /metrics says
+`health`       whether this process answers, and can read what it serves
+`metrics`      what /metrics says
+`http_counts`  requests, counted, and told for all web processes
 """

@@ -79,7 +79,7 @@ async def order_page(
         title=title_of(order, lang),
         files={f.file_no: f for f in files},
         hashed=sum(f.hashed for f in files),
-        bytes=sum(f.length for f in files),
+        bytes=sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"]),
         letters=orders.settings.mail is not None,
         forget_after=format_duration(orders.settings.forget_after, lang),
         download_for=format_duration(order.quote["download_for_s"], lang),

@@ -25,7 +25,8 @@ from streaming.http.scheduler import SCHEDULER
 from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
-    count_asked,
+    ask_providers,
+    count_letter,
     invoice_provider,
     link_of,
     order_of,
@@ -67,6 +68,7 @@ async def post_email(request: web.Request) -> web.StreamResponse:
     text, email = await _address(request)
     if email is None:
         return await _wrong_address(request, order, text)
+    count_letter(request)
     pk, here = order.order_pk, link_of(request)
     return await _done(
         request, work_on_orders(request, lambda service: service.send_link(pk, email, here))
@@ -119,9 +121,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    count_asked(request)
     return await _done(
-        request, work_on_orders(request, lambda service: service.cancel(order.order_pk))
+        request, ask_providers(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -156,11 +157,10 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
     provider = request.app[ORDERS].providers.get(request.match_info["provider"])
     if not isinstance(provider, Online):
         raise web.HTTPNotFound(text=gettext("There is no such way to pay.", language_of(request)))
-    count_asked(request)
     title = title_of(order, order.language)
     home = f"{base_url(request)}/copies/back"
     try:
-        url = await work_on_orders(
+        url = await ask_providers(
             request, lambda service: service.payment_page(order, provider, title, home)
         )
     except Refused:  # paid a moment ago, or ended

@@ -233,6 +233,24 @@ async def test_stripe_away(service: OrderService, stripe: str) -> None:
     assert (await service.orders.get(order.order_pk)).state == State.PAID
 
 
+async def test_keys_are_tried_before_anybody_pays(stripe: str) -> None:
+    for key, where, wrong in (
+        (KEY, stripe, None),
+        ("nonsense", stripe, "AuthenticationError"),
+        (KEY, f"http://127.0.0.1:{free_port()}", "APIConnectionError"),
+    ):
+        keys = settings(where).stripe
+        assert keys is not None
+        provider = Stripe(keys.model_copy(update={"secret_key": SecretStr(key)}))
+        if wrong is None:
+            await provider.check_access()
+        else:
+            with pytest.raises(ProviderUnavailable, match=wrong) as refused:
+                await provider.check_access()
+            assert key not in str(refused.value)
+        await provider.close_connections()
+
+
 async def test_one_reference_pays_one_order(service: OrderService) -> None:
     first, second = await placed(service), await placed(service)
     payment = Payment("invoice", f"ref-{first.order_pk}", 58_000, "KZT", now_ms())

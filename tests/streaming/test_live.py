@@ -56,7 +56,11 @@ async def test_live_playlist(config: Config) -> None:
         for name in ("/live/s/nobody/index.m3u8", "/live/x/c/index.m3u8"):
             assert (await get(session, name))[0] == 404
         status, headers, body = await get(session, "/live/s/d/index.m3u8")
-        assert status == 404 and b"not been recorded yet" in body and headers["Retry-After"]
+        assert (
+            status == 404
+            and b"recorded in the last 2 h; ask again" in body
+            and headers["Retry-After"]
+        )
     spool.seal(None)
     spool.close()
 
