@@ -18,7 +18,7 @@ import structlog
 import uvloop
 
 from config.model import Config
-from kuager import signals
+from kuager import VERSION, signals
 from kuager.extras import check_extras
 from kuager.reload import Configs, Frames, Reloading, lock_spool
 from kuager.supervisor import Supervisor
@@ -36,24 +36,53 @@ log = structlog.get_logger()
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
-    from recorder.camera_spec import camera_specs
-    from recorder.worker import Worker
+    from recorder.camera_spec import CameraSpec, camera_specs
+    from recorder.worker import Worker, finish_others
+    from storage.spool.lease_file import LeaseWatch
 
-    config = configs.now
-    cameras = camera_specs(config, share, shares)
-    check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
-    ffmpeg = find_ffmpeg(config.ffmpeg)
+    config, leases = configs.now, LeaseWatch(configs.now.spool)
+    if config.node:
+        await leases.first()
+
+    def specs() -> list[CameraSpec]:
+        cameras = camera_specs(configs.now, share, shares, leases.now if config.node else None)
+        check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
+        return cameras
+
+    cameras, ffmpeg = specs(), find_ffmpeg(config.ffmpeg)
+    if config.node:
+        mine = camera_specs(config, share, shares)
+        await asyncio.to_thread(finish_others, mine, cameras, config.spool)
     worker = Worker(cameras, config.spool, ffmpeg, share, config.spool_limits)
+    changing = asyncio.Lock()
 
-    async def follow() -> None:
+    async def follow(newer: Callable[[], Awaitable[object]]) -> None:
         while True:
-            cameras = camera_specs(await configs.newer(), share, shares)
-            check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
-            await worker.change(cameras)
+            await newer()
+            async with changing:
+                await worker.change(specs())
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
-        tasks.create_task(follow())
+        tasks.create_task(follow(configs.newer))
+        if config.node:
+            tasks.create_task(follow(leases.newer))
+
+
+async def _node(configs: Configs) -> None:
+    from storage.cluster.agent import NodeAgent
+
+    agent = NodeAgent(configs.now, VERSION)
+
+    async def follow() -> None:
+        while True:
+            agent.change(await configs.newer())
+
+    following = asyncio.create_task(follow())
+    try:
+        await agent.run()
+    finally:
+        following.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -147,6 +176,7 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
     check_extras(config, role)
     configs = Configs(config)
     starts: dict[str, Callable[[], Awaitable[None]]] = {
+        "node": lambda: _node(configs),
         "recorder": lambda: _recorder(configs, *share),
         "uploader": lambda: _anew(_uploader, configs),
         "orders": lambda: _anew(_orders, configs),

@@ -91,7 +91,7 @@ class Supervisor:
                 self._group.create_task(self._write_status())
         finally:
             notify("STOPPING=1")
-            await asyncio.shield(self._stop(self._children.values()))
+            await asyncio.shield(self._stop_all())
 
     def _begin(self, config: Config) -> None:
         for name, arguments in _processes(config).items():
@@ -170,6 +170,12 @@ class Supervisor:
         child.starts += 1
         child.hand(self._handed)
         return await child.process.wait()
+
+    async def _stop_all(self) -> None:
+        """Stop all; who hands cameras over to other machines first, while they are recorded."""
+        node = [child for child in self._children.values() if child.name.startswith("node-")]
+        await self._stop(node)
+        await self._stop(self._children.values())
 
     async def _stop(self, children: Iterable[_Child]) -> None:
         running = [c for c in children if c.is_running]

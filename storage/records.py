@@ -68,6 +68,7 @@ class GapCause(StrEnum):
     DISK_FAILED = "disk_failed"
     RECORDER_STOPPED = "recorder_stopped"
     RECORDER_CRASHED = "recorder_crashed"
+    NODE_LOST = "node_lost"
 
 
 @dataclass(frozen=True, slots=True)

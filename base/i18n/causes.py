@@ -22,6 +22,7 @@ CAUSES = {
     "disk_failed": N_("the recorder's disk fails"),
     "recorder_stopped": N_("the recorder was stopped"),
     "recorder_crashed": N_("the recorder ended unexpectedly"),
+    "node_lost": N_("the machine that recorded it was lost"),
 }
 
 

@@ -77,13 +77,19 @@ class Cameras:
         return known
 
 
-def _numbers(names: Sequence[Name]) -> sa.Select[Any]:
+def known_as(names: Sequence[Name]) -> sa.ColumnElement[bool]:
+    """Select cameras by their names from `cameras`."""
     c = cameras.c
     them = [
         sa.and_(c.election == election, c.station == station, c.camera == camera)
         for election, station, camera in names
     ]
-    return sa.select(c.camera_pk, *(c[key] for key in KEY)).where(sa.or_(sa.false(), *them))
+    return sa.or_(sa.false(), *them)
+
+
+def _numbers(names: Sequence[Name]) -> sa.Select[Any]:
+    c = cameras.c
+    return sa.select(c.camera_pk, *(c[key] for key in KEY)).where(known_as(names))
 
 
 def _name(row: Mapping[str, Any]) -> Name:

@@ -13,6 +13,7 @@ CAMERA_FORMAT = "camera/1"
 COUNTED = ("run_no", "record_seq", "segment_no")
 CLOCK_2020_S = 1_577_836_800
 LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
+LEASE_NUMBERS = 1 << 23  # numbers of each epoch of a lease; with epochs of 2054 still below 2**53
 
 RecordingName = Annotated[  # day and name without ending
     str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{9}Z-[1-9][0-9]{0,17}$")
@@ -41,10 +42,32 @@ class Numbers(Record):
         seconds = min(max(0, int(now_ms / 1000) - CLOCK_2020_S), LATEST_S)
         return cls(seconds, seconds, seconds, seconds, seconds)
 
+    @classmethod
+    def by_lease(cls, epoch: int, now_ms: float) -> Numbers:
+        """Return numbers above all that were used under an epoch of a lease by now, and that no
+        other epoch has: each has a stretch of its own."""
+        passed_s = int(now_ms / 1000) - CLOCK_2020_S - epoch
+        first = epoch * LEASE_NUMBERS + min(max(0, passed_s), LEASE_NUMBERS - 1)
+        return cls(epoch, first, first, first, first)
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether these are numbers of a lease: those by the clock are below 2**31."""
+        return self.segment_no > LATEST_S * 2
+
+    @property
+    def clock_s(self) -> int:
+        """The seconds since 2020 when numbers were made `by_clock` or `by_lease`."""
+        if self.is_leased:
+            return self.epoch + self.segment_no % LEASE_NUMBERS
+        return self.segment_no
+
     def above(self, floor: Numbers) -> Numbers:
-        """Return numbers from which the next are above `floor`, with a higher epoch; these where
-        they are that already."""
+        """Return numbers from which the next are above `floor`, with a higher epoch, or that of
+        its lease; these where they are that already."""
         higher = {f: max(getattr(self, f), getattr(floor, f)) for f in COUNTED}
+        if floor.is_leased:
+            return replace(self, epoch=max(self.epoch, floor.epoch), **higher)
         if all(higher[f] == getattr(self, f) for f in COUNTED) and self.epoch > floor.epoch:
             return self
         return replace(self, epoch=max(self.epoch, floor.epoch) + 1, **higher)

@@ -13,7 +13,7 @@ from config.base import keys as keys_of
 from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
-from config.file_models import ConfigFile, WebFile
+from config.file_models import ConfigFile, NodeFile, WebFile
 from config.limits import size
 from config.model import Archive, Camera, Election, LocalWindow, ScheduleException, Station
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
@@ -27,6 +27,7 @@ PARTS: dict[str, type[Model]] = {
     "windows": LocalWindow,
     "archives": Archive,
     "web": WebFile,
+    "node": NodeFile,
     "copies": Copies,
     "bank": Bank,
     "stripe": Stripe,

@@ -1,0 +1,207 @@
+"""Nodes and the shards that they hold, in PostgreSQL: the statements to what `leases` decides.
+
+Each round of a node is one transaction: it renews, reads all rows, and changes what it decides to.
+A change looks again whether its row is as it was seen, and passes over rows that another node is
+changing (SKIP LOCKED), so nodes neither wait for each other nor undo what others did. All times are
+those of the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.catalogue.cameras import Name, known_as
+from storage.catalogue.connection import Pool
+from storage.catalogue.database import Connection
+from storage.catalogue.leases import LEASE_MS, Decision, Handover, Node, Shard, View
+from storage.catalogue.schema import (
+    SAME_RECORDING,
+    archived,
+    cameras,
+    gaps,
+    nodes,
+    recordings,
+    shards,
+)
+from storage.spool.numbers import CLOCK_2020_S
+
+NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sa.BigInteger)
+# what a node says of itself with each renewal; the rest is an operator's
+TOLD = ("name", "address", "weight", "most", "version", "leaving")
+
+
+class Nodes:
+    """The nodes of an installation on PostgreSQL."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    async def round(self, me: Node, decide: Callable[[View], Decision]) -> View:
+        """Renew a node's lease, change what `decide` makes of the rows, and return them as they
+        are then. Raises CatalogueError; whether anything was done is then unknown."""
+        async with self._pool.work() as connection:
+            now_ms = await self._renew(connection, me)
+            view = await self._view(connection, me.spool, now_ms)
+            if decision := decide(view):
+                await _change(connection, view, decision)
+                view = await self._view(connection, me.spool, now_ms)
+        return view
+
+    async def view(self, me: str = "") -> View:
+        """Return all rows."""
+        async with self._pool.single() as connection:
+            now_ms = (await connection.execute(sa.select(NOW))).scalar_one()
+            return await self._view(connection, me, now_ms)
+
+    async def leave(self, spool: str) -> None:
+        """End a node's lease: whoever wants its shards need not wait."""
+        ended = sa.update(nodes).where(nodes.c.spool == spool)
+        await self._pool.execute(ended.values(until_ms=0, leaving=True))
+
+    async def drain(self, spool: str, drained: bool) -> None:
+        """Have a node give its shards away and take no others, or take part again."""
+        told = sa.update(nodes).where(nodes.c.spool == spool)
+        await self._pool.execute(told.values(drained=drained))
+
+    async def give_up(self, spool: str) -> bool:
+        """Wait no longer for a node; False where its lease lasts."""
+        n = nodes.c
+        over = sa.update(nodes).where(n.spool == spool, ~_is_alive(NOW))
+        return await self._pool.execute(over.values(given_up_ms=NOW)) == 1
+
+    async def _renew(self, connection: Connection, me: Node) -> int:
+        """Renew a lease; returns the time."""
+        now_ms: int = (await connection.execute(sa.select(NOW))).scalar_one()
+        told = {key: getattr(me, key) for key in TOLD}
+        told |= {"until_ms": now_ms + LEASE_MS, "given_up_ms": None}
+        insert = self._pool.insert(nodes).values(spool=me.spool, **told)
+        await connection.execute(insert.on_conflict_do_update(index_elements=["spool"], set_=told))
+        return now_ms
+
+    async def _view(self, connection: Connection, me: str, now_ms: int) -> View:
+        found = (await connection.execute(sa.select(nodes))).mappings()
+        known = {row["spool"]: Node(**row) for row in found}
+        rows = await connection.execute(sa.select(shards).order_by(shards.c.shard))
+        return View(me, now_ms, known, [_shard(row) for row in rows.mappings()])
+
+    # -- what else is known of a node's cameras -----------------------------------------------
+
+    async def accounted_ms(self, names: Sequence[Name], lost_ms: int) -> dict[Name, int]:
+        """Return until when recordings and gaps in the catalogue account for cameras whose node
+        was last alive at `lost_ms`. A gap that lasted lasted until then."""
+        r, g, pk = recordings.c, gaps.c, cameras.c.camera_pk
+        recorded = (
+            sa.select(r.end_ms)
+            .where(r.camera_pk == pk, r.start_ms <= lost_ms)
+            .order_by(r.start_ms.desc())
+            .limit(1)
+            .label("recorded_ms")
+        )
+        missed = (
+            sa.select(sa.func.coalesce(g.end_ms, lost_ms))
+            .where(g.camera_pk == pk, g.start_ms <= lost_ms)
+            .order_by(g.start_ms.desc())
+            .limit(1)
+            .label("missed_ms")
+        )
+        c = cameras.c
+        asked = sa.select(c.election, c.station, c.camera, recorded, missed)
+        rows = await self._pool.rows(asked.where(known_as(names)))
+        found = {
+            (row["election"], row["station"], row["camera"]): max(
+                row["recorded_ms"] or 0, row["missed_ms"] or 0
+            )
+            for row in rows
+        }
+        return {name: until_ms for name, until_ms in found.items() if until_ms}
+
+    async def unarchived(self, spools: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return how many recordings, and how many bytes, only these spools have."""
+        r = recordings.c
+        asked = (
+            sa.select(r.spool, sa.func.count(), sa.func.sum(r.bytes))
+            .where(r.spool.in_(spools), r.removed_ms.is_(None))
+            .where(~sa.exists().where(SAME_RECORDING, archived.c.removed_ms.is_(None)))
+            .group_by(r.spool)
+        )
+        async with self._pool.single() as connection:
+            rows = (await connection.execute(asked)).all()
+        return {spool: (count, int(size)) for spool, count, size in rows}
+
+
+def _shard(row: Any) -> Shard:
+    handover = Handover(row["handover"]) if row["handover"] else None
+    return Shard(**{**row, "handover": handover})
+
+
+def _is_alive(now_ms: Any) -> sa.ColumnElement[bool]:
+    """Say the same of a row as `Node.is_alive`."""
+    until_ms = nodes.c.until_ms
+    return sa.and_(until_ms > now_ms, until_ms <= now_ms + LEASE_MS)
+
+
+async def _change(connection: Connection, view: View, decision: Decision) -> None:
+    s = shards.c
+    own, before = s.holder == view.me, s.before == view.me
+    offer = [own, s.handover.is_(None)]
+    await _set(connection, view, decision.offer, offer, offered=True)
+    await _set(connection, view, decision.withdraw, [own], offered=False)
+    ending = [own, s.handover == Handover.BOTH]
+    await _set(connection, view, decision.ending, ending, handover=Handover.ENDING)
+    await _set(connection, view, decision.done, [sa.or_(own, before)], handover=None)
+    if decision.most:
+        await _take(connection, view, decision)
+
+
+async def _set(
+    connection: Connection,
+    view: View,
+    which: Iterable[int],
+    still: list[sa.ColumnElement[bool]],
+    **values: object,
+) -> None:
+    """Change rows that are still as they were seen, and that nobody else is changing."""
+    if not (seen := [(n, view.shards[n].epoch) for n in sorted(which)]):
+        return
+    same = sa.tuple_(shards.c.shard, shards.c.epoch).in_(seen)
+    free = sa.select(shards.c.shard).where(same, *still).with_for_update(skip_locked=True)
+    await connection.execute(
+        sa.update(shards).where(shards.c.shard.in_(free.scalar_subquery())).values(**values)
+    )
+
+
+async def _take(connection: Connection, view: View, decision: Decision) -> None:
+    """Take shards that are free or offered, each under a new epoch."""
+    s, n, now_ms = shards.c, nodes.c, view.now_ms
+    alive = sa.and_(n.spool.is_not(None), _is_alive(now_ms))
+    given = sa.and_(alive, s.offered)
+    lost_ms = sa.case(
+        (s.holder.is_(None), 0), (given, None), (n.until_ms == 0, None), else_=n.until_ms - LEASE_MS
+    )
+    free = (
+        sa.select(s.shard, sa.case((given, Handover.BOTH.value)).label("handover"))
+        .add_columns(lost_ms.label("lost_ms"))
+        .join(nodes, n.spool == s.holder, isouter=True)
+        .where(s.shard.in_(decision.take), s.holder.is_distinct_from(view.me))
+        .where(sa.or_(~alive, s.offered))
+        .order_by(sa.func.array_position(list(decision.take), s.shard))
+        .limit(decision.most)
+        .with_for_update(skip_locked=True, of=shards)
+        .subquery()
+    )
+    await connection.execute(
+        sa.update(shards)
+        .where(s.shard == free.c.shard)
+        .values(
+            epoch=sa.func.greatest(s.epoch + 1, now_ms // 1000 - CLOCK_2020_S),
+            before=s.holder,
+            holder=view.me,
+            handover=free.c.handover,
+            lost_ms=free.c.lost_ms,
+            offered=False,
+            taken_ms=now_ms,
+        )
+    )
