@@ -29,6 +29,7 @@ from streaming.http.ports import PortInUse, check_port
 if TYPE_CHECKING:
     from storage.archive.port import Archive
     from storage.catalogue.catalogue import Catalogue
+    from storage.recording_source import Store
 
 FILES_BESIDE, FILES_A_CAMERA = 64, 8  # descriptors of a recorder process, with sound by UDP
 
@@ -71,18 +72,26 @@ async def _recorder(configs: Configs, share: int, shares: int) -> None:
 
 async def _node(configs: Configs) -> None:
     from storage.cluster.agent import NodeAgent
+    from storage.cluster.machines import Machines
+    from storage.cluster.peer_status import PeerStatus
+    from storage.cluster.peers import Peers
 
+    spool, peers = configs.now.spool, Peers()
     agent = NodeAgent(configs.now, VERSION)
+    status = PeerStatus(spool, Machines(spool), peers)
 
     async def follow() -> None:
         while True:
             agent.change(await configs.newer())
 
-    following = asyncio.create_task(follow())
+    beside = [asyncio.create_task(follow()), asyncio.create_task(status.run())]
     try:
         await agent.run()
     finally:
-        following.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+        await peers.close()
 
 
 @contextlib.asynccontextmanager
@@ -101,6 +110,20 @@ async def _stores(config: Config) -> AsyncIterator[tuple[Catalogue, list[Archive
         await catalogue.close()
 
 
+@contextlib.asynccontextmanager
+async def _other_spools(config: Config) -> AsyncIterator[list[Store]]:
+    """Have what other machines have, where there are others."""
+    from storage.cluster.machines import Machines
+    from storage.cluster.other_spools import OtherSpools
+    from storage.cluster.peers import Peers
+
+    peers = Peers()
+    try:
+        yield [OtherSpools(Machines(config.spool), peers)] if config.node else []
+    finally:
+        await peers.close()
+
+
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
 
@@ -113,8 +136,8 @@ async def _orders(config: Config) -> None:
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
-    async with _stores(config) as stores:
-        await OrderWorker(config, *stores).run()
+    async with _stores(config) as (catalogue, archives), _other_spools(config) as others:
+        await OrderWorker(config, catalogue, [*archives, *others]).run()
 
 
 async def _pictures(config: Config) -> None:

@@ -132,6 +132,7 @@ class Supervisor:
             path = self._reloading.config.spool / "_status" / SUPERVISOR
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(replace_file, path, orjson.dumps(record))
+            notify("WATCHDOG=1")
             await asyncio.sleep(STATUS_S)
 
     async def _restart(self, child: _Child) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
-from storage.archive.port import Archive, ArchiveError, ObjectNotFound
+from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
@@ -42,12 +42,49 @@ class NotStored(Unreadable):
     """Every archive that was asked says that it does not have the recording."""
 
 
+class Store(Protocol):
+    """Where recordings are read from: an archive, or the spools of other machines."""
+
+    name: str
+
+    async def get(
+        self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
+    ) -> bytes:
+        """Return a range of an object; raises ArchiveError."""
+        ...
+
+
+@runtime_checkable
+class Spools(Store, Protocol):
+    """The spools of other machines."""
+
+    def has(self, spool: str | None) -> bool:
+        """Tell whether it is one of theirs."""
+        ...
+
+    async def settled_ms(
+        self, name: Name, known: Collection[Key], from_ms: int, to_ms: int
+    ) -> int | None:
+        """Return from when on a stretch is being recorded there, beside what is known."""
+        ...
+
+
+def add_spools(rows: Iterable[dict[str, Any]], stores: Sequence[Store]) -> None:
+    """Add the spools of other machines to what rows say of archives."""
+    for store in stores:
+        if isinstance(store, Spools):
+            for row in rows:
+                if row["removed_ms"] is None and store.has(row["spool"]):
+                    there = {"archive": store.name, "bucket": row["spool"], "removed_ms": None}
+                    row["archives"] = [*row["archives"], there]
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The spool of this machine, the archives, and the catalogue that knows who has what."""
 
     spool: Path | None
-    archives: Sequence[Archive]
+    archives: Sequence[Store]
     catalogue: Catalogue | None = None
 
     async def locate(self, name: Name, from_ms: int, to_ms: int) -> Buckets:
@@ -62,6 +99,7 @@ class Sources:
         except (CatalogueError, TimeoutError) as error:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
+        add_spools(rows, self.archives)
         return {
             (row["record_seq"], row["start_ms"]): {
                 a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
@@ -137,7 +175,7 @@ class RecordingReader:
         text = f"{object_key} cannot be read from the spool or any archive"
         raise kind(f"{text}: {why}" if why else text)
 
-    async def _archives(self, key: Key) -> list[tuple[Archive, str]]:
+    async def _archives(self, key: Key) -> list[tuple[Store, str]]:
         """Return the archives that have a recording, each with its bucket; all of them where
         nobody knows."""
         async with self._asking:

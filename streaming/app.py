@@ -42,7 +42,7 @@ from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.media import archived, downloads, live, pictures
+from streaming.media import archived, downloads, elsewhere, for_peers, live, pictures
 from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies as copies_pages
@@ -101,11 +101,13 @@ def create_app(
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
     context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
+    app.on_cleanup.append(_close_peers)
     app[metrics.PROCESS] = process
     app[metrics.REGISTRY] = metrics.make_registry(context)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
+    app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     app[SCHEDULER] = Scheduler()
     app[stations_api.SEARCHED] = OrderedDict()
@@ -120,6 +122,18 @@ def create_app(
             app.add_routes(module.routes)
     app.on_response_prepare.append(add_headers)
     return app
+
+
+def peers_app(public: web.Application) -> web.Application:
+    """Return the application that answers other machines: from what the public one knows."""
+    app = web.Application()
+    app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
+    app.add_routes(for_peers.routes)
+    return app
+
+
+async def _close_peers(app: web.Application) -> None:
+    await app[CONTEXT].peers.close()
 
 
 async def _close_orders(app: web.Application) -> None:
@@ -211,6 +225,10 @@ async def serving(
             await stack.enter_async_context(_listening(operators, *apart, config.spool))
         except PortInUse as error:  # the public is served all the same
             log.error("Metrics are not served", why=str(error))
+        if (node := config.node) is not None:
+            inner = Runner(peers_app(app), stop_s=stop_s, caps=OPERATORS)
+            place = (node.host, node.port, "node.address")
+            await stack.enter_async_context(_listening(inner, *place, config.spool))
         log.info("Serving", address=f"http://{where.host}:{where.port}/")
         yield
 

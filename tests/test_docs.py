@@ -13,6 +13,7 @@ import yaml
 from base.i18n.causes import CAUSES
 from config.copies import Copies
 from config.load import load
+from config.model import Node
 from kuager.cli import app
 from storage.records import GapCause
 from streaming.app import COPIES_MODULES, MODULES
@@ -58,7 +59,10 @@ def test_every_route_is_documented() -> None:
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
-    config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
+    node = Node(name="n1", host="127.0.0.1", port=1)
+    config = config.model_copy(
+        update={"spool": tmp_path, "copies": Copies(free=True), "node": node}
+    )
     context = AppContext(config, None, [])
     list(context.refresh())
     text = b"".join(status.exposition(status.make_registry(context), context)).decode()

@@ -35,11 +35,11 @@ from copies.orders.mail import Mailer, ServerAway
 from copies.orders.service import OrderService
 from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
-from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
-from storage.recording_source import Sources, Unreadable
+from storage.recording_source import Sources, Store, Unreadable
+from storage.spool.lease_file import Holdings
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
@@ -99,7 +99,7 @@ class OrderWorker:
         self,
         config: Config,
         catalogue: Catalogue,
-        archives: Sequence[Archive],
+        archives: Sequence[Store],
         *,
         pauses: Pauses = Pauses(),
         clock: Clock = now_ms,
@@ -113,6 +113,7 @@ class OrderWorker:
         self._catalogue = catalogue
         self._orders, self._files = catalogue.orders, catalogue.order_files
         self._sources = Sources(config.spool, archives, catalogue)
+        self._holdings = Holdings(config.spool, config.node is not None)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
         self._service = OrderService(
@@ -165,7 +166,8 @@ class OrderWorker:
         while True:
             pause_s = every_s
             try:
-                await part()
+                if self._holdings.has_duty() or part == self._write_status:
+                    await part()
                 outage.end()
                 backoff.succeeded()
             except Exception as error:  # a database has many ways to say no

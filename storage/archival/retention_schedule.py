@@ -6,6 +6,7 @@ from __future__ import annotations
 from base.clock import Clock
 from base.hostclock import ClockWatch
 from base.outage import Outage
+from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
 from storage.archival.replicator import Replicator
 from storage.archival.replicators import Replicators
@@ -15,6 +16,7 @@ from storage.archive.port import ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.spool.lease_file import Holdings
 
 AGAIN_S = 600.0  # until what is not removed now is tried again
 
@@ -24,7 +26,7 @@ class RetentionSchedule:
 
     def __init__(
         self,
-        election: str,
+        config: Config,
         catalogue: Catalogue,
         replicators: Replicators,
         clocks: ArchiveClocks,
@@ -32,8 +34,14 @@ class RetentionSchedule:
         watch: ClockWatch,
         retire_s: float,
     ):
-        """`retire_s`: seconds between two looks, and for which the clock must not have been set."""
-        self._election, self._catalogue, self._replicators = election, catalogue, replicators
+        """Of several machines each sees to the cameras that it records. `retire_s`: seconds between
+        two looks, and for which the clock must not have been set."""
+        self._election, self._catalogue, self._replicators = (
+            config.election.id,
+            catalogue,
+            replicators,
+        )
+        self._holdings = Holdings(config.spool, config.node is not None)
         self._clocks, self._clock, self._watch = clocks, clock, watch
         self._retire_s = retire_s
         self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
@@ -54,6 +62,7 @@ class RetentionSchedule:
         return in how many seconds to do so again."""
         due = [(r, r.settings.keep) for r in self._replicators.all if r.settings.keep is not None]
         names = await self._catalogue.cameras.names(self._election) if due else []
+        names = [name for name in names if self._holdings.has("/".join(name[1:]))]
         for name in names:
             if newest_ms := await self._catalogue.newest_ms(name):
                 self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")

@@ -99,7 +99,7 @@ class Uploader:
             config, catalogue, cameras, replicators, clock, watch, disk_space
         )
         self.retention = RetentionSchedule(
-            config.election.id,
+            config,
             catalogue,
             replicators,
             self.clocks,

@@ -26,6 +26,7 @@ from storage.catalogue.schema import (
     recordings,
     shards,
 )
+from storage.records import LONGEST_MS
 from storage.spool.numbers import CLOCK_2020_S
 
 NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sa.BigInteger)
@@ -117,6 +118,28 @@ class Nodes:
             for row in rows
         }
         return {name: until_ms for name, until_ms in found.items() if until_ms}
+
+    async def only_on(
+        self, names: Sequence[Name], spools: Sequence[str], from_ms: int, to_ms: int
+    ) -> dict[tuple[Name, int, int], str]:
+        """Return the recordings of a stretch that only one of these spools has: the spool by
+        camera, number and start."""
+        r, c = recordings.c, cameras.c
+        asked = (
+            sa.select(c.election, c.station, c.camera, r.record_seq, r.start_ms, r.spool)
+            .join(cameras, c.camera_pk == r.camera_pk)
+            .where(known_as(names), r.start_ms > from_ms - LONGEST_MS, r.start_ms < to_ms)
+            .where(r.spool.in_(spools), r.removed_ms.is_(None))
+            .where(~sa.exists().where(SAME_RECORDING, archived.c.removed_ms.is_(None)))
+        )
+        return {
+            (
+                (row["election"], row["station"], row["camera"]),
+                row["record_seq"],
+                row["start_ms"],
+            ): row["spool"]
+            for row in await self._pool.rows(asked)
+        }
 
     async def unarchived(self, spools: Collection[str]) -> dict[str, tuple[int, int]]:
         """Return how many recordings, and how many bytes, only these spools have."""

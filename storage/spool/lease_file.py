@@ -138,6 +138,11 @@ class LeaseWatch:
                 return self.now
             await asyncio.sleep(self._look_s)
 
+    def look(self) -> dict[int, Lease]:
+        """Return the leases as they are now."""
+        self._look()
+        return self.now
+
     def _look(self) -> Leases | None:
         """Read the file where it was replaced; what cannot be read changes nothing."""
         try:
@@ -150,3 +155,24 @@ class LeaseWatch:
         if (found := read_leases(self._spool)) is not None:
             self.now = found.by_shard
         return found
+
+
+class Holdings:
+    """What is this machine's to look after: all of it, where it is not one of several."""
+
+    def __init__(self, spool: Path, is_shared: bool):
+        self._watch = LeaseWatch(spool) if is_shared else None
+
+    def has(self, camera: str) -> bool:
+        """Tell whether this machine alone records "station/camera" now."""
+        return self._has(shard_of(camera))
+
+    def has_duty(self) -> bool:
+        """Tell whether it is this machine that does what one of all has to do."""
+        return self._has(0)
+
+    def _has(self, shard: int) -> bool:
+        if self._watch is None:
+            return True
+        lease = self._watch.look().get(shard)
+        return lease is not None and lease.alone

@@ -15,6 +15,13 @@ CLOCK_2020_S = 1_577_836_800
 LATEST_S = (1 << 31) - (1 << 16)  # in 2088; a catalogue takes no epoch of more than 31 bits
 LEASE_NUMBERS = 1 << 23  # numbers of each epoch of a lease; with epochs of 2054 still below 2**53
 
+
+def lease_of(number: int) -> int:
+    """Return the epoch of the lease to which a number of a run, a recording, a segment or a gap
+    belongs; 0 for one by the clock."""
+    return number // LEASE_NUMBERS if number > LATEST_S * 2 else 0
+
+
 RecordingName = Annotated[  # day and name without ending
     str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{9}Z-[1-9][0-9]{0,17}$")
 ]
@@ -53,7 +60,7 @@ class Numbers(Record):
     @property
     def is_leased(self) -> bool:
         """Whether these are numbers of a lease: those by the clock are below 2**31."""
-        return self.segment_no > LATEST_S * 2
+        return lease_of(self.segment_no) > 0
 
     @property
     def clock_s(self) -> int:

@@ -15,6 +15,8 @@ from base.hostclock import UNSYNCHRONIZED, elapsed_ms
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
 HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
+RECORDING = "recording"
+PEER = "peer-"  # beginning of the names of files that say what other machines said
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 SUPERVISOR = "supervisor.json"
 
@@ -45,6 +47,7 @@ class _File:
     goes_on: bool  # whether its writer's time went on since the one before as ours did
     said: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, tuple[int, str]] = field(default_factory=dict)  # since when, and why
 
     def is_alive(self, now_ms: int) -> bool:
         """Say whether who wrote it is there: by the time that it gives, or because it was
@@ -70,18 +73,26 @@ class SpoolStatus:
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
+        # since when cameras of other machines are not recorded, and why
+        self.missing_elsewhere: dict[str, tuple[int, str]] = {}
 
     def refresh(self) -> Iterator[None]:
         """Look at all files; yields after each, as many cameras make it long. What it found
         counts when it has ended."""
         states: dict[str, str] = {}
+        missing: dict[str, tuple[int, str]] = {}
         files: dict[str, _File] = {}
         for path in sorted(self._directory.glob("*.json")):
             if file := self._look(path):
                 files[path.name] = file
-                states |= file.states if file.is_alive(self._clock()) else {}
+                if file.is_alive(self._clock()):
+                    # while two machines have a camera, that one counts that records it
+                    both = states.keys() & file.states.keys()
+                    recorded = {name: RECORDING for name in both if states[name] == RECORDING}
+                    states |= file.states | recorded
+                    missing |= file.missing
             yield
-        self._files, self.states = files, states
+        self._files, self.states, self.missing_elsewhere = files, states, missing
 
     def _look(self, path: Path) -> _File | None:
         known = self._files.get(path.name)
@@ -98,6 +109,12 @@ class SpoolStatus:
                 for name, one in cameras
                 if isinstance(one["state"], str)
             }
+            if path.name.startswith(PEER):
+                file.missing = {
+                    sys.intern(name): (int(one["since_ms"]), str(one["cause"]))
+                    for name, one in cameras
+                    if one.get("cause")
+                }
             return file
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None  # being replaced, or not ours
@@ -106,7 +123,7 @@ class SpoolStatus:
         """Yield all that each recorder said of its cameras, by "station/camera", and whether it is
         alive."""
         for name, file in list(self._files.items()):
-            if file.states:
+            if file.states and not name.startswith(PEER):
                 try:
                     said = orjson.loads((self._directory / name).read_bytes())["cameras"]
                 except (OSError, ValueError, TypeError, KeyError):
@@ -188,5 +205,5 @@ class SpoolStatus:
 
 
 def _file_of(process: str) -> str:
-    role = process.rpartition("-")[0]
+    role = process.rpartition("-")[0]  # the file of `node` is its map
     return f"{process}.json" if role == "recorder" else f"{role}.json"

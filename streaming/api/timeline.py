@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import asyncio
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,14 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.nodes import Nodes
 from storage.catalogue.recordings import LOSSES
-from storage.records import Gap, Losses
+from storage.cluster.peers import Unreachable
+from storage.records import FormatError, Gap, Losses
+from storage.shown import Shown
+from storage.spool.node_map import MachineEntry
+from storage.spool.numbers import lease_of
+from storage.spool.reader import Key
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -30,9 +37,10 @@ CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings ta
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
+SAID = ("record_seq", "start_ms", "end_ms", *LOSSES)
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
-# recordings (as JSON) and gaps of a camera, by number and start
-Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, object]]]
+# of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
+Known = tuple[dict[Key, tuple[int, bytes]], dict[Key, Gap]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -46,6 +54,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     scheduler.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
     async with scheduler.turn(request) if length_ms > SHORT_MS else nullcontext():
         complete, known = await _known(request, station, from_ms, to_ms)
+        await _add_elsewhere(request, station, (from_ms, to_ms), known)
         cameras = [
             await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
             for camera in station.cameras
@@ -82,8 +91,9 @@ async def _known(
 
     It is asked for a piece after the other, so that no answer is long.
     """
-    context, lang = request.app[CONTEXT], checked_language(request)
+    context = request.app[CONTEXT]
     names = {context.name(station, c): c.id for c in station.cameras}
+    away = context.machines.away() if context.machines else {}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
         asked = partial(
@@ -92,17 +102,55 @@ async def _known(
             from_ms=begin_ms,
             to_ms=min(begin_ms + PIECE_MS, to_ms),
         )
+        only = partial(
+            Nodes.only_on,
+            names=list(names),
+            spools=list(away),
+            from_ms=begin_ms,
+            to_ms=min(begin_ms + PIECE_MS, to_ms),
+        )
         try:
             found = await context.ask(asked)
+            gone = await context.ask(lambda c, only=only: only(c.nodes)) if away else {}
         except CatalogueError:  # what the spool has is still true
             return False, known
         async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
-                recordings[row["record_seq"], row["start_ms"]] = _recording(row)
+                key = (row["record_seq"], row["start_ms"])
+                if spool := gone.get((name, *key)):
+                    row["away"] = "given_up" if away[spool].given_up else "waiting"
+                recordings[key] = row["end_ms"], _recording(row)
             for gap in rows[1]:
-                gaps[gap.gap_no, gap.start_ms] = _gap(lang, gap)
+                gaps[gap.gap_no, gap.start_ms] = gap
     return True, known
+
+
+async def _add_elsewhere(
+    request: web.Request, station: Station, stretch: tuple[int, int], known: dict[str, Known]
+) -> None:
+    """Add what other machines have of a station's cameras and the catalogue does not know yet."""
+    context = request.app[CONTEXT]
+    if context.machines is None:
+        return
+
+    async def add(camera: Camera, machine: MachineEntry) -> None:
+        path = f"/spool/{station.id}/{camera.id}/stretch?from={stretch[0]}&to={stretch[1]}"
+        recordings, gaps = known[camera.id]
+        with suppress(Unreachable, KeyError, TypeError, FormatError):
+            said = await context.peers.json(machine, path)
+            for row in said["recordings"]:
+                one = {key: row[key] for key in SAID if key in row}
+                recordings[row["record_seq"], row["start_ms"]] = row["end_ms"], orjson.dumps(one)
+            for gap in map(Gap.of, said["gaps"]):
+                gaps[gap.gap_no, gap.start_ms] = gap
+
+    asked = [
+        add(camera, machine)
+        for camera in station.cameras
+        for machine in context.machines.others(f"{station.id}/{camera.id}")
+    ]
+    await asyncio.gather(*asked)
 
 
 async def _camera(
@@ -121,21 +169,36 @@ async def _camera(
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
-            recordings[seq, start_ms] = orjson.dumps(said)
-    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
+            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said)
+    gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
+    missing = [gaps[key] for key in sorted(gaps)]
+    if context.machines is not None:
+        missing = _shown(recordings, missing)
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
         "recordings": orjson.Fragment(
-            b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
+            b"[%b]" % b",".join(recordings[n][1] for n in sorted(recordings))
         ),
-        "gaps": [gaps[n] for n in sorted(gaps)],
+        "gaps": [_gap(lang, gap) for gap in missing],
     }
+
+
+def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Gap]:
+    """Mark the recordings of which nothing is shown, as another machine has that time, too;
+    return what nobody recorded."""
+    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, _) in recordings.items()}
+    shown = Shown(facts.values())
+    for key, recorded in facts.items():
+        if shown.is_second(*recorded):
+            end_ms, data = recordings[key]
+            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1]
+    return shown.missing(gaps)
 
 
 def _recording(row: dict[str, Any]) -> bytes:
     """Return a row as JSON: what is missing of it, and when and why it was removed where no
     archive has it any more."""
-    more = {key: row[key] for key in LOSSES if row.get(key)}
+    more = {key: row[key] for key in (*LOSSES, "away") if row.get(key)}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
         more |= {k: last[k] for k in ("removed_ms", "removed_reason")}

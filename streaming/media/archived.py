@@ -19,6 +19,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
+from storage.spool.node_map import MachineEntry
 from storage.spool.reader import Key
 from streaming.context import CONTEXT
 from streaming.http.clients import client
@@ -35,8 +36,16 @@ INDEXES = web.AppKey("indexes", OrderedDict[tuple[Name, Identity], Index])
 T = TypeVar("T")
 
 
+class OnlyOn(Exception):
+    """What is asked for is in no archive yet, and in the spool of another machine."""
+
+    def __init__(self, machine: MachineEntry):
+        super().__init__(machine.name)
+        self.machine = machine
+
+
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> HashedRange:
-    """Return where a segment is; raises 404, 410 or 503."""
+    """Return where a segment is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, segment_no=segment_no)
     at = segment_no - index.segments[0].segment_no
     if not 0 <= at < len(index.segments):
@@ -47,7 +56,7 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
 
 
 async def archived_init(request: web.Request, name: Name, run_no: int) -> HashedRange:
-    """Return where the init of a run is; raises 404, 410 or 503."""
+    """Return where the init of a run is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, run_no=run_no)
     return HashedRange(reader, key, 0, index.header.init_length, index.header.init_sha256)
 
@@ -81,9 +90,13 @@ async def _recording(
             )
         except CatalogueError:
             raise unavailable() from None
-    if row is None or not row["archives"]:
+    if row is None:
         raise missing()
     there = {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
+    if not there and row["removed_ms"] is None and (only := context.only_on(row["spool"])):
+        raise OnlyOn(only)
+    if not row["archives"]:
+        raise missing()
     if not there:
         raise gone(row["archives"][-1])
     if segment_no:
@@ -141,4 +154,12 @@ def unavailable() -> web.HTTPServiceUnavailable:
     """Return the answer for what is there and cannot be read now."""
     return web.HTTPServiceUnavailable(
         text="The archive does not answer; ask again.\n", headers={"Retry-After": "10"}
+    )
+
+
+def away() -> web.HTTPServiceUnavailable:
+    """Return the answer for what was recorded, and is on a machine that does not answer."""
+    return web.HTTPServiceUnavailable(
+        text="This was recorded, on a machine that is away; ask again.\n",
+        headers={"Retry-After": "10"},
     )

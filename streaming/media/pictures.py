@@ -18,6 +18,7 @@ from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.ranges import Content, send
+from streaming.media.elsewhere import elsewhere_picture
 
 FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
 CACHE = "public, max-age=5"
@@ -46,7 +47,10 @@ async def picture(request: web.Request) -> web.StreamResponse:
 
 
 def has_picture(context: AppContext, station: Station, camera: Camera) -> bool:
-    """Tell whether a camera has a picture of now."""
+    """Tell whether a camera has a picture of now; of one that another machine records, whether
+    pictures are made."""
+    if context.is_elsewhere(station, camera):
+        return context.config.pictures_s is not None
     try:
         stat = (context.config.spool / station.id / camera.id / "thumb.jpg").stat()
     except OSError:
@@ -64,7 +68,9 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     station, camera = context.station_and_camera(request)
     found = None
     if context.directory.is_live(station, camera):
-        found = _read(context, context.config.spool / station.id / camera.id / name)
+        found = await elsewhere_picture(context, context.name(station, camera), name)
+        path = context.config.spool / station.id / camera.id / name
+        found = found or read_picture(context, path)
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
         words = context.why_no_picture(station, camera, lang)
@@ -75,7 +81,7 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     return await send(request, found, {"Cache-Control": CACHE})
 
 
-def _read(context: AppContext, path: Path) -> Content | None:
+def read_picture(context: AppContext, path: Path) -> Content | None:
     """Return a picture of now; None where there is none."""
     try:
         with path.open("rb") as file:

@@ -2,4 +2,5 @@
 
 `health`   whether this process answers, and can read what it serves
 `metrics`  what /metrics says
+`camera_metrics`  what it says of cameras
 """

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -25,9 +24,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from config.model import Camera, Station
 from config.roles import processes
-from config.schedule import is_scheduled, windows
 from copies.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
@@ -35,6 +32,7 @@ from storage.records import GapCause
 from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status import ORDERS, PICTURES, UPLOADER
 from streaming.context import AppContext
+from streaming.ops.camera_metrics import camera_lines
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
 # Several processes share the port and any of them answers /metrics: each has its own series.
@@ -51,19 +49,6 @@ SECONDS = Histogram(
     registry=None,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
-STATES = ("idle", "connecting", "recording", "stalled", "backoff", "unknown")
-CAMERA_COUNTS = (
-    ("bytes", "recorded_bytes_total", "Bytes recorded since the recorder started"),
-    ("frames", "pictures_total", "Pictures received since the recorder started"),
-    ("runs", "runs_total", "Runs begun since the recorder started"),
-    ("retries", "retries_total", "Sessions that ended since the recorder started"),
-    ("packets", "packets_total", "Packets received since the recorder started, read natively"),
-    ("packets_lost", "packets_lost_total", "Packets that were missing when it was their turn"),
-    ("packets_late", "packets_late_total", "Packets of these that came too late"),
-    ("packets_doubled", "packets_doubled_total", "Packets that came twice"),
-)
-STATIONS_A_PIECE = 100
-_NO_COUNTS = (0,) * len(CAMERA_COUNTS)
 UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
@@ -120,6 +105,7 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics but those of cameras and of HTTP."""
         yield from self._processes()
+        yield from self._nodes()
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
@@ -212,6 +198,27 @@ class StatusCollector(Collector):
         for key, text in ORDERS_NUMBERS:
             yield _single(f"kuager_orders_{key}", text, record.get(key))
 
+    def _nodes(self) -> Iterator[Metric]:
+        """Yield how this machine stands among others; nothing where it is the only one."""
+        if self._context.machines is None:
+            return
+        found = self._context.machines.map
+        ok = GaugeMetricFamily("kuager_node_database_ok", "1 while PostgreSQL renews its lease")
+        _add(ok, [], found.database is None if found else math.nan)
+        held = GaugeMetricFamily("kuager_node_shards", "Parts of the cameras that it records")
+        _add(held, [], sum(s.holder == found.spool for s in found.shards) if found else math.nan)
+        there = {node.spool for node in found.nodes if node.alive} if found else set[str]()
+        free = GaugeMetricFamily("kuager_shards_without_node", "Those that nobody records")
+        count = sum(s.holder not in there for s in found.shards) if found else math.nan
+        _add(free, [], count)
+        up = GaugeMetricFamily(
+            "kuager_node_up", "1 while a machine is there, and is waited for", labels=["node"]
+        )
+        for node in found.nodes if found else ():
+            if not node.given_up:
+                _add(up, [node.name], node.alive)
+        yield from (ok, held, free, up)
+
     def _clock(self) -> Iterator[Metric]:
         """Yield what the recorders say of their clock."""
         clocks = self._status.clocks()
@@ -295,75 +302,6 @@ def make_registry(context: AppContext) -> CollectorRegistry:
 
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 PROCESS = web.AppKey("process", str)
-
-
-Lines = Callable[[Station, Camera, str], str]
-
-
-def camera_lines(context: AppContext) -> Iterator[bytes]:
-    """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
-    long, and others want answers."""
-    counts: dict[str, tuple[object, ...]] = {}
-    causes: dict[str, str] = {}
-    recorded_ms: dict[str, int] = {}
-    for alive, cameras in context.status.cameras():
-        for name, one in cameras.items():
-            recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
-            if alive:
-                counts[name] = tuple(one.get(key, 0) for key, _, _ in CAMERA_COUNTS)
-                connecting = GapCause.CONNECTING if one.get("state") == "connecting" else "none"
-                causes[name] = one.get("cause") or connecting
-        yield b""
-    election, now_ms = context.config.election, context.clock()
-
-    def scheduled(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {is_scheduled(windows(election, station, camera), now_ms):d}\n"
-
-    def recorded(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
-
-    def cause(station: Station, camera: Camera, labels: str) -> str:
-        return f'{{{labels},cause="{causes.get(_name(station, camera), "unknown")}"}} 1\n'
-
-    yield from _lines(context, "scheduled", "1 while it is to be recorded", scheduled)
-    text = "The end of its newest segment, by the recorder's clock; 0 for never"
-    yield from _lines(context, "recorded_timestamp_seconds", text, recorded)
-    yield from _lines(context, "cause", "1 for why it is not recorded, or none, or unknown", cause)
-    yield from _lines(context, "state", "1 for what it does", partial(_states, context))
-    for n, (_, key, text) in enumerate(CAMERA_COUNTS):
-
-        def count(station: Station, camera: Camera, labels: str, n: int = n) -> str:
-            return f"{{{labels}}} {counts.get(_name(station, camera), _NO_COUNTS)[n]}\n"
-
-        yield from _lines(context, key, text, count)
-
-
-def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
-    """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
-
-    Ids need no escaping in labels.
-    """
-    name, kind = f"kuager_camera_{key}", "counter" if key.endswith("_total") else "gauge"
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
-    stations = context.config.stations
-    for start in range(0, len(stations), STATIONS_A_PIECE):
-        yield "".join(
-            f"{name}{line}"
-            for station in stations[start : start + STATIONS_A_PIECE]
-            for camera in station.cameras
-            for line in one(
-                station, camera, f'station="{station.id}",camera="{camera.id}"'
-            ).splitlines(keepends=True)
-        ).encode()
-
-
-def _states(context: AppContext, station: Station, camera: Camera, labels: str) -> str:
-    now = context.directory.state(station, camera)
-    return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
-
-
-def _name(station: Station, camera: Camera) -> str:
-    return f"{station.id}/{camera.id}"
 
 
 def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[bytes]:
