@@ -137,7 +137,7 @@ async def _orders(config: Config) -> None:
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
     async with _stores(config) as (catalogue, archives), _other_spools(config) as others:
-        await OrderWorker(config, catalogue, [*archives, *others]).run()
+        await OrderWorker(config, catalogue, archives, others=others).run()
 
 
 async def _pictures(config: Config) -> None:

@@ -35,6 +35,7 @@ from copies.orders.mail import Mailer, ServerAway
 from copies.orders.service import OrderService
 from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
+from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
@@ -99,25 +100,27 @@ class OrderWorker:
         self,
         config: Config,
         catalogue: Catalogue,
-        archives: Sequence[Store],
+        archives: Sequence[Archive],
         *,
+        others: Sequence[Store] = (),
         pauses: Pauses = Pauses(),
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`watch` judges `clock`, by which orders end and letters are due."""
+        """`others` are spools of other machines. `watch` judges `clock`, by which orders end and
+        letters are due."""
         self._pauses, self._clock = pauses, clock
         self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
         self._config = config
         self._catalogue = catalogue
         self._orders, self._files = catalogue.orders, catalogue.order_files
-        self._sources = Sources(config.spool, archives, catalogue)
+        self._sources = Sources(config.spool, [*archives, *others], catalogue)
         self._holdings = Holdings(config.spool, config.node is not None)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
         self._service = OrderService(
-            config, catalogue, open_providers(config.copies), archives, clock
+            config, catalogue, open_providers(config.copies), self._sources.archives, clock
         )
         self._outages: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")

@@ -35,6 +35,8 @@ catalogue = sa.Table(  # one row: by it, one database is told from another that 
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("usage_key", sa.LargeBinary),  # by which `usage` knows people
+    # the revision of the oldest Kuager that may work with these tables, beside a newer one
+    sa.Column("oldest", sa.String(8)),
 )
 cameras = sa.Table(
     "cameras",

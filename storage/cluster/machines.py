@@ -37,6 +37,10 @@ class Machines:
                 self._map = read_node_map(self._spool) or self._map
         return self._map
 
+    def forget(self) -> None:
+        """Look anew when something is asked next."""
+        self._looked_s = float("-inf")
+
     def shard(self, camera: str) -> ShardEntry | None:
         """Return who records "station/camera"; None where nothing is known."""
         return self.map.shard(camera) if self.map else None

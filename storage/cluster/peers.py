@@ -102,8 +102,15 @@ class Flight:
 class Peers:
     """Other machines, asked by one process. What they answer is in docs/scaling.md."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
+    def __init__(
+        self,
+        read_s: float = READ_S,
+        absent_s: float = ABSENT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Nobody waits longer than `read_s` for a piece; what was not there is asked for again
+        after `absent_s`."""
+        self._read_s, self._absent_s, self._clock = read_s, absent_s, clock
         self._session: aiohttp.ClientSession | None = None
         self._flights: dict[tuple[str, str], tuple[Flight, asyncio.Task[None]]] = {}
         self._absent: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -166,7 +173,7 @@ class Peers:
             async with self._room:
                 await self._fetch(machine, path, flight)
             if flight.status != 200:
-                self._absent[key] = self._clock() + ABSENT_S
+                self._absent[key] = self._clock() + self._absent_s
                 while len(self._absent) > MOST_ABSENT:
                     self._absent.popitem(last=False)
             flight.end()
@@ -187,7 +194,7 @@ class Peers:
 
     async def _fetch(self, machine: MachineEntry, path: str, flight: Flight) -> None:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(ALL_S, sock_connect=CONNECT_S, sock_read=READ_S)
+            timeout = aiohttp.ClientTimeout(ALL_S, sock_connect=CONNECT_S, sock_read=self._read_s)
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         async with self._session.get(

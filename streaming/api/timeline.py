@@ -13,9 +13,9 @@ from aiohttp import web
 from base.i18n.causes import describe_cause
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
+from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.nodes import Nodes
 from storage.catalogue.recordings import LOSSES
 from storage.cluster.peers import Unreachable
 from storage.records import FormatError, Gap, Losses
@@ -23,7 +23,7 @@ from storage.shown import Shown
 from storage.spool.node_map import MachineEntry
 from storage.spool.numbers import lease_of
 from storage.spool.reader import Key
-from streaming.context import CONTEXT
+from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.responses import json_response
@@ -102,16 +102,9 @@ async def _known(
             from_ms=begin_ms,
             to_ms=min(begin_ms + PIECE_MS, to_ms),
         )
-        only = partial(
-            Nodes.only_on,
-            names=list(names),
-            spools=list(away),
-            from_ms=begin_ms,
-            to_ms=min(begin_ms + PIECE_MS, to_ms),
-        )
         try:
             found = await context.ask(asked)
-            gone = await context.ask(lambda c, only=only: only(c.nodes)) if away else {}
+            gone = await _only_on(context, list(names), list(away), (begin_ms, to_ms))
         except CatalogueError:  # what the spool has is still true
             return False, known
         async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
@@ -124,6 +117,19 @@ async def _known(
             for gap in rows[1]:
                 gaps[gap.gap_no, gap.start_ms] = gap
     return True, known
+
+
+async def _only_on(
+    context: AppContext, names: list[Name], spools: list[str], stretch: tuple[int, int]
+) -> dict[tuple[Name, int, int], str]:
+    """Return which recordings of a stretch only one of these spools has, and which one."""
+    if not spools:
+        return {}
+    return await context.ask(
+        lambda catalogue: catalogue.nodes.only_on(
+            names, spools, stretch[0], min(stretch[0] + PIECE_MS, stretch[1])
+        )
+    )
 
 
 async def _add_elsewhere(

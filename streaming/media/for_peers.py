@@ -97,12 +97,11 @@ def _recordings(reader: SpoolReader, from_ms: int, to_ms: int) -> list[dict[str,
     return [
         {
             "record_seq": index.header.record_seq,
-            "epoch": index.header.epoch,
             "start_ms": index.start_ms,
             "end_ms": index.end_ms,
             "sha256": index.seal.sha256 if index.seal else None,
+            **Losses.of(index.segments).to_dict(),
         }
-        | Losses.of(index.segments).to_dict()
         for _, index in reader.recordings(from_ms, to_ms)
         if index.segments and index.start_ms < to_ms
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -168,6 +168,7 @@ async def _listed(
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
+    every: AsyncIterator[Entries]
     if request.app[CONTEXT].machines is None:
         steps = request.app[SCHEDULER].in_steps(request, reader.stretch(*stretch))
         every = (playlists.entries(*found) async for found in steps)

@@ -1,4 +1,8 @@
-"""Nodes, and the shards of the cameras that they hold by lease."""
+"""Nodes, and the shards of the cameras that they hold by lease.
+
+Since then a database says which versions may work with it side by side, during an upgrade of
+several machines: a migration with which the version before cannot go on raises `oldest`.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,9 +38,12 @@ def upgrade() -> None:
         sa.Column("taken_ms", sa.BigInteger),
         sa.Column("lost_ms", sa.BigInteger),
     )
+    op.add_column("catalogue", sa.Column("oldest", sa.String(8)))
+    op.execute("UPDATE catalogue SET oldest = '0008'")
     op.bulk_insert(shards, [{"shard": n, "epoch": 0} for n in range(SHARDS)])
 
 
 def downgrade() -> None:
+    op.drop_column("catalogue", "oldest")
     op.drop_table("shards")
     op.drop_table("nodes")
