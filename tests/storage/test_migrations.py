@@ -301,7 +301,7 @@ async def test_a_version_goes_on_beside_a_newer_one_that_allows_it(
             assert await database.describe_database(database_url) == "answers, with its tables"
             await older.close()
         else:
-            with pytest.raises(CatalogueError, match="of a newer Kuager .*: upgrade this machine"):
+            with pytest.raises(CatalogueError, match=r"of a newer Kuager .*: upgrade this machine"):
                 await Catalogue.open(database_url)
     finally:
         await newer.close()
