@@ -86,7 +86,7 @@ check-scripts: tools
 	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
 
 check-docs: tools
-	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py tests/test_deploy_files.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30

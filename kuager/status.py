@@ -83,7 +83,7 @@ def _nodes(config: Config, at_ms: int) -> Iterator[Finding]:
         text = f"PostgreSQL does not answer, and recording goes on: {found.database}"
         yield Finding("node", text)
         return
-    away = [n.name for n in found.nodes if not n.alive and not n.given_up]
+    away = [n.name for n in found.nodes if not (n.alive or n.given_up or n.leaving)]
     held = sum(shard.holder == found.spool for shard in found.shards)
     without = sum(not _is_there(found, shard.holder) for shard in found.shards)
     if without:

@@ -30,6 +30,7 @@ from storage.records import LONGEST_MS
 from storage.spool.numbers import CLOCK_2020_S
 
 NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sa.BigInteger)
+FORGET_MS = 600_000
 # what a node says of itself with each renewal; the rest is an operator's
 TOLD = ("name", "address", "weight", "most", "version", "leaving")
 
@@ -56,6 +57,13 @@ class Nodes:
         async with self._pool.single() as connection:
             now_ms = (await connection.execute(sa.select(NOW))).scalar_one()
             return await self._view(connection, me, now_ms)
+
+    async def forget_viewers(self) -> None:
+        """Forget machines that record nothing and are gone: each start of one may have another
+        spool, and none has anything that is missed."""
+        n = nodes.c
+        gone = sa.delete(nodes).where(n.most == 0, n.until_ms < NOW - FORGET_MS)
+        await self._pool.execute(gone)
 
     async def leave(self, spool: str) -> None:
         """End a node's lease: whoever wants its shards need not wait."""

@@ -143,7 +143,10 @@ class NodeAgent:
             await asyncio.sleep(1)
 
     async def _open(self) -> None:
-        self._catalogue = await Catalogue.open_patiently(self._url)
+        catalogue = await Catalogue.open_patiently(self._url)
+        with contextlib.suppress(CatalogueError):
+            await catalogue.nodes.forget_viewers()
+        self._catalogue = catalogue
 
     async def _pause(self) -> None:
         moves = self._outage.why is not None or any(not x.alone for x in self._known.values())

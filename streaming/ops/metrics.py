@@ -215,7 +215,7 @@ class StatusCollector(Collector):
             "kuager_node_up", "1 while a machine is there, and is waited for", labels=["node"]
         )
         for node in found.nodes if found else ():
-            if not node.given_up:
+            if not node.given_up and (node.alive or not node.leaving):
                 _add(up, [node.name], node.alive)
         yield from (ok, held, free, up)
 
