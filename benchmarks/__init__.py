@@ -15,6 +15,7 @@ several versions `alert_table` when each alert fires and clears `crash_table` wh
 step leaves: the table of docs/crashes.md `chaos` kill -9 at random, with a bucket that fails at
 random `installation` several machines with PostgreSQL, an S3 server and nginx;
 `nodes_table` what becomes of them when something dies, `nodes_watch` who watches; `nodes_viewers`
-many viewers through one nginx; `nodes_country` 80 machines and 40,000 cameras as rows `walk` the demo as people use it, at three widths `webkit_table` WebKitGTK without Media
-Source Extensions (`webkit_page`): a table of docs/site.md `screenshot` docs/screenshot.png
+many viewers through one nginx; `nodes_country` 80 machines and 40,000 cameras as rows
+`walk` the demo as people use it, at three widths `webkit_table` WebKitGTK without Media Source
+Extensions (`webkit_page`): a table of docs/site.md `screenshot` docs/screenshot.png
 """

@@ -18,6 +18,7 @@ from kuager.cli import app
 from storage.records import GapCause
 from streaming.app import COPIES_MODULES, MODULES
 from streaming.context import AppContext
+from streaming.media import for_peers
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
 from tests.support.repository import PAGES, ROOT, TRACKED
@@ -54,6 +55,13 @@ def test_every_route_is_documented() -> None:
         for route in routes:
             path = re.sub(r":\[0-9\]\{1,[0-9]+\}", "", route.path)
             assert f"`{path}`" in OPERATIONS, path
+
+
+def test_what_machines_ask_each_other_is_documented() -> None:
+    scaling = (ROOT / "docs/scaling.md").read_text()
+    for route in for_peers.routes:
+        path = re.sub(r"\{(\w+):(?:[^{}]|\{[^}]*\})*\}", r"{\1}", route.path)
+        assert f"`{path}`" in scaling, path
 
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ async def init(request: web.Request) -> web.StreamResponse:
     return _found(await own_init(request, name, spool, int(request.match_info["run_no"])))
 
 
-@routes.get("/live/{station}/{camera}/{picture:thumb.jpg|picture.jpg}")
+@routes.get("/live/{station}/{camera}/{picture:(thumb|picture)[.]jpg}")
 async def picture(request: web.Request) -> web.StreamResponse:
     """Serve the latest picture of a camera."""
     context = request.app[CONTEXT]
