@@ -13,6 +13,7 @@ from itertools import groupby
 
 from base.intervals import merge, subtract
 from storage.records import Gap
+from storage.spool.numbers import lease_of
 
 Stretch = tuple[int, int]
 Recorded = tuple[int, int, int]  # epoch, start, end
@@ -24,6 +25,7 @@ class Shown:
     def __init__(self, recordings: Iterable[Recorded]):
         """`recordings` may come in any order, and overlap."""
         found = sorted(recordings, reverse=True)
+        self._begun = [(epoch, start) for epoch, start, _ in found]
         self.recorded: list[Stretch] = []  # by anybody
         self._above: dict[int, list[Stretch]] = {}  # what higher epochs have of the time of each
         for epoch, some in groupby(found, key=lambda one: one[0]):
@@ -43,15 +45,24 @@ class Shown:
         """Return what is missing, by start: what nobody recorded, each moment with one cause.
 
         Of gaps that overlap that of the higher number counts: numbers rise with the epoch. One that
-        lasts does so where nobody recorded after it began.
+        lasts does so where nobody recorded after it began, and no later owner began anything: it is
+        not of one who died.
         """
         found: list[Gap] = []
         taken = list(self.recorded)
         end_of_all = max((end for _, end in taken), default=0)
+        later: list[int] = []  # starts of gaps of higher numbers
         for gap in sorted(gaps, key=lambda gap: gap.gap_no, reverse=True):
-            end_ms = max(end_of_all, gap.start_ms) + 1 if gap.end_ms is None else gap.end_ms
+            end_ms, lasts = gap.end_ms, False
+            if end_ms is None:
+                epoch = lease_of(gap.gap_no)
+                begun = [start for of, start in self._begun if of > epoch]
+                ends = [start for start in (*later, *begun) if start >= gap.start_ms]
+                lasts = not ends
+                end_ms = min(ends, default=max(end_of_all, gap.start_ms) + 1)
             for start_ms, until_ms in subtract([(gap.start_ms, end_ms)], taken):
-                lasts = gap.end_ms is None and until_ms == end_ms
-                found.append(replace(gap, start_ms=start_ms, end_ms=None if lasts else until_ms))
+                is_last = lasts and until_ms == end_ms
+                found.append(replace(gap, start_ms=start_ms, end_ms=None if is_last else until_ms))
             taken = merge([*taken, (gap.start_ms, end_ms)])
+            later.append(gap.start_ms)
         return sorted(found, key=lambda gap: (gap.start_ms, gap.gap_no))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from base.intervals import length, merge
 from storage.records import Gap, GapCause
 from storage.shown import Shown
+from storage.spool.numbers import lease_of
 
 MOMENT = st.integers(0, 60)
 RECORDING = st.tuples(st.integers(1, 4), MOMENT, MOMENT).map(
@@ -47,8 +48,7 @@ def test_each_moment_is_shown_by_its_highest_epoch_or_missing_once(
             for gap in shown.missing(gaps)
             if gap.start_ms <= moment and (gap.end_ms is None or moment < gap.end_ms)
         ]
-        last = max((end for _, _, end in recordings), default=0)
-        if moment < last or all(gap.end_ms is not None for gap in gaps):
+        if all(gap.end_ms is not None for gap in gaps):
             assert missing == ([max(numbers)] if numbers and not there else [])
     covered = merge((start, end) for _, start, end in recordings)
     parts = [p for one in recordings for p in shown.parts(*one)]
@@ -74,6 +74,24 @@ def test_a_gap_of_one_machine_is_none_where_another_recorded() -> None:
     assert shown.parts(5, 0, 100) == [(0, 90)] and shown.parts(6, 90, 300) == [(90, 300)]
     assert shown.parts(5, 250, 320) == [(300, 320)]
     assert not shown.is_second(5, 250, 320) and Shown([(1, 5, 9), (2, 0, 9)]).is_second(1, 5, 9)
+
+
+def test_a_gap_that_lasted_when_its_machine_died_lasts_no_longer() -> None:
+    old, new = 5 << 23, 6 << 23
+    old += 200_000_000 << 23
+    new += 200_000_000 << 23
+    of_old, of_new = lease_of(old), lease_of(new)
+    lasting = Gap(old, 100, None, GapCause.UNREACHABLE)
+    taken_over = Gap(new, 200, 220, GapCause.NODE_LOST)
+    assert Shown([(of_new, 220, 300)]).missing([lasting, taken_over]) == [
+        Gap(old, 100, 200, GapCause.UNREACHABLE),
+        taken_over,
+    ]
+    assert Shown([(of_new, 220, 300)]).missing([lasting]) == [
+        Gap(old, 100, 220, GapCause.UNREACHABLE)
+    ]
+    # what its own machine recorded before does not end it
+    assert Shown([(of_old, 20, 90)]).missing([lasting]) == [lasting]
 
 
 def test_a_gap_that_lasts_and_began_before_all_else_ended() -> None:

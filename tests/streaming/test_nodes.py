@@ -110,6 +110,13 @@ async def listed(session: aiohttp.ClientSession, query: str = "") -> list[tuple[
     return [(int(s.uri.split(".")[0]), str(s.program_date_time)) for s in parsed.segments]
 
 
+async def discontinuity(session: aiohttp.ClientSession) -> int:
+    """Return the DISCONTINUITY-SEQUENCE of the live playlist."""
+    _, _, body = await get(session, "/live/s/c/index.m3u8")
+    (found,) = re.findall(rb"DISCONTINUITY-SEQUENCE:(\d+)", body)
+    return int(found)
+
+
 async def test_whichever_machine_is_asked_gives_the_same(site: Site) -> None:
     async with site() as machines:
         record(machines["a"], OLD, 60, 50, sealed=False).close()
@@ -142,6 +149,7 @@ async def test_a_player_finds_what_follows_when_a_camera_changes_machines(site: 
         record(machines["a"], OLD, 60, 40, sealed=False).close()
         machines.owns("a", CAMERA, OLD)
         before = await listed(machines["c"].session)
+        was_no = await discontinuity(machines["c"].session)
         # b begins, and has nothing yet
         machines.owns("b", CAMERA, NEW, before="a", both=True)
         for name in "abc":
@@ -155,6 +163,8 @@ async def test_a_player_finds_what_follows_when_a_camera_changes_machines(site: 
         for name in "bc":
             after = await listed(machines[name].session)
             assert min(after)[0] > max(before)[0] and len(after) == 6
+            now_no = await discontinuity(machines[name].session)
+            assert was_no < now_no < was_no + 3600 or now_no < 3600  # each 36 h from 0 again
         # what b had of the camera long ago is not what is live
         machines.owns("a", CAMERA, NEW + 1, before="b")
         machines.away.add("b")
