@@ -167,6 +167,8 @@ def _sort_out(
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"
+        if row.get("spool") and any(isinstance(archive, Spools) for archive in archives):
+            reason = "it is on a machine that is away"
         if holding:
             reason = f"the archive '{holding[0]}' is not configured here"
         elif row["archives"]:

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
-from base.i18n.gettext import gettext
+from base.i18n.gettext import N_, gettext
 from config.model import Camera, Station
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -37,6 +37,10 @@ CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings ta
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
+AWAY = {
+    "waiting": N_("Recorded, on a machine that is away."),
+    "given_up": N_("Recorded, and lost with its machine."),
+}
 SAID = ("record_seq", "start_ms", "end_ms", *LOSSES)
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
 # of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
@@ -91,7 +95,7 @@ async def _known(
 
     It is asked for a piece after the other, so that no answer is long.
     """
-    context = request.app[CONTEXT]
+    context, lang = request.app[CONTEXT], checked_language(request)
     names = {context.name(station, c): c.id for c in station.cameras}
     away = context.machines.away() if context.machines else {}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
@@ -112,7 +116,8 @@ async def _known(
             for row in rows[0]:
                 key = (row["record_seq"], row["start_ms"])
                 if spool := gone.get((name, *key)):
-                    row["away"] = "given_up" if away[spool].given_up else "waiting"
+                    row["away"] = state = "given_up" if away[spool].given_up else "waiting"
+                    row["words"] = gettext(AWAY[state], lang)
                 recordings[key] = row["end_ms"], _recording(row)
             for gap in rows[1]:
                 gaps[gap.gap_no, gap.start_ms] = gap
@@ -204,7 +209,7 @@ def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Ga
 def _recording(row: dict[str, Any]) -> bytes:
     """Return a row as JSON: what is missing of it, and when and why it was removed where no
     archive has it any more."""
-    more = {key: row[key] for key in (*LOSSES, "away") if row.get(key)}
+    more = {key: row[key] for key in (*LOSSES, "away", "words") if row.get(key)}
     if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
         last = max(row["archives"], key=lambda a: a["removed_ms"])
         more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
