@@ -124,7 +124,7 @@ async def find_parts(request: web.Request, name: Name, stretch: Stretch) -> dict
         async for row in request.app[SCHEDULER].in_steps(request, rows):
             there = {a["archive"]: a["bucket"] for a in row["archives"] if not a["removed_ms"]}
             machine = context.only_on(row["spool"]) if row["removed_ms"] is None else None
-            if there or machine:
+            if there or (machine and machine.alive):  # what nobody has now hides nothing
                 key = (row["record_seq"], row["start_ms"])
                 found[key] = Part(key, row["end_ms"], row["sha256"], machine, there)
     machines = context.machines.others(camera) if context.machines else []
