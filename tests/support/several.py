@@ -29,6 +29,7 @@ class Machine:
 
     name: str
     config: Config
+    base: str = field(init=False)  # of its pages
     app: web.Application = field(init=False)
     session: aiohttp.ClientSession = field(init=False)
     inner: aiohttp.ClientSession = field(init=False)
@@ -107,8 +108,10 @@ async def several(
             claim_spool(spool)
             found.machines[name] = machine
             machine.app = create_app(machine.config, catalogue, archives, clock)
+            port = free_port()
+            machine.base = f"http://127.0.0.1:{port}"
             machine.session = await stack.enter_async_context(
-                _serving(make_runner(machine.app), free_port())
+                _serving(make_runner(machine.app), port)
             )
             inner = Runner(peers_app(machine.app), stop_s=1, caps=OPERATORS)
             machine.inner = await stack.enter_async_context(_serving(inner, node.port))
