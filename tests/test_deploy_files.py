@@ -13,7 +13,7 @@ import yaml
 
 from config.load import load
 from tests.support.edge import Edge
-from tests.support.programs import missing, need
+from tests.support.programs import need
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
 
@@ -70,9 +70,12 @@ def test_compose_gives_each_machine_what_its_settings_name() -> None:
 
 
 def test_docker_takes_the_compose_file() -> None:
-    docker = need("docker", "apt-get install docker.io")
-    if subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
-        missing("docker compose is missing")
+    docker = shutil.which("docker") or "docker"
+    if (
+        not shutil.which(docker)
+        or subprocess.run([docker, "compose", "version"], capture_output=True).returncode
+    ):
+        pytest.skip("docker compose is missing")
     command = [docker, "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, env=NEEDED)
     assert done.returncode == 0, done.stderr
@@ -109,7 +112,8 @@ def test_systemd_takes_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
 
 
 def rendered(tmp_path: Path, *settings: str) -> list[dict[str, Any]]:
-    helm = need("helm", "https://helm.sh")
+    if (helm := shutil.which("helm")) is None:  # few have it, and nothing else needs it
+        pytest.skip("helm is missing")
     sets = [word for setting in settings for word in ("--set", setting)]
     command = [helm, "template", "kuager", str(CHART), *sets]
     environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -122,7 +126,7 @@ def test_the_chart_makes_what_kubernetes_takes(tmp_path: Path) -> None:
     try:
         import kubernetes_validate  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        missing("kubernetes-validate is missing: pip install kubernetes-validate")
+        pytest.skip("kubernetes-validate is missing: pip install kubernetes-validate")
     for settings in ((), ("web.replicas=2", "nodes.spread=false", "networkPolicy.enabled=false")):
         parts = rendered(tmp_path, *settings)
         for part in parts:
