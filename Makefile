@@ -121,7 +121,7 @@ nodes-database: tools ## PostgreSQL away for 5 minutes, then failed over to a st
 nodes-cut: tools ## one machine cut off from PostgreSQL alone (SECONDS=60, CAMERAS)
 	@$(PY) -m benchmarks.nodes_table cut --seconds $(or $(SECONDS),60) --cameras $(or $(CAMERAS),60)
 
-nodes-kills: tools ## random kills of processes, machines and PostgreSQL (ROUNDS=50, CAMERAS; about 40 minutes)
+nodes-kills: tools ## random kills of processes, machines, PostgreSQL, S3 and nginx (ROUNDS=50, CAMERAS; about 40 minutes)
 	@$(PY) -m benchmarks.nodes_table kills --rounds $(or $(ROUNDS),50) --cameras $(or $(CAMERAS),30)
 
 nodes-rolling: tools ## each of 3 machines stopped and started (CAMERAS; about 8 minutes)

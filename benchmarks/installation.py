@@ -23,6 +23,8 @@ from pgserver._commands import POSTGRES_BIN_PATH
 from benchmarks.bench_record import descendants
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.leases import View
+from storage.spool.lease_file import shard_of
 from tests.support.edge import Edge
 from tests.support.postgres_server import USER, Server
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port, rclone
@@ -145,7 +147,7 @@ class Installation:
             for n in range(machines)
         ]
         self.edge: Edge | None = None
-        self._stack = contextlib.AsyncExitStack()
+        self._stack, self._s3 = contextlib.AsyncExitStack(), contextlib.ExitStack()
 
     @property
     def url(self) -> str:
@@ -157,7 +159,8 @@ class Installation:
         """Have all of it run."""
         self.folder.chmod(0o755)
         async with self._stack as stack:
-            stack.enter_context(rclone(self.folder / "s3", self.s3))
+            stack.callback(self.stop_s3)
+            self.start_s3()
             await asyncio.to_thread(self.postgres.start)
             stack.callback(self.postgres.kill)
             for pipe in self.pipes:
@@ -172,6 +175,14 @@ class Installation:
                 self.edge = Edge(self.folder / "edge", [m.web for m in self.machines])
                 self._name_hosts()
             yield self
+
+    def start_s3(self) -> None:
+        """Start the S3 server."""
+        self._s3.enter_context(rclone(self.folder / "s3", self.s3))
+
+    def stop_s3(self) -> None:
+        """End it."""
+        self._s3.close()
 
     def _name_hosts(self) -> None:
         """Have the edge ask each machine on its own address."""
@@ -249,13 +260,25 @@ class Installation:
             await asyncio.sleep(0.5)
         return time.monotonic() - begun
 
-    async def holders(self) -> dict[str, int]:
-        """Return how many shards each machine holds, by name; with what is on its way as ''."""
+    async def view(self) -> View:
+        """Return who holds what."""
         catalogue = await Catalogue.open(self.url)
         try:
-            view = await catalogue.nodes.view()
+            return await catalogue.nodes.view()
         finally:
             await catalogue.close()
+
+    async def stations_of(self, machine: Machine) -> list[str]:
+        """Return the stations whose camera a machine records."""
+        view = await self.view()
+        names = {spool: node.name for spool, node in view.nodes.items()}
+        holders = [names.get(shard.holder or "") for shard in view.shards]
+        stations = (f"s{n}" for n in range(len(self.names)))
+        return [s for s in stations if holders[shard_of(f"{s}/c")] == machine.name]
+
+    async def holders(self) -> dict[str, int]:
+        """Return how many shards each machine holds, by name; with what is on its way as ''."""
+        view = await self.view()
         found = {node.name: 0 for node in view.nodes.values() if view.is_alive(node.spool)}
         found[""] = sum(s.handover is not None or s.offered for s in view.shards)
         for s in view.shards:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from random import Random
 import aiohttp
 import asyncpg
 import psutil
+import sqlalchemy as sa
 from aiohttp import web
 
 from benchmarks.election_day import country
@@ -37,7 +39,6 @@ from streaming.app import create_app, make_runner
 from tests.support.postgres_server import Server
 from tests.support.s3 import free_port
 
-PROCESSES = 2  # of this bench, each with a part of the nodes
 SETTINGS = {"shared_buffers": "256MB", "max_connections": "200"}
 
 
@@ -61,8 +62,10 @@ class Timed(NodeAgent):
 
 
 async def nodes(folder: Path, url: str, first: int, last: int) -> None:
-    """Be some of the nodes until told otherwise; says how long rounds took, each 10 s."""
-    config = country()
+    """Be some of the nodes until told otherwise; says how long rounds took, and how many statements
+    were sent, each 10 s."""
+    config, sent = country(), itertools.count()
+    sa.event.listen(sa.Engine, "before_cursor_execute", lambda *_: next(sent))
     agents = []
     for n in range(first, last):
         agent = Timed(settings_of(config, folder, url, n), VERSION, random=Random(n))
@@ -76,7 +79,7 @@ async def nodes(folder: Path, url: str, first: int, last: int) -> None:
         took = [ms for agent in agents for ms in agent.took_ms]
         for agent in agents:
             agent.took_ms.clear()
-        print(json.dumps(took), flush=True)
+        print(json.dumps([took, next(sent)]), flush=True)
     del tasks
     os._exit(0)  # without a word, as a machine that dies
 
@@ -92,10 +95,12 @@ async def spawn(folder: Path, url: str, first: int, last: int) -> asyncio.subpro
     )
 
 
-async def rounds_of(children: list[asyncio.subprocess.Process]) -> list[float]:
-    """Return how long the rounds of the last 10 s took, in ms."""
+async def rounds_of(children: list[asyncio.subprocess.Process]) -> tuple[list[float], int]:
+    """Return how long the rounds of the last 10 s took, in ms, and how many statements all sent
+    since they began."""
     lines = await asyncio.gather(*(child.stdout.readline() for child in children if child.stdout))
-    return [ms for line in lines for ms in json.loads(line or b"[]")]
+    said = [json.loads(line or b"[[],0]") for line in lines]
+    return [ms for took, _ in said for ms in took], sum(sent for _, sent in said)
 
 
 async def until(what: Callable[[], Awaitable[bool]], within_s: float) -> float:
@@ -163,6 +168,7 @@ async def pages(config: Config, url: str, count: int) -> None:
         for what, path in {
             "home page": "/",
             "counts": "/api/v1/election",
+            "wall": "/api/v1/wall",
             "search": "/api/v1/stations?q=тау",
             "timeline of an hour": "/api/v1/stations/{}/timeline",
             "station": "/stations/{}",
@@ -205,11 +211,12 @@ async def measure(options: argparse.Namespace) -> None:
 
         took_s = await until(lambda: held(count, -(-512 // count)), 900)
         print(f"| {count} nodes start at once; each has its part after | {took_s:.0f} s |")
-        await rounds_of(children)
+        _, before = await rounds_of(children)
         cpu, commits = await cost(server, url, 10)
-        rounds = await rounds_of(children)
+        rounds, sent = await rounds_of(children)
         print(f"| rounds: median, p99 | {p(rounds, 0.5):.1f} ms, {p(rounds, 0.99):.1f} ms |")
-        print(f"| PostgreSQL | {cpu:.0f} % of a core, {commits:.0f} transactions/s |", flush=True)
+        text = f"{commits:.0f} transactions/s, {(sent - before) / 10:.0f} statements/s"
+        print(f"| PostgreSQL | {cpu:.0f} % of a core, {text} |", flush=True)
         children[2].kill()
         view = await catalogue.nodes.view()
         lost = sum(s.holder in _last(view.nodes, count, dying) for s in view.shards)

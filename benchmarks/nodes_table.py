@@ -15,13 +15,16 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from benchmarks.installation import Installation, promote, standby_of
+from benchmarks.installation import Installation, Machine, promote, standby_of
 from benchmarks.nodes_watch import Account, Watchers, folder_of, lost, spread
 from storage.catalogue.leases import LEASE_MS
+from tests.support.site_stack import opened, plays, shown_ms
 
 SETTLED_MS = 90_000  # a recording, and its way to the catalogue
+# what is killed, and how often of all times
+WEIGHTS = {"process": 6, "machine": 2, "database": 1, "s3": 1, "nginx": 1, "stop": 1}
 Part = Callable[[Installation, Watchers, argparse.Namespace], Awaitable[list[str]]]
 
 
@@ -43,6 +46,8 @@ def faults(account: Account, watchers: Watchers, lost_: list[str]) -> list[str]:
     """Return what must not be."""
     holes = {s: found for s, found in account.holes.items() if found}
     wrong = [*watchers.wrong, *lost_[:10]]
+    if again_ms := account.again():
+        wrong.append(f"{again_ms} ms are recorded twice under one epoch")
     if holes:
         station, found = next(iter(holes.items()))
         wrong.append(
@@ -52,14 +57,41 @@ def faults(account: Account, watchers: Watchers, lost_: list[str]) -> list[str]:
     return wrong
 
 
+@contextlib.asynccontextmanager
+async def in_chromium(
+    site: Installation, machine: Machine
+) -> AsyncIterator[Callable[[int], Awaitable[str]]]:
+    """Watch a camera that a machine records, through the edge; gives who tells whether the player
+    went on by itself after a moment."""
+    assert site.edge is not None
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        yield lambda _: asyncio.sleep(0, "not there")
+        return
+    (station, *_) = await site.stations_of(machine)
+    url = f"{site.edge.base}/stations/{station}"
+    async with opened(chromium, url, ignore_https_errors=True) as (page, errors):
+        await plays(page, "c", "it does not begin")
+
+        async def went_on(after_ms: int) -> str:
+            await plays(page, "c", "it does not go on")
+            behind_s = time.time() - await shown_ms(page) / 1000
+            assert await shown_ms(page) > after_ms + 20_000 and not errors, errors
+            return f"it went on by itself; {behind_s:.0f} s behind what happens"
+
+        yield went_on
+
+
 async def dead(site: Installation, watchers: Watchers, options: argparse.Namespace) -> list[str]:
     """kill -9 of all of a machine; then it comes back."""
     held = {name: n for name, n in (await site.holders()).items() if name}
-    killed_ms = now_ms()
-    site.machines[0].kill()
-    await asyncio.sleep(5)
-    took_s = await site.all_recorded()
-    await asyncio.sleep(60)
+    async with in_chromium(site, site.machines[0]) as went_on:
+        killed_ms = now_ms()
+        site.machines[0].kill()
+        await asyncio.sleep(5)
+        took_s = await site.all_recorded()
+        await asyncio.sleep(60)
+        row("Chromium, which watched one of its cameras", await went_on(killed_ms))
     pauses = watchers.pauses(killed_ms / 1000)
     await settle(site)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
@@ -140,13 +172,7 @@ async def database(
 
 
 async def _epochs(site: Installation) -> list[tuple[str | None, int]]:
-    from storage.catalogue.catalogue import Catalogue
-
-    catalogue = await Catalogue.open(site.url)
-    try:
-        return [(s.holder, s.epoch) for s in (await catalogue.nodes.view()).shards]
-    finally:
-        await catalogue.close()
+    return [(s.holder, s.epoch) for s in (await site.view()).shards]
 
 
 async def cut(site: Installation, watchers: Watchers, options: argparse.Namespace) -> list[str]:
@@ -176,22 +202,32 @@ async def kills(site: Installation, watchers: Watchers, options: argparse.Namesp
     for _ in range(options.rounds):
         await asyncio.sleep(choose.uniform(0.5, 2 * options.every))
         machine = choose.choice(site.machines)
-        what = choose.choices(["process", "machine", "database", "stop"], [6, 2, 1, 1])[0]
+        (what,) = choose.choices([*WEIGHTS], [*WEIGHTS.values()])
         counts[what] += 1
+        away_s = choose.uniform(0, 20)
         if what == "process":
             if pids := machine.pids()[1:]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(choose.choice(pids), signal.SIGKILL)
         elif what == "machine":
             machine.kill()
-            await asyncio.sleep(choose.uniform(0, 20))
+            await asyncio.sleep(away_s)
             await machine.start()
         elif what == "stop":
             await machine.stop()
             await machine.start()
+        elif what == "s3":
+            await asyncio.to_thread(site.stop_s3)
+            await asyncio.sleep(away_s)
+            await asyncio.to_thread(site.start_s3)
+        elif what == "nginx":
+            assert site.edge is not None
+            await site.edge.kill()
+            await asyncio.sleep(away_s / 4)
+            await site.edge.start()
         else:
             site.postgres.kill()
-            await asyncio.sleep(choose.uniform(0, 20))
+            await asyncio.sleep(away_s)
             await asyncio.to_thread(site.postgres.start)
     await site.all_recorded()
     await site.balanced(len(site.machines))

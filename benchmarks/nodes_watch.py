@@ -25,6 +25,7 @@ from storage.spool.numbers import lease_of
 from tests.support.s3 import SECRET
 
 Stretch = tuple[int, int]
+FRAME_MS = 100  # of the cameras of an installation
 
 
 class Watchers:
@@ -135,13 +136,25 @@ class Account:
             total -= length((start, end) for _, start, end in found)
         return total
 
+    def again(self) -> int:
+        """Return how much is recorded twice under one epoch, in ms; less than a frame each time
+        is what the ends of runs differ by."""
+        total = 0
+        for found in self.recorded.values():
+            for epoch in {epoch for epoch, _, _ in found}:
+                some = sorted((start, end) for of, start, end in found if of == epoch)
+                both = (before[1] - after[0] for before, after in itertools.pairwise(some))
+                total += sum(ms for ms in both if ms > FRAME_MS)
+        return total
+
 
 async def lost(site: Installation, seen: dict[tuple[str, int], str]) -> list[str]:
-    """Return what a player saw and no archive has with its hash."""
+    """Return what a player saw and no archive has with its hash, and what archives have twice."""
     config = load(site.machines[0].folder / "kuager.yaml", {"TEST_SECRET": SECRET})
     archive = open_archive(config.archives[0])
     catalogue = await Catalogue.open(site.url)
     known: dict[str, dict[int, str]] = {}
+    wrong: list[str] = []
     try:
         for n in range(len(site.names)):
             have = known.setdefault(f"s{n}", {})
@@ -149,15 +162,16 @@ async def lost(site: Installation, seen: dict[tuple[str, int], str]) -> list[str
                 key = f"e/s{n}/c/{_name(row['start_ms'], row['record_seq'])}.json"
                 if any(a["removed_ms"] is None for a in row["archives"]):
                     index = parse_archive_document(await archive.get(key))
+                    twice = have.keys() & {s.segment_no for s in index.segments}
+                    wrong += [f"s{n}: segment {number} is archived twice" for number in twice]
                     have |= {s.segment_no: s.sha256 for s in index.segments}
     finally:
         await catalogue.close()
         await archive.close()
-    return [
-        f"{station}: segment {number}"
-        for (station, number), digest in seen.items()
-        if known[station].get(number) != digest
-    ]
+    for (station, number), digest in seen.items():
+        if known[station].get(number) != digest:
+            wrong.append(f"{station}: segment {number} was seen and is in no archive")
+    return wrong
 
 
 def _name(start_ms: int, record_seq: int) -> str:

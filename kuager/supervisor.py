@@ -89,6 +89,7 @@ class Supervisor:
                 self._begin(self._reloading.config)
                 self._group.create_task(self._reloading.run())
                 self._group.create_task(self._write_status())
+                self._group.create_task(self._tell_alive())
         finally:
             notify("STOPPING=1")
             await asyncio.shield(self._stop_all())
@@ -132,6 +133,11 @@ class Supervisor:
             path = self._reloading.config.spool / "_status" / SUPERVISOR
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(replace_file, path, orjson.dumps(record))
+            await asyncio.sleep(STATUS_S)
+
+    async def _tell_alive(self) -> None:
+        """Tell the service manager that this process goes on, also while the disk hangs."""
+        while True:
             notify("WATCHDOG=1")
             await asyncio.sleep(STATUS_S)
 

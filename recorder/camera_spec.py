@@ -35,12 +35,12 @@ class CameraSpec:
 
     def has_same_session(self, other: CameraSpec) -> bool:
         """Tell whether a session with one serves the other too: all is alike but the windows, and
-        whether another machine records the camera, too."""
+        what is said of a lease beside its epoch."""
         return _session(self) == _session(other)
 
 
 def _session(spec: CameraSpec) -> CameraSpec:
-    lease = spec.lease and replace(spec.lease, alone=True)
+    lease = spec.lease and CameraLease(spec.lease.epoch, 0)
     return replace(spec, windows=(), lease=lease)
 
 

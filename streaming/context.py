@@ -60,7 +60,8 @@ class AppContext:
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
         self.directory = Directory(self.config)
-        self.status = SpoolStatus(self.config.spool, self.clock)
+        several = self.config.node is not None
+        self.status = SpoolStatus(self.config.spool, self.clock, with_peers=several)
         if self.config.node is not None:
             self.machines = Machines(self.config.spool)
             self.archives = [*self.archives, OtherSpools(self.machines, self.peers)]

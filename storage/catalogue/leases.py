@@ -8,7 +8,7 @@ but for what `Contact` compares it with. The statements that read and write the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
@@ -17,6 +17,7 @@ from storage.spool.lease_file import Lease
 LEASE_MS = 8_000
 SETTLE_MS = 12_000  # of contact, in which every node that lives has renewed
 STEP_MS = 2_000  # by which the database's clock may differ from ours between two answers
+SILENT_MS = LEASE_MS // 2  # between two answers: who was held up may not be the only one
 HANDOVER_MS = 8_000  # for which two may record before the old one ends
 MOST_MOVED = 20  # cameras that a node hands over at a time
 
@@ -76,12 +77,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All rows at one moment, as the node `me` (the id of its spool) sees them."""
+    """All rows at one moment, as the node `me` (the id of its spool) sees them.
+
+    `server` tells one server of the database, and one start of it, from another.
+    """
 
     me: str
     now_ms: int
     nodes: Mapping[str, Node]
     shards: Sequence[Shard]
+    server: int = field(default=0, compare=False)
 
     def is_alive(self, spool: str | None) -> bool:
         """Tell whether a node lives."""
@@ -92,6 +97,12 @@ class View:
     def held(self) -> list[Shard]:
         """What this node holds."""
         return [s for s in self.shards if s.holder == self.me]
+
+    @property
+    def takers(self) -> list[Node]:
+        """The other nodes that live and may have shards."""
+        nodes = self.nodes.values()
+        return [n for n in nodes if n.spool != self.me and n.takes and n.is_alive(self.now_ms)]
 
     def part(self, spool: str) -> int:
         """Return how many shards a node is to have at the most, by its weight."""
@@ -141,18 +152,27 @@ class Contact:
     """How long a node has been in contact with the database, without a break.
 
     Whoever was not may have missed that others renewed, or come first after an outage in which
-    nobody could. A clock of the database that was set is such a break: leases only seem over.
+    nobody could. So it is after a pause of this process, as all machines of a host may have had it;
+    where the clock of the database was set, as leases then only seem over; and where another server
+    answers, which may not know what was taken last.
     """
 
     _since_ms: int = 0
-    _last: tuple[int, float] | None = None  # the database's clock, and ours, which nobody sets
+    # the database's clock, ours, which nobody sets, and which server it was
+    _last: tuple[int, float, int] | None = None
 
-    def renewed(self, now_ms: int, elapsed_ms: float) -> None:
-        """Take note of an answer, which says `now_ms`."""
-        last = self._last
-        if last is None or abs((now_ms - last[0]) - (elapsed_ms - last[1])) > STEP_MS:
+    def renewed(self, now_ms: int, elapsed_ms: float, server: int = 0) -> None:
+        """Take note of an answer of a server, which says `now_ms`."""
+        if not self._goes_on(now_ms, elapsed_ms, server):
             self._since_ms = now_ms
-        self._last = now_ms, elapsed_ms
+        self._last = now_ms, elapsed_ms, server
+
+    def _goes_on(self, now_ms: int, elapsed_ms: float, server: int) -> bool:
+        if self._last is None:
+            return False
+        theirs_ms, ours_ms = now_ms - self._last[0], elapsed_ms - self._last[1]
+        is_set = abs(theirs_ms - ours_ms) > STEP_MS
+        return server == self._last[2] and ours_ms <= SILENT_MS and not is_set
 
     def failed(self) -> None:
         """Take note that there was no answer."""
@@ -199,24 +219,21 @@ def decide(view: View, own: Own, random: Random) -> Decision:
 
 
 def _take(view: View, own: Own, me: Node, random: Random) -> tuple[int, tuple[int, ...]]:
-    """Return how many shards are to be taken, and which are there, best first."""
-    held = view.held
-    room = view.part(view.me) - len(held)
-    if not me.takes or room <= 0:
+    """Return how many shards are to be taken, and which are there, best first.
+
+    Beyond its part a node takes what is free and what nobody else has room for.
+    """
+    if not (own.settled and me.takes):
         return 0, ()
-    free, offered = [], []
-    for s in view.shards:
-        if s.holder == view.me:
-            continue
-        if not view.is_alive(s.holder):
-            left = s.holder is not None and view.nodes[s.holder].until_ms == 0
-            if own.settled or left:
-                free.append(s.shard)
-        elif s.offered:
-            offered.append(s.shard)
+    others = [s for s in view.shards if s.holder != view.me]
+    free = [s.shard for s in others if not view.is_alive(s.holder)]
+    offered = [s.shard for s in others if s.offered and view.is_alive(s.holder)]
     random.shuffle(free)
     random.shuffle(offered)
-    wanted = [*free, *offered]
+    held = view.held
+    room, wanted = view.part(view.me) - len(held), [*free, *offered]
+    if room <= 0:
+        room, wanted = len(free), [] if _has_room(view, own, free) else free
     if me.most is not None:
         cameras = sum(own.cameras[s.shard] for s in held)
         fit: list[int] = []
@@ -230,21 +247,32 @@ def _take(view: View, own: Own, me: Node, random: Random) -> tuple[int, tuple[in
     return min(room, len(wanted)), tuple(wanted)
 
 
+def _has_room(view: View, own: Own, wanted: Iterable[int]) -> bool:
+    """Tell whether another node may take any of these shards within its part."""
+    least = min((own.cameras[shard] for shard in wanted), default=0)
+    for node in view.takers:
+        held = [s.shard for s in view.shards if s.holder == node.spool]
+        cameras = sum(own.cameras[shard] for shard in held)
+        fits = node.most is None or cameras + least <= node.most
+        if fits and len(held) < view.part(node.spool):
+            return True
+    return False
+
+
 def _offer(view: View, own: Own, me: Node) -> list[int]:
-    """Return what is to be offered beside what is: all at once where the node ends, else a few."""
-    if not any(
-        n.spool != view.me and n.takes and n.is_alive(view.now_ms) for n in view.nodes.values()
-    ):
-        return []
+    """Return what is to be offered beside what is: a few, or all at once where the node ends, or
+    records nothing as its disk takes nothing."""
     still = [s.shard for s in view.held if not s.offered and s.handover is None]
-    if me.leaving:
-        return still
+    if me.leaving or not me.weight:
+        return still if view.takers else []
     excess = len(view.held) - view.part(view.me) - sum(s.offered for s in view.held)
+    if excess <= 0 or not _has_room(view, own, still):
+        return []
     moving = [s.shard for s in view.shards if _moves(s, view.me)]
     count = sum(own.cameras[shard] for shard in moving)
     found: list[int] = []
     # those with few cameras first: so a node with many small shards finds a part soon
-    for shard in sorted(still, key=lambda shard: own.cameras[shard])[: max(0, excess)]:
+    for shard in sorted(still, key=lambda shard: own.cameras[shard])[:excess]:
         if (moving or found) and count + own.cameras[shard] > MOST_MOVED:
             break
         count += own.cameras[shard]

@@ -3,7 +3,8 @@
 Each round of a node is one transaction: it renews, reads all rows, and changes what it decides to.
 A change looks again whether its row is as it was seen, and passes over rows that another node is
 changing (SKIP LOCKED), so nodes neither wait for each other nor undo what others did. All times are
-those of the database's clock.
+those of the database's clock. A node that hangs within a round loses it after HANG_MS: what it has
+locked nobody else could take.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.catalogue.cameras import Name, known_as
-from storage.catalogue.connection import Pool
+from storage.catalogue.connection import BATCH, Pool
 from storage.catalogue.database import Connection
 from storage.catalogue.leases import LEASE_MS, Decision, Handover, Node, Shard, View
 from storage.catalogue.schema import (
@@ -30,9 +31,17 @@ from storage.records import LONGEST_MS
 from storage.spool.numbers import CLOCK_2020_S
 
 NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sa.BigInteger)
+SERVER = sa.literal_column(
+    "(extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint", sa.BigInteger
+)
+HANG_MS = LEASE_MS // 2
 FORGET_MS = 600_000
 # what a node says of itself with each renewal; the rest is an operator's
 TOLD = ("name", "address", "weight", "most", "version", "leaving")
+
+
+class SpoolTaken(RuntimeError):
+    """A machine at the address that this says has a spool of the same id: one is a copy."""
 
 
 class Nodes:
@@ -43,13 +52,16 @@ class Nodes:
 
     async def round(self, me: Node, decide: Callable[[View], Decision]) -> View:
         """Renew a node's lease, change what `decide` makes of the rows, and return them as they
-        are then. Raises CatalogueError; whether anything was done is then unknown."""
+        are then. Raises CatalogueError; whether anything was done is then unknown. Raises
+        SpoolTaken, and nothing was done."""
+        hang = sa.func.set_config("idle_in_transaction_session_timeout", str(HANG_MS), True)
         async with self._pool.work() as connection:
-            now_ms = await self._renew(connection, me)
-            view = await self._view(connection, me.spool, now_ms)
+            now_ms, server, _ = (await connection.execute(sa.select(NOW, SERVER, hang))).one()
+            await self._renew(connection, me, now_ms)
+            view = await self._view(connection, me.spool, now_ms, server)
             if decision := decide(view):
                 await _change(connection, view, decision)
-                view = await self._view(connection, me.spool, now_ms)
+                view = await self._view(connection, me.spool, now_ms, server)
         return view
 
     async def view(self, me: str = "") -> View:
@@ -81,20 +93,22 @@ class Nodes:
         over = sa.update(nodes).where(n.spool == spool, ~_is_alive(NOW))
         return await self._pool.execute(over.values(given_up_ms=NOW)) == 1
 
-    async def _renew(self, connection: Connection, me: Node) -> int:
-        """Renew a lease; returns the time."""
-        now_ms: int = (await connection.execute(sa.select(NOW))).scalar_one()
+    async def _renew(self, connection: Connection, me: Node, now_ms: int) -> None:
+        """Renew a lease; raises SpoolTaken where another machine renews that of the same spool."""
         told = {key: getattr(me, key) for key in TOLD}
         told |= {"until_ms": now_ms + LEASE_MS, "given_up_ms": None}
         insert = self._pool.insert(nodes).values(spool=me.spool, **told)
-        await connection.execute(insert.on_conflict_do_update(index_elements=["spool"], set_=told))
-        return now_ms
+        own = sa.or_(nodes.c.address == me.address, ~_is_alive(NOW))
+        renew = insert.on_conflict_do_update(index_elements=["spool"], set_=told, where=own)
+        if (await connection.execute(renew)).rowcount == 0:
+            asked = sa.select(nodes.c.address).where(nodes.c.spool == me.spool)
+            raise SpoolTaken(str((await connection.execute(asked)).scalar_one()))
 
-    async def _view(self, connection: Connection, me: str, now_ms: int) -> View:
+    async def _view(self, connection: Connection, me: str, now_ms: int, server: int = 0) -> View:
         found = (await connection.execute(sa.select(nodes))).mappings()
         known = {row["spool"]: Node(**row) for row in found}
         rows = await connection.execute(sa.select(shards).order_by(shards.c.shard))
-        return View(me, now_ms, known, [_shard(row) for row in rows.mappings()])
+        return View(me, now_ms, known, [_shard(row) for row in rows.mappings()], server)
 
     # -- what else is known of a node's cameras -----------------------------------------------
 
@@ -118,13 +132,11 @@ class Nodes:
         )
         c = cameras.c
         asked = sa.select(c.election, c.station, c.camera, recorded, missed)
-        rows = await self._pool.rows(asked.where(known_as(names)))
-        found = {
-            (row["election"], row["station"], row["camera"]): max(
-                row["recorded_ms"] or 0, row["missed_ms"] or 0
-            )
-            for row in rows
-        }
+        found = dict[Name, int]()
+        for n in range(0, len(names), BATCH):
+            for row in await self._pool.rows(asked.where(known_as(names[n : n + BATCH]))):
+                until_ms = max(row["recorded_ms"] or 0, row["missed_ms"] or 0)
+                found[row["election"], row["station"], row["camera"]] = until_ms
         return {name: until_ms for name, until_ms in found.items() if until_ms}
 
     async def only_on(
@@ -190,33 +202,47 @@ async def _change(connection: Connection, view: View, decision: Decision) -> Non
 async def _set(
     connection: Connection,
     view: View,
-    which: Iterable[int],
+    which: Collection[int],
     still: list[sa.ColumnElement[bool]],
     **values: object,
 ) -> None:
     """Change rows that are still as they were seen, and that nobody else is changing."""
-    if not (seen := [(n, view.shards[n].epoch) for n in sorted(which)]):
+    if not which:
         return
-    same = sa.tuple_(shards.c.shard, shards.c.epoch).in_(seen)
-    free = sa.select(shards.c.shard).where(same, *still).with_for_update(skip_locked=True)
+    seen = _as_seen(view, which)
+    free = sa.select(shards.c.shard).where(seen, *still).with_for_update(skip_locked=True)
     await connection.execute(
         sa.update(shards).where(shards.c.shard.in_(free.scalar_subquery())).values(**values)
     )
 
 
+def _as_seen(view: View, which: Iterable[int]) -> sa.ColumnElement[bool]:
+    """Tell whether a row is one of these, and under the epoch that was seen."""
+    seen = [(n, view.shards[n].epoch) for n in sorted(which)]
+    return sa.tuple_(shards.c.shard, shards.c.epoch).in_(seen)
+
+
 async def _take(connection: Connection, view: View, decision: Decision) -> None:
-    """Take shards that are free or offered, each under a new epoch."""
-    s, n, now_ms = shards.c, nodes.c, view.now_ms
-    alive = sa.and_(n.spool.is_not(None), _is_alive(now_ms))
+    """Take shards that are free or offered, each under a new epoch.
+
+    The time is asked for again: whoever was held up since it read the rows judges nobody by a clock
+    that has gone on. The epoch may be no other than was seen, as a row that somebody else took in
+    this moment is looked at again beside the node that had it before.
+    """
+    s, n = shards.c, nodes.c
+    alive = sa.and_(n.spool.is_not(None), _is_alive(NOW))
     given = sa.and_(alive, s.offered)
     lost_ms = sa.case(
-        (s.holder.is_(None), 0), (given, None), (n.until_ms == 0, None), else_=n.until_ms - LEASE_MS
+        (s.holder.is_(None), 0),
+        (sa.and_(given, n.weight == 0), NOW),
+        (sa.or_(given, n.until_ms == 0), None),
+        else_=n.until_ms - LEASE_MS,
     )
     free = (
         sa.select(s.shard, sa.case((given, Handover.BOTH.value)).label("handover"))
         .add_columns(lost_ms.label("lost_ms"))
         .join(nodes, n.spool == s.holder, isouter=True)
-        .where(s.shard.in_(decision.take), s.holder.is_distinct_from(view.me))
+        .where(_as_seen(view, decision.take), s.holder.is_distinct_from(view.me))
         .where(sa.or_(~alive, s.offered))
         .order_by(sa.func.array_position(list(decision.take), s.shard))
         .limit(decision.most)
@@ -227,12 +253,12 @@ async def _take(connection: Connection, view: View, decision: Decision) -> None:
         sa.update(shards)
         .where(s.shard == free.c.shard)
         .values(
-            epoch=sa.func.greatest(s.epoch + 1, now_ms // 1000 - CLOCK_2020_S),
+            epoch=sa.func.greatest(s.epoch + 1, NOW // 1000 - CLOCK_2020_S),
             before=s.holder,
             holder=view.me,
             handover=free.c.handover,
             lost_ms=free.c.lost_ms,
             offered=False,
-            taken_ms=now_ms,
+            taken_ms=NOW,
         )
     )

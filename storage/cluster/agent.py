@@ -24,6 +24,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.leases import Contact, Decision, Handover, Node, Own, View, decide, leases
+from storage.catalogue.nodes import SpoolTaken
 from storage.spool.disk import claim_spool
 from storage.spool.lease_file import SHARDS, Lease, Leases, read_leases, shard_of, write_leases
 from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
@@ -43,6 +44,7 @@ class Pauses:
     moving_s: float = 0.5  # between two rounds while a shard is on its way, or after a failure
     spread: float = 0.25  # of each pause, so that many nodes do not ask at once
     answer_s: float = 2.5  # for an answer: two may be missing within a lease
+    first_s: float = 5.0  # for the first one, before what was recorded last is recorded again
     leave_s: float = 25.0  # to hand over what is held, when the process is to end
 
 
@@ -79,10 +81,16 @@ class NodeAgent:
         self._map = NodeMap(os.getpid(), 0, "", settings.name, "it was not asked yet")
         self._contact = Contact()
         self._refused_ms: float | None = None  # since when the spool takes no recordings
+        self._begun_ms = elapsed()
         self._status = SpoolStatus(config.spool, clock)
         self._outage = Outage(
             "PostgreSQL does not answer; this machine goes on recording what it records",
             "PostgreSQL answers again",
+        )
+        self._copied = Outage(
+            "Another machine has a spool of this one's id: one is a copy of the other. This "
+            "machine records nothing meanwhile: empty its spool, or stop the other machine",
+            "No other machine has this spool's id any more",
         )
         self._twin = Outage(
             "Another machine calls itself by this node's name: give each its own",
@@ -172,27 +180,38 @@ class NodeAgent:
             async with asyncio.timeout(self._pauses.answer_s):
                 view = await self._catalogue.nodes.round(self._me, self._decide)
         except (CatalogueError, TimeoutError) as error:
+            await self._go_on(str(error) or f"no answer within {self._pauses.answer_s:g} s")
+            return None
+        except SpoolTaken as error:  # both would use the same epochs, and the same numbers
             self._contact.failed()
-            why = str(error) or f"no answer within {self._pauses.answer_s:g} s"
-            if self._catalogue is not None:
-                self._outage.begin(why)
-            self._map = replace(self._map, database=why)
-            await self._write()
+            self._copied.begin(f"it is at {error}")
+            self._known = {}
+            await self._write_leases()
             return None
         self._outage.end()
+        self._copied.end()
         self._look_for_twin(view)
         found = leases(view, self._known.values())
-        self._known = {
-            shard: await self._accounted(lease, self._known.get(shard))
-            for shard, lease in found.items()
-        }
+        await self._account(found, view.now_ms)
+        self._known = found
         self._map = _map_of(view, self._map)
         await self._write()
         return view
 
+    async def _go_on(self, why: str) -> None:
+        """Have what was recorded last go on without the database. After a start it may be another
+        machine's by now: then the first answer is waited for, for a moment."""
+        self._contact.failed()
+        if self._catalogue is not None:
+            self._outage.begin(why)
+        self._map = replace(self._map, database=why)
+        waited_ms = self._elapsed() - self._begun_ms
+        if self._written is not None or waited_ms >= self._pauses.first_s * 1000:
+            await self._write()
+
     def _decide(self, view: View) -> Decision:
         """Return what is to be changed; called within a round."""
-        self._contact.renewed(view.now_ms, self._elapsed())
+        self._contact.renewed(view.now_ms, self._elapsed(), view.server)
         recorded, stopped = self._progress(view)
         cameras = [len(names) for names in self._cameras]
         own = Own(cameras, recorded, stopped, self._contact.is_settled)
@@ -229,22 +248,26 @@ class NodeAgent:
             and is_scheduled(windows(self._config.election, station, camera), at_ms)
         }
 
-    async def _accounted(self, lease: Lease, known: Lease | None) -> Lease:
-        """Return a lease with what is known of the time before it, where nobody recorded then."""
-        if lease.lost_ms is None:
-            return lease
-        if known is not None and known.epoch == lease.epoch:
-            return replace(lease, accounted=known.accounted)
-        names = self._names[lease.shard]
+    async def _account(self, found: dict[int, Lease], at_ms: int) -> None:
+        """Add to new leases what is known of the time before them, where nobody recorded then.
+        Where the database does not say so, gaps are told from when the machine was last alive."""
+        asked: dict[int, list[Lease]] = {}  # by when that was
+        for shard, lease in found.items():
+            known = self._known.get(shard)
+            if known is not None and known.epoch == lease.epoch:
+                found[shard] = replace(lease, accounted=known.accounted)
+            elif lease.lost_ms is not None:
+                asked.setdefault(lease.lost_ms or at_ms, []).append(lease)
         assert self._catalogue is not None
-        try:
+        with contextlib.suppress(CatalogueError, TimeoutError):
             async with asyncio.timeout(self._pauses.answer_s):
-                at_ms = lease.lost_ms or lease.since_ms
-                until_ms = await self._catalogue.nodes.accounted_ms(names, at_ms)
-        except (CatalogueError, TimeoutError):
-            return lease  # the gap is then told from when the machine was last alive
-        accounted = {f"{name[1]}/{name[2]}": ms for name, ms in until_ms.items()}
-        return replace(lease, accounted=accounted)
+                for lost_ms, new in asked.items():
+                    names = [name for lease in new for name in self._names[lease.shard]]
+                    until_ms = await self._catalogue.nodes.accounted_ms(names, lost_ms)
+                    for lease in new:
+                        there = [name for name in self._names[lease.shard] if name in until_ms]
+                        accounted = {f"{name[1]}/{name[2]}": until_ms[name] for name in there}
+                        found[lease.shard] = replace(lease, accounted=accounted)
 
     def _is_refused(self) -> bool:
         """Tell whether the spool has taken no recordings for a while: then others record."""
@@ -271,14 +294,19 @@ class NodeAgent:
     # -- the spool ---------------------------------------------------------------------------
 
     async def _write(self) -> None:
-        """Write the files; a disk that refuses is told by recorders."""
-        changed, at_ms = self._known != self._written, self._clock()
-        found = Leases(at_ms, tuple(self._known[shard] for shard in sorted(self._known)))
-        self._map = replace(self._map, written_ms=at_ms, spool=self._me.spool)
+        """Write both files."""
+        await self._write_leases()
+        self._map = replace(self._map, written_ms=self._clock(), spool=self._me.spool)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(write_node_map, self._spool, self._map)
+
+    async def _write_leases(self) -> None:
+        """Tell recorders what to record; a disk that refuses is told by them."""
+        changed = self._known != self._written
+        found = Leases(self._clock(), tuple(self._known[shard] for shard in sorted(self._known)))
         try:
             await asyncio.to_thread(write_leases, self._spool, found, durable=changed)
             self._written = dict(self._known)
-            await asyncio.to_thread(write_node_map, self._spool, self._map)
         except OSError:
             self._written = None
 
@@ -293,7 +321,7 @@ class NodeAgent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pauses.leave_s):
                 while self._known:
-                    if (view := await self.round()) is None or not _others(view):
+                    if (view := await self.round()) is None or not view.takers:
                         break
                     await asyncio.sleep(self._pauses.moving_s)
         left = len(self._known)
@@ -302,12 +330,6 @@ class NodeAgent:
                 async with asyncio.timeout(self._pauses.answer_s):
                     await self._catalogue.nodes.leave(self._me.spool)
         log.info("Node stopped", node=self._me.name, shards_that_nobody_took=left)
-
-
-def _others(view: View) -> bool:
-    """Tell whether another node may take what this one gives away."""
-    nodes = view.nodes.values()
-    return any(n.spool != view.me and n.takes and view.is_alive(n.spool) for n in nodes)
 
 
 def _map_of(view: View, before: NodeMap) -> NodeMap:

@@ -16,7 +16,7 @@ from storage.cluster.peers import Peers, Unreachable
 from storage.records import FormatError, parse_index
 from storage.spool.reader import Key
 
-PIECE = 16 << 20  # bytes that a machine is asked for at once
+PIECE = 4 << 20  # bytes that a machine is asked for at once
 
 
 class OtherSpools:

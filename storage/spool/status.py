@@ -68,8 +68,9 @@ def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
 class SpoolStatus:
     """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
-    def __init__(self, spool: Path, clock: Clock = now_ms):
-        self._clock = clock
+    def __init__(self, spool: Path, clock: Clock = now_ms, *, with_peers: bool = False):
+        """With `with_peers` states are those of all machines of an installation."""
+        self._clock, self._with_peers = clock, with_peers
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
@@ -83,7 +84,8 @@ class SpoolStatus:
         missing: dict[str, tuple[int, str]] = {}
         files: dict[str, _File] = {}
         for path in sorted(self._directory.glob("*.json")):
-            if file := self._look(path):
+            is_ours = self._with_peers or not path.name.startswith(PEER)
+            if is_ours and (file := self._look(path)):
                 files[path.name] = file
                 if file.is_alive(self._clock()):
                     # while two machines have a camera, that one counts that records it

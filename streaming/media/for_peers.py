@@ -5,6 +5,7 @@ Served on `node.address`, an address of an inner network. The paths stand in doc
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     )
     try:
         offset, length = (int(request.query.get(key, "0")) for key in ("offset", "length"))
-        data = _pread(path, offset, min(length, MOST_RANGE) or MOST_RANGE)
+        data = await asyncio.to_thread(_pread, path, offset, min(length, MOST_RANGE) or MOST_RANGE)
     except (ValueError, OverflowError):
         raise web.HTTPBadRequest from None
     except OSError:

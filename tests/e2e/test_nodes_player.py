@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
 
 from storage.spool.numbers import CLOCK_2020_S, Numbers
 from tests.support.archiving import configure
 from tests.support.live_fixture import LiveCamera, clip
 from tests.support.several import Several, several
-from tests.support.site_stack import opened
+from tests.support.site_stack import opened, plays, shown_ms
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -47,29 +46,6 @@ async def recorded(machines: Several, name: str, epoch: int, colour: str) -> Asy
         camera.close()
 
 
-async def at_s(page: Page) -> float:
-    text = "document.querySelector('[data-camera=c] video').currentTime"
-    return float(await page.evaluate(text))
-
-
-async def plays(page: Page, why: str) -> None:
-    """Wait until what is shown is of now, and moves on, twice in a row."""
-
-    async def is_near() -> bool:
-        text = await page.get_attribute("#now", "datetime")
-        assert text
-        return time.time() - float(await page.evaluate("Date.parse", text)) / 1000 < 15
-
-    for _ in range(2):
-        begun_s = await at_s(page)
-
-        async def moved(begun_s: float = begun_s) -> bool:
-            return await at_s(page) > begun_s + 0.3
-
-        await until(moved, why=why)
-    await until(is_near, why=f"{why}: far behind what happens")
-
-
 @pytest.mark.parametrize("dies", [True, False])
 async def test_a_player_goes_on_by_itself(tmp_path: Path, chromium: str, dies: bool) -> None:
     for colour in ("red", "blue"):
@@ -81,7 +57,7 @@ async def test_a_player_goes_on_by_itself(tmp_path: Path, chromium: str, dies: b
         machines.owns("a", CAMERA, old)
         await until(lambda: list(machines["a"].spool.glob("s/c/*/*.mp4")))
         async with opened(chromium, f"{machines['c'].base}/stations/s") as (page, errors):
-            await plays(page, "it does not begin")
+            await plays(page, "c", "it does not begin")
             begun_ms = now_ms()
             new = begun_ms // 1000 - CLOCK_2020_S
             if dies:
@@ -97,12 +73,11 @@ async def test_a_player_goes_on_by_itself(tmp_path: Path, chromium: str, dies: b
                     await asyncio.sleep(4)
                     machines.owns("b", CAMERA, new, before="a")
                     await first.aclose()
-                await plays(page, "it does not go on")
+                await plays(page, "c", "it does not go on")
 
                 async def shows_the_new() -> bool:
-                    text = await page.get_attribute("#now", "datetime")
-                    return float(await page.evaluate("Date.parse", text)) > begun_ms + 5_000
+                    return await shown_ms(page) > begun_ms + 5_000
 
                 await until(shows_the_new)
-                await plays(page, "it stops again")
+                await plays(page, "c", "it stops again")
                 assert errors == []

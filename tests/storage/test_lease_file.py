@@ -58,6 +58,10 @@ def test_only_cameras_of_leases_are_recorded_each_in_one_share(tmp_path: Path) -
     missing = (UTC0 - 60_000, GapCause.NODE_LOST)
     assert spec.lease == CameraLease(EPOCH, UTC0, missing=missing)
     assert camera_specs(config, 0, 1, {}) == []
+    # a session ends for another epoch, and for nothing else that a lease says
+    for changed in (replace(lease, accounted={}, alone=False), replace(lease, epoch=EPOCH + 1)):
+        (later,) = [s for s in camera_specs(config, 0, 1, {lease.shard: changed}) if s.name == one]
+        assert spec != later and spec.has_same_session(later) is (changed.epoch == EPOCH)
 
 
 def test_what_a_lease_says_of_the_time_before_it() -> None:

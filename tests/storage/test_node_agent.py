@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -37,7 +38,7 @@ class Machine:
     def __init__(self, folder: Path, name: str, catalogue: Catalogue, clock: SetClock):
         folder.mkdir(exist_ok=True)
         config = load(write(folder, kuager_yaml=KUAGER, stations_yaml=STATIONS), {})
-        node = Node(name=name, host="127.0.0.1", port=9000)
+        node = Node(name=name, host=f"127.0.0.{ord(folder.name[0])}", port=9000)
         self.config: Config = config.model_copy(update={"node": node})
         self.catalogue, self.clock = catalogue, clock
         self.records = True
@@ -156,7 +157,13 @@ async def test_without_its_database_a_machine_goes_on_by_what_it_has(
     assert there is not None and there.database and len(there.shards) == SHARDS
     a.start()  # its machine was started again meanwhile
     await a.agent.begin(None)
+    said = read_leases(a.config.spool)
+    await a.agent.round()  # others may have them by now: an answer is waited for
+    assert read_leases(a.config.spool) == said
+    await clock.passes(int(QUICK.first_s * 1000))
     await a.agent.round()
+    found = read_leases(a.config.spool)
+    assert found is not None and found.written_ms == clock.now_ms
     assert a.leases == before[away]
     for machine in (c, b, a):
         machine.agent._catalogue = machine.catalogue
@@ -221,6 +228,22 @@ async def test_a_machine_whose_disk_takes_nothing_gives_its_cameras_away(
     a.cause = None
     while len(a.leases) < 170:
         await go_on(clock, [a, b, c], 1)
+
+
+async def test_a_copy_of_a_spool_records_nothing_beside_the_machine_that_it_is_of(
+    make: Make, clock: SetClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, copy = make("a"), make("copy")
+    await a.agent.begin(a.catalogue)
+    await go_on(clock, [a], SETTLE_MS // 1_500 + 2)
+    shutil.copytree(a.config.spool, copy.config.spool)
+    assert copy.cameras == set(NAMES)
+    await copy.agent.begin(copy.catalogue)
+    await go_on(clock, [a, copy], 2)
+    assert a.cameras == set(NAMES) and not copy.cameras
+    assert "one is a copy of the other" in capsys.readouterr().out
+    await go_on(clock, [copy], LEASE_MS // 1_500 + 1)  # the other was stopped
+    assert copy.cameras == set(NAMES)
 
 
 async def test_two_machines_of_one_name_are_told_of(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
+from storage.catalogue import nodes as nodes_module
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.leases import (
     LEASE_MS,
     SETTLE_MS,
@@ -24,6 +28,7 @@ from storage.catalogue.leases import (
     decide,
     leases,
 )
+from storage.catalogue.nodes import Nodes, SpoolTaken
 from storage.catalogue.recordings import Archived
 from storage.records import Gap, GapCause
 from storage.spool.reader import SpoolReader
@@ -77,7 +82,8 @@ async def test_statements_change_rows_as_the_rules_are_tested_with(
             elapsed_ms += abs(passed_ms) % 3_600_000
             await clock.set(rows.now_ms)
             me = random.choice(all_)
-            me = replace(me, leaving=random.random() < 0.05)
+            weight = me.weight if random.random() < 0.95 else 0
+            me = replace(me, leaving=random.random() < 0.05, weight=weight)
             contacts[me.spool].renewed(rows.now_ms, elapsed_ms)
             decided = partial(decision, cameras, contacts[me.spool].is_settled, random.random())
             seen = rows.renew(me)
@@ -123,6 +129,77 @@ async def test_nodes_that_ask_at_once_share_no_epoch_and_leave_no_shard(
     for row in view.shards:
         assert row.holder and owners.get((row.shard, row.epoch), row.holder) == row.holder
     assert len({row.holder for row in view.shards}) == 8
+
+
+async def test_what_another_took_meanwhile_is_taken_from_nobody(
+    postgres_url: str, catalogue: Catalogue
+) -> None:
+    """A node is held up between what it reads and what it changes."""
+    own = Own([0] * COUNT, settled=True)
+    first, second = (Node(f"spool-{n}", n, f"127.0.0.{n}:1") for n in "12")
+
+    async def take_all() -> None:
+        known = await Catalogue.open(postgres_url)
+        await known.nodes.round(first, lambda view: decide(view, own, Random(1)))
+        await known.close()
+
+    def held_up(view: View) -> Decision:
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(asyncio.run, take_all()).result()
+        return decide(view, own, Random(2))
+
+    view = await catalogue.nodes.round(second, held_up)
+    assert {(row.holder, row.before) for row in view.shards} == {(first.spool, None)}
+
+
+async def test_who_hangs_within_a_round_loses_what_it_had_locked(
+    postgres_url: str, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, me = Own([0] * COUNT, settled=True), Node("a" * 32, "a", "127.0.0.1:1")
+    hangs, seen = asyncio.Event(), asyncio.Event()
+    real = Nodes._view
+
+    async def view(nodes: Nodes, *more: Any) -> View:
+        found = await real(nodes, *more)
+        if any(row.holder for row in found.shards) and not seen.is_set():
+            seen.set()
+            await hangs.wait()
+        return found
+
+    monkeypatch.setattr(nodes_module, "HANG_MS", 100)
+    monkeypatch.setattr(Nodes, "_view", view)
+    held_up = asyncio.create_task(catalogue.nodes.round(me, lambda v: decide(v, own, Random(1))))
+    await seen.wait()
+    other = await Catalogue.open(postgres_url)
+    try:
+        took = replace(me, spool="b" * 32, address="127.0.0.2:1")
+        while not any(row.holder for row in (await other.nodes.view()).shards):
+            await other.nodes.round(took, lambda v: decide(v, own, Random(2)))
+        hangs.set()
+        with pytest.raises(CatalogueError):
+            await held_up
+        assert {row.holder for row in (await other.nodes.view()).shards} == {took.spool}
+    finally:
+        await other.close()
+
+
+async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
+    clock: SetClock, postgres_url: str
+) -> None:
+    catalogue = await Catalogue.open(postgres_url)
+    me, own = Node("a" * 32, "a", "10.0.0.1:1"), Own([1] * COUNT)
+    copy = replace(me, address="10.0.0.2:1")
+    try:
+        for node in (me, me):
+            await catalogue.nodes.round(node, lambda view: decide(view, own, Random(1)))
+        with pytest.raises(SpoolTaken, match=r"10\.0\.0\.1:1"):
+            await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
+        assert (await catalogue.nodes.view()).nodes[me.spool].address == me.address
+        await clock.passes(LEASE_MS)
+        view = await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
+        assert view.nodes[me.spool].address == copy.address
+    finally:
+        await catalogue.close()
 
 
 async def test_what_accounts_for_cameras_of_a_dead_node_is_known(

@@ -237,3 +237,24 @@ def test_status_files(tmp_path: Path) -> None:
     assert status.states == {"s/c": "recording"} and list(status.cameras()) == [(True, said)]
     assert status.uploader() is None
     assert SpoolStatus(tmp_path / "nowhere").uploader() is None
+
+
+def test_what_other_machines_said_counts_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "_status").mkdir()
+    now = 1_800_000_000_000
+    own = {"s/c": {"state": "recording"}, "s/d": {"state": "connecting"}}
+    others = {
+        "s/c": {"state": "backoff"},  # it gives the camera away
+        "s/d": {"state": "recording"},
+        "s/e": {"state": "backoff", "since_ms": now - 9, "cause": "no_data"},
+    }
+    for name, cameras in (("recorder-0", own), (f"peer-{'a' * 32}", others)):
+        said = {"written_ms": now, "cameras": cameras}
+        (folder / f"{name}.json").write_bytes(orjson.dumps(said))
+    alone, site = (SpoolStatus(tmp_path, lambda: now, with_peers=with_) for with_ in (False, True))
+    for status in (alone, site):
+        list(status.refresh())
+        assert list(status.cameras()) == [(True, own)]
+    assert alone.states == {name: one["state"] for name, one in own.items()}
+    assert site.states == {"s/c": "recording", "s/d": "recording", "s/e": "backoff"}
+    assert (alone.missing_elsewhere, site.missing_elsewhere) == ({}, {"s/e": (now - 9, "no_data")})

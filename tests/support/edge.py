@@ -62,6 +62,8 @@ class Edge:
             f"error_log {folder / 'error.log'}; events {{}}\n"
             f"http {{ {scratch} include {folder / main}; }}\n"
         )
+        self.base = f"https://127.0.0.1:{self.port}"
+        self.process: asyncio.subprocess.Process | None = None
         self.command = [nginx, "-e", str(folder / "start.log"), "-c", str(folder / "nginx.conf")]
 
     def check(self) -> None:
@@ -69,17 +71,35 @@ class Edge:
         done = subprocess.run([*self.command, "-t"], capture_output=True, text=True)
         assert done.returncode == 0 and "successful" in done.stderr, done.stderr
 
+    async def start(self) -> None:
+        """Run it; returns when it listens."""
+        self.process = await asyncio.create_subprocess_exec(*self.command)
+
+        async def listens() -> bool:
+            try:
+                (await asyncio.open_connection("127.0.0.1", self.port))[1].close()
+            except OSError:
+                return False
+            return True
+
+        await until(listens)
+
+    async def kill(self) -> None:
+        """Let it die."""
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """Run it."""
+        """Run it while the block runs."""
         self.check()
-        running = await asyncio.create_subprocess_exec(*self.command)
+        await self.start()
         trust = ssl.create_default_context(cafile=str(self.folder / "pem"))
         trust.check_hostname = False
-        base = f"https://127.0.0.1:{self.port}"
         connector = aiohttp.TCPConnector(ssl=trust)
         try:
-            async with aiohttp.ClientSession(base, connector=connector) as session:
+            async with aiohttp.ClientSession(self.base, connector=connector) as session:
 
                 async def is_there() -> bool:
                     try:
@@ -91,5 +111,4 @@ class Edge:
                 await until(is_there)
                 yield session
         finally:
-            running.terminate()
-            await running.wait()
+            await self.kill()

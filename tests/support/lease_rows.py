@@ -61,12 +61,18 @@ class LeaseRows:
         return is_own and row.epoch == seen.shards[n].epoch
 
     def _take(self, n: int, seen: View) -> bool:
-        row, now_ms = self.shards[n], seen.now_ms
+        row, now_ms = self.shards[n], self.now_ms
         holder = self.nodes.get(row.holder or "")
         alive = holder is not None and holder.is_alive(now_ms)
-        if row.holder == seen.me or (alive and not row.offered):
+        if row.holder == seen.me or row.epoch != seen.shards[n].epoch:
             return False
-        lost_ms = 0 if holder is None else holder.until_ms - LEASE_MS
+        if alive and not row.offered:
+            return False
+        lost_ms: int | None = 0
+        if holder is not None:
+            lost_ms = now_ms if alive else holder.until_ms - LEASE_MS
+            if holder.until_ms == 0 or (alive and holder.weight):
+                lost_ms = None
         self.shards[n] = Shard(
             n,
             max(row.epoch + 1, now_ms // 1000 - CLOCK_2020_S),
@@ -74,7 +80,7 @@ class LeaseRows:
             before=row.holder,
             handover=Handover.BOTH if alive else None,
             taken_ms=now_ms,
-            lost_ms=None if alive or (holder and holder.until_ms == 0) else lost_ms,
+            lost_ms=lost_ms,
         )
         return True
 
