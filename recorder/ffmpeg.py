@@ -26,6 +26,7 @@ from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
+from recorder.rtsp.messages import bytes_of
 from recorder.source import PacketCounts, Sink
 from storage.records import Ending, GapCause
 
@@ -211,7 +212,7 @@ class FfmpegSource:
         # short probes: the codecs are known; what they guess of frame rates is not used
         lines += [f"option timeout {SOCKET_TIMEOUT_US}", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]
-        return ("\n".join(lines) + "\n").encode()
+        return bytes_of("\n".join(lines) + "\n")
 
     def _quoted_agent(self) -> str:
         return "'" + self._user_agent.replace("'", "'\\''") + "'"

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import orjson
@@ -95,6 +96,7 @@ class Worker:
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self._faulty: set[str] = set()  # cameras with a fault of ours that was told
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     @property
@@ -192,13 +194,21 @@ class Worker:
             is_recording = any(c.status.state is not State.IDLE for c in self.cameras)
             if jumped_ms := self._clock.follow(recording=is_recording):
                 log.error("The clock of this machine was set", by_ms=round(jumped_ms))
-                for camera in self.cameras:
-                    camera.clock_jumped(jumped_ms)
+                self._for_each(methodcaller("clock_jumped", jumped_ms))
             self._judge_clock()
-            for camera in self.cameras:
-                camera.tick()
+            self._for_each(methodcaller("tick"))
             self.disk.tick()
             await asyncio.sleep(TICK_S)
+
+    def _for_each(self, work: Callable[[CameraRecorder], None]) -> None:
+        """Do something for each camera; a fault of ours with one costs no other anything."""
+        for camera in self.cameras:
+            try:
+                work(camera)
+            except Exception:
+                if camera.spec.name not in self._faulty:
+                    self._faulty.add(camera.spec.name)
+                    log.exception("A fault of the recorder", camera=camera.spec.name)
 
     def _judge_clock(self) -> None:
         """Say what is wrong with the clock: the first recorder of a machine, once."""

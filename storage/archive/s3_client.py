@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
@@ -153,6 +154,8 @@ class S3Client:
         """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
         with contextlib.suppress(ValueError, TypeError):
             at = parsedate_to_datetime(date or "")
+            if at.tzinfo is None:  # always UTC, also where a server does not say so (5.6.7)
+                at = at.replace(tzinfo=UTC)
             self.server_time = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(

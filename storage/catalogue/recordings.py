@@ -26,7 +26,7 @@ from storage.catalogue.schema import (
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index, Losses, Trace
+from storage.records import Gap, Identity, Index, Losses, Trace, plain
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
 LOSS = ["camera_pk", "start_ms", "record_seq"]
@@ -113,6 +113,12 @@ def collision_of(identity: Identity) -> int:
     return int(identity.sha256[:7], 16) + 1
 
 
+def _gap_row(camera_pk: int, gap: Gap) -> dict[str, Any]:
+    """Return the row of a gap. Who wrote it may have quoted a camera's words as they were: what no
+    database takes must not keep a recording that carries it out of the archives."""
+    return {"camera_pk": camera_pk} | gap.to_dict() | {"detail": plain(gap.detail)}
+
+
 def _bytes_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["camera_pk"], row["record_seq"], row["day"], row["sha256"]
 
@@ -153,7 +159,7 @@ class RecordingRows:
                     "init_sha256": header.init_sha256,
                     "tracks": [t.to_dict() for t in header.tracks],
                 }
-                gap_rows += [pk | g.to_dict() for g in header.gaps]
+                gap_rows += [_gap_row(pk["camera_pk"], g) for g in header.gaps]
                 if losses := Losses.of(index.segments):
                     where = {"start_ms": index.start_ms, "record_seq": header.record_seq}
                     loss_rows.append(pk | where | asdict(losses))
@@ -226,7 +232,7 @@ class RecordingRows:
         none = [g for g in found if g.end_ms is not None and g.end_ms <= g.start_ms]
         async with self._pool.work() as connection:
             pk = (await self._cameras.make(connection, [name]))[name]
-            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g not in none]
+            rows = [_gap_row(pk, g) for g in found if g not in none]
             await self._pool.put(connection, gaps, rows, GAP, ["end_ms", "detail"])
             for gap in none:
                 same = gaps.c.gap_no == gap.gap_no, gaps.c.start_ms == gap.start_ms

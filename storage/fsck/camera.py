@@ -9,7 +9,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.recordings import RecordingRow
 from storage.fsck.listing import ArchiveListing
-from storage.records import Identity
+from storage.records import Identity, plain
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 IN_FLIGHT_MS = 600_000  # an object that is younger than this is not missed in the catalogue
@@ -45,7 +45,7 @@ class CheckedCamera:
         self, where: str, kind: str, what: str, which: object = "", done: str = ""
     ) -> Finding:
         """Return a finding of this camera."""
-        return Finding("/".join(self.name[1:]), where, kind, what, str(which), done)
+        return Finding("/".join(self.name[1:]), where, kind, what, plain(str(which)), done)
 
     async def read_rows(self) -> dict[Identity, RecordingRow]:
         """Return the rows of its recordings as they are now."""

@@ -25,7 +25,7 @@ from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import FormatError, Identity, Index, Trace
+from storage.records import FormatError, Identity, Index, Trace, is_id
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -80,7 +80,7 @@ class Fsck:
             for station in await verified.archive.below(f"{election}/"):
                 for camera in await verified.archive.below(f"{election}/{station}/"):
                     found.add((election, station, camera))
-        return sorted(found)
+        return sorted(name for name in found if is_id(name[1]) and is_id(name[2]))
 
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and CatalogueError."""
@@ -178,7 +178,7 @@ class _CameraCheck:
                 if found.whole:
                     continue
                 if trace := found.entries.get("removed.json"):
-                    yield await self._unknown_trace(listing, trace, seq)
+                    yield await self._unknown_trace(listing, trace, (seq, start_ms))
                 elif (seq, start_ms) not in camera.stored:
                     half = (
                         "bytes without a description"
@@ -215,19 +215,21 @@ class _CameraCheck:
                 done = "row written" if self._repair.wanted else ""
                 yield self._finding("catalogue", "missing", what, seq, done)
 
-    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, seq: int) -> Finding:
-        done = ""
+    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, key: Key) -> Finding:
+        name, done = self._camera.name, ""
         try:
             told = Trace.parse(await listing.read(trace))
-            if self._repair.wanted:
-                name = self._camera.name
-                await self._writer.put_removed(name, listing.name, trace.bucket, told)
-                done = "row written"
         except (ObjectNotFound, FormatError, Unread):
             what = "trace that cannot be read"
-            return self._finding(listing.name, "different", what, seq)
+            return self._finding(listing.name, "different", what, key[0])
+        if told.name != name or told.identity[:2] != key:
+            what = "trace of another recording"
+            return self._finding(listing.name, "different", what, key[0])
+        if self._repair.wanted:
+            await self._writer.put_removed(name, listing.name, trace.bucket, told)
+            done = "row written"
         what = "recording that was removed"
-        return self._finding("catalogue", "missing", what, seq, done)
+        return self._finding("catalogue", "missing", what, key[0], done)
 
     # -- what the catalogue says ---------------------------------------------------------
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveConflict, ArchiveError
 from storage.archive.s3 import S3Archive
-from storage.archive.s3_client import Patience
+from storage.archive.s3_client import Patience, S3Client
 from storage.records import parse_archive_document
 from tests.support.archiving import NOW, configure, kept, s3, uploading
 from tests.support.bad_bucket import FAULTS, PUT, BadBucket, bad_bucket
@@ -209,3 +210,17 @@ async def tries_of(call: Callable[[], Awaitable[object]]) -> int:
         except ArchiveError as error:
             assert "too slow" in str(error) and tries < 20
     raise AssertionError
+
+
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the three forms that a server may date its answers in (RFC 9110, 5.6.7) has none."""
+    client, told = S3Client(settings(1)), 1_795_942_800_000
+    monkeypatch.setenv("TZ", "Asia/Almaty")
+    time.tzset()
+    try:
+        for date in ("Sun, 29 Nov 2026 09:00:00 GMT", "Sun Nov 29 09:00:00 2026", "yesterday", ""):
+            client._take_time(date)
+            assert client.server_time is not None and client.server_time[0] == told, date
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -12,7 +12,9 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import Archived, recording_row
 from storage.records import Gap, GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
+from storage.spool.writer import CameraSpool
 from tests.support.spools import UTC0, fill
 from tests.support.waiting import BOUND_S
 
@@ -228,4 +230,25 @@ async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
         if left:
             _, hang = await asyncio.wait(left, timeout=BOUND_S)
             assert not hang
+    await catalogue.close()
+
+
+async def test_words_that_a_database_does_not_take_keep_no_recording_out(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A recorder before this one wrote what a camera said as it was."""
+    spool = CameraSpool(tmp_path / "spool", "e", "s", "c", Numbers())
+    spool.begin_gap(UTC0 - 5000, GapCause.STREAM_BROKEN, "codec H2\0 64")
+    spool.close()
+    fill(tmp_path / "spool", runs=1, segments=3).close()
+    reader = SpoolReader(tmp_path / "spool", "s", "c")
+    reader.refresh()
+    indexes = [index for _, index in reader.recordings()]
+    assert "\0" in indexes[0].header.gaps[0].detail
+    catalogue = await Catalogue.open(database_url)
+    await catalogue.writer.put_recordings(indexes)
+    await catalogue.writer.put_gaps(NAME, reader.all_gaps())
+    assert len(await catalogue.recordings_of(NAME)) == len(indexes)
+    (gap,) = await catalogue.gaps_between(NAME, 0, UTC0)
+    assert "codec H2" in gap.detail and "\0" not in gap.detail
     await catalogue.close()

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -46,6 +46,7 @@ from tests.support.archiving import (
     uploading,
 )
 from tests.support.s3 import free_port, rclone
+from tests.support.s3 import settings as s3_settings
 from tests.support.spools import TRACKS, fill
 from tests.support.waiting import until
 
@@ -472,3 +473,35 @@ async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
         fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
         await until(lambda: kept(first).archived_total == sealed(config))
         assert kept(second).archived_total == 0 and not len(second.cameras)
+
+
+async def test_recordings_in_a_renamed_folder_leave_the_spool(tmp_path: Path) -> None:
+    """They are archived under the name that they were recorded with, once."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    count = sealed(config)
+    (config.spool / "s/c").rename(config.spool / "s/renamed")
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.cleaner.removed_total == count - 1)
+        assert kept(uploader).archived_total == count
+        assert kept(uploader).failures_total == 0
+    assert len(list((tmp_path / "archive/e/s/c").glob("*/*.mp4"))) == count
+    assert not (tmp_path / "archive/e/s/renamed").exists()
+
+
+def test_what_was_to_be_kept_until_now_is_archived_without_a_lock(tmp_path: Path) -> None:
+    """A recording that waited for longer, or that a clock dated back: a server refuses its date."""
+    fill(tmp_path, start_ms=NOW - 3_600_000, runs=1, segments=5).close()
+    reader = SpoolReader(tmp_path, "s", "c")
+    reader.refresh()
+    index = next(index for _, index in reader.recordings())
+    settings, nothing = s3_settings(1, lock="governance", keep="1d"), cast(Any, None)
+    until_ms = index.end_ms + 86_400_000
+
+    def locked(now_ms: int) -> int | None:
+        archive = VerifiedArchive(settings, nothing, nothing, clock=lambda: now_ms)
+        return archive.locked_until_ms(index)
+
+    assert locked(NOW) == locked(until_ms - 3_600_000) == until_ms
+    for now_ms in (until_ms - 1, until_ms, until_ms + 86_400_000):
+        assert locked(now_ms) is None
