@@ -47,14 +47,14 @@ class SpoolTaken(RuntimeError):
 class Nodes:
     """The nodes of an installation on PostgreSQL."""
 
-    def __init__(self, pool: Pool):
-        self._pool = pool
+    def __init__(self, pool: Pool, hang_ms: int = HANG_MS):
+        self._pool, self._hang_ms = pool, hang_ms
 
     async def round(self, me: Node, decide: Callable[[View], Decision]) -> View:
         """Renew a node's lease, change what `decide` makes of the rows, and return them as they
         are then. Raises CatalogueError; whether anything was done is then unknown. Raises
         SpoolTaken, and nothing was done."""
-        hang = sa.func.set_config("idle_in_transaction_session_timeout", str(HANG_MS), True)
+        hang = sa.func.set_config("idle_in_transaction_session_timeout", str(self._hang_ms), True)
         async with self._pool.work() as connection:
             now_ms, server, _ = (await connection.execute(sa.select(NOW, SERVER, hang))).one()
             await self._renew(connection, me, now_ms)

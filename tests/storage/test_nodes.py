@@ -10,11 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
+import asyncpg
 import pytest
 
-from storage.catalogue import nodes as nodes_module
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.leases import (
@@ -35,7 +34,7 @@ from storage.spool.reader import SpoolReader
 from tests.support.lease_rows import LeaseRows
 from tests.support.set_clock import SetClock, set_clock
 from tests.support.spools import UTC0, fill
-from tests.support.waiting import BOUND_S
+from tests.support.waiting import BOUND_S, until
 
 pytest_plugins = ["tests.support.postgres"]
 pytestmark = pytest.mark.slow
@@ -153,34 +152,32 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
 
 
 async def test_who_hangs_within_a_round_loses_what_it_had_locked(
-    postgres_url: str, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, catalogue: Catalogue
 ) -> None:
-    own, me = Own([0] * COUNT, settled=True), Node("a" * 32, "a", "127.0.0.1:1")
-    hangs, seen = asyncio.Event(), asyncio.Event()
-    real = Nodes._view
+    hanging = Nodes(catalogue.pool, hang_ms=100)
+    me, own = Node("a" * 32, "a", "127.0.0.1:1"), Own([0] * COUNT, settled=True)
 
-    async def view(nodes: Nodes, *more: Any) -> View:
-        found = await real(nodes, *more)
-        if any(row.holder for row in found.shards) and not seen.is_set():
-            seen.set()
-            await hangs.wait()
-        return found
+    async def is_ended() -> None:
+        connection = await asyncpg.connect(postgres_url)
+        asked = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND state = 'idle in transaction'"
+        )
 
-    monkeypatch.setattr(nodes_module, "HANG_MS", 100)
-    monkeypatch.setattr(Nodes, "_view", view)
-    held_up = asyncio.create_task(catalogue.nodes.round(me, lambda v: decide(v, own, Random(1))))
-    await seen.wait()
-    other = await Catalogue.open(postgres_url)
-    try:
-        took = replace(me, spool="b" * 32, address="127.0.0.2:1")
-        while not any(row.holder for row in (await other.nodes.view()).shards):
-            await other.nodes.round(took, lambda v: decide(v, own, Random(2)))
-        hangs.set()
-        with pytest.raises(CatalogueError):
-            await held_up
-        assert {row.holder for row in (await other.nodes.view()).shards} == {took.spool}
-    finally:
-        await other.close()
+        async def nobody_is() -> bool:
+            return not await connection.fetchval(asked)
+
+        await until(nobody_is)
+        await connection.close()
+
+    def hang(view: View) -> Decision:
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(asyncio.run, is_ended()).result()
+        return decide(view, own, Random(1))
+
+    with pytest.raises(CatalogueError):
+        await hanging.round(me, hang)
+    assert (await catalogue.nodes.view()).nodes == {}
 
 
 async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
