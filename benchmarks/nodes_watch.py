@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks.installation import Installation
 from config.load import load
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
-from storage.records import parse_archive_document
+from storage.records import parse_archive_document, recording_name
 from storage.shown import Shown
 from storage.spool.numbers import lease_of
 from tests.support.s3 import SECRET
@@ -100,10 +101,7 @@ class Account:
             for n in range(len(site.names)):
                 name = ("e", f"s{n}", "c")
                 rows, gaps = (await catalogue.timelines([name], from_ms, to_ms))[name]
-                found = [
-                    (lease_of(r["record_seq"]), r["start_ms"], min(r["end_ms"], to_ms))
-                    for r in rows
-                ]
+                found = [(lease_of(r.record_seq), r.start_ms, min(r.end_ms, to_ms)) for r in rows]
                 shown = Shown(found)
                 missing = [
                     (max(g.start_ms, from_ms), min(g.end_ms or to_ms, to_ms), g.cause.value)
@@ -159,8 +157,8 @@ async def lost(site: Installation, seen: dict[tuple[str, int], str]) -> list[str
         for n in range(len(site.names)):
             have = known.setdefault(f"s{n}", {})
             for row in await catalogue.recordings_of(("e", f"s{n}", "c")):
-                key = f"e/s{n}/c/{_name(row['start_ms'], row['record_seq'])}.json"
-                if any(a["removed_ms"] is None for a in row["archives"]):
+                key = f"e/s{n}/c/{recording_name(row.start_ms, row.record_seq)}.json"
+                if row.there:
                     index = parse_archive_document(await archive.get(key))
                     twice = have.keys() & {s.segment_no for s in index.segments}
                     wrong += [f"s{n}: segment {number} is archived twice" for number in twice]
@@ -174,12 +172,6 @@ async def lost(site: Installation, seen: dict[tuple[str, int], str]) -> list[str
     return wrong
 
 
-def _name(start_ms: int, record_seq: int) -> str:
-    from storage.records import recording_name
-
-    return recording_name(start_ms, record_seq)
-
-
 def spread(values: Iterable[float], unit: str = "s") -> str:
     """Return median and worst of some numbers, in words."""
     found = sorted(values)
@@ -190,6 +182,4 @@ def spread(values: Iterable[float], unit: str = "s") -> str:
 
 def folder_of(name: str) -> Path:
     """Return a new folder for what a run leaves."""
-    import tempfile
-
     return Path(tempfile.mkdtemp(prefix=f"kuager-{name}-"))

@@ -20,7 +20,8 @@ from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.database import CatalogueError, describe_database
 from storage.spool.disk import disk_space
-from storage.spool.status import UPLOADER, SpoolStatus
+from storage.spool.status import SpoolStatus
+from storage.spool.status_records import UploaderStatus
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
 
@@ -90,8 +91,8 @@ def _known_archives(config: Config) -> dict[str, str | None]:
     """Return the id of each archive that the last uploader knew, by its name."""
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    known = (status.last(UPLOADER) or {}).get("archives", {})
-    return {name: archive.get("archive_id") for name, archive in known.items()}
+    told = status.last(UploaderStatus)
+    return {name: a.archive_id for name, a in told.archives.items()} if told else {}
 
 
 async def _archive(settings: Settings, known_id: str | None) -> Finding:

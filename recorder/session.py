@@ -41,11 +41,7 @@ class Session:
     """One session with a camera: from frames to written segments, with its deadlines."""
 
     def __init__(
-        self,
-        camera: CameraState,
-        source: Source,
-        spool: CameraSpool,
-        sound_promised: bool = False,
+        self, camera: CameraState, source: Source, spool: CameraSpool, sound_promised: bool = False
     ):
         self._camera, self._source, self._spool = camera, source, spool
         self._clock, self._disk = camera.clock, camera.disk
@@ -87,10 +83,7 @@ class Session:
                 raise
 
     async def _close(
-        self,
-        source: asyncio.Task[Ending],
-        writer: asyncio.Task[None],
-        end: Ending | None,
+        self, source: asyncio.Task[Ending], writer: asyncio.Task[None], end: Ending | None
     ) -> None:
         await asyncio.wait({source})
         self._count_packets()

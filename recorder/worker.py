@@ -12,7 +12,6 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
-import orjson
 import structlog
 
 from base.clock import now_ms
@@ -29,10 +28,10 @@ from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.records import GapCause
 from storage.spool.numbers import Numbers
-from storage.spool.status import HEARTBEAT, last_runs_ms
+from storage.spool.status import last_runs_ms
+from storage.spool.status_records import HEARTBEAT, ClockStatus, Heartbeat, RecorderStatus
 from storage.spool.writer import CameraSpool, SpoolBusy
 
-STATUS_FORMAT, HEARTBEAT_FORMAT = "status/1", "heartbeat/1"
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
 STATUS_S = 2.0
@@ -92,7 +91,9 @@ class Worker:
         )
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
-        self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
+        self.disk = SpoolDisk(
+            spool, limits, share, lambda: sum(c.status.bytes for c in self.cameras)
+        )
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -115,9 +116,6 @@ class Worker:
             self._resolver,
             last_run_ms,
         )
-
-    def _written_bytes(self) -> int:
-        return sum(c.status.bytes for c in self.cameras)
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
@@ -237,20 +235,16 @@ class Worker:
         refusal = self.disk.refusal
         if refusal is not None and refusal.cause is GapCause.DISK_FAILED:
             return  # where a disk is gone nothing is written in its place
-        record = {
-            "kuager": STATUS_FORMAT,
-            "pid": os.getpid(),
-            "written_ms": int(self._clock.now_ms()),
-            "clock": {
-                "synchronized": self._clock.synchronized,
-                "doubt": self._clock.doubt,
-            },
-            "spool": self.disk.status_dict(),
-            "cameras": {c.spec.name: c.status_dict() for c in self.cameras},
-        }
-        beat = {k: record[k] for k in ("pid", "written_ms")} | {"cameras": list(self._cameras)}
+        told = RecorderStatus(
+            pid=os.getpid(),
+            written_ms=int(self._clock.now_ms()),
+            clock=ClockStatus(self._clock.synchronized, self._clock.doubt),
+            spool=self.disk.status(),
+            cameras={c.spec.name: c.status for c in self.cameras},
+        )
+        beat = Heartbeat(pid=told.pid, written_ms=told.written_ms, cameras=list(self._cameras))
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
-            replace_file(self._status, orjson.dumps(record))
+            replace_file(self._status, told.to_json())
             if heartbeat:
                 path = self._status.with_suffix(HEARTBEAT)
-                replace_file(path, orjson.dumps({"kuager": HEARTBEAT_FORMAT} | beat), durable=True)
+                replace_file(path, beat.to_json(), durable=True)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import structlog
 
@@ -22,6 +22,7 @@ from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.rows import ArchivedRow, RecordingRow
 from storage.records import Index, parse_archive_document, parse_index, recording_name
 from storage.spool.reader import Key
 
@@ -69,14 +70,30 @@ class Spools(Store, Protocol):
         ...
 
 
-def add_spools(rows: Iterable[dict[str, Any]], stores: Sequence[Store]) -> None:
+def add_spools(rows: Iterable[RecordingRow], stores: Sequence[Store]) -> None:
     """Add the spools of other machines to what rows say of archives."""
     for store in stores:
         if isinstance(store, Spools):
             for row in rows:
-                if row["removed_ms"] is None and store.has(row["spool"]):
-                    there = {"archive": store.name, "bucket": row["spool"], "removed_ms": None}
-                    row["archives"] = [*row["archives"], there]
+                if row.spool and row.removed_ms is None and store.has(row.spool):
+                    row.archives = [*row.archives, _in_spool(row, store.name, row.spool)]
+
+
+def _in_spool(row: RecordingRow, store: str, spool: str) -> ArchivedRow:
+    """Return that a spool has a recording, as if it were a bucket of an archive."""
+    return ArchivedRow(
+        archive=store,
+        bucket=spool,
+        archived_ms=0,
+        verified="",
+        camera_pk=row.camera_pk,
+        record_seq=row.record_seq,
+        day=row.day,
+        collision=row.collision,
+        removed_ms=None,
+        removed_reason=None,
+        removal_begun_ms=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +117,7 @@ class Sources:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
         add_spools(rows, self.archives)
-        return {
-            (row["record_seq"], row["start_ms"]): {
-                a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
-            }
-            for row in rows
-        }
+        return {row.key: row.buckets for row in rows}
 
 
 @dataclass(slots=True)

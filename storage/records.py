@@ -134,7 +134,7 @@ class Record:
 
     def to_json(self) -> bytes:
         """Return the JSON object."""
-        return orjson.dumps(self.to_dict())
+        return orjson.dumps(self)
 
     def to_line(self) -> bytes:
         """Return the JSON line, with its newline."""

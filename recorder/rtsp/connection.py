@@ -47,9 +47,7 @@ class Resolver:
     """
 
     def __init__(
-        self,
-        threads: int = LOOKUP_THREADS,
-        look_up: Callable[[str], list[str]] = look_up,
+        self, threads: int = LOOKUP_THREADS, look_up: Callable[[str], list[str]] = look_up
     ):
         self._look_up = look_up
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolver")

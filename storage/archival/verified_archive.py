@@ -21,7 +21,7 @@ from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, 
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import FormatError, Index, parse_archive_document, sha256_of
 
@@ -70,18 +70,15 @@ class VerifiedArchive:
             random.uniform(0, 100) < self.settings.read_back
         )
         # 2. the object, 3. its description as the commit, both verified
-        how: list[tuple[Put, str]] = []
         parts: tuple[tuple[str, bytes | Path, str], ...] = (
             (".mp4", media, index.seal.sha256),
             (".json", document, sha256_of(document)),
         )
-        for ending, data, sha256 in parts:
-            where = key + ending
-            how.append(
-                await self._put(where, data, sha256, locked_until_ms, read_back, index.seal.sha256)
-            )
+        how = locked_until_ms, read_back, index.seal.sha256
+        (put, verified), (description, _) = [
+            await self._put(key + ending, data, sha256, *how) for ending, data, sha256 in parts
+        ]
         # 4. the row: from here on it may leave the spool
-        (put, verified), (description, _) = how
         etags = f"{put.etag} {description.etag}"
         there = Archived(
             self.archive.name,

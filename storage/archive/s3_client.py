@@ -231,11 +231,7 @@ def describe_error(error: BaseException) -> tuple[Fault, str]:
         ),
         (ReadTimeoutError, Fault.SLOW, f"gave no answer in {READ_S} s: too slow"),
         (ConnectionClosedError, Fault.UNREACHABLE, "cut the connection without an answer"),
-        (
-            (ResponseStreamingError, IncompleteReadError),
-            Fault.UNREACHABLE,
-            "cut the connection",
-        ),
+        ((ResponseStreamingError, IncompleteReadError), Fault.UNREACHABLE, "cut the connection"),
     ):
         if isinstance(error, kind):
             return fault, text
@@ -265,11 +261,7 @@ def _advice(
             Fault.CREDENTIALS,
             "access is denied: the key may not write here",
         ),
-        (
-            ("NoSuchBucket",),
-            Fault.BUCKET,
-            "there is no such bucket: create it or correct the name",
-        ),
+        (("NoSuchBucket",), Fault.BUCKET, "there is no such bucket: create it or correct the name"),
         (
             ("RequestTimeTooSkewed",),
             Fault.CLOCK,

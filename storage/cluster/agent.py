@@ -225,7 +225,7 @@ class NodeAgent:
         now: dict[str, tuple[str, int]] = {}
         for alive, cameras in self._status.cameras():
             if alive:
-                now |= {n: (c["state"], c["recorded_ms"] or 0) for n, c in cameras.items()}
+                now |= {n: (c.state, c.recorded_ms or 0) for n, c in cameras.items()}
         due = self._scheduled({name for s in moving for name in self._cameras[s.shard]})
         recorded, stopped = set(), set()
         for s in moving:
@@ -272,7 +272,7 @@ class NodeAgent:
     def _is_refused(self) -> bool:
         """Tell whether the spool has taken no recordings for a while: then others record."""
         list(self._status.refresh())
-        refuses = any(said.get("cause") for said in self._status.recorders().values())
+        refuses = any(said.spool.cause for said in self._status.recorders().values())
         if not (refuses or self._written is None):
             self._refused_ms = None
             return False

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storage.spool.node_map import NODE, MachineEntry, NodeMap, ShardEntry, read_node_map
+from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, read_node_map
+from storage.spool.status_records import NODE
 
 LOOK_S = 0.5
 

@@ -10,18 +10,17 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from base.clock import Clock, now_ms
 from base.durable import replace_file
 from storage.cluster.machines import Machines
 from storage.cluster.peers import Peers, Unreachable
+from storage.records import FormatError
 from storage.spool.node_map import MachineEntry
-from storage.spool.status import PEER, STATUS_OLD_MS
+from storage.spool.status import STATUS_OLD_MS
+from storage.spool.status_records import PEER, PeerStates
 
 ASK_S = 2.0
 AGAIN_MS = STATUS_OLD_MS // 2  # what did not change is written again after so long
-PEER_FORMAT = "peer/1"
 
 
 class PeerStatus:
@@ -60,20 +59,18 @@ class PeerStatus:
 
     async def _ask(self, machine: MachineEntry) -> None:
         try:
-            said = await self._peers.json(machine, "/status.json")
-            cameras = said["cameras"]
+            cameras = (await self._peers.json(machine, "/status.json"))["cameras"]
         except (Unreachable, TypeError, KeyError):
             return  # what it said last is old soon
         at_ms, before = self._written.get(machine.spool, (0, None))
         if cameras == before and self._clock() - at_ms < AGAIN_MS:
             return
-        record = {
-            "kuager": PEER_FORMAT,
-            "name": machine.name,
-            "written_ms": self._clock(),
-            "cameras": cameras,
-        }
+        try:
+            said = PeerStates.of(
+                {"written_ms": self._clock(), "name": machine.name, "cameras": cameras}
+            )
+        except FormatError:
+            return
         with contextlib.suppress(OSError):  # a disk that refuses is told by recorders
-            data = orjson.dumps(record)
-            await asyncio.to_thread(replace_file, self._path(machine.spool), data)
+            await asyncio.to_thread(replace_file, self._path(machine.spool), said.to_json())
             self._written[machine.spool] = self._clock(), cameras

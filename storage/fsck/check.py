@@ -19,13 +19,13 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import RecordingRow, recording_row
-from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding, key_of
+from storage.catalogue.rows import RecordingRow, recording_values
+from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import FormatError, Identity, Index, Trace, is_id
+from storage.records import FormatError, Index, Trace, is_id
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -124,7 +124,7 @@ class _CameraCheck:
         for identity, row in camera.rows.items():
             self._fsck.recordings += 1
             for listing in camera.listings:
-                if (listing.name, key_of(row)) not in self._put:  # since it was listed
+                if (listing.name, row.key) not in self._put:  # since it was listed
                     async for finding in self._compare(row, listing, identity in before):
                         yield finding
             async for finding in self._in_spool(row):
@@ -236,10 +236,10 @@ class _CameraCheck:
     async def _compare(
         self, row: RecordingRow, listing: ArchiveListing, was_there: bool
     ) -> AsyncIterator[Finding]:
-        camera, seq, archive = self._camera, row["record_seq"], listing.name
-        found = listing.objects.get(key_of(row), StoredObject())
-        said = next((a for a in row["archives"] if a["archive"] == archive), None)
-        if said is not None and said["removed_ms"] is not None:
+        camera, seq, archive = self._camera, row.record_seq, listing.name
+        found = listing.objects.get(row.key, StoredObject())
+        said = next((a for a in row.archives if a.archive == archive), None)
+        if said is not None and said.removed_ms is not None:
             if found.entries.keys() - {"removed.json"}:
                 done = await self._repair.finish_removal(row, listing)
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
@@ -261,8 +261,8 @@ class _CameraCheck:
         self, row: RecordingRow, listing: ArchiveListing, found: StoredObject
     ) -> AsyncIterator[Finding]:
         """Compare a recording that an archive has with its row, without reading its bytes."""
-        camera, seq = self._camera, row["record_seq"]
-        other = found.entries["mp4"].size != row["bytes"]
+        camera, seq = self._camera, row.record_seq
+        other = found.entries["mp4"].size != row.bytes
         if other and (finding := await self._judge(row, listing, OTHER_LENGTH)):
             yield finding
         trace = await listing.trace(row)
@@ -276,7 +276,7 @@ class _CameraCheck:
 
     async def _missing(self, row: RecordingRow, listing: ArchiveListing) -> Finding:
         """Return what is wrong with a row of a recording that an archive has not."""
-        camera, seq, identity = self._camera, row["record_seq"], Identity.of(row)
+        camera, seq, identity = self._camera, row.record_seq, row.identity
         if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
             done = ""
             if self._repair.wanted:
@@ -289,17 +289,17 @@ class _CameraCheck:
 
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
-        camera, key, seq = self._camera, key_of(row), row["record_seq"]
-        if row["removed_ms"] is not None or camera.is_here(row):
+        camera, key, seq = self._camera, row.key, row.record_seq
+        if row.removed_ms is not None or camera.is_here(row):
             return
         if camera.waits(row):
-            if not row["archives"] and row["end_ms"] < camera.now_ms - WAITS_MS:
-                what = f"recording in no archive yet: only the spool {row['spool']} has it"
+            if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:
+                what = f"recording in no archive yet: only the spool {row.spool} has it"
                 yield self._finding("spool", "missing", what, seq)
             return
         done = ""
         if self._repair.wanted and any(listing.has(key) for listing in camera.listings):
-            await self._writer.mark_removed(camera.name, Identity.of(row), camera.now_ms)
+            await self._writer.mark_removed(camera.name, row.identity, camera.now_ms)
             done = "row written"
         yield self._finding("spool", "missing", "recording that was not removed", seq, done)
 
@@ -308,7 +308,7 @@ class _CameraCheck:
     async def _read_all(self, number: int, listing: ArchiveListing) -> AsyncIterator[Finding]:
         rows, fsck, camera = dict[Key, list[RecordingRow]](), self._fsck, self._camera
         for row in (await camera.read_rows()).values():
-            rows.setdefault(key_of(row), []).append(row)
+            rows.setdefault(row.key, []).append(row)
         for key, found in sorted(listing.objects.items()):
             position = (camera.name[1], camera.name[2], number, key)
             if not found.whole or key not in rows or (fsck.after and position <= fsck.after):
@@ -325,8 +325,8 @@ class _CameraCheck:
 
         `seen` is what a look from outside found, for bytes that are not.
         """
-        index, wrong = await listing.recording(listing.objects[key_of(row)])
-        seq = row["record_seq"]
+        index, wrong = await listing.recording(listing.objects[row.key])
+        seq = row.record_seq
         if wrong == GONE:
             return None  # it was removed meanwhile
         if wrong or index is None:
@@ -341,7 +341,7 @@ class _CameraCheck:
 
 def _differs(row: RecordingRow, index: Index) -> str:
     """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
-    right, said = recording_row(index), dict(row)
-    if row["sha256"] != right["sha256"]:
+    right = recording_values(index)
+    if row.sha256 != right["sha256"]:
         return "sha256"
-    return ", ".join(column for column, value in right.items() if said[column] != value)
+    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

@@ -71,7 +71,7 @@ async def unaccounted_time(camera: CheckedCamera, config: Config) -> AsyncIterat
     if not (scheduled := _scheduled(camera, config)):
         return
     until_ms, reader = camera.now_ms - LONGEST_MS, camera.reader
-    spans = [(r["start_ms"], r["end_ms"]) for r in (await camera.read_rows()).values()]
+    spans = [(r.start_ms, r.end_ms) for r in (await camera.read_rows()).values()]
     spans += [(i.start_ms, i.end_ms) for _, i in reader.recordings() if i.segments]
     gaps = await camera.catalogue.gaps_between(camera.name, 0, 1 << 60)
     spans += [(g.start_ms, g.end_ms or until_ms) for g in (*gaps, *reader.all_gaps())]

@@ -11,8 +11,7 @@ from pathlib import Path
 from base.durable import replace_file
 from storage.records import Flag, FormatError, Number, Record
 from storage.spool.lease_file import shard_of
-
-NODE, NODE_FORMAT = "node.json", "node/1"
+from storage.spool.status_records import NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class NodeMap(Record):
     database: str | None
     nodes: tuple[MachineEntry, ...] = ()
     shards: tuple[ShardEntry, ...] = ()
-    kuager: str = NODE_FORMAT
+    kuager: str = "node/1"
 
     def machine(self, spool: str | None) -> MachineEntry | None:
         """Return a machine by the id of its spool."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -16,7 +15,7 @@ from config.model import Camera, Station
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import LOSSES
+from storage.catalogue.rows import TimelineRow
 from storage.cluster.peers import Unreachable
 from storage.records import FormatError, Gap, Losses
 from storage.shown import Shown
@@ -41,7 +40,7 @@ AWAY = {
     "waiting": N_("Recorded, on a machine that is away."),
     "given_up": N_("Recorded, and lost with its machine."),
 }
-SAID = ("record_seq", "start_ms", "end_ms", *LOSSES)
+SAID = ("record_seq", "start_ms", "end_ms", "lost", "damaged", "restarted")
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
 # of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
 Known = tuple[dict[Key, tuple[int, bytes]], dict[Key, Gap]]
@@ -114,11 +113,11 @@ async def _known(
         async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
-                key = (row["record_seq"], row["start_ms"])
-                if spool := gone.get((name, *key)):
-                    row["away"] = state = "given_up" if away[spool].given_up else "waiting"
-                    row["words"] = gettext(AWAY[state], lang)
-                recordings[key] = row["end_ms"], _recording(row)
+                said: dict[str, object] = {}
+                if spool := gone.get((name, *row.key)):
+                    state = "given_up" if away[spool].given_up else "waiting"
+                    said = {"away": state, "words": gettext(AWAY[state], lang)}
+                recordings[row.key] = row.end_ms, _recording(row, said)
             for gap in rows[1]:
                 gaps[gap.gap_no, gap.start_ms] = gap
     return True, known
@@ -206,17 +205,16 @@ def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Ga
     return shown.missing(gaps)
 
 
-def _recording(row: dict[str, Any]) -> bytes:
+def _recording(row: TimelineRow, said: dict[str, object]) -> bytes:
     """Return a row as JSON: what is missing of it, and when and why it was removed where no
-    archive has it any more."""
-    more = {key: row[key] for key in (*LOSSES, "away", "words") if row.get(key)}
-    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
-        last = max(row["archives"], key=lambda a: a["removed_ms"])
-        more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
+    archive has it any more; with what else is to be `said` of it."""
+    more = row.losses.to_dict() | said
+    if last := row.removed:
+        more |= {"removed_ms": last.removed_ms, "removed_reason": last.removed_reason}
     if more:
-        data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        data = {k: getattr(row, k) for k in ("record_seq", "start_ms", "end_ms")}
         return orjson.dumps(data | more)
-    return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
+    return RECORDING % (row.record_seq, row.start_ms, row.end_ms)
 
 
 def _gap(lang: str, gap: Gap) -> dict[str, object]:

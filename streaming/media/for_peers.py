@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -32,12 +31,12 @@ async def status(request: web.Request) -> web.StreamResponse:
     """Say how the cameras are that this machine records."""
     context = request.app[CONTEXT]
     await context.fresh()
-    said: dict[str, dict[str, Any]] = {}
+    said: dict[str, dict[str, object]] = {}
     for alive, cameras in context.status.cameras():
         for name, one in cameras.items() if alive else ():
-            said[name] = {"state": one["state"]}
-            if one["state"] != "recording" and one.get("cause"):
-                said[name] |= {"since_ms": one["since_ms"], "cause": one["cause"]}
+            said[name] = {"state": one.state}
+            if one.state != "recording" and one.cause:
+                said[name] |= {"since_ms": one.since_ms, "cause": one.cause}
     return web.Response(body=orjson.dumps({"cameras": said}), content_type="application/json")
 
 

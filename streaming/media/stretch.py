@@ -122,11 +122,9 @@ async def find_parts(request: web.Request, name: Name, stretch: Stretch) -> dict
         except CatalogueError:
             break
         async for row in request.app[SCHEDULER].in_steps(request, rows):
-            there = {a["archive"]: a["bucket"] for a in row["archives"] if not a["removed_ms"]}
-            machine = context.only_on(row["spool"]) if row["removed_ms"] is None else None
-            if there or (machine and machine.alive):  # what nobody has now hides nothing
-                key = (row["record_seq"], row["start_ms"])
-                found[key] = Part(key, row["end_ms"], row["sha256"], machine, there)
+            machine = context.only_on(row.spool) if row.removed_ms is None else None
+            if row.there or (machine and machine.alive):  # what nobody has now hides nothing
+                found[row.key] = Part(row.key, row.end_ms, row.sha256, machine, row.buckets)
     machines = context.machines.others(camera) if context.machines else []
     for machine in reversed(machines):  # who records it now knows best
         for row in await _listed(request, machine, camera, stretch):

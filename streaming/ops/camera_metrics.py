@@ -8,9 +8,10 @@ from functools import partial
 from config.model import Camera, Station
 from config.schedule import is_scheduled, windows
 from storage.records import GapCause
+from storage.spool.status_records import UNKNOWN, CameraStatus
 from streaming.context import AppContext
 
-STATES = ("idle", "connecting", "recording", "stalled", "backoff", "unknown")
+STATES = ("idle", "connecting", "recording", "stalled", "backoff", UNKNOWN)
 CAMERA_COUNTS = (
     ("bytes", "recorded_bytes_total", "Bytes recorded since the recorder started"),
     ("frames", "pictures_total", "Pictures received since the recorder started"),
@@ -22,7 +23,7 @@ CAMERA_COUNTS = (
     ("packets_doubled", "packets_doubled_total", "Packets that came twice"),
 )
 STATIONS_A_PIECE = 100
-_NO_COUNTS = (0,) * len(CAMERA_COUNTS)
+_NOT_KNOWN = CameraStatus(cause=UNKNOWN)
 
 Lines = Callable[[Station, Camera, str], str]
 
@@ -30,16 +31,12 @@ Lines = Callable[[Station, Camera, str], str]
 def camera_lines(context: AppContext) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers."""
-    counts: dict[str, tuple[object, ...]] = {}
-    causes: dict[str, str] = {}
+    known: dict[str, CameraStatus] = {}  # of recorders that are alive
     recorded_ms: dict[str, int] = {}
     for alive, cameras in context.status.cameras():
         for name, one in cameras.items():
-            recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
-            if alive:
-                counts[name] = tuple(one.get(key, 0) for key, _, _ in CAMERA_COUNTS)
-                connecting = GapCause.CONNECTING if one.get("state") == "connecting" else "none"
-                causes[name] = one.get("cause") or connecting
+            recorded_ms[name] = max(recorded_ms.get(name, 0), one.recorded_ms or 0)
+        known |= cameras if alive else {}
         yield b""
     election, now_ms = context.config.election, context.clock()
 
@@ -50,19 +47,22 @@ def camera_lines(context: AppContext) -> Iterator[bytes]:
         return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
 
     def cause(station: Station, camera: Camera, labels: str) -> str:
-        return f'{{{labels},cause="{causes.get(_name(station, camera), "unknown")}"}} 1\n'
+        one = known.get(_name(station, camera), _NOT_KNOWN)
+        connecting = GapCause.CONNECTING if one.state == "connecting" else "none"
+        return f'{{{labels},cause="{one.cause or connecting}"}} 1\n'
 
     yield from _lines(context, "scheduled", "1 while it is to be recorded", scheduled)
     text = "The end of its newest segment, by the recorder's clock; 0 for never"
     yield from _lines(context, "recorded_timestamp_seconds", text, recorded)
     yield from _lines(context, "cause", "1 for why it is not recorded, or none, or unknown", cause)
     yield from _lines(context, "state", "1 for what it does", partial(_states, context))
-    for n, (_, key, text) in enumerate(CAMERA_COUNTS):
+    for key, metric, text in CAMERA_COUNTS:
 
-        def count(station: Station, camera: Camera, labels: str, n: int = n) -> str:
-            return f"{{{labels}}} {counts.get(_name(station, camera), _NO_COUNTS)[n]}\n"
+        def count(station: Station, camera: Camera, labels: str, key: str = key) -> str:
+            one = known.get(_name(station, camera), _NOT_KNOWN)
+            return f"{{{labels}}} {getattr(one, key)}\n"
 
-        yield from _lines(context, key, text, count)
+        yield from _lines(context, metric, text, count)
 
 
 def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:

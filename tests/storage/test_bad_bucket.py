@@ -85,7 +85,7 @@ async def test_a_lie_is_named_and_survived(
             if lie not in LETS_SOME_THROUGH:
                 assert not kept(uploader).ok and kept(uploader).archived_total == 0
                 assert not any(
-                    row["archives"] for row in await catalogue.recordings_of(("e", "s", "c"))
+                    row.archives for row in await catalogue.recordings_of(("e", "s", "c"))
                 )
             bad.heal()
             await until(lambda: kept(uploader).archived_total == len(media))
@@ -136,7 +136,7 @@ async def test_away_then_slow_catches_up_oldest_first(
     assert told.count("The archive refuses; recordings wait in the spool") == 1
     assert told.count("The archive works again") == 1
     # what was tried while it was away has a pause of its own, and a few are under way at a time
-    times = [r["archives"][0]["archived_ms"] for r in rows]
+    times = [r.archives[0].archived_ms for r in rows]
     pairs = [(a, b) for n, a in enumerate(times) for b in times[n + 1 :]]
     assert sum(a > b for a, b in pairs) <= len(pairs) / 3, "not the oldest first"
     await compare(upstream, media)

@@ -162,7 +162,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
         assert await retire(catalogue, archives[0], C, 60, share=1) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert all(r["archives"][0]["removed_reason"] for r in rows)
+        assert all(r.archives[0].removed_reason for r in rows)
         left = {p.name.partition(".")[2] for p in (tmp_path / "archive/e/s/c").glob("*/*")}
         assert left == {"removed.json"}
         assert await look(config, catalogue, archives) == []
@@ -229,7 +229,7 @@ async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) 
     said = await asyncio.to_thread(run, "--until-done")
     assert said.returncode == 0 and "archive: 1 recordings archived" in said.stdout
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: uploader.looked)
+        await until(lambda: uploader.discovery.looked)
         said = await asyncio.to_thread(run)
         assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
 

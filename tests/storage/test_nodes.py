@@ -28,7 +28,7 @@ from storage.catalogue.leases import (
     leases,
 )
 from storage.catalogue.nodes import Nodes, SpoolTaken
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.records import Gap, GapCause
 from storage.spool.reader import SpoolReader
 from tests.support.lease_rows import LeaseRows

@@ -102,7 +102,7 @@ async def some_looks(uploader: Uploader) -> None:
 
 async def removed(catalogue: Catalogue) -> int:
     rows = await catalogue.recordings_of(C)
-    return sum(r["archives"][0]["removed_ms"] is not None for r in rows)
+    return sum(r.archives[0].removed_ms is not None for r in rows)
 
 
 async def test_the_first_pass_is_a_day_after_the_start_and_takes_a_tenth(tmp_path: Path) -> None:

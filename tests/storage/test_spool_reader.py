@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from storage.records import GapCause, Header, Segment
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
-from storage.spool.status import SpoolStatus
 from storage.spool.writer import CameraSpool
 from streaming.media.playlist import entries, playlist
 from tests.support.spools import UTC0, fill
@@ -216,45 +215,3 @@ def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None
         for n in range(10):
             view.find(n)
             view.init(n)
-
-
-def test_status_files(tmp_path: Path) -> None:
-    folder = tmp_path / "_status"
-    folder.mkdir()
-    now = int(time.time() * 1000)
-    said = {"s/c": {"state": "recording"}}
-    for name, text in (
-        ("recorder-0.json", orjson.dumps({"written_ms": now, "cameras": said})),
-        ("recorder-1.json", orjson.dumps({"written_ms": now - 11_000, "cameras": {"s/old": {}}})),
-        ("recorder-2.json", b"[1]"),
-        ("recorder-3.json", b'{"written_ms":"x","cameras":7}'),
-        ("recorder-4.json", b'{"written'),
-        ("uploader.json", orjson.dumps({"written_ms": now + 60_000})),  # the clock was set back
-    ):
-        (folder / name).write_bytes(text)
-    status = SpoolStatus(tmp_path, lambda: now)
-    list(status.refresh())
-    assert status.states == {"s/c": "recording"} and list(status.cameras()) == [(True, said)]
-    assert status.uploader() is None
-    assert SpoolStatus(tmp_path / "nowhere").uploader() is None
-
-
-def test_what_other_machines_said_counts_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:
-    (folder := tmp_path / "_status").mkdir()
-    now = 1_800_000_000_000
-    own = {"s/c": {"state": "recording"}, "s/d": {"state": "connecting"}}
-    others = {
-        "s/c": {"state": "backoff"},  # it gives the camera away
-        "s/d": {"state": "recording"},
-        "s/e": {"state": "backoff", "since_ms": now - 9, "cause": "no_data"},
-    }
-    for name, cameras in (("recorder-0", own), (f"peer-{'a' * 32}", others)):
-        said = {"written_ms": now, "cameras": cameras}
-        (folder / f"{name}.json").write_bytes(orjson.dumps(said))
-    alone, site = (SpoolStatus(tmp_path, lambda: now, with_peers=with_) for with_ in (False, True))
-    for status in (alone, site):
-        list(status.refresh())
-        assert list(status.cameras()) == [(True, own)]
-    assert alone.states == {name: one["state"] for name, one in own.items()}
-    assert site.states == {"s/c": "recording", "s/d": "recording", "s/e": "backoff"}
-    assert (alone.missing_elsewhere, site.missing_elsewhere) == ({}, {"s/e": (now - 9, "no_data")})

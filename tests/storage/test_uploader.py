@@ -25,7 +25,6 @@ from storage.archive.port import Put
 from storage.records import (
     ClockState,
     GapCause,
-    Identity,
     parse_archive_document,
     recording_name,
     sha256_of,
@@ -63,15 +62,15 @@ async def test_everything_sealed_is_archived_and_verified(
         await until(lambda: told(config)["archived_total"] == sealed(config))
         keys = [e.key async for e in archive.entries("e/")]
         rows = await catalogue.recordings_between(("e", "s", "c"), NOW - 10**6, NOW)
-        assert rows and all(r["archives"][0]["verified"] == "read back" for r in rows)
-        names = {recording_name(r["start_ms"], r["record_seq"]) for r in rows}
+        assert rows and all(r.archives[0].verified == "read back" for r in rows)
+        names = {recording_name(r.start_ms, r.record_seq) for r in rows}
         assert all(f"e/s/c/{name}.mp4" in keys for name in names)
         for key in (k for k in keys if k.endswith(".json")):
             index = parse_archive_document(await archive.get(key))
             media = await archive.get(key.replace(".json", ".mp4"))
             assert index.seal is not None and len(media) == index.seal.length
         newest = await catalogue.recordings_between(("e", "s", "d"), NOW - 10**6, NOW)
-        assert all(r["end_ms"] <= (live.last_end_ms or 0) for r in newest)
+        assert all(r.end_ms <= (live.last_end_ms or 0) for r in newest)
         (gap,) = await catalogue.gaps_between(("e", "s", "c"), 0, NOW)
         assert gap.cause == "no_data"
         assert len(list(config.spool.glob("s/c/*/*.mp4"))) == len(rows)  # within the window
@@ -101,7 +100,7 @@ async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
             keys = [e.key async for e in archive.entries("e/s/c/")]
             assert len(keys) == 2 * len(media)
         rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
-        assert sum(r["removed_ms"] is not None for r in rows) == len(media) - 1
+        assert sum(r.removed_ms is not None for r in rows) == len(media) - 1
 
 
 async def test_altered_bytes_are_not_archived(
@@ -156,7 +155,7 @@ async def test_a_catalogue_that_refuses_once_gets_every_row(tmp_path: Path) -> N
             await until(lambda: not uploader.status.catalogue_ok)
         await until(lambda: kept(uploader).archived_total == count)
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert len(rows) == count and all(r["archives"] for r in rows)
+        assert len(rows) == count and all(r.archives for r in rows)
 
 
 async def test_the_last_recording_is_archived_without_another_word(tmp_path: Path) -> None:
@@ -229,7 +228,7 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
             path.unlink()
     async with opened(config) as (catalogue, _):
         for row in await catalogue.recordings_of(C):
-            await catalogue.writer.forget_archived(C, Identity.of(row), "far")
+            await catalogue.writer.forget_archived(C, row.identity, "far")
     async with uploading(config) as (uploader, _, _):  # another process: it asks the catalogue
         await until(lambda: uploader.replicators.all[1].status.archived_total == count)
         assert uploader.replicators.all[1].is_done
@@ -456,7 +455,7 @@ async def test_what_is_altered_after_it_was_verified_is_put_again(
             assert await archive.sha256(keys[0]) == sha256
             assert kept(uploader).verification_failures_total
             rows = await catalogue.recordings_of(C)
-            assert all(len(r["archives"]) == 1 for r in rows)
+            assert all(len(r.archives) == 1 for r in rows)
 
 
 async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:

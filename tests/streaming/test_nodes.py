@@ -21,7 +21,7 @@ from aiohttp import web
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.cluster.machines import Machines
 from storage.cluster.other_spools import OtherSpools
 from storage.cluster.peer_status import PeerStatus
