@@ -26,6 +26,7 @@ import asyncpg
 import psutil
 import sqlalchemy as sa
 from aiohttp import web
+from sqlalchemy import event
 
 from benchmarks.election_day import country
 from benchmarks.nodes_watch import folder_of
@@ -65,7 +66,7 @@ async def nodes(folder: Path, url: str, first: int, last: int) -> None:
     """Be some of the nodes until told otherwise; says how long rounds took, and how many statements
     were sent, each 10 s."""
     config, sent = country(), itertools.count()
-    sa.event.listen(sa.Engine, "before_cursor_execute", lambda *_: next(sent))
+    event.listen(sa.Engine, "before_cursor_execute", lambda *_: next(sent))
     agents = []
     for n in range(first, last):
         agent = Timed(settings_of(config, folder, url, n), VERSION, random=Random(n))

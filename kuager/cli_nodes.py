@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, read_config
+from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, failing_for, read_config
 
 nodes_app = typer.Typer(
     help="The machines of an installation, and who records what.", no_args_is_help=True
@@ -22,11 +22,8 @@ def list_nodes(as_json: AsJson = False, config: ConfigFile = Path("kuager.yaml")
     """List all machines: 0 all is well, 1 one is away, or cameras are without a machine."""
     from kuager.nodes import show
 
-    try:
-        with catalogue_errors():
-            raise typer.Exit(show(read_config(config), as_json))
-    except LookupError as error:
-        raise fail(str(error)) from None
+    with failing_for(LookupError), catalogue_errors():
+        raise typer.Exit(show(read_config(config), as_json))
 
 
 @nodes_app.command()
@@ -50,8 +47,5 @@ def give_up(node: NodeName, config: ConfigFile = Path("kuager.yaml")) -> None:
 def _do(what: str, node: str, config: Path) -> None:
     from kuager.nodes import change
 
-    try:
-        with catalogue_errors():
-            change(read_config(config), what, node)
-    except LookupError as error:
-        raise fail(str(error)) from None
+    with failing_for(LookupError), catalogue_errors():
+        change(read_config(config), what, node)

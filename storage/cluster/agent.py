@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -41,7 +41,7 @@ class Pauses:
     """How long the agent waits, in seconds."""
 
     renew_s: float = 1.5  # between two rounds
-    moving_s: float = 0.5  # between two rounds while a shard is on its way, or after a failure
+    moving_s: float = 0.5  # the same at the start, after a failure, while a shard is on its way
     spread: float = 0.25  # of each pause, so that many nodes do not ask at once
     answer_s: float = 2.5  # for an answer: two may be missing within a lease
     first_s: float = 5.0  # for the first one, before what was recorded last is recorded again
@@ -80,6 +80,7 @@ class NodeAgent:
         self._written: dict[int, Lease] | None = None
         self._map = NodeMap(os.getpid(), 0, "", settings.name, "it was not asked yet")
         self._contact = Contact()
+        self._moves = False  # whether a shard is on its way to this machine or from it
         self._refused_ms: float | None = None  # since when the spool takes no recordings
         self._begun_ms = elapsed()
         self._status = SpoolStatus(config.spool, clock)
@@ -157,16 +158,10 @@ class NodeAgent:
         self._catalogue = catalogue
 
     async def _pause(self) -> None:
-        moves = self._outage.why is not None or any(not x.alone for x in self._known.values())
-        moves = moves or self._me.leaving or any(self._is_moving())
+        moves = self._moves or self._outage.why is not None or self._written is None
         pause_s = self._pauses.moving_s if moves else self._pauses.renew_s
         spread = self._random.uniform(1 - self._pauses.spread, 1 + self._pauses.spread)
         await asyncio.sleep(pause_s * spread)
-
-    def _is_moving(self) -> Iterator[bool]:
-        """Yield of each shard whether it is on its way from this machine."""
-        for shard in self._map.shards:
-            yield shard.both and shard.before == self._me.spool
 
     # -- a round -----------------------------------------------------------------------------
 
@@ -191,6 +186,7 @@ class NodeAgent:
         self._outage.end()
         self._copied.end()
         self._look_for_twin(view)
+        self._moves = any(s.handover and view.me in (s.holder, s.before) for s in view.shards)
         found = leases(view, self._known.values())
         await self._account(found, view.now_ms)
         self._known = found

@@ -52,6 +52,7 @@ def joined(url: str, *rows: Row, rounds: int = 8) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_machines_are_listed_drained_and_given_up(tmp_path: Path, postgres_url: str) -> None:
     settings = f'database: "{postgres_url}"\n'
     path = write(tmp_path, kuager_yaml=KUAGER + settings)

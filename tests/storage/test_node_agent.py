@@ -15,6 +15,7 @@ from config.model import Config, Node
 from kuager import VERSION
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.leases import HANDOVER_MS, LEASE_MS, SETTLE_MS
+from storage.catalogue.nodes import Nodes
 from storage.cluster.agent import REFUSED_MS, NodeAgent, Pauses
 from storage.records import Gap, GapCause
 from storage.spool.lease_file import SHARDS, Lease, read_leases, shard_of
@@ -92,6 +93,7 @@ Make = Callable[[str], Machine]
 @pytest.fixture
 async def make(postgres_url: str, clock: SetClock, tmp_path: Path) -> AsyncIterator[Make]:
     catalogue = await Catalogue.open(postgres_url)
+    catalogue.nodes = Nodes(catalogue.pool, hang_ms=600_000)  # this machine may be busy
     yield lambda name: Machine(tmp_path / name, name, catalogue, clock)
     await catalogue.close()
 

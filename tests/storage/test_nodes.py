@@ -134,6 +134,7 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
     postgres_url: str, catalogue: Catalogue
 ) -> None:
     """A node is held up between what it reads and what it changes."""
+    nodes = Nodes(catalogue.pool, hang_ms=600_000)
     own = Own([0] * COUNT, settled=True)
     first, second = (Node(f"spool-{n}", n, f"127.0.0.{n}:1") for n in "12")
 
@@ -147,7 +148,7 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
             apart.submit(asyncio.run, take_all()).result()
         return decide(view, own, Random(2))
 
-    view = await catalogue.nodes.round(second, held_up)
+    view = await nodes.round(second, held_up)
     assert {(row.holder, row.before) for row in view.shards} == {(first.spool, None)}
 
 
