@@ -24,6 +24,7 @@ from storage.cluster.peers import Peers
 from storage.recording_source import Sources, Store
 from storage.records import Gap, GapCause
 from storage.spool.node_map import MachineEntry
+from storage.spool.open_files import OpenFiles
 from storage.spool.reader import SpoolReader
 from storage.spool.status import SpoolStatus
 from streaming.http.negotiation import language_of
@@ -46,6 +47,7 @@ class AppContext:
     catalogue: Catalogue | None
     archives: Sequence[Store]
     clock: Clock = now_ms
+    files: OpenFiles = field(default_factory=OpenFiles)
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
     machines: Machines | None = field(init=False, default=None)  # None where this is the only one
@@ -72,13 +74,15 @@ class AppContext:
     async def fresh(self) -> None:
         """Have what the status files say, a second or so old; thousands of cameras take some
         milliseconds, in which others are answered with what was known before."""
-        age_s = time.monotonic() - self._refreshed_s
-        if age_s < FRESH_S:
-            return
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh())
-        if age_s >= STALE_S:
+        if not self.is_fresh() and self._refreshing is not None:
             await asyncio.shield(self._refreshing)
+
+    def is_fresh(self) -> bool:
+        """Tell whether what the status files say may be told; has them looked at in time."""
+        age_s = time.monotonic() - self._refreshed_s
+        if age_s >= FRESH_S and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
+        return age_s < STALE_S
 
     async def _refresh(self) -> None:
         for _ in self.refresh():
@@ -124,7 +128,7 @@ class AppContext:
     @property
     def sources(self) -> Sources:
         """Where the bytes of recordings are."""
-        return Sources(self.config.spool, self.archives, self.catalogue)
+        return Sources(self.config.spool, self.archives, self.catalogue, self.files)
 
     def name(self, station: Station, camera: Camera) -> Name:
         """Return what the catalogue calls a camera."""

@@ -65,6 +65,14 @@ def test_what_machines_ask_each_other_is_documented() -> None:
         assert f"`{path}`" in scaling, path
 
 
+def test_what_is_kept_in_the_browser_is_documented() -> None:
+    threats = (ROOT / "docs/threat-model.md").read_text()
+    ways = re.compile(r"localStorage|sessionStorage|indexedDB|document\.cookie|\bcaches\.")
+    for script in (ROOT / "streaming/static").glob("*.mjs"):
+        for way in set(ways.findall(script.read_text())):
+            assert f"`{way}`" in threats, f"{script.name} keeps something by {way}"
+
+
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from base.durable import boot_id, replace_file
+from base.durable import boot_id, make_directory, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -76,7 +76,7 @@ class CameraSpool:
         """
         self.election, self.station, self.camera = election, station, camera
         self.directory = spool / station / camera
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory, parents=True)
         self._recording: Recording | None = None
         self._run: Run | None = None
         self._lock = self._take_lock()

@@ -46,11 +46,13 @@ class LivePlaylist:
 LAST_LIVE = web.AppKey("last_live", OrderedDict[Name, tuple[LivePlaylist, float]])
 
 
-def is_elsewhere(request: web.Request, name: Name, own: LivePlaylist | None) -> bool:
+def is_elsewhere(context: AppContext, name: Name, own: LivePlaylist | None) -> bool:
     """Tell whether another machine may have newer recordings of a camera than `own`: it records
     the camera, or this one has only begun to."""
-    machines, camera = request.app[CONTEXT].machines, "/".join(name[1:])
-    if machines is None or (shard := machines.shard(camera)) is None:
+    if (machines := context.machines) is None:
+        return False
+    camera = "/".join(name[1:])
+    if (shard := machines.shard(camera)) is None:
         return False
     return machines.is_elsewhere(camera) or own is None or own.epoch < shard.epoch
 

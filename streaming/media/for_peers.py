@@ -79,7 +79,7 @@ async def picture(request: web.Request) -> web.StreamResponse:
     path = context.config.spool / station / camera / request.match_info["picture"]
     if (found := read_picture(context, path)) is None:
         raise web.HTTPNotFound
-    return await send(request, found, {"Cache-Control": "no-store"})
+    return await send(request, found[0], {"Cache-Control": "no-store"})
 
 
 @routes.get("/spool/{station}/{camera}/stretch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -25,6 +26,7 @@ from streaming.http.assets import IMMUTABLE
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
+from streaming.http.prepared import OFFER, PIECE, Offer
 from streaming.http.ranges import Content, not_modified, send
 from streaming.http.scheduler import SCHEDULER
 from streaming.media.archived import (
@@ -33,6 +35,7 @@ from streaming.media.archived import (
     archived_segment,
     away,
     checked,
+    oldest_ms,
     refuse_old,
 )
 from streaming.media.elsewhere import (
@@ -53,7 +56,7 @@ CACHED_PLAYLISTS = 50_000  # live playlists in memory, about 1 kB each
 ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
 ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
-PIECE = 64 << 10  # bytes of a segment that are in memory for one client
+LOOK_S = 0.05  # between two looks whether a live playlist is still the newest
 
 routes = web.RouteTableDef()
 
@@ -107,9 +110,16 @@ async def index(request: web.Request) -> web.StreamResponse:
     name, reader = request.app[CONTEXT].camera(request)
     if request.query.keys() & {"from", "to"}:
         return await _rewind(request, name, reader)
-    text = own_playlist(request, name, reader)
-    if is_elsewhere(request, name, text):
+    context, text = request.app[CONTEXT], own_playlist(request, name, reader)
+    if is_elsewhere(context, name, text):
         text = await elsewhere_playlist(request, name) or text
+    elif own := text:
+        unchanged = Unchanged(reader)
+
+        def lasts() -> bool:
+            return unchanged() and not is_elsewhere(context, name, own)
+
+        request[OFFER] = Offer(own.etag, own.body, lasts)
     return send_playlist(request, text)
 
 
@@ -130,6 +140,24 @@ def send_playlist(request: web.Request, text: LivePlaylist | None) -> web.Respon
     if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
+
+
+class Unchanged:
+    """Tells whether a camera's spool is as it was; looks at it after LOOK_S at the earliest."""
+
+    __slots__ = ("_looked_s", "_reader", "_revision")
+
+    def __init__(self, reader: SpoolReader):
+        self._reader, self._revision = reader, reader.revision
+        self._looked_s = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Tell whether nothing came or went, LOOK_S ago at most."""
+        if (now_s := time.monotonic()) - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._reader.refresh()
+            self._reader.newest()  # where camera.json is lost, nothing else names it
+        return self._reader.revision == self._revision
 
 
 def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
@@ -253,10 +281,13 @@ async def own_segment(
         return None
     stored, _, s = found
     refuse_old(request, s.end_ms)
-    reader = RecordingReader(request.app[CONTEXT].sources, name)
+    context = request.app[CONTEXT]
+    reader = RecordingReader(context.sources, name)
     part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
     with suppress(Unreadable):
-        return await _send(request, part, _in_spool, SEGMENT_TYPE)
+        return await _send_from_spool(
+            request, part, SEGMENT_TYPE, lambda: s.end_ms >= oldest_ms(context)
+        )
     return None
 
 
@@ -286,8 +317,21 @@ async def own_init(
     reader = RecordingReader(request.app[CONTEXT].sources, name)
     part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
     with suppress(Unreadable):
-        return await _send(request, part, _in_spool, INIT_TYPE)
+        return await _send_from_spool(request, part, INIT_TYPE, lambda: True)
     return None
+
+
+async def _send_from_spool(
+    request: web.Request, part: HashedRange, media_type: str, lasts: Callable[[], bool]
+) -> web.StreamResponse:
+    """Answer with a part, and offer that answer to all as long as it `lasts`; raises Unreadable
+    before anything is sent."""
+    request[OFFER] = Offer(f'"{part.sha256}"', part, lasts)
+    try:
+        return await _send(request, part, _in_spool, media_type)
+    except Unreadable:
+        del request[OFFER]
+        raise
 
 
 async def _send(
