@@ -50,7 +50,6 @@ class Shown:
         """
         found: list[Gap] = []
         taken = list(self.recorded)
-        end_of_all = max((end for _, end in taken), default=0)
         later: list[int] = []  # starts of gaps of higher numbers
         for gap in sorted(gaps, key=lambda gap: gap.gap_no, reverse=True):
             end_ms, lasts = gap.end_ms, False
@@ -59,7 +58,7 @@ class Shown:
                 begun = [start for of, start in self._begun if of > epoch]
                 ends = [start for start in (*later, *begun) if start >= gap.start_ms]
                 lasts = not ends
-                end_ms = min(ends, default=max(end_of_all, gap.start_ms) + 1)
+                end_ms = min(ends, default=max(gap.start_ms, *(end for _, end in taken), 0) + 1)
             for start_ms, until_ms in subtract([(gap.start_ms, end_ms)], taken):
                 is_last = lasts and until_ms == end_ms
                 found.append(replace(gap, start_ms=start_ms, end_ms=None if is_last else until_ms))

@@ -19,6 +19,7 @@ from kuager.status import look
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.leases import Node as Row
 from storage.catalogue.leases import Own, View, decide
+from storage.catalogue.nodes import Nodes
 from storage.spool.lease_file import SHARDS, Lease, Leases, write_leases
 from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
 from tests.support.config_files import KUAGER, write
@@ -39,6 +40,7 @@ def joined(url: str, *rows: Row, rounds: int = 8) -> None:
 
     async def run() -> None:
         catalogue, all_ = await Catalogue.open(url), frozenset(range(SHARDS))
+        catalogue.nodes = Nodes(catalogue.pool, hang_ms=600_000)  # this machine may be busy
         own, random = Own([0] * SHARDS, all_, all_, settled=True), Random(1)
 
         def decided(view: View) -> Any:

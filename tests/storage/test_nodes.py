@@ -42,9 +42,16 @@ T0 = 1_800_000_000_000
 COUNT = 512
 
 
+async def patient(url: str) -> Catalogue:
+    """Open a catalogue whose rounds may take long, as this machine may be busy."""
+    catalogue = await Catalogue.open(url)
+    catalogue.nodes = Nodes(catalogue.pool, hang_ms=600_000)
+    return catalogue
+
+
 @pytest.fixture
 async def catalogue(postgres_url: str) -> AsyncIterator[Catalogue]:
-    opened = await Catalogue.open(postgres_url)
+    opened = await patient(postgres_url)
     yield opened
     await opened.close()
 
@@ -66,7 +73,7 @@ async def test_statements_change_rows_as_the_rules_are_tested_with(
     clock: SetClock, postgres_url: str
 ) -> None:
     """The same walk of four nodes, over a clock that is set now and then, in memory and here."""
-    catalogue = await Catalogue.open(postgres_url)
+    catalogue = await patient(postgres_url)
     random, rows, elapsed_ms = Random(7), LeaseRows.new(T0, COUNT), 0
     cameras = [random.randrange(4) for _ in range(COUNT)]
     all_ = [Node(f"spool-{n}", f"n{n}", f"127.0.0.{n}:1", weight=n) for n in range(1, 5)]
@@ -111,7 +118,7 @@ async def test_nodes_that_ask_at_once_share_no_epoch_and_leave_no_shard(
 
     async def live(n: int) -> None:
         random, me = Random(n), Node(f"spool-{n}", f"n{n}", f"127.0.0.{n}:1")
-        known, all_ = await Catalogue.open(postgres_url), frozenset(range(COUNT))
+        known, all_ = await patient(postgres_url), frozenset(range(COUNT))
         own = Own([0] * COUNT, all_, all_, settled=True)
         try:
             view = await known.nodes.view()
@@ -134,12 +141,11 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
     postgres_url: str, catalogue: Catalogue
 ) -> None:
     """A node is held up between what it reads and what it changes."""
-    nodes = Nodes(catalogue.pool, hang_ms=600_000)
     own = Own([0] * COUNT, settled=True)
     first, second = (Node(f"spool-{n}", n, f"127.0.0.{n}:1") for n in "12")
 
     async def take_all() -> None:
-        known = await Catalogue.open(postgres_url)
+        known = await patient(postgres_url)
         await known.nodes.round(first, lambda view: decide(view, own, Random(1)))
         await known.close()
 
@@ -148,7 +154,7 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
             apart.submit(asyncio.run, take_all()).result()
         return decide(view, own, Random(2))
 
-    view = await nodes.round(second, held_up)
+    view = await catalogue.nodes.round(second, held_up)
     assert {(row.holder, row.before) for row in view.shards} == {(first.spool, None)}
 
 
@@ -184,7 +190,7 @@ async def test_who_hangs_within_a_round_loses_what_it_had_locked(
 async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
     clock: SetClock, postgres_url: str
 ) -> None:
-    catalogue = await Catalogue.open(postgres_url)
+    catalogue = await patient(postgres_url)
     me, own = Node("a" * 32, "a", "10.0.0.1:1"), Own([1] * COUNT)
     copy = replace(me, address="10.0.0.2:1")
     try:
@@ -227,7 +233,7 @@ async def test_what_accounts_for_cameras_of_a_dead_node_is_known(
 
 
 async def test_an_operator_gives_up_only_who_is_dead(clock: SetClock, postgres_url: str) -> None:
-    catalogue = await Catalogue.open(postgres_url)
+    catalogue = await patient(postgres_url)
     me, own = Node("a" * 32, "a", "127.0.0.1:1"), Own([1] * COUNT)
     try:
         await catalogue.nodes.round(me, lambda view: decide(view, own, Random(1)))
