@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -81,7 +81,7 @@ check-scripts: tools
 	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
 
 check-docs: tools
-	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py tests/test_deploy_files.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30
@@ -106,6 +106,27 @@ alerts: tools ## ten faults under a live Prometheus: when each alert fires and c
 
 disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.support.disk_faults
+
+nodes-dead: tools ## of 3 machines with 60 cameras one dies and comes back (CAMERAS; about 8 minutes)
+	@$(PY) -m benchmarks.nodes_table dead --cameras $(or $(CAMERAS),60)
+
+nodes-database: tools ## PostgreSQL away for 5 minutes, then failed over to a standby (SECONDS, CAMERAS)
+	@$(PY) -m benchmarks.nodes_table database --seconds $(or $(SECONDS),300) --cameras $(or $(CAMERAS),60)
+
+nodes-cut: tools ## one machine cut off from PostgreSQL alone (SECONDS=60, CAMERAS)
+	@$(PY) -m benchmarks.nodes_table cut --seconds $(or $(SECONDS),60) --cameras $(or $(CAMERAS),60)
+
+nodes-kills: tools ## random kills of processes, machines, PostgreSQL, S3 and nginx (ROUNDS=50, CAMERAS; about 40 minutes)
+	@$(PY) -m benchmarks.nodes_table kills --rounds $(or $(ROUNDS),50) --cameras $(or $(CAMERAS),30)
+
+nodes-rolling: tools ## each of 3 machines stopped and started (CAMERAS; about 8 minutes)
+	@$(PY) -m benchmarks.nodes_table rolling --cameras $(or $(CAMERAS),60)
+
+nodes-viewers: tools ## viewers of 20 cameras through one worker of nginx (SECONDS; needs nginx and wrk)
+	@$(PY) -m benchmarks.nodes_viewers --seconds $(or $(SECONDS),60)
+
+nodes-country: tools ## 80 nodes and 40,000 cameras in PostgreSQL, without video
+	@$(PY) -m benchmarks.nodes_country
 
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m benchmarks.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)

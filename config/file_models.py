@@ -22,7 +22,7 @@ from config.model import (
 )
 from config.problems import Wrong
 from config.secrets import check_url
-from config.values import UserAgent, check_path
+from config.values import Id, UserAgent, check_path
 
 SQLITE = "sqlite:///"
 WIDEST = 7  # bits of a network that proxies may have: fc00::/7 is all of IPv6's private addresses
@@ -132,6 +132,24 @@ class WebFile(Model):
         return self
 
 
+class NodeFile(Model):
+    """`node:` in kuager.yaml."""
+
+    name: Id
+    address: Annotated[Listen, PlainValidator(_listen)]
+    cameras: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.address.host in ("0.0.0.0", "::"):
+            raise Wrong(
+                "is no address at which other machines reach this one",
+                "write its own address in their network, as in 10.0.0.5:8090",
+                "address",
+            )
+        return self
+
+
 class ConfigFile(Model):
     """kuager.yaml; paths are relative to its directory."""
 
@@ -145,6 +163,7 @@ class ConfigFile(Model):
     archives_needed: int | None = Field(default=None, ge=1)
     database: Annotated[str, AfterValidator(_database)] | None = None
     web: WebFile = WebFile()
+    node: NodeFile | None = None
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
     source: SourceKind = "ffmpeg"
@@ -166,6 +185,16 @@ class ConfigFile(Model):
         if (self.archives_needed or 0) > len(names):
             raise Wrong(
                 "more than there are archives", f"write 1 to {len(names)}", "archives_needed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.node and not (self.database or "").startswith("postgresql:"):
+            raise Wrong(
+                "'node' without a PostgreSQL that all machines share",
+                "write database: postgresql://…, or remove 'node' where there is one machine",
+                "node",
             )
         return self
 

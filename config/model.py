@@ -289,6 +289,23 @@ class Web(Model):
     processes: int = Field(default=2, ge=1, le=256)
 
 
+class Node(Model):
+    """This machine as one of several: other nodes reach it at `host` and `port`.
+
+    It records `cameras` at the most; None: as many as there are, by its number of cores.
+    """
+
+    name: Id
+    host: str
+    port: int
+    cameras: int | None = None
+
+    @property
+    def address(self) -> str:
+        """Where other nodes reach it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 def port_beside(port: int) -> int:
     """Return the port of operators where none is configured: the one after the public port."""
     return port + 1 if port < 65535 else port - 1
@@ -308,6 +325,7 @@ class Config(Model):
     archives_needed: int
     database_url: str = Field(repr=False)
     web: Web = Web()
+    node: Node | None = None
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
     source: SourceKind = "ffmpeg"

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from kuager import VERSION, logs
+from kuager.cli_nodes import nodes_app
 from kuager.cli_options import (
     AsJson,
     ConfigFile,
@@ -32,11 +33,12 @@ holds_app = typer.Typer(
 )
 app.add_typer(holds_app, name="holds")
 app.add_typer(orders_app, name="orders")
+app.add_typer(nodes_app, name="nodes")
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
-ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
+ROLES = ("node", "recorder", "uploader", "pictures", "orders", "web", "all")
 
 
 @app.command()
@@ -66,7 +68,7 @@ def run(
     role: Annotated[
         str,
         typer.Option(
-            help="One role alone: recorder, uploader, pictures, orders or web. Default: all."
+            help="One role alone: node, recorder, uploader, pictures, orders or web. Default: all."
         ),
     ] = "all",
     share: Annotated[

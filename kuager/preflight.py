@@ -147,6 +147,11 @@ def _ports(config: Config) -> list[Finding]:
             (where.operators_host, where.operators_port, "web.operators"),
             at_work,
         ),
+        *(
+            [_port("port of other machines", (node.host, node.port, "node.address"), at_work)]
+            if (node := config.node)
+            else []
+        ),
     ]
 
 

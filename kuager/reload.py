@@ -35,6 +35,7 @@ FIXED = {
     "spool_limits": "spool_mount, spool_reserve or spool_warn",
     "workers": "workers",
     "ffmpeg": "ffmpeg",
+    "node": "node",
 }
 NAMES = {"database_url": "database", "pictures_s": "pictures", "rewind_s": "rewind"}
 SHOWN = 20  # cameras in a line of the log

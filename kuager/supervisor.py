@@ -132,9 +132,10 @@ class Supervisor:
                 self._begin(self._reloading.config)
                 self._group.create_task(self._reloading.run())
                 self._group.create_task(self._write_status())
+                self._group.create_task(self._tell_alive())
         finally:
             notify("STOPPING=1")
-            await asyncio.shield(self._stop(self._children.values()))
+            await asyncio.shield(self._stop_all())
 
     def _begin(self, config: Config) -> None:
         for name, arguments in _processes(config).items():
@@ -176,6 +177,12 @@ class Supervisor:
                 await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 
+    async def _tell_alive(self) -> None:
+        """Tell the service manager that this process goes on, also while the disk hangs."""
+        while True:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(STATUS_S)
+
     async def _restart(self, child: _Child) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -212,6 +219,12 @@ class Supervisor:
         child.starts += 1
         child.hand(self._handed)
         return await child.process.wait()
+
+    async def _stop_all(self) -> None:
+        """Stop all; who hands cameras over to other machines first, while they are recorded."""
+        node = [child for child in self._children.values() if child.name.startswith("node-")]
+        await self._stop(node)
+        await self._stop(self._children.values())
 
     async def _stop(self, children: Iterable[_Child]) -> None:
         running = [c for c in children if c.is_running]

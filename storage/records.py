@@ -78,6 +78,7 @@ class GapCause(StrEnum):
     DISK_FAILED = "disk_failed"
     RECORDER_STOPPED = "recorder_stopped"
     RECORDER_CRASHED = "recorder_crashed"
+    NODE_LOST = "node_lost"
 
 
 def printable(text: str) -> str:

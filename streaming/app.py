@@ -45,7 +45,7 @@ from streaming.http.rate_limit import TOO_MANY
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.media import archived, downloads, live, pictures
+from streaming.media import archived, downloads, elsewhere, for_peers, live, pictures
 from streaming.ops import health, metrics
 from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, counter, measure, written
 from streaming.orders_context import ORDERS, OrdersContext
@@ -113,6 +113,7 @@ def create_app(
     app[live.PLAYLISTS] = live.Playlists()
     app[motion.MOTION] = motion.Motion()
     app[archived.INDEXES] = OrderedDict()
+    app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     scheduler = app[SCHEDULER] = Scheduler()
     prepared = PreparedAnswers(clients, scheduler.video, partial(counter, process))
@@ -128,12 +129,21 @@ def create_app(
         for module in COPIES_MODULES:
             app.add_routes(module.routes)
     app.on_response_prepare.extend((add_headers, prepared.keep))
-    app.on_cleanup.append(_close_files)
+    app.on_cleanup.append(_close_context)
     return app
 
 
-async def _close_files(app: web.Application) -> None:
+def peers_app(public: web.Application) -> web.Application:
+    """Return the application that answers other machines: from what the public one knows."""
+    app = web.Application()
+    app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
+    app.add_routes(for_peers.routes)
+    return app
+
+
+async def _close_context(app: web.Application) -> None:
     app[CONTEXT].files.close()
+    await app[CONTEXT].peers.close()
 
 
 async def _close_orders(app: web.Application) -> None:
@@ -236,6 +246,10 @@ async def serving(
             await stack.enter_async_context(_listening(operators, *apart, config.spool))
         except PortInUse as error:  # the public is served all the same
             log.error("Metrics are not served", why=str(error))
+        if (node := config.node) is not None:
+            inner = Runner(peers_app(app), stop_s=stop_s, caps=OPERATORS)
+            place = (node.host, node.port, "node.address")
+            await stack.enter_async_context(_listening(inner, *place, config.spool))
         log.info("Serving", address=f"http://{where.host}:{where.port}/")
         yield
 

@@ -24,6 +24,7 @@ CAUSES = {
     "disk_failed": N_("the recorder's disk fails"),
     "recorder_stopped": N_("the recorder was stopped"),
     "recorder_crashed": N_("the recorder ended unexpectedly"),
+    "node_lost": N_("the machine that recorded it was lost"),
 }
 
 
@@ -34,6 +35,7 @@ def describe_cause(cause: str, lang: str) -> str:
 
 
 IN_NO_ARCHIVE = N_("it is in no archive yet")
+ON_A_MACHINE_AWAY = N_("it is on a machine that is away")
 
 
 def describe_removal(reason: str, lang: str) -> str:
@@ -41,4 +43,4 @@ def describe_removal(reason: str, lang: str) -> str:
     itself writes in the language, what an operator wrote as it is."""
     if kept := re.fullmatch(r"kept for ([0-9]{1,6}) days?", reason):
         return ngettext("kept for %(count)s day", "kept for %(count)s days", int(kept[1]), lang)
-    return gettext(reason, lang) if reason == IN_NO_ARCHIVE else reason
+    return gettext(reason, lang) if reason in (IN_NO_ARCHIVE, ON_A_MACHINE_AWAY) else reason

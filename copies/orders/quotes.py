@@ -20,8 +20,8 @@ from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.prices import price
 from copies.states import State
-from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.recording_source import Store
 
 Json = dict[str, Any]
 SHORTEST_MS = 5_000  # whole segments, of 2 s or so, are given for the stretch that is billed
@@ -76,7 +76,7 @@ async def make_quote(
     config: Config,
     settings: Copies,
     catalogue: Catalogue,
-    archives: Sequence[Archive],
+    archives: Sequence[Store],
     request: QuoteRequest,
     language: str,
     free_ms: int | None = None,
@@ -125,7 +125,7 @@ async def make_quote(
 
 
 async def _footage(
-    config: Config, catalogue: Catalogue, archives: Sequence[Archive], request: QuoteRequest
+    config: Config, catalogue: Catalogue, archives: Sequence[Store], request: QuoteRequest
 ) -> tuple[list[CameraFootage], int]:
     """Return what exists of each camera, and the end up to which all of it is settled."""
     station, to_ms = request.station, request.to_ms

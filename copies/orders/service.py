@@ -22,12 +22,12 @@ from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import Json, QuoteRequest, make_quote
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
 from copies.states import TRANSITIONS, Event, State
-from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.order_files import FootageGone
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 from storage.catalogue.rows import CheckoutRow
 from storage.catalogue.usage import Claim, TooMuch
+from storage.recording_source import Store
 
 QUOTED_IS_GONE = N_("what was quoted is there no longer: ask for a new quote")
 
@@ -43,7 +43,7 @@ class OrderService:
         config: Config,
         catalogue: Catalogue,
         providers: Mapping[str, Provider],
-        archives: Sequence[Archive] = (),
+        archives: Sequence[Store] = (),
         clock: Clock = now_ms,
     ):
         """`archives` are needed for quotes alone. The configuration has a section of copies."""

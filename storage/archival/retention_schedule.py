@@ -6,6 +6,7 @@ from __future__ import annotations
 from base.clock import Clock
 from base.hostclock import ClockWatch
 from base.outage import Outage
+from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
 from storage.archival.archived_holds import ArchivedHolds
 from storage.archival.replicator import Replicator
@@ -16,6 +17,7 @@ from storage.archive.port import ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.spool.lease_file import Holdings
 
 AGAIN_S = 600.0  # until what is not removed now is tried again
 
@@ -25,7 +27,7 @@ class RetentionSchedule:
 
     def __init__(
         self,
-        election: str,
+        config: Config,
         catalogue: Catalogue,
         replicators: Replicators,
         holds: ArchivedHolds,
@@ -34,8 +36,14 @@ class RetentionSchedule:
         watch: ClockWatch,
         retire_s: float,
     ):
-        """`retire_s`: seconds between two looks, and for which the clock must not have been set."""
-        self._election, self._catalogue, self._replicators = election, catalogue, replicators
+        """Of several machines each sees to the cameras that it records. `retire_s`: seconds between
+        two looks, and for which the clock must not have been set."""
+        self._election, self._catalogue, self._replicators = (
+            config.election.id,
+            catalogue,
+            replicators,
+        )
+        self._holdings = Holdings(config.spool, config.node is not None)
         self._clocks, self._clock, self._watch = clocks, clock, watch
         self._holds = holds
         self._retire_s = retire_s
@@ -58,6 +66,7 @@ class RetentionSchedule:
         return in how many seconds to do so again."""
         due = [(r, r.settings.keep) for r in self._replicators.all if r.settings.keep is not None]
         names = await self._catalogue.cameras.names(self._election) if due else []
+        names = [name for name in names if self._holdings.has("/".join(name[1:]))]
         for name in names:
             if extent := await self._catalogue.extent_ms(name):
                 self._watch.past(extent[1], f"a recording of {name[1]}/{name[2]}")

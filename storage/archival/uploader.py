@@ -84,8 +84,7 @@ class Uploader:
         )
         self.holds = holds = ArchivedHolds(config.election.id, catalogue, replicators)
         self.retention = RetentionSchedule(
-            *(config.election.id, catalogue, replicators, holds, self.clocks),
-            *(clock, watch, pauses.retire_s),
+            *(config, catalogue, replicators, holds, self.clocks, clock, watch, pauses.retire_s)
         )
         self.status = UploaderStatus(pid=os.getpid(), written_ms=0)
 

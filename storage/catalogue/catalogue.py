@@ -24,6 +24,7 @@ from storage.catalogue.checkouts import Checkouts
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import CatalogueError, Engine, open_database
 from storage.catalogue.holds import Holds
+from storage.catalogue.nodes import Nodes
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
@@ -79,6 +80,7 @@ class Catalogue:
         self.checkouts = Checkouts(self.pool)
         self.outbox = Outbox(self.pool)
         self.usage = Usage(self.pool)
+        self.nodes = Nodes(self.pool)
 
     @classmethod
     async def open(cls, url: str) -> Self:

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from base.durable import nearest
 from base.network import connection_words
-from storage.catalogue.schema import DAY_MS, PARTITIONED, metadata
+from storage.catalogue.schema import DAY_MS, PARTITIONED, catalogue, metadata
 from storage.catalogue.sqlite import SqliteConnection, SqliteEngine, sync_engine
 
 BUSY_MS, MIGRATING_MS = 10_000, 120_000
@@ -286,8 +286,21 @@ def _alembic(connection: sa.Connection) -> Alembic:
 
 
 def _is_behind(connection: sa.Connection) -> bool:
-    head = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() != head
+    """Tell whether tables are to be made or changed; raises CatalogueError where they are of a
+    newer Kuager that no longer works beside this one."""
+    scripts = ScriptDirectory.from_config(_alembic(connection))
+    head, found = scripts.get_current_head(), MigrationContext.configure(connection)
+    if (current := found.get_current_revision()) in (None, head):
+        return current is None
+    if current in {script.revision for script in scripts.walk_revisions()}:
+        return True
+    oldest = connection.scalar(sa.select(catalogue.c.oldest))
+    if oldest is None or str(head) < oldest:
+        raise CatalogueError(
+            f"its tables are of a newer Kuager (revision {current}, for {oldest} and later; this "
+            f"one knows {head}): upgrade this machine, too"
+        )
+    return False
 
 
 def _refuse_other_files(path: Path) -> None:

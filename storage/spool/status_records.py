@@ -15,6 +15,8 @@ from storage.records import Record
 HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 SUPERVISOR, RELOAD = "supervisor.json", "reload.json"
+NODE = "node.json"  # all of it: storage/spool/node_map.py
+PEER = "peer-"  # beginning of the names of files that say what other machines said
 UNKNOWN = "unknown"  # the state of a camera of which no recorder tells
 
 
@@ -95,6 +97,29 @@ class RecorderStates(RecorderProcess):
     """The same file, of each camera only its state, which is read in a third of the time."""
 
     cameras: dict[str, StateOnly] = field(default_factory=dict)
+
+
+class PeerState(StateOnly, total=False):
+    """The same of a camera of another machine, and since when it is not recorded, and why."""
+
+    since_ms: int
+    cause: str
+
+
+@dataclass(slots=True)
+class PeerStates(Status):
+    """What `_status/peer-{spool}.json` says: how the cameras of another machine are."""
+
+    kuager: str = "peer/1"
+    name: str = ""  # the machine's
+    cameras: dict[str, PeerState] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class NodeStatus(Status):
+    """What `_status/node.json` says besides machines and shards."""
+
+    kuager: str = "node/1"
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.rows import ArchivedRow
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
+from storage.spool.node_map import MachineEntry
 from storage.spool.reader import Key
 from streaming.context import CONTEXT, AppContext
 from streaming.http.clients import client
@@ -38,8 +39,16 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+class OnlyOn(Exception):
+    """What is asked for is in no archive yet, and in the spool of another machine."""
+
+    def __init__(self, machine: MachineEntry):
+        super().__init__(machine.name)
+        self.machine = machine
+
+
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> HashedRange:
-    """Return where a segment is; raises 404, 410 or 503."""
+    """Return where a segment is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, segment_no=segment_no)
     at = segment_no - index.segments[0].segment_no
     if not 0 <= at < len(index.segments):
@@ -50,7 +59,7 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
 
 
 async def archived_init(request: web.Request, name: Name, run_no: int) -> HashedRange:
-    """Return where the init of a run is; raises 404, 410 or 503."""
+    """Return where the init of a run is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, run_no=run_no)
     return HashedRange(reader, key, 0, index.header.init_length, index.header.init_sha256)
 
@@ -86,7 +95,13 @@ async def _recording(
             )
         except CatalogueError:
             raise unavailable() from None
-    if row is None or not row.archives:
+    if row is None:
+        raise missing()
+    if not row.there and row.removed_ms is None and (only := context.only_on(row.spool)):
+        if segment_no:
+            refuse_old(request, row.end_ms)
+        raise OnlyOn(only)
+    if not row.archives:
         raise missing()
     if removed := row.removed:
         raise gone(removed)
@@ -158,4 +173,12 @@ def unavailable() -> web.HTTPServiceUnavailable:
     """Return the answer for what is there and cannot be read now."""
     return web.HTTPServiceUnavailable(
         text="The archive does not answer; ask again.\n", headers={"Retry-After": "10"}
+    )
+
+
+def away() -> web.HTTPServiceUnavailable:
+    """Return the answer for what was recorded, and is on a machine that does not answer."""
+    return web.HTTPServiceUnavailable(
+        text="This was recorded, on a machine that is away; ask again.\n",
+        headers={"Retry-After": "10"},
     )

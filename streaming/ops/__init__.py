@@ -1,6 +1,7 @@
 """What operators and their programs are told.
 
-`health`       whether this process answers, and can read what it serves
-`metrics`      what /metrics says
-`http_counts`  requests, counted, and told for all web processes
+`health`          whether this process answers, and can read what it serves
+`metrics`         what /metrics says
+`camera_metrics`  what it says of cameras
+`http_counts`     requests, counted, and told for all web processes
 """

@@ -8,47 +8,30 @@ which compares as false; one whose teller is gone stays what it was, with the ti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from config.model import Camera, Station
 from config.roles import processes
-from config.schedule import is_scheduled, windows
 from copies.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
 from storage.records import GapCause
 from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status_records import (
-    UNKNOWN,
     ArchiveStatus,
-    CameraStatus,
     OrdersStatus,
     PicturesStatus,
     Status,
     UploaderStatus,
 )
 from streaming.context import AppContext
+from streaming.ops.camera_metrics import camera_lines
 from streaming.ops.http_counts import HttpCounts, is_silent
 
-STATES = ("idle", "connecting", "recording", "stalled", "backoff", UNKNOWN)
-CAMERA_COUNTS = (
-    ("bytes", "recorded_bytes_total", "Bytes recorded since the recorder started"),
-    ("frames", "pictures_total", "Pictures received since the recorder started"),
-    ("runs", "runs_total", "Runs begun since the recorder started"),
-    ("retries", "retries_total", "Sessions that ended since the recorder started"),
-    ("packets", "packets_total", "Packets received since the recorder started, read natively"),
-    ("packets_lost", "packets_lost_total", "Packets that were missing when it was their turn"),
-    ("packets_late", "packets_late_total", "Packets of these that came too late"),
-    ("packets_doubled", "packets_doubled_total", "Packets that came twice"),
-)
-STATIONS_A_PIECE = 100
-_NOT_KNOWN = CameraStatus(cause=UNKNOWN)
 UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
@@ -106,6 +89,7 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics but those of cameras and of HTTP."""
         yield from self._processes()
+        yield from self._nodes()
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
@@ -196,6 +180,27 @@ class StatusCollector(Collector):
         age_s = _age_s(self._context.clock(), told.oldest_letter_ms) or 0 if told else None
         yield from _numbers("kuager_orders", ORDERS_NUMBERS, told, oldest_letter_seconds=age_s)
 
+    def _nodes(self) -> Iterator[Metric]:
+        """Yield how this machine stands among others; nothing where it is the only one."""
+        if self._context.machines is None:
+            return
+        found = self._context.machines.map
+        ok = GaugeMetricFamily("kuager_node_database_ok", "1 while PostgreSQL renews its lease")
+        _add(ok, [], found.database is None if found else math.nan)
+        held = GaugeMetricFamily("kuager_node_shards", "Parts of the cameras that it records")
+        _add(held, [], sum(s.holder == found.spool for s in found.shards) if found else math.nan)
+        there = {node.spool for node in found.nodes if node.alive} if found else set[str]()
+        free = GaugeMetricFamily("kuager_shards_without_node", "Those that nobody records")
+        count = sum(s.holder not in there for s in found.shards) if found else math.nan
+        _add(free, [], count)
+        up = GaugeMetricFamily(
+            "kuager_node_up", "1 while a machine is there, and is waited for", labels=["node"]
+        )
+        for node in found.nodes if found else ():
+            if not node.given_up and (node.alive or not node.leaving):
+                _add(up, [node.name], node.alive)
+        yield from (ok, held, free, up)
+
     def _clock(self) -> Iterator[Metric]:
         """Yield what the recorders say of their clock."""
         clocks = self._status.clocks()
@@ -284,72 +289,6 @@ def make_registry(context: AppContext, counts: HttpCounts | None = None) -> Coll
 
 
 REGISTRY = web.AppKey("registry", CollectorRegistry)
-Lines = Callable[[Station, Camera, str], str]
-
-
-def camera_lines(context: AppContext) -> Iterator[bytes]:
-    """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
-    long, and others want answers."""
-    known: dict[str, CameraStatus] = {}  # of recorders that are alive
-    recorded_ms: dict[str, int] = {}
-    for alive, cameras in context.status.cameras():
-        for name, one in cameras.items():
-            recorded_ms[name] = max(recorded_ms.get(name, 0), one.recorded_ms or 0)
-        known |= cameras if alive else {}
-        yield b""
-    election, now_ms = context.config.election, context.clock()
-
-    def scheduled(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {is_scheduled(windows(election, station, camera), now_ms):d}\n"
-
-    def recorded(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
-
-    def cause(station: Station, camera: Camera, labels: str) -> str:
-        one = known.get(_name(station, camera), _NOT_KNOWN)
-        connecting = GapCause.CONNECTING if one.state == "connecting" else "none"
-        return f'{{{labels},cause="{one.cause or connecting}"}} 1\n'
-
-    yield from _lines(context, "scheduled", "1 while it is to be recorded", scheduled)
-    text = "The end of its newest segment, by the recorder's clock; 0 for never"
-    yield from _lines(context, "recorded_timestamp_seconds", text, recorded)
-    yield from _lines(context, "cause", "1 for why it is not recorded, or none, or unknown", cause)
-    yield from _lines(context, "state", "1 for what it does", partial(_states, context))
-    for key, metric, text in CAMERA_COUNTS:
-
-        def count(station: Station, camera: Camera, labels: str, key: str = key) -> str:
-            one = known.get(_name(station, camera), _NOT_KNOWN)
-            return f"{{{labels}}} {getattr(one, key)}\n"
-
-        yield from _lines(context, metric, text, count)
-
-
-def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
-    """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
-
-    Ids need no escaping in labels.
-    """
-    name, kind = f"kuager_camera_{key}", "counter" if key.endswith("_total") else "gauge"
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
-    stations = context.config.stations
-    for start in range(0, len(stations), STATIONS_A_PIECE):
-        yield "".join(
-            f"{name}{line}"
-            for station in stations[start : start + STATIONS_A_PIECE]
-            for camera in station.cameras
-            for line in one(
-                station, camera, f'station="{station.id}",camera="{camera.id}"'
-            ).splitlines(keepends=True)
-        ).encode()
-
-
-def _states(context: AppContext, station: Station, camera: Camera, labels: str) -> str:
-    now = context.directory.state(station, camera)
-    return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
-
-
-def _name(station: Station, camera: Camera) -> str:
-    return f"{station.id}/{camera.id}"
 
 
 def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from config.base import keys as keys_of
 from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
-from config.file_models import ConfigFile, WebFile
+from config.file_models import ConfigFile, NodeFile, WebFile
 from config.limits import size
 from config.model import (
     Archive,
@@ -36,6 +36,7 @@ PARTS: dict[str, type[Model]] = {
     "archives": Archive,
     "web": WebFile,
     "operator": Operator,
+    "node": NodeFile,
     "copies": Copies,
     "bank": Bank,
     "stripe": Stripe,
