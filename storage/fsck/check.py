@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from base.clock import Clock, now_ms
-from config.model import Config
+from config.model import LOW, Config
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
@@ -70,7 +70,8 @@ class Fsck:
         return self.reader.bytes_read
 
     async def cameras(self) -> list[Name]:
-        """Return all cameras that configuration, catalogue, spool or an archive know, sorted."""
+        """Return all cameras that configuration, catalogue, spool or an archive know, sorted; a
+        second stream only where it is to be archived."""
         election = self.config.election.id
         found = set(await self.catalogue.cameras.names(election))
         found |= {(election, s.id, c.id) for s in self.config.stations for c in s.cameras}
@@ -80,7 +81,8 @@ class Fsck:
             for station in await verified.archive.below(f"{election}/"):
                 for camera in await verified.archive.below(f"{election}/{station}/"):
                     found.add((election, station, camera))
-        return sorted(found)
+        low = self.config.archive_low
+        return sorted(name for name in found if low or not name[2].endswith(LOW))
 
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and CatalogueError."""
