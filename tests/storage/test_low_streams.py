@@ -40,6 +40,20 @@ def oldest_ms(config: Config, camera: str) -> int:
     return min(stored.start_ms for stored in reader.stored())
 
 
+async def cleared(config: Config, catalogue: Catalogue, count: int) -> None:
+    """Wait until what is old of so many archived recordings has left the spool, by the rows too."""
+    await until(lambda: oldest_ms(config, "c.low") > NOW - HOUR)
+    away = count - left(config, "c.low")
+    assert away
+
+    async def is_noted() -> bool:
+        rows = await catalogue.recordings_of(SECOND)
+        assert len(rows) == count and all(row["archives"] for row in rows)
+        return sum(row["removed_ms"] is not None for row in rows) == away
+
+    await until(is_noted)
+
+
 async def archived(catalogue: Catalogue, archive: Archive) -> tuple[int, list[str], list[str]]:
     """Return how many rows the second stream has, which cameras have some, and which objects."""
     rows = await catalogue.recordings_of(SECOND)
@@ -77,8 +91,8 @@ async def test_it_is_archived_where_that_is_set(config: Config) -> None:
     config = config.model_copy(update={"archive_low": True})
     before = left(config, "c.low")
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: left(config, "c.low") < before)
         await until(lambda: uploader.is_done)
+        await cleared(config, catalogue, before)
         rows, names, objects = await archived(catalogue, archive)
         assert (rows, names, objects) == (before, ["c", "c.low", "d"], ["c", "c.low"])
     async with opened(config) as stores:
@@ -93,13 +107,5 @@ async def test_what_was_archived_goes_on_when_it_no_longer_is(config: Config) ->
         count = len(await catalogue.recordings_of(SECOND))
     with capture_logs() as log:
         async with uploading(config) as (uploader, catalogue, _):
-            await until(lambda: oldest_ms(config, "c.low") > NOW - HOUR)
-            away = count - left(config, "c.low")
-
-            async def is_noted() -> bool:
-                rows = await catalogue.recordings_of(SECOND)
-                assert len(rows) == count and all(row["archives"] for row in rows)
-                return sum(row["removed_ms"] is not None for row in rows) == away
-
-            await until(is_noted)
-    assert away and not [entry for entry in log if entry["log_level"] == "error"]
+            await cleared(config, catalogue, count)
+    assert not [entry for entry in log if entry["log_level"] == "error"]
