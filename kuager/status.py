@@ -23,6 +23,7 @@ from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
+LOW_S = 60.0  # a second stream follows the first
 BEHIND_S = 900.0
 STUCK_S = 3600.0
 SHOWN = 15  # cameras, one by one
@@ -48,6 +49,7 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     return [
         _processes(config, status),
         *_cameras(config, status, clock()),
+        *_low_streams(config, status, clock()),
         _spool(config, status),
         await look_at_database(config),
         *_archives(config, status, clock()),
@@ -95,6 +97,30 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
     yield Finding("cameras", f"only {recorded} are recorded{more}")
     for name in silent[:SHOWN]:
         yield _camera(name, known.get(name, {}), at_ms)
+
+
+def _low_streams(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    """Yield how many second streams are recorded of cameras that are; nothing where there are
+    none."""
+    known = {
+        name: one for alive, low in status.cameras("low") if alive for name, one in low.items()
+    }
+    due = [
+        name
+        for station in config.stations
+        for camera in station.cameras
+        if camera.low_url and status.states.get(name := f"{station.id}/{camera.id}") == "recording"
+    ]
+    silent = [
+        name for name in due if at_ms - (known.get(name, {}).get("recorded_ms") or 0) > LOW_S * 1000
+    ]
+    recorded = f"{len(due) - len(silent)} of {len(due)} whose camera is recorded"
+    if silent:
+        name = silent[0]
+        why = known.get(name, {}).get("detail") or "no recorder tells of it"
+        yield Finding("second streams", f"only {recorded}; {name}: {why}")
+    elif due:
+        yield Finding("second streams", seen=(f"{recorded} are recorded",))
 
 
 def _camera(name: str, record: dict[str, Any], at_ms: int) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field, replace
 
-from config.model import Camera, Config, Station
+from config.model import LOW, Camera, Config, Station
 from config.schedule import Window, windows
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 
@@ -30,6 +30,11 @@ class CameraSpec:
         """Station and camera, as in addresses."""
         return f"{self.station}/{self.camera}"
 
+    @property
+    def first(self) -> str | None:
+        """Of a second stream the name of the first; None where it is not one."""
+        return self.name.removesuffix(LOW) if self.camera.endswith(LOW) else None
+
     def has_same_session(self, other: CameraSpec) -> bool:
         """Tell whether a session with one serves the other too: all but the windows is alike."""
         return replace(self, windows=()) == replace(other, windows=())
@@ -52,6 +57,12 @@ def camera_spec(config: Config, station: Station, camera: Camera) -> CameraSpec:
 
 
 def camera_specs(config: Config, share: int, shares: int) -> list[CameraSpec]:
-    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one."""
-    found = [camera_spec(config, s, camera) for s in config.stations for camera in s.cameras]
-    return [spec for spec in found if zlib.crc32(spec.name.encode()) % shares == share]
+    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one, with
+    its second stream."""
+    return [
+        camera_spec(config, station, stream)
+        for station in config.stations
+        for camera in station.cameras
+        if zlib.crc32(f"{station.id}/{camera.id}".encode()) % shares == share
+        for stream in camera.streams
+    ]

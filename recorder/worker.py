@@ -26,6 +26,7 @@ from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.records import GapCause
 from storage.spool.status import HEARTBEAT, last_runs_ms
+from storage.spool.writer import TimeLine
 
 STATUS_FORMAT, HEARTBEAT_FORMAT = "status/1", "heartbeat/1"
 TICK_S = 0.5
@@ -80,7 +81,7 @@ class Worker:
         return list(self._cameras.values())
 
     def _camera(self, spec: CameraSpec, last_run_ms: int | None) -> CameraRecorder:
-        return CameraRecorder(
+        camera = CameraRecorder(
             spec,
             self._spool,
             self._ffmpeg,
@@ -90,6 +91,14 @@ class Worker:
             self._resolver,
             last_run_ms,
         )
+        if spec.first is not None:
+            camera.follow(partial(self._time_line, spec.first))
+        return camera
+
+    def _time_line(self, name: str) -> TimeLine | None:
+        """Return the run of a camera that is recorded now."""
+        camera = self._cameras.get(name)
+        return camera.time_line if camera else None
 
     def _written_bytes(self) -> int:
         return sum(c.status.bytes for c in self.cameras)
@@ -208,7 +217,8 @@ class Worker:
                 "doubt": self._clock.doubt,
             },
             "spool": self.disk.status_dict(),
-            "cameras": {c.spec.name: c.status_dict() for c in self.cameras},
+            "cameras": {c.spec.name: c.status_dict() for c in self.cameras if not c.spec.first},
+            "low": {c.spec.first: c.status_dict() for c in self.cameras if c.spec.first},
         }
         beat = {k: record[k] for k in ("pid", "written_ms")} | {"cameras": list(self._cameras)}
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras

@@ -181,7 +181,20 @@ class Header(Record):
     clock: ClockState = ClockState(False, None)
     gaps: tuple[Gap, ...] = ()
     overlaps: Flag = False
+    first_run_no: Number = 0  # of a second stream: the run of the first on whose time line it is
     kuager: str = INDEX_FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; what only second streams have is only in theirs."""
+        record = asdict(self)
+        if not self.first_run_no:
+            del record["first_run_no"]
+        return record
+
+    @property
+    def line_no(self) -> int:
+        """The number of the time line: that of the run, or of the first stream's."""
+        return self.first_run_no or self.run_no
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
 `gaps`       the journal of a camera's gaps, and what recordings and gaps account for
 `repair`     makes whole what is left of a recording whose recorder died
 `reader`     reads one camera while a recorder writes it
+`rates`      what a stream takes, measured on a recording
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
 `status`     what the processes say of themselves in the spool's `_status/`
 """

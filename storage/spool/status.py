@@ -93,6 +93,7 @@ class SpoolStatus:
             said, now_ms = orjson.loads(path.read_bytes()), elapsed_ms()
             file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
             cameras = file.said.pop("cameras", {}).items()
+            file.said.pop("low", None)
             file.states = {
                 sys.intern(name): sys.intern(one["state"])
                 for name, one in cameras
@@ -102,13 +103,13 @@ class SpoolStatus:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None  # being replaced, or not ours
 
-    def cameras(self) -> Iterator[tuple[bool, dict[str, dict[str, Any]]]]:
-        """Yield all that each recorder said of its cameras, by "station/camera", and whether it is
-        alive."""
+    def cameras(self, streams: str = "cameras") -> Iterator[tuple[bool, dict[str, dict[str, Any]]]]:
+        """Yield all that each recorder said of its cameras, or of their second streams (`low`), by
+        "station/camera", and whether it is alive."""
         for name, file in list(self._files.items()):
             if file.states:
                 try:
-                    said = orjson.loads((self._directory / name).read_bytes())["cameras"]
+                    said = orjson.loads((self._directory / name).read_bytes())[streams]
                 except (OSError, ValueError, TypeError, KeyError):
                     continue
                 yield file.is_alive(self._clock()), said

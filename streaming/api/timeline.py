@@ -16,6 +16,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.recordings import LOSSES
 from storage.records import Gap, Losses
+from streaming.api.stations import takes
 from streaming.context import CONTEXT
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -125,6 +126,7 @@ async def _camera(
     gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
+        "takes": takes(context, station, camera),
         "recordings": orjson.Fragment(
             b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
         ),

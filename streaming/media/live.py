@@ -52,32 +52,34 @@ class CachedPlaylist:
 
 @dataclass(slots=True)
 class Playlists:
-    """What was made of playlists: the live one of each camera, and entries of whole recordings."""
+    """What was made of playlists: the live ones of each camera, and entries of whole recordings.
 
-    _live: OrderedDict[Name, CachedPlaylist] = field(default_factory=OrderedDict)
+    `pictures` asks for those of keyframes alone."""
+
+    _live: OrderedDict[tuple[Name, bool], CachedPlaylist] = field(default_factory=OrderedDict)
     _made: OrderedDict[tuple[str | int, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
-    def live(self, name: Name, listed: Sequence[Listed]) -> CachedPlaylist:
+    def live(self, name: Name, listed: Sequence[Listed], pictures: bool) -> CachedPlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (_, last) = listed[0], listed[-1]
         made_of = (first.segment_no, last.segment_no, last.sha256)
-        text = self._live.get(name)
+        text = self._live.get((name, pictures))
         if text is None or text.made_of != made_of:
-            body = b"".join(playlist(entries(listed)))
+            body = b"".join(playlist(entries(listed, pictures)))
             text = CachedPlaylist(made_of, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-            self._live[name] = text
+            self._live[name, pictures] = text
             if len(self._live) > CACHED_PLAYLISTS:
                 self._live.popitem(last=False)
         return text
 
-    def entries(self, index: Index, segments: list[Segment]) -> Entries:
+    def entries(self, index: Index, segments: list[Segment], pictures: bool) -> Entries:
         """Return the entries of segments of a recording; those of a whole one are kept."""
         if index.seal is None or segments is not index.segments:
-            return Entries.of(index.header, segments)
-        key = (*index.name, index.header.record_seq, index.seal.sha256)
+            return Entries.of(index.header, segments, pictures)
+        key = (*index.name, index.header.record_seq, index.seal.sha256, pictures)
         if (made := self._made.pop(key, None)) is None:
-            made = Entries.of(index.header, segments)
+            made = Entries.of(index.header, segments, pictures)
             self._bytes += len(made.text)
         self._made[key] = made
         while self._bytes > ENTRIES_BYTES:
@@ -91,20 +93,35 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
+    return await _playlist(request, pictures=False)
+
+
+@routes.get("/live/{station}/{camera}/pictures.m3u8")
+async def pictures(request: web.Request) -> web.StreamResponse:
+    """Serve the I-frame playlist (4.3.3.6) of the same segments: a picture of each."""
+    return await _playlist(request, pictures=True)
+
+
+async def _playlist(request: web.Request, pictures: bool) -> web.StreamResponse:
     name, reader = request.app[CONTEXT].camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, reader)
+        return await _rewind(request, reader, pictures)
     listed = live_window(reader.live(LIVE_MOST))
     if not listed:
-        raise web.HTTPNotFound(
-            text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
-            headers={"Retry-After": "2"},
-        )
-    text = request.app[PLAYLISTS].live(name, listed)
+        raise never_recorded(request)
+    text = request.app[PLAYLISTS].live(name, listed, pictures)
     headers = _headers(text.etag, "public, max-age=1", listed[-1][1].end_ms)
     if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
+
+
+def never_recorded(request: web.Request) -> web.HTTPNotFound:
+    """Return the answer for a camera of which there is nothing."""
+    return web.HTTPNotFound(
+        text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
+        headers={"Retry-After": "2"},
+    )
 
 
 def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
@@ -112,7 +129,7 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, reader: SpoolReader) -> web.StreamResponse:
+async def _rewind(request: web.Request, reader: SpoolReader, pictures: bool) -> web.StreamResponse:
     context = request.app[CONTEXT]
     now_ms, rewind_s = context.clock(), context.config.rewind_s
     from_ms, to_ms = time_ms(request, "from"), time_ms(request, "to")
@@ -134,17 +151,17 @@ async def _rewind(request: web.Request, reader: SpoolReader) -> web.StreamRespon
     scheduler = request.app[SCHEDULER]
     scheduler.check(request)
     async with scheduler.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
-        listed = await _listed(request, reader, from_ms, end_ms)
+        listed = await _listed(request, reader, (from_ms, end_ms), pictures)
     return await _stretch(request, listed, to_ms, now_ms)
 
 
 async def _listed(
-    request: web.Request, reader: SpoolReader, from_ms: int, to_ms: int
+    request: web.Request, reader: SpoolReader, times: tuple[int, int], pictures: bool
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
-    async for found in request.app[SCHEDULER].in_steps(request, reader.stretch(from_ms, to_ms)):
-        listed.append(playlists.entries(*found))
+    async for found in request.app[SCHEDULER].in_steps(request, reader.stretch(*times)):
+        listed.append(playlists.entries(*found, pictures))
         count += listed[-1].count
         if count > MAX_REWIND_SEGMENTS:
             text = gettext(

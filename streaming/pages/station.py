@@ -11,7 +11,7 @@ from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from config.schedule import windows
-from streaming.api.stations import explained_station, search
+from streaming.api.stations import explained_station, search, takes
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -170,6 +170,8 @@ def _script_data(
                 "id": camera.id,
                 "title": camera.title.in_(lang),
                 "picture": picture_url(found, camera),
+                "low": camera.low_url is not None,
+                "takes": takes(context, found, camera),
             }
             for camera in cameras
         ],

@@ -34,7 +34,16 @@ interface TimelineCamera {
   gaps: { gap_no: number; start_ms: number; end_ms: number | null; words: string }[];
 }
 
-interface Camera { id: string; title: string; picture: string }
+/** How many bytes a camera takes: a minute of video, one picture; null where nobody knows. */
+interface Takes {
+  minute: number | null;
+  low_minute: number | null;
+  picture: number | null;
+  low_picture: number | null;
+}
+
+/** A camera; `low`: its `all.m3u8` has a second stream, for slow links. */
+interface Camera { id: string; title: string; picture: string; low: boolean; takes: Takes }
 
 /** What the page of a station or of an embedded angle holds as JSON. */
 interface Told {
