@@ -42,7 +42,7 @@ from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.media import archived, downloads, keyframes, live, pictures, variants
+from streaming.media import archived, clip, downloads, keyframes, live, pictures, variants
 from streaming.ops import health, metrics
 from streaming.orders_context import ORDERS, OrdersContext
 from streaming.pages import copies as copies_pages
@@ -72,20 +72,8 @@ ADDRESSES = (
 )
 # each has `routes`; the latter ones are served where the configuration has copies
 MODULES = (
-    *(
-        live,
-        keyframes,
-        variants,
-        pictures,
-        stations_api,
-        timeline,
-        oembed,
-        openapi,
-        assets,
-        home,
-        station_page,
-        health,
-    ),
+    *(live, keyframes, variants, clip, pictures),
+    *(stations_api, timeline, oembed, openapi, assets, home, station_page, health),
 )
 COPIES_MODULES = (copies_pages, downloads, copies_api, webhooks)
 # aiohttp's own answers, to what is not HTTP, name its version otherwise

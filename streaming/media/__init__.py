@@ -3,6 +3,7 @@
 `playlist`   HLS playlists (RFC 8216) as pure functions of segments
 `live`       playlists and segments by HTTP
 `keyframes`  the keyframe of a segment alone
+`clip`       a minute from a moment on as one file
 `variants`   the multivariant playlist of a camera
 `archived`   segments that are no longer in the spool, from the archive
 `pictures`   the latest picture of a camera, or a slate that says why there is none

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
+from storage.media.jpeg import time_of
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.ranges import Content, send
@@ -76,7 +77,8 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
 
 
 def _read(context: AppContext, path: Path) -> Content | None:
-    """Return a picture of now; None where there is none."""
+    """Return a picture of now, changed last at the moment that it shows; None where there is
+    none."""
     try:
         with path.open("rb") as file:
             stat, data = os.fstat(file.fileno()), file.read()
@@ -89,7 +91,9 @@ def _read(context: AppContext, path: Path) -> Content | None:
         yield data[start:stop]
 
     etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
-    return Content("image/jpeg", len(data), etag, read, int(stat.st_mtime))
+    shown_ms = time_of(data)
+    shown_s = stat.st_mtime if shown_ms is None else shown_ms / 1000
+    return Content("image/jpeg", len(data), etag, read, int(shown_s))
 
 
 def _slate(lang: str, station: Station, camera: Camera, words: str) -> web.Response:
