@@ -74,7 +74,7 @@ class CameraRecorder:
 
     def follow(self, first: Callable[[], TimeLine | None]) -> None:
         """Record a second stream: only while `first` says that the first one is recorded."""
-        self._second = SecondStream(first, self._disk)
+        self._second = SecondStream(self.spec.name, first, self._disk)
 
     @property
     def time_line(self) -> TimeLine | None:

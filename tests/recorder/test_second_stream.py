@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
 from recorder.camera_spec import CameraSpec, camera_specs
 from recorder.disk_watch import SpoolDisk
-from recorder.second_stream import LEFT, SecondStream
+from recorder.second_stream import LEFT, REST_S, SOON_S, SecondStream
 from recorder.segmenter import Segmenter
 from recorder.source import Frame
 from recorder.states import State
@@ -78,7 +79,7 @@ def test_the_header_says_of_which_run_the_time_line_is() -> None:
 def on(disk: SpoolDisk, *lines: TimeLine | None) -> SecondStream:
     """Return a second stream of a first whose time line is the next one at each look."""
     left = list(lines)
-    return SecondStream(lambda: left.pop(0) if len(left) > 1 else left[0], disk)
+    return SecondStream("s/c.low", lambda: left.pop(0) if len(left) > 1 else left[0], disk)
 
 
 @pytest.fixture
@@ -92,6 +93,24 @@ async def test_it_waits_for_the_first_and_ends_with_it(disk: SpoolDisk) -> None:
     assert second.why_not() is None
     assert second.why_not() == LEFT, "the first began a new run"
     assert not await on(disk, None).wait(lambda: False), "the window is over"
+
+
+async def test_it_rests_where_the_first_breaks_whenever_it_is_asked_for(disk: SpoolDisk) -> None:
+    """Some cameras end a session when another begins."""
+    now_s, line = 1000.0, ONE
+    second = SecondStream("s/c.low", lambda: line, disk, lambda: now_s)
+    with capture_logs() as said:
+        for number, rest_s in enumerate(REST_S, 10):
+            assert await second.wait(lambda: True)
+            now_s, line = now_s + 2, TimeLine(number, 0)
+            assert second.why_not() == LEFT
+            now_s += rest_s - 0.1
+            assert not await second.wait(iter((True, False)).__next__)
+            now_s += 0.2
+    assert [entry["camera"] for entry in said] == ["s/c.low"] * (len(REST_S) - 1)
+    assert await second.wait(lambda: True)
+    now_s, line = now_s + SOON_S + 1, TWO  # it was recorded for long: not because of it
+    assert second.why_not() == LEFT and await second.wait(lambda: True)
 
 
 async def test_it_waits_for_the_time_line_of_the_clock_that_is_followed(disk: SpoolDisk) -> None:
