@@ -7,7 +7,7 @@ written anywhere, and any range of it can be had.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,15 +18,18 @@ from copies.mp4 import Reference, common_bases, make_sidx, rebase, timescales
 from storage.catalogue.cameras import Name
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
 from storage.recording_source import HashedRange, RecordingReader, Sources, Unreadable
-from storage.records import Header, Segment
-from storage.spool.reader import Key, SpoolReader
+from storage.records import Header, Index, Segment
+from storage.spool.reader import Key
 from streaming.context import CONTEXT
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import Content, send
+from streaming.http.scheduler import SCHEDULER
 from streaming.media.live import INIT_TYPE, PIECE
 
 LENGTH_MS = 60_000
+
+Placed = tuple[Key, Header, Segment]  # a segment with its recording
 
 routes = web.RouteTableDef()
 
@@ -41,9 +44,12 @@ async def moment(request: web.Request) -> web.StreamResponse:
     if at_ms is None:
         text = gettext("'t' is missing: write t=2026-11-29T09:40:00Z", lang)
         raise web.HTTPBadRequest(text=text)
-    found = []
+    found = list[Placed]()
     if now_ms - context.config.rewind_s * 1000 <= at_ms <= now_ms:
-        found = list(_found(reader, at_ms))
+        scheduler = request.app[SCHEDULER]
+        scheduler.check(request)
+        steps = reader.stretch(at_ms, at_ms + LENGTH_MS)
+        found = list(_one_run([one async for one in scheduler.in_steps(request, steps)], at_ms))
     if not found:
         text = gettext("There is no recording of this moment here.", lang)
         raise web.HTTPNotFound(text=text)
@@ -57,11 +63,11 @@ async def moment(request: web.Request) -> web.StreamResponse:
     return await send(request, content, {"Cache-Control": f"public, max-age={60 if whole else 1}"})
 
 
-def _found(reader: SpoolReader, at_ms: int) -> Iterator[tuple[Key, Header, Segment]]:
-    """Yield the segments of a minute, from the one that holds a moment and begins with a keyframe
-    on, as far as they are of one run."""
+def _one_run(stretch: Iterable[tuple[Index, list[Segment]]], at_ms: int) -> Iterator[Placed]:
+    """Yield the segments of a stretch as far as they are of one run, from a keyframe on; none where
+    the stretch does not begin with its first moment."""
     run = None
-    for index, segments in reader.stretch(at_ms, at_ms + LENGTH_MS):
+    for index, segments in stretch:
         header = index.header
         if run is None and segments[0].start_ms > at_ms:
             return
@@ -83,7 +89,7 @@ class _Clip:
     etag: str
 
     @classmethod
-    def of(cls, sources: Sources, name: Name, found: list[tuple[Key, Header, Segment]]) -> _Clip:
+    def of(cls, sources: Sources, name: Name, found: list[Placed]) -> _Clip:
         """Return that of at least one segment; raises Mp4Error and Unreadable."""
         reader, (key, header, _) = RecordingReader(sources, name), found[0]
         init = _piece(HashedRange(reader, key, 0, header.init_length, header.init_sha256))
