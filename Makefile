@@ -57,7 +57,7 @@ demo: setup ## six simulated cameras, recorded and live on http://127.0.0.1:8080
 	@exec $(PY) -m kuager demo
 
 test: tools ## all tests (ARGS: more arguments for pytest)
-	@$(PY) -m pytest -q -n 4 $(ARGS)
+	@$(PY) -m pytest -q -n 5 $(ARGS)
 
 test-fast: tools ## tests without browser, cameras and waiting
 	@$(PY) -m pytest -q -n 4 -m "not slow" $(ARGS)

@@ -34,22 +34,23 @@ expect.set_options(timeout=BOUND_S * 1000)
 # another, in this order, and what is hurt most by others when the other lanes have ended. All other
 # tests are spread over what is left, and leave the cores to the lanes.
 LANES = {
-    "test_recording": "cameras",
-    "test_time_faults": "cameras",
-    "test_simulator_faults": "cameras",
-    "test_drift": "more cameras",  # takes long and does little
-    "test_native_hls": "more cameras",
-    "test_foreign_cameras": "more cameras",
-    "test_native_camera": "more cameras",
-    "test_sync": "more cameras",
-    "test_system": "more cameras",
+    "test_recording": "sources",
+    "test_drift": "sources",  # takes long and does little
+    "test_recording_faults": "faults",
+    "test_time_faults": "faults",
+    "test_simulator_faults": "faults",
+    "test_foreign_cameras": "programs",
+    "test_native_camera": "programs",
+    "test_host_clock": "programs",
+    "test_disk": "programs",
+    "test_simulator": "programs",
+    "test_native_hls": "pages",
+    "test_sync": "pages",
+    "test_system": "pages",
     "test_player": "pages",
     "test_site": "pages",
     "test_ordering": "pages",
     "test_copy_bytes": "pages",
-    "test_disk": "pages",
-    "test_simulator": "pages",
-    "test_host_clock": "pages",
 }
 
 

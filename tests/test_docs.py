@@ -20,6 +20,7 @@ from streaming.context import AppContext
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
 from tests.support.repository import PAGES, ROOT, TRACKED
+from tests.support.waiting import BOUND_S
 
 WORDS = "election station camera schedule run frame segment recording gap spool archive catalogue"
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -43,7 +44,7 @@ def test_every_command_is_documented_and_has_help() -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=BOUND_S,
         )
         assert done.returncode == 0 and "Usage" in done.stdout
 

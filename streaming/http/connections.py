@@ -178,6 +178,7 @@ class BoundedServer(Server):
         self.open: dict[Connection, None] = {}  # the longest unlooked-at first
         self._of: dict[str, dict[Connection, None]] = {}
         self._timer = self._loop.call_later(SWEEP_S, self._sweep_again)
+        self._ends = False
 
     def __call__(self) -> RequestHandler:
         """Return the handler of a new connection."""
@@ -186,6 +187,8 @@ class BoundedServer(Server):
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if there is room for it or room can be made."""
         assert connection.peer is not None
+        if self._ends:
+            return False
         name = connection.peer.get_extra_info("peername")
         address = read_address(str(name[0])) if name else None
         # all come through a proxy: it has no share but all
@@ -252,10 +255,19 @@ class BoundedServer(Server):
                 if left <= 0:
                     break
 
+    def pre_shutdown(self) -> None:
+        """Let nobody in any more, and end the connections that wait for a request."""
+        self._ends = True
+        super().pre_shutdown()
+
     async def shutdown(self, timeout: float | None = None) -> None:
         """End all connections: the loop would wait for ever for clients that take nothing."""
         self._timer.cancel()
+        await asyncio.sleep(0)  # the last that were let in wait for a head now
         left = cast(list[Connection], list(self._connections))
+        for connection in left:
+            if connection.waits:  # aiohttp reads no more heads, and would wait for one
+                connection.abort()
         await super().shutdown(timeout)
         for connection in left:
             connection.abort()

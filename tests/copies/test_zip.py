@@ -27,13 +27,14 @@ from copies.footage.plan import PlanPart
 from storage.recording_source import Sources
 from storage.records import GapCause
 from tests.support.footage import NAME, UTC0, Camera
+from tests.support.waiting import BOUND_S
 
 STRETCH = (UTC0 + 5_000, UTC0 + 170_000)
 
 
 def run(command: list[str], folder: Path | None = None) -> str:
     """Run a program that must succeed and complain of nothing; return what it says."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BOUND_S)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 

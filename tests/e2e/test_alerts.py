@@ -23,6 +23,7 @@ from streaming.context import AppContext
 from streaming.ops import metrics as status
 from tests.support.programs import need
 from tests.support.repository import ROOT
+from tests.support.waiting import BOUND_S
 
 DEPLOY = ROOT / "deploy"
 RULES = [
@@ -63,7 +64,7 @@ def series(config: Config) -> dict[str, float]:
 def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
     promtool = need("promtool", "apt-get install prometheus")
     done = subprocess.run(
-        [promtool, *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60
+        [promtool, *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=BOUND_S
     )
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
 
@@ -72,7 +73,7 @@ def test_metrics_keep_the_rules_of_prometheus(config: Config) -> None:
     """Counters are counters and end with _total, units are base units, each has its help."""
     promtool = need("promtool", "apt-get install prometheus")
     done = subprocess.run(
-        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=60
+        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=BOUND_S
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 

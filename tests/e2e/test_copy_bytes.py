@@ -32,6 +32,7 @@ from tests.support.recorded_cameras import NAMES, record_cameras
 from tests.support.s3 import s3_server
 from tests.support.stack import recordings
 from tests.support.strip import pictures
+from tests.support.waiting import BOUND_S
 
 pytestmark = pytest.mark.slow  # cameras are recorded first
 PLACES = ("spool", "directory", "rclone", "moto")
@@ -80,7 +81,7 @@ def duration_s(path: Path) -> float:
     """Return what ffprobe says."""
     ffprobe = need("ffprobe", "apt-get install ffmpeg")
     command = [ffprobe, "-v", "error", "-show_format", "-of", "json", str(path)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=BOUND_S)
     assert done.stderr == b""
     said = json.loads(done.stdout)["format"]
     assert float(said["start_time"]) == pytest.approx(0, abs=0.001)

@@ -34,9 +34,8 @@ from kuager.supervisor import STOP_S, Supervisor
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
 from tests.support.stack import recordings
-from tests.support.waiting import until
+from tests.support.waiting import BOUND_S, until
 
-BOUND_S = 60.0
 PYTHON = (sys.executable, "-X", "dev", "-m", "kuager")
 
 

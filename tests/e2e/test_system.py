@@ -29,7 +29,7 @@ from tests.support.s3 import BUCKET, KEY, SECRET, free_port
 from tests.support.site_stack import opened
 from tests.support.stack import check_tiling, gaps, recordings
 from tests.support.strip import pictures
-from tests.support.waiting import until
+from tests.support.waiting import BOUND_S, until
 
 CAMERAS = [SimCamera("a", user="u", password="pass-of-a"), SimCamera("b", audio="aac")]
 
@@ -184,7 +184,7 @@ async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: st
         tree = psutil.Process(running.process.pid)
         for process in (tree, *tree.children(recursive=True)):
             process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.process.wait(), 40) == 0
+        assert await asyncio.wait_for(running.process.wait(), BOUND_S) == 0
         assert not running.processes()
         assert all(r.index.seal for n in ("a", "b") for r in recordings(running.spool, n))
         running.process = await start(tmp_path, running.log)
@@ -244,7 +244,7 @@ def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
         env=os.environ | environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=BOUND_S,
         cwd=folder.parent,
     )
 

@@ -28,7 +28,7 @@ from tests.support.frames import UTC0, VIDEO
 from tests.support.repository import ROOT
 from tests.support.rtsp_camera import GOP, Camera, film, h264, sdp_of, serving
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port, rclone
-from tests.support.waiting import until
+from tests.support.waiting import BOUND_S, until
 from tests.support.wire import play
 
 FREE_PORT = f'{KUAGER}web: {{listen: "127.0.0.1:{free_port()}"}}\n'
@@ -42,7 +42,7 @@ def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
         env={"PATH": os.environ["PATH"], "COLUMNS": "200", "LANG": "C.UTF-8", **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=BOUND_S,
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr

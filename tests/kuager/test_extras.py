@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.archiving import configure
 from tests.support.repository import ROOT
+from tests.support.waiting import BOUND_S
 
 WITHOUT = """
 import sys
@@ -46,7 +47,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=BOUND_S,
         check=False,
     )
 

@@ -8,6 +8,8 @@ import pty
 import subprocess
 import sys
 
+from tests.support.waiting import BOUND_S
+
 SCRIPT = """
 import logging
 import structlog
@@ -29,7 +31,7 @@ for _ in range(500):
 
 def test_lines_are_json_and_few() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=BOUND_S
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert all(line["process"] == "web-0" and line["timestamp"] for line in lines)

@@ -177,7 +177,7 @@ def tick_offsets_s(path: Path, ffmpeg: str) -> list[float]:
     grey = {"fps_mode": "passthrough", "f": "rawvideo", "pix_fmt": "gray"}
     small = ffmpeg_python.input(str(path))["v"].filter("scale", 32, 18).output("pipe:1", **grey)
     command = small.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"])
-    raw = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    raw = subprocess.run(command, capture_output=True, timeout=BOUND_S, check=True).stdout
     light = np.frombuffer(raw, np.uint8).reshape(-1, 32 * 18).mean(axis=1) > 128
     times = presentation_times(path.read_bytes())
     flips = [times[n + 1] for n in np.flatnonzero(light[1:] != light[:-1])]
@@ -188,7 +188,7 @@ def check(name: str, path: Path, ffmpeg: str) -> None:
     """Decode the whole of a recording; ffmpeg must have nothing to say."""
     whole = ffmpeg_python.input(str(path)).output(os.devnull, fps_mode="passthrough", f="framemd5")
     command = whole.compile(cmd=[ffmpeg, "-y", "-nostdin", "-v", "error", "-xerror"])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S)
     assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
 
 

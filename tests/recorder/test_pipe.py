@@ -17,6 +17,7 @@ from recorder.rtsp.description import Description
 from recorder.source import Frame
 from storage.records import GapCause
 from tests.support.programs import need
+from tests.support.waiting import BOUND_S
 
 SESSIONS = textwrap.dedent("""
     import asyncio, sys, uvloop
@@ -53,7 +54,7 @@ def test_a_session_closes_each_descriptor_once(tmp_path: Path) -> None:
     strace = need("strace", "apt-get install strace")
     log = tmp_path / "log"
     command = [strace, "-f", "-e", "trace=close", "-o", str(log), sys.executable, "-c", SESSIONS]
-    subprocess.run([*command, program(tmp_path, "cat >/dev/null")], check=True, timeout=120)
+    subprocess.run([*command, program(tmp_path, "cat >/dev/null")], check=True, timeout=BOUND_S)
     closes = log.read_text().splitlines()
     assert len(closes) > 50
     assert [line for line in closes if "EBADF" in line] == []

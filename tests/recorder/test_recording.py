@@ -5,31 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import resource
-import subprocess
 import time
 from pathlib import Path
 
-import ffmpeg as ffmpeg_python
 import pytest
 
-from config.schedule import Window
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
-from recorder.camera import CameraRecorder
-from recorder.camera_spec import CameraSpec
-from recorder.states import State
-from recorder.worker import Worker
 from storage.records import GapCause
-from tests.support.camera_faults import suffer
 from tests.support.stack import (
     Recording,
     check_tiling,
     gaps,
-    recorded,
     recording,
     recordings,
-    state_of,
+    settled,
 )
 from tests.support.strip import beeps
 from tests.support.waiting import until
@@ -75,8 +65,7 @@ async def record_all(tmp_path: Path, program: str, ffmpeg: str, source: str) -> 
             source=source,
             transport=lambda name: "udp" if name == "udp" else "auto",
         ) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
-            await recorded(worker, 22)
+            await settled(worker, tmp_path, 12)
     for camera in CAMERAS:
         found = recordings(tmp_path, camera.name)
         assert found and all(r.index.seal for r in found)
@@ -96,20 +85,8 @@ async def record_all(tmp_path: Path, program: str, ffmpeg: str, source: str) -> 
 
 
 def settled_errors_ms(found: list[Recording], ffmpeg: str) -> list[float]:
-    """Return placed - burned of the pictures after 10 s of a run that have no mark.
-
-    A machine that holds pictures back for seconds is a delay that grows, and marked; most pictures
-    must be without a mark all the same.
-    """
-    pictures = [
-        (error, marked)
-        for r in found
-        for at, error, marked in r.marked_errors_ms(ffmpeg)
-        if at + error - r.index.header.run_start_ms > 10_000
-    ]
-    errors = [error for error, marked in pictures if not marked]
-    assert len(errors) > len(pictures) / 2, "most pictures are marked as moved"
-    return errors
+    """Return placed - burned of the pictures that count, of a camera's recordings."""
+    return [error for r in found for error in r.settled_errors_ms(ffmpeg)]
 
 
 def in_step(path: Path, run_start_ms: int, errors: list[float], ffmpeg: str) -> None:
@@ -120,22 +97,33 @@ def in_step(path: Path, run_start_ms: int, errors: list[float], ffmpeg: str) -> 
         assert abs(off) < 80, f"sound is {off:.0f} ms from the picture"
 
 
-@pytest.mark.parametrize("source", SOURCES)
-async def test_jitter(tmp_path: Path, ffmpeg: str, source: str, jitter_ms: int = 150) -> None:
+async def record_by_both(
+    spool: Path, simulator: Simulator, ffmpeg: str, seconds: float
+) -> list[Path]:
+    """Record all cameras by both sources at once until so many seconds count; returns the spool of
+    each."""
+    spools = [spool / source for source in SOURCES]
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(recording(one, simulator, ffmpeg, source=one.name))
+            for one in spools
+        ]
+        pairs = zip(workers, spools, strict=True)
+        await asyncio.gather(*(settled(worker, one, seconds) for worker, one in pairs))
+    return spools
+
+
+async def test_jitter(tmp_path: Path, ffmpeg: str) -> None:
     async with Simulator([SimCamera("a"), SimCamera("b", fps=25)], ffmpeg=ffmpeg) as simulator:
         for name in simulator.cameras:
-            simulator.fault(name, "delay", jitter_ms)
-        async with recording(tmp_path, simulator, ffmpeg, source=source) as worker:
-            await until(lambda: state_of(worker, "b") == "recording")
-            await recorded(worker, 25)
-    for name in ("a", "b"):
-        found = recordings(tmp_path, name)
-        errors = settled_errors_ms(found, ffmpeg)
-        assert p99(errors) <= 150
+            simulator.fault(name, "delay", 150)
+        spools = await record_by_both(tmp_path, simulator, ffmpeg, 15)
+    for spool, name in itertools.product(spools, ("a", "b")):
+        errors = settled_errors_ms(recordings(spool, name), ffmpeg)
+        assert p99(errors) <= 150, (spool.name, name)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str, source: str) -> None:
+async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
     """25 fps declared and 21 delivered, 2,000 ppm fast, reports an hour wrong, and none."""
     names = ["slow", "fast", "hour", "silent"]
     async with Simulator([SimCamera(n) for n in names], ffmpeg=ffmpeg) as simulator:
@@ -147,13 +135,11 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str, source: str) -> No
             wire = await play(simulator.url(name))
             await until(lambda wire=wire: len(wire.pictures()) > 20)  # type: ignore[misc]
             await wire.close()
-        async with recording(tmp_path, simulator, ffmpeg, source=source) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
-            await recorded(worker, 40)
-    for name in names:
-        found = recordings(tmp_path, name)
+        spools = await record_by_both(tmp_path, simulator, ffmpeg, 30)
+    for spool, name in itertools.product(spools, names):
+        found = recordings(spool, name)
         errors = settled_errors_ms(found, ffmpeg)
-        assert p99(errors) <= 100, f"{name}: {p99(errors)}"
+        assert p99(errors) <= 100, f"{spool.name} {name}: {p99(errors)}"
         assert len({r.index.header.run_no for r in found}) == 1
         durations_s = [s.duration_90k / 90_000 for r in found for s in r.index.segments]
         target_s = found[0].index.header.target_duration_s  # 2, or two intervals
@@ -161,184 +147,14 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str, source: str) -> No
         # only what follows one that was cut for its length, as no keyframe came, may be short
         after = itertools.pairwise([2.0, *durations_s[:-1]])
         assert all(d > 1.5 or before > target_s + 0.3 for before, d in after), (name, durations_s)
-    clocks = {
-        name: [
-            s.camera_ms - s.arrival_ms if s.camera_ms and s.arrival_ms else None
-            for r in recordings(tmp_path, name)
-            for s in r.index.segments[1:]
-        ]
-        for name in ("hour", "silent")
-    }
-    assert all(c is not None and abs(c - 3_600_000) < 1_000 for c in clocks["hour"])
-    assert all(c is None for c in clocks["silent"])
-
-
-@pytest.mark.parametrize("source", SOURCES)
-async def test_every_fault(tmp_path: Path, ffmpeg: str, source: str) -> None:
-    """Each on a camera of its own, at once; one camera has none and misses nothing."""
-    begin = int(time.time() * 1000)
-    found = await suffer(tmp_path, ffmpeg, begin, source)
-    causes = {name: [g.cause for g in one.gaps] for name, one in found.items()}
-    for name, one in found.items():
-        check_tiling(tmp_path, name, begin)
-        assert bool(one.log) == (one.runs > 1), (name, one)
-        assert not any("secret" in text for text in (*one.log, *(g.detail for g in one.gaps)))
-        for r in recordings(tmp_path, name):
-            assert r.index.seal
-            for s in r.index.segments:
-                # longer only where pictures did not come: the last one stood
-                longest_s = r.index.header.target_duration_s + 0.5
-                assert (
-                    s.duration_90k
-                    <= (15.5 if name in ("silent", "garbage") else longest_s) * 90_000
-                )
-    assert found["well"].runs == 1 and found["well"].gaps == []
-    assert found["resize"].runs == 3 and found["resize"].missed_s < 3  # its encoder starts anew
-    assert set(causes["resize"]) <= {GapCause.PARAMETERS_CHANGED}
-    for name in ("step-clock", "no-reports", "delay", "no-keyframe", "jump"):
-        assert found[name].runs == 1 and found[name].gaps == [], found[name]
-    for name, first, last in (
-        ("drop", GapCause.CLOSED_BY_CAMERA, GapCause.CLOSED_BY_CAMERA),
-        ("silent", GapCause.NO_DATA, GapCause.NO_DATA),
-        ("refuse-password", GapCause.CLOSED_BY_CAMERA, GapCause.REFUSED_PASSWORD),
-        ("no-such-stream", GapCause.CLOSED_BY_CAMERA, GapCause.NO_SUCH_STREAM),
-        ("slow-start", GapCause.CLOSED_BY_CAMERA, GapCause.CLOSED_BY_CAMERA),
-    ):
-        assert (causes[name][0], causes[name][-1]) == (first, last), (name, found[name])
-    nokey = [s for r in recordings(tmp_path, "no-keyframe") for s in r.index.segments]
-    assert any(not s.starts_with_key for s in nokey)
-
-
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-async def test_segments_with_holes_are_those_that_say_so(
-    tmp_path: Path, ffmpeg: str, transport: str
-) -> None:
-    """Every other segment can be decoded without an error, and no camera is away."""
-    camera = SimCamera("a", width=480, height=270, gop_s=1)
-    async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
-        ways = {"source": "native", "transport": lambda name: transport}
-        async with recording(tmp_path, simulator, "/bin/false", **ways) as worker:  # type: ignore[arg-type]
-            await recorded(worker, 4)
-            simulator.fault("a", "lose", 2.0)
-            await recorded(worker, 20)
-            simulator.clear("a")
-            await recorded(worker, 4)
-            status = worker.cameras[0].status
-    found = recordings(tmp_path, "a")
-    segments = [s for r in found for s in r.index.segments]
-    assert {r.index.header.run_no for r in found} == {found[0].index.header.run_no}
-    assert 0 < sum(s.lost for s in segments) <= status.packets_lost
-    assert any(s.damaged for s in segments) and any(not s.lost for s in segments)
-    for r in found:
-        data = r.path.read_bytes()
-        for s in r.index.segments:
-            if s.starts_with_key and not s.lost:
-                alone = data[: r.index.header.init_length] + data[s.offset : s.offset + s.length]
-                assert decoding_errors(alone, ffmpeg) == b"", (s, "a hole that nobody told")
-
-
-def decoding_errors(data: bytes, program: str) -> bytes:
-    """Return what ffmpeg says of bytes while it decodes them."""
-    command = ffmpeg_python.input("pipe:0").output("pipe:1", f="null").compile(cmd=program)
-    done = subprocess.run([*command, "-v", "error"], input=data, capture_output=True, check=False)
-    return done.stderr
-
-
-async def test_reports_that_step_under_sound_move_nothing(tmp_path: Path, ffmpeg: str) -> None:
-    """ffmpeg rebuilds timestamps from every report: the pictures stay where they were taken."""
-    camera = SimCamera("step", audio="aac", width=480, height=270)
-    async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
-        begin = int(time.time() * 1000)
-        async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
-            await recorded(worker, 3)
-            for seconds in (0.8, 60.0, None):
-                if seconds is None:
-                    simulator.clear("step")
-                else:
-                    simulator.fault("step", "step-clock", seconds)
-                await recorded(worker, 9)
-    check_tiling(tmp_path, "step", begin)
-    found = recordings(tmp_path, "step")
-    errors = sorted(abs(e) for r in found for e in r.errors_ms(ffmpeg))
-    assert errors[len(errors) // 2] <= 60  # whatever a busy machine holds back
-    assert any(s.moved_ms for r in found for s in r.index.segments)
-
-
-async def test_a_window_is_covered_from_its_first_to_its_last_moment(
-    tmp_path: Path, ffmpeg: str
-) -> None:
-    """One camera is well, one falls silent before the end, one was never there."""
-    cameras = [SimCamera("well"), SimCamera("silent", shared="well")]
-    async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
-        begin = int(time.time() * 1000) + 3_000
-        window = Window(begin, begin + 8_000)
-        urls = {n: simulator.url(n) for n in ("well", "silent")} | {"away": "rtsp://127.0.0.1:1/x"}
-        specs = [CameraSpec("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
-        worker = Worker(specs, tmp_path, ffmpeg)
-        task = asyncio.create_task(worker.run())
-        try:
-            await recorded(worker, 2, "silent")
-            simulator.fault("silent", "silent")
-            await until(lambda: all(c.status.state is State.IDLE for c in worker.cameras))
-            await until(lambda: all(gaps(tmp_path, n)[-1].end_ms for n in ("silent", "away")))
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-    for name in urls:
-        ends = [g.end_ms for g in gaps(tmp_path, name)]
-        if name != "away":
-            check_tiling(tmp_path, name, begin)
-            ends += [r.index.end_ms for r in recordings(tmp_path, name)]
-        assert None not in ends
-        assert window.end_ms <= max(e or 0 for e in ends) < window.end_ms + 1_500, name
-    assert gaps(tmp_path, "well") == []
-    assert [g.cause for g in gaps(tmp_path, "silent")] == [GapCause.NO_DATA]
-    assert [g.cause for g in gaps(tmp_path, "away")] == [GapCause.UNREACHABLE]
-
-
-async def test_a_fault_of_ours_costs_one_camera_five_seconds(
-    tmp_path: Path, ffmpeg: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Simulator([SimCamera("a"), SimCamera("b", shared="a")], ffmpeg=ffmpeg) as simulator:
-        live = CameraRecorder._until_scheduled
-        failed: list[str] = []
-
-        async def fail_once(self: CameraRecorder) -> Window | None:
-            if self.spec.camera == "a" and not failed:
-                failed.append("a")
-                raise RuntimeError("a fault")
-            return await live(self)
-
-        monkeypatch.setattr(CameraRecorder, "_until_scheduled", fail_once)
-        async with recording(tmp_path, simulator, ffmpeg) as worker:
-            await until(lambda: all(c.status.state is State.RECORDING for c in worker.cameras))
-    assert failed and all(recordings(tmp_path, n) for n in ("a", "b"))
-
-
-async def test_a_disk_that_is_full_costs_what_does_not_fit_and_says_so(
-    tmp_path: Path, ffmpeg: str
-) -> None:
-    """The kernel refuses every file to grow above 300 kB: a segment or two fit, no more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    async with Simulator([SimCamera("a")], ffmpeg=ffmpeg) as simulator:
-        begin = int(time.time() * 1000)
-        async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
-            await until(lambda: state_of(worker, "a") == "recording")
-            await recorded(worker, 4)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-            camera = worker.cameras[0].status
-            try:
-                for _ in range(3):  # a segment or two, then full again
-                    await until(lambda: camera.cause is GapCause.DISK_FULL)
-                    await until(lambda: camera.cause is None)
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            await until(lambda: state_of(worker, "a") == "recording")
-            await recorded(worker, 4)
-    check_tiling(tmp_path, "a", begin)
-    causes = [g.cause for g in gaps(tmp_path, "a")]
-    assert GapCause.DISK_FULL in causes and causes[-1] is GapCause.RECORDER_STOPPED
-    for r in recordings(tmp_path, "a"):
-        assert r.index.seal is not None and r.path.stat().st_size == r.index.seal.length
-        r.timed_errors_ms(ffmpeg)  # decodes
+    for spool in spools:
+        clocks = {
+            name: [
+                s.camera_ms - s.arrival_ms if s.camera_ms and s.arrival_ms else None
+                for r in recordings(spool, name)
+                for s in r.index.segments[1:]
+            ]
+            for name in ("hour", "silent")
+        }
+        assert all(c is not None and abs(c - 3_600_000) < 1_000 for c in clocks["hour"])
+        assert all(c is None for c in clocks["silent"])

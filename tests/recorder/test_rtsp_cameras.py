@@ -272,7 +272,7 @@ async def test_not_recorded_is_one_state_with_one_true_cause(
 
         def tried() -> bool:
             seen.add((one.status.state, one.status.cause))
-            return one.status.retries >= 4
+            return one.status.retries >= 3
 
         await until(tried, every=0.01)
     assert seen == {(State.BACKOFF, cause)}

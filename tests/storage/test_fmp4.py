@@ -24,6 +24,7 @@ from storage.media.fmp4 import (
     write_init,
     write_segment,
 )
+from tests.support.waiting import BOUND_S
 
 AVC1 = make_box(
     b"avc1", bytes(24) + b"\x03\x56\x01\xe0" + bytes(50), make_box(b"avcC", b"\1B\0\x1e")
@@ -123,7 +124,8 @@ def test_what_ffmpeg_wrote_decodes_after_our_writing(tmp_path: Path, ffmpeg: str
     codecs = {"t": 2, "c:v": "libx264", "bf": 2, "c:a": "aac"}
     flags = "empty_moov+default_base_moof+frag_every_frame+skip_trailer"
     made = ffmpeg_python.output(*inputs, str(source), movflags=flags, **codecs)
-    subprocess.run(made.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"]), check=True, timeout=60)
+    command = made.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"])
+    subprocess.run(command, check=True, timeout=BOUND_S)
     data = source.read_bytes()
     tracks: list[TrackInit] = []
     out: list[bytes] = []
@@ -147,7 +149,7 @@ def test_what_ffmpeg_wrote_decodes_after_our_writing(tmp_path: Path, ffmpeg: str
         .compile(cmd=[ffmpeg, "-nostdin", "-v", "error"]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=BOUND_S,
     )
     assert said.stderr == ""
     assert len([line for line in said.stdout.splitlines() if not line.startswith("#")]) == 50

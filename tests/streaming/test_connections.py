@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from streaming.http import bodies, connections
-from streaming.http.connections import BoundedServer, Caps, Runner
+from streaming.http.connections import BoundedServer, Caps, Connection, Runner
 from tests.support.s3 import free_port
-from tests.support.waiting import until
+from tests.support.waiting import BOUND_S, until
 
 GET = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG = 32 << 20  # more than the buffers between the two hold
@@ -196,3 +196,23 @@ async def test_a_body_has_a_deadline() -> None:
         said: Any = await reader.read()
         assert b" 408 " in said.split(b"\r\n")[0] and b"close" in said
         writer.close()
+
+
+async def test_who_comes_while_it_ends_holds_up_nothing(held: list[socket.socket]) -> None:
+    """Neither the last that was let in, who has said nothing yet, nor the first that is not."""
+    async with serving(Caps(8, 8)) as served:
+        server = served.server
+        for let_in in (True, False):
+            ours, theirs = socket.socketpair()
+            held.append(theirs)
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=ours
+            )
+            connection = cast(Connection, server())
+            transport.set_protocol(connection)
+            if not let_in:
+                server.pre_shutdown()
+            connection.connection_made(transport)
+            assert (connection in server.open) is let_in
+        await asyncio.wait_for(server.shutdown(None), BOUND_S)
+        assert not server.open

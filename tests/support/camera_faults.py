@@ -22,7 +22,7 @@ from recorder.ffmpeg import find_ffmpeg
 from recorder.states import State
 from storage.records import Gap, GapCause
 from tests.support.stack import gaps, recording, recordings
-from tests.support.waiting import until
+from tests.support.waiting import BOUND_S, until
 
 LASTS_S = 18.0  # longer than the deadline for silence, so that each shows its worst
 OWN = ("ppm", "jump", "wrong-rate", "resize", "no-keyframe", "b-frames")  # need an encoder
@@ -85,7 +85,7 @@ class Log:
 async def suffer(
     spool: Path, ffmpeg: str, begin_ms: int, source: str = "ffmpeg"
 ) -> dict[str, Suffered]:
-    """Record all, spoil each for 11 s, put it right, and tell what happened, by fault."""
+    """Record all, spoil each for LASTS_S, put it right, and tell what happened, by fault."""
     log, before = Log(), structlog.get_config()
     structlog.configure(processors=[log], cache_logger_on_first_use=False)
     found = {name: Suffered() for name in (*FAULTS, WELL)}
@@ -145,14 +145,14 @@ async def _all_back(found: dict[str, Suffered], status: dict[str, Status], well:
                 waiting.discard(name)
                 if name in away:
                     found[name].back_s = time.monotonic() - well
-        assert time.monotonic() - well < 25, {n: status[n] for n in waiting}
+        assert time.monotonic() - well < BOUND_S, {n: status[n] for n in waiting}
         await asyncio.sleep(0.05)
 
 
 def table(found: dict[str, Suffered]) -> str:
     """Return the table for people."""
     lines = [
-        "| fault, for 11 s | the log | gaps | not recorded | back after |",
+        f"| fault, for {LASTS_S:.0f} s | the log | gaps | not recorded | back after |",
         "|---|---|---|---|---|",
     ]
     for name, one in found.items():

@@ -19,6 +19,7 @@ from storage.media.fmp4 import boxes
 from storage.records import ClockState, GapCause, Segment, Track
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
+from tests.support.waiting import BOUND_S
 
 SEGMENT_90K = 90_000  # a keyframe a second
 LENGTH_S = 60
@@ -41,7 +42,7 @@ def encoded(picture: Any, encoder: dict[str, object]) -> bytes:
     command = picture.output("pipe:1", **encoder, **fast, **container).compile(
         cmd=[find_ffmpeg(None), "-hide_banner", "-nostdin", "-loglevel", "error"]
     )
-    return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90).stdout
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=BOUND_S).stdout
 
 
 @cache

@@ -36,12 +36,16 @@ MOST_MS = 150
 
 
 async def in_step(page: Page, seconds: float, why: str, stands: bool = False) -> None:
-    """Wait until all angles move in step, then see that they stay it."""
+    """Wait until all angles move in step, then see that they stay it, until one comes to a gap."""
+
+    async def passed() -> bool:
+        """Whether an angle stands in a gap: the others go on."""
+        return await page.query_selector('[data-camera][data-state="gap"]') is not None
 
     begun = time.monotonic()
     _, first = await burned(page)
-    well = 0  # readings in a row: an angle that stands in a gap is passed by the others, too
-    while well < 3:
+    well = 0  # readings in a row
+    while well < 3 or await passed():
         _, times = await burned(page)
         known = [t for t in times if t is not None]
         apart = max(known) - min(known) if known and len(known) == len(times) else None
@@ -52,6 +56,8 @@ async def in_step(page: Page, seconds: float, why: str, stands: bool = False) ->
     seen: list[int] = []
     for _ in range(max(10, round(5 * seconds))):  # enough for a share of them to mean something
         spread = await spread_ms(page)
+        if await passed():
+            break
         assert spread is not None, f"{why}: no picture"
         seen.append(spread)
         await asyncio.sleep(0.2)

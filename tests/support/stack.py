@@ -16,7 +16,7 @@ from kuager.simulator.server import Simulator
 from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
-from storage.records import Gap, Index, parse_index
+from storage.records import Gap, Index, Segment, parse_index
 from storage.spool.gaps import read_gaps
 from tests.support.strip import pictures
 from tests.support.waiting import BOUND_S, until
@@ -37,15 +37,24 @@ class Recording:
 
     def marked_errors_ms(self, ffmpeg: str) -> list[tuple[float, float, bool]]:
         """Return (burned, placed - burned, is its segment marked) of every picture."""
+        return [
+            (burned, e, bool(s.moved_ms or s.by_arrival)) for burned, e, s in self.shown(ffmpeg)
+        ]
+
+    def settled_errors_ms(self, ffmpeg: str) -> list[float]:
+        """Return placed - burned of the pictures of segments that count."""
+        return [error for _, error, segment in self.shown(ffmpeg) if counts(self, segment)]
+
+    def shown(self, ffmpeg: str) -> list[tuple[float, float, Segment]]:
+        """Return (burned, placed - burned, its segment) of every picture."""
         segments = self.index.segments
         starts = [s.tfdt_90k / 90_000 for s in segments]
         found = []
         for p in pictures(self.path, ffmpeg):
             segment = segments[max(0, bisect.bisect_right(starts, p.media_s + 0.001) - 1)]
-            marked = bool(segment.moved_ms or segment.by_arrival)
             burned_ms = float(p.burned_ms or 0)
             placed_ms = self.index.header.run_start_ms + p.media_s * 1000
-            found.append((burned_ms, placed_ms - burned_ms, marked))
+            found.append((burned_ms, placed_ms - burned_ms, segment))
         return found
 
     def timed_errors_ms(self, ffmpeg: str) -> list[tuple[float, float]]:
@@ -130,6 +139,26 @@ async def recorded(worker: Worker, seconds: float, *names: str) -> None:
     await until(lambda: all(c.status.segment_no for c in cameras))
     goal = {c: c.status.segment_no + max(1, round(seconds / SEGMENT_S)) for c in cameras}
     await until(lambda: all(c.status.segment_no >= no for c, no in goal.items()), BOUND_S + seconds)
+
+
+async def settled(worker: Worker, spool: Path, seconds: float) -> None:
+    """Wait until so many seconds of each camera count: see `counts`.
+
+    A busy machine sends pictures late, and what stands late is marked: this waits for more.
+    """
+
+    def lasts_s(name: str) -> float:
+        found = [s for r in recordings(spool, name) for s in r.index.segments if counts(r, s)]
+        return sum(s.duration_90k for s in found) / 90_000
+
+    names = [c.spec.camera for c in worker.cameras]
+    await until(lambda: all(lasts_s(n) >= seconds for n in names), BOUND_S + seconds, every=0.5)
+
+
+def counts(recording: Recording, segment: Segment) -> bool:
+    """Whether a segment begins 10 s after its run or later, and has no mark."""
+    after_ms = segment.start_ms - recording.index.header.run_start_ms
+    return after_ms >= 10_000 and not (segment.moved_ms or segment.by_arrival)
 
 
 def state_of(worker: Worker, name: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kuager.simulator.picture import BLOCKS, STRIP_HEIGHT, read_bits
 from storage.media.fmp4 import boxes, parse_init, parse_moof
+from tests.support.waiting import BOUND_S
 
 
 def read_strip(grey: NDArray[np.uint8]) -> int | None:
@@ -68,7 +69,7 @@ def pictures(path: Path, ffmpeg: str, expect_errors: bool = False) -> list[Pictu
     grey = {"f": "image2pipe", "c:v": "pgm", "pix_fmt": "gray"}
     video = ffmpeg_python.input(str(path))["v"].output("pipe:1", **timing, **grey)
     command = video.compile(cmd=[ffmpeg, "-nostdin", "-v", "repeat+error"])
-    out = subprocess.run(command, capture_output=True, timeout=120)
+    out = subprocess.run(command, capture_output=True, timeout=BOUND_S)
     if not expect_errors:
         assert out.stderr == b"", out.stderr.decode()
         assert out.returncode == 0
@@ -102,7 +103,7 @@ def beeps(path: Path, ffmpeg: str) -> list[float]:
     assert first_s is not None, "no audio"
     sound = ffmpeg_python.input(str(path))["a"].output("pipe:1", ac=1, ar=rate, f="s16le")
     command = sound.compile(cmd=[ffmpeg, "-nostdin", "-v", "error"])
-    out = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    out = subprocess.run(command, capture_output=True, timeout=BOUND_S, check=True)
     window = rate // 200  # 5 ms
     samples = np.frombuffer(out.stdout, "<i2").astype(np.float64)
     energy = np.abs(samples[: len(samples) // window * window]).reshape(-1, window).mean(axis=1)
