@@ -55,10 +55,10 @@ def still(found: Keyframe) -> bytes:
             return os.pread(fd, length, segment.offset + offset)
 
         init = os.pread(fd, header.init_length, 0)
-        key, at, _ = find_keyframe(segment.length, read)
-        data = read(at, key.size)
+        place = find_keyframe(segment.length, read)
+        data = read(place.offset, place.sample.size)
     finally:
         os.close(fd)
-    if len(init) != header.init_length or len(data) != key.size:
+    if len(init) != header.init_length or len(data) != place.sample.size:
         raise ValueError("the recording is shorter than its index says")
-    return init + write_segment(1, [TrackRun(VIDEO_ID, 0, [key], [data])])
+    return init + write_segment(1, [TrackRun(VIDEO_ID, 0, [place.sample], [data])])

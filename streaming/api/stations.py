@@ -203,8 +203,8 @@ def takes(context: AppContext, station: Station, camera: Camera) -> TakesJson:
     video = context.rates(station, camera)
     low = context.rates(station, camera.low) if camera.low else None
     return {
-        "minute": video and video.bytes_per_minute,
-        "low_minute": low and low.bytes_per_minute,
-        "picture": video and video.keyframe_bytes,
-        "low_picture": low and low.keyframe_bytes,
+        "minute": video.bytes_per_minute if video else None,
+        "low_minute": low.bytes_per_minute if low else None,
+        "picture": video.keyframe_bytes if video else None,
+        "low_picture": low.keyframe_bytes if low else None,
     }
