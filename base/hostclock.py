@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from base.clock import Clock, now_ms
@@ -76,14 +75,6 @@ def span(ms: float) -> str:
     return f"{ms / 1000:+.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What a server said of the time, and when, in `elapsed_ms`."""
-
-    date_ms: int
-    at_ms: float
-
-
 class ClockWatch:
     """Weighs the clock of this machine against its witnesses; `look` at it every few seconds."""
 
@@ -96,7 +87,7 @@ class ClockWatch:
         self._clock, self.elapsed, self._kernel = clock, elapsed, kernel
         self._offset_ms = clock() - elapsed()
         self._steady_since_ms, self._set_by_ms = elapsed(), 0.0
-        self._heard: dict[str, _Heard] = {}
+        self._heard: dict[str, tuple[int, float]] = {}  # what servers said, and when (`elapsed`)
         self._newest_ms, self._newest = 0, ""
 
     def look(self) -> float:
@@ -115,7 +106,7 @@ class ClockWatch:
     def heard(self, server: str, date_ms: int, at_ms: float) -> None:
         """Take a server's word: the `Date` of an answer (RFC 9110) that came `at_ms`, in
         `elapsed_ms`; an answer counts for an hour."""
-        self._heard[server] = _Heard(date_ms, at_ms)
+        self._heard[server] = date_ms, at_ms
 
     def past(self, at_ms: int, what: str) -> None:
         """Take note of a moment (UTC) that has passed: `what` was written then."""
@@ -124,10 +115,9 @@ class ClockWatch:
 
     def offset_ms(self, server: str) -> float | None:
         """Return how far this machine's clock is ahead of a server's; None without an answer."""
-        heard = self._heard.get(server)
-        if heard is None or self.elapsed() - heard.at_ms > HEARD_MS:
-            return None
-        return self._clock() - (heard.date_ms + self.elapsed() - heard.at_ms)
+        date_ms, at_ms = self._heard.get(server, (0, float("-inf")))
+        ago_ms = self.elapsed() - at_ms
+        return None if ago_ms > HEARD_MS else self._clock() - (date_ms + ago_ms)
 
     @property
     def synchronized(self) -> bool:

@@ -41,7 +41,7 @@ from benchmarks.election_day import (
 )
 from config.model import Config
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import Index
 from tests.support.postgres_server import Server
@@ -391,7 +391,7 @@ def cpu_of(server: Server) -> Callable[[], float]:
 
 async def measure(url: str, day: Day, cost: Callable[[], float], callers: tuple[int, ...]) -> Bench:
     catalogue = await Catalogue.open(url)
-    newest = max(r["record_seq"] for r in await catalogue.recordings_of(name(0)))
+    newest = max(r.record_seq for r in await catalogue.recordings_of(name(0)))
     bench = Bench(catalogue, url, day, newest - SEQ0)
     try:
         if url.startswith("postgresql"):

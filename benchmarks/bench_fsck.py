@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from config.load import load
 from config.model import Config
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
 from storage.records import ClockState, Gap, GapCause, Header, Index, Seal, Segment, Track
 

@@ -215,10 +215,10 @@ class Chaos:
         config = load(self.folder / "kuager.yaml", {"TEST_SECRET": SECRET})
         catalogue = await Catalogue.open(config.database_url)
         rows = [
-            (r["start_ms"], r["archives"][0]["archived_ms"])
+            (r.start_ms, r.archives[0].archived_ms)
             for n in self.names
             for r in await catalogue.recordings_of(("e", "s", n))
-            if r["archives"]
+            if r.archives
         ]
         await catalogue.close()
         done = [archived_ms for _, archived_ms in sorted(rows)]

@@ -32,11 +32,7 @@ class Window(NamedTuple):
 def windows(election: Election, station: Station, camera: Camera) -> tuple[Window, ...]:
     """Return when a camera is to be recorded: sorted, none empty, none touching another."""
     return _windows(
-        election.windows,
-        station.exceptions,
-        camera.first_day,
-        camera.last_day,
-        station.time_zone,
+        election.windows, station.exceptions, camera.first_day, camera.last_day, station.time_zone
     )
 
 

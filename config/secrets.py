@@ -107,8 +107,7 @@ def check_url(text: str, schemes: tuple[str, ...], host_needed: bool = True) -> 
         host, port = parts.hostname, parts.port
     except ValueError:  # its text would quote the address
         raise Wrong(
-            "the address cannot be read",
-            f"write {known}host:port/path; {_ESCAPE}",
+            "the address cannot be read", f"write {known}host:port/path; {_ESCAPE}"
         ) from None
     if parts.scheme not in schemes or not text[len(parts.scheme) :].startswith("://"):
         raise Wrong(f"the address does not begin with {known}", f"write {known}host:port/path")

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from storage.media.fmp4 import Box, Mp4Error, box_at, boxes, child, make_box, parse_init
+from storage.media.fmp4 import Box, Mp4Error, box_at, boxes, child, full_box, make_box, parse_init
 
 ABOUT_FORMAT = "copy/1"
 ABOUT = UUID("6a0b1bd5-3d0c-4b8e-9d0e-6b7561676572")  # what the copy is of, and its tfdt bases
@@ -74,14 +74,14 @@ def _meta(moov: bytes, metadata: CopyMetadata) -> bytes:
     sources = b"".join(struct.pack(">H", t.id) + name + nothing * 3 for t in tracks)
     # the time of the export is left 0: the same stretch is the same file whenever it is ordered
     unit = b"Kuager\0" + nothing * 2 + bytes(8) + nothing
-    suep = _full(b"suep", 1, 0, unit, struct.pack(">I", len(tracks)), sources)
+    suep = full_box(b"suep", 1, 0, unit, struct.pack(">I", len(tracks)), sources)
     run_start = (metadata.run_start_ms + _1601_MS) * 10_000  # 100 ns
     starts = b"".join(
         struct.pack(">IQ", t.id, run_start + metadata.bases[t.id] * 10_000_000 // t.timescale)
         for t in tracks
     )
     cstb = make_box(b"cstb", struct.pack(">I", len(tracks)), starts)
-    return _full(b"meta", 0, 0, _handler(b"null"), suep, cstb)
+    return full_box(b"meta", 0, 0, _handler(b"null"), suep, cstb)
 
 
 def _moov(init: bytes, moov: Box, metadata: CopyMetadata) -> bytes:
@@ -96,17 +96,17 @@ def _moov(init: bytes, moov: Box, metadata: CopyMetadata) -> bytes:
             base_90k = metadata.bases[min(metadata.bases)]
             created = (metadata.run_start_ms + base_90k // 90) // 1000 + _1904_S
             parts.append(
-                _full(b"mvhd", 1, 0, struct.pack(">QQIQ", created, created, scale, 0), rest)
+                full_box(b"mvhd", 1, 0, struct.pack(">QQIQ", created, created, scale, 0), rest)
             )
         elif box.type == b"mvex":
             duration = -(-metadata.duration_90k * scale // 90_000)
-            mehd = _full(b"mehd", 1, 0, struct.pack(">Q", duration))
+            mehd = full_box(b"mehd", 1, 0, struct.pack(">Q", duration))
             parts.append(make_box(b"mvex", mehd, init[box.body : box.end]))
         elif box.type != b"udta":
             parts.append(init[box.start : box.end])
     data = make_box(b"data", struct.pack(">II", 1, 0), metadata.title.encode())
     name = make_box(b"ilst", make_box(b"\xa9nam", data))
-    udta = make_box(b"udta", _full(b"meta", 0, 0, _handler(b"mdir", b"appl"), name))
+    udta = make_box(b"udta", full_box(b"meta", 0, 0, _handler(b"mdir", b"appl"), name))
     return make_box(b"moov", *parts, udta)
 
 
@@ -115,18 +115,6 @@ def _about(about: Mapping[str, Any]) -> bytes:
     if len(text) > ABOUT_BYTES:
         raise Mp4Error(f"{len(text)} bytes about a copy")
     return make_box(b"uuid", ABOUT.bytes, text.ljust(ABOUT_BYTES))
-
-
-def read_about(data: bytes) -> dict[str, Any]:
-    """Return what the `uuid` of a copy tells; `data` begins with the copy's first byte and has
-    all of what is before its `sidx`. Raises Mp4Error where there is none."""
-    pos = 0
-    while (box := box_at(data, pos, len(data))) is not None:
-        if box.type == b"uuid" and data[box.body : box.body + 16] == ABOUT.bytes:
-            about: dict[str, Any] = orjson.loads(data[box.body + 16 : box.end])
-            return about
-        pos = box.end
-    raise Mp4Error("nothing is said about this copy")
 
 
 def make_sidx(references: Sequence[Reference] | Iterable[Reference], first_90k: int) -> bytes:
@@ -139,7 +127,7 @@ def make_sidx(references: Sequence[Reference] | Iterable[Reference], first_90k: 
     if len(rows) > MAX_REFERENCES:
         raise Mp4Error(f"{len(rows)} segments in one copy")
     head = struct.pack(">IIIIHH", 1, 90_000, first_90k, 0, 0, len(rows))
-    return _full(b"sidx", 0, 0, head, *rows)
+    return full_box(b"sidx", 0, 0, head, *rows)
 
 
 def sidx_length(segments: int) -> int:
@@ -203,9 +191,5 @@ def common_bases(starts: Mapping[int, int], scales: Mapping[int, int]) -> dict[i
     return {track: at_90k * scale // 90_000 for track, scale in scales.items()}
 
 
-def _full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
-    return make_box(kind, struct.pack(">I", version << 24 | flags), *parts)
-
-
 def _handler(kind: bytes, maker: bytes = bytes(4)) -> bytes:
-    return _full(b"hdlr", 0, 0, bytes(4), kind, maker, bytes(9))
+    return full_box(b"hdlr", 0, 0, bytes(4), kind, maker, bytes(9))

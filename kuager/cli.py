@@ -10,15 +10,12 @@ import typer
 from rich.table import Table
 
 from kuager import VERSION, logs
-from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, read_config
+from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, failing_for, read_config
 from kuager.cli_orders import orders_app
 from kuager.terminal import err, out
 
 app = typer.Typer(
-    name="kuager",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="kuager", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 demo_app = typer.Typer(help="Everything real but the cameras, in one folder.")
 app.add_typer(demo_app, name="demo")
@@ -43,10 +40,8 @@ def check(
     from kuager.check import check as run_check
     from recorder.ffmpeg import FfmpegMissing
 
-    try:
+    with failing_for(FfmpegMissing):
         raise typer.Exit(run_check(config, probe))
-    except FfmpegMissing as error:
-        raise fail(str(error)) from None
 
 
 @app.command()
@@ -88,7 +83,7 @@ def run(
         raise fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
     name = "supervisor" if role == "all" else f"{role}-{number}"
     logs.configure(name, public=role == "web")
-    try:
+    with failing_for(PortInUse, FfmpegMissing, ExtraMissing, OSError):
         if role == "all":
             code = run_all(read_config(config), supervised)
         elif not supervised:
@@ -97,8 +92,6 @@ def run(
             code = run_role(handed[0], role, (int(number), int(shares)), handed[1])
         else:
             code = 0  # the supervisor is gone already
-    except (PortInUse, FfmpegMissing, ExtraMissing, OSError) as error:
-        raise fail(str(error)) from None
     raise typer.Exit(code)
 
 
@@ -108,18 +101,15 @@ def reload(config: ConfigFile = Path("kuager.yaml")) -> None:
     from config.problems import ConfigError
     from kuager.reload import reload as run_reload
 
-    try:
+    with failing_for(OSError, ConfigError):
         raise typer.Exit(run_reload(config))
-    except (OSError, ConfigError) as error:
-        raise fail(str(error)) from None
 
 
 @app.command()
 def upload(
     config: ConfigFile = Path("kuager.yaml"),
     until_done: Annotated[
-        bool,
-        typer.Option("--until-done", help="Do not end before every archive has everything."),
+        bool, typer.Option("--until-done", help="Do not end before every archive has everything.")
     ] = False,
 ) -> None:
     """Archive what waits in the spool, and end: 0 all is archived, 1 something still waits."""
@@ -180,12 +170,9 @@ def add(
     """Keep recordings beyond their date."""
     from kuager.holds import add, parse_time
 
-    try:
-        with catalogue_errors():
-            times = (parse_time(begin), parse_time(end), parse_time(until))
-            print(f"Hold {add(read_config(config), reason, camera, *times)} is set.")
-    except ValueError as error:
-        raise fail(str(error)) from None
+    with failing_for(ValueError), catalogue_errors():
+        times = (parse_time(begin), parse_time(end), parse_time(until))
+        print(f"Hold {add(read_config(config), reason, camera, *times)} is set.")
 
 
 @holds_app.command()
@@ -218,11 +205,10 @@ def demo(
 
     try:
         check_port("127.0.0.1", port)
-        demo = Demo(data, port)
     except PortInUse as error:
         raise fail(f"{error} (here: PORT=8081 make demo)") from None
-    except ExtraMissing as error:
-        raise fail(str(error)) from None
+    with failing_for(ExtraMissing):
+        demo = Demo(data, port)
     logs.configure("demo")
     raise typer.Exit(asyncio.run(demo.run()))
 
@@ -237,10 +223,8 @@ def fault(
     """Spoil a camera of the running demo, or put it right (clear)."""
     from kuager.demo import send_fault
 
-    try:
+    with failing_for(ValueError):
         print(asyncio.run(send_fault(data, camera, fault, value)))
-    except ValueError as error:
-        raise fail(str(error)) from None
 
 
 @demo_app.command()

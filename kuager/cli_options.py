@@ -33,11 +33,16 @@ def fail(text: str) -> typer.Exit:
 
 
 @contextlib.contextmanager
-def catalogue_errors() -> Iterator[None]:
+def failing_for(*kinds: type[Exception]) -> Iterator[None]:
+    """End the command with 2 where one of these errors comes, and print what it says."""
+    try:
+        yield
+    except kinds as error:
+        raise fail(str(error)) from None
+
+
+def catalogue_errors() -> contextlib.AbstractContextManager[None]:
     """End the command with 2 where the database refuses."""
     from storage.catalogue.database import CatalogueError
 
-    try:
-        yield
-    except CatalogueError as error:
-        raise fail(str(error)) from None
+    return failing_for(CatalogueError)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kuager.cli_options import AsJson, ConfigFile, fail, read_config
+from kuager.cli_options import AsJson, ConfigFile, failing_for, read_config
 
 orders_app = typer.Typer(help="Copies that were ordered.", no_args_is_help=True)
 OrderName = Annotated[
@@ -113,12 +112,8 @@ def refund(
         raise typer.Exit(refund(read_config(config), order, whole, reference, who))
 
 
-@contextlib.contextmanager
-def _order_errors() -> Iterator[None]:
+def _order_errors() -> AbstractContextManager[None]:
     from copies.payments.port import ProviderUnavailable
     from storage.catalogue.database import CatalogueError
 
-    try:
-        yield
-    except (CatalogueError, ProviderUnavailable) as error:
-        raise fail(str(error)) from None
+    return failing_for(CatalogueError, ProviderUnavailable)

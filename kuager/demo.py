@@ -32,11 +32,7 @@ STATIONS: list[dict[str, Any]] = [
     {
         "id": "s117",
         "number": "117",
-        "name": {
-            "kk": "№ 12 мектеп",
-            "ru": "Школа № 12",
-            "en": "School 12",
-        },
+        "name": {"kk": "№ 12 мектеп", "ru": "Школа № 12", "en": "School 12"},
         "region": {"kk": "Алматы қаласы", "ru": "город Алматы", "en": "Almaty city"},
         "district": {"kk": "Медеу ауданы", "ru": "Медеуский район", "en": "Medeu district"},
         "address": {"kk": "Абай даңғылы, 5", "ru": "пр. Абая, 5", "en": "5 Abai Avenue"},

@@ -63,13 +63,13 @@ def show(config: Config) -> None:
         out.print("There are no holds.")
         return
     for row in rows:  # two lines each: a table of so many times fits no terminal
-        what = "/".join(filter(None, (row["station"], row["camera"]))) or "every station"
-        ends = format_utc(row["from_ms"], "the first"), format_utc(row["to_ms"], "the last")
-        released = row["released_ms"]
-        until = format_utc(row["until_ms"], "it is released")
+        what = "/".join(filter(None, (row.station, row.camera))) or "every station"
+        ends = format_utc(row.from_ms, "the first"), format_utc(row.to_ms, "the last")
+        released = row.released_ms
+        until = format_utc(row.until_ms, "it is released")
         lasts = f"until {until}" if released is None else f"released {format_utc(released)}"
-        say(f"Hold {row['hold_no']}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
-        say(f"    {row['reason']} (set {format_utc(row['created_ms'])})")
+        say(f"Hold {row.hold_no}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
+        say(f"    {row.reason} (set {format_utc(row.created_ms)})")
 
 
 def _with(config: Config, work: Callable[[Catalogue], Awaitable[T]]) -> T:

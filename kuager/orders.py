@@ -9,7 +9,8 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -35,6 +36,7 @@ from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentT
 BANK = "invoice"
 MOST_REFERENCE = 100
 MOST_NAME = 20  # of an operator
+FILE_FACTS = ("file_no", "length", "hashed", "sha256", "crc32", "failed")
 MONEY = ("amount", "total")
 ORDER = re.compile(r"(?:KUAGER-)?([0-9]{1,10})(-[0-9A-F]{4})?")
 NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
@@ -71,7 +73,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         log = await service.orders.audit(order.order_pk)
         files = await service.catalogue.order_files.of(order.order_pk)
         if as_json:
-            _json(_facts(order) | {"files": files, "audit": log})
+            told = [{key: getattr(f, key) for key in FILE_FACTS} for f in files]
+            _json(_facts(order) | {"files": told, "audit": [asdict(entry) for entry in log]})
             return 0
         out.print(_table([order]))
         for line in (
@@ -80,8 +83,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {format_utc(order.from_ms)} to {format_utc(order.to_ms)}",
             f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
-            *(f"failed: file {f['file_no']}: {f['failed']}" for f in files if f["failed"]),
-            f"hashed: {sum(f['sha256'] is not None for f in files)} of {len(files)} files",
+            *(f"failed: file {f.file_no}: {f.failed}" for f in files if f.failed),
+            f"hashed: {sum(f.sha256 is not None for f in files)} of {len(files)} files",
         ):
             if line:
                 say(line)
@@ -89,8 +92,8 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         for column in ("when", "who", "what", "then", "detail"):
             table.add_column(column, overflow="fold")
         for row in log:
-            detail = _detail(order, row["detail"])
-            cells = (format_utc(row["at_ms"]), row["actor"], row["event"], row["state"], detail)
+            detail = _detail(order, row.detail)
+            cells = (format_utc(row.at_ms), row.actor, row.event, row.state, detail)
             table.add_row(*map(_cell, cells))
         out.print(table)
         return 0
@@ -119,8 +122,6 @@ def confirm(
         payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
             after = await service.enter_payment(order.order_pk, payment, _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already, for another order", 1)
         if len(after.payments) == len(order.payments):
@@ -138,10 +139,7 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
     async def work(service: OrderService, order: Order) -> int:
-        try:
-            after = await service.reject(order.order_pk, reason, _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
+        after = await service.reject(order.order_pk, reason, _actor(who))
         say(f"Order {order.number}: {_words(after)}")
         return 0
 
@@ -159,8 +157,6 @@ def refund(
         before = len(order.payments)
         try:
             after = await service.refund(order, whole, reference and reference.strip(), _actor(who))
-        except Refused as refused:
-            return _say(f"order {order.number}: {refused}", 1)
         except PaymentTaken:
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
@@ -211,7 +207,10 @@ def _of(
         if named[2] and named[0] != order.reference:
             text = f"the reference of order {order.number} is {order.reference}, not {named[0]}"
             return _say(f"{text}: that is of another catalogue, or mistyped", 1)
-        return await work(service, order)
+        try:
+            return await work(service, order)
+        except Refused as refused:
+            return _say(f"order {order.number}: {refused}", 1)
 
     return found
 
@@ -228,7 +227,7 @@ def _user() -> str:
     return (name or str(os.getuid()))[:MOST_NAME]
 
 
-def _detail(order: Order, detail: dict[str, Any]) -> str:
+def _detail(order: Order, detail: Mapping[str, Any]) -> str:
     """Return what the audit log tells of an event, its amounts as people write them."""
     currency = detail.get("currency", order.currency)
     shown = {k: v for k, v in detail.items() if k != "currency"}
@@ -260,7 +259,6 @@ def _table(found: list[Order]) -> Table:
     for column in ("price", "received", "owed"):
         table.add_column(column, justify="right", overflow="fold")
     for order in found:
-        back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
         cells = (
             str(order.number),
             order.state,
@@ -270,7 +268,7 @@ def _table(found: list[Order]) -> Table:
             format_utc(order.until_ms),
             _money(order, order.total),
             _money(order, received(order)),
-            back,
+            _back(order),
         )
         table.add_row(*map(_cell, cells))
     return table
@@ -283,8 +281,12 @@ def _cell(text: str) -> Text:
 
 def _words(order: Order) -> str:
     state = f"{order.state}, {_money(order, received(order))} of {_money(order, order.total)}"
-    back = ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
+    back = _back(order)
     return state + (f"; owed back: {back} (kuager orders refund {order.number})" if back else "")
+
+
+def _back(order: Order) -> str:
+    return ", ".join(f"{format_amount(a, c)} {c}" for c, a in owed(order).items())
 
 
 def _money(order: Order, minor: int) -> str:

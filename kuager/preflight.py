@@ -20,7 +20,8 @@ from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.database import CatalogueError, describe_database
 from storage.spool.disk import disk_space
-from storage.spool.status import UPLOADER, SpoolStatus
+from storage.spool.status import SpoolStatus
+from storage.spool.status_records import UploaderStatus
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
 
@@ -90,8 +91,8 @@ def _known_archives(config: Config) -> dict[str, str | None]:
     """Return the id of each archive that the last uploader knew, by its name."""
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    known = (status.last(UPLOADER) or {}).get("archives", {})
-    return {name: archive.get("archive_id") for name, archive in known.items()}
+    told = status.last(UploaderStatus)
+    return {name: a.archive_id for name, a in told.archives.items()} if told else {}
 
 
 async def _archive(settings: Settings, known_id: str | None) -> Finding:
@@ -152,10 +153,11 @@ def _port(name: str, where: tuple[str, int, str], at_work: bool) -> Finding:
 
 
 def _files(config: Config) -> Finding:
-    cameras = math.ceil(sum(len(s.cameras) for s in config.stations) / config.workers)
-    needed, (_, hard) = files_needed(cameras), resource.getrlimit(resource.RLIMIT_NOFILE)
+    streams = sum(1 + (c.low_url is not None) for s in config.stations for c in s.cameras)
+    of_each = math.ceil(streams / config.workers)
+    needed, (_, hard) = files_needed(of_each), resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        text = f"a process may open {hard}, and a recorder of {cameras} cameras needs {needed}"
+        text = f"a process may open {hard}, and a recorder of {of_each} streams needs {needed}"
         to_do = "raise the hard limit (LimitNOFILE in the unit, ulimit -Hn), or 'workers'"
         return Finding("files", text, to_do=(to_do,))
     return Finding("files", seen=(f"{hard} may be open, {needed} are needed",))

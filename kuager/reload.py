@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import orjson
 import structlog
 
 from base.clock import now_ms
@@ -27,6 +26,8 @@ from base.lock import try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError
+from storage.records import FormatError
+from storage.spool.status_records import RELOAD, ReloadStatus
 
 # What a change of would end recordings: the next start takes it over.
 FIXED = {
@@ -37,7 +38,6 @@ FIXED = {
 }
 NAMES = {"database_url": "database", "pictures_s": "pictures", "rewind_s": "rewind"}
 SHOWN = 20  # cameras in a line of the log
-FORMAT = "reload/1"
 LENGTH = 8  # bytes
 WAIT_S, LOOK_S = 120.0, 0.1  # for the answer to `kuager reload`
 
@@ -96,42 +96,20 @@ def _cameras(config: Config) -> dict[str, tuple[object, object]]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a reload ended, as `_status/reload.json` has it (docs/formats.md)."""
-
-    number: int  # of reloads since the supervisor started; 0 is the start itself
-    taken: bool
-    lines: tuple[str, ...]
-
-    @classmethod
-    def read(cls, spool: Path) -> tuple[int, Outcome] | None:
-        """Return the supervisor's process and the newest outcome; None where there is none."""
-        try:
-            record = orjson.loads(_file(spool).read_bytes())
-            outcome = cls(int(record["number"]), bool(record["taken"]), tuple(record["lines"]))
-            return int(record["pid"]), outcome
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-    def write(self, spool: Path) -> None:
-        """Write it for `kuager reload`; a disk that refuses is told by the recorders."""
-        record = {
-            "kuager": FORMAT,
-            "pid": os.getpid(),
-            "written_ms": now_ms(),
-            "number": self.number,
-            "taken": self.taken,
-            "lines": self.lines,
-        }
-        try:
-            replace_file(_file(spool), orjson.dumps(record))
-        except OSError as error:
-            log.warning("The outcome of a reload cannot be written", why=error.strerror)
+def read_outcome(spool: Path) -> ReloadStatus | None:
+    """Return how the newest reload ended; None where no supervisor has told anything."""
+    try:
+        return ReloadStatus.parse((spool / "_status" / RELOAD).read_bytes())
+    except (OSError, FormatError):
+        return None
 
 
-def _file(spool: Path) -> Path:
-    return spool / "_status" / "reload.json"
+def write_outcome(spool: Path, outcome: ReloadStatus) -> None:
+    """Write it for `kuager reload`; a disk that refuses is told by the recorders."""
+    try:
+        replace_file(spool / "_status" / RELOAD, outcome.to_json())
+    except OSError as error:
+        log.warning("The outcome of a reload cannot be written", why=error.strerror)
 
 
 class Reloading:
@@ -141,7 +119,7 @@ class Reloading:
         self,
         config: Config,
         take: Callable[[Config], None],
-        report: Callable[[Outcome], None] = lambda _: None,
+        report: Callable[[ReloadStatus], None] = lambda _: None,
     ):
         """`report` takes how each reload ended, and at the start that there was none."""
         self.config, self._take, self._report = config, take, report
@@ -154,13 +132,19 @@ class Reloading:
 
     async def run(self) -> None:
         """Reload whenever asked, for ever."""
-        self._report(Outcome(0, True, ()))
+        self._tell(True, ())
         while True:
             await self._asked.wait()
             self._asked.clear()
             self._number += 1
             taken, lines = await self._reload()
-            self._report(Outcome(self._number, taken, lines))
+            self._tell(taken, lines)
+
+    def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
+        told = ReloadStatus(
+            pid=os.getpid(), written_ms=now_ms(), number=self._number, taken=taken, lines=lines
+        )
+        self._report(told)
 
     async def _reload(self) -> tuple[bool, tuple[str, ...]]:
         try:
@@ -253,13 +237,13 @@ def reload(path: Path) -> int:
     ConfigError where the file does not even tell the spool.
     """
     spool = spool_of(path)
-    before = Outcome.read(spool)
-    if before is None or not is_at_work(spool):
+    before = read_outcome(spool)
+    if before is None or not before.pid or not is_at_work(spool):
         raise ProcessLookupError(
             f"no `kuager run` is at work with the spool {spool}: start it, or say with --config"
             " by which file it runs"
         )
-    pid, number = before[0], before[1].number
+    pid = before.pid
     try:
         os.kill(pid, signal.SIGHUP)
     except PermissionError:
@@ -267,13 +251,13 @@ def reload(path: Path) -> int:
         raise PermissionError(text) from None
     for _ in range(int(WAIT_S / LOOK_S)):
         time.sleep(LOOK_S)
-        after = Outcome.read(spool)
-        if after is not None and after[1].number > number:
-            print(*after[1].lines, sep="\n", end="\n" if after[1].lines else "")
-            if not after[1].taken:
+        after = read_outcome(spool)
+        if after is not None and after.number > before.number:
+            print(*after.lines, sep="\n", end="\n" if after.lines else "")
+            if not after.taken:
                 print("Nothing was taken over: all goes on as it was.")
                 return 1
-            print("Taken over." if after[1].lines else "Nothing differs from what runs.")
+            print("Taken over." if after.lines else "Nothing differs from what runs.")
             return 0
         if not is_at_work(spool):
             raise ProcessLookupError(f"process {pid} has ended meanwhile")

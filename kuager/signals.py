@@ -14,7 +14,6 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 3.0  # what comes sooner after the first signal is the same wish, sent to a whole group
@@ -27,7 +26,7 @@ def on_stop(stop: Callable[[], None], hangup: Callable[[], None]) -> None:
     """
     loop = asyncio.get_running_loop()
 
-    def call(callback: Callable[[], None]) -> Callable[[int, Any], None]:
+    def call(callback: Callable[[], None]) -> Callable[[int, object], None]:
         def handle(_number: int, _frame: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(callback)

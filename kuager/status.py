@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from base.clock import Clock, now_ms
 from config.model import Config
@@ -20,7 +20,13 @@ from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
 from storage.spool.disk import check_spool, refusal_of, seconds_left
-from storage.spool.status import ORDERS, SUPERVISOR, UPLOADER, SpoolStatus
+from storage.spool.status import SpoolStatus
+from storage.spool.status_records import (
+    CameraStatus,
+    OrdersStatus,
+    SupervisorStatus,
+    UploaderStatus,
+)
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
 LOW_S = 60.0  # a second stream follows the first
@@ -61,7 +67,8 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
 def _processes(config: Config, status: SpoolStatus) -> Finding:
     names = processes(config)
     away = [name for name in names if status.is_up(name) is False]
-    version = (status.last(SUPERVISOR) or {}).get("version", VERSION)
+    told = status.last(SupervisorStatus)
+    version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
     if away:
@@ -73,11 +80,11 @@ def _processes(config: Config, status: SpoolStatus) -> Finding:
 
 def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield how many cameras are recorded, then those that should be and are not."""
-    known: dict[str, dict[str, Any]] = {}
+    known: defaultdict[str, CameraStatus] = defaultdict(CameraStatus)
     for alive, cameras in status.cameras():
         for name, one in cameras.items():
             if alive or name not in known:
-                known[name] = one if alive else {"recorded_ms": one.get("recorded_ms")}
+                known[name] = one if alive else CameraStatus(recorded_ms=one.recorded_ms)
     scheduled = [
         f"{station.id}/{camera.id}"
         for station in config.stations
@@ -85,9 +92,7 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
         if is_scheduled(windows(config.election, station, camera), at_ms)
     ]
     silent = [
-        name
-        for name in scheduled
-        if at_ms - (known.get(name, {}).get("recorded_ms") or 0) > SILENT_S * 1000
+        name for name in scheduled if at_ms - (known[name].recorded_ms or 0) > SILENT_S * 1000
     ]
     recorded = f"{len(scheduled) - len(silent)} of {len(scheduled)} that are scheduled now"
     if not silent:
@@ -96,37 +101,34 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
     more = f"; {SHOWN} of the others follow" if len(silent) > SHOWN else ""
     yield Finding("cameras", f"only {recorded} are recorded{more}")
     for name in silent[:SHOWN]:
-        yield _camera(name, known.get(name, {}), at_ms)
+        yield _camera(name, known[name], at_ms)
 
 
 def _low_streams(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield how many second streams are recorded of cameras that are; nothing where there are
     none."""
-    known = {
-        name: one for alive, low in status.cameras("low") if alive for name, one in low.items()
-    }
+    known: defaultdict[str, CameraStatus] = defaultdict(CameraStatus)
+    for alive, low in status.cameras(low=True):
+        known |= low if alive else {}
     due = [
         name
         for station in config.stations
         for camera in station.cameras
         if camera.low_url and status.states.get(name := f"{station.id}/{camera.id}") == "recording"
     ]
-    silent = [
-        name for name in due if at_ms - (known.get(name, {}).get("recorded_ms") or 0) > LOW_S * 1000
-    ]
+    silent = [name for name in due if at_ms - (known[name].recorded_ms or 0) > LOW_S * 1000]
     recorded = f"{len(due) - len(silent)} of {len(due)} whose camera is recorded"
     if silent:
-        name = silent[0]
-        why = known.get(name, {}).get("detail") or "no recorder tells of it"
-        yield Finding("second streams", f"only {recorded}; {name}: {why}")
+        why = known[silent[0]].detail or "no recorder tells of it"
+        yield Finding("second streams", f"only {recorded}; {silent[0]}: {why}")
     elif due:
         yield Finding("second streams", seen=(f"{recorded} are recorded",))
 
 
-def _camera(name: str, record: dict[str, Any], at_ms: int) -> Finding:
-    last_ms, cause = record.get("recorded_ms"), record.get("cause")
+def _camera(name: str, told: CameraStatus, at_ms: int) -> Finding:
+    last_ms, cause = told.recorded_ms, told.cause
     since = f"for {_span((at_ms - last_ms) / 1000)}" if last_ms else "yet"
-    why = record.get("detail") or cause or "no recorder tells of it"
+    why = told.detail or cause or "no recorder tells of it"
     return Finding(
         f"camera {name}",
         f"not recorded {since}: {why}" + (f" ({cause})" if cause else ""),
@@ -146,28 +148,27 @@ def _spool(config: Config, status: SpoolStatus) -> Finding:
     if found.free_bytes < reserve or not found.files:
         to_do = "make room, or see why the archives do not take recordings"
         return Finding("spool", f"recording pauses: {free}, all of it reserve", to_do=(to_do,))
-    left_s = seconds_left(
-        found, reserve, sum(r["bytes_per_s"] for r in status.recorders().values())
-    )
+    recorders = status.recorders().values()
+    left_s = seconds_left(found, reserve, sum(r.spool.bytes_per_s for r in recorders))
     lasts = "nothing is written" if left_s is None else f"lasts {_span(left_s)}"
     return Finding("spool", seen=(free, lasts))
 
 
 def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield what the last uploader said of each archive."""
-    archives = (status.last(UPLOADER) or {}).get("archives", {})
+    told = status.last(UploaderStatus)
     for name in (archive.name for archive in config.archives):
-        record = archives.get(name)
-        if record is None:
+        archive = told.archives.get(name) if told else None
+        if archive is None:
             yield Finding(f"archive {name}", "no uploader has told of it yet")
             continue
-        oldest_ms = record["oldest_unarchived_ms"]
+        oldest_ms = archive.oldest_unarchived_ms
         age_s = 0.0 if oldest_ms is None else (at_ms - oldest_ms) / 1000
-        waits = f"waiting: {_count(record['backlog_recordings'], 'recording')}"
-        waits += f" ({record['backlog_bytes'] / 1e9:,.1f} GB), the oldest for {_span(age_s)}"
-        blocked = {reason: n for reason, n in record["blocked"].items() if n}
-        if not record["ok"]:
-            yield Finding(f"archive {name}", f"takes nothing: {record['last_error']}; {waits}")
+        waits = f"waiting: {_count(archive.backlog_recordings, 'recording')}"
+        waits += f" ({archive.backlog_bytes / 1e9:,.1f} GB), the oldest for {_span(age_s)}"
+        blocked = {reason: n for reason, n in archive.blocked.items() if n}
+        if not archive.ok:
+            yield Finding(f"archive {name}", f"takes nothing: {archive.last_error}; {waits}")
         elif blocked:
             counted = ", ".join(f"{n} {reason}" for reason, n in blocked.items())
             text = f"cannot be archived now: {counted}; {waits}"
@@ -179,26 +180,24 @@ def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findi
 
 
 def _orders(status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
-    record = status.last(ORDERS)
-    if record is None:
+    told = status.last(OrdersStatus)
+    if told is None:
         return
-    oldest_ms = record.get("oldest_letter_ms")
+    oldest_ms = told.oldest_letter_ms
     if oldest_ms is not None and at_ms - oldest_ms > STUCK_S * 1000:
         age = _span((at_ms - oldest_ms) / 1000)
-        text = f"{_count(record['letters_waiting'], 'letter')}, the oldest for {age}"
+        text = f"{_count(told.letters_waiting, 'letter')}, the oldest for {age}"
         yield Finding("waiting", text, to_do=("the log says what the mail server answers",))
-    if record.get("failing"):
+    if told.failing:
         to_do = "the log says which and why: 'Work on orders fails'"
         yield Finding(
-            "orders",
-            f"{_count(record['failing'], 'kind')} of work on them: it fails",
-            to_do=(to_do,),
+            "orders", f"{_count(told.failing, 'kind')} of work on them: it fails", to_do=(to_do,)
         )
-    if record.get("overdue"):
-        text = f"{record['overdue']} should have ended, and what they hold is kept"
+    if told.overdue:
+        text = f"{told.overdue} should have ended, and what they hold is kept"
         yield Finding("orders", text, to_do=("the log says why: a step `end`",))
-    if record["refunds_due"]:
-        text = f"money is owed to {_count(record['refunds_due'], 'requester')}"
+    if told.refunds_due:
+        text = f"money is owed to {_count(told.refunds_due, 'requester')}"
         yield Finding("orders", text, to_do=("kuager orders list --owed",))
 
 

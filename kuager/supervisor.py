@@ -15,8 +15,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-import orjson
 import structlog
 
 from base.backoff import Backoff
@@ -26,10 +26,9 @@ from config.model import Config
 from config.roles import processes
 from kuager import VERSION
 from kuager.notify import notify
-from kuager.reload import Reloading, frame
-from storage.spool.status import SUPERVISOR
+from kuager.reload import Reloading, frame, write_outcome
+from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
 
-STATUS_FORMAT = "supervisor/1"
 STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
@@ -73,7 +72,7 @@ class Supervisor:
 
     def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
         self._python = python
-        self._reloading = Reloading(config, self._take, lambda outcome: outcome.write(config.spool))
+        self._reloading = Reloading(config, self._take, partial(write_outcome, config.spool))
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()
@@ -119,19 +118,18 @@ class Supervisor:
             if not ready and all(child.is_running for child in self._children.values()):
                 ready = True
                 notify("READY=1")
-            record = {
-                "kuager": STATUS_FORMAT,
-                "pid": os.getpid(),
-                "version": VERSION,
-                "written_ms": now_ms(),
-                "processes": {
-                    name: {"up": child.is_running, "starts": child.starts}
+            told = SupervisorStatus(
+                pid=os.getpid(),
+                version=VERSION,
+                written_ms=now_ms(),
+                processes={
+                    name: ProcessStatus(child.is_running, child.starts)
                     for name, child in self._children.items()
                 },
-            }
+            )
             path = self._reloading.config.spool / "_status" / SUPERVISOR
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(replace_file, path, orjson.dumps(record))
+                await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 
     async def _restart(self, child: _Child) -> None:

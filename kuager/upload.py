@@ -59,7 +59,10 @@ async def _upload(config: Config, until_done: bool) -> int:
                 done = sum(status.archived_total for status in states)
                 left = sum(status.backlog_recordings for status in states)
                 bar.update(task, completed=done, total=done + left)
-                if uploader.looked and (uploader.is_done or (uploader.is_idle and not until_done)):
+                waits = uploader.replicators
+                if uploader.discovery.looked and (
+                    waits.is_done or (waits.is_idle and not until_done)
+                ):
                     break
         failed = work.done()
         work.cancel()
@@ -79,7 +82,7 @@ def _say(uploader: Uploader) -> int:
             f"({status.archived_bytes_total / 1e6:,.1f} MB), {status.backlog_recordings:,} wait"
             + (f": {status.last_error}" if status.last_error else ".")
         )
-    for number, (archive, one) in enumerate(uploader.blocked):
+    for number, (archive, one) in enumerate(uploader.replicators.blocked):
         if number < SHOWN:
             say(f"{archive}: {one.key}: {one.why}", err)
     return 1 if waits else 0

@@ -14,11 +14,7 @@ from storage.records import Ending, GapCause
 PAUSES_S = (1.0, 4.0, 12.0)
 AGAIN_MS = 600_000  # until what failed is tried again: sound, the native source
 _TOO_MANY = {GapCause.CLOSED_BY_CAMERA, GapCause.UNREACHABLE, GapCause.STREAM_BROKEN}
-_OF_THE_CAMERA = _TOO_MANY | {
-    GapCause.NO_DATA,
-    GapCause.NO_SUCH_STREAM,
-    GapCause.REFUSED_PASSWORD,
-}
+_OF_THE_CAMERA = _TOO_MANY | {GapCause.NO_DATA, GapCause.NO_SUCH_STREAM, GapCause.REFUSED_PASSWORD}
 
 
 class Approach:

@@ -10,7 +10,6 @@ import contextlib
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -354,10 +353,6 @@ class CameraRecorder:
             is_open = (w for w in spec.windows if w.start_ms - LEAD_MS <= now_ms < w.end_ms)
             self.state.window = next(is_open, ended)
         self._look_again.set()
-
-    def status_dict(self) -> dict[str, Any]:
-        """Return the camera's entry in `_status/`."""
-        return asdict(self.status)
 
 
 def _fault(error: Exception) -> Ending:

@@ -21,6 +21,7 @@ from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.states import TRANSITIONS, Event, State
 from storage.records import Ending, GapCause, Segment
+from storage.spool.status_records import CameraStatus
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 HEALTHY_S = 60.0  # of recording, until pauses begin with the shortest again
@@ -33,23 +34,11 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Status:
-    """What `_status/` says of a camera (docs/formats.md)."""
+class Status(CameraStatus):
+    """What `_status/` says of a camera: here, its words are of lists that are known."""
 
-    state: State
-    since_ms: int
+    state: State = State.IDLE
     cause: GapCause | None = None
-    detail: str | None = None
-    segment_no: int = 0
-    bytes: int = 0
-    frames: int = 0
-    runs: int = 0
-    retries: int = 0
-    recorded_ms: int | None = None  # the end of the newest segment
-    packets: int = 0  # that arrived; 0 by ffmpeg, which does not tell
-    packets_lost: int = 0
-    packets_late: int = 0  # of these, that came when nobody waited for them any more
-    packets_doubled: int = 0
 
 
 class CameraState:
@@ -58,7 +47,7 @@ class CameraState:
     def __init__(self, name: str, clock: Clock, disk: SpoolDisk, pool: Executor):
         """`name` is station and camera; work with the disk is done in threads of `pool`."""
         self.clock, self.disk = clock, disk
-        self.status = Status(State.IDLE, int(clock.now_ms()))
+        self.status = Status(since_ms=int(clock.now_ms()))
         self.window = Window(0, 0)  # that is recorded now, or was last
         self.backoff = Backoff(BACKOFF_S, spread=0.3)
         self.log = log.bind(camera=name)

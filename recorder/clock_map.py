@@ -97,11 +97,6 @@ class ClockMap:
         self._piece = Piece(media_ms, utc_ms, min(1 + slope + correction, highest_rate))
         return self._piece
 
-    @property
-    def span_ms(self) -> float:
-        """Media time from the first frame observed to the newest."""
-        return self._newest - self._points[0][0] if self._points else 0.0
-
     def place(self, media_ms: float) -> float:
         """Return the UTC millisecond of a media time, by the newest piece."""
         assert self._piece is not None

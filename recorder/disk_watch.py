@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import structlog
 
@@ -30,6 +30,7 @@ from storage.spool.disk import (
     shortage,
 )
 from storage.spool.status import SpoolStatus
+from storage.spool.status_records import DiskStatus
 
 RATE_S = 60.0  # over which the rate of writing is taken
 RATE_KNOWN_S = 20.0
@@ -39,6 +40,8 @@ TIGHT, ROOMY = 2.0, 2.5  # times the reserve: below it second streams pause, abo
 SLOW_S = 2.0  # of one write: said so
 FAST_S = 30.0  # without such a write: it is fast again
 MAX_WAITING = 512 * 1024 * 1024  # bytes of all cameras that may wait for a slow disk
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -108,7 +111,7 @@ class SpoolDisk:
 
     # -- room ----------------------------------------------------------------------------
 
-    async def thread(self, work: Callable[[], Any]) -> Any:
+    async def thread(self, work: Callable[[], T]) -> T:
         """Do something with the disk, whatever its cameras wait for."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -146,7 +149,7 @@ class SpoolDisk:
             status = SpoolStatus(self._spool)
             list(status.refresh())
             said = status.recorders().items()
-            self._others = {n: s["bytes_per_s"] for n, s in said if n != self._share}
+            self._others = {n: s.spool.bytes_per_s for n, s in said if n != self._share}
         return found
 
     def _full(self, found: DiskSpace) -> Ending | None:
@@ -248,18 +251,18 @@ class SpoolDisk:
         """End the thread, without waiting for a disk that does not answer."""
         self._thread.shutdown(wait=False)
 
-    def status_dict(self) -> dict[str, Any]:
-        """Return the entry `spool` of `_status/` (docs/formats.md)."""
+    def status(self) -> DiskStatus:
+        """Return what `_status/` says of it."""
         left = self._left_s
-        return {
-            "bytes_per_s": round(self._rate),
-            "free_bytes": self._space.free_bytes if self._space else None,
-            "hours_left": None if left is None else round(left / 3600, 2),
-            "waiting_bytes": self.waiting,
-            "slow_s": round(self._slow_s, 1),
-            "cause": self.refusal.cause if self.refusal else None,
-            "detail": self.refusal.detail if self.refusal else None,
-        }
+        return DiskStatus(
+            bytes_per_s=round(self._rate),
+            free_bytes=self._space.free_bytes if self._space else None,
+            hours_left=None if left is None else round(left / 3600, 2),
+            waiting_bytes=self.waiting,
+            slow_s=round(self._slow_s, 1),
+            cause=self.refusal.cause if self.refusal else None,
+            detail=self.refusal.detail if self.refusal else None,
+        )
 
 
 def human(count: float) -> str:

@@ -26,6 +26,7 @@ from recorder.demux import PTS_SHIFT, Demuxer
 from recorder.pipe import ReadPipe, pipe_with
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from recorder.rtsp.description import Description
+from recorder.rtsp.messages import bytes_of
 from recorder.source import PacketCounts, Sink
 from storage.records import Ending, GapCause
 
@@ -194,27 +195,21 @@ class FfmpegSource:
         return list(ffmpeg.merge_outputs(*outputs).compile(cmd=program))
 
     def _playlist(self) -> bytes:
-        quoted = self._url.replace("'", "'\\''")
-        lines = ["ffconcat version 1.0", f"file '{quoted}'"]
+        url, agent = (t.replace("'", "'\\''") for t in (self._url, self._user_agent))
+        lines = ["ffconcat version 1.0", f"file '{url}'"]
         if self._transport == "auto":
             lines += ["option rtsp_transport tcp+udp", "option rtsp_flags prefer_tcp"]
         else:
             lines += [f"option rtsp_transport {self._transport}"]
         # what is not recorded is not asked for: a camera may refuse it, or stay silent
         kinds = "video+audio" if self._audio else "video"
-        lines += [
-            f"option allowed_media_types {kinds}",
-            f"option user_agent {self._quoted_agent()}",
-        ]
+        lines += [f"option allowed_media_types {kinds}", f"option user_agent '{agent}'"]
         if self._url.startswith("rtsps:"):  # nobody vouches for the certificates of cameras
             lines += ["option tls_verify 0"]
         # short probes: the codecs are known; what they guess of frame rates is not used
         lines += [f"option timeout {SOCKET_TIMEOUT_US}", "option analyzeduration 1000000"]
         lines += ["option fpsprobesize 0"]
-        return ("\n".join(lines) + "\n").encode()
-
-    def _quoted_agent(self) -> str:
-        return "'" + self._user_agent.replace("'", "'\\''") + "'"
+        return bytes_of("\n".join(lines) + "\n")
 
     async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the stream ends; cancelling ends the child."""
@@ -246,7 +241,7 @@ class FfmpegSource:
                 stdout=media.writing,
                 stderr=words.writing,
                 pass_fds=(sound.writing,),
-                env=_environment(),
+                env={n: os.environ[n] for n in ENVIRONMENT if n in os.environ},
             )
             media.child_has_it()
             sound.child_has_it()
@@ -316,10 +311,6 @@ class FfmpegSource:
 def _reason(line: str) -> str:
     """Return what is left of ffmpeg's last words without the names of its parts."""
     return re.sub(r"^(?:pipe:0|Error opening input files?[^:]*): ", "", line)
-
-
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

@@ -89,10 +89,7 @@ class Session:
                 raise
 
     async def _close(
-        self,
-        source: asyncio.Task[Ending],
-        writer: asyncio.Task[None],
-        end: Ending | None,
+        self, source: asyncio.Task[Ending], writer: asyncio.Task[None], end: Ending | None
     ) -> None:
         await asyncio.wait({source})
         self._count_packets()

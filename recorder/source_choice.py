@@ -36,11 +36,7 @@ def why_ffmpeg(
 
 
 def ffmpeg_source(
-    spec: CameraSpec,
-    program: str,
-    offer: Offer,
-    keep_audio: bool,
-    clock_ms: Callable[[], float],
+    spec: CameraSpec, program: str, offer: Offer, keep_audio: bool, clock_ms: Callable[[], float]
 ) -> FfmpegSource:
     """Return a session with a camera through ffmpeg, which connects by itself."""
     return FfmpegSource(

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
-import orjson
 import structlog
 
 from base.durable import replace_file
@@ -25,10 +25,10 @@ from recorder.disk_watch import SpoolDisk
 from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.records import GapCause
-from storage.spool.status import HEARTBEAT, last_runs_ms
+from storage.spool.status import last_runs_ms
+from storage.spool.status_records import HEARTBEAT, ClockStatus, Heartbeat, RecorderStatus
 from storage.spool.writer import TimeLine
 
-STATUS_FORMAT, HEARTBEAT_FORMAT = "status/1", "heartbeat/1"
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
 STATUS_S = 2.0
@@ -69,10 +69,13 @@ class Worker:
         )
         self._pool = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._spool, self._ffmpeg, self._resolver = spool, ffmpeg, Resolver()
-        self.disk = SpoolDisk(spool, limits, share, self._written_bytes)
+        self.disk = SpoolDisk(
+            spool, limits, share, lambda: sum(c.status.bytes for c in self.cameras)
+        )
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self._faulty: set[str] = set()  # cameras with a fault of ours that was told
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     @property
@@ -100,12 +103,9 @@ class Worker:
         camera = self._cameras.get(name)
         return camera.time_line if camera else None
 
-    def _written_bytes(self) -> int:
-        return sum(c.status.bytes for c in self.cameras)
-
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
-        log.info("Recorder started", cameras=len(self.cameras))
+        log.info("Recorder started", cameras=sum(not s.first for s in self._specs))
         await self.disk.look()
         self._begin()
         try:
@@ -173,13 +173,21 @@ class Worker:
             is_recording = any(c.status.state is not State.IDLE for c in self.cameras)
             if jumped_ms := self._clock.follow(recording=is_recording):
                 log.error("The clock of this machine was set", by_ms=round(jumped_ms))
-                for camera in self.cameras:
-                    camera.clock_jumped(jumped_ms)
+                self._for_each(methodcaller("clock_jumped", jumped_ms))
             self._judge_clock()
-            for camera in self.cameras:
-                camera.tick()
+            self._for_each(methodcaller("tick"))
             self.disk.tick()
             await asyncio.sleep(TICK_S)
+
+    def _for_each(self, work: Callable[[CameraRecorder], None]) -> None:
+        """Do something for each camera; a fault of ours with one costs no other anything."""
+        for camera in self.cameras:
+            try:
+                work(camera)
+            except Exception:
+                if camera.spec.name not in self._faulty:
+                    self._faulty.add(camera.spec.name)
+                    log.exception("A fault of the recorder", camera=camera.spec.name)
 
     def _judge_clock(self) -> None:
         """Say what is wrong with the clock: the first recorder of a machine, once."""
@@ -208,21 +216,17 @@ class Worker:
         refusal = self.disk.refusal
         if refusal is not None and refusal.cause is GapCause.DISK_FAILED:
             return  # where a disk is gone nothing is written in its place
-        record = {
-            "kuager": STATUS_FORMAT,
-            "pid": os.getpid(),
-            "written_ms": int(self._clock.now_ms()),
-            "clock": {
-                "synchronized": self._clock.synchronized,
-                "doubt": self._clock.doubt,
-            },
-            "spool": self.disk.status_dict(),
-            "cameras": {c.spec.name: c.status_dict() for c in self.cameras if not c.spec.first},
-            "low": {c.spec.first: c.status_dict() for c in self.cameras if c.spec.first},
-        }
-        beat = {k: record[k] for k in ("pid", "written_ms")} | {"cameras": list(self._cameras)}
+        told = RecorderStatus(
+            pid=os.getpid(),
+            written_ms=int(self._clock.now_ms()),
+            clock=ClockStatus(self._clock.synchronized, self._clock.doubt),
+            spool=self.disk.status(),
+            cameras={c.spec.name: c.status for c in self.cameras if not c.spec.first},
+            low={c.spec.first: c.status for c in self.cameras if c.spec.first},
+        )
+        beat = Heartbeat(pid=told.pid, written_ms=told.written_ms, cameras=list(self._cameras))
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras
-            replace_file(self._status, orjson.dumps(record))
+            replace_file(self._status, told.to_json())
             if heartbeat:
                 path = self._status.with_suffix(HEARTBEAT)
-                replace_file(path, orjson.dumps({"kuager": HEARTBEAT_FORMAT} | beat), durable=True)
+                replace_file(path, beat.to_json(), durable=True)

@@ -62,12 +62,7 @@ class Sources:
         except (CatalogueError, TimeoutError) as error:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
-        return {
-            (row["record_seq"], row["start_ms"]): {
-                a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None
-            }
-            for row in rows
-        }
+        return {row.key: row.buckets for row in rows}
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ their paths and keys, are here too.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,10 +27,14 @@ NUMBERS = ("epoch", "run_no", "record_seq", "segment_no", "gap_no")  # that outl
 OTHERS, OTHERS_FORMAT = "others.json", "others/1"  # numbers that other spools used
 SEGMENT_FLAGS = ("moved_ms", "by_arrival", "lost", "damaged", "restarted")  # of a segment
 LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than this
+MOST_WORDS = 300  # letters of a detail
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(\.low)?")
+
 # Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
-Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a time, a length, a duration
+Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a length, a duration
+TimeMs = Annotated[int, Field(strict=True, ge=0, lt=LATEST_MS)]  # UTC
 Signed = Annotated[int, Field(strict=True, gt=-(1 << 63), lt=1 << 63)]
 Flag = Annotated[bool, Field(strict=True)]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
@@ -38,6 +43,12 @@ Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 def sha256_of(data: bytes | memoryview) -> str:
     """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def is_id(name: str) -> bool:
+    """Tell whether a folder may be a station's, a camera's or a second stream's: its name is as ids
+    are."""
+    return _ID.fullmatch(name) is not None
 
 
 def recording_name(start_ms: int, record_seq: int) -> str:
@@ -70,6 +81,13 @@ class GapCause(StrEnum):
     RECORDER_CRASHED = "recorder_crashed"
 
 
+def plain(text: str) -> str:
+    """Return words that may be a camera's as they can stand on a page, in a database and at a
+    terminal: on one line, without what cannot be printed, and short."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Why nothing is recorded any more: the cause, and a sentence without secrets for operators.
@@ -80,6 +98,9 @@ class Ending:
     cause: GapCause
     detail: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", plain(self.detail))  # it may quote the camera
 
 
 class FormatError(ValueError):
@@ -113,7 +134,7 @@ class Record:
 
     def to_json(self) -> bytes:
         """Return the JSON object."""
-        return orjson.dumps(self.to_dict())
+        return orjson.dumps(self)
 
     def to_line(self) -> bytes:
         """Return the JSON line, with its newline."""
@@ -156,8 +177,8 @@ class Gap(Record):
     """Scheduled time without a recording; `end_ms` is None while it lasts."""
 
     gap_no: Number
-    start_ms: Number
-    end_ms: Number | None
+    start_ms: TimeMs
+    end_ms: TimeMs | None
     cause: GapCause
     detail: str = ""
 
@@ -172,7 +193,7 @@ class Header(Record):
     epoch: Number
     run_no: Number
     record_seq: Number
-    run_start_ms: Number
+    run_start_ms: TimeMs
     init_length: Number
     init_sha256: Sha256
     target_duration_s: Number
@@ -202,7 +223,7 @@ class Segment(Record):
     """One line per segment: where it is in time and in the file, and its hash."""
 
     segment_no: Number
-    start_ms: Number
+    start_ms: TimeMs
     tfdt_90k: Number
     duration_90k: Number
     offset: Number
@@ -263,11 +284,11 @@ class Losses:
 class Seal(Record):
     """Last line of a finished index; `end_reason` is None where the run goes on."""
 
-    sealed_ms: Number
+    sealed_ms: TimeMs
     segments: Number
     length: Number
     sha256: Sha256
-    end_ms: Number
+    end_ms: TimeMs
     end_reason: GapCause | None = None
 
 
@@ -295,18 +316,48 @@ class Trace(Record):
     run_no: Number
     first_segment_no: Number
     segments: Number
-    start_ms: Number
-    end_ms: Number
+    start_ms: TimeMs
+    end_ms: TimeMs
     bytes: Number
     sha256: Sha256
     overlaps: Flag
-    removed_ms: Number
+    removed_ms: TimeMs
     reason: str
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Election, station and camera."""
+        return self.election, self.station, self.camera
 
     @property
     def identity(self) -> Identity:
         """Which recording of its camera it was."""
         return Identity(self.record_seq, self.start_ms, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedGap(Record):
+    """An object that tells of an ended gap: whose it is, and which."""
+
+    kuager: str
+    election: str
+    station: str
+    camera: str
+    gap_no: Number
+    start_ms: TimeMs
+    end_ms: TimeMs
+    cause: GapCause
+    detail: str = ""
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Election, station and camera."""
+        return self.election, self.station, self.camera
+
+    @property
+    def gap(self) -> Gap:
+        """The gap."""
+        return Gap(self.gap_no, self.start_ms, self.end_ms, self.cause, self.detail)
 
 
 class Identity(NamedTuple):
@@ -368,20 +419,21 @@ class Index:
         follow the one before it; the lines before it are taken.
         """
         whole = data[: data.rfind(b"\n") + 1]
-        segments, parse = self.segments, Segment.parse
-        number = segments[-1].segment_no + 1 if segments else None
         for line in whole.splitlines():
             if self.seal is not None:
                 raise FormatError("a line after the seal")
             if b'"sealed_ms":' in line:
                 self.seal = Seal.parse(line)
-                continue
-            segment = parse(line)
-            if number not in (None, segment.segment_no) or segment.end_ms >= LATEST_MS:
-                raise FormatError(f"line {len(segments) + 2} is not a segment that could be")
-            number = segment.segment_no + 1
-            segments.append(segment)
+            else:
+                self.add(Segment.parse(line))
         self.size += len(whole)
+
+    def add(self, segment: Segment) -> None:
+        """Take the next segment; raises FormatError for one that does not follow."""
+        before = self.segments[-1].segment_no if self.segments else segment.segment_no - 1
+        if segment.segment_no != before + 1 or segment.end_ms >= LATEST_MS:
+            raise FormatError(f"line {len(self.segments) + 2} is not a segment that could be")
+        self.segments.append(segment)
 
     def archive_document(self) -> bytes:
         """Return the `.json` that stands beside the recording in the archive."""
@@ -411,9 +463,14 @@ def parse_archive_document(data: bytes) -> Index:
         segments = [Segment.of(segment) for segment in document["segments"]]
     except (orjson.JSONDecodeError, TypeError, KeyError) as error:
         raise FormatError(f"not a {ARCHIVE_FORMAT}: {error}") from None
+    if not segments:
+        raise FormatError("a recording without a segment")
     header = _header(Header.of(document), ARCHIVE_FORMAT)
-    seal = Seal.of(document | {"segments": len(segments)})
-    return Index(replace(header, kuager=INDEX_FORMAT), segments, seal, len(data))
+    index = Index(replace(header, kuager=INDEX_FORMAT), size=len(data))
+    for segment in segments:
+        index.add(segment)
+    index.seal = Seal.of(document | {"segments": len(segments)})
+    return index
 
 
 def _header(header: Header, kuager: str) -> Header:

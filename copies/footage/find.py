@@ -12,24 +12,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from base.clock import now_ms
 from base.intervals import subtract
 from copies.footage.plan import CopyPlan
-from copies.footage.planning import key_of, plan_file
+from copies.footage.planning import plan_file
 from copies.mp4 import MAX_REFERENCES
 from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import OWNERS, Catalogue
-from storage.catalogue.recordings import recording_row
+from storage.catalogue.rows import RecordingRow
 from storage.recording_source import RecordingReader, Sources
-from storage.records import LONGEST_MS, Gap, Losses
+from storage.records import LONGEST_MS, Gap
 from storage.spool.reader import Key, SpoolReader
 
 AT_ONCE = 8  # files that are planned side by side
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +76,12 @@ async def find(
     """
     spool_reader = SpoolReader(spool, name[1], name[2])
     await asyncio.to_thread(spool_reader.refresh)
-    rows: dict[Key, Row] = {}
+    rows: dict[Key, RecordingRow] = {}
     gaps: dict[Key, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
-        found.sort(key=lambda row: bool(row["archives"]))  # of two with one name what can be had
-        rows = {key_of(row): row for row in found}
+        found.sort(key=lambda row: bool(row.archives))  # of two with one name what can be had
+        rows = {row.key: row for row in found}
         known_gaps = await catalogue.gaps_between(name, from_ms, to_ms)
         gaps = {(gap.gap_no, gap.start_ms): gap for gap in known_gaps}
     gaps |= {(g.gap_no, g.start_ms): g for g in spool_reader.gaps(from_ms, to_ms)}
@@ -92,10 +89,10 @@ async def find(
     rows |= fresh
     there, removed = _sort_out([rows[key] for key in sorted(rows)], spool_reader, archives)
     sources = Sources(spool, archives, catalogue)
-    reader = RecordingReader(sources, name, from_ms, to_ms, _buckets(there))
+    reader = RecordingReader(sources, name, from_ms, to_ms, {row.key: row.buckets for row in there})
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def plan(stretch: list[Row]) -> CopyPlan:
+    async def plan(stretch: list[RecordingRow]) -> CopyPlan:
         async with limit:
             return await plan_file(reader, name, stretch, from_ms, to_ms, zone)
 
@@ -117,11 +114,11 @@ async def find(
 
 
 def _sealed(
-    spool_reader: SpoolReader, known: dict[Key, Row], from_ms: int, to_ms: int
-) -> tuple[dict[Key, Row], int]:
+    spool_reader: SpoolReader, known: dict[Key, RecordingRow], from_ms: int, to_ms: int
+) -> tuple[dict[Key, RecordingRow], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
     which on the stretch is being recorded, or in the future."""
-    fresh, settled_ms = dict[Key, Row](), min(to_ms, now_ms())
+    fresh, settled_ms = dict[Key, RecordingRow](), min(to_ms, now_ms())
     for stored in spool_reader.stored():
         if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue
@@ -131,54 +128,45 @@ def _sealed(
         if index.seal is None:
             settled_ms = min(settled_ms, max(index.start_ms, from_ms))
         else:
-            losses = Losses.of(index.segments).to_dict()
-            fresh[stored.key] = recording_row(index) | losses | {"archives": []}
+            fresh[stored.key] = RecordingRow.of(index)
     return fresh, settled_ms
 
 
 def _sort_out(
-    rows: Iterable[Row], spool_reader: SpoolReader, archives: Sequence[Archive]
-) -> tuple[list[Row], list[Missing]]:
+    rows: Iterable[RecordingRow], spool_reader: SpoolReader, archives: Sequence[Archive]
+) -> tuple[list[RecordingRow], list[Missing]]:
     """Return the recordings that can be had, and what became of the others."""
     in_spool = {stored.key for stored in spool_reader.stored()}
     names = {archive.name for archive in archives}
     there, missing = [], list[Missing]()
     for row in rows:
-        holding = [a["archive"] for a in row["archives"] if a["removed_ms"] is None]
+        holding = list(row.buckets)
         # a copy of it may still be in the spool, where every archive has removed it
-        waiting = not row["archives"] or holding
-        if names & set(holding) or (waiting and key_of(row) in in_spool):
+        waiting = not row.archives or holding
+        if names & set(holding) or (waiting and row.key in in_spool):
             there.append(row)
             continue
         removed_ms, reason = None, "it is in no archive yet"
         if holding:
             reason = f"the archive '{holding[0]}' is not configured here"
-        elif row["archives"]:
-            last = max(row["archives"], key=lambda a: a["removed_ms"])
-            removed_ms, reason = last["removed_ms"], last["removed_reason"] or ""
-        one = Missing(row["start_ms"], row["end_ms"], removed_ms, reason)
+        elif last := row.removed:
+            removed_ms, reason = last.removed_ms, last.removed_reason or ""
+        one = Missing(row.start_ms, row.end_ms, removed_ms, reason)
         if missing and (missing[-1].end_ms, missing[-1].reason) == (one.start_ms, reason):
             one = replace(one, start_ms=missing.pop().start_ms)
         missing.append(one)
     return there, missing
 
 
-def _buckets(rows: Iterable[Row]) -> dict[Key, dict[str, str]]:
-    return {
-        key_of(row): {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
-        for row in rows
-    }
-
-
-def _stretches(rows: Iterable[Row]) -> list[list[Row]]:
+def _stretches(rows: Iterable[RecordingRow]) -> list[list[RecordingRow]]:
     """Return the recordings of each file: one run without a hole, no more than a `sidx` holds.
 
     Two recorders of one camera may have used the same numbers; their recordings then alternate.
     """
-    found: list[list[Row]] = []
+    found: list[list[RecordingRow]] = []
     for row in rows:
         for stretch in found[: -OWNERS - 1 : -1]:
-            segments = row["first_segment_no"] + row["segments"] - stretch[0]["first_segment_no"]
+            segments = row.first_segment_no + row.segments - stretch[0].first_segment_no
             if _follows(stretch[-1], row) and segments <= MAX_REFERENCES:
                 stretch.append(row)
                 break
@@ -187,13 +175,13 @@ def _stretches(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
-def _follows(last: Row, row: Row) -> bool:
+def _follows(last: RecordingRow, row: RecordingRow) -> bool:
     """Say whether a recording goes on with the run of another, where that ended."""
     return (
-        (last["epoch"], last["run_no"]) == (row["epoch"], row["run_no"])
-        and last["record_seq"] < row["record_seq"]
-        and last["first_segment_no"] + last["segments"] == row["first_segment_no"]
-        and abs(last["end_ms"] - row["start_ms"]) <= 1
+        (last.epoch, last.run_no) == (row.epoch, row.run_no)
+        and last.record_seq < row.record_seq
+        and last.first_segment_no + last.segments == row.first_segment_no
+        and abs(last.end_ms - row.start_ms) <= 1
     )
 
 

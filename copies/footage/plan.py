@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
@@ -124,17 +124,8 @@ class CopyPlan:
         )
 
 
-_PLAIN = (
-    "election",
-    "station",
-    "camera",
-    "run_no",
-    "start_ms",
-    "end_ms",
-    "duration_90k",
-    "file_name",
-    "first_90k",
-)
+_CODED = ("init", "bases", "parts", "losses")
+_PLAIN = [f.name for f in fields(CopyPlan) if f.name not in _CODED]
 
 
 def file_name(name: Name, start_ms: int, end_ms: int, zone: str) -> str:

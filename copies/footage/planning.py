@@ -7,24 +7,22 @@ say all that a plan needs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from copies.footage.plan import CopyPlan, PlanPart, file_name
 from copies.mp4 import CopyMetadata, common_bases, make_init, timescales
 from storage.catalogue.cameras import Name
-from storage.catalogue.recordings import LOSSES
+from storage.catalogue.rows import RecordingRow
 from storage.media.fmp4 import Mp4Error, box_at, parse_moof
 from storage.recording_source import HashedRange, RecordingReader
 from storage.records import FormatError, Header, Index, Losses, Segment
-from storage.spool.reader import Key
 
 MOOF_BYTES = 1 << 16  # the first read of a segment; a moof is about 2 kB
 LATE_TRACK = 5  # segments that are looked into for a track that the first does not have
 
-Row = Mapping[str, Any]
+Rows = Sequence[RecordingRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Edge:
 
 
 async def plan_file(
-    reader: RecordingReader, name: Name, rows: Sequence[Row], from_ms: int, to_ms: int, zone: str
+    reader: RecordingReader, name: Name, rows: Rows, from_ms: int, to_ms: int, zone: str
 ) -> CopyPlan:
     """Plan a file of the segments that touch [from_ms, to_ms); raises Unreadable."""
     edges = await asyncio.gather(
@@ -53,8 +51,8 @@ async def plan_file(
     if len(rows) > 1:
         parts.append(_part(rows[-1], last.segments))
     losses = [Losses.of(edge.segments) for edge in edges]
-    losses += [Losses(**{key: row.get(key, 0) for key in LOSSES}) for row in rows[1:-1]]
-    init_range = HashedRange(reader, key_of(rows[0]), 0, header.init_length, header.init_sha256)
+    losses += [row.losses for row in rows[1:-1]]
+    init_range = HashedRange(reader, rows[0].key, 0, header.init_length, header.init_sha256)
     init, (starts, first_cts) = await asyncio.gather(
         init_range.whole(), _first_times(reader, rows[0], first)
     )
@@ -99,7 +97,7 @@ async def plan_file(
     )
 
 
-async def _edge(reader: RecordingReader, row: Row, from_ms: int, to_ms: int) -> Edge:
+async def _edge(reader: RecordingReader, row: RecordingRow, from_ms: int, to_ms: int) -> Edge:
     """Choose the segments of a recording that touch [from_ms, to_ms).
 
     Where the first of them does not start with a keyframe, those before it are taken until one
@@ -107,7 +105,7 @@ async def _edge(reader: RecordingReader, row: Row, from_ms: int, to_ms: int) -> 
     """
 
     def choose(index: Index) -> Edge:
-        if index.seal is None or index.seal.sha256 != row["sha256"]:
+        if index.seal is None or index.seal.sha256 != row.sha256:
             raise FormatError("another recording, or one that is not finished")
         header, segments = index.header, index.segments
         ends = [header.run_start_ms + (s.tfdt_90k + s.duration_90k) // 90 for s in segments]
@@ -123,46 +121,27 @@ async def _edge(reader: RecordingReader, row: Row, from_ms: int, to_ms: int) -> 
             first -= 1
         return Edge(header, segments[first : last + 1])
 
-    return await reader.index(key_of(row), choose)
+    return await reader.index(row.key, choose)
 
 
-def key_of(row: Row) -> Key:
-    """Return number and start of the recording of a row."""
-    return row["record_seq"], row["start_ms"]
+def _part(row: RecordingRow, segments: list[Segment]) -> PlanPart:
+    first, length = segments[0], sum(s.length for s in segments)
+    return PlanPart(*row.identity, first.segment_no, len(segments), first.offset, length)
 
 
-def _part(row: Row, segments: list[Segment]) -> PlanPart:
-    length = sum(s.length for s in segments)
-    first = segments[0]
-    return PlanPart(
-        row["record_seq"],
-        row["start_ms"],
-        row["sha256"],
-        first.segment_no,
-        len(segments),
-        first.offset,
-        length,
-    )
-
-
-def _whole(row: Row, init_length: int) -> PlanPart:
+def _whole(row: RecordingRow, init_length: int) -> PlanPart:
     """Return a recording without its init, which is the same in all of a run."""
-    return PlanPart(
-        row["record_seq"],
-        row["start_ms"],
-        row["sha256"],
-        row["first_segment_no"],
-        row["segments"],
-        init_length,
-        row["bytes"] - init_length,
-    )
+    length = row.bytes - init_length
+    return PlanPart(*row.identity, row.first_segment_no, row.segments, init_length, length)
 
 
 def _video(header: Header) -> int:
     return next(t.id for t in header.tracks if t.kind == "video")
 
 
-async def _first_times(reader: RecordingReader, row: Row, edge: Edge) -> tuple[dict[int, int], int]:
+async def _first_times(
+    reader: RecordingReader, row: RecordingRow, edge: Edge
+) -> tuple[dict[int, int], int]:
     """Return the first `tfdt` of each track, and how much later the first picture is shown."""
     starts: dict[int, int] = {}
     tracks = {t.id for t in edge.header.tracks}
@@ -185,7 +164,7 @@ async def _first_times(reader: RecordingReader, row: Row, edge: Edge) -> tuple[d
 
     for segment in edge.segments[:LATE_TRACK]:
         length = min(segment.length, MOOF_BYTES)
-        await reader.media(key_of(row), segment.offset, length, check)
+        await reader.media(row.key, segment.offset, length, check)
         if tracks <= starts.keys():
             break
     return starts, first_cts

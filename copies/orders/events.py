@@ -156,9 +156,7 @@ def finish(now_ms: int) -> Callable[[Order], Change | None]:
             return None
         state = _after(order, Event.FINISH)
         return Change(
-            now_ms,
-            (Entry("system", Event.FINISH, state),),
-            {"state": state, "ready_ms": now_ms},
+            now_ms, (Entry("system", Event.FINISH, state),), {"state": state, "ready_ms": now_ms}
         )
 
     return decide

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
 from functools import partial
-from typing import Any
 
 import aiosmtplib
 import structlog
@@ -31,6 +30,7 @@ from copies.states import DOWNLOADS, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Order
+from storage.catalogue.rows import LetterRow
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
 MOST_A_DAY = 20  # letters to one mailbox, so that orders in its name do not flood it
@@ -63,7 +63,7 @@ def address(text: str) -> str | None:
     return text if is_address(text) else None
 
 
-def compose(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessage:
+def compose(sender: str, order: Order, letter: LetterRow) -> EmailMessage:
     """Return a letter to the requester of an order, in its language."""
     _, number = partial(gettext, lang=order.language), order.number
     texts = {
@@ -82,12 +82,12 @@ def compose(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessag
         "returned": _("A payment has been given back."),
         "refunded": _("Your payment has been given back, and the order has ended."),
     }
-    lines = [title_of(order, order.language), "", texts[letter["kind"]]]
+    lines = [title_of(order, order.language), "", texts[letter.kind]]
     until = format_time(order.until_ms or 0, order.quote["station"]["time_zone"])
-    if letter["kind"] == "placed" and order.state == State.AWAITING_PAYMENT:
+    if letter.kind == "placed" and order.state == State.AWAITING_PAYMENT:
         price = format_money(order.total - received(order), order.currency, order.language)
         lines.append(_("Pay %(price)s until %(when)s.", price=price, when=until))
-    elif letter["kind"] == "paid" and order.state in DOWNLOADS:
+    elif letter.kind == "paid" and order.state in DOWNLOADS:
         lines.append(
             _(
                 "The files can be downloaded until %(when)s, as often as you like; what was "
@@ -95,23 +95,23 @@ def compose(sender: str, order: Order, letter: Mapping[str, Any]) -> EmailMessag
                 when=until,
             )
         )
-    elif letter["kind"] == "rejected":
+    elif letter.kind == "rejected":
         lines.append(_("Reason: %(reason)s", reason=order.reason))
-    if letter["link"]:
-        lines += ["", letter["link"]]
+    if letter.link:
+        lines += ["", letter.link]
     else:
         lines += ["", _("The link to your order is in our first letter.")]
     message = EmailMessage()
     message["From"] = sender
-    message["To"] = Address(addr_spec=letter["recipient"])
+    message["To"] = Address(addr_spec=letter.recipient)
     message["Subject"] = _("Kuager: order %(number)s", number=number)
     message["Date"] = format_datetime(localtime())
     domain = sender.rpartition("@")[2]
     first = f"<order-{number}.{order.created_ms}@{domain}>"
-    if letter["kind"] == "placed":
+    if letter.kind == "placed":
         message["Message-ID"] = first
     else:
-        message["Message-ID"] = f"<order-{number}.letter-{letter['letter_no']}@{domain}>"
+        message["Message-ID"] = f"<order-{number}.letter-{letter.letter_no}@{domain}>"
         message["In-Reply-To"] = message["References"] = first
     message["Auto-Submitted"] = "auto-generated"
     message.set_content("\n".join(lines) + "\n")
@@ -173,20 +173,20 @@ class Mailer:
         self._clock, self._retry_s = clock, retry_s
         self.sent = self.failures = 0
 
-    async def send(self, letter: Mapping[str, Any]) -> None:
+    async def send(self, letter: LetterRow) -> None:
         """Send a letter, or note why it was not and when it is tried again.
 
         Raises ServerAway and CatalogueError: then no other can be sent now, either.
         """
-        outbox, number, now = self._catalogue.outbox, letter["letter_no"], self._clock()
+        outbox, number, now = self._catalogue.outbox, letter.letter_no, self._clock()
         try:
-            mailbox = mailbox_of(letter["recipient"])
+            mailbox = mailbox_of(letter.recipient)
             next_ms = await self._catalogue.usage.next_letter_ms(mailbox, MOST_A_DAY, now)
             if next_ms > now:
                 why = "this address was sent as many letters as it may be in a day"
                 await outbox.postponed(number, why, next_ms)
                 return
-            order = await self._catalogue.orders.get(letter["order_pk"])
+            order = await self._catalogue.orders.get(letter.order_pk)
             await submit(self._mail, compose(self._mail.sender, order, letter))
         except CatalogueError:
             raise
@@ -200,18 +200,18 @@ class Mailer:
         await outbox.sent(number, self._clock(), mailbox)
         self.sent += 1
 
-    async def _not_sent(self, letter: Mapping[str, Any], error: Exception) -> None:
+    async def _not_sent(self, letter: LetterRow, error: Exception) -> None:
         self.failures += 1
-        tries, retry_s = letter["tries"], self._retry_s
+        tries, retry_s = letter.tries, self._retry_s
         # the words of any other error may quote the address or the link
         why = str(error)[:300] if isinstance(error, NotSent) else type(error).__name__
         for_good = isinstance(error, NotSent) and error.for_good
         again_ms = None
         if not for_good and tries < len(retry_s):
             again_ms = self._clock() + retry_s[tries] * 1000
-        about = {"letter": letter["letter_no"], "order": letter["number"], "why": why}
+        about = {"letter": letter.letter_no, "order": letter.number, "why": why}
         if again_ms is None:
             log.error("A letter is given up", **about)
         elif tries == 0:
             log.warning("A letter is not sent; it is tried again, and the others go on", **about)
-        await self._catalogue.outbox.failed(letter["letter_no"], why, again_ms)
+        await self._catalogue.outbox.failed(letter.letter_no, why, again_ms)

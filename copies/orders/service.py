@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import structlog
 
@@ -27,6 +26,7 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.order_files import FootageGone
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
+from storage.catalogue.rows import CheckoutRow
 from storage.catalogue.usage import Claim, TooMuch
 
 QUOTED_IS_GONE = N_("what was quoted is there no longer: ask for a new quote")
@@ -118,15 +118,15 @@ class OrderService:
         earlier = [
             c
             for c in await self.catalogue.checkouts.of(order.order_pk)
-            if c["provider"] == provider.name
+            if c.provider == provider.name
         ]
         for one in earlier:
             with contextlib.suppress(CheckoutGone):  # of another account: have a page in this one
-                if one["closed_ms"] is None and await self.settle(one):
+                if one.closed_ms is None and await self.settle(one):
                     order = await self.orders.get(order.order_pk)
                     _refuse_unpayable(order)
-                    if all(p.at_ms < one["opened_ms"] for p in order.payments):
-                        return str(one["url"])
+                    if all(p.at_ms < one.opened_ms for p in order.payments):
+                        return one.url
                     await self._close(one)  # since then a part came: it asks for too much
         order = await self.orders.get(order.order_pk)
         _refuse_unpayable(order)
@@ -137,21 +137,21 @@ class OrderService:
         )
         return made.url
 
-    async def settle(self, checkout: Mapping[str, Any]) -> bool:
+    async def settle(self, checkout: CheckoutRow) -> bool:
         """Enter what a page brought; tells whether it can still bring money.
 
         What cannot be entered, now or later, is told in the log: whoever asks about the page goes
         on without it. Raises ProviderUnavailable.
         """
-        name, reference = checkout["provider"], checkout["reference"]
+        name, reference = checkout.provider, checkout.reference
         looked = await self._online(name).look(reference)
         if looked.payment:
             try:
-                await self.enter_payment(checkout["order_pk"], looked.payment, name)
+                await self.enter_payment(checkout.order_pk, looked.payment, name)
             except (PaymentTaken, Refused) as why:
                 log.error(
                     "What a payment page brought is not entered for its order",
-                    order=(await self.orders.get(checkout["order_pk"])).number,
+                    order=(await self.orders.get(checkout.order_pk)).number,
                     reference=looked.payment.reference,
                     why=str(why),
                 )
@@ -172,7 +172,7 @@ class OrderService:
         """
         away: ProviderUnavailable | None = None
         for one in await self.catalogue.checkouts.of(order_pk):
-            if one["closed_ms"] is None:
+            if one.closed_ms is None:
                 try:
                     await self._close(one)
                 except CheckoutGone as gone:
@@ -182,10 +182,10 @@ class OrderService:
         if away:
             raise away
 
-    async def _close(self, checkout: Mapping[str, Any]) -> None:
+    async def _close(self, checkout: CheckoutRow) -> None:
         """Close a page and enter what it brought; raises ProviderUnavailable where it may bring
         more."""
-        await self._online(checkout["provider"]).close(checkout["reference"])
+        await self._online(checkout.provider).close(checkout.reference)
         if await self.settle(checkout):
             raise ProviderUnavailable("a payment is still on its way")
 
@@ -256,12 +256,7 @@ class OrderService:
 
     def _returned(self, payment: Payment, amount: int, reference: str) -> Payment:
         return Payment(
-            payment.provider,
-            reference,
-            -amount,
-            payment.currency,
-            self._clock(),
-            payment.reference,
+            payment.provider, reference, -amount, payment.currency, self._clock(), payment.reference
         )
 
 

@@ -11,11 +11,10 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-import orjson
 import structlog
 
 from base.backoff import Backoff, ItemBackoff
@@ -39,13 +38,15 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
+from storage.catalogue.rows import CheckoutRow, FileRow, OfOrder
 from storage.recording_source import Sources, Unreadable
+from storage.spool.status_records import ORDERS, OrdersStatus
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
 
 K = TypeVar("K", bound=Hashable)
-Row = Mapping[str, Any]  # of the catalogue
+W = TypeVar("W", bound=OfOrder)
 log = structlog.get_logger()
 
 
@@ -68,28 +69,6 @@ class Pauses:
         *(60, 300, 900, 3600, 3 * 3600),
         *(6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600),
     )
-
-
-@dataclass(slots=True)
-class WorkerStatus:
-    """What `_status/orders.json` says (docs/formats.md)."""
-
-    kuager: str = "orders/1"
-    pid: int = 0
-    written_ms: int = 0
-    states: dict[str, int] = field(default_factory=dict)
-    unhashed_files: int = 0
-    unhashed_bytes: int = 0
-    hash_failures_total: int = 0
-    letters_waiting: int = 0
-    oldest_letter_ms: int | None = None
-    letters_sent_total: int = 0
-    letter_failures_total: int = 0
-    refunds_due: int = 0
-    overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
-    failing: int = 0  # kinds of work that fail now
-    checkouts_open: int = 0
-    provider_failures_total: int = 0
 
 
 class OrderWorker:
@@ -125,11 +104,14 @@ class OrderWorker:
             lambda: ItemBackoff(pauses.again_s)
         )
         self._providers_away_ms = 0  # until then ending orders do not wait for them
-        self.status = WorkerStatus(pid=os.getpid())
+        self.status = OrdersStatus(pid=os.getpid(), written_ms=0)
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again."""
-        with await self._lock():
+        path = self._config.spool / "_status" / "orders.lock"
+        text = "Another desk of orders works on this spool; waiting until it ends"
+        # two would send letters twice
+        with await wait_for_lock(path, self._pauses.look_s, partial(log.warning, text)):
             log.info("Desk of orders started")
             pauses = self._pauses
             parts = (
@@ -150,16 +132,6 @@ class OrderWorker:
                     if isinstance(provider, Online):
                         await provider.close_connections()
 
-    async def _lock(self) -> BinaryIO:
-        """Return the lock of the spool's orders; waits until another worker has ended, and until
-        there is a spool. Two would send letters twice."""
-
-        def warn() -> None:
-            log.warning("Another desk of orders works on this spool; waiting until it ends")
-
-        path = self._config.spool / "_status" / "orders.lock"
-        return await wait_for_lock(path, self._pauses.look_s, warn)
-
     async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
         outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)
         while True:
@@ -176,8 +148,8 @@ class OrderWorker:
     async def _each(
         self,
         part: str,
-        items: Mapping[K, Row],
-        work: Callable[[Row], Awaitable[None]],
+        items: Mapping[K, W],
+        work: Callable[[W], Awaitable[object]],
         most: int | None = None,
     ) -> None:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
@@ -199,7 +171,7 @@ class OrderWorker:
                     log.error(
                         "A step of an order fails; it is tried again, and the others go on",
                         step=part,
-                        order=items[key]["number"],
+                        order=items[key].number,
                         item=key,
                         why=_describe(error),
                     )
@@ -213,16 +185,15 @@ class OrderWorker:
     async def _hash(self) -> None:
         """Make the pass over the next file of a paid order without a SHA-256."""
         files = await self._files.unhashed(State.PAID)
-        by_key = {(row["order_pk"], row["file_no"]): row for row in files}
+        by_key = {(row.order_pk, row.file_no): row for row in files}
         await self._each("hash", by_key, self._pass_over, most=1)
         hashed = await self._files.all_hashed(State.PAID)
-        await self._each("finish", {row["order_pk"]: row for row in hashed}, self._finish)
+        finish = events.finish(self._clock())
+        by_pk = {row.order_pk: row for row in hashed}
+        await self._each("finish", by_pk, lambda row: self._orders.change(row.order_pk, finish))
 
-    async def _finish(self, order: Row) -> None:
-        await self._orders.change(order["order_pk"], events.finish(self._clock()))
-
-    async def _pass_over(self, row: Row) -> None:
-        pk, file_no = row["order_pk"], row["file_no"]
+    async def _pass_over(self, row: FileRow) -> None:
+        pk, file_no = row.order_pk, row.file_no
         found = await self._files.plans(pk, file_no)
         if not found:
             return  # the order has ended meanwhile
@@ -239,7 +210,7 @@ class OrderWorker:
 
         reporting = asyncio.create_task(report())
         try:
-            plan = CopyPlan.from_dict(found[0]["plan"])
+            plan = CopyPlan.from_dict(found[0].plan)
             made = await sha256_of(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(reporting)
@@ -267,12 +238,12 @@ class OrderWorker:
             self._watch.past(newest_ms, "the newest order")
         self._judge_clock()
         due = await self._orders.due(self._clock())
-        await self._each("end", {row["order_pk"]: row for row in due}, self._end)
+        await self._each("end", {row.order_pk: row for row in due}, self._end)
 
-    async def _end(self, row: Row) -> None:
+    async def _end(self, row: OfOrder) -> None:
         """End an order. Its date counts, whatever a provider says or does not say: what was paid a
         moment ago is looked for first, and what is found out later is owed back."""
-        pk, now = row["order_pk"], self._clock()
+        pk, now = row.order_pk, self._clock()
         order = await self._orders.get(pk)
         if order.state == State.AWAITING_PAYMENT and (order.until_ms or now + 1) <= now:
             await self._close_checkouts(order)
@@ -311,25 +282,25 @@ class OrderWorker:
     async def _ask_providers(self) -> None:
         """Look at pages that may have brought money of which nobody told us."""
         open_ = await self._catalogue.checkouts.all_open()
-        by_key = {(row["provider"], row["reference"]): row for row in open_}
+        by_key = {(row.provider, row.reference): row for row in open_}
         await self._each("ask", by_key, self._ask)
 
-    async def _ask(self, page: Row) -> None:
+    async def _ask(self, page: CheckoutRow) -> None:
         checkouts, pauses, now = self._catalogue.checkouts, self._pauses, self._clock()
-        every_s = pauses.ask_s[now - page["opened_ms"] > YOUNG_MS]
-        if now - (page["looked_ms"] or page["opened_ms"]) < every_s * 1000:
+        every_s = pauses.ask_s[now - page.opened_ms > YOUNG_MS]
+        if now - (page.looked_ms or page.opened_ms) < every_s * 1000:
             return
         try:
             await self._service.settle(page)
         except Exception as error:
             self.status.provider_failures_total += 1
-            old = now - page["opened_ms"] > pauses.page_kept_s * 1000
+            old = now - page.opened_ms > pauses.page_kept_s * 1000
             if old and isinstance(error, ProviderUnavailable):
-                await checkouts.close(page["provider"], page["reference"], now)
-                log.error("A payment page is not asked about any more", order=page["number"])
+                await checkouts.close(page.provider, page.reference, now)
+                log.error("A payment page is not asked about any more", order=page.number)
             raise
         finally:
-            await checkouts.looked(page["provider"], page["reference"], now)
+            await checkouts.looked(page.provider, page.reference, now)
 
     # -- letters -------------------------------------------------------------------------
 
@@ -339,7 +310,7 @@ class OrderWorker:
             return
         self._judge_clock()
         due = await self._catalogue.outbox.due(self._clock())
-        await self._each("letter", {row["letter_no"]: row for row in due}, self._mailer.send)
+        await self._each("letter", {row.letter_no: row for row in due}, self._mailer.send)
 
     # -- status --------------------------------------------------------------------------
 
@@ -352,7 +323,7 @@ class OrderWorker:
         status.states = await store.orders.count()
         files = await store.order_files.unhashed(State.PAID)
         status.unhashed_files = len(files)
-        status.unhashed_bytes = sum(f["length"] - f["hashed"] for f in files)
+        status.unhashed_bytes = sum(f.length - f.hashed for f in files)
         if self._mailer:
             status.letters_sent_total = self._mailer.sent
             status.letter_failures_total = self._mailer.failures
@@ -361,9 +332,8 @@ class OrderWorker:
         status.failing = sum(o.why is not None for o in self._outages.values())
         status.checkouts_open = len(await store.checkouts.all_open())
         status.written_ms = self._clock()
-        path: Path = self._config.spool / "_status" / "orders.json"
         try:
-            replace_file(path, orjson.dumps(asdict(status)))
+            replace_file(self._config.spool / "_status" / ORDERS, status.to_json())
         except OSError as error:
             raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
 

@@ -15,10 +15,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ffmpeg
 
@@ -56,8 +55,8 @@ class _Child:
     def __init__(
         self,
         program: str,
-        reads: dict[str, Any],
-        encodes: dict[str, Any],
+        reads: Mapping[str, object],
+        encodes: Mapping[str, object],
         take: Callable[[bytes, int], None],
     ):
         self._program, self._reads, self._encodes, self._take = program, reads, encodes, take
@@ -239,7 +238,7 @@ class Encoder:
         self._on_audio(packet, self._sound_start_ms + sample * 1000 / AUDIO_RATES[self._audio])
 
 
-def _codec_options(codec: str, gop: int, bframes: int) -> dict[str, Any]:
+def _codec_options(codec: str, gop: int, bframes: int) -> dict[str, object]:
     """Return ffmpeg's options for a cheap encoder that sends each picture at once."""
     params = f"repeat-headers=1:keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}"
     if codec == "h265":

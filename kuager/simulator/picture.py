@@ -29,15 +29,6 @@ def strip_bits(utc_ms: int) -> list[int]:
     return [1, 0, *(word >> n & 1 for n in reversed(range(BITS))), 0, 1]
 
 
-def read_bits(blocks: list[int]) -> int | None:
-    """Return the time that blocks say, None when they are not a strip."""
-    if len(blocks) != BLOCKS or blocks[:2] != [1, 0] or blocks[-2:] != [0, 1]:
-        return None
-    word = int("".join(map(str, blocks[2:-2])), 2)
-    utc_ms = word >> 8
-    return utc_ms if sum(utc_ms.to_bytes(6, "big")) & 0xFF == word & 0xFF else None
-
-
 class Room:
     """Draws the frames of one camera."""
 

@@ -33,10 +33,7 @@ class Connection:
     """One client's connection: its requests, and the packets that go to it."""
 
     def __init__(
-        self,
-        cameras: dict[str, Camera],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, cameras: dict[str, Camera], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ):
         """Serve these cameras, each under its name as path."""
         self._cameras, self._reader, self._writer = cameras, reader, writer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -14,6 +13,8 @@ from kuager.simulator.camera import Camera, SimCamera
 from kuager.simulator.rtsp import Connection
 from recorder.ffmpeg import find_ffmpeg
 
+HOST = "127.0.0.1"
+
 
 class Simulator:
     """RTSP server and control port for some cameras; an async context manager."""
@@ -22,7 +23,6 @@ class Simulator:
         self,
         cameras: Sequence[SimCamera],
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         control_port: int | None = None,
         ffmpeg: str | None = None,
@@ -31,7 +31,7 @@ class Simulator:
 
         Raises ValueError for a name that is there twice, or shared and not there.
         """
-        self._host, self.port, self.control_port = host, port, control_port
+        self.port, self.control_port = port, control_port
         program = ffmpeg or find_ffmpeg(None)
         self.cameras: dict[str, Camera] = {}
         for what in sorted(cameras, key=lambda c: c.shared is not None):  # sources first
@@ -47,7 +47,7 @@ class Simulator:
 
     async def __aenter__(self) -> Self:
         try:
-            self._server = await asyncio.start_server(self._connected, self._host, self.port)
+            self._server = await asyncio.start_server(self._connected, HOST, self.port)
             self.port = self._server.sockets[0].getsockname()[1]
             if self.control_port is not None:
                 await self._start_control()
@@ -57,12 +57,7 @@ class Simulator:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def stop(self) -> None:
@@ -82,7 +77,7 @@ class Simulator:
         login = ""
         if what.user:
             login = f"{quote(what.user, safe='')}:{quote(what.password or '', safe='')}@"
-        return f"rtsp://{login}{self._host}:{self.port}/{quote(name)}"
+        return f"rtsp://{login}{HOST}:{self.port}/{quote(name)}"
 
     def fault(self, name: str, fault: str, value: float | None = None) -> None:
         """Begin a fault of a camera; raises ValueError for one that it cannot have (FAULTS)."""
@@ -108,7 +103,7 @@ class Simulator:
         app.add_routes([web.post("/cameras/{name}/fault", self._control)])
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self.control_port).start()
+        await web.TCPSite(self._runner, HOST, self.control_port).start()
         self.control_port = self._runner.addresses[0][1]
 
     async def _control(self, request: web.Request) -> web.Response:

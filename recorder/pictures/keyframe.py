@@ -50,13 +50,11 @@ def still(found: Keyframe) -> bytes:
     header, segment = found.header, found.segment
     fd = os.open(found.media, os.O_RDONLY | os.O_CLOEXEC)
     try:
-
-        def read(offset: int, length: int) -> bytes:
-            return os.pread(fd, length, segment.offset + offset)
-
         init = os.pread(fd, header.init_length, 0)
-        place = find_keyframe(segment.length, read)
-        data = read(place.offset, place.sample.size)
+        place = find_keyframe(
+            segment.length, lambda at, length: os.pread(fd, length, segment.offset + at)
+        )
+        data = os.pread(fd, place.sample.size, segment.offset + place.offset)
     finally:
         os.close(fd)
     if len(init) != header.init_length or len(data) != place.sample.size:

@@ -17,9 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
 from base.durable import replace_file
@@ -28,10 +26,11 @@ from config.limits import SpoolLimits
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
 from storage.media.jpeg import with_time
+from storage.records import FormatError, Record
 from storage.spool.disk import check_spool
 from storage.spool.status import SpoolStatus
+from storage.spool.status_records import PICTURES, PicturesStatus
 
-STATUS_FORMAT = "pictures/1"
 JOURNAL = "pictures.notes"
 TELL_S = 2.0
 LOOK_S = 2.0  # for a spool, and while no camera is recorded
@@ -51,6 +50,15 @@ class _Camera:
     failing: bool = False
 
 
+@dataclass(slots=True)
+class _Notes(Record):
+    """`_status/pictures.notes` (docs/formats.md)."""
+
+    decoding: str | None = None
+    left_out: dict[str, float] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
+
+
 class CrashJournal:
     """What must be known when this process was killed: which camera was being decoded.
 
@@ -59,19 +67,15 @@ class CrashJournal:
 
     def __init__(self, path: Path):
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        said: Any = None
-        with contextlib.suppress(ValueError):
-            said = orjson.loads(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
-        said = said if isinstance(said, dict) else {}
-        self.quarantined = _numbers(said.get("left_out"))
-        self._crash_counts = _numbers(said.get("deaths"))
-        killed_by = said.get("decoding")
-        self._killed_by = killed_by if isinstance(killed_by, str) else None
+        said = _Notes()
+        with contextlib.suppress(FormatError):
+            said = _Notes.parse(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
+        self.quarantined, self._crash_counts = said.left_out, said.deaths
+        self._killed_by = said.decoding
 
     def decoding(self, name: str | None) -> None:
         """Note which camera is decoded now, if any."""
-        said = {"decoding": name, "left_out": self.quarantined, "deaths": self._crash_counts}
-        data = orjson.dumps(said)
+        data = _Notes(name, self.quarantined, self._crash_counts).to_json()
         os.pwrite(self._fd, data, 0)
         os.ftruncate(self._fd, len(data))
 
@@ -96,11 +100,6 @@ class CrashJournal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-
-def _numbers(said: object) -> dict[str, float]:
-    found = said.items() if isinstance(said, dict) else ()
-    return {name: number for name, number in found if isinstance(number, int | float)}
 
 
 class Pictures:
@@ -175,7 +174,7 @@ class Pictures:
                 refused = "its disk is nearly full"
         except OSError as error:
             refused = error.strerror or str(error)
-        if any(one.get("cause") or one.get("slow_s") for one in recorders):
+        if any(one.spool.cause or one.spool.slow_s for one in recorders):
             refused = "its disk refuses recordings or is slow"
         if refused != self._refused:
             if refused:
@@ -218,19 +217,18 @@ class Pictures:
             log.info("Pictures are made of a camera again", camera=name)
 
     async def _tell_for_ever(self, journal: CrashJournal) -> None:
-        path = self._spool / "_status" / "pictures.json"
+        path = self._spool / "_status" / PICTURES
         while True:
             oldest = min((c.made for c in self._cameras.values()), default=None)
-            record = {
-                "kuager": STATUS_FORMAT,
-                "pid": os.getpid(),
-                "written_ms": int(time.time() * 1000),
-                "oldest_ms": None if oldest is None else int(oldest * 1000),
-                "made_total": self._made,
-                "failures_total": self._failures,
-                "cpu_seconds_total": time.process_time(),
-                "left_out": sorted(journal.quarantined),
-            }
+            told = PicturesStatus(
+                pid=os.getpid(),
+                written_ms=int(time.time() * 1000),
+                oldest_ms=None if oldest is None else int(oldest * 1000),
+                made_total=self._made,
+                failures_total=self._failures,
+                cpu_seconds_total=time.process_time(),
+                left_out=sorted(journal.quarantined),
+            )
             with contextlib.suppress(OSError):
-                replace_file(path, orjson.dumps(record))
+                replace_file(path, told.to_json())
             await asyncio.sleep(TELL_S)

@@ -66,6 +66,8 @@ class Address:
         that is not.
         """
         there = Address.parse(urljoin(self.uri, location.strip()))
+        if not there.host.isprintable():
+            raise ValueError("not the name of a host")
         same = there.host == self.host and there.secure >= self.secure
         return Address(there.uri, self.credentials if same else None)
 

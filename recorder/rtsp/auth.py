@@ -13,6 +13,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from recorder.rtsp.messages import bytes_of
+
 # from weak to strong; by the name before "-sess"
 _HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 _SCHEME = r"(?P<scheme>[A-Za-z][\w-]*)[ \t]+(?=[\w-]+[ \t]*=)|(?P<bare>(?:Basic|Negotiate|NTLM)\b)"
@@ -102,7 +104,7 @@ class Authenticator:
         """Return the value of the Authorization header for a request to `uri`."""
         user, password = self._credentials.user, self._credentials.password
         if self.challenge.scheme == "basic":
-            return "Basic " + b64encode(_bytes(f"{user}:{password}")).decode()
+            return "Basic " + b64encode(bytes_of(f"{user}:{password}")).decode()
         return self._digest(user, password, method, uri)
 
     def _digest(self, user: str, password: str, method: str, uri: str) -> str:
@@ -112,7 +114,7 @@ class Authenticator:
 
         def digest(*parts: str) -> str:
             name = _HASHES[algorithm.removesuffix("-SESS")]
-            return hashlib.new(name, _bytes(":".join(parts)), usedforsecurity=False).hexdigest()
+            return hashlib.new(name, bytes_of(":".join(parts)), usedforsecurity=False).hexdigest()
 
         secret, request = digest(user, realm, password), digest(method, uri)
         if algorithm.endswith("-SESS"):
@@ -140,10 +142,6 @@ class Authenticator:
             plain["userhash"] = "true"
         fields = [f'{name}="{value}"' for name, value in quoted.items()]
         return "Digest " + ", ".join(fields + [f"{name}={value}" for name, value in plain.items()])
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _words(text: str) -> list[str]:

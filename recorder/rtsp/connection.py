@@ -18,7 +18,7 @@ from typing import cast
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.auth import Authenticator, parse_challenges, strongest
-from recorder.rtsp.messages import ProtocolError, Response
+from recorder.rtsp.messages import ProtocolError, Response, bytes_of
 from recorder.rtsp.stream import Channel, MessageStream
 
 DEFAULT_USER_AGENT = "Kuager"
@@ -47,9 +47,7 @@ class Resolver:
     """
 
     def __init__(
-        self,
-        threads: int = LOOKUP_THREADS,
-        look_up: Callable[[str], list[str]] = look_up,
+        self, threads: int = LOOKUP_THREADS, look_up: Callable[[str], list[str]] = look_up
     ):
         self._look_up = look_up
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
@@ -167,8 +165,7 @@ class Connection:
             lines["Authorization"] = self.authenticator.authorization(method, uri)
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         async with asyncio.timeout(timeout_s):
-            request = f"{method} {uri} RTSP/1.0\r\n{head}\r\n"
-            return await wire.send(request.encode("utf-8", "surrogateescape"))
+            return await wire.send(bytes_of(f"{method} {uri} RTSP/1.0\r\n{head}\r\n"))
 
     def expect(self, number: int, channel: Channel) -> None:
         """Take the packets of an interleaved channel that SETUP agreed on."""

@@ -16,7 +16,7 @@ from recorder.rtsp.address import Address, base_uri, control_uri
 from recorder.rtsp.auth import parse_challenges, strongest
 from recorder.rtsp.connection import DEFAULT_USER_AGENT, Connection, Resolver
 from recorder.rtsp.description import Description, NoVideo, choose_tracks
-from recorder.rtsp.messages import ProtocolError, Response
+from recorder.rtsp.messages import ProtocolError, Response, text_of
 from recorder.rtsp.sdp import parse_sdp
 from storage.records import Ending, GapCause
 
@@ -173,7 +173,7 @@ def _offer(
     if response.status != 200:
         raise _refusal(response, connection, asked)
     try:
-        session = parse_sdp(response.body.decode("utf-8", "replace"))
+        session = parse_sdp(text_of(response.body))
         description = choose_tracks(session, video_track)
     except NoVideo as error:
         text = f"{address.where}: {error}"

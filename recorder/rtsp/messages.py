@@ -35,6 +35,17 @@ class Response:
         return next(iter(self.all(name)), None)
 
 
+def text_of(data: bytes) -> str:
+    """Return what a camera says as text. Realms and addresses go back to it, and are proved, with
+    the bytes that it gave; `bytes_of` returns those."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes that a camera is to get."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def measure_response(data: memoryview, searched: int) -> int | None:
     """Return the size of the answer that `data` begins with; None: not known yet, 0: it is none.
 
@@ -63,7 +74,7 @@ def _body_size(head: bytes) -> int:
 def _headers(head: bytes) -> list[tuple[str, str]]:
     """Read the header lines; one that begins with a blank goes on with the line before."""
     found: list[tuple[str, str]] = []
-    for line in head.decode("latin-1").split("\n")[1:]:
+    for line in text_of(head).split("\n")[1:]:
         if line[:1] in (" ", "\t") and found and line.strip():
             name, value = found[-1]
             found[-1] = name, f"{value} {line.strip()}"
@@ -78,5 +89,5 @@ def parse_response(raw: bytes) -> Response:
     end, status = _HEAD_END.search(raw), _STATUS_LINE.match(raw)
     assert end is not None and status is not None  # it was measured
     headers = tuple(_headers(raw[: end.end()]))
-    reason = status[2].decode("latin-1").strip()
+    reason = text_of(status[2]).strip()
     return Response(int(status[1]), reason, headers, raw[end.end() :])

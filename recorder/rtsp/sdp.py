@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from storage.records import plain
+
 # payload types that need no rtpmap (RFC 3551, 6)
 _STATIC = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 10: "L16", 11: "L16", 14: "MPA"}
 _STATIC |= {18: "G729", 26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
@@ -80,7 +82,7 @@ def _attribute(media: Media, name: str, value: str) -> None:
         if media.payload_type is None:
             media.payload_type = int(found[1])
         if int(found[1]) == media.payload_type:
-            media.encoding = found[2].upper()
+            media.encoding = plain(found[2]).upper()
             media.clock_rate = int(found[3] or 0)
     elif name == "fmtp" and (found := _FMTP.match(value)):
         if int(found[1]) == media.payload_type:

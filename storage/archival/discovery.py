@@ -264,8 +264,9 @@ class Discovery:
                 continue
             camera.missing = []
             for row in await self._catalogue.missing(camera.name, wanted, self._clock(), MISSING):
-                stored = stored_at(camera.reader.directory, row["start_ms"], row["record_seq"])
-                pending = PendingUpload.of(camera.name, stored, row["bytes"], row["archives"])
+                stored = stored_at(camera.reader.directory, row.start_ms, row.record_seq)
+                done = {a.archive: (a.bucket, a.etags) for a in row.there}
+                pending = PendingUpload.of(camera.name, stored, row.bytes, done)
                 camera.missing.append(pending)
                 self._replicators.add(camera.name, stored, pending.done, length=pending.length)
 

@@ -100,7 +100,8 @@ class GapUpload:
                     self._archive(camera.name, gap)
 
     def _archive(self, name: Name, gap: Gap) -> None:
-        self._replicators.add_document(name, gap.start_ms, *gap_object(name, gap))
+        for replicator in self._replicators.all:
+            replicator.add_document(name, gap.start_ms, *gap_object(name, gap))
 
 
 def _ended(gap: Gap, begun: Iterable[int]) -> Gap:

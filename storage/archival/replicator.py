@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -28,9 +28,10 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import ArchiveError, Fault
 from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.records import Index
 from storage.spool.disk import MARKER_FILE
+from storage.spool.status_records import ArchiveStatus
 
 PARALLEL = 4  # of each bucket
 
@@ -53,24 +54,6 @@ class Pauses:
     retire_s: float = 86_400.0  # between two looks for what archives need not keep any longer
     drain_s: float = 20.0  # for what waits, when the uploader is to stop
     seal_s: float = 5.0  # of it, for recorders that stop at the same time
-
-
-@dataclass(slots=True)
-class ReplicatorStatus:
-    """What `_status/uploader.json` says of one archive (docs/formats.md)."""
-
-    ok: bool = True
-    last_error: str | None = None
-    fault: Fault | None = None  # of it
-    archive_id: str | None = None
-    backlog_recordings: int = 0
-    backlog_bytes: int = 0
-    blocked: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in Blocked})
-    oldest_unarchived_ms: int | None = None
-    archived_total: int = 0
-    archived_bytes_total: int = 0
-    failures_total: int = 0
-    verification_failures_total: int = 0
 
 
 class Replicator:
@@ -101,7 +84,7 @@ class Replicator:
             archive=self.name,
         )
         self._fault = Fault.OTHER  # of the last failure
-        self._status = ReplicatorStatus()
+        self._status = ArchiveStatus()
 
     def _backlog(self, job: Job) -> Backlog:
         return self._backlogs[self.archive.archive.bucket_of("/".join((*job.camera, "")))]
@@ -134,7 +117,7 @@ class Replicator:
         backlog.add(job)
 
     @property
-    def status(self) -> ReplicatorStatus:
+    def status(self) -> ArchiveStatus:
         """How it stands now."""
         status, waiting = self._status, list(self._waiting())
         status.ok, status.last_error = self._outage.why is None, self._outage.why

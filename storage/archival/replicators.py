@@ -74,11 +74,6 @@ class Replicators:
             if replicator.name not in done and replicator.name not in retired:
                 replicator.add(PendingUpload.of(name, stored, length, done))
 
-    def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
-        """Have a small object of a camera in every archive that is its own commit."""
-        for replicator in self.all:
-            replicator.add_document(name, start_ms, key, data)
-
     def hold(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be archived until it is given to `add`."""
         for replicator in self.all:

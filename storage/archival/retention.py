@@ -10,9 +10,8 @@ be believed is for the caller to know (base/hostclock.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 import structlog
@@ -21,11 +20,11 @@ from base.clock import Clock, now_ms
 from storage.archive.port import TRACE, Archive, ArchiveConflict, ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.rows import DueRow, RecordingRow
 from storage.records import (
     REMOVED_FORMAT,
     FormatError,
     Gap,
-    Identity,
     Trace,
     parse_archive_document,
     recording_name,
@@ -71,11 +70,11 @@ async def retire(
     while removed < at_most:
         due = await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq)
         for row in due[: at_most - removed]:
-            last_seq = row["record_seq"]
+            last_seq = row.record_seq
             try:
                 removed += await _remove(catalogue, archive, name, row, at_ms, reason)
             except (ArchiveError, FormatError) as error:
-                refused[recording_name(row["start_ms"], last_seq)] = str(error)
+                refused[recording_name(row.start_ms, last_seq)] = str(error)
         if not due:
             break
     if refused:
@@ -99,7 +98,7 @@ async def retire(
 
 
 async def versions(
-    archive: Archive, name: Name, row: Mapping[str, Any], bucket: str, etags: str = ""
+    archive: Archive, name: Name, row: RecordingRow, bucket: str, etags: str = ""
 ) -> dict[str, str | None]:
     """Return what an archive has of exactly the recording that a row names: the endings of its
     objects, with their versions where the bucket keeps such.
@@ -114,7 +113,7 @@ async def versions(
         found[".mp4"] = version
         if etag != etags.partition(" ")[0]:
             sha256 = await archive.sha256(key + ".mp4", bucket=bucket)
-            if sha256 != row["sha256"]:
+            if sha256 != row.sha256:
                 raise ArchiveError(f"{key}.mp4 has other bytes than the catalogue names")
     version = await archive.version_id(key + ".json", bucket=bucket)
     try:
@@ -126,44 +125,39 @@ async def versions(
         index = parse_archive_document(document)
     except FormatError as error:
         raise ArchiveError(f"{key}.json cannot be read: {error}") from None
-    if index.name != name or index.identity != Identity.of(row):
+    if index.name != name or index.identity != row.identity:
         raise ArchiveError(f"{key}.json describes another recording than the catalogue names")
     return found
 
 
 async def remove_exactly(
-    archive: Archive, name: Name, row: Mapping[str, Any], found: dict[str, str | None], bucket: str
+    archive: Archive, name: Name, row: RecordingRow, found: dict[str, str | None], bucket: str
 ) -> None:
     """Remove what `versions` found of a recording: its bytes, then its description."""
     for ending, version in found.items():
         await archive.remove(_key(name, row) + ending, bucket=bucket, version_id=version)
 
 
-def _key(name: Name, row: Mapping[str, Any]) -> str:
-    return "/".join((*name, recording_name(row["start_ms"], row["record_seq"])))
+def _key(name: Name, row: RecordingRow) -> str:
+    return "/".join((*name, recording_name(row.start_ms, row.record_seq)))
 
 
 async def _remove(
-    catalogue: Catalogue,
-    archive: Archive,
-    name: Name,
-    row: Mapping[str, Any],
-    at_ms: int,
-    reason: str,
+    catalogue: Catalogue, archive: Archive, name: Name, row: DueRow, at_ms: int, reason: str
 ) -> bool:
     """Remove one recording, in this order: a look whether it is what its row names, what tells of
     it, its row, its bytes, its description, and that they are gone. False where a hold was set
     meanwhile: then nothing tells of it. Raises ArchiveError."""
-    key, bucket, put = _key(name, row), row["bucket"], None
-    found = await versions(archive, name, row, bucket, row["etags"])
-    begun_ms = row["removal_begun_ms"]
+    key, bucket, put = _key(name, row), row.bucket, None
+    found = await versions(archive, name, row, bucket, row.etags)
+    begun_ms = row.removal_begun_ms
     if begun_ms is not None:
-        at_ms, reason = begun_ms, row["removed_reason"]
+        at_ms, reason = begun_ms, row.removed_reason or ""
     elif found.keys() != {".mp4", ".json"}:
         raise ArchiveError(f"{key} is not whole there any more: `kuager fsck` says what is missing")
     camera = dict(zip(("election", "station", "camera"), name, strict=True))
     why = {"removed_ms": at_ms, "reason": reason}
-    told = Trace.of({**row, **camera, **why, "kuager": REMOVED_FORMAT})
+    told = Trace.of({**asdict(row), **camera, **why, "kuager": REMOVED_FORMAT})
     data = told.to_json()
     try:
         put = await archive.put(key + TRACE, data, sha256_of(data))
@@ -171,7 +165,7 @@ async def _remove(
             raise ArchiveError(f"{key}{TRACE} is not there when it is read back")
     except ArchiveConflict:  # whoever began with it died, or does it now; what was told stays
         told = Trace.parse(await archive.get(key + TRACE))
-        if told.sha256 != row["sha256"]:
+        if told.sha256 != row.sha256:
             raise ArchiveError(f"{key}{TRACE} tells of another recording") from None
     if begun_ms is None and not await catalogue.holds.begin_removal(
         name, row, archive.name, told.removed_ms, told.reason, clock_ms=at_ms

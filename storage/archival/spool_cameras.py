@@ -13,6 +13,7 @@ from config.model import LOW, Config
 from storage.archival.pending import PendingUpload
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import InSpool
+from storage.records import is_id
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 GIVE_WAY = 3  # cameras in a row whose rows are refused: it is the catalogue
@@ -90,7 +91,6 @@ class SpoolCameras:
         return [
             (station.name, directory)
             for station in sorted(_directories(self.spool))
-            if not station.name.startswith("_")
             for directory in sorted(_directories(station))
         ]
 
@@ -110,7 +110,8 @@ class SpoolCameras:
 
 
 def _directories(path: Path) -> list[Path]:
+    """Return the folders in one that may be a station's or a camera's; others are not ours."""
     try:
-        return [p for p in path.iterdir() if p.is_dir()]
+        return [p for p in path.iterdir() if is_id(p.name) and p.is_dir()]
     except OSError:
         return []

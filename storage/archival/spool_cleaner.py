@@ -126,7 +126,8 @@ class SpoolCleaner:
         if index is None:
             return not stored.lines.exists()  # else it cannot be read now
         spool_id = self._cameras.spool_id
-        found = await self._catalogue.in_spool(*camera.name[1:], spool_id, stored.record_seq)
+        # by the names in its header: somebody may have renamed the folder
+        found = await self._catalogue.in_spool(*row.name[1:], spool_id, stored.record_seq)
         told = found.get(stored.key)
         if index.seal is None or not told or not index.identity == row.identity == told.identity:
             camera.enter_again(stored)

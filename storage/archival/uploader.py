@@ -12,12 +12,11 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
 from base.backoff import Backoff
@@ -30,7 +29,6 @@ from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
 from storage.archival.discovery import Discovery
 from storage.archival.gap_upload import GapUpload
-from storage.archival.pending import PendingUpload
 from storage.archival.replicator import Pauses
 from storage.archival.replicators import Replicators
 from storage.archival.retention_schedule import RetentionSchedule
@@ -41,26 +39,11 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import FormatError, Marker
 from storage.spool.disk import DiskSpace, disk_space, spool_id
+from storage.spool.status_records import UPLOADER, UploaderStatus
 
 NOTE, NOTE_FORMAT = "catalogue.json", "catalogue/1"
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class UploaderStatus:
-    """What `_status/uploader.json` says (docs/formats.md)."""
-
-    kuager: str = "status/2"
-    pid: int = 0
-    written_ms: int = 0
-    removed_total: int = 0
-    retired_total: int = 0
-    catalogue_ok: bool = True
-    catalogue_error: str | None = None
-    clock_synchronized: bool = True
-    clock_doubt: str | None = None
-    archives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Uploader:
@@ -99,15 +82,9 @@ class Uploader:
             config, catalogue, cameras, replicators, clock, watch, disk_space
         )
         self.retention = RetentionSchedule(
-            config.election.id,
-            catalogue,
-            replicators,
-            self.clocks,
-            clock,
-            watch,
-            pauses.retire_s,
+            config.election.id, catalogue, replicators, self.clocks, clock, watch, pauses.retire_s
         )
-        self.status = UploaderStatus(pid=os.getpid())
+        self.status = UploaderStatus(pid=os.getpid(), written_ms=0)
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is told once and tried again.
@@ -115,10 +92,9 @@ class Uploader:
         When it is cancelled, what waits is archived first, for as long as `Pauses.drain_s`.
         """
         # of two uploaders, one could spoil what the other has verified
-        lock = await wait_for_lock(
-            self._spool / "_status" / "uploader.lock", self._pauses.look_s, _warn_of_another
-        )
-        with lock:
+        path = self._spool / "_status" / "uploader.lock"
+        text = "Another uploader works on this spool; waiting until it has ended"
+        with await wait_for_lock(path, self._pauses.look_s, partial(log.warning, text)):
             log.info("Uploader started")
             async with asyncio.TaskGroup() as tasks:
                 for replicator in self.replicators.all:
@@ -143,7 +119,7 @@ class Uploader:
                 while True:
                     await self.find()
                     sealing = loop.time() - begun_s < self._pauses.seal_s and self._is_recording()
-                    if not sealing and self.is_idle:
+                    if not sealing and self.replicators.is_idle:
                         break
                     await asyncio.sleep(self._pauses.look_s / 4)
         self._write_status()
@@ -157,29 +133,9 @@ class Uploader:
                 bytes=status.backlog_bytes,
             )
 
-    @property
-    def looked(self) -> int:
-        """How often it has looked at all cameras."""
-        return self.discovery.looked
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether all that waits was tried and failed, or the archive takes nothing."""
-        return self.replicators.is_idle
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every archive has all that was found at the last look."""
-        return self.looked > 0 and self.replicators.is_done
-
     def _is_recording(self) -> bool:
         newest = (camera.reader.newest() for camera in self.cameras)
         return any(index is not None and index.seal is None for index in newest)
-
-    @property
-    def blocked(self) -> Iterator[tuple[str, PendingUpload]]:
-        """The recordings that cannot be archived now, each with the archive's name."""
-        return self.replicators.blocked
 
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; none of the three that do so waits for another."""
@@ -271,13 +227,10 @@ class Uploader:
         removes = any(replicator.settings.keep is not None for replicator in self.replicators.all)
         status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
         status.archives = {
-            replicator.name: asdict(replicator.status)
-            | {"clock_offset_ms": self._watch.offset_ms(replicator.name)}
+            replicator.name: replace(
+                replicator.status, clock_offset_ms=self._watch.offset_ms(replicator.name)
+            )
             for replicator in self.replicators.all
         }
         with contextlib.suppress(OSError):  # of a disk that went, which recorders tell
-            replace_file(self._spool / "_status" / "uploader.json", orjson.dumps(asdict(status)))
-
-
-def _warn_of_another() -> None:
-    log.warning("Another uploader works on this spool; waiting until it has ended")
+            replace_file(self._spool / "_status" / UPLOADER, status.to_json())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from base.clock import now_ms
+from base.clock import Clock, now_ms
 from config.model import Archive as Settings
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError
@@ -21,10 +21,11 @@ from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, 
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import Archived
+from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
 from storage.records import FormatError, Index, parse_archive_document, sha256_of
 
+LOCKED_LEAST_MS = 600_000  # an upload may take as long, and clocks differ
 PIECE = 1 << 22  # bytes of a recording that are in memory while it is read from an archive
 
 log = structlog.get_logger()
@@ -33,9 +34,11 @@ log = structlog.get_logger()
 class VerifiedArchive:
     """An archive in which nothing counts as stored before it was verified."""
 
-    def __init__(self, settings: Settings, archive: Archive, catalogue: Catalogue):
+    def __init__(
+        self, settings: Settings, archive: Archive, catalogue: Catalogue, clock: Clock = now_ms
+    ):
         self.settings, self.archive = settings, archive
-        self._catalogue = catalogue
+        self._catalogue, self._clock = catalogue, clock
         self._days: dict[Name, int] = {}  # the newest of which something was read back
         self._identifying = asyncio.Lock()
         self.verification_failures = 0
@@ -47,9 +50,13 @@ class VerifiedArchive:
                 await identify(self.archive, self._catalogue.archive_ids)
 
     def locked_until_ms(self, index: Index) -> int | None:
-        """Return until when Object Lock keeps a recording (UTC); None where it does not."""
+        """Return until when Object Lock keeps a recording (UTC); None where it does not, and where
+        that is over: no server takes a date of the past, and the recording belongs there."""
         keep_s = self.settings.keep
-        return index.end_ms + keep_s * 1000 if self.settings.lock and keep_s else None
+        if not self.settings.lock or not keep_s:
+            return None
+        until_ms = index.end_ms + keep_s * 1000
+        return until_ms if until_ms > self._clock() + LOCKED_LEAST_MS else None
 
     async def store(self, index: Index, media: bytes | Path) -> Archived:
         """Take one recording, whose bytes were compared, to the archive; all steps after that.
@@ -63,18 +70,15 @@ class VerifiedArchive:
             random.uniform(0, 100) < self.settings.read_back
         )
         # 2. the object, 3. its description as the commit, both verified
-        how: list[tuple[Put, str]] = []
         parts: tuple[tuple[str, bytes | Path, str], ...] = (
             (".mp4", media, index.seal.sha256),
             (".json", document, sha256_of(document)),
         )
-        for ending, data, sha256 in parts:
-            where = key + ending
-            how.append(
-                await self._put(where, data, sha256, locked_until_ms, read_back, index.seal.sha256)
-            )
+        how = locked_until_ms, read_back, index.seal.sha256
+        (put, verified), (description, _) = [
+            await self._put(key + ending, data, sha256, *how) for ending, data, sha256 in parts
+        ]
         # 4. the row: from here on it may leave the spool
-        (put, verified), (description, _) = how
         etags = f"{put.etag} {description.etag}"
         there = Archived(
             self.archive.name,

@@ -7,11 +7,11 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from base.durable import fsync_directory, write_all
-from storage.archive.blocking import CHUNK, Threads, opened
+from storage.archive.blocking import CHUNK, P, T, Threads, opened
 from storage.archive.port import (
     MARKER_KEY,
     TRACE,
@@ -64,6 +64,12 @@ class DirectoryArchive(Threads):
         """See Archive."""
         return ""
 
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await super()._run(work, *args, **kwargs)
+        except OSError as error:
+            raise ArchiveError(f"{self._root}: {error.strerror}", Fault.DISK) from None
+
     async def check_id(self) -> None:
         """See Archive."""
         await self._run(self._check_id)
@@ -76,8 +82,6 @@ class DirectoryArchive(Threads):
                 found = parse_marker((self._root / MARKER_KEY).read_bytes(), str(self._root))
             except FileNotFoundError:
                 found = None
-            except OSError as error:
-                raise self._error(error) from None
             compare_ids(found, self.expected_id, str(self._root))
 
     @property
@@ -101,21 +105,18 @@ class DirectoryArchive(Threads):
     def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
         self._check_id()
         self._have_reserve()  # first: what comes now may take all the room that a removal gave
+        self._make(path.parent)
+        beside = self._write(path, data, sha256)
         try:
-            self._make(path.parent)
-            beside = self._write(path, data, sha256)
-            try:
-                if replace:
-                    path.unlink(missing_ok=True)
-                os.link(beside, path)
-            except FileExistsError:
-                if self._sha256(path) != sha256:
-                    raise ArchiveConflict(f"{path} exists and holds other bytes") from None
-            finally:
-                beside.unlink()
-            fsync_directory(path.parent)
-        except OSError as error:
-            raise self._error(error) from None
+            if replace:
+                path.unlink(missing_ok=True)
+            os.link(beside, path)
+        except FileExistsError:
+            if self._sha256(path) != sha256:
+                raise ArchiveConflict(f"{path} exists and holds other bytes") from None
+        finally:
+            beside.unlink()
+        fsync_directory(path.parent)
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:
         """Write a new file that is to be linked to `path`, and flush it; return where it is."""
@@ -184,8 +185,6 @@ class DirectoryArchive(Threads):
                     return file.read() if length is None else file.read(length)
             except FileNotFoundError:
                 raise ObjectNotFound(key) from None
-            except OSError as error:
-                raise self._error(error) from None
 
         return await self._run(read)
 
@@ -199,8 +198,6 @@ class DirectoryArchive(Threads):
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise self._error(error) from None
 
     async def etag(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""
@@ -210,8 +207,6 @@ class DirectoryArchive(Threads):
                 found = (self._root / key).stat()
             except FileNotFoundError:
                 return None
-            except OSError as error:
-                raise self._error(error) from None
             return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
         return await self._run(stamp)
@@ -248,23 +243,15 @@ class DirectoryArchive(Threads):
             return found, [Path(i.path) for i in items if i.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return [], []
-        except OSError as error:
-            raise self._error(error) from None
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""
 
         def unlink() -> None:
             path = self._root / key
-            try:
-                path.unlink(missing_ok=True)
-                if path.parent.exists():
-                    fsync_directory(path.parent)
-            except OSError as error:
-                raise self._error(error) from None
+            path.unlink(missing_ok=True)
+            if path.parent.exists():
+                fsync_directory(path.parent)
             self._have_reserve()
 
         await self._run(unlink)
-
-    def _error(self, error: OSError) -> ArchiveError:
-        return ArchiveError(f"{self._root}: {error.strerror}", Fault.DISK)

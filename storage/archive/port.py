@@ -102,7 +102,6 @@ class Archive(Protocol):
 
     def bucket_of(self, key: str) -> str:
         """Return the bucket in which an object is or would be put."""
-        ...
 
     async def check_id(self) -> None:
         """Raise AnotherArchive unless this is the archive of `expected_id`, if that is set."""
@@ -111,7 +110,6 @@ class Archive(Protocol):
     def server_time(self) -> tuple[int, float] | None:
         """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
         `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""
-        ...
 
     async def put(
         self,
@@ -124,33 +122,26 @@ class Archive(Protocol):
     ) -> Put:
         """Store bytes, or those of a file, whole; without `replace`, raises ArchiveConflict
         rather than lose others. A file is read piece by piece."""
-        ...
 
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
     ) -> bytes:
         """Return a range of an object; raises ObjectNotFound where there is none."""
-        ...
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """Read an object back and return its hash; None when there is none."""
-        ...
 
     async def etag(self, key: str, *, bucket: str = "") -> str | None:
         """Return what changes when an object is replaced; None when there is none."""
-        ...
 
     async def version_id(self, key: str, *, bucket: str = "") -> str | None:
         """Return the version of an object, where versions are kept; None else, or without one."""
-        ...
 
     def entries(self, prefix: str) -> AsyncIterator[Entry]:
         """Yield what there is below a prefix that ends with `/`, sorted within each bucket."""
-        ...
 
     async def below(self, prefix: str) -> list[str]:
         """Return the next part of all keys that begin with a prefix that ends with `/`, sorted."""
-        ...
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """Remove an object; nothing to do where there is none."""

@@ -87,12 +87,7 @@ class S3Archive(Threads):
         return await self._run(self._put, key, data, sha256, locked_until_ms, replace)
 
     def _put(
-        self,
-        key: str,
-        data: bytes | Path,
-        sha256: str,
-        locked_until_ms: int | None,
-        replace: bool,
+        self, key: str, data: bytes | Path, sha256: str, locked_until_ms: int | None, replace: bool
     ) -> Put:
         with self._probing:
             if self._refuses_to_replace is None:
@@ -109,10 +104,7 @@ class S3Archive(Threads):
             extra["StorageClass"] = settings.storage_class
         if settings.lock and locked_until_ms is not None:
             until = datetime.fromtimestamp(locked_until_ms / 1000, UTC)
-            extra |= {
-                "ObjectLockMode": settings.lock.upper(),
-                "ObjectLockRetainUntilDate": until,
-            }
+            extra |= {"ObjectLockMode": settings.lock.upper(), "ObjectLockRetainUntilDate": until}
         length = len(data) if isinstance(data, bytes) else data.stat().st_size
         seconds = self._seconds("put", length)
         try:
@@ -125,8 +117,7 @@ class S3Archive(Threads):
         except ObjectExists:
             if (found := self._there(bucket, key, sha256)) is None:
                 raise ArchiveError(
-                    f"{self._server.where}: {key} is said to exist and is not there",
-                    Fault.ALTERED,
+                    f"{self._server.where}: {key} is said to exist and is not there", Fault.ALTERED
                 ) from None
             return found
         self._factors["put"] = 1.0
@@ -135,12 +126,10 @@ class S3Archive(Threads):
 
     def _there(self, bucket: str, key: str, sha256: str) -> Put | None:
         """Return an object that is there with these bytes; raises ArchiveConflict with others."""
-        digest = hashlib.sha256()
-        try:
-            answer = self._read(key, bucket, digest.update)
-        except ObjectNotFound:
+        found, answer = self._digest(key, bucket)
+        if found is None:
             return None
-        if digest.hexdigest() != sha256:
+        if found != sha256:
             raise ArchiveConflict(f"{self._server.where}: {key} exists and holds other bytes")
         return Put(bucket, "read back", answer.get("ETag", ""), answer.get("VersionId"))
 
@@ -267,15 +256,16 @@ class S3Archive(Threads):
 
     async def sha256(self, key: str, *, bucket: str = "") -> str | None:
         """See Archive."""
-        return await self._run(self._sha256, key, bucket)
+        return (await self._run(self._digest, key, bucket))[0]
 
-    def _sha256(self, key: str, bucket: str) -> str | None:
+    def _digest(self, key: str, bucket: str) -> tuple[str | None, Any]:
+        """Return an object's SHA-256, None without one, and the head of the answer."""
         digest = hashlib.sha256()
         try:
-            self._read(key, bucket, digest.update)
+            answer = self._read(key, bucket, digest.update)
         except ObjectNotFound:
-            return None
-        return digest.hexdigest()
+            return None, None
+        return digest.hexdigest(), answer
 
     def _read(
         self, key: str, bucket: str, take: Callable[[bytes], object], **arguments: Any

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
@@ -153,6 +154,8 @@ class S3Client:
         """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
         with contextlib.suppress(ValueError, TypeError):
             at = parsedate_to_datetime(date or "")
+            if at.tzinfo is None:  # always UTC, also where a server does not say so (5.6.7)
+                at = at.replace(tzinfo=UTC)
             self.server_time = int(at.timestamp() * 1000), elapsed_ms()
 
     def call(
@@ -228,11 +231,7 @@ def describe_error(error: BaseException) -> tuple[Fault, str]:
         ),
         (ReadTimeoutError, Fault.SLOW, f"gave no answer in {READ_S} s: too slow"),
         (ConnectionClosedError, Fault.UNREACHABLE, "cut the connection without an answer"),
-        (
-            (ResponseStreamingError, IncompleteReadError),
-            Fault.UNREACHABLE,
-            "cut the connection",
-        ),
+        ((ResponseStreamingError, IncompleteReadError), Fault.UNREACHABLE, "cut the connection"),
     ):
         if isinstance(error, kind):
             return fault, text
@@ -262,11 +261,7 @@ def _advice(
             Fault.CREDENTIALS,
             "access is denied: the key may not write here",
         ),
-        (
-            ("NoSuchBucket",),
-            Fault.BUCKET,
-            "there is no such bucket: create it or correct the name",
-        ),
+        (("NoSuchBucket",), Fault.BUCKET, "there is no such bucket: create it or correct the name"),
         (
             ("RequestTimeTooSkewed",),
             Fault.CLOCK,

@@ -2,6 +2,7 @@
 
 `catalogue`    opens it, and asks it about recordings and gaps
 `schema`       the tables
+`rows`         rows as types: what readers of the catalogue get
 `migrations`   how the tables of an older Kuager become those of this one
 `database`     opens the database, brings its schema up to date, makes partitions
 `sqlite`       SQLite asked from threads, with what is used of SQLAlchemy's asyncio interface

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import sqlalchemy as sa
 import structlog
@@ -26,10 +27,10 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
-from storage.catalogue.recordings import LOSS, RecordingRow, RecordingRows
+from storage.catalogue.recordings import RecordingRows
+from storage.catalogue.rows import ArchivedRow, RecordingRow, TimelineRow
 from storage.catalogue.schema import (
     DAY_MS,
-    RECORDING_KEY,
     SAME_RECORDING,
     archived,
     cameras,
@@ -40,14 +41,13 @@ from storage.catalogue.schema import (
     runs,
 )
 from storage.catalogue.usage import Usage
-from storage.records import LONGEST_MS, NUMBERS, Gap, Identity
+from storage.records import LONGEST_MS, NUMBERS, Gap, Identity, Losses
 
 OWNERS = 4  # of one number, at most
 REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
 
 log = structlog.get_logger()
 
-Rows = list[dict[str, Any]]
 Pks = Collection[int] | sa.ScalarSelect[int]  # of cameras; one is a part of the statement
 
 
@@ -179,12 +179,11 @@ class Catalogue:
 
     async def missing(
         self, name: Name, archives: Mapping[str, int | None], now_ms: int, limit: int
-    ) -> Rows:
+    ) -> list[RecordingRow]:
         """Return what is off the spool and not in each archive that should have it, oldest first.
 
         `archives` are those of the configuration, with how many seconds each keeps recordings:
-        what is older is not missed. Each row has record_seq, start_ms, bytes, and under "archives"
-        bucket and ETags by the name of each archive that has it.
+        what is older is not missed.
         """
         r, a = recordings.c, archived.c
         lacking = [
@@ -196,105 +195,92 @@ class Catalogue:
         ]
         there = sa.exists().where(SAME_RECORDING, a.removed_ms.is_(None))
         asked = (
-            sa.select(*(r[key] for key in RECORDING_KEY), r.start_ms, r.end_ms, r.bytes)
+            sa.select(recordings)
             .where(r.camera_pk == self.cameras.camera_pk(name), r.removed_ms.is_not(None))
             .where(sa.or_(*lacking), there)
             .order_by(r.record_seq)
             .limit(limit)
         )
-        return [
-            row
-            | {
-                "archives": {
-                    one["archive"]: (one["bucket"], one["etags"])
-                    for one in row["archives"]
-                    if one["removed_ms"] is None
-                }
-            }
-            for row in await self._with_archives(await self.pool.rows(asked))
-        ]
+        return await self._recordings(asked)
 
-    async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> Rows:
-        """Return the recordings that touch [from_ms, to_ms), oldest first.
-
-        Each has the rows of its archives under "archives"; one of which packets are missing has
-        lost, damaged and restarted.
-        """
+    async def recordings_between(self, name: Name, from_ms: int, to_ms: int) -> list[RecordingRow]:
+        """Return the recordings that touch [from_ms, to_ms), oldest first."""
         touching = self._touching(self.cameras.camera_pk(name), from_ms, to_ms)
         asked = sa.select(recordings).where(*touching).order_by(recordings.c.record_seq)
-        rows = await self._with_archives(await self.pool.rows(asked))
+        rows = await self._recordings(asked)
         await self._add_losses(rows, from_ms, to_ms)
         return rows
 
-    async def _add_losses(self, rows: Rows, from_ms: int, to_ms: int) -> None:
-        """Add lost, damaged and restarted to the recordings, with camera_pk, that lack packets."""
+    async def _add_losses(self, rows: Sequence[TimelineRow], from_ms: int, to_ms: int) -> None:
+        """Add what is missing of recordings in a stretch."""
         p = packet_loss.c
         asked = sa.select(packet_loss).where(
-            p.camera_pk.in_({row["camera_pk"] for row in rows}),
+            p.camera_pk.in_({row.camera_pk for row in rows}),
             *(p.start_ms > from_ms - LONGEST_MS, p.start_ms < to_ms),
         )
-        found = await self.pool.rows(asked) if rows else []
-        losses = {tuple(row[key] for key in LOSS): row for row in found}
-        for row in rows:
-            row |= losses.get(tuple(row[key] for key in LOSS), {})
+        losses = {
+            (one["camera_pk"], one["record_seq"], one["start_ms"]): Losses(
+                one["lost"], one["damaged"], one["restarted"]
+            )
+            for one in (await self.pool.rows(asked) if rows else ())
+        }
+        for row in rows if losses else ():
+            row.losses = losses.get((row.camera_pk, *row.key), row.losses)
 
     async def timelines(
         self, names: Sequence[Name], from_ms: int, to_ms: int
-    ) -> dict[Name, tuple[Rows, list[Gap]]]:
+    ) -> dict[Name, tuple[list[TimelineRow], list[Gap]]]:
         """Return, by camera, its recordings and gaps that touch [from_ms, to_ms), oldest first.
 
-        A recording is record_seq, start_ms and end_ms, and what is missing of it; where an archive
-        removed one of them, each has the rows of its archives, else none. All cameras of a station
-        are asked for at once, and unlike `recordings_between` this reads indexes alone: a row a
-        minute for a day is as many pages.
+        Where an archive removed one of them, each has the rows of its archives, else none. All
+        cameras of a station are asked for at once, and unlike `recordings_between` this reads
+        indexes alone: a row a minute for a day is as many pages.
         """
         r, a = recordings.c, archived.c
         by_pk = {pk: name for name, pk in (await self.cameras.known(names)).items()}
-        found: dict[int, tuple[Rows, list[Gap]]] = {pk: ([], []) for pk in by_pk}
+        found: dict[int, tuple[list[TimelineRow], list[Gap]]] = {pk: ([], []) for pk in by_pk}
         columns = (r.camera_pk, r.record_seq, r.start_ms, r.end_ms, r.day, r.collision)
         touching = self._touching(by_pk, from_ms, to_ms)
         asked = sa.select(*columns).where(*touching).order_by(r.record_seq)
-        rows = await self.pool.rows(asked)
+        rows = await self.pool.rows_as(TimelineRow, asked)
         await self._add_losses(rows, from_ms, to_ms)
         for row in rows:
-            found[row["camera_pk"]][0].append(row)
-        for row in await self._gaps(by_pk, from_ms, to_ms):
-            found[row["camera_pk"]][1].append(Gap.of(row))
+            found[row.camera_pk][0].append(row)
+        for gap in await self._gaps(by_pk, from_ms, to_ms):
+            found[gap["camera_pk"]][1].append(Gap.of(gap))
         shown = {pk: rows for pk, (rows, _) in found.items() if rows}
         stretches = [
             sa.and_(
                 a.removed_ms.is_not(None),  # in each, by which SQLite finds its small index
                 a.camera_pk == pk,
-                a.record_seq.between(rows[0]["record_seq"], rows[-1]["record_seq"]),
+                a.record_seq.between(rows[0].record_seq, rows[-1].record_seq),
             )
             for pk, rows in shown.items()
         ]
         removed = sa.select(a.camera_pk).where(sa.or_(sa.false(), *stretches)).distinct()
-        for row in await self.pool.rows(removed) if stretches else ():
-            pk = row["camera_pk"]
-            found[pk] = (await self._with_archives(shown[pk]), found[pk][1])
-        for rows, _ in found.values():
-            for row in rows:
-                row.setdefault("archives", [])
+        for pk in await self.pool.column(removed) if stretches else ():
+            await self._add_archives(shown[pk])
         return {name: ([], []) for name in names} | {by_pk[pk]: rows for pk, rows in found.items()}
 
-    async def recording_with_segment(self, name: Name, segment_no: int) -> dict[str, Any] | None:
+    async def recording_with_segment(self, name: Name, segment_no: int) -> RecordingRow | None:
         """Return the recording that holds a segment, with its archives.
 
         Where two owners used its number, it is that of the higher epoch.
         """
         r = recordings.c
-        rows = await self.pool.rows(
+        rows = await self.pool.rows_as(
+            RecordingRow,
             sa.select(recordings)
             .where(r.camera_pk == self.cameras.camera_pk(name), r.first_segment_no <= segment_no)
             .order_by(r.first_segment_no.desc())
-            .limit(OWNERS)
+            .limit(OWNERS),
         )
-        rows = [row for row in rows if segment_no < row["first_segment_no"] + row["segments"]]
-        newest = sorted(rows, key=lambda row: row["epoch"])[-1:]  # whose numbers are believed
-        return (await self._with_archives(newest))[0] if newest else None
+        rows = [row for row in rows if segment_no < row.first_segment_no + row.segments]
+        newest = sorted(rows, key=lambda row: row.epoch)[-1:]  # whose numbers are believed
+        await self._add_archives(newest)
+        return newest[0] if newest else None
 
-    async def recording_of_run(self, name: Name, run_no: int) -> dict[str, Any] | None:
+    async def recording_of_run(self, name: Name, run_no: int) -> RecordingRow | None:
         """Return the first recording of a run, with its archives.
 
         Where two owners used its number, it is that of the higher epoch.
@@ -307,14 +293,14 @@ class Catalogue:
             return None
         # a run has recordings from its start on, without a hole
         start_ms = run[0]["start_ms"]
-        rows = await self.pool.rows(
+        rows = await self._recordings(
             sa.select(recordings)
             .where(r.camera_pk == pk, r.run_no == run_no, r.epoch == run[0]["epoch"])
             .where(r.day >= (start_ms - LONGEST_MS) // DAY_MS, r.start_ms >= start_ms - LONGEST_MS)
             .order_by(r.start_ms)
             .limit(1)
         )
-        return (await self._with_archives(rows))[0] if rows else None
+        return rows[0] if rows else None
 
     async def camera_of_same_bytes(self, name: Name, identity: Identity) -> Name | None:
         """Return another camera that has a recording's bytes under its number, in an archive."""
@@ -335,7 +321,7 @@ class Catalogue:
         r = recordings.c
         mine = r.camera_pk == self.cameras.camera_pk(name)
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
-        return cast(list[RecordingRow], await self._with_archives(await self.pool.rows(asked)))
+        return await self._recordings(asked)
 
     async def newest_ms(self, name: Name) -> int | None:
         """Return when the newest recording of a camera ended; None without any."""
@@ -344,28 +330,36 @@ class Catalogue:
         asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
         return next(iter(await self.pool.column(asked)), None)
 
-    async def _with_archives(self, rows: Rows) -> Rows:
+    async def _recordings(self, asked: sa.Select[Any]) -> list[RecordingRow]:
+        """Return recordings of one camera in their order, with their archives."""
+        rows = await self.pool.rows_as(RecordingRow, asked)
+        await self._add_archives(rows)
+        return rows
+
+    async def _add_archives(self, rows: Sequence[TimelineRow]) -> None:
         """Add what the archives have of one camera's recordings, which are in order."""
         if not rows:
-            return rows
+            return
         a, first, last = archived.c, rows[0], rows[-1]
-        by_key: dict[tuple[int, ...], Rows] = {}
-        for found in await self.pool.rows(
+        by_key = defaultdict[tuple[int, ...], list[ArchivedRow]](list)
+        for found in await self.pool.rows_as(
+            ArchivedRow,
             sa.select(archived)
-            .where(a.camera_pk == first["camera_pk"])
-            .where(a.record_seq.between(first["record_seq"], last["record_seq"]))
-            .where(a.day.between(min(r["day"] for r in rows), max(r["day"] for r in rows)))
-            .order_by(a.record_seq, a.archive)
+            .where(a.camera_pk == first.camera_pk)
+            .where(a.record_seq.between(first.record_seq, last.record_seq))
+            .where(a.day.between(min(r.day for r in rows), max(r.day for r in rows)))
+            .order_by(a.record_seq, a.archive),
         ):
-            by_key.setdefault(_key(found), []).append(found)
-        return [row | {"archives": by_key.get(_key(row), [])} for row in rows]
+            by_key[_key(found)].append(found)
+        for row in rows:
+            row.archives = by_key.get(_key(row), ())
 
     async def gaps_between(self, name: Name, from_ms: int, to_ms: int) -> list[Gap]:
         """Return the gaps that touch [from_ms, to_ms), oldest first."""
         rows = await self._gaps(self.cameras.camera_pk(name), from_ms, to_ms)
         return [Gap.of(row) for row in rows]
 
-    async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> Rows:
+    async def _gaps(self, pks: Pks, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
         g = gaps.c
         return await self.pool.rows(
             sa.select(gaps)
@@ -386,8 +380,8 @@ class Catalogue:
         ]
 
 
-def _key(row: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(row[key] for key in RECORDING_KEY)
+def _key(row: TimelineRow | ArchivedRow) -> tuple[int, ...]:
+    return row.camera_pk, row.record_seq, row.day, row.collision
 
 
 def _is_one_of(column: Any, pks: Pks) -> sa.ColumnElement[bool]:

@@ -6,12 +6,15 @@ entered.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
+from storage.catalogue.rows import CheckoutRow
 from storage.catalogue.schema import checkouts, orders
+
+_CHECKOUT = sa.select(checkouts, orders.c.number).join(
+    orders, orders.c.order_pk == checkouts.c.order_pk
+)
 
 
 class Checkouts:
@@ -41,7 +44,7 @@ class Checkouts:
         """Note when the provider was last asked about a page."""
         await self._set(provider, reference, {"looked_ms": now_ms})
 
-    async def _set(self, provider: str, reference: str, values: dict[str, Any]) -> None:
+    async def _set(self, provider: str, reference: str, values: dict[str, object]) -> None:
         c = checkouts.c
         await self._pool.execute(
             sa.update(checkouts)
@@ -49,25 +52,22 @@ class Checkouts:
             .values(values)
         )
 
-    async def all_open(self) -> list[dict[str, Any]]:
-        """Return all pages that are not closed, oldest first, with the `number` of the order."""
+    async def all_open(self) -> list[CheckoutRow]:
+        """Return all pages that are not closed, oldest first."""
         c = checkouts.c
-        return await self._pool.rows(
-            sa.select(checkouts, orders.c.number)
-            .join(orders, orders.c.order_pk == c.order_pk)
-            .where(c.closed_ms.is_(None))
-            .order_by(c.opened_ms)
+        return await self._pool.rows_as(
+            CheckoutRow, _CHECKOUT.where(c.closed_ms.is_(None)).order_by(c.opened_ms)
         )
 
-    async def of(self, order_pk: int) -> list[dict[str, Any]]:
+    async def of(self, order_pk: int) -> list[CheckoutRow]:
         """Return all pages of an order, also the closed ones, oldest first."""
         c = checkouts.c
-        asked = sa.select(checkouts).where(c.order_pk == order_pk).order_by(c.opened_ms)
-        return await self._pool.rows(asked)
+        asked = _CHECKOUT.where(c.order_pk == order_pk).order_by(c.opened_ms)
+        return await self._pool.rows_as(CheckoutRow, asked)
 
-    async def get(self, provider: str, reference: str) -> dict[str, Any] | None:
+    async def get(self, provider: str, reference: str) -> CheckoutRow | None:
         """Return a page, closed or not."""
         c = checkouts.c
-        asked = sa.select(checkouts).where(c.provider == provider, c.reference == reference)
-        found = await self._pool.rows(asked)
+        asked = _CHECKOUT.where(c.provider == provider, c.reference == reference)
+        found = await self._pool.rows_as(CheckoutRow, asked)
         return found[0] if found else None

@@ -6,8 +6,8 @@ Whatever the database refuses is raised as CatalogueError, in words.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,9 @@ from storage.catalogue.database import (
 )
 
 BATCH = 500
+
+T = TypeVar("T")
+Row = Mapping[str, object]  # to be written
 
 
 class Pool:
@@ -45,10 +48,14 @@ class Pool:
 
     async def rows(self, asked: sa.Select[Any]) -> list[dict[str, Any]]:
         """Return rows by the names of their columns."""
+        return await self.rows_as(dict, asked)
+
+    async def rows_as(self, kind: Callable[..., T], asked: sa.Select[Any]) -> list[T]:
+        """Return rows as a type whose fields are called as the columns are."""
         async with self.single() as connection:
             found = await connection.execute(asked)
             names = tuple(found.keys())
-            return [dict(zip(names, row, strict=True)) for row in found]
+            return [kind(**dict(zip(names, row, strict=True))) for row in found]
 
     async def column(self, asked: sa.Select[Any]) -> list[int]:
         """Return the first column of rows."""
@@ -66,7 +73,7 @@ class Pool:
         return insert(table)
 
     async def upsert(
-        self, table: sa.Table, rows: Sequence[dict[str, Any]], key: list[str], update: list[str]
+        self, table: sa.Table, rows: Sequence[Row], key: list[str], update: list[str]
     ) -> None:
         """Do `put` in transactions of BATCH rows."""
         for n in range(0, len(rows), BATCH):
@@ -77,7 +84,7 @@ class Pool:
         self,
         connection: Connection,
         table: sa.Table,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[Row],
         key: list[str],
         update: list[str],
     ) -> None:

@@ -73,7 +73,7 @@ class PostgresEngine:
         self.sync_engine = engine.sync_engine
         self.dialect = engine.dialect
         event.listen(self.sync_engine, "checkout", _refuse_closed)
-        event.listen(self.sync_engine, "close", _hang_up)
+        event.listen(self.sync_engine, "close", lambda connection, _: _terminate(connection))
         # one that is thrown away is not waited for either, as we may be cancelled again
         self.dialect.do_terminate = _terminate  # type: ignore[method-assign]
         self._engine = engine
@@ -115,10 +115,6 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool connect anew after a restart; unlike a ping this asks the server nothing."""
     if connection.driver_connection.is_closed():
         raise sa.exc.DisconnectionError
-
-
-def _hang_up(connection: Any, _record: object) -> None:
-    _terminate(connection)
 
 
 def _terminate(dbapi_connection: Any) -> None:

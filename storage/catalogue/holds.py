@@ -5,21 +5,14 @@ All times are UTC milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
-from storage.catalogue.schema import (
-    SAME_RECORDING,
-    archived,
-    holds,
-    is_archived,
-    recordings,
-)
-from storage.records import Identity
+from storage.catalogue.rows import DueRow, HoldRow, RecordingRow
+from storage.catalogue.schema import SAME_RECORDING, archived, holds, is_archived, recordings
 
 AT_ONCE = 500
 
@@ -73,15 +66,14 @@ class Holds:
         )
         return changed == 1
 
-    async def of(self, election: str) -> list[dict[str, Any]]:
+    async def of(self, election: str) -> list[HoldRow]:
         """Return all holds of an election, also those that ended, oldest first."""
-        return await self._pool.rows(
-            sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
-        )
+        asked = sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
+        return await self._pool.rows_as(HoldRow, asked)
 
     async def due(
         self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0
-    ) -> list[dict[str, Any]]:
+    ) -> list[DueRow]:
         """Return what an archive has of a camera that ended before a time and no hold keeps, with
         numbers above `after_seq`, the oldest first, some at a time.
 
@@ -95,7 +87,8 @@ class Holds:
             ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
         )
         begun = sa.and_(a.removed_ms.is_not(None), a.removal_begun_ms.is_not(None))
-        return await self._pool.rows(
+        return await self._pool.rows_as(
+            DueRow,
             sa.select(
                 *(recordings, a.bucket, a.etags, a.locked_until_ms),
                 *(a.removal_begun_ms, a.removed_reason),
@@ -105,7 +98,7 @@ class Holds:
             .where(r.start_ms < before_ms, r.end_ms < before_ms)
             .where(a.archive == archive, sa.or_(free, begun))
             .order_by(r.record_seq)
-            .limit(AT_ONCE)
+            .limit(AT_ONCE),
         )
 
     async def is_held(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
@@ -122,7 +115,7 @@ class Holds:
     async def begin_removal(
         self,
         name: Name,
-        row: Mapping[str, Any],
+        row: RecordingRow,
         archive: str,
         at_ms: int,
         reason: str,
@@ -132,11 +125,10 @@ class Holds:
         """Note that an archive no longer has a recording, and why; its bytes may go from now on.
 
         True also where another process noted it before. False where a hold keeps it: whoever of a
-        hold and this comes second sees the first. `row` has `record_seq`, `start_ms`, `end_ms` and
-        `sha256`. Holds count that last at `clock_ms`, which is `at_ms` unless the removal was told
-        of before.
+        hold and this comes second sees the first. Holds count that last at `clock_ms`, which is
+        `at_ms` unless the removal was told of before.
         """
-        held = _held(name, row["start_ms"], row["end_ms"], clock_ms or at_ms)
+        held = _held(name, row.start_ms, row.end_ms, clock_ms or at_ms)
         begun = (
             self._update(name, row, archive)
             .where(archived.c.removed_ms.is_(None), ~held.exists())
@@ -150,18 +142,18 @@ class Holds:
             noted = sa.select(archived.c.removed_ms).where(*self._row(name, row, archive))
             return (await connection.execute(noted)).scalar() is not None
 
-    async def end_removal(self, name: Name, row: Mapping[str, Any], archive: str) -> None:
+    async def end_removal(self, name: Name, row: RecordingRow, archive: str) -> None:
         """Note that the bytes of what was removed from an archive are gone."""
         gone = self._update(name, row, archive).values(removal_begun_ms=None, etags="")
         await self._pool.execute(gone)
 
-    def _update(self, name: Name, row: Mapping[str, Any], archive: str) -> sa.Update:
+    def _update(self, name: Name, row: RecordingRow, archive: str) -> sa.Update:
         return sa.update(archived).where(*self._row(name, row, archive))
 
     def _row(
-        self, name: Name, row: Mapping[str, Any], archive: str
+        self, name: Name, row: RecordingRow, archive: str
     ) -> tuple[sa.ColumnElement[bool], ...]:
-        same = is_archived(self._cameras.camera_pk(name), Identity.of(row))
+        same = is_archived(self._cameras.camera_pk(name), row.identity)
         return same, archived.c.archive == archive
 
 

@@ -17,14 +17,8 @@ import sqlalchemy as sa
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import PLACING, Connection, take_lock
 from storage.catalogue.order_files import refuse_gone
-from storage.catalogue.schema import (
-    audit,
-    holds,
-    order_files,
-    orders,
-    outbox,
-    payments,
-)
+from storage.catalogue.rows import OfOrder
+from storage.catalogue.schema import audit, holds, order_files, orders, outbox, payments
 from storage.catalogue.usage import Claim, claim
 
 PAGE = 100
@@ -239,14 +233,12 @@ class Orders:
         async with self._pool.single() as connection:
             return await _orders(connection, asked.order_by(o.number.desc()).limit(limit))
 
-    async def due(self, now_ms: int) -> list[dict[str, Any]]:
-        """Return `order_pk` and `number` of orders whose time is over, or whose address is to
-        go."""
+    async def due(self, now_ms: int) -> list[OfOrder]:
+        """Return the orders whose time is over, or whose address is to go."""
         o = orders.c
         over = sa.or_(o.until_ms <= now_ms, o.forget_ms <= now_ms)
-        return await self._pool.rows(
-            sa.select(o.order_pk, o.number).where(over).order_by(o.order_pk)
-        )
+        asked = sa.select(o.order_pk, o.number).where(over).order_by(o.order_pk)
+        return await self._pool.rows_as(OfOrder, asked)
 
     async def newest_ms(self) -> int | None:
         """Return when the newest order or quote was made; None without any."""
@@ -295,13 +287,14 @@ class Orders:
         rows = await self._pool.rows(asked)
         return {row["state"]: row["n"] for row in rows}
 
-    async def audit(self, order_pk: int) -> list[dict[str, Any]]:
+    async def audit(self, order_pk: int) -> list[Entry]:
         """Return the audit log of an order, oldest first."""
         a = audit.c
-        return await self._pool.rows(
+        return await self._pool.rows_as(
+            Entry,
             sa.select(a.at_ms, a.actor, a.event, a.state, a.detail)
             .where(a.order_pk == order_pk)
-            .order_by(a.audit_no)
+            .order_by(a.audit_no),
         )
 
     async def _first(self, where: sa.ColumnElement[bool]) -> Order | None:

@@ -6,11 +6,10 @@ All times are UTC milliseconds.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from storage.catalogue.connection import Pool
+from storage.catalogue.rows import LetterRow
 from storage.catalogue.schema import orders, outbox
 from storage.catalogue.usage import count_letter
 
@@ -23,15 +22,16 @@ class Outbox:
     def __init__(self, pool: Pool):
         self._pool = pool
 
-    async def due(self, now_ms: int) -> list[dict[str, Any]]:
-        """Return letters that are to be sent now, oldest first, with the `number` of the order."""
+    async def due(self, now_ms: int) -> list[LetterRow]:
+        """Return letters that are to be sent now, oldest first."""
         b = outbox.c
-        return await self._pool.rows(
+        return await self._pool.rows_as(
+            LetterRow,
             sa.select(outbox, orders.c.number)
             .join(orders, orders.c.order_pk == b.order_pk)
             .where(b.next_ms <= now_ms)
             .order_by(b.letter_no)
-            .limit(AT_ONCE)
+            .limit(AT_ONCE),
         )
 
     async def waiting(self) -> tuple[int, int | None]:
@@ -53,7 +53,7 @@ class Outbox:
 
     async def failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
         """Note why a letter was not sent; without a next time its address and link are removed."""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "tries": outbox.c.tries + 1,
             "error": error[:300],
             "next_ms": next_ms,
@@ -80,7 +80,7 @@ class Outbox:
             )
             return sorted(done.scalars())
 
-    async def _set(self, letter_no: int, values: dict[str, Any]) -> None:
+    async def _set(self, letter_no: int, values: dict[str, object]) -> None:
         await self._pool.execute(_waiting(letter_no).values(values))
 
 

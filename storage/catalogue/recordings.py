@@ -6,8 +6,7 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypedDict
+from dataclasses import asdict, fields, replace
 
 import sqlalchemy as sa
 import structlog
@@ -15,6 +14,7 @@ import structlog
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import Connection, make_partitions
+from storage.catalogue.rows import Archived, recording_values
 from storage.catalogue.schema import (
     DAY_MS,
     RECORDING_KEY,
@@ -26,7 +26,7 @@ from storage.catalogue.schema import (
     recordings,
     runs,
 )
-from storage.records import Gap, Identity, Index, Losses, Trace
+from storage.records import Gap, Identity, Index, Losses, Trace, plain
 
 GAP = ["camera_pk", "gap_no", "start_ms"]
 LOSS = ["camera_pk", "start_ms", "record_seq"]
@@ -36,84 +36,18 @@ END_UNKNOWN = "nobody noted its end: it is taken to last until what follows bega
 log = structlog.get_logger()
 
 
-class ArchivedRow(TypedDict):
-    """A row of `archived`: what an archive has, or had, of a recording."""
-
-    camera_pk: int
-    record_seq: int
-    day: int
-    collision: int
-    archive: str
-    bucket: str
-    archived_ms: int
-    verified: str
-    etags: str
-    version_id: str | None
-    locked_until_ms: int | None
-    removed_ms: int | None
-    removed_reason: str | None
-    removal_begun_ms: int | None
-
-
-class RecordingRow(TypedDict):
-    """A row of `recordings`, with what archives have of it."""
-
-    camera_pk: int
-    record_seq: int
-    day: int
-    collision: int
-    epoch: int
-    run_no: int
-    first_segment_no: int
-    segments: int
-    start_ms: int
-    end_ms: int
-    bytes: int
-    sha256: str
-    overlaps: bool
-    removed_ms: int | None
-    spool: str | None
-    archives: list[ArchivedRow]
-
-
-@dataclass(frozen=True, slots=True)
-class Archived:
-    """What an archive has of a recording: `verified` says how that is known."""
-
-    archive: str
-    bucket: str
-    archived_ms: int
-    verified: str
-    etags: str = ""  # of .mp4 and .json, with a space between
-    version_id: str | None = None
-    locked_until_ms: int | None = None
-
-
-def recording_row(index: Index) -> dict[str, Any]:
-    """Return the row of a sealed recording, without its camera."""
-    header, seal = index.header, index.seal
-    assert seal is not None
-    return {
-        "record_seq": header.record_seq,
-        "day": index.start_ms // DAY_MS,
-        "epoch": header.epoch,
-        "run_no": header.run_no,
-        "first_segment_no": index.segments[0].segment_no,
-        "segments": seal.segments,
-        "start_ms": index.start_ms,
-        "end_ms": seal.end_ms,
-        "bytes": seal.length,
-        "sha256": seal.sha256,
-        "overlaps": header.overlaps,
-    }
-
-
 def collision_of(identity: Identity) -> int:
     """Return what tells a recording from the one that had its number first: never 0."""
     return int(identity.sha256[:7], 16) + 1
 
 
-def _bytes_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _gap_row(camera_pk: object, gap: Gap) -> dict[str, object]:
+    """Return the row of a gap. Who wrote it may have quoted a camera's words as they were: what no
+    database takes must not keep a recording that carries it out of the archives."""
+    return {"camera_pk": camera_pk} | gap.to_dict() | {"detail": plain(gap.detail)}
+
+
+def _bytes_of(row: Mapping[str, object]) -> tuple[object, ...]:
     return row["camera_pk"], row["record_seq"], row["day"], row["sha256"]
 
 
@@ -141,9 +75,9 @@ class RecordingRows:
             for index in found:
                 header, seal = index.header, index.seal
                 assert seal is not None
-                pk: dict[str, Any] = {"camera_pk": pks[index.name]}
+                pk: dict[str, object] = {"camera_pk": pks[index.name]}
                 where = {"spool": spool, "removed_ms": None if spool else now_ms, "collision": 0}
-                rows.append(pk | recording_row(index) | where)
+                rows.append(pk | recording_values(index) | where)
                 run_rows[pk["camera_pk"], header.run_no, header.run_start_ms] = pk | {
                     "run_no": header.run_no,
                     "epoch": header.epoch,
@@ -153,7 +87,7 @@ class RecordingRows:
                     "init_sha256": header.init_sha256,
                     "tracks": [t.to_dict() for t in header.tracks],
                 }
-                gap_rows += [pk | g.to_dict() for g in header.gaps]
+                gap_rows += [_gap_row(pk["camera_pk"], g) for g in header.gaps]
                 if losses := Losses.of(index.segments):
                     where = {"start_ms": index.start_ms, "record_seq": header.record_seq}
                     loss_rows.append(pk | where | asdict(losses))
@@ -171,7 +105,7 @@ class RecordingRows:
             await self._pool.put(connection, packet_loss, loss_rows, LOSS, [*LOSSES])
         return [found[n] for n in others]
 
-    async def _put_runs(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    async def _put_runs(self, connection: Connection, rows: list[dict[str, object]]) -> None:
         """Insert runs or their ends. Where two spools used a number, the run of the higher epoch
         has it, whichever comes first; of one epoch the run that was there."""
         insert, r = self._pool.insert(runs), runs.c
@@ -186,7 +120,7 @@ class RecordingRows:
             rows,
         )
 
-    async def _put_rows(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    async def _put_rows(self, connection: Connection, rows: list[dict[str, object]]) -> None:
         """Insert rows; of the same bytes it is noted that this spool has them."""
         if not rows:
             return
@@ -200,8 +134,8 @@ class RecordingRows:
         await connection.execute(again, rows)
 
     async def _stored(
-        self, connection: Connection, rows: list[dict[str, Any]]
-    ) -> dict[tuple[Any, ...], int]:
+        self, connection: Connection, rows: list[dict[str, object]]
+    ) -> dict[tuple[object, ...], int]:
         """Return which bytes have rows under the numbers of these rows, with `collision`."""
         r = recordings.c
         asked = sa.select(r.camera_pk, r.record_seq, r.day, r.sha256, r.collision).where(
@@ -226,7 +160,7 @@ class RecordingRows:
         none = [g for g in found if g.end_ms is not None and g.end_ms <= g.start_ms]
         async with self._pool.work() as connection:
             pk = (await self._cameras.make(connection, [name]))[name]
-            rows = [{"camera_pk": pk} | g.to_dict() for g in found if g not in none]
+            rows = [_gap_row(pk, g) for g in found if g not in none]
             await self._pool.put(connection, gaps, rows, GAP, ["end_ms", "detail"])
             for gap in none:
                 same = gaps.c.gap_no == gap.gap_no, gaps.c.start_ms == gap.start_ms

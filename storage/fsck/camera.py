@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import RecordingRow
+from storage.catalogue.rows import RecordingRow
 from storage.fsck.listing import ArchiveListing
-from storage.records import Identity
+from storage.records import Identity, plain
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 IN_FLIGHT_MS = 600_000  # an object that is younger than this is not missed in the catalogue
@@ -45,42 +45,34 @@ class CheckedCamera:
         self, where: str, kind: str, what: str, which: object = "", done: str = ""
     ) -> Finding:
         """Return a finding of this camera."""
-        return Finding("/".join(self.name[1:]), where, kind, what, str(which), done)
+        return Finding("/".join(self.name[1:]), where, kind, what, plain(str(which)), done)
 
     async def read_rows(self) -> dict[Identity, RecordingRow]:
         """Return the rows of its recordings as they are now."""
-        return {Identity.of(r): r for r in await self.catalogue.recordings_of(self.name)}
+        return {r.identity: r for r in await self.catalogue.recordings_of(self.name)}
 
     async def says(self, row: RecordingRow, archive: str) -> bool:
         """Say whether the catalogue still says that an archive has a recording."""
-        told = (await self.read_rows()).get(Identity.of(row))
-        return told is not None and any(
-            a["archive"] == archive and a["removed_ms"] is None for a in told["archives"]
-        )
+        told = (await self.read_rows()).get(row.identity)
+        return told is not None and archive in told.buckets
 
     def waits(self, row: RecordingRow) -> bool:
         """Say whether another spool has a recording, as far as its row knows."""
-        return row["removed_ms"] is None and row["spool"] not in (None, self.spool_id)
+        return row.removed_ms is None and row.spool not in (None, self.spool_id)
 
     def comes(self, row: RecordingRow) -> bool:
         """Say whether an archive may still get a recording from another spool. That one may be
         gone: after a while it is missed where another archive has it."""
-        there = any(one["removed_ms"] is None for one in row["archives"])
-        return self.waits(row) and not (there and row["end_ms"] < self.now_ms - WAITS_MS)
+        return self.waits(row) and not (row.there and row.end_ms < self.now_ms - WAITS_MS)
 
     def is_here(self, row: RecordingRow) -> bool:
         """Say whether this spool has a recording, or what may be it."""
-        stored = self.stored.get(key_of(row))
+        stored = self.stored.get(row.key)
         index = stored and self.reader.read(stored)
-        return bool(stored) and (not index or not index.seal or index.identity == Identity.of(row))
+        return bool(stored) and (not index or not index.seal or index.identity == row.identity)
 
     def lost(self, row: RecordingRow, done: str) -> str:
         """Return what to call a recording that an archive has not."""
         others = self.is_here(row) or self.waits(row)
-        others = others or any(listing.has(key_of(row)) for listing in self.listings)
+        others = others or any(listing.has(row.key) for listing in self.listings)
         return "recording" if done or others else "recording that nobody has: lost"
-
-
-def key_of(row: RecordingRow) -> Key:
-    """Return number and start of a recording."""
-    return row["record_seq"], row["start_ms"]

@@ -19,13 +19,13 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import RecordingRow, recording_row
-from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding, key_of
+from storage.catalogue.rows import RecordingRow, recording_values
+from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import FormatError, Identity, Index, Trace
+from storage.records import FormatError, Index, Trace, is_id
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -82,7 +82,11 @@ class Fsck:
                 for camera in await verified.archive.below(f"{election}/{station}/"):
                     found.add((election, station, camera))
         low = self.config.archive_low
-        return sorted(name for name in found if low or not name[2].endswith(LOW))
+        return sorted(
+            (election, station, camera)
+            for election, station, camera in found
+            if is_id(station) and is_id(camera) and (low or not camera.endswith(LOW))
+        )
 
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and CatalogueError."""
@@ -126,7 +130,7 @@ class _CameraCheck:
         for identity, row in camera.rows.items():
             self._fsck.recordings += 1
             for listing in camera.listings:
-                if (listing.name, key_of(row)) not in self._put:  # since it was listed
+                if (listing.name, row.key) not in self._put:  # since it was listed
                     async for finding in self._compare(row, listing, identity in before):
                         yield finding
             async for finding in self._in_spool(row):
@@ -180,7 +184,7 @@ class _CameraCheck:
                 if found.whole:
                     continue
                 if trace := found.entries.get("removed.json"):
-                    yield await self._unknown_trace(listing, trace, seq)
+                    yield await self._unknown_trace(listing, trace, (seq, start_ms))
                 elif (seq, start_ms) not in camera.stored:
                     half = (
                         "bytes without a description"
@@ -217,29 +221,31 @@ class _CameraCheck:
                 done = "row written" if self._repair.wanted else ""
                 yield self._finding("catalogue", "missing", what, seq, done)
 
-    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, seq: int) -> Finding:
-        done = ""
+    async def _unknown_trace(self, listing: ArchiveListing, trace: Entry, key: Key) -> Finding:
+        name, done = self._camera.name, ""
         try:
             told = Trace.parse(await listing.read(trace))
-            if self._repair.wanted:
-                name = self._camera.name
-                await self._writer.put_removed(name, listing.name, trace.bucket, told)
-                done = "row written"
         except (ObjectNotFound, FormatError, Unread):
             what = "trace that cannot be read"
-            return self._finding(listing.name, "different", what, seq)
+            return self._finding(listing.name, "different", what, key[0])
+        if told.name != name or told.identity[:2] != key:
+            what = "trace of another recording"
+            return self._finding(listing.name, "different", what, key[0])
+        if self._repair.wanted:
+            await self._writer.put_removed(name, listing.name, trace.bucket, told)
+            done = "row written"
         what = "recording that was removed"
-        return self._finding("catalogue", "missing", what, seq, done)
+        return self._finding("catalogue", "missing", what, key[0], done)
 
     # -- what the catalogue says ---------------------------------------------------------
 
     async def _compare(
         self, row: RecordingRow, listing: ArchiveListing, was_there: bool
     ) -> AsyncIterator[Finding]:
-        camera, seq, archive = self._camera, row["record_seq"], listing.name
-        found = listing.objects.get(key_of(row), StoredObject())
-        said = next((a for a in row["archives"] if a["archive"] == archive), None)
-        if said is not None and said["removed_ms"] is not None:
+        camera, seq, archive = self._camera, row.record_seq, listing.name
+        found = listing.objects.get(row.key, StoredObject())
+        said = next((a for a in row.archives if a.archive == archive), None)
+        if said is not None and said.removed_ms is not None:
             if found.entries.keys() - {"removed.json"}:
                 done = await self._repair.finish_removal(row, listing)
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
@@ -261,8 +267,8 @@ class _CameraCheck:
         self, row: RecordingRow, listing: ArchiveListing, found: StoredObject
     ) -> AsyncIterator[Finding]:
         """Compare a recording that an archive has with its row, without reading its bytes."""
-        camera, seq = self._camera, row["record_seq"]
-        other = found.entries["mp4"].size != row["bytes"]
+        camera, seq = self._camera, row.record_seq
+        other = found.entries["mp4"].size != row.bytes
         if other and (finding := await self._judge(row, listing, OTHER_LENGTH)):
             yield finding
         trace = await listing.trace(row)
@@ -276,7 +282,7 @@ class _CameraCheck:
 
     async def _missing(self, row: RecordingRow, listing: ArchiveListing) -> Finding:
         """Return what is wrong with a row of a recording that an archive has not."""
-        camera, seq, identity = self._camera, row["record_seq"], Identity.of(row)
+        camera, seq, identity = self._camera, row.record_seq, row.identity
         if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
             done = ""
             if self._repair.wanted:
@@ -289,17 +295,17 @@ class _CameraCheck:
 
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
-        camera, key, seq = self._camera, key_of(row), row["record_seq"]
-        if row["removed_ms"] is not None or camera.is_here(row):
+        camera, key, seq = self._camera, row.key, row.record_seq
+        if row.removed_ms is not None or camera.is_here(row):
             return
         if camera.waits(row):
-            if not row["archives"] and row["end_ms"] < camera.now_ms - WAITS_MS:
-                what = f"recording in no archive yet: only the spool {row['spool']} has it"
+            if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:
+                what = f"recording in no archive yet: only the spool {row.spool} has it"
                 yield self._finding("spool", "missing", what, seq)
             return
         done = ""
         if self._repair.wanted and any(listing.has(key) for listing in camera.listings):
-            await self._writer.mark_removed(camera.name, Identity.of(row), camera.now_ms)
+            await self._writer.mark_removed(camera.name, row.identity, camera.now_ms)
             done = "row written"
         yield self._finding("spool", "missing", "recording that was not removed", seq, done)
 
@@ -308,7 +314,7 @@ class _CameraCheck:
     async def _read_all(self, number: int, listing: ArchiveListing) -> AsyncIterator[Finding]:
         rows, fsck, camera = dict[Key, list[RecordingRow]](), self._fsck, self._camera
         for row in (await camera.read_rows()).values():
-            rows.setdefault(key_of(row), []).append(row)
+            rows.setdefault(row.key, []).append(row)
         for key, found in sorted(listing.objects.items()):
             position = (camera.name[1], camera.name[2], number, key)
             if not found.whole or key not in rows or (fsck.after and position <= fsck.after):
@@ -325,8 +331,8 @@ class _CameraCheck:
 
         `seen` is what a look from outside found, for bytes that are not.
         """
-        index, wrong = await listing.recording(listing.objects[key_of(row)])
-        seq = row["record_seq"]
+        index, wrong = await listing.recording(listing.objects[row.key])
+        seq = row.record_seq
         if wrong == GONE:
             return None  # it was removed meanwhile
         if wrong or index is None:
@@ -341,7 +347,7 @@ class _CameraCheck:
 
 def _differs(row: RecordingRow, index: Index) -> str:
     """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
-    right, said = recording_row(index), dict(row)
-    if row["sha256"] != right["sha256"]:
+    right = recording_values(index)
+    if row.sha256 != right["sha256"]:
         return "sha256"
-    return ", ".join(column for column, value in right.items() if said[column] != value)
+    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

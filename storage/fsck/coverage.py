@@ -12,7 +12,7 @@ from storage.archival.retention import gap_object
 from storage.archive.port import ObjectNotFound
 from storage.fsck.camera import IN_FLIGHT_MS, CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, Unread
-from storage.records import LONGEST_MS, FormatError, Gap, recording_name, sha256_of
+from storage.records import LONGEST_MS, ArchivedGap, FormatError, recording_name, sha256_of
 
 
 async def unknown_gaps(
@@ -25,12 +25,18 @@ async def unknown_gaps(
         if key in known or entry.stored_ms > camera.now_ms - IN_FLIGHT_MS:
             continue
         try:
-            gap, done = Gap.parse(await listing.read(entry)), ""
+            told = ArchivedGap.parse(await listing.read(entry))
         except (ObjectNotFound, FormatError, Unread):
             what = "gap that cannot be read"
             yield camera.finding(listing.name, "different", what, key[0])
             continue
-        if gap.end_ms is not None and gap.end_ms <= gap.start_ms:
+        gap, done = told.gap, ""
+        if gap_object(told.name, gap)[0] != entry.key:
+            yield camera.finding(
+                listing.name, "different", "another gap than its name says", key[0]
+            )
+            continue
+        if told.end_ms <= gap.start_ms:
             continue  # it was taken back: a clock had been ahead
         if repair:
             await camera.catalogue.writer.put_gaps(camera.name, [gap])
@@ -65,7 +71,7 @@ async def unaccounted_time(camera: CheckedCamera, config: Config) -> AsyncIterat
     if not (scheduled := _scheduled(camera, config)):
         return
     until_ms, reader = camera.now_ms - LONGEST_MS, camera.reader
-    spans = [(r["start_ms"], r["end_ms"]) for r in (await camera.read_rows()).values()]
+    spans = [(r.start_ms, r.end_ms) for r in (await camera.read_rows()).values()]
     spans += [(i.start_ms, i.end_ms) for _, i in reader.recordings() if i.segments]
     gaps = await camera.catalogue.gaps_between(camera.name, 0, 1 << 60)
     spans += [(g.start_ms, g.end_ms or until_ms) for g in (*gaps, *reader.all_gaps())]

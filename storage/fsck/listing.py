@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
-from storage.catalogue.recordings import Archived, RecordingRow
+from storage.catalogue.rows import Archived, RecordingRow
 from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
 from storage.spool.reader import Key
 
@@ -139,11 +139,11 @@ class ArchiveListing:
 
     async def trace(self, row: RecordingRow) -> Entry | None:
         """Return the trace that tells of the removal of exactly this recording."""
-        trace = self.objects[row["record_seq"], row["start_ms"]].entries.get("removed.json")
+        trace = self.objects[row.key].entries.get("removed.json")
         with contextlib.suppress(ObjectNotFound, FormatError, Unread):
             if trace:
                 told = Trace.parse(await self.read(trace))
-                return trace if told.sha256 == row["sha256"] else None
+                return trace if told.sha256 == row.sha256 else None
         return None
 
     async def archived(self, found: StoredObject, index: Index) -> Archived:

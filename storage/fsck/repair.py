@@ -8,10 +8,10 @@ from pathlib import Path
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
 from storage.archive.port import ArchiveError, ObjectNotFound
-from storage.catalogue.recordings import RecordingRow
-from storage.fsck.camera import CheckedCamera, key_of
+from storage.catalogue.rows import RecordingRow
+from storage.fsck.camera import CheckedCamera
 from storage.fsck.listing import ArchiveListing, is_whole
-from storage.records import FormatError, Identity, Index, recording_name
+from storage.records import FormatError, Index, recording_name
 from storage.spool.reader import Key, SpoolRecording
 
 
@@ -29,7 +29,7 @@ class Repair:
         """Put a recording into an archive from wherever its bytes are; return from where."""
         if not self.wanted:
             return ""
-        key, identity = key_of(row), Identity.of(row)
+        key, identity = row.key, row.identity
         others = (listing for listing in self._camera.listings if listing is not to)
         for source in (self._camera.stored.get(key), *others):
             try:
@@ -67,20 +67,18 @@ class Repair:
         if not self.wanted:
             return ""
         camera, archive = self._camera, listing.archive
-        found, name = listing.objects[key_of(row)], camera.name
+        found, name = listing.objects[row.key], camera.name
         bucket = next(iter(found.entries.values())).bucket
         try:
             exactly = await versions(archive, name, row, bucket)
         except ArchiveError:
             return ""
         trace, whole = await listing.trace(row), found.whole
-        held = await camera.catalogue.holds.is_held(
-            name, row["start_ms"], row["end_ms"], camera.now_ms
-        )
+        held = await camera.catalogue.holds.is_held(name, row.start_ms, row.end_ms, camera.now_ms)
         if trace and not (whole and held):
             await remove_exactly(archive, name, row, exactly, bucket)
             return "removed"
-        index, identity = await listing.document(found) if whole else "", Identity.of(row)
+        index, identity = await listing.document(found) if whole else "", row.identity
         if not isinstance(index, Index) or index.identity != identity:
             return ""
         await self._writer.forget_archived(name, identity, archive.name, removed=True)
@@ -96,11 +94,11 @@ class Repair:
         """Have a row say what the archive does; what the row said before may be elsewhere."""
         if not self.wanted:
             return ""
-        camera, identity = self._camera, Identity.of(row)
+        camera, identity = self._camera, row.identity
         if index.identity != identity and (done := await self.restore(row, at)):
             return done
-        told = await at.archived(at.objects[key_of(row)], index)
+        told = await at.archived(at.objects[row.key], index)
         await self._writer.forget_recording(camera.name, identity)
-        spool = camera.spool_id if key_of(row) in camera.stored else None
+        spool = camera.spool_id if row.key in camera.stored else None
         await self._writer.put_recordings([index], spool, now_ms=camera.now_ms)
         return "row written" * await self._writer.mark_archived(index, told)

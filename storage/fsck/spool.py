@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from base.clock import Clock, now_ms
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
+from storage.catalogue.rows import RecordingRow
 from storage.records import Identity, Index
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
@@ -55,7 +55,7 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, reader: SpoolReader, name: Name, rows: Mapping[Identity, Mapping[str, Any]]
+        self, reader: SpoolReader, name: Name, rows: Mapping[Identity, RecordingRow]
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
@@ -81,7 +81,7 @@ class SpoolCheck:
             if row is None and late:
                 what = "recording that only the spool has"
                 yield Local(stored, "catalogue", "missing", what, index)
-            there = {one["archive"] for one in row["archives"]} if row else set()
+            there = {one.archive for one in row.archives} if row else set()
             for archive in self.archives:
                 if archive not in there:
                     self._wait(archive, index)

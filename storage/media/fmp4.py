@@ -202,23 +202,16 @@ def _parse_traf(data: bytes | bytearray, moof: Box, traf: Box) -> TrackFragment:
             if bits & 0x4:
                 (first_flags,) = struct.unpack_from(">I", data, at)
                 at += 4
-            width = 4 * (bits >> 8 & 0xF).bit_count()
-            if at + count * width > box.end or (width == 0 and count > 1_000_000):
+            given = [n for n in range(4) if bits >> 8 & 1 << n]
+            row = struct.Struct(">" + "".join("IIIi"[n] for n in given))
+            if at + count * row.size > box.end or (not given and count > 1_000_000):
                 raise Mp4Error(f"a trun of {count} samples does not fit its box")
             for n in range(count):
-                d, z, f, c = duration, size, flags if n else first_flags, 0
-                if bits & 0x100:
-                    (d,) = struct.unpack_from(">I", data, at)
-                    at += 4
-                if bits & 0x200:
-                    (z,) = struct.unpack_from(">I", data, at)
-                    at += 4
-                if bits & 0x400:
-                    (f,) = struct.unpack_from(">I", data, at)
-                    at += 4
-                if bits & 0x800:
-                    (c,) = struct.unpack_from(">i", data, at)
-                    at += 4
+                values = [duration, size, flags if n else first_flags, 0]
+                told = row.unpack_from(data, at + n * row.size)
+                for place, value in zip(given, told, strict=True):
+                    values[place] = value
+                d, z, f, c = values
                 samples.append(Sample(d, z, not f & 0x10000, c))
     return TrackFragment(track_id, decode_time, tuple(samples), data_offset)
 
@@ -228,7 +221,8 @@ def make_box(kind: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)
 
 
-def _full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
+def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
+    """Return a FullBox (4.2) of the given type around the parts."""
     return make_box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
@@ -239,7 +233,7 @@ _LANGUAGE_UND = 0x55C4
 def write_init(tracks: Sequence[TrackInit]) -> bytes:
     """Return `ftyp`+`moov` for the tracks, without an edit list (docs/formats.md)."""
     ftyp = make_box(b"ftyp", b"iso5", struct.pack(">I", 512), b"iso5iso6mp41")
-    mvhd = _full(
+    mvhd = full_box(
         b"mvhd",
         0,
         0,
@@ -248,13 +242,13 @@ def write_init(tracks: Sequence[TrackInit]) -> bytes:
         _MATRIX,
         struct.pack(">24xI", max(t.id for t in tracks) + 1),
     )
-    trex = b"".join(_full(b"trex", 0, 0, struct.pack(">5I", t.id, 1, 0, 0, 0)) for t in tracks)
+    trex = b"".join(full_box(b"trex", 0, 0, struct.pack(">5I", t.id, 1, 0, 0, 0)) for t in tracks)
     return ftyp + make_box(b"moov", mvhd, *map(_write_trak, tracks), make_box(b"mvex", trex))
 
 
 def _write_trak(track: TrackInit) -> bytes:
     video = track.kind == "video"
-    tkhd = _full(
+    tkhd = full_box(
         b"tkhd",
         0,
         3,
@@ -263,18 +257,18 @@ def _write_trak(track: TrackInit) -> bytes:
         _MATRIX,
         struct.pack(">II", track.width << 16, track.height << 16),
     )
-    mdhd = _full(b"mdhd", 0, 0, struct.pack(">4I2H", 0, 0, track.timescale, 0, _LANGUAGE_UND, 0))
+    mdhd = full_box(b"mdhd", 0, 0, struct.pack(">4I2H", 0, 0, track.timescale, 0, _LANGUAGE_UND, 0))
     handler, name = (b"vide", b"video\0") if video else (b"soun", b"audio\0")
-    hdlr = _full(b"hdlr", 0, 0, struct.pack(">I4s12x", 0, handler), name)
-    head = _full(b"vmhd", 0, 1, bytes(8)) if video else _full(b"smhd", 0, 0, bytes(4))
-    dref = _full(b"dref", 0, 0, struct.pack(">I", 1), _full(b"url ", 0, 1))
+    hdlr = full_box(b"hdlr", 0, 0, struct.pack(">I4s12x", 0, handler), name)
+    head = full_box(b"vmhd", 0, 1, bytes(8)) if video else full_box(b"smhd", 0, 0, bytes(4))
+    dref = full_box(b"dref", 0, 0, struct.pack(">I", 1), full_box(b"url ", 0, 1))
     stbl = make_box(
         b"stbl",
-        _full(b"stsd", 0, 0, struct.pack(">I", 1), track.entry),
-        _full(b"stts", 0, 0, bytes(4)),
-        _full(b"stsc", 0, 0, bytes(4)),
-        _full(b"stsz", 0, 0, bytes(8)),
-        _full(b"stco", 0, 0, bytes(4)),
+        full_box(b"stsd", 0, 0, struct.pack(">I", 1), track.entry),
+        full_box(b"stts", 0, 0, bytes(4)),
+        full_box(b"stsc", 0, 0, bytes(4)),
+        full_box(b"stsz", 0, 0, bytes(8)),
+        full_box(b"stco", 0, 0, bytes(4)),
     )
     minf = make_box(b"minf", head, make_box(b"dinf", dref), stbl)
     return make_box(b"trak", tkhd, make_box(b"mdia", mdhd, hdlr, minf))
@@ -299,7 +293,7 @@ def write_segment(sequence: int, runs: Sequence[TrackRun]) -> bytes:
     for run in runs:
         trafs.append(_write_traf(run, at))
         at += sum(s.size for s in run.samples)
-    mfhd = _full(b"mfhd", 0, 0, struct.pack(">I", sequence & 0xFFFFFFFF))
+    mfhd = full_box(b"mfhd", 0, 0, struct.pack(">I", sequence & 0xFFFFFFFF))
     mdat = struct.pack(">I4s", 8 + at - first, b"mdat")
     parts = [part for run in runs for part in run.data]
     return b"".join([make_box(b"moof", mfhd, *trafs), mdat, *parts])
@@ -313,7 +307,7 @@ def _write_traf(run: TrackRun, data_offset: int) -> bytes:
     )
     return make_box(
         b"traf",
-        _full(b"tfhd", 0, 0x020000, struct.pack(">I", run.track_id)),
-        _full(b"tfdt", 1, 0, struct.pack(">Q", run.decode_time)),
-        _full(b"trun", 1, 0x000F01, struct.pack(">Ii", len(run.samples), data_offset), rows),
+        full_box(b"tfhd", 0, 0x020000, struct.pack(">I", run.track_id)),
+        full_box(b"tfdt", 1, 0, struct.pack(">Q", run.decode_time)),
+        full_box(b"trun", 1, 0x000F01, struct.pack(">Ii", len(run.samples), data_offset), rows),
     )

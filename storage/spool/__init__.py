@@ -9,5 +9,6 @@
 `reader`     reads one camera while a recorder writes it
 `rates`      what a stream takes, measured on a recording
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
+`status_records`  the status files as types
 `status`     what the processes say of themselves in the spool's `_status/`
 """

@@ -150,16 +150,15 @@ class GapJournal:
         self._unwritten = []
 
 
-def read_gaps(path: Path, data: bytes | None = None) -> list[Gap]:
+def read_gaps(path: Path) -> list[Gap]:
     """Read a journal of gaps, oldest first; no file is no gaps, a torn line is not there.
 
     A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
     """
-    if data is None:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return []
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
     gaps: dict[int, Gap] = {}
     for line in data[: data.rfind(b"\n") + 1].splitlines():
         try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from storage.media.codecs import codec_name
-from storage.media.fmp4 import box_at, parse_init
-from storage.media.keyframe import find_keyframe
+from storage.media.fmp4 import Mp4Error, parse_init
+from storage.media.keyframe import VIDEO_ID, Read, find_keyframe
 from storage.records import Index, Segment
 from storage.spool.reader import SpoolRecording
 
@@ -46,15 +46,13 @@ def measure(stored: SpoolRecording, index: Index) -> Rates | None:
     fd = os.open(stored.media, os.O_RDONLY | os.O_CLOEXEC)
     try:
         init = os.pread(fd, header.init_length, 0)
-        found = [
-            find_keyframe(s.length, lambda at, length, s=s: os.pread(fd, length, s.offset + at))  # type: ignore[misc]
-            for s in keys
-        ]
+        found = [find_keyframe(s.length, _reads(fd, s.offset)) for s in keys]
     finally:
         os.close(fd)
-    ftyp = box_at(init, 0, len(init))
-    tracks = parse_init(init[ftyp.end :]) if ftyp else []
-    size = next(track for track in header.tracks if track.kind == "video")
+    moov = init[int.from_bytes(init[:4], "big") :]  # after the `ftyp`
+    tracks = {track.id: track for track in parse_init(moov)}
+    if (video := tracks.get(VIDEO_ID)) is None:
+        raise Mp4Error("the init has no pictures")
     sizes = [place.sample.size for place in found]
     lasted_90k = sum(s.duration_90k for s in keys)
     return Rates(
@@ -63,10 +61,15 @@ def measure(stored: SpoolRecording, index: Index) -> Rates | None:
         keyframe_bytes=int(median(sizes)),
         keyframe_peak=_peak(keys, sizes, header.target_duration_s),
         frame_rate=round(sum(place.pictures for place in found) * 90_000 / lasted_90k, 3),
-        width=size.width,
-        height=size.height,
-        codecs=tuple(codec_name(track) for track in tracks),
+        width=video.width,
+        height=video.height,
+        codecs=tuple(codec_name(tracks[number]) for number in sorted(tracks)),
     )
+
+
+def _reads(fd: int, offset: int) -> Read:
+    """Return what reads a segment that begins there."""
+    return lambda at, length: os.pread(fd, length, offset + at)
 
 
 def _bits(count: int, duration_90k: int) -> int:

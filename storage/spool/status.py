@@ -6,17 +6,41 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import TypeVar
 
 from base.clock import Clock, now_ms
 from base.hostclock import UNSYNCHRONIZED, elapsed_ms
+from storage.records import FormatError
+from storage.spool.status_records import (
+    HEARTBEAT,
+    ORDERS,
+    PICTURES,
+    SUPERVISOR,
+    UNKNOWN,
+    UPLOADER,
+    CameraStatus,
+    ClockStatus,
+    Heartbeat,
+    OrdersStatus,
+    PicturesStatus,
+    ProcessStatus,
+    RecorderStates,
+    RecorderStatus,
+    Status,
+    SupervisorStatus,
+    UploaderStatus,
+)
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
-HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
-UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
-SUPERVISOR = "supervisor.json"
+RECORDER = "recorder-"
+TYPES: dict[str, type[Status]] = {
+    UPLOADER: UploaderStatus,
+    PICTURES: PicturesStatus,
+    ORDERS: OrdersStatus,
+    SUPERVISOR: SupervisorStatus,
+}
+
+S = TypeVar("S", bound=Status)
 
 
 def last_runs_ms(spool: Path) -> dict[str, int]:
@@ -25,14 +49,15 @@ def last_runs_ms(spool: Path) -> dict[str, int]:
     A loss of power leaves no status file, or a torn one; the heartbeat is flushed, and is older.
     """
     found: dict[str, int] = {}
-    for path in (spool / "_status").glob("recorder-*"):
-        if path.suffix not in (HEARTBEAT, ".json"):
-            continue
-        try:
-            said = orjson.loads(path.read_bytes())
-            found |= {n: max(found.get(n, 0), int(said["written_ms"])) for n in said["cameras"]}
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
+    kinds: dict[str, type[Heartbeat | RecorderStates]]
+    kinds = {HEARTBEAT: Heartbeat, ".json": RecorderStates}
+    for path in (spool / "_status").glob(f"{RECORDER}*"):
+        if kind := kinds.get(path.suffix):
+            try:
+                said = kind.parse(path.read_bytes())
+            except (OSError, FormatError):
+                continue
+            found |= {name: max(found.get(name, 0), said.written_ms) for name in said.cameras}
     return found
 
 
@@ -43,7 +68,7 @@ class _File:
     seen: tuple[int, int]  # inode and mtime of what was read
     seen_ms: float  # when it was read, in `elapsed_ms`
     goes_on: bool  # whether its writer's time went on since the one before as ours did
-    said: dict[str, Any] = field(default_factory=dict)
+    said: Status
     states: dict[str, str] = field(default_factory=dict)
 
     def is_alive(self, now_ms: int) -> bool:
@@ -51,14 +76,13 @@ class _File:
         replaced a moment ago, where the clocks of the two differ and one of them is wrong."""
         if self.goes_on and elapsed_ms() - self.seen_ms <= STATUS_OLD_MS:
             return True
-        written_ms = self.said.get("written_ms")
-        return isinstance(written_ms, int | float) and abs(now_ms - written_ms) <= STATUS_OLD_MS
+        return abs(now_ms - self.said.written_ms) <= STATUS_OLD_MS
 
 
-def _goes_on(known: _File | None, said: dict[str, Any], now_ms: float) -> bool:
+def _goes_on(known: _File | None, said: Status, now_ms: float) -> bool:
     if known is None:
         return False
-    passed_ms = float(said["written_ms"]) - float(known.said["written_ms"])
+    passed_ms = said.written_ms - known.said.written_ms
     return passed_ms > 0 and abs(passed_ms - (now_ms - known.seen_ms)) <= STATUS_OLD_MS
 
 
@@ -84,63 +108,60 @@ class SpoolStatus:
         self._files, self.states = files, states
 
     def _look(self, path: Path) -> _File | None:
+        kind = RecorderStates if path.name.startswith(RECORDER) else TYPES.get(path.name)
+        if kind is None:
+            return None
         known = self._files.get(path.name)
         try:
             stat = path.stat()
             seen = (stat.st_ino, stat.st_mtime_ns)
             if known and known.seen == seen:
                 return known
-            said, now_ms = orjson.loads(path.read_bytes()), elapsed_ms()
-            file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
-            cameras = file.said.pop("cameras", {}).items()
-            file.said.pop("low", None)
-            file.states = {
-                sys.intern(name): sys.intern(one["state"])
-                for name, one in cameras
-                if isinstance(one["state"], str)
-            }
-            return file
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            said, now_ms = kind.parse(path.read_bytes()), elapsed_ms()
+        except (OSError, FormatError):
             return None  # being replaced, or not ours
+        file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
+        if isinstance(said, RecorderStates):
+            file.states = {
+                sys.intern(name): sys.intern(camera.get("state", UNKNOWN))
+                for name, camera in said.cameras.items()
+            }
+            said.cameras = {}
+        return file
 
-    def cameras(self, streams: str = "cameras") -> Iterator[tuple[bool, dict[str, dict[str, Any]]]]:
+    def cameras(self, *, low: bool = False) -> Iterator[tuple[bool, dict[str, CameraStatus]]]:
         """Yield all that each recorder said of its cameras, or of their second streams (`low`), by
         "station/camera", and whether it is alive."""
         for name, file in list(self._files.items()):
             if file.states:
                 try:
-                    said = orjson.loads((self._directory / name).read_bytes())[streams]
-                except (OSError, ValueError, TypeError, KeyError):
+                    said = RecorderStatus.parse((self._directory / name).read_bytes())
+                except (OSError, FormatError):
                     continue
-                yield file.is_alive(self._clock()), said
+                yield file.is_alive(self._clock()), said.low if low else said.cameras
 
-    def recorders(self) -> dict[int, dict[str, Any]]:
-        """Return what the living recorders say of the spool's disk, by share."""
+    def recorders(self) -> dict[int, RecorderStates]:
+        """Return what the living recorders say of disk and clock, by share."""
         return {
-            int(share): file.said["spool"]
+            int(share): file.said
             for name, file in self._files.items()
-            if (share := name.removeprefix("recorder-").removesuffix(".json")).isdigit()
+            if isinstance(file.said, RecorderStates)
+            and (share := name.removeprefix(RECORDER).removesuffix(".json")).isdigit()
             and file.is_alive(self._clock())
-            and isinstance(file.said.get("spool"), dict)
         }
 
-    def clocks(self) -> list[dict[str, Any]]:
-        """Return what the living recorders say of their clock: `synchronized` and `doubt`."""
-        return [
-            file.said["clock"]
-            for name, file in self._files.items()
-            if name.startswith("recorder-")
-            and file.is_alive(self._clock())
-            and isinstance(file.said.get("clock"), dict)
-        ]
+    def clocks(self) -> list[ClockStatus]:
+        """Return what the living recorders say of their clock."""
+        return [said.clock for said in self.recorders().values() if said.clock]
 
     def clock_warnings(self) -> list[str]:
         """Return what is wrong with the clocks of recorders and uploader, in sentences."""
-        said = [UNSYNCHRONIZED for c in self.clocks() if not c.get("synchronized")]
-        said += [str(c["doubt"]) for c in self.clocks() if c.get("doubt")]
-        uploader = self.uploader() or {}
-        if uploader.get("clock_doubt"):
-            said.append(f"nothing is removed on its word: {uploader['clock_doubt']}")
+        clocks = self.clocks()
+        said = [UNSYNCHRONIZED for clock in clocks if not clock.synchronized]
+        said += [clock.doubt for clock in clocks if clock.doubt]
+        uploader = self.last(UploaderStatus, is_alive=True)
+        if uploader and uploader.clock_doubt:
+            said.append(f"nothing is removed on its word: {uploader.clock_doubt}")
         return [f"the clock: {text}" for text in dict.fromkeys(said)]
 
     @property
@@ -153,39 +174,26 @@ class SpoolStatus:
         or, of web processes, which write none, by the supervisor's; None where nobody tells."""
         if process.startswith("web-"):
             told = self.supervised()
-            return told.get(process, {}).get("up") is True if told else None
-        return self._said(_file_of(process)) is not None
+            return (process in told and told[process].up) if told else None
+        file = self._files.get(_file_of(process))
+        return file is not None and file.is_alive(self._clock())
 
     def told_ms(self, process: str) -> int:
         """Return when a process last wrote its file, 0 where it never did."""
-        written_ms = (self.last(_file_of(process)) or {}).get("written_ms")
-        return written_ms if isinstance(written_ms, int) else 0
+        file = self._files.get(_file_of(process))
+        return file.said.written_ms if file else 0
 
-    def supervised(self) -> dict[str, Any]:
+    def supervised(self) -> dict[str, ProcessStatus]:
         """Return what a living supervisor says of its processes, by name."""
-        told = (self._said(SUPERVISOR) or {}).get("processes")
-        return told if isinstance(told, dict) else {}
+        told = self.last(SupervisorStatus, is_alive=True)
+        return told.processes if told else {}
 
-    def uploader(self) -> dict[str, Any] | None:
-        """Return what a living uploader says."""
-        return self._said(UPLOADER)
-
-    def last(self, name: str) -> dict[str, Any] | None:
-        """Return what a file said last, though its writer may be gone."""
-        file = self._files.get(name)
-        return file.said if file else None
-
-    def orders(self) -> dict[str, Any] | None:
-        """Return what a living desk of orders says."""
-        return self._said(ORDERS)
-
-    def pictures(self) -> dict[str, Any] | None:
-        """Return what a living picture process says."""
-        return self._said(PICTURES)
-
-    def _said(self, name: str) -> dict[str, Any] | None:
-        file = self._files.get(name)
-        return file.said if file and file.is_alive(self._clock()) else None
+    def last(self, kind: type[S], *, is_alive: bool = False) -> S | None:
+        """Return what a process said last: one that is gone, too, where it need not be alive."""
+        for file in self._files.values():
+            if isinstance(file.said, kind) and (not is_alive or file.is_alive(self._clock())):
+                return file.said
+        return None
 
 
 def _file_of(process: str) -> str:

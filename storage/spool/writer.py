@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
 from base.durable import boot_id, replace_file
 from storage.records import (
     ClockState,
@@ -32,8 +30,6 @@ from storage.spool.recording import Recording
 
 # A recording that is due to end goes on for so long, so that the next begins with a keyframe.
 KEY_WITHIN_MS = 60_000
-
-log = structlog.get_logger()
 
 
 class SpoolBusy(RuntimeError):

@@ -141,14 +141,14 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
     """Return all of an order that its requester may know."""
     home = f"{base_url(request)}/copies/{secret}"
     files = {
-        f["file_no"]: f
+        f.file_no: f
         for f in await query_catalogue(
             request, lambda catalogue: catalogue.order_files.of(order.order_pk)
         )
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=checked_language(request))
-    hashed, total = (sum(f[key] for f in files.values()) for key in ("hashed", "length"))
+    hashed, total = (sum(f.hashed for f in files.values()), sum(f.length for f in files.values()))
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {
@@ -178,7 +178,7 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
                 "files": [
                     {
                         **{k: f[k] for k in ("name", "start_ms", "end_ms", "length", "etag")},
-                        "sha256": files[f["no"]]["sha256"] if f["no"] in files else None,
+                        "sha256": files[f["no"]].sha256 if f["no"] in files else None,
                         "url": f"{home}/files/{f['no']}/{f['name']}" if open_ else None,
                     }
                     for f in camera["files"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -14,7 +13,7 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import LOSSES
+from storage.catalogue.rows import TimelineRow
 from storage.records import Gap, Losses
 from streaming.api.stations import takes
 from streaming.context import CONTEXT
@@ -100,7 +99,7 @@ async def _known(
         async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
-                recordings[row["record_seq"], row["start_ms"]] = _recording(row)
+                recordings[row.key] = _recording(row)
             for gap in rows[1]:
                 gaps[gap.gap_no, gap.start_ms] = _gap(lang, gap)
     return True, known
@@ -134,17 +133,16 @@ async def _camera(
     }
 
 
-def _recording(row: dict[str, Any]) -> bytes:
+def _recording(row: TimelineRow) -> bytes:
     """Return a row as JSON: what is missing of it, and when and why it was removed where no
     archive has it any more."""
-    more = {key: row[key] for key in LOSSES if row.get(key)}
-    if row["archives"] and all(a["removed_ms"] is not None for a in row["archives"]):
-        last = max(row["archives"], key=lambda a: a["removed_ms"])
-        more |= {k: last[k] for k in ("removed_ms", "removed_reason")}
+    more: dict[str, object] = {**row.losses.to_dict()}
+    if last := row.removed:
+        more |= {"removed_ms": last.removed_ms, "removed_reason": last.removed_reason}
     if more:
-        data = {k: row[k] for k in ("record_seq", "start_ms", "end_ms")}
+        data = {k: getattr(row, k) for k in ("record_seq", "start_ms", "end_ms")}
         return orjson.dumps(data | more)
-    return RECORDING % (row["record_seq"], row["start_ms"], row["end_ms"])
+    return RECORDING % (row.record_seq, row.start_ms, row.end_ms)
 
 
 def _gap(lang: str, gap: Gap) -> dict[str, object]:

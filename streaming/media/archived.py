@@ -9,7 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.rows import ArchivedRow
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
 from storage.spool.reader import Key
@@ -81,16 +82,14 @@ async def _recording(
             )
         except CatalogueError:
             raise unavailable() from None
-    if row is None or not row["archives"]:
+    if row is None or not row.archives:
         raise missing()
-    there = {a["archive"]: a["bucket"] for a in row["archives"] if a["removed_ms"] is None}
-    if not there:
-        raise gone(row["archives"][-1])
+    if removed := row.removed:
+        raise gone(removed)
     if segment_no:
-        refuse_old(request, row["end_ms"])
-    identity, indexes = Identity.of(row), request.app[INDEXES]
-    key = (identity.record_seq, identity.start_ms)
-    reader = RecordingReader(context.sources, name, buckets={key: there})
+        refuse_old(request, row.end_ms)
+    identity, indexes = row.identity, request.app[INDEXES]
+    reader = RecordingReader(context.sources, name, buckets={row.key: row.buckets})
 
     def check(index: Index) -> Index:
         if index.identity != identity:
@@ -98,12 +97,12 @@ async def _recording(
         return index
 
     if (index := indexes.get((name, identity))) is None:
-        index = indexes[name, identity] = await checked(reader.index(key, check))
+        index = indexes[name, identity] = await checked(reader.index(row.key, check))
         while len(indexes) > CACHED_INDEXES:
             indexes.popitem(last=False)
     else:
         indexes.move_to_end((name, identity))
-    return reader, key, index
+    return reader, row.key, index
 
 
 def archive_scheduler() -> Scheduler:
@@ -126,10 +125,10 @@ def refuse_old(request: web.Request, end_ms: int) -> None:
         raise web.HTTPForbidden(text=text)
 
 
-def gone(archived: dict[str, Any]) -> web.HTTPGone:
+def gone(archived: ArchivedRow) -> web.HTTPGone:
     """Return the answer for what was recorded and is kept no longer."""
-    day = datetime.fromtimestamp(archived["removed_ms"] / 1000, UTC).date()
-    return web.HTTPGone(text=f"Removed on {day}: {archived['removed_reason']}.\n")
+    day = datetime.fromtimestamp((archived.removed_ms or 0) / 1000, UTC).date()
+    return web.HTTPGone(text=f"Removed on {day}: {archived.removed_reason}.\n")
 
 
 def missing() -> web.HTTPNotFound:

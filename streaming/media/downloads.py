@@ -41,10 +41,10 @@ async def file(request: web.Request) -> web.StreamResponse:
     found = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.plans(order.order_pk, number)
     )
-    plan = CopyPlan.from_dict(found[0]["plan"]) if found else None
+    plan = CopyPlan.from_dict(found[0].plan) if found else None
     if plan is None or plan.file_name != request.match_info["name"]:
         raise web.HTTPNotFound(text=gettext("The order has no such file.", language_of(request)))
-    copy = VirtualFile(plan, request.app[CONTEXT].sources, found[0]["head"])
+    copy = VirtualFile(plan, request.app[CONTEXT].sources, found[0].head)
     with request.app[ORDERS].sending.turn(client(request)):
         return await _send(request, order, copy, plan.file_name)
 
@@ -82,13 +82,13 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
     found = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.plans(order.order_pk)
     )
-    scheduler.count(request, sum(len(row["plan"]["parts"]) for row in found) / PARTS_A_TOKEN)
+    scheduler.count(request, sum(len(row.plan["parts"]) for row in found) / PARTS_A_TOKEN)
     sources = request.app[CONTEXT].sources
     return [
         Item(
-            VirtualFile(CopyPlan.from_dict(row["plan"]), sources, row["head"]),
-            row["sha256"],
-            row["crc32"],
+            VirtualFile(CopyPlan.from_dict(row.plan), sources, row.head),
+            row.sha256,
+            row.crc32,
         )
         async for row in scheduler.in_steps(request, found)
     ]

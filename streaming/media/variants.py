@@ -43,7 +43,7 @@ def _streams(context: AppContext, station: Station, camera: Camera) -> Iterator[
     for stream in camera.streams:
         newest = context.reader(station, stream).live(1)
         rates = context.rates(station, stream)
-        if not newest or rates is None or not rates.codecs:
+        if not newest or rates is None:
             continue
         end_ms = newest[0][1].end_ms
         if until_ms is None or end_ms > until_ms - BEHIND_MS:

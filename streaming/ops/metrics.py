@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -25,16 +23,21 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from config.model import Camera, Station
 from config.roles import processes
-from config.schedule import is_scheduled, windows
 from copies.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
 from storage.records import GapCause
 from storage.spool.disk import check_spool, refusal_of, seconds_left
-from storage.spool.status import ORDERS, PICTURES, UPLOADER
+from storage.spool.status_records import (
+    ArchiveStatus,
+    OrdersStatus,
+    PicturesStatus,
+    Status,
+    UploaderStatus,
+)
 from streaming.context import AppContext
+from streaming.ops.camera_metrics import camera_lines
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
 # Several processes share the port and any of them answers /metrics: each has its own series.
@@ -51,19 +54,6 @@ SECONDS = Histogram(
     registry=None,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
-STATES = ("idle", "connecting", "recording", "stalled", "backoff", "unknown")
-CAMERA_COUNTS = (
-    ("bytes", "recorded_bytes_total", "Bytes recorded since the recorder started"),
-    ("frames", "pictures_total", "Pictures received since the recorder started"),
-    ("runs", "runs_total", "Runs begun since the recorder started"),
-    ("retries", "retries_total", "Sessions that ended since the recorder started"),
-    ("packets", "packets_total", "Packets received since the recorder started, read natively"),
-    ("packets_lost", "packets_lost_total", "Packets that were missing when it was their turn"),
-    ("packets_late", "packets_late_total", "Packets of these that came too late"),
-    ("packets_doubled", "packets_doubled_total", "Packets that came twice"),
-)
-STATIONS_A_PIECE = 100
-_NO_COUNTS = (0,) * len(CAMERA_COUNTS)
 UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
@@ -149,26 +139,25 @@ class StatusCollector(Collector):
             _add(up, [name], self._status.is_up(name))
             if not name.startswith("web-"):
                 _add(written, [name], self._status.told_ms(name) / 1000)
-            _add(starts, [name], supervised.get(name, {}).get("starts", 0))
+            _add(starts, [name], supervised[name].starts if name in supervised else 0)
         yield from (up, written, starts)
 
     def _uploader(self) -> Iterator[Metric]:
         """Yield what the uploader says or, while none runs, what the last one said."""
-        record = self._status.last(UPLOADER) or {}
-        if record:
-            record = record | {"clock_ok": record.get("clock_doubt") is None}
-        for key, text in UPLOADER_NUMBERS:
-            yield _single(f"kuager_uploader_{key}", text, record.get(key))
+        told = self._status.last(UploaderStatus)
+        clock_ok = None if told is None else told.clock_doubt is None
+        yield from _numbers("kuager_uploader", UPLOADER_NUMBERS, told, clock_ok=clock_ok)
 
     def _archives(self) -> Iterator[Metric]:
         """Yield what the uploader says of each archive: the backlog does not vanish with it."""
-        record: dict[str, Any] = (self._status.last(UPLOADER) or {}).get("archives") or {}
+        uploader = self._status.last(UploaderStatus)
         names = [archive.name for archive in self._context.config.archives]
-        by_name = {name: self._archive(record.get(name) or {}) for name in names}
+        told = {name: uploader.archives.get(name) if uploader else None for name in names}
+        ages = {name: self._archive_ages(archive) for name, archive in told.items()}
         for key, text in ARCHIVE_NUMBERS:
             number = _family(f"kuager_archive_{key}", text, ["archive"])
             for name in names:
-                _add(number, [name], by_name[name].get(key))
+                _add(number, [name], ages[name].get(key, getattr(told[name], key, None)))
             yield number
         cause = GaugeMetricFamily(
             "kuager_archive_cause", "1 for why it takes nothing", labels=["archive", "cause"]
@@ -178,60 +167,56 @@ class StatusCollector(Collector):
             "Of those that wait, what cannot be archived now, by reason",
             labels=["archive", "reason"],
         )
-        for name in names:
+        for name, archive in told.items():
             for fault in Fault:
-                _add(cause, [name, fault], by_name[name].get("fault") == fault)
+                _add(cause, [name, fault], archive is not None and archive.fault == fault)
             for reason in Blocked:
-                _add(blocked, [name, reason], by_name[name].get("blocked", {}).get(reason, 0))
+                _add(blocked, [name, reason], archive.blocked.get(reason, 0) if archive else 0)
         yield from (cause, blocked)
 
-    def _archive(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of an archive, its times as seconds."""
-        if not record:
-            return record
-        oldest = _age_s(self._context.clock(), record.get("oldest_unarchived_ms"))
+    def _archive_ages(self, archive: ArchiveStatus | None) -> dict[str, float | None]:
+        """Return what is known of an archive's times, in seconds."""
+        if archive is None:
+            return {}
+        oldest = _age_s(self._context.clock(), archive.oldest_unarchived_ms)
         if oldest is None:  # all that was recorded since it last looked may wait
             is_up, told_ms = self._status.is_up("uploader-0"), self._status.told_ms("uploader-0")
             oldest = 0 if is_up else _age_s(self._context.clock(), told_ms)
-        offset_ms = record.get("clock_offset_ms")
-        return record | {
+        offset_ms = archive.clock_offset_ms
+        return {
             "oldest_unarchived_seconds": oldest,
             "clock_offset_seconds": None if offset_ms is None else offset_ms / 1000,
         }
 
     def _orders(self) -> Iterator[Metric]:
         """Yield what the role `orders` says."""
-        record = self._status.last(ORDERS) or {}
+        told = self._status.last(OrdersStatus)
         states = GaugeMetricFamily("kuager_orders_state", "Orders by state", labels=["state"])
         for state in State:
-            _add(states, [state], record.get("states", {}).get(state, 0))
+            _add(states, [state], told.states.get(state, 0) if told else 0)
         yield states
-        if record:
-            age = _age_s(self._context.clock(), record.get("oldest_letter_ms"))
-            record = record | {"oldest_letter_seconds": age or 0}
-        for key, text in ORDERS_NUMBERS:
-            yield _single(f"kuager_orders_{key}", text, record.get(key))
+        age_s = _age_s(self._context.clock(), told.oldest_letter_ms) or 0 if told else None
+        yield from _numbers("kuager_orders", ORDERS_NUMBERS, told, oldest_letter_seconds=age_s)
 
     def _clock(self) -> Iterator[Metric]:
         """Yield what the recorders say of their clock."""
         clocks = self._status.clocks()
-        synchronized = all(c.get("synchronized") for c in clocks) if clocks else None
-        believed = not any(c.get("doubt") for c in clocks) if clocks else None
+        synchronized = all(clock.synchronized for clock in clocks) if clocks else None
+        believed = not any(clock.doubt for clock in clocks) if clocks else None
         text = "1 while the kernel says that the clock is synchronized"
         yield _single("kuager_clock_synchronized", text, synchronized)
         text = "1 while recorders follow the clock; 0 after it was set, until it is believed"
         yield _single("kuager_clock_believed", text, believed)
 
     def _pictures(self) -> Iterator[Metric]:
-        record = self._status.last(PICTURES) or {}
-        if record:
-            left_out = record.get("left_out")
-            record = record | {
-                "oldest_seconds": _age_s(self._context.clock(), record.get("oldest_ms")) or 0,
-                "left_out": len(left_out) if isinstance(left_out, list) else None,
-            }
-        for key, text in PICTURE_NUMBERS:
-            yield _single(f"kuager_pictures_{key}", text, record.get(key))
+        told = self._status.last(PicturesStatus)
+        yield from _numbers(
+            "kuager_pictures",
+            PICTURE_NUMBERS,
+            told,
+            oldest_seconds=_age_s(self._context.clock(), told.oldest_ms) or 0 if told else None,
+            left_out=len(told.left_out) if told else None,
+        )
 
     def _spool(self) -> Iterator[Metric]:
         """Yield what is known of the spool's disk."""
@@ -241,7 +226,7 @@ class StatusCollector(Collector):
         try:
             found = check_spool(config.spool)
             reserve = config.spool_limits.reserve.of(found.total_bytes)
-            left_s = seconds_left(found, reserve, sum(s["bytes_per_s"] for s in recorders))
+            left_s = seconds_left(found, reserve, sum(r.spool.bytes_per_s for r in recorders))
             values["free_bytes"] = found.free_bytes
             values["left_seconds"] = math.inf if left_s is None else left_s
             if found.free_bytes < reserve or not found.files:
@@ -249,10 +234,9 @@ class StatusCollector(Collector):
         except OSError as error:  # it is not there, or cannot be written
             refused = refusal_of(error).cause
         values["ok"] = refused is None
-        values["waiting_bytes"] = sum(s["waiting_bytes"] for s in recorders)
-        values["slow_seconds"] = max((s["slow_s"] for s in recorders), default=0)
-        for key, text in SPOOL_NUMBERS:
-            yield _single(f"kuager_spool_{key}", text, values.get(key))
+        values["waiting_bytes"] = sum(r.spool.waiting_bytes for r in recorders)
+        values["slow_seconds"] = max((r.spool.slow_s for r in recorders), default=0)
+        yield from _numbers("kuager_spool", SPOOL_NUMBERS, None, **values)
         cause = GaugeMetricFamily(
             "kuager_spool_cause", "1 for why it takes no recordings", labels=["cause"]
         )
@@ -269,20 +253,28 @@ def _family(name: str, text: str, labels: list[str]) -> Family:
     return kind(name, text, labels=labels)
 
 
-def _single(name: str, text: str, value: object) -> Family:
+def _numbers(
+    prefix: str, keys: Iterable[tuple[str, str]], told: Status | None, **more: float | None
+) -> Iterator[Family]:
+    """Yield numbers of a status file, and `more`, by their keys."""
+    for key, text in keys:
+        yield _single(f"{prefix}_{key}", text, more.get(key, getattr(told, key, None)))
+
+
+def _single(name: str, text: str, value: float | None) -> Family:
     family = _family(name, text, [])
     _add(family, [], value)
     return family
 
 
-def _add(family: Family, labels: list[str], value: object) -> None:
+def _add(family: Family, labels: list[str], value: float | None) -> None:
     """Add a number; what is not known is NaN, or 0 where it is counted up."""
     unknown = 0.0 if isinstance(family, CounterMetricFamily) else math.nan
-    family.add_metric(labels, float(value) if isinstance(value, int | float) else unknown)
+    family.add_metric(labels, unknown if value is None else float(value))
 
 
-def _age_s(now_ms: int, at_ms: object) -> float | None:
-    return max(0.0, (now_ms - at_ms) / 1000) if isinstance(at_ms, int | float) else None
+def _age_s(now_ms: int, at_ms: int | None) -> float | None:
+    return None if at_ms is None else max(0.0, (now_ms - at_ms) / 1000)
 
 
 def make_registry(context: AppContext) -> CollectorRegistry:
@@ -295,93 +287,6 @@ def make_registry(context: AppContext) -> CollectorRegistry:
 
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 PROCESS = web.AppKey("process", str)
-
-
-Lines = Callable[[Station, Camera, str], str]
-
-
-def camera_lines(context: AppContext) -> Iterator[bytes]:
-    """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
-    long, and others want answers."""
-    counts: dict[str, tuple[object, ...]] = {}
-    causes: dict[str, str] = {}
-    recorded_ms: dict[str, int] = {}
-    for alive, cameras in context.status.cameras():
-        for name, one in cameras.items():
-            recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
-            if alive:
-                counts[name] = tuple(one.get(key, 0) for key, _, _ in CAMERA_COUNTS)
-                connecting = GapCause.CONNECTING if one.get("state") == "connecting" else "none"
-                causes[name] = one.get("cause") or connecting
-        yield b""
-    election, now_ms = context.config.election, context.clock()
-
-    def scheduled(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {is_scheduled(windows(election, station, camera), now_ms):d}\n"
-
-    def recorded(station: Station, camera: Camera, labels: str) -> str:
-        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
-
-    def cause(station: Station, camera: Camera, labels: str) -> str:
-        return f'{{{labels},cause="{causes.get(_name(station, camera), "unknown")}"}} 1\n'
-
-    yield from _lines(context, "scheduled", "1 while it is to be recorded", scheduled)
-    text = "The end of its newest segment, by the recorder's clock; 0 for never"
-    yield from _lines(context, "recorded_timestamp_seconds", text, recorded)
-    yield from _lines(context, "cause", "1 for why it is not recorded, or none, or unknown", cause)
-    yield from _lines(context, "state", "1 for what it does", partial(_states, context))
-    for n, (_, key, text) in enumerate(CAMERA_COUNTS):
-
-        def count(station: Station, camera: Camera, labels: str, n: int = n) -> str:
-            return f"{{{labels}}} {counts.get(_name(station, camera), _NO_COUNTS)[n]}\n"
-
-        yield from _lines(context, key, text, count)
-    yield from _low_lines(context)
-
-
-def _low_lines(context: AppContext) -> Iterator[bytes]:
-    """Yield the metric of second streams, which are no cameras."""
-    recorded_ms: dict[str, int] = {}
-    for _, streams in context.status.cameras("low"):
-        for name, one in streams.items():
-            recorded_ms[name] = max(recorded_ms.get(name, 0), one.get("recorded_ms") or 0)
-        yield b""
-
-    def recorded(station: Station, camera: Camera, labels: str) -> str:
-        if camera.low_url is None:
-            return ""
-        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
-
-    text = "The end of the newest segment of its second stream, where it has one; 0 for never"
-    yield from _lines(context, "low_recorded_timestamp_seconds", text, recorded)
-
-
-def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
-    """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
-
-    Ids need no escaping in labels.
-    """
-    name, kind = f"kuager_camera_{key}", "counter" if key.endswith("_total") else "gauge"
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
-    stations = context.config.stations
-    for start in range(0, len(stations), STATIONS_A_PIECE):
-        yield "".join(
-            f"{name}{line}"
-            for station in stations[start : start + STATIONS_A_PIECE]
-            for camera in station.cameras
-            for line in one(
-                station, camera, f'station="{station.id}",camera="{camera.id}"'
-            ).splitlines(keepends=True)
-        ).encode()
-
-
-def _states(context: AppContext, station: Station, camera: Camera, labels: str) -> str:
-    now = context.directory.state(station, camera)
-    return "".join(f'{{{labels},state="{state}"}} {now == state:d}\n' for state in STATES)
-
-
-def _name(station: Station, camera: Camera) -> str:
-    return f"{station.id}/{camera.id}"
 
 
 def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import TypedDict
 from base.intervals import merge
 from config.model import Camera, Config, Localized, Station
 from config.schedule import Window, windows
+from storage.spool.status_records import UNKNOWN
 from streaming.stations.search import Search
 from streaming.stations.transliterate import slug
 
@@ -91,7 +92,7 @@ class Directory:
 
     def state(self, station: Station, camera: Camera) -> str:
         """Return what a camera's recorder does now; `unknown` where none is alive."""
-        return self.states.get(f"{station.id}/{camera.id}", "unknown")
+        return self.states.get(f"{station.id}/{camera.id}", UNKNOWN)
 
     def is_live(self, station: Station, camera: Camera) -> bool:
         """Tell whether a camera is being recorded."""

@@ -162,7 +162,7 @@ async def test_what_costs_nothing_is_capped_until_it_is_read(both: list[Catalogu
     await both[1].pool.execute(sa.update(orders).values(value).where(orders.c.order_pk == paid))
     # what is paid is read through before what cost nothing, however early that was ordered
     unhashed = await both[0].order_files.unhashed(State.PAID)
-    assert [row["order_pk"] for row in unhashed] == [paid, made[0]]
+    assert [row.order_pk for row in unhashed] == [paid, made[0]]
     await both[0].order_files.hashed(made[0], 1, "0" * 64, 1, b"", 60)
     await both[0].orders.change(made[0], events.finish(NOW))
     await place(both[1], made[1], "203.0.113.1")

@@ -18,7 +18,6 @@ from copies.mp4 import (
     make_init,
     make_proof_room,
     make_sidx,
-    read_about,
     rebase,
     sidx_length,
     timescales,
@@ -36,7 +35,7 @@ from storage.media.fmp4 import (
     write_init,
     write_segment,
 )
-from tests.support.footage import AUDIO, VIDEO
+from tests.support.footage import AUDIO, VIDEO, read_about
 
 TIMES = st.integers(0, 2**64 - 1)
 

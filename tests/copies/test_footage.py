@@ -146,8 +146,8 @@ async def test_what_was_removed_is_told_with_when_and_why(
     found = await ask(camera, UTC0, UTC0 + 200_000, catalogue, archive)
     (gone,) = found.removed
     assert (gone.removed_ms, gone.reason) == (5, "kept 1 day")
-    assert (gone.start_ms, gone.end_ms) == (rows[1]["start_ms"], rows[2]["end_ms"])
-    assert [f.start_ms for f in found.files] == [rows[0]["start_ms"], rows[3]["start_ms"]]
+    assert (gone.start_ms, gone.end_ms) == (rows[1].start_ms, rows[2].end_ms)
+    assert [f.start_ms for f in found.files] == [rows[0].start_ms, rows[3].start_ms]
     elsewhere = DirectoryArchive("other", tmp_path / "other")
     found = await ask(camera, UTC0, UTC0 + 200_000, catalogue, elsewhere)
     await elsewhere.close()

@@ -86,11 +86,11 @@ async def there(config: Config, catalogue: Catalogue, archive: Slow, minute: int
     """Say whether the archive has the bytes of a minute, and the catalogue says the same."""
     begin = UTC0 + minute * MINUTE
     rows = await catalogue.recordings_between(NAME, begin, begin + MINUTE)
-    told = all(a["removed_ms"] is None for row in rows for a in row["archives"])
+    told = all(a.removed_ms is None for row in rows for a in row.archives)
     paths = [
         p
         for p in archive._root.rglob("*.mp4")
-        if int(p.stem.rpartition("-")[2]) in {r["record_seq"] for r in rows}
+        if int(p.stem.rpartition("-")[2]) in {r.record_seq for r in rows}
     ]
     assert told == (len(paths) == len(rows))
     found = await find(catalogue, [archive], config.spool, NAME, begin, begin + MINUTE, zone="UTC")
@@ -114,7 +114,7 @@ async def test_an_order_after_the_list_of_what_is_to_go_was_made(
     assert taken == {first: False, eighth: True}
     assert not await there(config, catalogue, archive, 0)
     assert await there(config, catalogue, archive, 8)
-    assert [h["order_pk"] for h in await catalogue.holds.of("e")] == [eighth]
+    assert [h.order_pk for h in await catalogue.holds.of("e")] == [eighth]
 
 
 async def test_a_removal_waits_for_an_order_that_is_being_written(
@@ -131,8 +131,8 @@ async def test_a_removal_waits_for_an_order_that_is_being_written(
         assert not removal.done()
     await other.close()
     assert not await removal
-    (found, *_) = await catalogue.recordings_between(NAME, row["start_ms"], row["start_ms"] + 1)
-    assert found["archives"][0]["removed_ms"] is None
+    (found, *_) = await catalogue.recordings_between(NAME, row.start_ms, row.start_ms + 1)
+    assert found.archives[0].removed_ms is None
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -171,4 +171,4 @@ async def test_what_was_begun_to_be_removed_is_finished(
     rows = await catalogue.recordings_of(NAME)
     left = {p.name.partition(".")[2] for p in archive._root.rglob("*-1.*")}
     assert left == {"removed.json"}
-    assert all(r["archives"][0]["removed_ms"] for r in rows)
+    assert all(r.archives[0].removed_ms for r in rows)

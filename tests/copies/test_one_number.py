@@ -78,8 +78,8 @@ async def test_a_run_is_that_of_the_higher_epoch(
     for index in owners[1]:
         run = await catalogue.recording_of_run(NAME, index.header.run_no)
         segment = await catalogue.recording_with_segment(NAME, index.segments[-1].segment_no)
-        assert run and segment and {run["sha256"], segment["sha256"]} <= believed
-        assert run["run_no"] == segment["run_no"] == index.header.run_no
+        assert run and segment and {run.sha256, segment.sha256} <= believed
+        assert run.run_no == segment.run_no == index.header.run_no
 
 
 async def test_numbers_of_recordings_whose_spool_nobody_knows(
@@ -108,9 +108,7 @@ async def test_what_is_gone_is_told_by_its_bytes(tmp_path: Path, database_url: s
     row, plans = await make_quote(config, config.copies, catalogue, [archive], asked, "kk")
     pk = await catalogue.orders.create(str(key_of(new_secret())), row, plans)
     gone = a.indexes()[0][1]
-    (there,) = (
-        r for r in await catalogue.recordings_of(NAME) if r["sha256"] == gone.identity.sha256
-    )
+    (there,) = (r for r in await catalogue.recordings_of(NAME) if r.sha256 == gone.identity.sha256)
     assert await catalogue.holds.begin_removal(NAME, there, "archive", 5, "kept for a day")
     with pytest.raises(FootageGone):
         await catalogue.orders.change(pk, events.place(config.copies, None, "", UTC0))

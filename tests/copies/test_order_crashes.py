@@ -107,10 +107,10 @@ async def test_crash_after(
     assert await counted(stripe) - before == Counter(paid=1, refunds=1)
     catalogue = await Catalogue.open(database_url)
     log = await catalogue.orders.audit(order.order_pk)
-    assert [row["event"] for row in log] == [
+    assert [row.event for row in log] == [
         *("quote", "order", "payment", "pay", "finish", "returned", "refund")
     ]
-    assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
+    assert all(h.released_ms for h in await catalogue.holds.of("e"))
     assert len(await catalogue.holds.of("e")) == 2
     assert await catalogue.checkouts.all_open() == []
     assert await catalogue.outbox.waiting() == (0, None)

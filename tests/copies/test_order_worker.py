@@ -181,7 +181,7 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
         clock.ahead_ms += config.copies.download_for * 1000
         await state_of(service, paid.order_pk, State.EXPIRED)
         assert (await service.orders.get(paid.order_pk)).paid_ms
-        assert all(h["released_ms"] for h in await catalogue.holds.of("e"))
+        assert all(h.released_ms for h in await catalogue.holds.of("e"))
 
         async def files_are_dropped() -> bool:  # a step later
             return await service.catalogue.order_files.of(paid.order_pk) == []

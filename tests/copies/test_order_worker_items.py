@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.outbox import AT_ONCE
+from storage.catalogue.rows import LetterRow
 from storage.catalogue.schema import DAY_MS, order_files, orders, outbox, usage
 from storage.catalogue.usage import count_letter
 from tests.support.archiving import configure
@@ -109,6 +111,10 @@ async def letters(service: OrderService) -> list[dict[str, Any]]:
 
 # -- addresses ---------------------------------------------------------------------------------
 
+LETTER = LetterRow(
+    order_pk=1, letter_no=1, kind="placed", recipient="", link="http://k", created_ms=0, tries=0,
+    next_ms=0, sent_ms=None, error=None,
+)  # fmt: skip
 ORDER = Order(
     *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, "en", QUOTE, "KZT", 58_000, 0),
     until_ms=604_800_000,
@@ -133,8 +139,7 @@ def test_what_no_letter_can_be_sent_to_is_no_address(text: str) -> None:
 @given(st.emails() | st.text("ab.-+_@'", max_size=20) | st.from_regex(r"[a-z.]+@[a-z.-]+"))
 def test_a_letter_can_be_written_to_every_address(text: str) -> None:
     if found := address(text):
-        letter = {"kind": "placed", "recipient": found, "link": "http://k", "letter_no": 1}
-        message = compose("copies@example.kz", ORDER, letter)
+        message = compose("copies@example.kz", ORDER, replace(LETTER, recipient=found))
         assert message["To"].addresses[0].addr_spec == found
         assert message.as_bytes()
 
@@ -378,7 +383,7 @@ async def test_a_file_that_cannot_be_hashed_holds_up_no_other(tmp_path: Path, pl
             async def others_went_on() -> bool:
                 files = [await service.catalogue.order_files.of(pk) for pk in (1, 2)]
                 ready = (await service.orders.get(third.order_pk)).state == State.READY
-                return ready and all(file["failed"] for (file,) in files)
+                return ready and all(file.failed for (file,) in files)
 
             await until(others_went_on)
             assert desk.status.hash_failures_total >= 2
@@ -395,11 +400,11 @@ async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:
         async with working(config, service):
 
             async def tried() -> bool:
-                return bool((await service.catalogue.order_files.of(paid.order_pk))[0]["failed"])
+                return bool((await service.catalogue.order_files.of(paid.order_pk))[0].failed)
 
             await until(tried)
         (unpaid,) = await service.catalogue.order_files.of(1)
-        assert (unpaid["failed"], unpaid["hashed"]) == (None, 0)
+        assert (unpaid.failed, unpaid.hashed) == (None, 0)
 
 
 async def test_an_order_ends_by_its_date_although_its_provider_is_gone(
@@ -423,7 +428,7 @@ async def test_an_order_ends_by_its_date_although_its_provider_is_gone(
 
             await until(ended)
             assert (await service.orders.get(by_date.order_pk)).email is None
-            assert all(h["released_ms"] for h in await service.catalogue.holds.of("e"))
+            assert all(h.released_ms for h in await service.catalogue.holds.of("e"))
             assert len(await service.catalogue.checkouts.all_open()) == 2  # may still be found
             # money that comes after all
             late = Payment("stripe", "pi_1", 58_000, "KZT", now_ms())
@@ -491,11 +496,11 @@ async def test_quotes_are_deleted_a_day_after_their_end(database_url: str, tmp_p
             await until(deleted)
         assert await service.catalogue.order_files.of(made[0]) == []
         log = await service.orders.audit(order.order_pk)
-        assert [(r["event"], r["state"]) for r in log] == [
+        assert [(r.event, r.state) for r in log] == [
             ("quote", "quoted"),
             ("order", "awaiting_payment"),
         ]
-        assert log[0]["at_ms"] == order.created_ms
+        assert log[0].at_ms == order.created_ms
 
 
 async def test_what_may_be_owed_is_found_without_reading_every_order(

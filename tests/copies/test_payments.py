@@ -101,7 +101,7 @@ async def test_paid_at_stripe_and_given_back(service: OrderService) -> None:
     with pytest.raises(Refused):
         await service.refund(done, True, None)
     log = await service.orders.audit(order.order_pk)
-    assert [r["event"] for r in log] == [
+    assert [r.event for r in log] == [
         "quote",
         "order",
         "payment",
@@ -145,7 +145,7 @@ async def test_paid_by_bank_and_at_stripe_at_once(service: OrderService) -> None
     order = await service.refund(order, False, reference)
     assert order.state == State.PAID and owed(order) == {}
     log = await service.orders.audit(order.order_pk)
-    assert sum(r["event"] == "pay" for r in log) == 1
+    assert sum(r.event == "pay" for r in log) == 1
 
 
 async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(
@@ -251,7 +251,7 @@ async def test_a_payment_of_another_order_is_in_nobodys_way(service: OrderServic
         url = await opened(service, order)
         await pay(url)
         (page,) = await service.catalogue.checkouts.all_open()
-        payment = (await provider.look(page["reference"])).payment
+        payment = (await provider.look(page.reference)).payment
         assert payment is not None
         await service.enter_payment(first.order_pk, payment, "stripe")
         with capture_logs() as log:
@@ -307,10 +307,10 @@ async def test_what_is_ordered_is_held_until_it_ends(
     catalogue = await Catalogue.open(database_url)
     order = await placed(service)
     (hold,) = await catalogue.holds.of("e")
-    assert (hold["station"], hold["camera"], hold["released_ms"]) == ("s", "c", None)
+    assert (hold.station, hold.camera, hold.released_ms) == ("s", "c", None)
     await service.cancel(order.order_pk)
     (hold,) = await catalogue.holds.of("e")
-    assert hold["released_ms"] is not None
+    assert hold.released_ms is not None
     await catalogue.close()
 
 

@@ -211,7 +211,7 @@ def shell(command: str, replaced: dict[str, str]) -> None:
 
 async def reasons(url: str) -> list[str]:
     catalogue = await Catalogue.open(url)
-    found = [str(row["reason"]) for row in await catalogue.holds.of("e")]
+    found = [str(row.reason) for row in await catalogue.holds.of("e")]
     await catalogue.close()
     return found
 

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from config.load import load
 from config.model import Config
 from config.schedule import Window
-from kuager.reload import Configs, Difference, Frames, Outcome, Reloading, frame, receive
+from kuager.reload import Configs, Difference, Frames, Reloading, frame, receive
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.states import State
 from storage.records import GapCause
+from storage.spool.status_records import ReloadStatus
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.running import kuager, playing
 from tests.support.stack import gaps, recorded, recording, recordings
@@ -44,6 +45,9 @@ def test_what_differs(tmp_path: Path) -> None:
         "Cameras changed (1): s1/c2",
         "Settings changed (1): rewind",
     ]
+    second = "        low_url: rtsp://10.0.0.2/b\n"
+    found = Difference.of(old, load(write(tmp_path, stations_yaml=STATIONS + second), {}))
+    assert found == Difference((), (), ("s1/c2",), (), ())
     many = [f"s1/c{n}" for n in range(25)]
     told = next(iter(Difference(tuple(many), (), (), (), ()).lines()))
     assert told == f"Cameras added (25): {', '.join(many[:20])} and 5 more"
@@ -62,7 +66,7 @@ def test_what_differs(tmp_path: Path) -> None:
 async def test_what_only_a_restart_can_change_is_refused(
     tmp_path: Path, setting: str, named: str
 ) -> None:
-    path, told = write(tmp_path), list[Outcome]()
+    path, told = write(tmp_path), list[ReloadStatus]()
     reloading = Reloading(load(path, {}), lambda _: pytest.fail("it was taken"), told.append)
     key = setting.partition(":")[0]
     text = KUAGER.replace("id: test-2026", setting)
@@ -74,7 +78,7 @@ async def test_what_only_a_restart_can_change_is_refused(
     assert not told[-1].taken and named in told[-1].lines[0] and "restart" in told[-1].lines[0]
 
 
-async def asked(reloading: Reloading, told: list[Outcome]) -> None:
+async def asked(reloading: Reloading, told: list[ReloadStatus]) -> None:
     """Have it reload once."""
     before = len(told)
     task = asyncio.create_task(reloading.run())
@@ -103,7 +107,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_files_change_nothing_and_say_why(tmp_path: Path, name: str) -> None:
-    path, told, taken = write(tmp_path), list[Outcome](), list[Config]()
+    path, told, taken = write(tmp_path), list[ReloadStatus](), list[Config]()
     reloading = Reloading(old := load(path, {}), taken.append, told.append)
     BROKEN[name](tmp_path)
     await asked(reloading, told)

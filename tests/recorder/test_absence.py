@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -231,7 +232,7 @@ def test_what_is_wrong_with_the_clocks_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "_status/uploader.json").write_bytes(orjson.dumps(told))
     status = SpoolStatus(tmp_path)
     list(status.refresh())
-    assert sorted(status.clocks(), key=str) == sorted(clocks, key=str)
+    assert [asdict(clock) for clock in status.clocks()] == clocks
     unsynchronized, doubt, removes = status.clock_warnings()
     assert "nobody synchronizes" in unsynchronized and "+1.0 days" in doubt
     assert "nothing is removed" in removes and "+400.0 days" in removes

@@ -155,23 +155,24 @@ async def test_an_operator_is_told_how_long_the_room_lasts(tmp_path: Path) -> No
             for _ in range(30):  # a second or more of its clock passes with each
                 await disk.look()
         assert [line["event"].partition(":")[0] for line in said] == ["The spool fills"]
-        status = disk.status_dict()
-        assert status["hours_left"] == said[0]["hours_left"] or status["hours_left"] > 0
-        assert abs(status["free_bytes"] - found.free_bytes) < 10**9
+        status = disk.status()
+        assert status.hours_left and status.free_bytes
+        assert status.hours_left == said[0]["hours_left"] or status.hours_left > 0
+        assert abs(status.free_bytes - found.free_bytes) < 10**9
         shutil.rmtree(spool)
         with capture_logs() as said:
             await disk.look()
             await disk.look()
         assert [line["event"] for line in said] == ["Recording pauses"]
         assert disk.refusal is not None and disk.refusal.cause is GapCause.DISK_FAILED
-        assert disk.status_dict()["hours_left"] == 0 and not spool.exists()
+        assert disk.status().hours_left == 0 and not spool.exists()
     finally:
         disk.close()
 
 
 async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_path: Path) -> None:
     claim_spool(tmp_path)
-    status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": {"bytes_per_s": 0}}
+    status = {"written_ms": int(time.time() * 1000), "spool": {"bytes_per_s": 0}}
     (tmp_path / "_status/recorder-1.json").write_text(json.dumps(status))
     disks = [SpoolDisk(tmp_path, SpoolLimits(), share, lambda: 0) for share in (1, 2)]
     try:

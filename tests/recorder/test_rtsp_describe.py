@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -351,3 +354,56 @@ async def test_a_second_request_uses_the_login_and_counts_on() -> None:
     counts = [digest_fields(r.headers.get("authorization", "")).get("nc") for r in camera.requests]
     assert counts == [None, "00000001", "00000002", "00000003", "00000001"]
     assert len(camera.connections) == 1
+
+
+async def test_words_of_a_camera_are_fit_to_be_shown_and_stored() -> None:
+    """They go into gaps, and so into databases, pages and terminals."""
+    odd = "\x00\x1b[2J\u202e"
+    video = f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 {odd}H2{'6' * 5000}/90000"
+    ending = await refusal(Camera(sdp=sdp_of(video)))
+    assert ending.detail.isprintable() and "H26666" in ending.detail and len(ending.detail) < 500
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        named = f'WWW-Authenticate: Digest realm="r", nonce="n", algorithm="{odd}"'
+        dialogue.answer(request, "401 Unauthorized", named)
+        return True
+
+    ending = await refusal(Camera(script=script), LOGIN)
+    assert ending.detail.isprintable() and "Digest" in ending.detail
+
+
+@pytest.mark.parametrize("name", ["Камера 1".encode(), "摄像机".encode("gbk"), b"cam\xe9ra"])
+async def test_what_a_camera_says_goes_back_to_it_byte_for_byte(name: bytes) -> None:
+    """Its realm, which the password is proved with, and its addresses; whatever its alphabet."""
+
+    def md5(*parts: bytes) -> bytes:
+        return hashlib.md5(b":".join(parts)).hexdigest().encode()
+
+    def proved(head: bytes) -> bool:
+        given = dict(re.findall(rb'(\w+)="([^"]*)"', head))
+        secret = md5(b"viewer", name, b"s3cret word")
+        wanted = md5(secret, NONCE.encode(), md5(b"DESCRIBE", given.get(b"uri", b"")))
+        return given.get(b"realm") == name and given.get(b"response") == wanted
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if proved(head):
+                    body = SDP.encode().replace(b"control:track", b"control:" + name + b"/track")
+                    base = b"Content-Base: rtsp://127.0.0.1/" + name + b"/\r\n"
+                    size = b"Content-Length: %d\r\n\r\n" % len(body)
+                    writer.write(b"RTSP/1.0 200 OK\r\n" + base + size + body)
+                else:
+                    asks = b'WWW-Authenticate: Digest realm="%b", nonce="%b"\r\n\r\n'
+                    writer.write(b"RTSP/1.0 401 No\r\n" + asks % (name, NONCE.encode()))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    offer = await described(f"rtsp://{LOGIN}@127.0.0.1:{port}/stream", Resolver())
+    uris = [uri.encode("utf-8", "surrogateescape") for uri in (offer.uri, *offer.track_uris)]
+    assert uris[0] == b"rtsp://127.0.0.1/" + name + b"/"
+    assert uris[1] == uris[0] + name + b"/track0"
+    server.close()
+    await server.wait_closed()

@@ -227,3 +227,18 @@ async def test_a_camera_that_takes_one_connection_gives_it_to_the_first(tmp_path
         await until(lambda: first.status.runs == 2)
         assert first.status.state is State.RECORDING
         assert set(streams.asked) == {"one"}, "the second stream was never let in"
+
+
+@pytest.mark.slow
+async def test_it_comes_and_goes_with_a_reload_while_the_first_goes_on(tmp_path: Path) -> None:
+    async with recorder(tmp_path, Camera()) as streams:
+        worker = streams.worker
+        first, second = worker.cameras
+        both = [first.spec, second.spec]
+        await until(lambda: second.status.segment_no)
+        await worker.change(both[:1])
+        assert worker.cameras == [first]
+        assert all(r.index.seal for r in recordings(tmp_path, "c.low"))
+        await worker.change(both)
+        await until(lambda: worker.cameras[1].status.runs)
+        assert worker.cameras[0] is first and first.status.runs == 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import m3u8
 import pytest
 
@@ -85,12 +86,12 @@ async def test_both_streams_show_the_same_at_the_same_time(
         assert ordered[int(len(ordered) * 0.99)] <= 150, (name, ordered[-10:])
 
 
-async def check_timestamps(session: object) -> None:
+async def check_timestamps(session: aiohttp.ClientSession) -> None:
     """Both playlists have the discontinuity number of one run, and dates that are near each other
     by now."""
     numbers = []
     for name in ("c", "c.low"):
-        _, _, body = await get(session, f"/live/s/{name}/index.m3u8")  # type: ignore[arg-type]
+        _, _, body = await get(session, f"/live/s/{name}/index.m3u8")
         found = m3u8.loads(body.decode())
         assert not any(segment.discontinuity for segment in found.segments)
         numbers.append(found.discontinuity_sequence)

@@ -45,8 +45,8 @@ async def test_a_disk_that_is_not_mounted_is_not_the_archive(
     with capture_logs() as log:
         async with uploading(config) as (uploader, _, _):
             await until(lambda: not kept(uploader).ok)
-            looked = uploader.looked
-            await until(lambda: uploader.looked > looked + 5)
+            looked = uploader.discovery.looked
+            await until(lambda: uploader.discovery.looked > looked + 5)
             assert kept(uploader).backlog_recordings == others
             assert uploader.status.removed_total == 0 and not list((tmp_path / "archive").iterdir())
             (tmp_path / "archive").rmdir()
@@ -112,7 +112,7 @@ async def test_an_archive_from_before_there_were_ids_is_marked_where_it_is(tmp_p
     fill(config.spool, start_ms=NOW - 600_000, runs=1).close()
     async with uploading(config) as (uploader, catalogue, _):
         await until(lambda: kept(uploader).archived_total)
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
     async with opened(config) as (catalogue, (archive,)):
         async with catalogue.pool.work() as connection:
             await connection.exec_driver_sql("DELETE FROM archive_ids")

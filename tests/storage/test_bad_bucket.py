@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveConflict, ArchiveError
 from storage.archive.s3 import S3Archive
-from storage.archive.s3_client import Patience
+from storage.archive.s3_client import Patience, S3Client
 from storage.records import parse_archive_document
 from tests.support.archiving import NOW, configure, kept, s3, uploading
 from tests.support.bad_bucket import FAULTS, PUT, BadBucket, bad_bucket
@@ -84,7 +85,7 @@ async def test_a_lie_is_named_and_survived(
             if lie not in LETS_SOME_THROUGH:
                 assert not kept(uploader).ok and kept(uploader).archived_total == 0
                 assert not any(
-                    row["archives"] for row in await catalogue.recordings_of(("e", "s", "c"))
+                    row.archives for row in await catalogue.recordings_of(("e", "s", "c"))
                 )
             bad.heal()
             await until(lambda: kept(uploader).archived_total == len(media))
@@ -135,7 +136,7 @@ async def test_away_then_slow_catches_up_oldest_first(
     assert told.count("The archive refuses; recordings wait in the spool") == 1
     assert told.count("The archive works again") == 1
     # what was tried while it was away has a pause of its own, and a few are under way at a time
-    times = [r["archives"][0]["archived_ms"] for r in rows]
+    times = [r.archives[0].archived_ms for r in rows]
     pairs = [(a, b) for n, a in enumerate(times) for b in times[n + 1 :]]
     assert sum(a > b for a, b in pairs) <= len(pairs) / 3, "not the oldest first"
     await compare(upstream, media)
@@ -209,3 +210,17 @@ async def tries_of(call: Callable[[], Awaitable[object]]) -> int:
         except ArchiveError as error:
             assert "too slow" in str(error) and tries < 20
     raise AssertionError
+
+
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the three forms that a server may date its answers in (RFC 9110, 5.6.7) has none."""
+    client, told = S3Client(settings(1)), 1_795_942_800_000
+    monkeypatch.setenv("TZ", "Asia/Almaty")
+    time.tzset()
+    try:
+        for date in ("Sun, 29 Nov 2026 09:00:00 GMT", "Sun Nov 29 09:00:00 2026", "yesterday", ""):
+            client._take_time(date)
+            assert client.server_time is not None and client.server_time[0] == told, date
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -10,9 +10,11 @@ import pytest
 
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import Archived, recording_row
-from storage.records import Gap, GapCause
+from storage.catalogue.rows import Archived, RecordingRow
+from storage.records import Gap, GapCause, Losses
+from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
+from storage.spool.writer import CameraSpool
 from tests.support.spools import UTC0, fill
 from tests.support.waiting import BOUND_S
 
@@ -36,21 +38,21 @@ async def test_recordings_and_gaps_are_found_again(database_url: str, tmp_path: 
     catalogue = await filled(database_url, tmp_path / "spool")
     try:
         every = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
-        assert [r["record_seq"] for r in every] == list(range(1, len(every) + 1))
+        assert [r.record_seq for r in every] == list(range(1, len(every) + 1))
         assert len(every) >= 4
         shown, between = (await catalogue.timelines([NAME], UTC0, UTC0 + 10**9))[NAME]
-        told = ("record_seq", "start_ms", "end_ms")
-        assert [[r[k] for k in told] for r in shown] == [[r[k] for k in told] for r in every]
+        assert [(r.key, r.end_ms) for r in shown] == [(r.key, r.end_ms) for r in every]
         second = every[1]
-        found = await catalogue.recordings_between(NAME, second["start_ms"], second["start_ms"] + 1)
-        assert [r["record_seq"] for r in found] == [2]
+        found = await catalogue.recordings_between(NAME, second.start_ms, second.start_ms + 1)
+        assert [r.record_seq for r in found] == [2]
         assert await catalogue.recordings_between(NAME, UTC0 - 10**6, UTC0) == []
         for number in (1, 30, 70, 71, 140):
             row = await catalogue.recording_with_segment(NAME, number)
             assert row is not None
-            assert row["first_segment_no"] <= number < row["first_segment_no"] + row["segments"]
+            assert row.first_segment_no <= number < row.first_segment_no + row.segments
         assert await catalogue.recording_with_segment(NAME, 141) is None
-        assert (await catalogue.recording_of_run(NAME, 2) or {})["run_no"] == 2
+        run = await catalogue.recording_of_run(NAME, 2)
+        assert run is not None and run.run_no == 2
         (gap,) = await catalogue.gaps_between(NAME, UTC0, UTC0 + 10**9)
         assert between == [gap]
         other = (*NAME[:2], "other")
@@ -74,11 +76,11 @@ async def test_what_is_missing_of_a_recording_is_told(database_url: str, tmp_pat
         between = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
         shown, _ = (await catalogue.timelines([NAME], UTC0, UTC0 + 10**9))[NAME]
         for rows in between, shown:
-            assert [row.get("lost") for row in rows] == [5] + [None] * (len(rows) - 1)
-            assert (rows[0]["damaged"], bool(rows[0]["restarted"])) == (2, True)
+            whole = [Losses()] * (len(rows) - 1)
+            assert [row.losses for row in rows] == [Losses(5, 2, restarted=True), *whole]
         await catalogue.writer.forget_recording(NAME, index.identity)
         (row, *_) = await catalogue.recordings_between(NAME, UTC0, UTC0 + 10**9)
-        assert row["record_seq"] == 2 and "lost" not in row
+        assert row.record_seq == 2 and not row.losses
     finally:
         await catalogue.close()
 
@@ -104,10 +106,10 @@ async def test_states_of_a_recording(database_url: str, tmp_path: Path) -> None:
         await catalogue.writer.mark_removed(NAME, first.identity, 9)
         assert key not in await catalogue.in_spool("s", "c", "a")
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
-        assert [a["archive"] for a in row["archives"]] == ["far", "near"]
+        assert [a.archive for a in row.archives] == ["far", "near"]
         await catalogue.writer.forget_archived(NAME, first.identity, "far")
         (row,) = await catalogue.recordings_between(NAME, first.start_ms, first.start_ms + 1)
-        assert [a["archive"] for a in row["archives"]] == ["near"]
+        assert [a.archive for a in row.archives] == ["near"]
     finally:
         await catalogue.close()
 
@@ -120,7 +122,7 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
     now = UTC0 + 10**9
 
     async def due(before_ms: int = now) -> list[int]:
-        return [r["record_seq"] for r in await catalogue.holds.due(NAME, "near", before_ms, now)]
+        return [r.record_seq for r in await catalogue.holds.due(NAME, "near", before_ms, now)]
 
     try:
         for index in every:
@@ -148,7 +150,7 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         await catalogue.holds.add("other", "another's", 1)
         assert await due() == [n for n in free if n != 2]
         assert len(await catalogue.holds.of("e")) == 8
-        row = recording_row(every[0])
+        row = RecordingRow.of(every[0])
         told = NAME, row, "near"
         assert await catalogue.holds.begin_removal(*told, now, "its time has come")
         assert await catalogue.holds.begin_removal(*told, now, "by another process, at once")
@@ -156,12 +158,12 @@ async def test_what_is_due_and_what_a_hold_keeps(database_url: str, tmp_path: Pa
         await catalogue.holds.end_removal(*told)
         assert await due() == [n for n in free if n not in (1, 2)]
         (row,) = await catalogue.recordings_between(NAME, every[0].start_ms, UTC0 + 1)
-        assert row["archives"][0]["removed_reason"] == "its time has come"
+        assert row.archives[0].removed_reason == "its time has come"
         ((shown,), _) = (await catalogue.timelines([NAME], every[0].start_ms, UTC0 + 1))[NAME]
-        assert shown["archives"] == row["archives"]
+        assert shown.archives == row.archives
         at = second.start_ms
         ((other,), _) = (await catalogue.timelines([NAME], at, at + 1))[NAME]
-        assert other["archives"] == []  # nothing was removed
+        assert not other.archives  # nothing was removed
     finally:
         await catalogue.close()
 
@@ -228,4 +230,25 @@ async def test_what_is_stopped_while_it_asks_ends(database_url: str) -> None:
         if left:
             _, hang = await asyncio.wait(left, timeout=BOUND_S)
             assert not hang
+    await catalogue.close()
+
+
+async def test_words_that_a_database_does_not_take_keep_no_recording_out(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A recorder before this one wrote what a camera said as it was."""
+    spool = CameraSpool(tmp_path / "spool", "e", "s", "c", Numbers())
+    spool.begin_gap(UTC0 - 5000, GapCause.STREAM_BROKEN, "codec H2\0 64")
+    spool.close()
+    fill(tmp_path / "spool", runs=1, segments=3).close()
+    reader = SpoolReader(tmp_path / "spool", "s", "c")
+    reader.refresh()
+    indexes = [index for _, index in reader.recordings()]
+    assert "\0" in indexes[0].header.gaps[0].detail
+    catalogue = await Catalogue.open(database_url)
+    await catalogue.writer.put_recordings(indexes)
+    await catalogue.writer.put_gaps(NAME, reader.all_gaps())
+    assert len(await catalogue.recordings_of(NAME)) == len(indexes)
+    (gap,) = await catalogue.gaps_between(NAME, 0, UTC0)
+    assert "codec H2" in gap.detail and "\0" not in gap.detail
     await catalogue.close()

@@ -65,7 +65,7 @@ async def test_a_fault_of_ours_in_one_recording_holds_up_no_other(
     with capture_logs() as log:
         async with uploading(config, open_archive=open_archive) as (uploader, _, _):
             await until(lambda: kept(uploader).archived_total == few)
-            await until(lambda: len(list(uploader.blocked)) == many - few)
+            await until(lambda: len(list(uploader.replicators.blocked)) == many - few)
             monkeypatch.setattr(Faulty, "is_mended", True)
             await until(lambda: kept(uploader).archived_total == many)
     said = [entry for entry in log if entry["event"] == "A fault of Kuager"]
@@ -158,7 +158,7 @@ async def test_rows_of_one_camera_keep_no_other_in_an_archive(tmp_path: Path) ->
         task.cancel()
         await asyncio.wait({task})
         removed = [
-            [r["archives"][0]["removed_ms"] is not None for r in await catalogue.recordings_of(n)]
+            [r.archives[0].removed_ms is not None for r in await catalogue.recordings_of(n)]
             for n in (C, D)
         ]
         assert not any(removed[0]) and any(removed[1])

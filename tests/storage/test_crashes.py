@@ -78,8 +78,8 @@ async def test_crash_of_the_uploader(
         assert [f for f in found if f.where != "schedule"] == []
         rows = [r for c in "cd" for r in await catalogue.recordings_of(("e", "s", c))]
         assert len(rows) == len(sealed) == fsck.recordings
-        assert sorted(r["sha256"] for r in rows) == sorted(sealed.values())
-        assert all(len(r["archives"]) == 1 for r in rows)
+        assert sorted(r.sha256 for r in rows) == sorted(sealed.values())
+        assert all(len(r.archives) == 1 for r in rows)
 
 
 def left_in(folder: Path) -> dict[int, set[str]]:
@@ -106,7 +106,7 @@ async def test_crash_of_a_removal(database_url: str, tmp_path: Path, step: str, 
     die("remover", str(config.path), step, when)
     async with opened(config) as (catalogue, archives):
         rows = await catalogue.recordings_of(("e", "s", "c"))
-        removed = {r["record_seq"]: r["archives"][0]["removed_ms"] is not None for r in rows}
+        removed = {r.record_seq: r.archives[0].removed_ms is not None for r in rows}
         for seq, kinds in left_in(tmp_path).items():
             assert kinds >= whole or kinds >= trace
             assert kinds >= (trace if removed[seq] else whole)

@@ -7,9 +7,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init, write_segment
 from storage.records import (
+    FormatError,
     Gap,
     GapCause,
     Header,
@@ -52,6 +56,26 @@ def test_an_index_of_version_1_reads_as_it_always_did() -> None:
     again = index.header.to_line() + index.segments[0].to_line() + index.seal.to_line()
     assert again == INDEX_1
     assert parse_archive_document(index.archive_document()).segments == index.segments
+
+
+def test_a_description_is_one_of_a_whole_recording() -> None:
+    """Whoever reads it asks for its start, its end and its name, and checks nothing."""
+    index = parse_index(INDEX_1)
+    whole = json.loads(index.archive_document())
+    second = whole["segments"][0] | {"segment_no": 8}
+    assert len(parse_archive_document(json.dumps(whole).encode()).segments) == 1
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"segments": []},
+        {"segments": [*whole["segments"], second | {"segment_no": 9}]},
+        {"segments": [whole["segments"][0] | {"start_ms": 1 << 60}]},
+        {"segments": [whole["segments"][0] | {"start_ms": 253_402_300_799_000}]},
+        {"run_start_ms": 1 << 60},
+        {"end_ms": 1 << 60},
+        {"gaps": [whole["gaps"][0] | {"end_ms": 1 << 60}]},
+    )
+    for wrong in wrongs:
+        with pytest.raises(FormatError):
+            parse_archive_document(json.dumps(whole | wrong).encode())
 
 
 def test_marks_of_a_segment_are_only_in_those_that_they_mark() -> None:

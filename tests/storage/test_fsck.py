@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from storage.archival.retention import gap_object, retire
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived, cameras, gaps, recordings, runs
 from storage.fsck.camera import Finding
-from storage.records import Gap, GapCause
+from storage.records import Gap, GapCause, sha256_of
 from tests.support.archiving import (
     NOW,
     C,
@@ -161,7 +162,7 @@ async def test_what_was_removed_leaves_a_trace_that_survives_the_catalogue(tmp_p
         assert await retire(catalogue, archives[0], C, 60, share=1) > 0
         assert await retire(catalogue, archives[0], ("e", "s", "d"), 60) == 0
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert all(r["archives"][0]["removed_reason"] for r in rows)
+        assert all(r.archives[0].removed_reason for r in rows)
         left = {p.name.partition(".")[2] for p in (tmp_path / "archive/e/s/c").glob("*/*")}
         assert left == {"removed.json"}
         assert await look(config, catalogue, archives) == []
@@ -228,7 +229,7 @@ async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) 
     said = await asyncio.to_thread(run, "--until-done")
     assert said.returncode == 0 and "archive: 1 recordings archived" in said.stdout
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: uploader.looked)
+        await until(lambda: uploader.discovery.looked)
         said = await asyncio.to_thread(run)
         assert said.returncode == 2 and "an uploader works on this spool" in said.stderr
 
@@ -356,3 +357,46 @@ def test_holds_by_command(tmp_path: Path) -> None:
         assert said.returncode == 2 and words in said.stderr
     assert run("release", "1").stdout == "Hold 1 is released.\n"
     assert run("release", "1").returncode == 1
+
+
+async def test_what_tells_of_one_camera_is_not_taken_for_another(tmp_path: Path) -> None:
+    """An operator copied a camera's folder in the archive, to begin a new camera with it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    await archive_all(config, len(list(config.spool.glob("s/*/*/*.mp4"))))
+    there, other = tmp_path / "archive/e/s/c", ("e", "s", "d")
+    async with opened(config) as (catalogue, archives):
+        await forget_the_spool(config, catalogue)
+        gap = Gap(99, NOW - 60_000, NOW - 50_000, GapCause.NO_DATA)
+        key, data = gap_object(C, gap)
+        await archives[0].put(key, data, sha256_of(data))
+        assert await retire(catalogue, archives[0], C, 60, share=0.5) > 0
+        shutil.copytree(there, there.with_name("d"))
+        found = await look(config, catalogue, archives, repair=True)
+        assert ("catalogue", "missing", "gap that an archive has") in briefly(found)
+        assert {f.what for f in found if f.camera == "s/d"} == {
+            "another gap than its name says",
+            "description of another recording",
+            "trace of another recording",
+        }
+        assert await catalogue.gaps_between(other, 0, 1 << 60) == []
+        assert await catalogue.recordings_of(other) == []
+
+
+async def test_folders_and_files_of_others_stop_nothing(tmp_path: Path) -> None:
+    """What a copying program or another system left, with names that are no text."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    odd = os.fsdecode(b"\xff\xfe")
+    for folder in (f"{odd}/c", f"s/{odd}", f"0{odd}/c", "Копия s/c", "lost+found/c"):
+        (config.spool / folder / "2026-11-29").mkdir(parents=True)
+        (config.spool / folder / "camera.json").write_text("{}")
+        (config.spool / folder / "2026-11-29/100000000Z-1.jsonl").write_text("x\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    await archive_all(config, len(list(config.spool.glob("s/c/*/*.mp4"))))
+    for folder in (f"e/{odd}/c", f"e/s/{odd}", "e/lost+found/c", "e/s/c/2026-11-29", "e/s/c"):
+        (tmp_path / "archive" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / folder / f"{odd}.mp4").write_bytes(b"x")
+    async with opened(config) as (catalogue, archives):
+        found = await look(config, catalogue, archives, deep=True)
+        assert briefly(found) == {("archive", "extra", "not an object of ours")}
+        assert all(f.which.isprintable() for f in found)

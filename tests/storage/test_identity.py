@@ -77,10 +77,8 @@ async def test_two_recordings_with_one_number_are_both_archived(
     assert len(documents(tmp_path)) == count + len(indexes(b))
     async with opened(a) as (catalogue, _):
         rows = await catalogue.recordings_of(C)
-        assert {r["sha256"] for r in rows} == {
-            i.identity.sha256 for i in [*indexes(a), *indexes(b)]
-        }
-        assert all(len(r["archives"]) == 1 for r in rows)
+        assert {r.sha256 for r in rows} == {i.identity.sha256 for i in [*indexes(a), *indexes(b)]}
+        assert all(len(r.archives) == 1 for r in rows)
         between = await catalogue.recordings_between(C, NOW - 2 * HOUR, NOW)
         assert len(between) == len(rows)
         shown, _ = (await catalogue.timelines([C], NOW - 2 * HOUR, NOW))[C]
@@ -88,7 +86,7 @@ async def test_two_recordings_with_one_number_are_both_archived(
     for config in (a, b):  # neither calls the other's missing, nor says that it left the spool
         assert await fsck(config, repair=True, deep=True) == []
         async with opened(config) as (catalogue, _):
-            assert all(r["removed_ms"] is None for r in await catalogue.recordings_of(C))
+            assert all(r.removed_ms is None for r in await catalogue.recordings_of(C))
 
 
 async def test_the_recorder_learns_which_numbers_another_spool_used(tmp_path: Path) -> None:
@@ -131,10 +129,10 @@ async def test_a_database_that_takes_the_place_of_the_first_gets_all_rows_under_
         assert any("Another database" in e["event"] for e in log)
         for name in (C, D):
             rows = await first.recordings_of(name)
-            assert {r["sha256"] for r in rows} == {
+            assert {r.sha256 for r in rows} == {
                 i.identity.sha256 for i in indexes(config) if i.name == name
             }
-            assert all(r["archives"] for r in rows)
+            assert all(r.archives for r in rows)
             assert await first.gaps_between(name, 0, NOW)
         assert kept(uploader).ok and kept(uploader).backlog_recordings == 0
     assert await fsck(config, deep=True) == []
@@ -178,8 +176,7 @@ async def test_a_row_under_another_camera_is_put_right(tmp_path: Path) -> None:
         for name in (C, D):
             right = {i.identity for p, i in documents(tmp_path) if i.name == name}
             assert {
-                (r["record_seq"], r["start_ms"], r["sha256"])
-                for r in await catalogue_.recordings_of(name)
+                (r.record_seq, r.start_ms, r.sha256) for r in await catalogue_.recordings_of(name)
             } == right
 
 
@@ -200,7 +197,7 @@ async def test_the_archive_wins_over_a_row(tmp_path: Path) -> None:
     assert await fsck(config, deep=True) == []
     async with opened(config) as (catalogue_, _):
         rows = await catalogue_.recordings_of(C)
-        assert {r["sha256"] for r in rows} == {i.identity.sha256 for _, i in documents(tmp_path)}
+        assert {r.sha256 for r in rows} == {i.identity.sha256 for _, i in documents(tmp_path)}
 
 
 async def test_repair_removes_only_what_the_row_names(tmp_path: Path) -> None:
@@ -263,7 +260,7 @@ async def test_rows_of_the_next_election_do_not_take_over_those_of_the_last(
             for election in ("e", "e2"):
                 name = (election, "s", "c")
                 rows = await found.recordings_of(name)
-                assert {(election, r["sha256"]) for r in rows} == {
+                assert {(election, r.sha256) for r in rows} == {
                     (i.name[0], i.identity.sha256)
                     for _, i in documents(tmp_path)
                     if i.name[0] == election
@@ -291,7 +288,7 @@ async def test_a_spool_that_another_has_is_said_after_an_hour(tmp_path: Path) ->
     assert {(f.camera, f.done) for f in found} == {("s/d", "")}
     assert all("only the spool" in f.what for f in found)
     async with opened(a) as (catalogue_, _):
-        assert all(r["removed_ms"] is None for r in await catalogue_.recordings_of(C))
+        assert all(r.removed_ms is None for r in await catalogue_.recordings_of(C))
 
 
 async def test_a_rebuilt_row_knows_the_version_of_its_object(
@@ -309,8 +306,8 @@ async def test_a_rebuilt_row_knows_the_version_of_its_object(
     await fsck(other, repair=True)
     async with opened(other) as (catalogue_, _):
         (row,) = await catalogue_.recordings_of(C)
-        assert row["archives"][0]["version_id"] == "version of .mp4"
-        assert row["removed_ms"] is not None  # no spool has it
+        assert row.archives[0].version_id == "version of .mp4"
+        assert row.removed_ms is not None  # no spool has it
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ async def known(config: Config) -> list[Gap]:
 
 async def take_over(config: Config) -> None:
     async with uploading(config) as (uploader, _, _):
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
 
 
 @pytest.mark.parametrize("begins", ["footage", "a gap"])

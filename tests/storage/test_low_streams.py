@@ -64,11 +64,11 @@ async def archived(catalogue: Catalogue, archive: Archive) -> tuple[int, list[st
 async def test_a_second_stream_leaves_the_spool_without_an_archive(config: Config) -> None:
     async with uploading(config) as (uploader, catalogue, archive):
         await until(lambda: oldest_ms(config, "c.low") > NOW - HOUR < oldest_ms(config, "c"))
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
         assert await archived(catalogue, archive) == (0, ["c", "d"], ["c"])
         assert await catalogue.gaps_between(SECOND, 0, 1 << 60) == []
         assert await catalogue.gaps_between(FIRST, 0, 1 << 60)
-        assert not list(uploader.blocked)
+        assert not list(uploader.replicators.blocked)
     async with opened(config) as stores:
         assert await look(config, *stores) == []
 
@@ -83,7 +83,7 @@ async def test_it_leaves_the_spool_first_where_room_is_short(config: Config) -> 
 
     async with uploading(config, disk_space=nearly_full) as (uploader, _, _):
         await until(lambda: uploader.cleaner.removed_total == second - 1)
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
     assert (left(config, "c"), left(config, "c.low")) == (first, 1)
 
 
@@ -91,7 +91,7 @@ async def test_it_is_archived_where_that_is_set(config: Config) -> None:
     config = config.model_copy(update={"archive_low": True})
     before = left(config, "c.low")
     async with uploading(config) as (uploader, catalogue, archive):
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
         await cleared(config, catalogue, before)
         rows, names, objects = await archived(catalogue, archive)
         assert (rows, names, objects) == (before, ["c", "c.low", "d"], ["c", "c.low"])
@@ -103,7 +103,7 @@ async def test_what_was_archived_goes_on_when_it_no_longer_is(config: Config) ->
     """A row that says that the spool has a recording is put right when it leaves."""
     kept = config.model_copy(update={"archive_low": True, "rewind_s": 30 * 86_400})
     async with uploading(kept) as (uploader, catalogue, _):
-        await until(lambda: uploader.is_done)
+        await until(lambda: uploader.discovery.looked and uploader.replicators.is_done)
         count = len(await catalogue.recordings_of(SECOND))
     with capture_logs() as log:
         async with uploading(config) as (uploader, catalogue, _):

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from alembic import command
 from storage.catalogue import database
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.recordings import recording_row
-from storage.catalogue.schema import DAY_MS
+from storage.catalogue.rows import recording_values
+from storage.catalogue.schema import DAY_MS, order_files
 from storage.records import Index
 from storage.spool.reader import SpoolReader
 from tests.support.spools import UTC0, fill
@@ -110,7 +110,7 @@ async def test_rows_of_before_stay_as_they_were(
     for version in (before / "versions").glob("0*.py"):
         if version.name >= "0004":
             version.unlink()
-    row = recording_row(index) | {"camera_pk": 1}
+    row = recording_values(index) | {"camera_pk": 1}
     there = {"archive": "near", "bucket": "b", "archived_ms": 5, "verified": "x", "etags": "y"}
     there |= {"record_seq": row["record_seq"], "day": row["day"], "removed_ms": 7, "camera_pk": 1}
     with monkeypatch.context() as patch:
@@ -129,17 +129,17 @@ async def test_rows_of_before_stay_as_they_were(
     catalogue = await Catalogue.open(database_url)
     try:
         (found,) = await catalogue.recordings_of(NAME)
-        assert dict(found).items() >= row.items()
-        assert (found["spool"], found["collision"], found["removed_ms"]) == (None, 0, None)
-        (archived,) = found["archives"]
-        assert dict(archived).items() >= there.items()
+        assert asdict(found).items() >= row.items()
+        assert (found.spool, found.collision, found.removed_ms) == (None, 0, None)
+        (archived,) = found.archives
+        assert asdict(archived).items() >= there.items()
         # other bytes under its number get a row of their own, and the same bytes none
         assert index.seal is not None
         other = replace(index, seal=replace(index.seal, sha256="ab" * 32))
         assert await catalogue.writer.put_recordings([index, other], "a") == [other]
         assert await catalogue.writer.put_recordings([index, other], "a") == []
         rows = await catalogue.recordings_of(NAME)
-        assert [r["spool"] for r in rows] == ["a", "a"] and len({r["sha256"] for r in rows}) == 2
+        assert [r.spool for r in rows] == ["a", "a"] and len({r.sha256 for r in rows}) == 2
         listed = {"sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'"}
         async with catalogue.pool.work() as connection:
             text = listed.get(connection.dialect.name, "SELECT indexname FROM pg_indexes")
@@ -180,11 +180,12 @@ async def test_a_removal_under_way_and_a_file_of_before_are_understood_there_and
     catalogue = await Catalogue.open(database_url)
     try:
         (row,) = await catalogue.recordings_of(NAME)
-        begun = {a["archive"]: (a["removal_begun_ms"], a["etags"]) for a in row["archives"]}
+        begun = {a.archive: (a.removal_begun_ms, a.etags) for a in row.archives}
         assert begun == {"has it": (None, "y"), "had it": (None, ""), "loses it": (7, "")}
         (due,) = await catalogue.holds.due(NAME, "loses it", index.start_ms + DAY_MS, 8)
-        assert due["removal_begun_ms"] == 7
-        one, two = await catalogue.order_files.plans(1)
+        assert due.removal_begun_ms == 7
+        files = sa.select(order_files).order_by(order_files.c.file_no)
+        one, two = await catalogue.pool.rows(files)
         assert (one["camera"], one["recordings"]) == ("c", [part])
         assert (two["camera"], two["recordings"]) == (None, None)
         assert one["plan"] == plan

@@ -29,6 +29,7 @@ from tests.support.archiving import (
     kept,
     later_ms,
     opened,
+    sealed,
     uploading,
 )
 from tests.support.spools import fill
@@ -101,7 +102,7 @@ async def some_looks(uploader: Uploader) -> None:
 
 async def removed(catalogue: Catalogue) -> int:
     rows = await catalogue.recordings_of(C)
-    return sum(r["archives"][0]["removed_ms"] is not None for r in rows)
+    return sum(r.archives[0].removed_ms is not None for r in rows)
 
 
 async def test_the_first_pass_is_a_day_after_the_start_and_takes_a_tenth(tmp_path: Path) -> None:
@@ -236,3 +237,16 @@ async def test_an_archive_is_told_of_a_gap_when_it_has_stood_for_three_minutes(
         look = Fsck(config, catalogue, archives, repair=True, clock=later_ms)
         assert not [f for f in await look.check(C) if "gap" in f.what and f.where != "schedule"]
         assert all(g.start_ms < NOW for g in await catalogue.gaps_between(C, 0, 1 << 60))
+
+
+async def test_a_description_that_is_none_holds_up_no_other(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 3 * DAY, runs=3, segments=60).close()
+    count = sealed(config)
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: kept(uploader).archived_total >= count)
+    (first, *_) = sorted((tmp_path / "archive/e/s/c").glob("*/*.json"))
+    first.write_bytes(orjson.dumps(orjson.loads(first.read_bytes()) | {"segments": []}))
+    async with opened(config) as (catalogue, archives):
+        await forget_the_spool(config, catalogue)
+        assert await retire(catalogue, archives[0], C, 60, share=1) == count - 1

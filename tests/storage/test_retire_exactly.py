@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from storage.archive.directory import DirectoryArchive
 from storage.archive.port import TRACE, Archive, Put
 from storage.archive.s3 import S3Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.recordings import recording_row
+from storage.catalogue.rows import recording_values
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.records import REMOVED_FORMAT, Trace, parse_archive_document, sha256_of
@@ -120,7 +121,7 @@ def lost_description(media: Path, _other: Path) -> None:
 
 def trace_of_another(media: Path, _other: Path) -> None:
     index = parse_archive_document(media.with_suffix(".json").read_bytes())
-    other = recording_row(index) | {"sha256": "00" * 32}
+    other = recording_values(index) | {"sha256": "00" * 32}
     media.with_name(media.stem + TRACE).write_bytes(a_trace(other))
 
 
@@ -152,7 +153,7 @@ async def test_what_is_not_what_its_row_names_stays(
         (said,) = (entry for entry in log if "cannot be removed" in entry["event"])
         assert [name.rpartition("/")[2] for name in said["why"]] == [stem]
         rows = await catalogue.recordings_of(C)
-        removed = [row["archives"][0]["removed_ms"] is not None for row in rows]
+        removed = [row.archives[0].removed_ms is not None for row in rows]
         assert removed == [n != 1 for n in range(len(media))]
 
 
@@ -218,7 +219,7 @@ async def test_fsck_takes_no_trace_from_a_removal_that_goes_on(tmp_path: Path) -
 
         row = (await catalogue.recordings_of(C))[0]
         trace = media[0].with_name(media[0].stem + TRACE)
-        trace.write_bytes(a_trace(row))
+        trace.write_bytes(a_trace(asdict(row)))
         busy = Busy("archive", tmp_path / "archive")
         found = await Fsck(config, catalogue, [busy], repair=True, clock=later_ms).check(C)
         (finding,) = [f for f in found if f.where == "archive"]
@@ -235,7 +236,7 @@ async def test_fsck_finishes_no_removal_of_what_the_row_does_not_name(
         row = (await catalogue.recordings_of(C))[1]
         assert await catalogue.holds.begin_removal(C, row, "archive", 1, "kept for a day")
         trace = media[1].with_name(media[1].stem + TRACE)
-        trace.write_bytes(a_trace(row))
+        trace.write_bytes(a_trace(asdict(row)))
         spoil(media[1], media[0])
         before = {p: p.read_bytes() for p in media[1].parent.glob(f"{media[1].stem}.*")}
         await Fsck(config, catalogue, archives, repair=True, clock=later_ms).check(C)

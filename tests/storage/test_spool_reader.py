@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from storage.records import GapCause, Header, Segment
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
-from storage.spool.status import SpoolStatus
 from storage.spool.writer import CameraSpool
 from streaming.media.playlist import entries, playlist
 from tests.support.spools import UTC0, fill
@@ -216,24 +215,3 @@ def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None
         for n in range(10):
             view.find(n)
             view.init(n)
-
-
-def test_status_files(tmp_path: Path) -> None:
-    folder = tmp_path / "_status"
-    folder.mkdir()
-    now = int(time.time() * 1000)
-    said = {"s/c": {"state": "recording"}}
-    for name, text in (
-        ("recorder-0.json", orjson.dumps({"written_ms": now, "cameras": said})),
-        ("recorder-1.json", orjson.dumps({"written_ms": now - 11_000, "cameras": {"s/old": {}}})),
-        ("recorder-2.json", b"[1]"),
-        ("recorder-3.json", b'{"written_ms":"x","cameras":7}'),
-        ("recorder-4.json", b'{"written'),
-        ("uploader.json", orjson.dumps({"written_ms": now + 60_000})),  # the clock was set back
-    ):
-        (folder / name).write_bytes(text)
-    status = SpoolStatus(tmp_path, lambda: now)
-    list(status.refresh())
-    assert status.states == {"s/c": "recording"} and list(status.cameras()) == [(True, said)]
-    assert status.uploader() is None
-    assert SpoolStatus(tmp_path / "nowhere").uploader() is None

@@ -9,7 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from storage.records import (
     ClockState,
     Gap,
     GapCause,
-    Identity,
     Index,
     Trace,
     parse_index,
@@ -117,7 +116,7 @@ async def test_rows_that_are_gone_are_entered_again_before_the_spool_forgets(
             db.execute("DELETE FROM recordings")
         await work(uploader, 3)
         rows = await catalogue.recordings_of(C)
-        assert len(rows) == count and all(row["archives"] for row in rows)
+        assert len(rows) == count and all(row.archives for row in rows)
         assert uploader.cleaner.removed_total == count - 1
 
 
@@ -149,9 +148,9 @@ async def test_a_row_that_is_gone_or_names_other_bytes_blocks_no_recording(tmp_p
             return not list(uploader.replicators.all[0]._waiting())
 
         await until(is_done)
-        rows = {Identity.of(row): row for row in await catalogue.recordings_of(C)}
+        rows = {row.identity: row for row in await catalogue.recordings_of(C)}
         for index in (first, second):
-            assert rows[index.identity]["archives"]
+            assert rows[index.identity].archives
         # what another process sees afterwards
         other = an_uploader(config, catalogue, archives)
         await work(other)
@@ -181,7 +180,7 @@ async def test_what_an_archive_removed_in_its_time_stays_removed(tmp_path: Path)
         assert len(list((tmp_path / "far").glob("e/s/c/*/*.mp4"))) == len(found)
         assert len(indexes(config)) == 1
         for row in await catalogue.recordings_of(C):
-            told = {a["archive"]: a["removed_ms"] for a in row["archives"]}
+            told = {a.archive: a.removed_ms for a in row.archives}
             assert told.keys() == {"near", "far"} and told["near"] and told["far"] is None
 
 
@@ -217,13 +216,13 @@ async def test_one_recording_has_one_row_whatever_became_of_the_first_with_its_n
         await writer.put_recordings([a], claim_spool(config.spool))
         assert await writer.put_recordings([b], now_ms=NOW) == [b]  # as fsck does
         await writer.put_recordings([b], claim_spool(other.spool))
-        rows = {Identity.of(row): row for row in await catalogue.recordings_of(C)}
-        assert rows[b.identity]["spool"] == claim_spool(other.spool)
-        assert rows[b.identity]["removed_ms"] is None
+        rows = {row.identity: row for row in await catalogue.recordings_of(C)}
+        assert rows[b.identity].spool == claim_spool(other.spool)
+        assert rows[b.identity].removed_ms is None
         await writer.forget_recording(C, a.identity)
         camera = dict(zip(("election", "station", "camera"), C, strict=True))
         why = {"kuager": REMOVED_FORMAT, "removed_ms": NOW, "reason": "kept for 1 days"}
-        trace = Trace.of({**rows[b.identity], **camera, **why})
+        trace = Trace.of({**asdict(rows[b.identity]), **camera, **why})
         await writer.put_removed(C, "archive", "", trace)
         await writer.put_recordings([b], claim_spool(other.spool))
         assert len(await catalogue.recordings_of(C)) == 1
@@ -265,7 +264,7 @@ async def test_bytes_of_the_spool_that_no_row_names_are_found(tmp_path: Path) ->
     assert "recording that only the spool has" in {f.what for f in await fsck(config)}
     await fsck(config, repair=True)
     async with opened(config) as (catalogue, _):
-        rows = {Identity.of(row) for row in await catalogue.recordings_of(C)}
+        rows = {row.identity for row in await catalogue.recordings_of(C)}
         assert rows == {index.identity, other.identity}
     assert await fsck(config)  # no archive has it, as its name is taken: that is told
 
@@ -328,7 +327,7 @@ async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path)
     assert mended.seal == whole.seal and len(mended.segments) == len(whole.segments)
     async with opened(config) as (catalogue, archives):
         await work(an_uploader(config, catalogue, archives))
-        assert len([r for r in await catalogue.recordings_of(C) if r["archives"]]) == 2
+        assert len([r for r in await catalogue.recordings_of(C) if r.archives]) == 2
 
 
 @pytest.mark.parametrize("text", [b'{"epoch":5}', b'{"epoch":"x"}', b"[]", b"\xff"])
@@ -374,5 +373,5 @@ async def test_an_archive_is_identified_before_anything_is_retired(tmp_path: Pat
         assert uploader.replicators.all[0].archive.archive.expected_id is None
         await uploader.retention.retire()
         rows = await catalogue.recordings_of(C)
-        assert not any(a["removed_ms"] for row in rows for a in row["archives"])
+        assert not any(a.removed_ms for row in rows for a in row.archives)
     assert not list(root.iterdir())

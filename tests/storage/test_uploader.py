@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -25,7 +25,6 @@ from storage.archive.port import Put
 from storage.records import (
     ClockState,
     GapCause,
-    Identity,
     parse_archive_document,
     recording_name,
     sha256_of,
@@ -46,6 +45,7 @@ from tests.support.archiving import (
     uploading,
 )
 from tests.support.s3 import free_port, rclone
+from tests.support.s3 import settings as s3_settings
 from tests.support.spools import TRACKS, fill
 from tests.support.waiting import until
 
@@ -62,15 +62,15 @@ async def test_everything_sealed_is_archived_and_verified(
         await until(lambda: told(config)["archived_total"] == sealed(config))
         keys = [e.key async for e in archive.entries("e/")]
         rows = await catalogue.recordings_between(("e", "s", "c"), NOW - 10**6, NOW)
-        assert rows and all(r["archives"][0]["verified"] == "read back" for r in rows)
-        names = {recording_name(r["start_ms"], r["record_seq"]) for r in rows}
+        assert rows and all(r.archives[0].verified == "read back" for r in rows)
+        names = {recording_name(r.start_ms, r.record_seq) for r in rows}
         assert all(f"e/s/c/{name}.mp4" in keys for name in names)
         for key in (k for k in keys if k.endswith(".json")):
             index = parse_archive_document(await archive.get(key))
             media = await archive.get(key.replace(".json", ".mp4"))
             assert index.seal is not None and len(media) == index.seal.length
         newest = await catalogue.recordings_between(("e", "s", "d"), NOW - 10**6, NOW)
-        assert all(r["end_ms"] <= (live.last_end_ms or 0) for r in newest)
+        assert all(r.end_ms <= (live.last_end_ms or 0) for r in newest)
         (gap,) = await catalogue.gaps_between(("e", "s", "c"), 0, NOW)
         assert gap.cause == "no_data"
         assert len(list(config.spool.glob("s/c/*/*.mp4"))) == len(rows)  # within the window
@@ -100,7 +100,7 @@ async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
             keys = [e.key async for e in archive.entries("e/s/c/")]
             assert len(keys) == 2 * len(media)
         rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
-        assert sum(r["removed_ms"] is not None for r in rows) == len(media) - 1
+        assert sum(r.removed_ms is not None for r in rows) == len(media) - 1
 
 
 async def test_altered_bytes_are_not_archived(
@@ -155,7 +155,7 @@ async def test_a_catalogue_that_refuses_once_gets_every_row(tmp_path: Path) -> N
             await until(lambda: not uploader.status.catalogue_ok)
         await until(lambda: kept(uploader).archived_total == count)
         rows = await catalogue.recordings_between(C, 0, NOW)
-        assert len(rows) == count and all(r["archives"] for r in rows)
+        assert len(rows) == count and all(r.archives for r in rows)
 
 
 async def test_the_last_recording_is_archived_without_another_word(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ async def test_what_one_archive_missed_comes_from_another(tmp_path: Path) -> Non
             path.unlink()
     async with opened(config) as (catalogue, _):
         for row in await catalogue.recordings_of(C):
-            await catalogue.writer.forget_archived(C, Identity.of(row), "far")
+            await catalogue.writer.forget_archived(C, row.identity, "far")
     async with uploading(config) as (uploader, _, _):  # another process: it asks the catalogue
         await until(lambda: uploader.replicators.all[1].status.archived_total == count)
         assert uploader.replicators.all[1].is_done
@@ -455,7 +455,7 @@ async def test_what_is_altered_after_it_was_verified_is_put_again(
             assert await archive.sha256(keys[0]) == sha256
             assert kept(uploader).verification_failures_total
             rows = await catalogue.recordings_of(C)
-            assert all(len(r["archives"]) == 1 for r in rows)
+            assert all(len(r.archives) == 1 for r in rows)
 
 
 async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
@@ -472,3 +472,35 @@ async def test_of_two_uploaders_one_waits(tmp_path: Path) -> None:
         fill(config.spool, camera="d", start_ms=NOW - 600_000).close()
         await until(lambda: kept(first).archived_total == sealed(config))
         assert kept(second).archived_total == 0 and not len(second.cameras)
+
+
+async def test_recordings_in_a_renamed_folder_leave_the_spool(tmp_path: Path) -> None:
+    """They are archived under the name that they were recorded with, once."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, camera="c", start_ms=NOW - 7_200_000).close()
+    count = sealed(config)
+    (config.spool / "s/c").rename(config.spool / "s/renamed")
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: uploader.cleaner.removed_total == count - 1)
+        assert kept(uploader).archived_total == count
+        assert kept(uploader).failures_total == 0
+    assert len(list((tmp_path / "archive/e/s/c").glob("*/*.mp4"))) == count
+    assert not (tmp_path / "archive/e/s/renamed").exists()
+
+
+def test_what_was_to_be_kept_until_now_is_archived_without_a_lock(tmp_path: Path) -> None:
+    """A recording that waited for longer, or that a clock dated back: a server refuses its date."""
+    fill(tmp_path, start_ms=NOW - 3_600_000, runs=1, segments=5).close()
+    reader = SpoolReader(tmp_path, "s", "c")
+    reader.refresh()
+    index = next(index for _, index in reader.recordings())
+    settings, nothing = s3_settings(1, lock="governance", keep="1d"), cast(Any, None)
+    until_ms = index.end_ms + 86_400_000
+
+    def locked(now_ms: int) -> int | None:
+        archive = VerifiedArchive(settings, nothing, nothing, clock=lambda: now_ms)
+        return archive.locked_until_ms(index)
+
+    assert locked(NOW) == locked(until_ms - 3_600_000) == until_ms
+    for now_ms in (until_ms - 1, until_ms, until_ms + 86_400_000):
+        assert locked(now_ms) is None

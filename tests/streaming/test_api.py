@@ -34,7 +34,7 @@ from streaming.app import MODULES, create_app, make_runner
 from streaming.context import AppContext
 from streaming.http.responses import MOST_PAGE
 from streaming.media import pictures
-from streaming.ops.metrics import STATES
+from streaming.ops.camera_metrics import STATES
 from streaming.stations.featured import HOLDS_S, MOST_FEATURED, Featured
 from tests.support.s3 import free_port
 from tests.support.spools import fill

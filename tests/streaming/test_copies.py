@@ -36,7 +36,7 @@ from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Payment
-from storage.catalogue.recordings import Archived, recording_row
+from storage.catalogue.rows import Archived, RecordingRow
 from storage.catalogue.schema import order_files, orders
 from storage.recording_source import Sources
 from storage.spool.reader import SpoolReader
@@ -381,10 +381,10 @@ async def read_through(config: Config, catalogue: Catalogue, number: int = 1) ->
     order = await catalogue.orders.with_number(number)
     assert order is not None
     for row in await catalogue.order_files.plans(order.order_pk):
-        plan = CopyPlan.from_dict(row["plan"])
+        plan = CopyPlan.from_dict(row.plan)
         made = await sha256_of(VirtualFile(plan, Sources(config.spool, [])))
         await catalogue.order_files.hashed(
-            order.order_pk, row["file_no"], made.sha256, made.crc32, made.head, plan.length
+            order.order_pk, row.file_no, made.sha256, made.crc32, made.head, plan.length
         )
     await catalogue.orders.change(order.order_pk, events.finish(NOW))
 
@@ -506,7 +506,7 @@ async def test_stripes_webhooks(config: Config) -> None:
             assert order is not None and len(order.payments) == 1 and not owed(order)
             # a session that is said to be paid, and is not
             (open_one,) = await catalogue.checkouts.all_open()
-            body = event("completed", open_one["reference"], 8120)
+            body = event("completed", open_one.reference, 8120)
             async with http.post(hook, data=body, headers=sign(body)) as answer:
                 assert answer.status == 200
             assert await catalogue.orders.count() == {"paid": 1, "awaiting_payment": 1}
@@ -537,7 +537,7 @@ async def test_what_was_removed_is_said_and_not_billed(config: Config) -> None:
             seq = index.header.record_seq
             await catalogue.writer.mark_archived(index, Archived("archive", "", NOW, "read back"))
             await catalogue.writer.mark_removed(name, index.identity, NOW)
-            gone = (name, recording_row(index), "archive", NOW, "kept for 365 days")
+            gone = (name, RecordingRow.of(index), "archive", NOW, "kept for 365 days")
             assert await catalogue.holds.begin_removal(*gone)
             for path in (config.spool / "s/c").glob(f"*/*-{seq}.*"):
                 path.unlink()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from config.copies import Copies
@@ -134,10 +136,10 @@ async def test_a_minute_from_a_moment_on_as_a_file(config: Config, camera: Playa
             assert (await get(session, f"/live/s/c/moment.mp4{wrong}"))[0] == code
 
 
-async def number_of(session: object, at_ms: int) -> int:
+async def number_of(session: aiohttp.ClientSession, at_ms: int) -> int:
     """Return the number of the segment that holds a moment."""
     query = f"?from={at_ms}&to={at_ms + 1}"
-    text = (await get(session, f"/live/s/c/index.m3u8{query}"))[2].decode()  # type: ignore[arg-type]
+    text = (await get(session, f"/live/s/c/index.m3u8{query}"))[2].decode()
     found = re.search(r"(?m)^(\d+)\.m4s", text)
     assert found
     return int(found[1])
@@ -180,6 +182,4 @@ async def test_a_picture_tells_its_own_time(config: Config) -> None:
         since = headers["Last-Modified"]
         again = await get(session, "/live/s/c/thumb.jpg", headers={"If-Modified-Since": since})
         assert again[0] == 304
-    from email.utils import parsedate_to_datetime
-
     assert parsedate_to_datetime(since).timestamp() == (NOW - 5_000) // 1000

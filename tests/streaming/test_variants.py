@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import m3u8
 import pytest
 
@@ -50,8 +51,8 @@ def second(config: Config, first: PlayableCamera) -> Iterator[PlayableCamera]:
     camera.close()
 
 
-async def playlist(session: object, path: str) -> m3u8.M3U8:
-    status, headers, body = await get(session, path)  # type: ignore[arg-type]
+async def playlist(session: aiohttp.ClientSession, path: str) -> m3u8.M3U8:
+    status, headers, body = await get(session, path)
     assert (status, headers["Content-Type"]) == (200, "application/vnd.apple.mpegurl"), body
     assert headers["Access-Control-Allow-Origin"] == "*"
     return m3u8.loads(body.decode())

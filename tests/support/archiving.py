@@ -15,15 +15,16 @@ from base.clock import now_ms
 from config.load import load
 from config.model import Archive as Settings
 from config.model import Config
-from storage.archival.replicator import Pauses, ReplicatorStatus
+from storage.archival.replicator import Pauses
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import IN_FLIGHT_MS, Finding
 from storage.fsck.check import Fsck
-from storage.records import Identity, parse_index
+from storage.records import parse_index
 from storage.spool.disk import DiskSpace, disk_space
+from storage.spool.status_records import ArchiveStatus
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port
 
 NOW = int(time.time() * 1000)
@@ -56,7 +57,7 @@ def configure(folder: Path, database_url: str, archive: str, rewind: str = "60s"
     return load(folder / "kuager.yaml", {"SECRET": SECRET})
 
 
-def kept(uploader: Uploader) -> ReplicatorStatus:
+def kept(uploader: Uploader) -> ArchiveStatus:
     return uploader.replicators.all[0].status
 
 
@@ -128,7 +129,7 @@ async def forget_the_spool(config: Config, catalogue: Catalogue) -> None:
             path.unlink()
     for name in await catalogue.cameras.names("e"):
         for row in await catalogue.recordings_of(name):
-            await catalogue.writer.mark_removed(name, Identity.of(row), NOW)
+            await catalogue.writer.mark_removed(name, row.identity, NOW)
 
 
 async def look(

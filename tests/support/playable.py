@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class Kind:
 
     def tracks(self) -> list[TrackInit]:
         """Return the tracks of an H.264 camera, with AAC if it has sound."""
-        entry = make_box(b"avc1", bytes(78), AVCC)
+        size = struct.pack(">HH", self.width, self.height)
+        entry = make_box(b"avc1", bytes(24), size, bytes(50), AVCC)
         found = [TrackInit(1, "video", "h264", SECOND_90K, entry, self.width, self.height)]
         if self.sound:
             entry = make_box(b"mp4a", bytes(28), make_box(b"esds", bytes(4), ESDS))

@@ -11,7 +11,7 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 from numpy.typing import NDArray
 
-from kuager.simulator.picture import BLOCKS, STRIP_HEIGHT, read_bits
+from kuager.simulator.picture import BLOCKS, STRIP_HEIGHT
 from storage.media.fmp4 import boxes, parse_init, parse_moof
 from tests.support.waiting import BOUND_S
 
@@ -33,6 +33,15 @@ def read_strip(grey: NDArray[np.uint8]) -> int | None:
         for a, b in itertools.pairwise(edges)
     ]
     return read_bits(blocks)
+
+
+def read_bits(blocks: list[int]) -> int | None:
+    """Return the time that blocks say, None when they are not a strip."""
+    if len(blocks) != BLOCKS or blocks[:2] != [1, 0] or blocks[-2:] != [0, 1]:
+        return None
+    word = int("".join(map(str, blocks[2:-2])), 2)
+    utc_ms = word >> 8
+    return utc_ms if sum(utc_ms.to_bytes(6, "big")) & 0xFF == word & 0xFF else None
 
 
 @dataclass(frozen=True)
