@@ -48,8 +48,8 @@ async def cleared(config: Config, catalogue: Catalogue, count: int) -> None:
 
     async def is_noted() -> bool:
         rows = await catalogue.recordings_of(SECOND)
-        assert len(rows) == count and all(row["archives"] for row in rows)
-        return sum(row["removed_ms"] is not None for row in rows) == away
+        assert len(rows) == count and all(row.archives for row in rows)
+        return sum(row.removed_ms is not None for row in rows) == away
 
     await until(is_noted)
 
