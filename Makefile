@@ -15,7 +15,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -126,6 +126,9 @@ attack: tools ## what a viewer gets while somebody attacks the public pages (SEC
 
 bench-site: tools ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
 	@$(PY) -m benchmarks.bench_site
+
+bench-http: tools ## live playlists and segments a second of one core, against nginx and bare aiohttp (SECONDS for each; needs wrk)
+	@$(PY) -m benchmarks.bench_http --seconds $(or $(SECONDS),10)
 
 bench-catalogue: tools ## the catalogue with an election day in it: about 20 minutes and 25 GB (ROWS, DIR)
 	@$(PY) -m benchmarks.bench_catalogue --rows $(or $(ROWS),38000000) $(if $(DIR),--data $(DIR))

@@ -32,6 +32,14 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         fsync_directory(path.parent)
 
 
+def make_directory(path: Path, *, parents: bool = False) -> None:
+    """Have a directory whose name survives a loss of power; with `parents`, as theirs do."""
+    new = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=parents, exist_ok=True)
+    for made in new:
+        fsync_directory(made.parent)
+
+
 def fsync_directory(path: Path) -> None:
     """Have the names in a directory survive a loss of power."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -4,7 +4,8 @@
 `bench_pictures` CPU of the latest pictures, against that of recording the same cameras `bench_time`
 how near to the burned-in time recordings are placed; drift `bench_player` what a viewer gets: first
 picture, delay, angles in step `bench_site` pages, search and API with 10,000 stations; `country`
-makes them up `bench_config` how long such a configuration takes to load `bench_catalogue` an
+makes them up `bench_http` what one core serves of live video, against nginx and bare aiohttp
+`bench_config` how long such a configuration takes to load `bench_catalogue` an
 election day in the catalogue; `election_day` makes it up `bench_fsck` `kuager fsck` on an archive
 of 100,000 recordings `bench_upload` taking recordings to a bucket, against rclone and aws
 `bench_upload_memory` the uploader's memory with large recordings and two archives `bench_copy` an

@@ -117,6 +117,18 @@ def _about(about: Mapping[str, Any]) -> bytes:
     return make_box(b"uuid", ABOUT.bytes, text.ljust(ABOUT_BYTES))
 
 
+def read_about(data: bytes) -> dict[str, Any]:
+    """Return what the `uuid` of a copy tells; `data` begins with the copy's first byte and has
+    all of what is before its `sidx`. Raises Mp4Error where there is none."""
+    pos = 0
+    while (box := box_at(data, pos, len(data))) is not None:
+        if box.type == b"uuid" and data[box.body : box.body + 16] == ABOUT.bytes:
+            about: dict[str, Any] = orjson.loads(data[box.body + 16 : box.end])
+            return about
+        pos = box.end
+    raise Mp4Error("nothing is said about this copy")
+
+
 def make_sidx(references: Sequence[Reference] | Iterable[Reference], first_90k: int) -> bytes:
     """Return the `sidx` (8.16.3), one reference a segment; `first_90k` is the time of the first
     picture. Raises Mp4Error for more references than it can have."""

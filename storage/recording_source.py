@@ -23,6 +23,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.records import Index, parse_archive_document, parse_index, recording_name
+from storage.spool.open_files import OpenFiles
 from storage.spool.reader import Key
 
 READ_S = 30.0
@@ -49,6 +50,7 @@ class Sources:
     spool: Path | None
     archives: Sequence[Archive]
     catalogue: Catalogue | None = None
+    files: OpenFiles = field(default_factory=OpenFiles)
 
     async def locate(self, name: Name, from_ms: int, to_ms: int) -> Buckets:
         """Return who has the recordings of a stretch; without an answer nothing is known, and
@@ -165,7 +167,8 @@ class HashedRange:
         if path is None:
             return None
         try:
-            data = _pread(path, self.offset + start, length, self.offset + self.length)
+            files, end = self.reader.sources.files, self.offset + self.length
+            data = files.read(path, self.offset + start, length, end)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -206,12 +209,10 @@ async def _checked(where: str, what: str, read: Awaitable[bytes], check: Callabl
         raise _Failed(f"{where} has other bytes: {error}") from None
 
 
-def _pread(path: Path, offset: int, length: int | None, end: int = 0) -> bytes:
-    """Return a range of a file, to its end without `length`; nothing of one that ends before
-    `end`. Raises OSError."""
+def _pread(path: Path, offset: int, length: int | None) -> bytes:
+    """Return a range of a file, to its end without `length`; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(fd).st_size
-        return os.pread(fd, size if length is None else length, offset) if size >= end else b""
+        return os.pread(fd, os.fstat(fd).st_size if length is None else length, offset)
     finally:
         os.close(fd)

@@ -27,6 +27,7 @@ from streaming.api import oembed, openapi, timeline, webhooks
 from streaming.api import stations as stations_api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
+from streaming.http.answering import AnsweringConnection
 from streaming.http.bodies import MOST_BODY, body_reader
 from streaming.http.clients import CLIENTS, Clients
 from streaming.http.connections import Caps, Runner
@@ -39,6 +40,7 @@ from streaming.http.groups import (
 )
 from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
+from streaming.http.prepared import PREPARED, PreparedAnswers
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
@@ -98,7 +100,7 @@ def create_app(
     app = web.Application(
         middlewares=[metrics.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
-    app[CLIENTS] = Clients(config.web.trusted_proxies)
+    clients = app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
     context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
@@ -108,7 +110,9 @@ def create_app(
     app[live.PLAYLISTS] = live.Playlists()
     app[archived.INDEXES] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
-    app[SCHEDULER] = Scheduler()
+    scheduler = app[SCHEDULER] = Scheduler()
+    prepared = PreparedAnswers(clients, scheduler.video, partial(metrics.counter, process))
+    app[PREPARED] = prepared
     app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
     app[FEATURED] = Featured(context.directory, has_picture)
@@ -119,8 +123,13 @@ def create_app(
         app.on_cleanup.append(_close_orders)
         for module in COPIES_MODULES:
             app.add_routes(module.routes)
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.extend((add_headers, prepared.keep))
+    app.on_cleanup.append(_close_files)
     return app
+
+
+async def _close_files(app: web.Application) -> None:
+    app[CONTEXT].files.close()
 
 
 async def _close_orders(app: web.Application) -> None:
@@ -184,7 +193,13 @@ def make_runner(
     app: web.Application, stop_s: float = STOP_S, caps: Caps | None = None
 ) -> web.AppRunner:
     """Return what runs the application; requests in flight are finished within `stop_s`."""
-    return Runner(app, stop_s=stop_s, caps=caps or Caps.here(), is_proxy=app[CLIENTS].is_proxy)
+    return Runner(
+        app,
+        stop_s=stop_s,
+        caps=caps or Caps.here(),
+        is_proxy=app[CLIENTS].is_proxy,
+        connection=partial(AnsweringConnection, app[PREPARED]),
+    )
 
 
 @contextlib.asynccontextmanager

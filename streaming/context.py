@@ -21,6 +21,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.recording_source import Sources
+from storage.spool.open_files import OpenFiles
 from storage.spool.rates import Rates, measure
 from storage.spool.reader import Key, SpoolReader
 from storage.spool.status import SpoolStatus
@@ -45,6 +46,7 @@ class AppContext:
     catalogue: Catalogue | None
     archives: Sequence[Archive]
     clock: Clock = now_ms
+    files: OpenFiles = field(default_factory=OpenFiles)
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
     status: SpoolStatus = field(init=False)
@@ -69,13 +71,15 @@ class AppContext:
     async def fresh(self) -> None:
         """Have what the status files say, a second or so old; thousands of cameras take some
         milliseconds, in which others are answered with what was known before."""
-        age_s = time.monotonic() - self._refreshed_s
-        if age_s < FRESH_S:
-            return
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh())
-        if age_s >= STALE_S:
+        if not self.is_fresh() and self._refreshing is not None:
             await asyncio.shield(self._refreshing)
+
+    def is_fresh(self) -> bool:
+        """Tell whether what the status files say may be told; has them looked at in time."""
+        age_s = time.monotonic() - self._refreshed_s
+        if age_s >= FRESH_S and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
+        return age_s < STALE_S
 
     async def _refresh(self) -> None:
         for _ in self.refresh():
@@ -119,7 +123,7 @@ class AppContext:
     @property
     def sources(self) -> Sources:
         """Where the bytes of recordings are."""
-        return Sources(self.config.spool, self.archives, self.catalogue)
+        return Sources(self.config.spool, self.archives, self.catalogue, self.files)
 
     def name(self, station: Station, camera: Camera) -> Name:
         """Return what the catalogue calls a camera."""

@@ -56,6 +56,14 @@ def test_every_route_is_documented() -> None:
             assert f"`{path}`" in OPERATIONS, path
 
 
+def test_what_is_kept_in_the_browser_is_documented() -> None:
+    threats = (ROOT / "docs/threat-model.md").read_text()
+    ways = re.compile(r"localStorage|sessionStorage|indexedDB|document\.cookie|\bcaches\.")
+    for script in (ROOT / "streaming/static").glob("*.mjs"):
+        for way in set(ways.findall(script.read_text())):
+            assert f"`{way}`" in threats, f"{script.name} keeps something by {way}"
+
+
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)

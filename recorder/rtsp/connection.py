@@ -46,11 +46,9 @@ class Resolver:
     The event loop has four for everything; names that nobody answers for would keep them all.
     """
 
-    def __init__(
-        self, threads: int = LOOKUP_THREADS, look_up: Callable[[str], list[str]] = look_up
-    ):
+    def __init__(self, look_up: Callable[[str], list[str]] = look_up):
         self._look_up = look_up
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
+        self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="resolver")
 
     async def __call__(self, host: str) -> list[str]:
         """Return the numbers of a host, at least one; raises socket.gaierror."""

@@ -171,6 +171,7 @@ class Uploader:
 
     async def clear(self) -> None:
         """Have the spool rid of what need not be there, and archived what else is to be."""
+        self.clocks.judge()  # it may have been set since the last look
         await self.cleaner.remove()
         self._gaps.archive_ended()
         self.discovery.enter_what_has_no_row()

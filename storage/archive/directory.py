@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from base.durable import fsync_directory, write_all
+from base.durable import fsync_directory, make_directory, write_all
 from storage.archive.blocking import CHUNK, P, T, Threads, opened
 from storage.archive.port import (
     MARKER_KEY,
@@ -105,7 +105,7 @@ class DirectoryArchive(Threads):
     def _put(self, path: Path, data: bytes | Path, sha256: str, replace: bool) -> None:
         self._check_id()
         self._have_reserve()  # first: what comes now may take all the room that a removal gave
-        self._make(path.parent)
+        make_directory(path.parent, parents=True)
         beside = self._write(path, data, sha256)
         try:
             if replace:
@@ -165,13 +165,6 @@ class DirectoryArchive(Threads):
                 write_all(fd, piece)
         if isinstance(data, Path) and digest.hexdigest() != sha256:
             raise ArchiveError(f"{data} changed while it was copied to {self._root}")
-
-    def _make(self, directory: Path) -> None:
-        """Have a directory, and have it survive a loss of power."""
-        new = [d for d in (directory, *directory.parents) if not d.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
-        for made in new:
-            fsync_directory(made.parent)
 
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""

@@ -152,7 +152,10 @@ class S3Archive(Threads):
                 self._check_lock(bucket)
         bucket, data = self._settings.buckets[0], b"kuager\n"
         right, wrong = (hashlib.sha256(d).hexdigest() for d in (data, b"other"))
+        self._server.sends_sha256 = True  # whatever a probe found out that was broken off
         self._server.sends_sha256 = self._takes(bucket, PROBE, data, right)
+        if not self._server.sends_sha256:
+            self._takes(bucket, PROBE, data, right)  # there has to be something to replace
         compares = self._server.sends_sha256 and not self._takes(
             bucket, PROBE + "-sha256", data, wrong
         )

@@ -8,6 +8,7 @@
 `repair`     makes whole what is left of a recording whose recorder died
 `reader`     reads one camera while a recorder writes it
 `rates`      what a stream takes, measured on a recording
+`open_files` files that are read again and again, open for a moment
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
 `status_records`  the status files as types
 `status`     what the processes say of themselves in the spool's `_status/`

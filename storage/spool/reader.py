@@ -91,13 +91,15 @@ class SpoolReader:
         self._gaps: list[Gap] = []
         self._gaps_seen: tuple[int, int] | None = None
         self._current: SpoolRecording | None = None
+        self.revision = 0  # another number whenever recordings or segments came or went
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
         self._election: str | None = None
 
     # -- keeping up ----------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """See what is new: normally one stat and one read of the current index's tail."""
+        """See what is new: a stat of two files, and a read of the current index's tail where it
+        has grown."""
         path = self.directory / "camera.json"
         try:
             stat = path.stat()
@@ -112,8 +114,12 @@ class SpoolReader:
             self._tell(path, error)
             self._scan()
             self._state = state
-        if self._current is not None and self.read(self._current) is not None:
-            self._stored[self._current.key] = self._current  # its files came after its name
+        current = self._current
+        if current is None or self.read(current) is None:
+            return
+        if self._stored.get(current.key) is not current:  # its files came after its name
+            self._stored[current.key] = current
+            self.revision += 1
 
     def _begun(self, state: CameraNumbers) -> None:
         """A recording was begun: finish reading the one before it and follow the new one."""
@@ -127,6 +133,7 @@ class SpoolReader:
             known = self._stored.get(stored.key)
         if known is None:
             self._stored[stored.key] = known = stored
+        self.revision += 1
         self._current = known
         self.carried_gap_no = state.gap_no
         self._election = state.election
@@ -142,6 +149,7 @@ class SpoolReader:
                     except ValueError:
                         continue
                     found[stored.key] = self._stored.get(stored.key, stored)
+        self.revision += found.keys() != self._stored.keys()
         self._stored = found
 
     def read(self, stored: SpoolRecording) -> Index | None:
@@ -149,13 +157,13 @@ class SpoolReader:
         index = stored.index
         if index is not None and index.seal is not None:
             return index
-        path = stored.lines
+        path, before = stored.lines, stored.seen
         try:
+            seen = _seen(path.stat())
+            if seen == before or (stored.broken and seen[0] == before[0]):
+                return index
             with path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                seen, before = (stat.st_ino, stat.st_size), stored.seen
-                if seen == before or (stored.broken and seen[0] == before[0]):
-                    return index
+                seen = _seen(os.fstat(file.fileno()))
                 if seen[0] != before[0]:  # another file: a recorder that started repaired it
                     index, stored.index, stored.broken = None, None, False
                 file.seek(index.size if index else 0)
@@ -163,11 +171,13 @@ class SpoolReader:
         except FileNotFoundError:
             if self._stored.get(stored.key) is stored:
                 del self._stored[stored.key]
+                self.revision += 1
             return None
         except OSError as error:  # of this moment, perhaps; what was read before stays true
             self._tell(path, error)
             return index
         stored.seen = seen
+        self.revision += 1
         try:
             if index is None:
                 head = data.find(b"\n") + 1
@@ -202,7 +212,7 @@ class SpoolReader:
 
     def forget(self, key: Key) -> None:
         """Leave out a recording that was removed."""
-        self._stored.pop(key, None)
+        self.revision += self._stored.pop(key, None) is not None
         if self._current is not None and self._current.key == key:
             self._current = None
 
@@ -341,6 +351,10 @@ class SpoolReader:
         except OSError as error:
             self._tell(path, error)
         return self._gaps
+
+
+def _seen(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_ino, stat.st_size
 
 
 def _entries(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from base.clock import now_ms
-from base.durable import fsync_directory, write_all
+from base.durable import fsync_directory, make_directory, write_all
 from storage.records import GapCause, Header, Seal, Segment
 
 ROTATE_MS = 60_000
@@ -27,7 +27,7 @@ class Recording:
         self.end_ms = start_ms
         phase = zlib.crc32(camera_id.encode()) % ROTATE_MS  # so that cameras do not rotate at once
         self.rotate_ms = start_ms + ROTATE_MS - (start_ms - phase) % ROTATE_MS
-        base.parent.mkdir(exist_ok=True)  # not its parents: a disk that is gone is not made up
+        make_directory(base.parent)  # not its parents: a disk that is gone is not made up
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.base = base
         self.digest = hashlib.sha256(init)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from base.durable import boot_id, replace_file
+from base.durable import boot_id, make_directory, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -88,7 +88,7 @@ class CameraSpool:
         """
         self.election, self.station, self.camera = election, station, camera
         self.directory = spool / station / camera
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory, parents=True)
         self.time_line: TimeLine | None = None  # of the run that goes on
         self._recording: Recording | None = None
         self._run: Run | None = None

@@ -12,5 +12,7 @@
 `rate_limit`   how often one client may do a thing, and how many things at once
 `scheduler`    what takes long: in short steps, in turn, counted for each client
 `connections`  caps and deadlines of connections
+`prepared`     answers that are given again, as the application gave them
+`answering`    connections that give prepared answers themselves
 `ports`        the ports that several web processes share
 """

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import structlog
 from aiohttp import web
+from multidict import MultiMapping
 
 from config.model import Network
 
@@ -61,13 +62,13 @@ class Clients:
             address in network for network in self._trusted if network.version == address.version
         )
 
-    def of(self, request: web.Request) -> str:
-        """Return whom a request is counted for.
+    def of(self, peer: str, headers: MultiMapping[str]) -> str:
+        """Return whom a request is counted for: by the address of its peer, and its headers.
 
         A trusted proxy that says nothing readable is counted itself.
         """
-        found = read_address(request.remote or "")
-        forwarded = request.headers.getall("X-Forwarded-For", ())
+        found = read_address(peer)
+        forwarded = headers.getall("X-Forwarded-For", ())
         if forwarded and not self.is_proxy(found):
             self._warn()
             return bucket(found)
@@ -94,5 +95,5 @@ _CLIENT = web.RequestKey("client", str)
 def client(request: web.Request) -> str:
     """Return whom a request is counted for."""
     if (found := request.get(_CLIENT)) is None:
-        found = request[_CLIENT] = request.app[CLIENTS].of(request)
+        found = request[_CLIENT] = request.app[CLIENTS].of(request.remote or "", request.headers)
     return found

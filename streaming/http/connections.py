@@ -71,22 +71,27 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "asks", "dawdles", "held", "peer", "who")
+    __slots__ = ("acked", "acked_at", "address", "asks", "dawdles", "held", "peer", "who")
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
         self.held = 0  # bytes in memory for an answer, beside what its transport has
-        self.who = ""
+        self.address = self.who = ""  # of the peer; for whom it is counted, if for anybody
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
         self.dawdles = False
 
     @property
+    def pending(self) -> bool:
+        """Whether the parent awaits a head; one that has come may wait to be answered."""
+        waiter = self._waiter  # of the parent: what it awaits a head by
+        return waiter is not None and not waiter.done()
+
+    @property
     def waits(self) -> bool:
         """Whether no request is being answered, and no answer is on its way."""
-        waiter = self._waiter  # of the parent: what it awaits a head by
-        return waiter is not None and not waiter.done() and self.unsent == 0
+        return self.pending and not self._messages and self.unsent == 0
 
     @property
     def shut(self) -> bool:
@@ -139,7 +144,21 @@ class Connection(RequestHandler):
                 self.peer.write(REFUSAL)
             self.force_close()
         else:
-            super().data_received(data)
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Take what has come."""
+        super().data_received(data)
+
+    def go_on(self) -> None:
+        """Have the parent answer what has come."""
+        if self._messages and self.pending and self._waiter is not None:
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Close when what has come is answered."""
+        self.go_on()
+        super().close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -171,10 +190,11 @@ class BoundedServer(Server):
         *,
         caps: Caps,
         is_proxy: Callable[[Address | None], bool],
+        connection: Callable[..., Connection],
         **settings: Any,
     ):
         super().__init__(handler, **settings)
-        self._caps, self._is_proxy = caps, is_proxy
+        self._caps, self._is_proxy, self._connection = caps, is_proxy, connection
         self.open: dict[Connection, None] = {}  # the longest unlooked-at first
         self._of: dict[str, dict[Connection, None]] = {}
         self._timer = self._loop.call_later(SWEEP_S, self._sweep_again)
@@ -182,7 +202,7 @@ class BoundedServer(Server):
 
     def __call__(self) -> RequestHandler:
         """Return the handler of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return self._connection(self, loop=self._loop, **self._kwargs)
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if there is room for it or room can be made."""
@@ -190,7 +210,8 @@ class BoundedServer(Server):
         if self._ends:
             return False
         name = connection.peer.get_extra_info("peername")
-        address = read_address(str(name[0])) if name else None
+        connection.address = str(name[0]) if name else ""
+        address = read_address(connection.address)
         # all come through a proxy: it has no share but all
         connection.who = "" if self._is_proxy(address) else bucket(address)
         own = self._of.setdefault(connection.who, {})
@@ -315,9 +336,10 @@ class Runner(web.AppRunner):
         stop_s: float,
         caps: Caps,
         is_proxy: Callable[[Address | None], bool] = lambda _: False,
+        connection: Callable[..., Connection] = Connection,
     ):
         super().__init__(app, access_log=None, shutdown_timeout=stop_s)
-        self._caps, self._is_proxy = caps, is_proxy
+        self._caps, self._is_proxy, self._connection = caps, is_proxy, connection
 
     async def _make_server(self) -> Server:
         await super()._make_server()  # starts the application
@@ -326,6 +348,7 @@ class Runner(web.AppRunner):
             request_factory=self.app._make_request,
             caps=self._caps,
             is_proxy=self._is_proxy,
+            connection=self._connection,
             access_log=None,
             keepalive_timeout=self._caps.head_s,
             lingering_time=LINGER_S,

@@ -1,7 +1,8 @@
 """Work that takes long, while others watch: in short steps, in turn, and limited per client.
 
-In each round of the event loop one request for live video is begun, and one step of all other work
-is done: a request that is begun, or STEP_S of one that takes longer. Clients come in turn, so that
+In each round of the event loop one request for live video is begun, or STEP_S of prepared answers
+are given, and one step of all other work is done: a request that is begun, or STEP_S of one that
+takes longer. Clients come in turn, so that
 whoever asks for much waits for himself; and half of the time nothing but video is done, so that it
 waits for one such step at most. What a client causes is counted: a token is what takes about 10 ms.
 What has to be done in one piece is done in a thread (see `SWITCH_S` in `app`).
@@ -28,18 +29,21 @@ STEP_S = 0.001
 PAUSE_S, MOST_PAUSE_S = 0.001, 0.01  # event loops count in whole milliseconds
 TOKEN_S = 0.01
 T = TypeVar("T")
+Call = Callable[[], None]
 
 
 class FairQueue:
-    """Lets one go on in each round of the event loop, clients in turn.
+    """Lets one go on in each round of the event loop, or short calls for STEP_S, clients in turn.
 
     One that yields leaves as many rounds to others as it has used, PAUSE_S at a time.
     """
 
     def __init__(self, yields: bool = False, clock: Callable[[], float] = time.perf_counter):
         self._yields, self._clock = yields, clock
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None] | Call]] = OrderedDict()
         self._taken = False  # this round
+        self._left_s = STEP_S  # of this round, for calls
+        self._ends = False  # whether the end of this round is awaited
         self._begun_s = self._used_s = 0.0
 
     async def turn(self, who: str) -> None:
@@ -47,16 +51,33 @@ class FairQueue:
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._begin(loop)
+            self._taken = True
             return
         waiter = loop.create_future()
         self._waiting.setdefault(who, deque()).append(waiter)
         await waiter
 
+    def call(self, who: Callable[[], str], call: Call) -> None:
+        """Call it now or, where nothing is left of this round, when it is the turn of `who`."""
+        if self._taken:
+            self._waiting.setdefault(who(), deque()).append(call)
+        else:
+            self._call(call, asyncio.get_running_loop())
+
+    def _call(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        self._begin(loop)
+        begun_s = self._clock()
+        call()
+        self._left_s -= self._clock() - begun_s
+        self._taken = self._left_s <= 0
+
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._taken, self._begun_s = True, self._clock()
-        loop.call_soon(self._end, loop)
+        if not self._ends:
+            self._ends, self._begun_s = True, self._clock()
+            loop.call_soon(self._end, loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ends = False
         self._used_s += self._clock() - self._begun_s
         if self._yields and self._used_s >= PAUSE_S:
             loop.call_later(min(self._used_s, MOST_PAUSE_S), self._next, loop)
@@ -65,16 +86,20 @@ class FairQueue:
             self._next(loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._taken = False
+        self._taken, self._left_s = False, STEP_S
         while self._waiting and not self._taken:
             who, waiters = self._waiting.popitem(last=False)
-            while waiters and waiters[0].done():  # cancelled: that was no turn of this client
-                waiters.popleft()
-            if waiters:
-                waiters.popleft().set_result(None)
-                self._begin(loop)
+            one = waiters.popleft()
+            while isinstance(one, asyncio.Future) and one.done() and waiters:
+                one = waiters.popleft()  # cancelled: that was no turn of this client
             if waiters:
                 self._waiting[who] = waiters  # behind the other clients
+            if not isinstance(one, asyncio.Future):
+                self._call(one, loop)
+            elif not one.done():
+                one.set_result(None)
+                self._begin(loop)
+                self._taken = True
 
 
 @dataclass(slots=True)

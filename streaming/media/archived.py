@@ -21,7 +21,7 @@ from storage.catalogue.rows import ArchivedRow
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
 from storage.spool.reader import Key
-from streaming.context import CONTEXT
+from streaming.context import CONTEXT, AppContext
 from streaming.http.clients import client
 from streaming.http.negotiation import language_of
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
@@ -111,12 +111,18 @@ def archive_scheduler() -> Scheduler:
     return Scheduler(RateLimit(100, 0.1), ConcurrencyLimit(32, 256), asyncio.Semaphore(1))
 
 
+def oldest_ms(context: AppContext) -> int:
+    """Return the moment (UTC ms) before which nothing is given: segments that ended earlier are
+    refused."""
+    rewind_ms = context.config.rewind_s * 1000
+    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
+    return context.clock() - rewind_ms - grace_ms
+
+
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
     context = request.app[CONTEXT]
-    rewind_ms = context.config.rewind_s * 1000
-    grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
-    if end_ms < context.clock() - rewind_ms - grace_ms:
+    if end_ms < oldest_ms(context):
         text = gettext(
             "This is further back than the %(hours)s h that can be watched here: order a copy.",
             language_of(request),

@@ -23,9 +23,10 @@ from storage.spool.reader import Key
 from streaming.context import CONTEXT
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
+from streaming.http.prepared import PIECE
 from streaming.http.ranges import Content, send
 from streaming.http.scheduler import SCHEDULER
-from streaming.media.live import INIT_TYPE, PIECE
+from streaming.media.live import INIT_TYPE
 
 LENGTH_MS = 60_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -22,9 +23,16 @@ from streaming.context import CONTEXT
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
+from streaming.http.prepared import OFFER, PIECE, Offer
 from streaming.http.ranges import Content, not_modified, send
 from streaming.http.scheduler import SCHEDULER
-from streaming.media.archived import archived_init, archived_segment, checked, refuse_old
+from streaming.media.archived import (
+    archived_init,
+    archived_segment,
+    checked,
+    oldest_ms,
+    refuse_old,
+)
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
@@ -36,7 +44,7 @@ CACHED_PLAYLISTS = 50_000  # live playlists in memory, about 1 kB each
 ENTRIES_BYTES = 32 << 20  # of whole recordings, about 3 kB each
 ENTRIES_AT_ONCE = 32  # that are in memory for one client beside these
 SETTLED_MS = 60_000  # after this a stretch is all written, and who watched it grow saw it end
-PIECE = 64 << 10  # bytes of a segment that are in memory for one client
+LOOK_S = 0.05  # between two looks whether a live playlist is still the newest
 
 routes = web.RouteTableDef()
 
@@ -110,6 +118,7 @@ async def _playlist(request: web.Request, pictures: bool) -> web.StreamResponse:
     if not listed:
         raise never_recorded(request)
     text = request.app[PLAYLISTS].live(name, listed, pictures)
+    request[OFFER] = Offer(text.etag, text.body, Unchanged(reader))
     headers = _headers(text.etag, "public, max-age=1", listed[-1][1].end_ms)
     if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
@@ -122,6 +131,24 @@ def never_recorded(request: web.Request) -> web.HTTPNotFound:
         text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
         headers={"Retry-After": "2"},
     )
+
+
+class Unchanged:
+    """Tells whether a camera's spool is as it was; looks at it after LOOK_S at the earliest."""
+
+    __slots__ = ("_looked_s", "_reader", "_revision")
+
+    def __init__(self, reader: SpoolReader):
+        self._reader, self._revision = reader, reader.revision
+        self._looked_s = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Tell whether nothing came or went, LOOK_S ago at most."""
+        if (now_s := time.monotonic()) - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._reader.refresh()
+            self._reader.newest()  # where camera.json is lost, nothing else names it
+        return self._reader.revision == self._revision
 
 
 def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
@@ -217,7 +244,9 @@ async def segment(request: web.Request) -> web.StreamResponse:
         reader = RecordingReader(context.sources, name)
         part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
         with suppress(Unreadable):
-            return await _send(request, part, _in_spool, SEGMENT_TYPE)
+            return await _send_from_spool(
+                request, part, SEGMENT_TYPE, lambda: s.end_ms >= oldest_ms(context)
+            )
     part = await archived_segment(request, name, number)
     return await _send(request, part, _in_archive, SEGMENT_TYPE)
 
@@ -233,8 +262,21 @@ async def init(request: web.Request) -> web.StreamResponse:
         reader = RecordingReader(context.sources, name)
         part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
         with suppress(Unreadable):
-            return await _send(request, part, _in_spool, INIT_TYPE)
+            return await _send_from_spool(request, part, INIT_TYPE, lambda: True)
     return await _send(request, await archived_init(request, name, run_no), _in_archive, INIT_TYPE)
+
+
+async def _send_from_spool(
+    request: web.Request, part: HashedRange, media_type: str, lasts: Callable[[], bool]
+) -> web.StreamResponse:
+    """Answer with a part, and offer that answer to all as long as it `lasts`; raises Unreadable
+    before anything is sent."""
+    request[OFFER] = Offer(f'"{part.sha256}"', part, lasts)
+    try:
+        return await _send(request, part, _in_spool, media_type)
+    except Unreadable:
+        del request[OFFER]
+        raise
 
 
 async def _send(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import html
 import os
 import textwrap
+import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -18,8 +20,10 @@ from config.model import Camera, Station
 from storage.media.jpeg import time_of
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
+from streaming.http.prepared import OFFER, Offer
 from streaming.http.ranges import Content, send
 
+LOOK_S = 0.5  # between two looks whether there is another one
 FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
 CACHE = "public, max-age=5"
 SLATE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360" width="640" height="360" \
@@ -48,11 +52,15 @@ async def picture(request: web.Request) -> web.StreamResponse:
 
 def has_picture(context: AppContext, station: Station, camera: Camera) -> bool:
     """Tell whether a camera has a picture of now."""
+    path = context.config.spool / station.id / camera.id / "thumb.jpg"
+    return (stat := _stat(path)) is not None and _is_fresh(context, stat)
+
+
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        stat = (context.config.spool / station.id / camera.id / "thumb.jpg").stat()
+        return path.stat()
     except OSError:
-        return False
-    return _is_fresh(context, stat)
+        return None
 
 
 def _is_fresh(context: AppContext, stat: os.stat_result) -> bool:
@@ -63,9 +71,12 @@ def _is_fresh(context: AppContext, stat: os.stat_result) -> bool:
 async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     context = request.app[CONTEXT]
     station, camera = context.station_and_camera(request)
-    found = None
-    if context.directory.is_live(station, camera):
-        found = _read(context, context.config.spool / station.id / camera.id / name)
+    path = context.config.spool / station.id / camera.id / name
+
+    def is_live() -> bool:
+        return context.directory.is_live(station, camera)
+
+    found = _read(context, path) if is_live() else None
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
         words = context.why_no_picture(station, camera, lang)
@@ -73,10 +84,17 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
             "The latest picture is not ready yet; the video goes on.", language_of(request)
         )
         return _slate(lang, station, camera, words or not_yet)
-    return await send(request, found, {"Cache-Control": CACHE})
+    content, data, stat = found
+    newest = Newest(path, stat)
+
+    def lasts() -> bool:
+        return context.is_fresh() and is_live() and newest.lasts(context)
+
+    request[OFFER] = Offer(content.etag, data, lasts)
+    return await send(request, content, {"Cache-Control": CACHE})
 
 
-def _read(context: AppContext, path: Path) -> Content | None:
+def _read(context: AppContext, path: Path) -> tuple[Content, bytes, os.stat_result] | None:
     """Return a picture of now, changed last at the moment that it shows; None where there is
     none."""
     try:
@@ -90,10 +108,31 @@ def _read(context: AppContext, path: Path) -> Content | None:
     async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
         yield data[start:stop]
 
-    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
     shown_ms = time_of(data)
     shown_s = stat.st_mtime if shown_ms is None else shown_ms / 1000
-    return Content("image/jpeg", len(data), etag, read, int(shown_s))
+    content = Content("image/jpeg", len(data), _etag(stat), read, int(shown_s))
+    return content, data, stat
+
+
+@dataclass(slots=True)
+class Newest:
+    """A picture that was read; whether there is another one is looked at every LOOK_S."""
+
+    path: Path
+    stat: os.stat_result
+    looked_s: float = field(default_factory=time.monotonic)
+    same: bool = True
+
+    def lasts(self, context: AppContext) -> bool:
+        """Tell whether it is still the newest, and one of now."""
+        if (now_s := time.monotonic()) - self.looked_s >= LOOK_S:
+            self.looked_s, stat = now_s, _stat(self.path)
+            self.same = stat is not None and _etag(stat) == _etag(self.stat)
+        return self.same and _is_fresh(context, self.stat)
+
+
+def _etag(stat: os.stat_result) -> str:
+    return f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
 
 
 def _slate(lang: str, station: Station, camera: Camera, words: str) -> web.Response:

@@ -18,6 +18,7 @@ from copies.mp4 import (
     make_init,
     make_proof_room,
     make_sidx,
+    read_about,
     rebase,
     sidx_length,
     timescales,
@@ -35,7 +36,7 @@ from storage.media.fmp4 import (
     write_init,
     write_segment,
 )
-from tests.support.footage import AUDIO, VIDEO, read_about
+from tests.support.footage import AUDIO, VIDEO
 
 TIMES = st.integers(0, 2**64 - 1)
 

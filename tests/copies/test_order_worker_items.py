@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from base.backoff import ItemBackoff
 from base.clock import Clock, now_ms
-from base.hostclock import ClockWatch
+from base.hostclock import ClockWatch, KernelClock
 from config.copies import Stripe as Keys
 from config.mailaddress import is_address
 from config.model import Config
@@ -362,6 +362,27 @@ async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> Non
                 await until(lambda: desk.status.overdue == 1)
         (told,) = [entry for entry in log if entry["event"].startswith("A step of an order fails")]
         assert (told["step"], told["order"]) == ("end", 1)
+
+
+@pytest.mark.parametrize("when", ["meanwhile", "at the start"])
+async def test_no_order_ends_on_the_word_of_a_clock_that_leapt(tmp_path: Path, when: str) -> None:
+    """Nor is its footage let go: what is paid in time has to be there."""
+    config, clock = configured(tmp_path, None), SetClock()
+    async with opened(config) as service:
+        order = await placed(service)
+        if when == "at the start":
+            clock.ahead_ms = 400 * DAY_MS
+        watch = ClockWatch(clock, lambda: 0.0, lambda: KernelClock(True, 1))
+        desk = OrderWorker(config, service.catalogue, [], clock=clock, watch=watch)
+        clock.ahead_ms = 400 * DAY_MS
+        with pytest.raises(RuntimeError, match=r"400\.0 days"):
+            await desk._end_what_is_over()
+        assert (await service.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
+        assert [h.released_ms for h in await service.catalogue.holds.of("e")] == [None]
+        watch.heard("archive", clock(), 0.0)  # a server has the same time: it is so late
+        await desk._end_what_is_over()
+        assert (await service.orders.get(order.order_pk)).state == State.EXPIRED
+        assert all(h.released_ms for h in await service.catalogue.holds.of("e"))
 
 
 @pytest.mark.parametrize("plan", [{}, {"kuager": "copy-plan/1"}, [], {"kuager": "copy-plan/9"}])

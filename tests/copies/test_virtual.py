@@ -18,12 +18,12 @@ from copies.files.sha256 import sha256_of
 from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
-from copies.mp4 import rebase
+from copies.mp4 import read_about, rebase
 from storage.archive.directory import DirectoryArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.media.fmp4 import boxes, parse_moof
 from storage.recording_source import Sources, Unreadable
-from tests.support.footage import NAME, UTC0, Camera, read_about, whole
+from tests.support.footage import NAME, UTC0, Camera, whole
 from tests.support.repository import ROOT
 
 FROZEN = "7516f6f5f94d1bb5eb3e18a676c102258b03a09b1351b013655c6c04f4faaab4"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from base.clock import now_ms
 from config.copies import Copies
 from config.load import load
 from config.model import Config
@@ -152,3 +153,23 @@ def test_web_processes_are_those_that_the_supervisor_has(config: Config) -> None
     found = series(config)
     assert [found[f'kuager_process_up{{process="web-{n}"}}'] for n in range(2)] == [1, 0]
     assert found['kuager_process_starts_total{process="web-1"}'] == 4
+
+
+@pytest.mark.parametrize(
+    ("clocks", "synchronized", "believed"),
+    [
+        ([(True, None)], 1, 1),
+        ([(True, None), (False, None)], 0, 1),
+        ([(True, None), (False, "it is off by +1.0 days")], 0, 0),
+    ],
+)
+def test_what_recorders_say_of_the_clock(
+    config: Config, clocks: list[tuple[bool, str | None]], synchronized: int, believed: int
+) -> None:
+    """One of several is enough."""
+    for share, (kernel, doubt) in enumerate(clocks):
+        said = {"cameras": {}, "clock": {"synchronized": kernel, "doubt": doubt}}
+        tell(config, f"recorder-{share}.json", written_ms=now_ms(), **said)
+    found = series(config)
+    assert found["kuager_clock_synchronized"] == synchronized
+    assert found["kuager_clock_believed"] == believed

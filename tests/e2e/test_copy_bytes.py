@@ -17,7 +17,7 @@ import pytest
 
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
-from copies.mp4 import rebase
+from copies.mp4 import read_about, rebase
 from recorder.ffmpeg import find_ffmpeg
 from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
@@ -26,7 +26,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.rows import Archived
 from storage.media.fmp4 import boxes, parse_init
 from storage.recording_source import Sources
-from tests.support.footage import read_about, whole
+from tests.support.footage import whole
 from tests.support.programs import need
 from tests.support.recorded_cameras import NAMES, record_cameras
 from tests.support.s3 import s3_server

@@ -177,6 +177,7 @@ async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: s
     check_tiling(running.spool, "a", running.begin_ms)
 
 
+@pytest.mark.slow
 async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: str) -> None:
     """As systemd does it by default: also to ffmpeg, and the recorders get it twice."""
     async with kuager(tmp_path, CAMERAS, ffmpeg) as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from base.clock import now_ms
 from config.load import load
 from kuager.check import _measured, _Sink
 from kuager.preflight import Finding, look
@@ -23,6 +25,7 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
 from recorder.source import Frame, PacketCounts
+from storage.spool.disk import claim_spool
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.frames import UTC0, VIDEO
 from tests.support.repository import ROOT
@@ -65,6 +68,22 @@ def test_the_example_is_well(tmp_path: Path) -> None:
     assert "Zx9Qw7" not in out
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("rewind: 10m\nworkers: 1\n", ["back in time 10 min", "1 process\n"]),
+        ("rewind: 90m\nworkers: 3\n", ["back in time 1 h 30 min", "3 processes\n"]),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(
+    tmp_path: Path, settings: str, said: list[str]
+) -> None:
+    code, out, _ = check(write(tmp_path, kuager_yaml=FREE_PORT + settings))
+    assert code == 0
+    lines = "".join(f"{line.rstrip()}\n" for line in out.splitlines())
+    assert all(words in lines for words in said), out
+
+
 def test_wrong_is_1(tmp_path: Path) -> None:
     path = write(tmp_path, stations_yaml=STATIONS.replace("id: c2", "id: c1"), kuager_yaml=KUAGER)
     code, out, err = check(path)
@@ -91,6 +110,17 @@ def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "[bold]School[/x]" in out
     (warning,) = err.splitlines()
     assert warning.startswith(f"warning: {tmp_path}/stations.yaml:8: stations[0].cameras[1].url: ")
+
+
+def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, kuager_yaml=FREE_PORT)
+    spool = load(path, {}).spool
+    claim_spool(spool)
+    clock = {"synchronized": True, "doubt": "it is off by +1.0 days"}
+    said = {"written_ms": now_ms(), "cameras": {}, "clock": clock}
+    (spool / "_status/recorder-0.json").write_text(json.dumps(said))
+    _, out, _ = check(path)
+    assert "warning: the clock: it is off by +1.0 days" in out
 
 
 def test_a_large_election_is_summed_up(tmp_path: Path) -> None:

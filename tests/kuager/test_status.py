@@ -93,6 +93,12 @@ def test_a_camera_that_is_tried_again_is_wrong_in_each_of_its_states(running: In
         assert "password" in running.found()["camera s1/c2"].to_do[0]
 
 
+def test_a_clock_that_recorders_do_not_believe_is_wrong(running: Installation) -> None:
+    clock = CLOCK | {"doubt": "it is off by +1.0 days"}
+    running.tell("recorder-0", cameras=running.cameras, spool=SPOOL, clock=clock)
+    assert running.found()["clock"].wrong == "it is off by +1.0 days"
+
+
 def test_second_streams_are_told_of_where_their_camera_is_recorded(tmp_path: Path) -> None:
     second = "        low_url: rtsp://10.0.0.2/b\n"
     running = Installation(read(tmp_path, stations_yaml=STATIONS + second))

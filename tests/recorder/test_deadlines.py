@@ -4,10 +4,13 @@ time for, and what ends a session."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import selectors
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -19,6 +22,7 @@ from recorder.disk_watch import SpoolDisk
 from recorder.session import Session
 from recorder.source import Frame, PacketCounts, Sink
 from recorder.states import Event, State
+from storage.media.fmp4 import TrackInit
 from storage.records import Ending, Index
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
@@ -51,9 +55,14 @@ class Silent:
 
 
 async def run_session(
-    root: Path, loop: Loop, shots: Iterable[tuple[float, bool]], until_s: float
+    root: Path,
+    loop: Loop,
+    shots: Iterable[tuple[float, bool]],
+    until_s: float,
+    tracks: Mapping[float, TrackInit],
 ) -> tuple[Ending | None, State]:
-    """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY.
+    """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY;
+    before those of `tracks` they are told to be of another track.
 
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
@@ -72,8 +81,8 @@ async def run_session(
             while pictures and pictures[0][0] <= at_s:
                 shown_s, key = pictures.pop(0)
                 loop.passed_s = shown_s
-                if session._pictures == 0:
-                    session.on_tracks([VIDEO], ())
+                if session._pictures == 0 or shown_s in tracks:
+                    session.on_tracks([tracks.get(shown_s, VIDEO)], ())
                 pts = round(shown_s * 90_000)
                 session.on_frame(Frame(1, pts, key, b"v" * 10, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
@@ -97,12 +106,15 @@ def recorded(root: Path) -> list[Index]:
 
 
 def run(
-    root: Path, shots: Iterable[tuple[float, bool]], until_s: float
+    root: Path,
+    shots: Iterable[tuple[float, bool]],
+    until_s: float,
+    tracks: Mapping[float, TrackInit] = MappingProxyType({}),
 ) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
-        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s))
+        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s, tracks))
     finally:
         loop.close()
     found = sum(s.duration_90k for index in recorded(root) for s in index.segments) / 90_000
@@ -169,3 +181,18 @@ def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     assert ended is not None and ended.cause == "no_data"
     assert "no picture for 16 s" in ended.detail
     assert found == pytest.approx(20, abs=2.5)
+
+
+def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: Path) -> None:
+    """A camera changes its size twice: the session goes on, and no picture is lost."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 60)
+    key_s = [shown_s for shown_s, key in shots if key]
+    ended, state, found = run(tmp_path, shots, 60.5, {key_s[10]: larger, key_s[20]: VIDEO})
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(60, abs=0.5)
+    runs = [(i.header.run_no, i.header.tracks[0].width) for i in recorded(tmp_path)]
+    assert list(dict.fromkeys(runs)) == [(1, VIDEO.width), (2, 1920), (3, VIDEO.width)]
+    times = [(s.start_ms, s.end_ms) for i in recorded(tmp_path) for s in i.segments]
+    assert all(b[0] - a[1] <= 60 for a, b in itertools.pairwise(times))
+    assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))

@@ -89,7 +89,6 @@ def test_a_disk_without_a_free_byte_costs_what_does_not_fit(suffered: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["stuck", "error"])
-@pytest.mark.slow
 def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
     suffered: dict[str, Any], fault: str
 ) -> None:

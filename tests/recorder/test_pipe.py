@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from recorder.ffmpeg import FfmpegSource
@@ -17,7 +18,7 @@ from recorder.rtsp.description import Description
 from recorder.source import Frame
 from storage.records import GapCause
 from tests.support.programs import need
-from tests.support.waiting import BOUND_S
+from tests.support.waiting import BOUND_S, until
 
 SESSIONS = textwrap.dedent("""
     import asyncio, sys, uvloop
@@ -65,6 +66,27 @@ async def test_a_child_that_ends_before_it_reads_says_why(tmp_path: Path) -> Non
     for _ in range(20):
         cause, detail = await session(program(tmp_path, said))
         assert cause is GapCause.UNREACHABLE and "refused" in detail and "s3cret" not in detail
+
+
+async def test_a_session_that_is_cancelled_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    """No child, be it alive or not waited for, and no descriptor."""
+    path = program(tmp_path, "exec sleep 600")
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    await session(program(tmp_path, "exit 0"))  # whatever the first one opens for good
+    program(tmp_path, "exec sleep 600")
+    before, others = open_files(), set(psutil.Process().children())
+    for n in range(80):
+        task = asyncio.create_task(session(path))
+        for _ in range(min(n, 40)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(max(0, n - 40) / 1000)
+        task.cancel()
+        await asyncio.wait({task})
+    await until(lambda: set(psutil.Process().children()) <= others)
+    await until(lambda: open_files() <= before)
 
 
 async def test_a_line_without_end_neither_blocks_the_child_nor_is_kept(tmp_path: Path) -> None:

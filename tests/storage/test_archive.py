@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +22,9 @@ from structlog.testing import capture_logs
 from config.model import Archive as Settings
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
+from storage.archive.s3 import S3Archive
+from storage.archive.s3_client import ObjectExists, Unsupported
+from storage.records import sha256_of
 from tests.support.programs import self_signed
 from tests.support.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings
 
@@ -122,6 +126,52 @@ async def test_what_the_server_can_do_is_found_out(server: Server) -> None:
     if server.can is not None:
         assert told["refuses_to_replace"] is server.can.refuses_to_replace
         assert told["compares_sha256"] is server.can.compares_sha256
+
+
+@pytest.fixture(scope="module")
+def bare() -> S3Archive:
+    """One of which nothing is known, and that nobody answers: `call` of its server is replaced."""
+    return S3Archive(settings(1))
+
+
+@pytest.mark.parametrize("takes_checksums", [True, False])
+@pytest.mark.parametrize("compares", [True, False])
+@pytest.mark.parametrize("refuses_to_replace", [True, False])
+@pytest.mark.parametrize("busy", [0, 1, 2, 3])
+async def test_each_thing_that_a_server_can_do_is_judged_apart(
+    bare: S3Archive, takes_checksums: bool, compares: bool, refuses_to_replace: bool, busy: int
+) -> None:
+    """One that takes no checksums may well refuse to replace; one that is busy while it is tried
+    is judged the next time."""
+    archive, stored, puts = bare, set[str](), [0]
+    server = archive._server
+    archive._refuses_to_replace, server.sends_sha256 = None, True
+
+    def call(
+        name: str, bucket: str, key: str = "", seconds: float = 0, data: Any = None,
+        sha256: str = "", **arguments: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        if name != "put_object":
+            raise ObjectNotFound(key)
+        puts[0] += 1
+        if puts[0] == busy:
+            raise ArchiveError("SlowDown")
+        if server.sends_sha256 and not takes_checksums:
+            raise Unsupported("no checksums")
+        if server.sends_sha256 and compares and sha256_of(data.read()) != sha256:
+            raise Unsupported("BadDigest")
+        if refuses_to_replace and "IfNoneMatch" in arguments and key in stored:
+            raise ObjectExists(key)
+        stored.add(key)
+        return {}
+
+    server.call = call  # type: ignore[method-assign,assignment]
+    for attempt in range(2 if busy else 1):
+        with pytest.raises(ArchiveError) if busy and not attempt else contextlib.nullcontext():
+            done = await put(archive, "e/s/c/k.mp4", b"data")
+    assert server.sends_sha256 is takes_checksums
+    assert done.verified == ("by the server" if takes_checksums and compares else "")
+    assert archive._refuses_to_replace is refuses_to_replace
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)

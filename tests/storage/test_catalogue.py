@@ -203,6 +203,7 @@ async def test_an_unreachable_database_is_named_without_its_password() -> None:
     with pytest.raises(CatalogueError) as error:
         await Catalogue.open("postgresql://kuager:very-secret@127.0.0.1:1/kuager")
     assert "127.0.0.1" in str(error.value) and "secret" not in str(error.value)
+    assert str(error.value).endswith("connection refused")  # and not in the words of Python
     with pytest.raises(CatalogueError):
         await Catalogue.open("sqlite:////no/such/place/kuager.db")
 

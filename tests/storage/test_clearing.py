@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from base.hostclock import ClockWatch, KernelClock
 from config.model import Archive, Config
-from storage.archival.replicator import Pauses
+from storage.archival.replicator import PARALLEL, Pauses
 from storage.archival.uploader import Uploader
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Put
@@ -25,6 +25,7 @@ from tests.support.waiting import until
 
 D = ("e", "s", "d")
 HOUR, DAY = 3_600_000, 86_400_000
+ONE = "archives: [archive]\n"
 SOON = Pauses(look_s=0.05, remove_s=0.05, retire_s=86_400)
 
 
@@ -70,6 +71,42 @@ async def test_a_fault_of_ours_in_one_recording_holds_up_no_other(
             await until(lambda: kept(uploader).archived_total == many)
     said = [entry for entry in log if entry["event"] == "A fault of Kuager"]
     assert len(said) == many - few and all("/c/" in entry["recording"] for entry in said)
+
+
+class TwoBuckets(DirectoryArchive):
+    """An archive of which the bucket of camera c does not answer until it is back."""
+
+    buckets = ("one", "two")
+
+    def __init__(self, name: str, root: Path):
+        super().__init__(name, root)
+        self.is_back = asyncio.Event()
+
+    def bucket_of(self, key: str) -> str:
+        return "one" if "/c/" in key else "two"
+
+    async def put(self, key: str, *more: Any, **named: Any) -> Put:
+        if "/c/" in key:
+            await self.is_back.wait()
+        return await super().put(key, *more, **named)
+
+
+async def test_a_bucket_that_does_not_answer_holds_up_no_other_bucket(tmp_path: Path) -> None:
+    config, made = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE, "30d"), list[TwoBuckets]()
+    for camera in "cd":  # more than are archived at once
+        fill(config.spool, camera=camera, start_ms=NOW - HOUR, segments=200).close()
+    many, few = len(media(config, "c")) + len(media(config, "d")), len(media(config, "d"))
+
+    def open_archive(settings: Archive) -> TwoBuckets:
+        assert settings.directory
+        made.append(TwoBuckets(settings.name, settings.directory))
+        return made[-1]
+
+    async with uploading(config, open_archive=open_archive) as (uploader, _, _):
+        await until(lambda: kept(uploader).archived_total == few)
+        assert kept(uploader).backlog_recordings == many - few > PARALLEL
+        made[0].is_back.set()
+        await until(lambda: kept(uploader).archived_total == many)
 
 
 async def test_a_fault_of_ours_in_a_pass_does_not_end_the_uploader(tmp_path: Path) -> None:
@@ -175,3 +212,36 @@ async def test_bytes_in_the_spool_without_an_index_are_told_of(tmp_path: Path, l
         found = await Fsck(config, catalogue, archives, clock=clock).check(C)
     told = [f.which for f in found if f.what == "bytes without an index"]
     assert told == ([stray.name] if late else [])
+
+
+@pytest.mark.parametrize("up_ms", [0, 2 * HOUR])
+@pytest.mark.parametrize("ahead_ms", [31 * DAY, 400 * DAY])
+async def test_a_clock_that_leapt_clears_no_spool(
+    tmp_path: Path, ahead_ms: int, up_ms: int
+) -> None:
+    """By it all is older than the rewind window, also for who has run for long and has not looked
+    at the clock since; a server that has the same time is believed."""
+    config = filled(tmp_path)
+    count = len(media(config, "c")) + len(media(config, "d"))
+    async with uploading(config) as (uploader, _, _):
+        await until(lambda: kept(uploader).archived_total == count)
+    passed_ms = moved_ms = 0
+
+    def clock() -> int:
+        return NOW + passed_ms + moved_ms
+
+    kernel = KernelClock(synchronized=True, error_ms=1)
+    watch = ClockWatch(clock, lambda: float(passed_ms), lambda: kernel)
+    async with opened(config) as (catalogue, archives):
+        uploader = Uploader(config, catalogue, archives, clock=clock, watch=watch)
+        assert await uploader.recognise()
+        await uploader.discovery.look()
+        passed_ms = up_ms
+        await uploader.clear()
+        moved_ms = ahead_ms
+        await uploader.clear()
+        assert uploader.cleaner.removed_total == 0
+        assert len(media(config, "c")) + len(media(config, "d")) == count
+        watch.heard("archive", clock(), float(passed_ms))
+        await uploader.clear()
+        assert uploader.cleaner.removed_total == count - 2  # all but the newest

@@ -203,12 +203,12 @@ async def test_what_only_the_spool_has_is_no_agreement(tmp_path: Path) -> None:
         assert briefly(found) == {("spool", "different", "altered in the spool")}
 
 
-@pytest.mark.slow
 def altered(data: bytes) -> bytes:
     """Return the bytes with one bit of the last one changed."""
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
+@pytest.mark.slow
 async def test_upload_archives_what_waits_and_says_what_is_left(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     fill(config.spool, start_ms=NOW - 7_200_000).close()

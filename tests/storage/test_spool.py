@@ -55,6 +55,24 @@ def test_recordings_rotate_within_a_run_and_tile(tmp_path: Path) -> None:
     assert all(len(i.segments) <= 31 for i in found)
 
 
+@pytest.mark.parametrize("every_s", [2, 10, 20, 50])
+def test_a_recording_begins_with_a_keyframe_where_one_comes_in_time(
+    tmp_path: Path, every_s: int
+) -> None:
+    """So that each can be decoded alone; a camera that sends none for long is cut all the same."""
+    spool, run = open_spool(tmp_path), run_at(UTC0)
+    for k in range(150):
+        write(spool, run, k, key=k * 2 % every_s == 0)
+    for k in range(150, 250):
+        write(spool, run, k, key=False)
+    spool.seal(None)
+    spool.close()
+    found = check_files(tmp_path)
+    whole = [i for i in found if i.segments[0].start_ms < UTC0 + 300_000]
+    assert len(whole) >= 3 and all(i.segments[0].starts_with_key for i in whole)
+    assert all(i.end_ms - i.start_ms <= 125_000 for i in found)
+
+
 def test_rotations_of_cameras_are_staggered(tmp_path: Path) -> None:
     firsts = set()
     for n in range(20):
@@ -449,6 +467,27 @@ def test_after_a_loss_of_power_no_number_that_was_seen_is_used_again(
     spool.close()
     started_again(tmp_path, "a third")
     assert open_spool(tmp_path).next_segment_no == before + 1  # it was sealed: nothing is lost
+
+
+def test_the_names_of_new_directories_survive_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a station, a camera and a day; a file system may lose what was not flushed."""
+    flushed, fsync = set[Path](), os.fsync
+
+    def watched(fd: int) -> None:
+        at = Path(f"/proc/self/fd/{fd}").readlink()
+        flushed.update(at.iterdir() if at.is_dir() else ())
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    spool = open_spool(tmp_path)
+    assert {tmp_path / "s", tmp_path / "s/c"} <= flushed
+    write(spool, run_at(UTC0), 0, 3)
+    spool.seal(None)
+    spool.close()
+    (media,) = tmp_path.glob("s/c/*/*.mp4")
+    assert {media.parent, media, media.with_suffix(".jsonl")} <= flushed
 
 
 def test_an_open_gap_of_a_camera_never_recorded_is_gone_on_with(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from streaming.http.clients import Clients, bucket, read_address
 
@@ -34,9 +34,7 @@ def test_anything_is_an_address_or_none(text: str) -> None:
 
 
 def asks(peer: str, *said: str, proxies: Clients = PROXIES) -> str:
-    headers = [("X-Forwarded-For", line) for line in said]
-    request = make_mocked_request("GET", "/", headers=headers)
-    return proxies.of(request.clone(remote=peer))
+    return proxies.of(peer, CIMultiDict(("X-Forwarded-For", line) for line in said))
 
 
 @given(ips, ips, ips)

@@ -9,6 +9,7 @@ import json
 import re
 import time
 import zipfile
+from collections.abc import AsyncIterator
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -449,6 +450,40 @@ async def test_downloads(config: Config) -> None:
         await catalogue.orders.change(found_order.order_pk, end)
         async with http.get(told["zip"]) as answer:
             assert answer.status == 410
+
+
+async def test_a_client_has_few_downloads_at_once_that_hold_no_connection_of_the_database(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        await paid(config, catalogue)
+        async with http.get(f"/api/v1/copies/orders/{secret}") as answer:
+            url = (await answer.json())["footage"][0]["files"][0]["url"]
+        begun, go_on, read = [0], asyncio.Event(), VirtualFile.read
+
+        async def slow(file: VirtualFile, start: int, stop: int) -> AsyncIterator[Any]:
+            begun[0] += 1
+            await go_on.wait()
+            async for piece in read(file, start, stop):
+                yield piece
+
+        monkeypatch.setattr(VirtualFile, "read", slow)
+        engine: Any = catalogue.pool.engine.sync_engine
+        connections = engine.pool.checkedout()
+
+        async def fetch() -> int:
+            async with http.get(url) as answer:
+                await answer.read()
+                return answer.status
+
+        first = [asyncio.create_task(fetch()) for _ in range(8)]
+        await until(lambda: begun[0] == 8)
+        assert [await fetch() for _ in range(3)] == [429] * 3
+        assert engine.pool.checkedout() <= connections
+        go_on.set()
+        assert await asyncio.gather(*first) == [200] * 8
+        assert await fetch() == 200
 
 
 async def test_stripes_webhooks(config: Config) -> None:

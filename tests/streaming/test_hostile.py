@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,9 +31,11 @@ from copies.payments.stripe import Stripe
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.records import Header, Segment
+from streaming.app import create_app, make_runner
+from streaming.context import CONTEXT
 from streaming.http.clients import CLIENTS, Clients, client
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit
-from streaming.http.scheduler import STEP_S, TOKEN_S, FairQueue, Scheduler
+from streaming.http.scheduler import SCHEDULER, STEP_S, TOKEN_S, FairQueue, Scheduler
 from streaming.media.playlist import Entries
 from tests.support.archiving import configure, uploading
 from tests.support.live_fixture import LiveCamera
@@ -284,6 +287,35 @@ async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:
             assert status in (200, 429)
         assert (await get(session, "/stations/nobody"))[0] == 404
         assert (await get(session, "/live/s/c/index.m3u8"))[0] == 200
+
+
+async def test_what_a_search_takes_is_taken_in_a_thread_and_counted(config: Config) -> None:
+    """Not of live video; who has had his share waits, and what is known costs nothing."""
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=9).close()
+    app, port = create_app(config, None, []), free_port()
+    app[SCHEDULER].tokens = RateLimit(4, 10**6)
+    index, threads = app[CONTEXT].directory.search, set[int]()
+
+    def dear(query: str) -> list[int]:
+        threads.add(threading.get_ident())
+        end = time.thread_time() + 1.5 * TOKEN_S
+        while time.thread_time() < end:
+            pass
+        return []
+
+    index.find = index.suggest = dear  # type: ignore[method-assign]
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        found = [(await get(session, f"/api/v1/stations?q=nonsense{n}"))[0] for n in range(9)]
+        assert found[0] == 200 and found[-5:] == [429] * 5
+        assert (await get(session, "/api/v1/stations?q=nonsense0"))[0] == 200
+        for path in ("/?q=nonsense", "/stations/nobody", "/copies/new?q=nonsense"):
+            assert (await get(session, path))[0] in (404, 429), path
+        assert threads and threading.get_ident() not in threads
+        assert (await get(session, "/live/s/c/index.m3u8"))[0] == 200
+    await runner.cleanup()
 
 
 async def test_an_invoice_is_made_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

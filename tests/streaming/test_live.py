@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -133,12 +135,24 @@ async def test_operators_are_told_more(config: Config) -> None:
         assert (await get(session, "/healthz"))[2] == b"ok\n"
         assert (await get(session, "/readyz"))[2] == b"ready\n"
         assert (await get(session, "/"))[0] == 404
+        with contextlib.closing(sqlite3.connect(config.database_url.partition("///")[2])) as db:
+            tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+            names = db.execute(f"{tables} AND name NOT LIKE 'sqlite%'").fetchall()
+            for (name,) in names:
+                db.execute(f'DROP TABLE "{name}"')
+
+        async def is_told() -> bool:
+            status, _, body = await get(session, "/readyz")
+            return status == 503 and body.startswith(b"the catalogue does not answer")
+
+        await until(is_told)
     config.spool.rename(config.spool.with_name("moved"))
     async with operating(config) as session:
         status, _, body = await get(session, "/readyz")
         assert status == 503 and body.startswith(b"the spool cannot be read")
     async with serving(config) as session:
         assert (await get(session, "/readyz"))[::2] == (503, b"not ready\n")
+        assert (await get(session, "/metrics"))[0] == 404  # nor what it tells of disk and backlog
 
 
 async def test_pages_api_and_status(config: Config) -> None:

@@ -160,8 +160,15 @@ async def test_playlists_are_kept_until_there_is_something_new(config: Config) -
             camera_ms=None,
             clock=ClockState(True, 1),
         )
-        two = await get(session, "/live/s/c/index.m3u8")
-        assert two[1]["ETag"] != one[1]["ETag"] and two[2].endswith(b"\n10.m4s\n")
+        two = one
+
+        async def is_new() -> bool:
+            nonlocal two
+            two = await get(session, "/live/s/c/index.m3u8")
+            return bool(two[1]["ETag"] != one[1]["ETag"])
+
+        await until(is_new)
+        assert two[2].endswith(b"\n10.m4s\n")
         assert b"INDEPENDENT" in one[2] and b"INDEPENDENT" not in two[2]
     spool.seal(None)
     spool.close()

@@ -5,22 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
-from copies.mp4 import ABOUT
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.rows import Archived
 from storage.media.fmp4 import (
-    Mp4Error,
     Sample,
     TrackInit,
     TrackRun,
-    box_at,
     make_box,
     write_init,
     write_segment,
@@ -143,15 +137,3 @@ class Camera:
 async def whole(plan: CopyPlan, sources: Sources, head: bytes | None = None) -> bytes:
     """Return all bytes of a copy."""
     return b"".join([bytes(p) async for p in VirtualFile(plan, sources, head).read()])
-
-
-def read_about(data: bytes) -> dict[str, Any]:
-    """Return what the `uuid` of a copy tells; `data` begins with the copy's first byte and has
-    all of what is before its `sidx`. Raises Mp4Error where there is none."""
-    pos = 0
-    while (box := box_at(data, pos, len(data))) is not None:
-        if box.type == b"uuid" and data[box.body : box.body + 16] == ABOUT.bytes:
-            about: dict[str, Any] = orjson.loads(data[box.body + 16 : box.end])
-            return about
-        pos = box.end
-    raise Mp4Error("nothing is said about this copy")

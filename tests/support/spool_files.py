@@ -28,14 +28,16 @@ def run_at(ms: int) -> Run:
     return Run(ms, b"init" * 20, TRACKS, 2)
 
 
-def write(spool: CameraSpool, run: Run, n: int, count: int = 1, size: int = 200) -> None:
+def write(
+    spool: CameraSpool, run: Run, n: int, count: int = 1, size: int = 200, key: bool = True
+) -> None:
     for k in range(n, n + count):
         spool.append(
             run,
             b"moof" + os.urandom(size),
             tfdt_90k=k * 180_000,
             duration_90k=180_000,
-            starts_with_key=True,
+            starts_with_key=key,
             arrival_ms=run.run_start_ms + k * 2000 + 5,
             camera_ms=None,
             clock=CLOCK,
