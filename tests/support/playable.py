@@ -77,7 +77,8 @@ class PlayableCamera:
             pictures = [bytes([n + 1]) * size for n, size in enumerate(sizes)]
             runs = [TrackRun(1, self._tfdt, samples, pictures)]
             if len(self._made) > 1:
-                runs.append(TrackRun(2, self._tfdt, [Sample(96_000, 5, True, 0)], [b"sound"]))
+                at_48k = self._tfdt * 48 // 90
+                runs.append(TrackRun(2, at_48k, [Sample(96_000, 5, True, 0)], [b"sound"]))
             self.spool.append(
                 self._run,
                 write_segment(self.spool.next_segment_no, runs),
