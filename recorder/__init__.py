@@ -28,6 +28,7 @@
 `sound`           the sound of a run, beside the picture: pure
 `timeline`        timestamps to media time that runs with UTC: pure
 `arrivals`        what arrivals say of timestamps: pure
+`reports`         what sender reports say of the link: pure
 `clock_map`       media time to UTC (docs/time.md): pure
 
 `pictures`        a process of its own: the latest picture of every camera, again and again

@@ -8,11 +8,15 @@ pauses, and the pause that worked is remembered. The native source needs one con
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable
+
 from recorder.rtsp.describe import Offer
 from storage.records import Ending, GapCause
 
 PAUSES_S = (1.0, 4.0, 12.0)
-AGAIN_MS = 600_000  # until what failed is tried again: sound, the native source
+AGAIN_S = 600.0  # until what failed is tried again: sound, the native source
 _TOO_MANY = {GapCause.CLOSED_BY_CAMERA, GapCause.UNREACHABLE, GapCause.STREAM_BROKEN}
 _OF_THE_CAMERA = _TOO_MANY | {GapCause.NO_DATA, GapCause.NO_SUCH_STREAM, GapCause.REFUSED_PASSWORD}
 
@@ -20,13 +24,18 @@ _OF_THE_CAMERA = _TOO_MANY | {GapCause.NO_DATA, GapCause.NO_SUCH_STREAM, GapCaus
 class Approach:
     """What is known of one camera from one session to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds, and is never set."""
+        self._clock = clock
         self._offer: Offer | None = None
         self._try: int | None = None  # index of the pause before the next session without DESCRIBE
         self._worked: int | None = None  # index of the pause after which there were pictures
-        self._without_sound_until_ms = 0.0
+        self.needs_key = True  # False: the last session had pictures, and no keyframe
+        self._sound_broke = False  # the last session ended where sound was asked for
+        self._without_sound_until = float("-inf")
+        self.closed_at = Counter[str]()  # methods: recorder.rtsp.client.RtspSession
         self._native_failed = ""  # why
-        self._native_again_ms = 0.0
+        self._native_again = float("-inf")
 
     def remembered(self) -> Offer | None:
         """Return the offer to use without asking; None where the camera is to be asked."""
@@ -54,27 +63,36 @@ class Approach:
         if not pictures and self._try is None:  # then it was not the native source
             self._native_failed = ""
 
-    def native_ended(self, why: Ending, pictures: int, now_ms: float) -> None:
+    def native_ended(self, why: Ending, pictures: int) -> None:
         """Learn from how a session of the native source ended.
 
         After one that had no picture, or whose stream broke, ffmpeg is next: it may understand
         what that source does not.
         """
+        self._sound_broke = False
         is_broken = why.cause is GapCause.STREAM_BROKEN
         if is_broken or (not pictures and why.cause in _OF_THE_CAMERA):
-            self._native_failed, self._native_again_ms = why.detail, now_ms + AGAIN_MS
+            self._native_failed, self._native_again = why.detail, self._clock() + AGAIN_S
 
-    def native_failed(self, now_ms: float) -> str | None:
+    def native_failed(self) -> str | None:
         """Say why the native source has failed at this camera lately; None where it has not."""
-        return self._native_failed or None if now_ms < self._native_again_ms else None
+        return self._native_failed or None if self._clock() < self._native_again else None
 
-    def leave_out_sound(self, now_ms: float) -> bool:
+    def leave_out_sound(self) -> bool:
         """Record without sound for a while; False where that was so already."""
-        if not self.takes_sound(now_ms):
+        if not self.takes_sound():
             return False
-        self._without_sound_until_ms = now_ms + AGAIN_MS
+        self._without_sound_until = self._clock() + AGAIN_S
         return True
 
-    def takes_sound(self, now_ms: float) -> bool:
+    def sound_broke(self) -> bool:
+        """Learn that a session ended where sound was asked for; whether it is left out from now on.
+
+        Once may be the network's chance.
+        """
+        again, self._sound_broke = self._sound_broke, True
+        return again and self.leave_out_sound()
+
+    def takes_sound(self) -> bool:
         """Whether sound is asked for."""
-        return now_ms >= self._without_sound_until_ms
+        return self._clock() >= self._without_sound_until

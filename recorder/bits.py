@@ -17,6 +17,12 @@ class Bits:
             self._at += 1
         return value
 
+    def passed(self) -> bytes:
+        """Return what was read so far, the rest of its last byte as zeros."""
+        whole, more = divmod(self._at, 8)
+        last = bytes([self._data[whole] & 0xFF00 >> more & 0xFF]) if more else b""
+        return self._data[:whole] + last
+
     def ue(self) -> int:
         """Return an Exp-Golomb code (H.264, 9.1); signed ones are as different as their codes."""
         zeros = 0

@@ -18,7 +18,7 @@ from config.schedule import Window
 from recorder import gap_accounting
 from recorder.approach import Approach
 from recorder.camera_spec import CameraSpec
-from recorder.camera_state import BACKOFF_S, CameraState
+from recorder.camera_state import BACKOFF_S, CameraState, fault
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.ffmpeg import COPIED_VIDEO
@@ -128,7 +128,13 @@ class CameraRecorder:
             try:
                 floor = Numbers.by_clock(self.clock.now_ms())
                 return await self.state.in_thread(
-                    CameraSpool, self._root, spec.election, spec.station, spec.camera, floor
+                    CameraSpool,
+                    self._root,
+                    spec.election,
+                    spec.station,
+                    spec.camera,
+                    floor,
+                    lambda: int(self.clock.now_ms()),
                 )
             except (SpoolBusy, OSError) as error:
                 if str(error) != told:
@@ -170,8 +176,8 @@ class CameraRecorder:
                 return await self._by_ffmpeg(spool, offer)
             connection, offer = await self._connect()
             try:
-                audio, learned = self._wants_audio(), self._approach.native_failed
-                why = why_ffmpeg(self.spec, offer, audio, learned(self.clock.now_ms()))
+                learned = self._approach.native_failed()
+                why = why_ffmpeg(self.spec, offer, self._wants_audio(), learned)
                 if why not in (None, CONFIGURED, self._why_ffmpeg):
                     self._log.info("Recording through ffmpeg", why=why)
                 self._why_ffmpeg = why
@@ -184,8 +190,8 @@ class CameraRecorder:
         except DescribeFailed as failed:
             return failed.ending
         except Exception as error:  # a fault of ours may cost this camera a session, not its life
-            self._log.exception("A session ended by a fault of the recorder")
-            return _fault(error)
+            self.state.tell_fault(error)
+            return fault(error)
 
     async def _natively(
         self, spool: CameraSpool, connection: Connection, offer: Offer
@@ -196,14 +202,19 @@ class CameraRecorder:
             transport=self.spec.transport,
             keep_audio=self._wants_audio(),
             on_remark=self._remark,
+            closed_at=self._approach.closed_at,
         )
         try:
             ending, pictures = await self._run_session(spool, source, offer)
         except Exception as error:
-            self._approach.native_ended(_fault(error), 0, self.clock.now_ms())
+            self._approach.native_ended(fault(error), 0)
             raise
-        if ending is not None:
-            self._approach.native_ended(ending, pictures, self.clock.now_ms())
+        if ending is None:
+            return None
+        if not source.sound_broke_it:
+            self._approach.native_ended(ending, pictures)
+        elif self._approach.sound_broke():
+            self._log.warning("Trying without sound", why=ending.detail)
         return ending
 
     async def _by_ffmpeg(self, spool: CameraSpool, offer: Offer) -> Ending | None:
@@ -228,11 +239,14 @@ class CameraRecorder:
         before = self.status.frames
         sound = self._wants_audio() and offer.description.audio is not None
         line = self._second.line if self._second else None
-        self._session = Session(self.state, source, spool, sound, line)
+        session = Session(self.state, source, spool, sound, self._approach.needs_key, line)
+        self._session = session
         try:
-            return await self._session.run(), self.status.frames - before
+            return await session.run(), self.status.frames - before
         finally:
             self._session = None
+            if self.status.frames > before:
+                self._approach.needs_key = session.saw_key
 
     async def _connect(self) -> tuple[Connection, Offer]:
         connection, offer = await connect(
@@ -259,10 +273,10 @@ class CameraRecorder:
         self._log.info("Waiting for the camera", why=text)
 
     def _wants_audio(self) -> bool:
-        return self.spec.keep_audio and self._approach.takes_sound(self.clock.now_ms())
+        return self.spec.keep_audio and self._approach.takes_sound()
 
     def _leave_out_sound(self) -> bool:
-        return self.spec.keep_audio and self._approach.leave_out_sound(self.clock.now_ms())
+        return self.spec.keep_audio and self._approach.leave_out_sound()
 
     async def _back_off(self, spool: CameraSpool, why: Ending) -> None:
         state = self.state
@@ -327,6 +341,12 @@ class CameraRecorder:
                 )
             )
 
+    def end_by_fault(self, error: Exception) -> None:
+        """End the session by a fault of ours, while that is handled: the next begins anew."""
+        self.state.tell_fault(error)
+        if self._session is not None:
+            self._session.end(fault(error))
+
     def clock_jumped(self, by_ms: float) -> None:
         """End the run: what comes is placed by another clock. Look at the schedule again."""
         self._look_again.set()
@@ -353,10 +373,6 @@ class CameraRecorder:
             is_open = (w for w in spec.windows if w.start_ms - LEAD_MS <= now_ms < w.end_ms)
             self.state.window = next(is_open, ended)
         self._look_again.set()
-
-
-def _fault(error: Exception) -> Ending:
-    return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
 
 def _utc(ms: float) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from types import CodeType
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -41,6 +43,11 @@ class Status(CameraStatus):
     cause: GapCause | None = None
 
 
+def fault(error: Exception) -> Ending:
+    """Return the end of a session by a fault of ours."""
+    return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+
+
 class CameraState:
     """State, status and log of a camera, and its turn at the disk."""
 
@@ -56,6 +63,7 @@ class CameraState:
         self._has_own_line = False  # of the log, on why nothing is recorded
         self._hears = True  # the sound that the camera promises
         self._new_run: tuple[GapCause, float] | None = None  # the last that was told, and when
+        self._faults: set[tuple[CodeType, int]] = set()  # of ours: where those are that were told
 
     def move(self, event: Event) -> None:
         """Change the state as the table says; KeyError for what it does not have."""
@@ -106,6 +114,15 @@ class CameraState:
         if before is None or before[0] is not why.cause or now - before[1] > TOLD_AGAIN_S:
             self._new_run = why.cause, now
             self.log.warning("A new run begins", cause=why.cause.value, why=why.detail)
+
+    def tell_fault(
+        self, error: Exception, text: str = "A session ended by a fault of the recorder"
+    ) -> None:
+        """Say where a fault of ours is, once, while it is handled."""
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        if (where := (frame.f_code, line)) not in self._faults:
+            self._faults.add(where)
+            self.log.exception(text)
 
     def tell_refusal(self, what: str, error: OSError) -> None:
         """Say what the disk refused, where that is not told of all of the disk."""

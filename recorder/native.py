@@ -7,13 +7,15 @@ ffmpeg's (recorder/ffmpeg.py). It knows when each packet arrived and which are m
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from recorder.rtsp.aac import AacFrames, UnsupportedSound
-from recorder.rtsp.client import RefusedError, RtspSession
+from recorder.rtsp.client import UNSUPPORTED_TRANSPORT, RefusedError, RtspSession
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.g711 import LAWS, RATE, G711Sound, can_encode
@@ -30,6 +32,10 @@ from storage.records import Ending, GapCause
 
 FIRST_S = 5.0  # after PLAY, for packets to make a picture: else they are not understood here
 FIRST_PACKETS = 50  # that are enough to say so
+BYE_S = 1.0  # without a packet, after the camera said that its stream ends: then it does
+
+# what the system says where the network ended a connection, not the camera
+_NO_WAY = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 
 _PICTURES: dict[str, type[H264Pictures] | type[H265Pictures]] = {
     "h264": H264Pictures,
@@ -50,6 +56,8 @@ def why_not(
     video = description.tracks[0]
     if video.clock_rate not in (0, VIDEO_TIMESCALE):
         return f"video whose timestamps count {video.clock_rate} a second"
+    if "SAVP" in video.protocol:  # RFC 3711
+        return f"encrypted video ({video.protocol})"
     if video.parameters.get("packetization-mode") == "2":
         return "H.264 in interleaved order"
     if video.parameters.get("sprop-max-don-diff", "0") != "0":
@@ -60,9 +68,13 @@ def why_not(
 
 
 def _why_not_sound(sound: Media, encodes: Callable[[], bool]) -> str | None:
+    if "SAVP" in sound.protocol:
+        return f"encrypted sound ({sound.protocol})"
     if sound.encoding in LAWS:
         if sound.clock_rate not in (0, RATE):
             return f"sound of codec {sound.encoding} with {sound.clock_rate} samples a second"
+        if sound.channels != 1:
+            return f"sound of codec {sound.encoding} with {sound.channels} channels"
         if not encodes():
             return f"sound of codec {sound.encoding} (kuager[g711] would read it)"
         return None
@@ -86,6 +98,7 @@ class NativeSource:
         transport: str = "auto",
         keep_audio: bool = True,
         on_remark: Callable[[str], None] = lambda text: None,
+        closed_at: Counter[str] | None = None,
         ticks_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
@@ -93,10 +106,13 @@ class NativeSource:
 
         `transport` is tcp, udp, or auto: TCP where the camera takes it. Over an encrypted
         connection it is never UDP, which would not be. `on_remark` is given a sentence for the
-        operator on what is left out. `ticks_ms` is a clock that is never set, `sleep` waits.
+        operator on what is left out, `closed_at` is that of `RtspSession`. `ticks_ms` is a clock
+        that is never set, `sleep` waits.
         """
         self._connection, self._offer, self._ticks_ms = connection, offer, ticks_ms
         self._on_remark, self._sleep = on_remark, sleep
+        self._closed_at = Counter[str]() if closed_at is None else closed_at
+        self.sound_broke_it = False  # the session ended where sound was asked for
         self._transport = "tcp" if offer.address.secure else transport
         self._keep_audio = keep_audio and offer.description.audio is not None
         self._bye = asyncio.Event()
@@ -110,7 +126,7 @@ class NativeSource:
 
     async def run(self, sink: Sink) -> Ending:
         """Yield into the sink until the session ends; cancelling it ends the session."""
-        session = RtspSession(self._connection, self._offer)
+        session = RtspSession(self._connection, self._offer, closed_at=self._closed_at)
         try:
             await self._begin(session, sink)
             return await self._watch(session)
@@ -157,6 +173,9 @@ class NativeSource:
                 await self._set_up(session, 1)
             except RefusedError as refused:
                 self._on_remark(f"the camera offers sound and refuses it ({refused.status})")
+            except (OSError, ProtocolError):
+                self.sound_broke_it = True
+                raise
         await session.play()
 
     async def _set_up(self, session: RtspSession, track: int) -> None:
@@ -167,7 +186,7 @@ class NativeSource:
                 self._transport = "tcp"
                 return
             except RefusedError as refused:
-                if refused.status != 461 or self._transport == "tcp":
+                if refused.status != UNSUPPORTED_TRANSPORT or self._transport == "tcp":
                     raise
             self._transport = "udp"
         await session.set_up_udp(track, receiver)
@@ -180,7 +199,7 @@ class NativeSource:
         where = self._offer.address.where
         closed = asyncio.ensure_future(self._connection.ended())
         alive = asyncio.ensure_future(session.keep_alive())
-        bye = asyncio.ensure_future(self._bye.wait())
+        bye = asyncio.ensure_future(self._no_more_comes())
         first = asyncio.ensure_future(self._not_understood())
         reports = asyncio.ensure_future(session.report())
         tasks: set[asyncio.Future[Any]] = {closed, alive, bye, first, reports}
@@ -190,7 +209,7 @@ class NativeSource:
                 if (why := first.result()) is not None:
                     return Ending(GapCause.STREAM_BROKEN, f"{where} {why}")
                 await asyncio.wait(tasks - {first}, return_when=asyncio.FIRST_COMPLETED)
-            if bye.done():
+            if self._bye.is_set():
                 return Ending(GapCause.CLOSED_BY_CAMERA, f"{where} says that its stream ends")
             if alive.done() and alive.exception() is None:
                 text = f"{where} has forgotten the session (454)"
@@ -201,23 +220,45 @@ class NativeSource:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _not_understood(self) -> str | None:
-        """Wait for the first picture; return what is wrong where packets come and make none."""
+    async def _no_more_comes(self) -> None:
+        """Wait until the camera says that its stream ends, and sends no more of it.
+
+        Some say so of a stream that goes on.
+        """
         counts = self._receivers[0].counts
-        while not self._has_picture:
+        while True:
+            await self._bye.wait()
+            came = counts.received
+            await self._sleep(BYE_S)
+            if came == counts.received:
+                return
+            self._bye.clear()
+
+    async def _not_understood(self) -> str | None:
+        """Wait for the first picture; return what is wrong where packets come and make none.
+
+        Or where most are no part of one, as where a camera numbers them at random.
+        """
+        counts = self._receivers[0].counts
+        while True:
             await self._sleep(FIRST_S)
-            came = counts.received + counts.strays + counts.malformed
-            if came >= FIRST_PACKETS and not self._has_picture:
+            odd = counts.strays + counts.malformed
+            came = counts.received + odd
+            if came >= FIRST_PACKETS and (not self._has_picture or odd > came / 2):
                 return (
                     f"sends packets that make no picture: of {came}, {counts.strays} are not of "
                     f"its video, {counts.malformed} cannot be read"
                 )
-        return None
+            if self._has_picture:
+                return None
 
     def _broken(self, error: Exception | None) -> Ending:
         where = self._offer.address.where
         if isinstance(error, ProtocolError):
             return Ending(GapCause.STREAM_BROKEN, f"the stream of {where} broke: it sent {error}")
+        if isinstance(error, OSError) and error.errno in _NO_WAY:
+            text = f"the connection to {where} broke: {error.strerror}"
+            return Ending(GapCause.UNREACHABLE, text)
         if isinstance(error, TimeoutError):
             return Ending(GapCause.NO_DATA, f"{where} described its stream and does not begin it")
         if error is None or isinstance(error, OSError):
@@ -235,7 +276,7 @@ class NativeSource:
         if status in (453, 503):
             text = f"{where} is busy: it takes no more viewers now ({status})"
             return Ending(GapCause.STREAM_BROKEN, text, "close other viewers of this camera")
-        if status == 461:
+        if status == UNSUPPORTED_TRANSPORT:
             text = f"{where} does not send its stream over {self._transport.upper()} (461)"
             return Ending(GapCause.STREAM_BROKEN, text, "set 'transport' to auto")
         return Ending(GapCause.STREAM_BROKEN, f"{where} answers {status} to {refused.method}")

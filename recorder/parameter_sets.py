@@ -16,6 +16,8 @@ from storage.media.fmp4 import TrackInit, box_at, boxes
 
 _H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
 _H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
+MAX_SET = (1 << 16) - 1  # bytes that a sample entry can say (14496-15, 5.3.3.1)
+MAX_READ = 2_048  # bytes of one; lists of scaling factors take some hundreds
 MAX_FORMS = 64  # of sets that mean the same; more are compared anew
 VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
 
@@ -31,11 +33,14 @@ def _nal_ranges(sample: bytes | bytearray) -> Iterator[tuple[int, int]]:
 
 
 def parameter_sets(codec: str, sample: bytes | bytearray) -> tuple[bytes, ...]:
-    """Return the distinct parameter sets in a sample, in order; empty when it carries none."""
+    """Return the distinct parameter sets in a sample, in order; empty when it carries none.
+
+    What is longer than any is none.
+    """
     kinds = _H264_SETS if codec == "h264" else _H265_SETS
     found: dict[bytes, None] = {}
     for at, end in _nal_ranges(sample):
-        if set_kind(codec, sample[at]) in kinds:
+        if set_kind(codec, sample[at]) in kinds and end - at <= MAX_SET:
             found[bytes(sample[at:end])] = None
     return tuple(found)
 
@@ -48,9 +53,10 @@ def set_kind(codec: str, first: int) -> int:
 class ParameterSets:
     """The parameter sets that an init describes, compared by what they mean.
 
-    A set is known by its kind and id. Its meaning is its bytes without what varies without
-    meaning: nal_ref_idc (H.264, 7.4.1), emulation prevention, trailing zeros, and in an SPS of
-    H.264 the VUI, which says nothing of how pictures are decoded (H.264, annex E).
+    A set is known by its kind and id; one that cannot be read is none. Its meaning is its bytes
+    without what varies without meaning: nal_ref_idc (H.264, 7.4.1), emulation prevention, trailing
+    zeros, and in an SPS the VUI, which says nothing of how pictures are decoded (H.264 and H.265,
+    annex E). Nor does a VPS, where there is one layer.
     """
 
     def __init__(self, codec: str, nals: tuple[bytes, ...]):
@@ -58,7 +64,7 @@ class ParameterSets:
         self.nals = nals
         self._codec = codec
         self._seen: set[bytes] = set(nals)  # forms that are known to mean the same
-        self._meanings = {_set_id(codec, n): _meaning(codec, n) for n in nals}
+        self._meanings = {set_id(codec, n): _meaning(codec, n) for n in nals}
 
     @classmethod
     def of_entry(cls, track: TrackInit) -> ParameterSets:
@@ -73,31 +79,36 @@ class ParameterSets:
         sets = parameter_sets(self._codec, sample)
         if self._seen.issuperset(sets):
             return None
-        after = {_set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        after = {set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        after.pop(None, None)
         if all(self._meanings.get(k) == _meaning(self._codec, n) for k, n in after.items()):
             self._seen = {*(self._seen if len(self._seen) < MAX_FORMS else self.nals), *sets}
             return None
         return ParameterSets(self._codec, tuple(after.values()))
 
 
-def _set_id(codec: str, nal: bytes) -> tuple[int, int]:
-    """Return kind and id of a parameter set; its first bytes stand for an id that is not there."""
+def set_id(codec: str, nal: bytes) -> tuple[int, int] | None:
+    """Return kind and id of a parameter set; None where it cannot be read."""
     kind = set_kind(codec, nal[0])
-    try:
+    with contextlib.suppress(IndexError, ValueError):
         if kind in (7, 33):
             return kind, read_sps(codec, nal).id
         if kind == 32:  # H.265, 7.3.2.1: 4 bits
             return kind, nal[2] >> 4
-        return kind, Bits(nal[1 if codec == "h264" else 2 :]).ue()
-    except IndexError:
-        return kind, int.from_bytes(nal[:4], "big")
+        number = Bits(nal[1 if codec == "h264" else 2 :][:8]).ue()
+        if number <= (255 if codec == "h264" else 63):
+            return kind, number
+    return None
 
 
 def _meaning(codec: str, nal: bytes) -> bytes:
-    if codec == "h264" and nal[0] & 0x1F == 7:
-        with contextlib.suppress(IndexError):
+    kind = set_kind(codec, nal[0])
+    if kind == 32:
+        return b""
+    if kind in (7, 33):
+        with contextlib.suppress(ValueError):
             return read_sps(codec, nal).meaning
-    head = nal[0] & 0x1F if codec == "h264" else nal[0]
+    head = kind if codec == "h264" else nal[0]
     return bytes([head]) + _unescaped(nal[1:]).rstrip(b"\0")
 
 
@@ -110,7 +121,7 @@ CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 
 
 class Sps(NamedTuple):
-    """What a sequence parameter set says; `meaning` is that of H.264 without its VUI.
+    """What a sequence parameter set says; `meaning` is all of it without its VUI.
 
     `chroma` is chroma_format_idc, `depths` are the bits of luma and chroma beyond 8, `layers` and
     `nesting` those of H.265 (sps_max_sub_layers_minus1, sps_temporal_id_nesting_flag).
@@ -121,14 +132,21 @@ class Sps(NamedTuple):
     height: int
     chroma: int
     depths: tuple[int, int]
-    meaning: bytes = b""
+    meaning: bytes
     layers: int = 0
     nesting: int = 0
 
 
 def read_sps(codec: str, nal: bytes) -> Sps:
-    """Read a sequence parameter set; raises IndexError for one that ends early."""
-    return (_sps_h264 if codec == "h264" else _sps_h265)(_unescaped(nal))
+    """Read a sequence parameter set; raises ValueError for one that cannot be."""
+    try:
+        sps = (_sps_h264 if codec == "h264" else _sps_h265)(_unescaped(nal[:MAX_READ]))
+    except IndexError:
+        raise ValueError("a parameter set that ends early") from None
+    # H.264, 7.4.2.1.1, and H.265, 7.4.3.2.1
+    if sps.id > 31 or sps.chroma > 3 or max(sps.depths) > 8:
+        raise ValueError("a parameter set with values that there are not")
+    return sps
 
 
 def _sps_h264(nal: bytes) -> Sps:
@@ -183,7 +201,60 @@ def _sps_h265(nal: bytes) -> Sps:
     width -= across * (crop[0] + crop[1])
     height -= down * (crop[2] + crop[3])
     depths = bits.ue(), bits.ue()
-    return Sps(number, width, height, chroma, depths, layers=layers, nesting=nesting)
+    meaning = nal
+    with contextlib.suppress(IndexError, ValueError):  # what else there is decodes all the same
+        _pass_to_vui(bits, layers)
+        meaning = nal[:2] + bits.passed()
+    return Sps(number, width, height, chroma, depths, meaning, layers, nesting)
+
+
+def _pass_to_vui(bits: Bits, layers: int) -> None:
+    """Pass over what stands between the bit depths and vui_parameters_present_flag."""
+    number_bits = bits.ue() + 4  # of a picture's order number
+    for _ in range(1 if not bits.u(1) else layers + 1):
+        bits.ue(), bits.ue(), bits.ue()
+    for _ in range(6):  # sizes and depths of blocks
+        bits.ue()
+    if bits.u(1) and bits.u(1):
+        _pass_scaling_lists(bits)
+    bits.u(2)
+    if bits.u(1):  # PCM
+        bits.u(8)
+        bits.ue(), bits.ue(), bits.u(1)
+    sets = bits.ue()
+    if sets > 64:
+        raise ValueError("a parameter set with more reference picture sets than there are")
+    deltas = 0
+    for n in range(sets):
+        deltas = _pass_references(bits, n, deltas)
+    if bits.u(1):  # long-term references
+        bits.u(bits.ue() * (number_bits + 1))
+    bits.u(2)
+
+
+def _pass_scaling_lists(bits: Bits) -> None:
+    """H.265, 7.3.4."""
+    for size in range(4):
+        for _ in range(2 if size == 3 else 6):
+            codes = 1 if not bits.u(1) else min(64, 16 << 2 * size) + (size > 1)
+            for _ in range(codes):
+                bits.ue()
+
+
+def _pass_references(bits: Bits, number: int, deltas: int) -> int:
+    """Pass over a reference picture set; return how many pictures it refers to (H.265, 7.3.7).
+
+    `deltas` is how many the one before refers to.
+    """
+    if number and bits.u(1):
+        bits.u(1), bits.ue()
+        return sum(bits.u(1) or bits.u(1) for _ in range(deltas + 1))
+    deltas = bits.ue() + bits.ue()
+    if deltas > 32:
+        raise ValueError("a parameter set with more references than there are")
+    for _ in range(deltas):
+        bits.ue(), bits.u(1)
+    return deltas
 
 
 def _scaling_lists(bits: Bits, count: int) -> list[int]:

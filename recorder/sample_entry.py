@@ -6,7 +6,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recorder.parameter_sets import CHROMA_PROFILES, VISUAL_ENTRY, Sps, read_sps, set_kind
+from recorder.parameter_sets import (
+    CHROMA_PROFILES,
+    MAX_SET,
+    VISUAL_ENTRY,
+    Sps,
+    read_sps,
+    set_id,
+)
 from recorder.rtsp.aac import AacConfig
 from recorder.source import PICTURE_ID, SOUND_ID
 from storage.media.fmp4 import VIDEO_TIMESCALE, TrackInit, box_at, boxes, make_box
@@ -77,17 +84,18 @@ def _descriptor(tag: int, body: bytes) -> bytes:
 
 
 def _record(codec: str, sets: Sequence[bytes]) -> tuple[Sps, bytes] | None:
-    """Return the first SPS and the decoder configuration record, where sets suffice for one."""
+    """Return the first SPS and the decoder configuration record, where sets suffice for one.
+
+    What cannot be read is left out: a decoder would stumble over it.
+    """
     kinds: dict[int, list[bytes]] = {}
-    for nal in filter(None, sets):
-        kinds.setdefault(set_kind(codec, nal[0]), []).append(nal)
+    for nal in sets:
+        if 0 < len(nal) <= MAX_SET and (known := set_id(codec, nal)) is not None:
+            kinds.setdefault(known[0], []).append(nal)
     spses = kinds.get(_SPS[codec], [])
     if not spses or not kinds.get(_SPS[codec] + 1):  # PPS
         return None
-    try:
-        sps = read_sps(codec, spses[0])
-    except IndexError:
-        return None
+    sps = read_sps(codec, spses[0])
     if not (0 < sps.width < 1 << 16 and 0 < sps.height < 1 << 16):
         return None
     return sps, (_avcc(kinds, sps) if codec == "h264" else _hvcc(kinds, sps))

@@ -79,15 +79,12 @@ class Segmenter:
         before_ms: float = -math.inf,
         origin_ms: int | None = None,
     ):
-        """`target_duration_s` of 0 is measured from the first keyframe interval.
-
-        A run that goes on with the pictures of another need not begin with a keyframe. None begins
-        before `before_ms` (UTC), the end of the run before it, but by more than JOINED_MS: then
-        the recorder's clock was set back, or the camera sends again what it had sent. Media time
-        counts from `origin_ms` (UTC); where that is None, from where the run begins.
-        """
-        self._origin_ms = origin_ms
-        self._before_ms = before_ms
+        """`target_duration_s` of 0 is measured from the first keyframe interval. A run that goes on
+        with the pictures of another need not begin with a keyframe. None begins before `before_ms`
+        (UTC), the end of the run before it, but by more than JOINED_MS: then the recorder's clock
+        was set back, or the camera sends again what it had sent. Media time counts from `origin_ms`
+        (UTC); where that is None, from where the run begins."""
+        self._origin_ms, self._before_ms = origin_ms, before_ms
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first segment
         self.newest_ms = float("-inf")  # arrival of the newest picture
@@ -98,6 +95,7 @@ class Segmenter:
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
         self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
+        self._look_ms = -math.inf  # at these again
         self._live_from: int | None = None  # the first of those that wait that was not held back
         self._first_ms: float | None = None  # arrival of the first picture
         self._open: list[Picture] = []  # the open segment, in decode order
@@ -211,8 +209,7 @@ class Segmenter:
     def _wait(self, picture: Picture) -> list[SegmentDraft]:
         """Hold pictures until a keyframe interval has come in real time, then set the mapping."""
         frame, waiting = picture.frame, self._waiting
-        if self._first_ms is None:
-            self._first_ms = frame.arrival_ms
+        self._first_ms = self._first_ms or frame.arrival_ms
         if not waiting and not frame.key and self._needs_key:
             if frame.arrival_ms - self._first_ms > NO_KEYFRAME_MS:
                 text = f"pictures come, but no keyframe in {NO_KEYFRAME_MS / 1000:.0f} s"
@@ -226,19 +223,22 @@ class Segmenter:
             self._live_from = len(waiting) - 1
         waited_ms = frame.arrival_ms - waiting[0].arrival_ms
         live_ms = frame.arrival_ms - waiting[self._live_from or 0].arrival_ms if live else 0.0
+        is_due = frame.key and len(waiting) > 1 and live_ms >= 1000 * SEGMENT_S / 2
         if (
-            (
-                frame.key
-                and len(waiting) > 1
-                and live_ms >= 1000 * SEGMENT_S / 2
-                and first_line(waiting[self._live_from :]) is not None
-            )
+            (is_due and self._has_line(picture))
             or waited_ms >= 1000 * LONGEST_TARGET_S
             or self._bytes >= MAX_BYTES
             or len(waiting) >= MAX_FRAMES
         ):
             return self._begin()
         return []
+
+    def _has_line(self, picture: Picture) -> bool:
+        """Say whether the pictures that wait tell a line; not looked at with each of many keys."""
+        if picture.arrival_ms < self._look_ms:
+            return False
+        self._look_ms = picture.arrival_ms + LIVE_MS
+        return first_line(self._waiting[self._live_from :]) is not None
 
     def _is_live(self, picture: Picture) -> bool:
         lately = self._lately

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recorder.camera_state import CameraState
+from recorder.camera_state import CameraState, fault
 from recorder.disk_watch import MAX_WAITING, human
 from recorder.gap_accounting import note_gap
 from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter, output_tracks
@@ -19,6 +19,7 @@ from storage.records import Ending, GapCause, Segment, Track
 from storage.spool.writer import CameraSpool, Run, TimeLine
 
 FIRST_S = 20.0  # for the first picture; some cameras begin long after PLAY
+SETS_S = 60.0  # for parameter sets where packets come; they come with a keyframe at the latest
 STALLED_S = 2.0  # without a picture, or three times what the camera usually takes: said so
 SILENCE_S = 16.0  # without a picture: the session is ended. A still scene may send none for long
 SOUND_S = 10.0  # without sound where it was promised: said so
@@ -46,9 +47,12 @@ class Session:
         source: Source,
         spool: CameraSpool,
         sound_promised: bool = False,
+        needs_key: bool = True,
         line: TimeLine | None = None,
     ):
-        """`line` is the time line of the first stream, where this is a second one."""
+        """`needs_key` is False for a camera that sends no keyframes: what comes is recorded.
+        `line` is the time line of the first stream, where this is a second one."""
+        self.saw_key, self._needs_key = False, needs_key
         self._camera, self._source, self._spool = camera, source, spool
         self._clock, self._disk = camera.clock, camera.disk
         self._sound_promised, self._line = sound_promised, line
@@ -79,6 +83,9 @@ class Session:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             end = self._ended.result() if self._ended.done() else source.result()
             return end
+        except Exception as error:
+            end = fault(error)
+            raise
         finally:
             source.cancel()
             closing = asyncio.ensure_future(self._close(source, writer, end))
@@ -94,7 +101,10 @@ class Session:
         await asyncio.wait({source})
         self._count_packets()
         if self._run is not None:
-            self._take(self._run, self._run.segmenter.finish(self._clock.now_ms()))
+            try:
+                self._take(self._run, self._run.segmenter.finish(self._clock.now_ms()))
+            except Exception as error:  # a fault of ours: what is written is sealed all the same
+                self._camera.tell_fault(error)
         drained = asyncio.ensure_future(self._queue.join())
         tasks: set[asyncio.Future[None]] = {writer, drained}
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -124,9 +134,7 @@ class Session:
         now = self._loop.time()
         waited_s = now - self._waiting_since
         if self._pictures == 0:
-            if waited_s > FIRST_S:
-                text = f"the camera answers but sends no picture in {FIRST_S:.0f} s"
-                self.end(Ending(GapCause.NO_DATA, text))
+            self._wait_for_first(waited_s)
         elif waited_s > SILENCE_S:
             self.end(Ending(GapCause.NO_DATA, f"no picture for {SILENCE_S:.0f} s"))
         elif (
@@ -137,6 +145,16 @@ class Session:
         self._count_packets()
         if self._sound_promised and self._pictures:
             self._camera.tell_sound(now - self._heard_at < SOUND_S)
+
+    def _wait_for_first(self, waited_s: float) -> None:
+        """A camera that says nothing of its codec sends what no picture is until it does."""
+        comes = any(counts.received for counts in self._source.packets[:1])
+        if comes and waited_s > SETS_S:
+            text = f"packets come, but nothing in {SETS_S:.0f} s that says how to decode them"
+            self.end(Ending(GapCause.STREAM_BROKEN, text))
+        elif not comes and waited_s > FIRST_S:
+            text = f"the camera answers but sends no picture in {FIRST_S:.0f} s"
+            self.end(Ending(GapCause.NO_DATA, text))
 
     def _count_packets(self) -> None:
         """Add to the camera's status what came and went since the last time."""
@@ -170,8 +188,9 @@ class Session:
             segmenter = Segmenter(
                 tracks,
                 target_s,
-                before_ms=-math.inf if last_ms is None else last_ms,
-                origin_ms=self._line and self._line.run_start_ms,
+                self._needs_key,
+                -math.inf if last_ms is None else last_ms,
+                self._line and self._line.run_start_ms,
             )
             self._run = _RunDraft(segmenter, output_tracks(tracks), transcoded)
         self._source_tracks = tracks
@@ -209,10 +228,20 @@ class Session:
         return frame._replace(arrival_ms=frame.arrival_ms - by_ms)
 
     def on_frame(self, frame: Frame) -> None:
-        """Take a frame, and hand the segments that it finishes to the writer."""
-        assert self._run is not None
+        """Take a frame, and hand the segments that it finishes to the writer.
+
+        A fault of ours ends the session: a source goes on after it, or says what is not so.
+        """
         if self._ended.done():
             return
+        try:
+            self._take_frame(frame)
+        except Exception as error:
+            self._camera.tell_fault(error)
+            self.end(fault(error))
+
+    def _take_frame(self, frame: Frame) -> None:
+        assert self._run is not None
         if self._changed is not None:  # by this picture, a keyframe
             why, self._changed = self._changed, None
             self._begin_anew(why, frame.arrival_ms, needs_key=True)
@@ -233,6 +262,7 @@ class Session:
             self._usual_s = max(0.9 * self._usual_s, min(SILENCE_S, now - self._waiting_since))
             self._waiting_since = now
             self._pictures += 1
+            self.saw_key = self.saw_key or frame.key
             status = self._camera.status
             status.frames += 1
             if status.state is State.STALLED:
@@ -267,9 +297,8 @@ class Session:
                 if isinstance(error, OSError):
                     why = await self._disk.why(error)
                 else:
-                    self._camera.log.exception("A fault of the recorder while writing")
-                    text = f"a fault of the recorder: {error!r}"
-                    why = Ending(GapCause.STREAM_BROKEN, text)
+                    self._camera.tell_fault(error, "A fault of the recorder while writing")
+                    why = fault(error)
                 self.end(why)
                 self._spool.abandon(why.cause)
                 return

@@ -15,6 +15,15 @@ MAX_BYTES = 4 * 1024 * 1024
 # has a time of its own (a camera whose tracks do not agree), and is placed by its arrival.
 EARLY_MS, LATE_MS = -150.0, 8_000.0
 OWN_LATE_MS = 500.0  # by which it may come after its own line
+FRAME_SAMPLES = 1_024  # of AAC, in a frame; 2,048 with SBR
+RATE_SEEN, RATE_MS = 64, 1_000.0  # frames and ms that tell whether timestamps run with the sound
+RATE_OFF = 0.1
+JUMP_MS = 2_000.0  # from one frame to the next: timestamps count from elsewhere
+PAUSE_MS = 300.0  # by which timestamps and arrivals of a pause may differ
+# What belongs together by the camera's clock differs by so much from one sender report to the
+# next. By more, the clock was set: the reports of each track tell of it, within so long.
+STEADY_MS, REPORTS_MS = 60.0, 12_000.0
+_RATE_AT = 32  # bytes of an AudioSampleEntry before its rate in Hz (14496-12, 12.2.3)
 
 
 class SoundTrack:
@@ -26,8 +35,12 @@ class SoundTrack:
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
         self._own_ms: float | None = None  # UTC less timestamp, where the picture's does not fit
+        self._between_ms: float | None = None  # a picture's timestamp less that of its sound
+        self._other: tuple[float, float] | None = None  # than that, and when it was first so
+        self._lately: deque[Frame] = deque(maxlen=RATE_SEEN)
+        self._by_count = False  # timestamps say nothing
         self._end = 0  # of what was written, in the track's timescale
-        self._step = 1024.0
+        self._step = float(FRAME_SAMPLES)
 
     def add(self, frame: Frame) -> None:
         """Take a frame; the oldest go where nobody takes them."""
@@ -45,17 +58,33 @@ class SoundTrack:
         UTC of the track's time 0.
         """
         scale = track.timescale
+        rate = int.from_bytes(track.entry[_RATE_AT : _RATE_AT + 2], "big") or scale
+        lasts = FRAME_SAMPLES * scale / rate
         taken: list[tuple[int, Frame]] = []
         self.lost = 0
         while self._waiting:
             frame = self._waiting[0]
-            utc_ms = self._utc(frame, scale, place)
+            after = taken[-1][0] if taken else self._end - self._step / 2
+            ended = after + lasts if taken else self._end
+            stepped_ms = self._stepped_ms(frame, scale)
+            jumps = abs(stepped_ms) > JUMP_MS
+            by_count = not jumps and not self._runs_on(frame, lasts, scale)
+            if by_count and not self._by_count:
+                utc_ms = frame.arrival_ms
+            elif by_count or stepped_ms < 500 * lasts / scale:  # one after the other
+                utc_ms = max(origin_ms + ended * 1000 / scale, frame.arrival_ms - OWN_LATE_MS)
+                utc_ms = min(utc_ms, frame.arrival_ms - EARLY_MS)
+            else:
+                utc_ms = self._utc(frame, scale, place)
             if utc_ms >= end_ms:
                 break
             self._bytes -= len(self._waiting.popleft().data)
+            if jumps:
+                self._lately.clear()
+            self._lately.append(frame)
+            self._by_count = by_count
             self.lost += frame.lost
             at = round((utc_ms - origin_ms) * scale / 1000)
-            after = taken[-1][0] if taken else self._end - self._step / 2
             if at > after and at >= 0:  # else it was heard already: time that goes back repeats
                 taken.append((max(at, self._end) if not taken else at, frame))
         if not taken:
@@ -70,13 +99,43 @@ class SoundTrack:
         ]
         return TrackRun(2, starts[0], samples, [f.data for _, f in taken])
 
+    def _stepped_ms(self, frame: Frame, scale: int) -> float:
+        """Return by how much a frame's timestamp is after that of the one before.
+
+        A pause is none.
+        """
+        if not self._lately:
+            return 1000.0
+        before = self._lately[-1]
+        stepped_ms = (frame.pts - before.pts) * 1000 / scale
+        passed_ms = frame.arrival_ms - before.arrival_ms
+        is_pause = passed_ms > PAUSE_MS and abs(stepped_ms - passed_ms) <= PAUSE_MS
+        return PAUSE_MS if is_pause else stepped_ms
+
+    def _runs_on(self, frame: Frame, lasts: float, scale: int) -> bool:
+        """Say whether timestamps run on as the sound does, or as long as nothing came of it.
+
+        A frame lasts `lasts`, in the track's timescale.
+        """
+        if not self._lately:
+            return True
+        first, due_ms = self._lately[0], len(self._lately) * lasts * 1000 / scale
+        stamped_ms = (frame.pts - first.pts) * 1000 / scale
+        passed_ms = frame.arrival_ms - first.arrival_ms
+        return (
+            passed_ms < RATE_MS
+            or abs(stamped_ms - due_ms) <= RATE_OFF * due_ms
+            or abs(stamped_ms - passed_ms) <= PAUSE_MS
+        )
+
     def _utc(self, frame: Frame, scale: int, place: Callable[[float], float]) -> float:
         stamp_ms = frame.pts * 1000 / scale
         if frame.camera_ms is None or self.camera_less_stamp_ms is None:
             utc_ms = place(stamp_ms)
         else:  # the picture of the same moment by the camera's clock
-            utc_ms = place(frame.camera_ms - self.camera_less_stamp_ms)
-        if EARLY_MS <= frame.arrival_ms - utc_ms <= LATE_MS:
+            between_ms = frame.camera_ms - self.camera_less_stamp_ms - stamp_ms
+            utc_ms = place(stamp_ms + self._steadied(between_ms, frame, stamp_ms, place))
+        if _fits(frame, utc_ms):
             self._own_ms = None
             return utc_ms
         if self._own_ms is None or not (
@@ -84,3 +143,29 @@ class SoundTrack:
         ):
             self._own_ms = frame.arrival_ms - stamp_ms
         return stamp_ms + self._own_ms
+
+    def _steadied(
+        self, between_ms: float, frame: Frame, stamp_ms: float, place: Callable[[float], float]
+    ) -> float:
+        """Return what to believe of `between_ms`, a picture's timestamp less that of its sound.
+
+        Where the camera's clock is set, the reports of one track say so before those of the other.
+        """
+        known_ms, other = self._between_ms, self._other
+        if known_ms is None or abs(between_ms - known_ms) <= STEADY_MS:
+            self._other = None
+        else:
+            if other is None or abs(between_ms - other[0]) > STEADY_MS:
+                other = self._other = between_ms, frame.arrival_ms
+            if frame.arrival_ms - other[1] < REPORTS_MS and (
+                _fits(frame, place(stamp_ms + known_ms))
+                or not _fits(frame, place(stamp_ms + between_ms))
+            ):
+                return known_ms
+        self._between_ms = between_ms
+        return between_ms
+
+
+def _fits(frame: Frame, utc_ms: float) -> bool:
+    """Say whether sound that came then may have been heard at a moment (UTC)."""
+    return EARLY_MS <= frame.arrival_ms - utc_ms <= LATE_MS

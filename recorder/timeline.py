@@ -33,6 +33,7 @@ from recorder.arrivals import (
     usual_step,
 )
 from recorder.clock_map import WHOLLY_WRONG, ClockMap
+from recorder.reports import SenderReports
 
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
@@ -40,10 +41,10 @@ HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it wa
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
+MOST_HELD = 500  # pictures; with more, each would take too long to look at
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
-REPORTS_MS = 12_000.0  # a camera that sent a report so lately sends another one soon
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 
 
@@ -63,13 +64,12 @@ class Timeline:
         self._reorders = False
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
+        self._before: Picture | None = None  # that picture
         self._tolerated_ms = 0.0  # a difference that lasts and is not above LASTING_MS
         self._judge_at_ms = 0.0
         self._lasting_ms = 0.0  # by which all came later at once, and still do
         self._slower_ms = 0.0  # by which the link is slower by now, as sender reports say
-        self._report_ms: float | None = None  # of the newest frame: how late its report came
-        self._reported_ms = float("-inf")  # when that report came
-        self._reports: deque[float] = deque(maxlen=FEW)  # the newest that came while in line
+        self._reports = SenderReports()
         self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
     def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
@@ -94,10 +94,11 @@ class Timeline:
                 if -EARLY_MS <= line.late_ms(p) <= LASTING_MS:
                     self._clock_map.observe(p.stamp_ms * line.rate, p.arrival_ms)
         for p in pictures:
-            self._hear(p)
+            self._reports.hear(p.frame)
         opening = pictures[:count]
         self._open(opening, before, line, usual_step(tail, line))
         self._clock_map.start(min(p.media_ms for p in opening))
+        self._before = opening[-1]
         settled = list(opening)
         for p in pictures[count:]:
             settled += self.push(p)
@@ -147,13 +148,18 @@ class Timeline:
         if self.by_arrival:
             return self._push_by_arrival(p)
         p.media_ms = self.media_ms(p.stamp_ms)
-        if self._hear(p) and self._lasting_ms and self._report_grew(p) > self._lasting_ms / 2:
+        heard = self._reports.hear(p.frame) and self._lasting_ms > 0
+        if heard and self._reports.grew_ms(p.frame) > self._lasting_ms / 2:
             self._grow_slower(self._lasting_ms)
             p.slower_ms = self._slower_ms
         late_ms = p.late_ms = p.arrival_ms - self._clock_map.place(p.media_ms)
         if late_ms < 0 <= p.slower_ms + late_ms:  # the link is quicker again
             self._slower_ms = p.slower_ms = p.slower_ms + late_ms
             late_ms = p.late_ms = 0.0
+        if self._recent:  # whatever becomes of it: with B-frames some wait in each group
+            self._recent.append(p)
+            if p.arrival_ms - self._recent[0].arrival_ms > LONGEST_HOLD_MS:
+                self._recent.clear()
         if not self._held:
             if self._is_in_line(p):
                 self._look_for_a_rate(p)
@@ -167,28 +173,10 @@ class Timeline:
         self._held.append(p)
         return self._resolve(p)
 
-    def _hear(self, p: Picture) -> bool:
-        """Say whether a sender report came since the picture before."""
-        report_ms = p.frame.report_ms
-        if report_ms is None or report_ms == self._report_ms:
-            return False
-        self._report_ms, self._reported_ms = report_ms, p.frame.arrival_ms
-        if self._reports and report_ms < min(self._reports):
-            self._reports.append(report_ms)  # so quick the link is, whatever the picture says
-        return True
-
-    def _report_grew(self, p: Picture) -> float:
-        """Return by how much later the newest report came than those before: the link, alone."""
-        if p.frame.report_ms is None or not self._reports:
-            return 0.0
-        return p.frame.report_ms - min(self._reports)
-
     def _grow_slower(self, more_ms: float) -> None:
         self._slower_ms += more_ms
         self._tolerated_ms = self._lasting_ms = 0.0
-        self._reports.clear()
-        if self._report_ms is not None:
-            self._reports.append(self._report_ms)
+        self._reports.begin_anew()
 
     def _is_slower(self) -> bool | None:
         """Say whether the link became slower: a sender report comes as much later as pictures do.
@@ -198,8 +186,21 @@ class Timeline:
         first = self._held[0]
         for h in self._held[1:]:
             if h.frame.report_ms != first.frame.report_ms:
-                return self._report_grew(h) > h.late_ms / 2
-        return None if first.frame.arrival_ms - self._reported_ms < REPORTS_MS else False
+                return self._reports.grew_ms(h.frame) > h.late_ms / 2
+        return None if self._reports.may_come(first.frame.arrival_ms) else False
+
+    def _jumped_back(self, at: int) -> bool:
+        """Say whether timestamps stepped back, at a picture that waits, and nothing was silent.
+
+        Where the link becomes slower nothing comes meanwhile, and timestamps go on as usual.
+        """
+        p = self._held[at]
+        before = self._held[at - 1] if at else self._before
+        if before is None:
+            return False
+        usual_ms = usual_step(self._lately, Line(self._rate, 0.0))
+        waited_ms, stepped_ms = p.arrival_ms - before.arrival_ms, p.media_ms - before.media_ms
+        return abs(waited_ms - usual_ms) < abs(stepped_ms - usual_ms)
 
     def _go_on_slower(self, more_ms: float) -> list[Picture]:
         """Place what waits where its timestamps say: it all comes later by so much."""
@@ -216,7 +217,7 @@ class Timeline:
 
         What the network held back does the same for a while, at a rate that is nearly right.
         """
-        if p.moved_ms or self._recent:
+        if p.moved_ms and not self._recent:
             self._recent.append(p)
         if not self._recent or p.arrival_ms - self._recent[0].arrival_ms < WINDOW_MS:
             return
@@ -248,13 +249,11 @@ class Timeline:
 
     def _settle(self, p: Picture, placed: bool = False) -> Picture:
         """Take leave of a picture; one that is `placed` stays where it is, others keep in order."""
-        self._late_ms = p.late_ms
+        self._late_ms, self._before = p.late_ms, p
         self._tolerated_ms = max(0.0, min(self._tolerated_ms, p.late_ms))
         self._lasting_ms = max(0.0, min(self._lasting_ms, p.late_ms))
-        report_ms = p.frame.report_ms
-        usual = self._is_in_line(p) and not self._lasting_ms
-        if usual and report_ms is not None and report_ms not in self._reports:
-            self._reports.append(report_ms)
+        if self._is_in_line(p) and not self._lasting_ms:
+            self._reports.take_usual(p.frame)
         if not placed:
             if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
                 p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
@@ -283,6 +282,8 @@ class Timeline:
             levels = levels_of(held, self._rate)
             if spread(levels) <= LASTING_MS:  # one jump, not many
                 return self._move(Line(self._rate, least(levels)))
+        if len(held) >= MOST_HELD:
+            return self._judge(last=True)
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
             return self._judge()
         return ()
@@ -321,10 +322,11 @@ class Timeline:
             small = min(lates) <= LASTING_MS
             if small and grown_ms > GROWS_MS and may_wait:
                 return ()
-            slower = stepped and self._is_slower()
+            jumped = stepped and self._jumped_back(grew)
+            slower = stepped and not jumped and self._is_slower()
             if slower:
                 return self._go_on_slower(min(lates))
-            if small:
+            if small and not (jumped and min(lates) > DOUBT_MS and not self._reorders):
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
                 self._lasting_ms = min(lates) if stepped else 0.0
                 return self._release(len(held))

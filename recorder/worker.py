@@ -75,7 +75,6 @@ class Worker:
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._faulty: set[str] = set()  # cameras with a fault of ours that was told
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     @property
@@ -184,10 +183,8 @@ class Worker:
         for camera in self.cameras:
             try:
                 work(camera)
-            except Exception:
-                if camera.spec.name not in self._faulty:
-                    self._faulty.add(camera.spec.name)
-                    log.exception("A fault of the recorder", camera=camera.spec.name)
+            except Exception as error:
+                camera.end_by_fault(error)
 
     def _judge_clock(self) -> None:
         """Say what is wrong with the clock: the first recorder of a machine, once."""

@@ -196,7 +196,7 @@ class Pictures:
             journal.decoding(name)
             signal.setitimer(signal.ITIMER_PROF, DECODE_S)  # nobody handles it: it ends us
             try:
-                thumb, picture = decode(data)
+                thumb, picture = self._decode(data)
                 journal.decoded(name)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
@@ -204,17 +204,22 @@ class Pictures:
             shown_ms = found.segment.start_ms
             replace_file(directory / "picture.jpg", with_time(picture, shown_ms))
             replace_file(directory / "thumb.jpg", with_time(thumb, shown_ms))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, other cameras have their pictures
             self._failures += 1
             if not camera.failing:
                 camera.failing = True
-                log.warning("No picture can be made of a camera", camera=name, why=str(error))
+                is_known = isinstance(error, OSError | ValueError)
+                why = str(error) if is_known else f"a fault of the picture process: {error!r}"
+                log.warning("No picture can be made of a camera", camera=name, why=why)
             return
         self._made += 1
         camera.made = time.time()
         if camera.failing:
             camera.failing = False
             log.info("Pictures are made of a camera again", camera=name)
+
+    def _decode(self, still: bytes) -> tuple[bytes, bytes]:
+        return decode(still)
 
     async def _tell_for_ever(self, journal: CrashJournal) -> None:
         path = self._spool / "_status" / PICTURES

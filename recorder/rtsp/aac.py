@@ -116,7 +116,11 @@ class AacFrames:
             self._fragment_size = 0
         sizes = self._sizes(payload)
         if not sizes:
-            self.malformed += 1
+            frame = bytes(payload)
+            if (data := without_adts(frame)) is frame:
+                self.malformed += 1
+            else:  # one frame as a file has it, and nothing before it
+                self._send(data, pts, arrival_ms)
             return
         at = 2 + (int.from_bytes(payload[:2], "big") + 7) // 8
         if len(sizes) == 1 and (sizes[0] > len(payload) - at or self._fragment_size):
@@ -128,7 +132,7 @@ class AacFrames:
                 self.malformed += 1
                 return
             if size:
-                data = bytes(payload[at : at + size])
+                data = without_adts(bytes(payload[at : at + size]))
                 self._send(data, pts + round(n * self._frame_ticks), arrival_ms)
             at += size
 
@@ -161,7 +165,7 @@ class AacFrames:
             self._fragment_size = 0
         elif len(self._fragment) == size:
             self._fragment_size = 0
-            self._send(bytes(self._fragment), pts, arrival_ms)
+            self._send(without_adts(bytes(self._fragment)), pts, arrival_ms)
 
     def _send(self, data: bytes, pts: int, arrival_ms: float) -> None:
         frame = Frame(
@@ -176,6 +180,17 @@ class AacFrames:
         )
         self._lost, self._restarted = 0, False
         self._on_frame(frame)
+
+
+def without_adts(frame: bytes) -> bytes:
+    """Return a frame without the header of a file that some cameras leave before it.
+
+    The header (ISO/IEC 14496-3, 1.A.2.2.1) says how long both are; no frame begins so by itself.
+    """
+    if len(frame) < 7 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0 or frame[6] & 3:
+        return frame
+    size, head = int.from_bytes(frame[3:6], "big") >> 5 & 0x1FFF, 7 if frame[1] & 1 else 9
+    return frame[head:] if size == len(frame) > head else frame
 
 
 def _header_bits(parameters: Mapping[str, str]) -> list[int]:

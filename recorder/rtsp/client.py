@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from recorder.rtsp.connection import Connection
 from recorder.rtsp.describe import Offer
 from recorder.rtsp.messages import ProtocolError, Response
-from recorder.rtsp.rtp import WINDOW, RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.packets import RTCP_KINDS
+from recorder.rtsp.rtp import WINDOW, RtpReceiver
 from recorder.rtsp.stream import Channel
 from recorder.rtsp.udp import UdpPair
 
@@ -25,7 +27,11 @@ SESSION_S = 60  # after which a session ends that is not kept alive (RFC 2326, 1
 # Of that time when it is kept alive: some cameras wait only for half of what they say.
 ALIVE_AFTER = 0.4
 LONGEST_ALIVE_S, SHORTEST_ALIVE_S = 30.0, 1.0
+CLOSED_TIMES = 2  # in a row: a request that ends sessions is made no more
 REPORT_S = 5.0  # between receiver reports (RFC 3550, 6.2)
+
+UNSUPPORTED_TRANSPORT = 461  # RFC 2326, 11.3.14
+_NO_RANGE, _NOT_TOGETHER = (456, 457), 459  # RFC 2326, 11.3.9, 11.3.10 and 11.3.12
 
 _NOBODY = Channel(lambda packet, arrival_ms: None, lambda head: True)
 
@@ -46,12 +52,19 @@ class RtspSession:
         connection: Connection,
         offer: Offer,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        closed_at: Counter[str] | None = None,
     ):
-        """Take a connection over which the offer was made; `sleep` waits between keepalives."""
+        """Take a connection over which the offer was made; `sleep` waits between keepalives.
+
+        `closed_at` counts for the sessions of a camera how often in a row it closed the connection
+        where a method was to keep the session.
+        """
         self._connection, self._offer, self._sleep = connection, offer, sleep
+        self._closed_at = Counter[str]() if closed_at is None else closed_at
         self._id = ""
-        self._channels: set[int] = set()
+        self._channels: dict[int, list[RtpReceiver]] = {}
         self._pairs: list[UdpPair] = []
+        self._uris: list[str] = []  # of the tracks that were set up
         self._timeout_s = SESSION_S
         self._ssrc, self._name = secrets.randbits(32), secrets.token_urlsafe(12).encode()
         # receivers, and how a report goes to the camera
@@ -64,7 +77,7 @@ class RtspSession:
         self._pairs.append(pair)
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
-        self._read_session(response.get("session") or "")
+        self._uris.append(self._offer.track_uris[track])
         answered = response.get("transport") or ""
         source = re.search(r"source\s*=\s*\"?([\w.:]+)", answered, re.I)
         senders = {camera, source[1] if source else camera}
@@ -81,30 +94,63 @@ class RtspSession:
         wanted = 2 * track
         transport = f"RTP/AVP/TCP;unicast;interleaved={wanted}-{wanted + 1}"
         response = await self._ask("SETUP", self._offer.track_uris[track], {"Transport": transport})
-        self._read_session(response.get("session") or "")
-        media, control = _channels(response.get("transport") or "", wanted)
-        self._expect(media, Channel(receiver.push, receiver.is_plausible))
-        self._expect(control, Channel(receiver.push_rtcp, is_plausible_rtcp))
+        answered = response.get("transport") or ""
+        by_udp = re.search(r"(?:client|server)_port\s*=", answered, re.I)
+        if by_udp and "interleaved" not in answered.lower():  # it sends by UDP all the same
+            raise RefusedError("SETUP", UNSUPPORTED_TRANSPORT)
+        media, control = _channels(answered, wanted)
+        self._uris.append(self._offer.track_uris[track])
+        self._expect(media, receiver, Channel(receiver.push, receiver.is_plausible))
+        # some send on the channels that they were asked for, whatever they answer
+        for number in {control, wanted, wanted + 1} - {media}:
+            self._expect(number, receiver, Channel(receiver.push_rtcp, receiver.is_plausible))
         self._reports.append((receiver, partial(self._connection.send_packet, control)))
 
-    def _expect(self, number: int, channel: Channel) -> None:
-        self._channels.add(number)
-        self._connection.expect(number, channel)
+    def _expect(self, number: int, receiver: RtpReceiver, channel: Channel) -> None:
+        """Have a receiver take a channel; some cameras name the same one for two tracks."""
+        receivers = self._channels.setdefault(number, [])
+        receivers.append(receiver)
+        self._connection.expect(number, channel if len(receivers) == 1 else _shared(receivers))
 
-    async def play(self) -> None:
+    async def play(self, answer_s: float = ANSWER_S) -> None:
         """Let the stream begin; packets may come before this returns.
 
         What the answer says of the first packets (RTP-Info) is not used: cameras write it wrongly.
+        Some play and never answer.
         """
-        await self._ask("PLAY", self._offer.uri, {"Range": "npt=0.000-"})
+        try:
+            await self._ask("PLAY", self._offer.uri, {"Range": "npt=0.000-"}, answer_s)
+        except TimeoutError:
+            if not any(receiver.counts.received for receiver, _ in self._reports):
+                raise
+        except RefusedError as refused:
+            if refused.status not in (*_NO_RANGE, _NOT_TOGETHER):
+                raise
+            together = refused.status != _NOT_TOGETHER
+            for uri in [self._offer.uri] if together else self._uris:
+                await self._ask("PLAY", uri)
 
     async def keep_alive(self) -> None:
         """Keep the session until this is cancelled; returns where the camera has ended it.
 
         Some cameras need GET_PARAMETER and do not announce it: where they do not, both are sent
-        in turn.
+        in turn. Others close the connection at one of them: it is then left out, and tried once
+        more after that session. Where both are, reports have to keep it.
         """
-        methods = ["OPTIONS", "GET_PARAMETER"]
+        either = ("OPTIONS", "GET_PARAMETER")
+        left_out = [m for m in either if self._closed_at[m] >= CLOSED_TIMES]
+        try:
+            await self._keep_alive_by([m for m in either if m not in left_out])
+        except ConnectionError:
+            left_out = []
+            raise
+        finally:
+            for method in left_out:
+                self._closed_at[method] -= 1
+
+    async def _keep_alive_by(self, methods: list[str]) -> None:
+        if not methods:
+            await asyncio.Event().wait()
         pause_s = min(LONGEST_ALIVE_S, max(SHORTEST_ALIVE_S, ALIVE_AFTER * self._timeout_s))
         turn = 0
         while True:
@@ -115,12 +161,18 @@ class RtspSession:
                 response = await self._ask(method, self._offer.uri)
             except TimeoutError:  # some never answer; whether pictures come is looked at elsewhere
                 continue
+            except ConnectionError:
+                self._closed_at[method] += 1
+                raise
             except RefusedError as refused:
+                self._closed_at[method] = 0
                 if refused.status == 454:  # no such session
                     return
                 methods = [m for m in methods if m != method] or methods
                 continue
-            if "GET_PARAMETER" in (response.get("public") or "").upper():
+            self._closed_at[method] = 0
+            announced = "GET_PARAMETER" in (response.get("public") or "").upper()
+            if announced and self._closed_at["GET_PARAMETER"] < CLOSED_TIMES:
                 methods = ["GET_PARAMETER"]
 
     async def report(self) -> None:
@@ -161,14 +213,33 @@ class RtspSession:
         )
         if not 200 <= response.status < 300:
             raise RefusedError(method, response.status)
+        self._read_session(response.get("session") or "")
         return response
 
     def _read_session(self, value: str) -> None:
-        """Read a Session header (12.37); cameras put blanks anywhere in it."""
+        """Read a Session header (12.37); cameras put blanks anywhere in it.
+
+        Some say the time with the answer to PLAY alone.
+        """
         name, _, rest = value.partition(";")
-        self._id = name.strip() or self._id
+        self._id = self._id or name.strip()
         if found := re.search(r"timeout\s*=\s*\"?(\d{1,6})", rest, re.I):
             self._timeout_s = int(found[1]) or SESSION_S
+
+
+def _shared(receivers: Sequence[RtpReceiver]) -> Channel:
+    """Return a channel of several tracks, which payload types tell apart."""
+
+    def take(packet: memoryview, arrival_ms: float) -> None:
+        kind = packet[1] if len(packet) > 1 else 0
+        if kind in RTCP_KINDS:
+            for receiver in receivers:
+                receiver.push_rtcp(packet, arrival_ms)
+            return
+        its = (r for r in receivers if r.payload_type == kind & 0x7F)
+        next(its, receivers[0]).push(packet, arrival_ms)
+
+    return Channel(take, lambda head: any(r.is_plausible(head) for r in receivers))
 
 
 def _channels(transport: str, wanted: int) -> tuple[int, int]:

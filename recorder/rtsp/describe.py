@@ -21,6 +21,7 @@ from recorder.rtsp.sdp import parse_sdp
 from storage.records import Ending, GapCause
 
 REDIRECTS = 5
+OUT_OF_TURN = (400, 405, 455, 501)  # answers of cameras that want to be asked for OPTIONS first
 POWER = "check power, cable and address"
 LOGIN = "check user and password in the stations file or the credentials"
 BUSY = "close other viewers of this camera, or restart it"
@@ -117,8 +118,13 @@ async def _ask(
         f"{where} took the connection and does not answer yet: it may be waking up",
     )
     try:
-        headers = {"Accept": "application/sdp"}
-        return await connection.request("DESCRIBE", address.uri, headers, patience.answer_s)
+        headers, answer_s = {"Accept": "application/sdp"}, patience.answer_s
+        response = await connection.request("DESCRIBE", address.uri, headers, answer_s)
+        if response.status in OUT_OF_TURN:
+            with contextlib.suppress(OSError):  # TimeoutError is one
+                await connection.request("OPTIONS", address.uri, {}, answer_s)
+                response = await connection.request("DESCRIBE", address.uri, headers, answer_s)
+        return response
     except TimeoutError:
         text = f"{where} took the connection, but did not answer in {patience.answer_s:g} s"
         raise DescribeFailed(GapCause.NO_DATA, text, "restart the camera") from None

@@ -20,6 +20,7 @@ RATE = 8_000  # samples and ticks a second
 BIT_RATE = 32_000
 FRAME_SAMPLES = 1_024
 LONGEST_HOLE = RATE  # samples that are missing and made silence; after more, time begins anew
+STEADY = RATE // 25  # samples by which a clock beside that of the samples may be off
 MAX_PAYLOAD = RATE  # samples in a packet; cameras send 20 to 100 ms
 LAWS = ("PCMU", "PCMA")
 
@@ -95,6 +96,7 @@ class G711Sound:
         self._silence = self._table[0xFF if law == "PCMU" else 0xD5]
         self._samples = bytearray()  # that are not encoded yet, as floats
         self._next: int | None = None  # timestamp of the sample after them
+        self._arrival_ms = 0.0  # of the last packet
         self._lost, self._restarted = 0, False
 
     def restart(self) -> None:
@@ -109,13 +111,35 @@ class G711Sound:
         if not 0 < len(payload) <= MAX_PAYLOAD:
             self.malformed += len(payload) > 0  # one without a payload keeps the session alive
             return
-        hole = 0 if self._next is None else pts - self._next
-        if self._next is None or not 0 <= hole <= LONGEST_HOLE:
-            self._samples.clear()
-        else:
-            self._samples += self._silence * hole
+        begin = self._begin(pts, lost, arrival_ms)
         self._samples += b"".join(map(self._table.__getitem__, payload))
-        self._next = pts + len(payload)
+        self._next, self._arrival_ms = begin + len(payload), arrival_ms
+        self._encode(arrival_ms)
+
+    def _begin(self, pts: int, lost: int, arrival_ms: float) -> int:
+        """Return the timestamp of the first sample of a payload, after the silence before it.
+
+        Samples follow each other. Timestamps that say otherwise, though nothing is missing and
+        nothing was silent, are of another clock or rate, or jumped.
+        """
+        if self._next is None:
+            self._samples.clear()
+            return pts
+        hole, passed = pts - self._next, (arrival_ms - self._arrival_ms) * RATE / 1000
+        is_pause = hole > STEADY and passed > hole / 2
+        if hole > 0 and (lost or is_pause):
+            long = hole > LONGEST_HOLE
+            # to the end of a frame where time begins anew after it
+            silent = -len(self._samples) // 4 % FRAME_SAMPLES if long else hole
+            self._samples += self._silence * silent
+            if long:
+                self._next += silent
+                self._encode(self._arrival_ms)
+            return pts
+        return self._next if abs(hole) <= STEADY else pts
+
+    def _encode(self, arrival_ms: float) -> None:
+        assert self._next is not None
         while len(self._samples) >= 4 * FRAME_SAMPLES:
             begin = self._next - len(self._samples) // 4
             taken = bytes(self._samples[: 4 * FRAME_SAMPLES])

@@ -31,7 +31,7 @@ _SIZE = struct.Struct(">H").unpack_from
 _NO_LENGTH = bytes(4)  # until the NAL unit is whole
 _FU_START, _FU_END = 0x80, 0x40
 _FIRST_SLICE = 0x80  # first_mb_in_slice is 0, or first_slice_segment_in_pic_flag is 1
-_RECOVERY_POINT = 6  # payload type of SEI (H.264, D.2.8)
+_RECOVERY_POINT = 6  # payload type of SEI (H.264, D.2.8; H.265, D.3.8)
 
 
 class _Pictures(ABC):
@@ -52,6 +52,7 @@ class _Pictures(ABC):
         self._sends_markers = False
         self._searches: float = SEARCHES
         self._sent_pts: int | None = None  # of the frame before
+        self._sent_marked = False  # it ended with a marker
         self._usual: dict[bool, int] = {}  # kind of NAL unit that frames, key or not, begin with
         self._restarted = False
         self._reset()
@@ -62,6 +63,7 @@ class _Pictures(ABC):
         self._begun = False  # a packet of it came
         self._arrival_ms = 0.0  # of that packet
         self._nal_at = -1  # where the length of the unfinished NAL unit is to be written
+        self._marked = False  # in the midst of that NAL unit: does the frame end there?
         self._has_slice = self._key = self._damaged = False
         self._goes_on = False  # its first slice is not the first of a picture
         self._first_kind = -1  # of its NAL units
@@ -70,14 +72,24 @@ class _Pictures(ABC):
 
     def restart(self) -> None:
         """What comes is another stream; its first frame says so."""
-        self._damaged = self._damaged or self._sends_markers  # it would have ended with one
+        # it would have ended with a marker
+        self._damaged = self._damaged or (self._sends_markers and not self._marked)
         self._end_frame()
         self._restarted, self._sent_pts = True, None
 
     # -- the frame in hand ---------------------------------------------------------------
 
-    def _place(self, pts: int, lost: int, arrival_ms: float) -> None:
-        """Say to which frame a payload belongs, before which `lost` packets are missing."""
+    def _place(self, pts: int, lost: int, arrival_ms: float, goes_on: bool) -> None:
+        """Say to which frame a payload belongs, before which `lost` packets are missing.
+
+        One that goes on with the NAL unit in hand belongs to it, whatever its timestamp, and what
+        the marker of the packet before it said: cameras set either in every packet.
+        """
+        marked, self._marked = self._marked, False
+        if goes_on and self._nal_at >= 0 and not lost:
+            return
+        if marked and not lost:
+            self._end_frame(marked=True)
         if lost:
             self._close_nal()
             self._lost += lost
@@ -103,12 +115,18 @@ class _Pictures(ABC):
         self._key = self._key or key
 
     def _take_marker(self) -> None:
-        """End the frame; some cameras mark parameter sets and SEI too, which end none."""
-        self._sends_markers = True
-        if self._has_slice:
-            self._end_frame()
+        """End the frame; some cameras mark parameter sets and SEI too, which end none.
 
-    def _end_frame(self) -> None:
+        In the midst of a NAL unit the next packet tells: some mark every one, others never say
+        that a NAL unit ends.
+        """
+        self._sends_markers = True
+        if self._has_slice and self._nal_at >= 0:
+            self._marked = True
+        elif self._has_slice:
+            self._end_frame(marked=True)
+
+    def _end_frame(self, marked: bool = False) -> None:
         self._close_nal()
         if not (self._has_slice and self._frame):
             lost = self._lost
@@ -128,14 +146,22 @@ class _Pictures(ABC):
             self._frame,
             self._arrival_ms,
             self._camera_ms(pts),
-            self._goes_on and pts == self._sent_pts,
+            self._goes_on and self._is_of_frame_before(pts),
             self._lost,
             self._damaged,
             self._restarted,
         )
-        self._sent_pts, self._restarted = pts, False
+        self._sent_pts, self._sent_marked, self._restarted = pts, marked, False
         self._reset()
         self._on_frame(frame)
+
+    def _is_of_frame_before(self, pts: int) -> bool:
+        """Say whether a frame that begins in the midst of a picture goes on with the one before.
+
+        Some cameras give each slice a timestamp of its own.
+        """
+        unmarked = not self._sent_marked and not self._hole_before
+        return pts == self._sent_pts or (unmarked and self._sent_pts is not None)
 
     # -- its NAL units -------------------------------------------------------------------
 
@@ -240,8 +266,9 @@ class H264Pictures(_Pictures):
 
         `pts` is its timestamp, `arrival_ms` when it arrived (UTC).
         """
-        if lost or pts != self._pts or not self._begun:
-            self._place(pts, lost, arrival_ms)
+        if lost or pts != self._pts or self._marked or not self._begun:
+            goes_on = len(payload) > 1 and payload[0] & 0x1F == 28 and not payload[1] & _FU_START
+            self._place(pts, lost, arrival_ms, goes_on)
         first = payload[0] if payload else 0
         kind = first & 0x1F
         if kind == 28 and len(payload) > 1:  # FU-A, 5.8
@@ -286,8 +313,9 @@ class H265Pictures(_Pictures):
         self, payload: memoryview, pts: int, marker: bool, lost: int, arrival_ms: float
     ) -> None:
         """Take the next payload, as `H264Pictures.push`."""
-        if lost or pts != self._pts or not self._begun:
-            self._place(pts, lost, arrival_ms)
+        if lost or pts != self._pts or self._marked or not self._begun:
+            is_fu = len(payload) > 2 and payload[0] >> 1 & 0x3F == 49
+            self._place(pts, lost, arrival_ms, is_fu and not payload[2] & _FU_START)
         kind = payload[0] >> 1 & 0x3F if payload else 63
         if kind == 49 and len(payload) > 2:  # FU, 4.4.3
             fu = payload[2]
@@ -313,10 +341,15 @@ class H265Pictures(_Pictures):
         if kind < 32 and len(header) > 1 and header[1] & 7:
             is_first = not body or body[0] & _FIRST_SLICE > 0
             self._take_slice(16 <= kind <= 23, is_first, arrival_ms)
+        elif kind == 39 and _has_recovery_point(body):  # a prefix SEI
+            self._key = True
 
 
 def _has_recovery_point(sei: memoryview) -> bool:
-    """Look through the messages of an SEI NAL unit without its header (H.264, 7.3.2.3.1)."""
+    """Look through the messages of an SEI NAL unit without its header.
+
+    H.264, 7.3.2.3.1, and H.265, 7.3.5.
+    """
     at, end = 0, min(len(sei), SMALL)
     while at + 2 < end:
         values = []

@@ -35,7 +35,7 @@ def picture_size(codec: str, parameters: dict[str, str]) -> tuple[int, int] | No
         if set_kind(codec, nal[0]) in (7, 33):
             try:
                 sps = read_sps(codec, nal)
-            except IndexError:
+            except ValueError:
                 continue
             if 0 < sps.width <= 1 << 16 and 0 < sps.height <= 1 << 16:
                 return sps.width, sps.height

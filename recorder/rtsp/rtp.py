@@ -9,28 +9,20 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from recorder.rtsp import packets
+from recorder.rtsp.packets import HEADER, HEADER_BYTES, PLAIN, RTCP_KINDS, VERSION, signed
 from recorder.source import PacketCounts
 
-VERSION = 2
 MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
+OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be missing
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
+OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
-SENDER_REPORT, RECEIVER_REPORT, DESCRIPTION, BYE = 200, 201, 202, 203  # RFC 3550, 12.1
-RTCP_KINDS = range(192, 224)  # second bytes of RTCP where it shares a way with RTP (RFC 5761, 4)
-NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970 (RFC 5905, 6)
+REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
 YEAR_S = 366 * 86_400
-
-_HEADER = struct.Struct(">BBHII").unpack_from
-_HEADER_BYTES = 12
-_PLAIN = 0x80  # first byte of version 2 without padding, extension and sources
-_RTCP_HEADER = struct.Struct(">BBH").unpack_from
-_REPORT = struct.Struct(">IIII").unpack_from  # SSRC, NTP seconds and fraction, timestamp
-# of a receiver report: SSRC, fraction and number of lost packets, highest number, jitter, the last
-# sender report and how long ago it came (RFC 3550, 6.4.1)
-_REPORT_BLOCK = struct.Struct(">IIIIII").pack
-_MOST_LOST = (1 << 23) - 1
+_MOST_LOST = (1 << 23) - 1  # that a receiver report can say
 
 
 class Payloads(Protocol):
@@ -57,12 +49,6 @@ class _Waiting:
         self.packet, self.header, self.arrival_ms = bytes(packet), header, arrival_ms
 
 
-def signed(value: int, bits: int) -> int:
-    """Return the number that `value`, a difference modulo 2**bits, is nearest to."""
-    half = 1 << bits - 1
-    return (value + half & (1 << bits) - 1) - half
-
-
 class RtpReceiver:
     """Takes the packets of one track and hands on their payloads, in order."""
 
@@ -80,7 +66,7 @@ class RtpReceiver:
         self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self._on_bye = on_bye
-        self._payload_type, self._clock_rate = payload_type, clock_rate
+        self.payload_type, self._clock_rate = payload_type, clock_rate
         self._payloads = payloads
         self._ssrc: int | None = None
         self._next = 0  # number
@@ -90,10 +76,14 @@ class RtpReceiver:
         self._waiting: dict[int, _Waiting] = {}  # by number
         self._suspect: _Waiting | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
+        self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
+        self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
+        self._reported_ssrc: int | None = None  # of that sender report
         self._begun = (0, 0, 0)  # this stream's first number; packets received and lost before it
+        self._begun_ms = 0.0  # when it came
         self._reported = (0, 0)  # packets of it received and lost by the last report
         self._jitter = self._stamp_arrival_ms = 0.0  # in ticks; of the newest timestamp
         self._sender_report: tuple[int, float] | None = None  # middle of its NTP time, arrival
@@ -103,12 +93,12 @@ class RtpReceiver:
     def push(self, packet: memoryview, arrival_ms: float) -> None:
         """Take a packet that arrived at `arrival_ms` (UTC); RTCP is understood here too."""
         try:
-            header = _HEADER(packet)
+            header = HEADER(packet)
         except struct.error:
             self.counts.malformed += 1
             return
         head, kind, number, stamp, ssrc = header
-        if number == self._next and ssrc == self._ssrc and kind & 0x7F == self._payload_type:
+        if number == self._next and ssrc == self._ssrc and kind & 0x7F == self.payload_type:
             self._deliver(packet, head, kind, stamp, arrival_ms)
             if self._unsettled:
                 self._settle(arrival_ms)
@@ -133,7 +123,7 @@ class RtpReceiver:
             came = (arrival_ms - self._stamp_arrival_ms) * self._clock_rate / 1000
             self._jitter += (abs(came - step) - self._jitter) / 16  # RFC 3550, A.8, by pictures
             self._stamp_arrival_ms = arrival_ms
-        payload = packet[_HEADER_BYTES:] if head == _PLAIN else _payload(packet, head)
+        payload = packet[HEADER_BYTES:] if head == PLAIN else packets.payload_of(packet, head)
         if payload is None:
             self.counts.malformed += 1
             self._lost += 1
@@ -153,13 +143,15 @@ class RtpReceiver:
         if head >> 6 != VERSION:
             self.counts.malformed += 1
             return
-        if kind & 0x7F != self._payload_type:
+        if kind & 0x7F != self.payload_type:
             if kind in RTCP_KINDS:
                 self.push_rtcp(packet, arrival_ms)
                 return
             self.counts.strays += 1
             if ssrc == self._ssrc and number == self._next:  # of the same count
                 self._next = number + 1 & 0xFFFF
+            elif self._ssrc is None:
+                self._note_other_type(kind & 0x7F, ssrc, number)
             return
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
@@ -174,19 +166,47 @@ class RtpReceiver:
             or abs(signed(stamp - self._stamp, 32)) > MAX_STAMP_STEP
         ):
             self._push_suspect(_Waiting(packet, header, arrival_ms))
+        elif ahead == -1 and self._stands_still(packet):
+            self._next = number
+            self._deliver(packet, head, kind, stamp, arrival_ms)
+            self._settle(arrival_ms)
         elif ahead < 0 or number in self._waiting:
             self._count_again(number)
         else:
             self._push_ahead(packet, header, arrival_ms)
 
+    def _stands_still(self, packet: memoryview) -> bool:
+        """Say whether a packet with the number of the one before is another one all the same.
+
+        Some cameras count pictures, or nothing. Of three with one number two that differ tell.
+        """
+        if not self._repeats and not self.window:
+            before, self._again = self._again, bytes(packet)
+            if before[2:4] == self._again[2:4] and before != self._again:
+                self._repeats = True
+                self._lost += 1  # the one before was left out
+                self.counts.lost += 1
+        return self._repeats
+
+    def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
+        """Take a payload type for that of the track where nothing else has come: some descriptions
+        name another one."""
+        self._others = 1 + self._others * (self._other == (payload_type, ssrc, number))
+        self._other = payload_type, ssrc, number + 1 & 0xFFFF
+        if self._others >= OTHERS:
+            self.payload_type = payload_type
+
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
-        self._ssrc, self._next, self._stamp, self._pts = ssrc, number, stamp, stamp
+        self._pts = stamp if self._ssrc is None else self._pts + signed(stamp - self._stamp, 32)
+        self._ssrc, self._next, self._stamp = ssrc, number, stamp
+        self._begun_ms = arrival_ms
         self._begun = number, self.counts.received, self.counts.lost
         self._reported, self._sender_report = (0, 0), None
         self._jitter, self._stamp_arrival_ms = 0.0, arrival_ms
+        if self._reported_ssrc != ssrc:
+            self._reference = self.report_ms = None
         if self._reference is not None:  # it came before the first packet
-            reported, utc_ms = self._reference
-            self._reference = stamp + signed(reported - stamp, 32), utc_ms
+            self._refer(*self._reference)
 
     def _count_again(self, number: int) -> None:
         if number in self._given_up:
@@ -258,22 +278,40 @@ class RtpReceiver:
             return
         while self._waiting:
             self._give_up_one()
-        self.counts.restarts += 1
-        self._suspect, self._reference, self._lost = None, None, 0
-        self._unsettled = False
-        self._given_up.clear()
-        self._begin(ssrc, number, stamp, before.arrival_ms)
-        self._payloads.restart()
+        self._suspect, self._unsettled = None, False
+        if self._is_outage(before):
+            self._give_up_to(number)
+        else:
+            self.counts.restarts += 1
+            self._reference, self._lost = None, 0
+            self._given_up.clear()
+            self._begin(ssrc, number, stamp, before.arrival_ms)
+            self._payloads.restart()
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
 
+    def _is_outage(self, packet: _Waiting) -> bool:
+        """Say whether the network lost all that was sent before a packet, more than MAX_LOST.
+
+        Nothing came for as long as timestamps went on, and about as many numbers are missing as
+        came in such a time before. A camera that counts anew hardly hits that by chance.
+        """
+        _, _, number, stamp, ssrc = packet.header
+        passed_ms = packet.arrival_ms - self._stamp_arrival_ms
+        step_ms = signed(stamp - self._stamp, 32) * 1000 / self._clock_rate
+        if ssrc != self._ssrc or passed_ms < OUTAGE_MS or abs(step_ms - passed_ms) > OUTAGE_MS:
+            return False
+        came = self.counts.received - self._begun[1]
+        usual = came * passed_ms / max(OUTAGE_MS, self._stamp_arrival_ms - self._begun_ms)
+        return usual / 2 <= number - self._next & 0xFFFF <= usual * 2
+
     def is_plausible(self, head: memoryview) -> bool:
         """Say whether a packet of this track, or RTCP, can begin with these 12 bytes."""
-        if len(head) < _HEADER_BYTES:
+        if len(head) < HEADER_BYTES:
             return False
-        first, kind, _, _, ssrc = _HEADER(head)
-        if first >> 6 != VERSION or kind & 0x7F != self._payload_type:
-            return is_plausible_rtcp(head)
+        first, kind, _, _, ssrc = HEADER(head)
+        if first >> 6 != VERSION or kind & 0x7F != self.payload_type:
+            return packets.is_plausible_rtcp(head)
         if self._ssrc is None or ssrc in (self._ssrc, self._candidate):
             return True
         self._candidate = ssrc  # stray bytes do not say the same again
@@ -282,20 +320,26 @@ class RtpReceiver:
     # -- RTCP ----------------------------------------------------------------------------
 
     def push_rtcp(self, packet: memoryview, arrival_ms: float) -> None:
-        """Take a compound packet; what is malformed is counted and otherwise ignored."""
+        """Take a compound packet; what is malformed is counted and otherwise ignored.
+
+        RTP is understood here too: some cameras send it where RTCP belongs.
+        """
+        if len(packet) >= HEADER_BYTES and packet[1] not in RTCP_KINDS:
+            self.push(packet, arrival_ms)
+            return
         at, end = 0, len(packet)
         while at < end:
             if end - at < 4:
                 self.counts.malformed += 1
                 return
-            head, kind, words = _RTCP_HEADER(packet, at)
+            head, kind, words = packets.RTCP_HEADER(packet, at)
             stop = at + 4 * (words + 1)
             if head >> 6 != VERSION or stop > end:
                 self.counts.malformed += 1
                 return
-            if kind == SENDER_REPORT and stop - at >= 28:
+            if kind == packets.SENDER_REPORT and stop - at >= 28:
                 self._take_report(packet, at + 4, arrival_ms)
-            elif kind == BYE and self._ssrc is not None:
+            elif kind == packets.BYE and self._ssrc is not None:
                 sources = struct.unpack_from(f">{min(head & 31, words)}I", packet, at + 4)
                 if self._ssrc in sources:
                     self._on_bye()
@@ -303,33 +347,34 @@ class RtpReceiver:
 
     def _take_report(self, packet: memoryview, at: int, arrival_ms: float) -> None:
         """RFC 3550, 6.4.1. A camera that knows no time of day sends 0 or how long it runs."""
-        ssrc, seconds, fraction, stamp = _REPORT(packet, at)
+        ssrc, seconds, fraction, stamp = packets.REPORT(packet, at)
         if ssrc == self._ssrc:
             self._sender_report = (seconds & 0xFFFF) << 16 | fraction >> 16, arrival_ms
         if not seconds or self._ssrc not in (None, ssrc):
             return
-        era = 0 if seconds >> 31 else 1 << 32  # from 7 February 2036 on (RFC 5905, 6)
-        utc_ms = (era + seconds - NTP_EPOCH_S) * 1000 + fraction * 1000 / 2**32
-        self.report_ms = arrival_ms - utc_ms
+        utc_ms = packets.utc_ms_of(seconds, fraction)
+        self.report_ms, self._reported_ssrc = arrival_ms - utc_ms, ssrc
         if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
             return
-        if self._ssrc is not None:
-            stamp = self._pts + signed(stamp - self._stamp, 32)
-        self._reference = stamp, utc_ms
+        if self._ssrc is None:
+            self._reference = stamp, utc_ms
+        else:
+            self._refer(stamp, utc_ms)
+
+    def _refer(self, stamp: int, utc_ms: float) -> None:
+        """Take the camera's clock at a timestamp; one that is far from now says nothing."""
+        ahead = signed(stamp - self._stamp, 32)
+        is_near = abs(ahead) <= REPORT_NEAR_S * self._clock_rate
+        self._reference = (self._pts + ahead, utc_ms) if is_near else None
 
     def receiver_report(self, own_ssrc: int, name: bytes, now_ms: float) -> bytes:
-        """Return a compound packet: what came of this track, and who we are (RFC 3550, 6.4.2, 6.5).
+        """Return a compound packet: what came of this track, and who we are.
 
         `now_ms` is by the clock of arrivals, `name` is the CNAME. Each report tells the share of
         packets that were lost since the one before.
         """
         block = b"" if self._ssrc is None else self._report_block(self._ssrc, now_ms)
-        words = 1 + len(block) // 4
-        head = struct.pack(">BBHI", VERSION << 6 | bool(block), RECEIVER_REPORT, words, own_ssrc)
-        item = bytes([1, len(name)]) + name
-        item += bytes(4 - len(item) % 4)  # it ends with at least one zero
-        words = 1 + len(item) // 4
-        return head + block + struct.pack(">BBHI", 0x81, DESCRIPTION, words, own_ssrc) + item
+        return packets.receiver_report(own_ssrc, name, block)
 
     def _report_block(self, ssrc: int, now_ms: float) -> bytes:
         first, *before = self._begun
@@ -339,13 +384,13 @@ class RtpReceiver:
         newly, newly_lost = received - self._reported[0], lost - self._reported[1]
         self._reported = received, lost
         share = min(255, newly_lost * 256 // max(1, newly + newly_lost))
-        lost = min(_MOST_LOST, lost)
-        report, ago = 0, 0
+        lost = share << 24 | min(_MOST_LOST, lost)
+        report = ago = 0
         if self._sender_report is not None:
             report, ago_ms = self._sender_report[0], now_ms - self._sender_report[1]
             ago = min(0xFFFFFFFF, max(0, int(ago_ms * 65.536)))
         jitter = min(0xFFFFFFFF, int(self._jitter))
-        return _REPORT_BLOCK(ssrc, share << 24 | lost, highest & 0xFFFFFFFF, jitter, report, ago)
+        return packets.REPORT_BLOCK(ssrc, lost, highest & 0xFFFFFFFF, jitter, report, ago)
 
     def camera_ms(self, pts: int) -> float | None:
         """Return the camera's clock (UTC ms) at a timestamp; None where it did not report it."""
@@ -353,22 +398,3 @@ class RtpReceiver:
             return None
         reported, utc_ms = self._reference
         return utc_ms + (pts - reported) * 1000 / self._clock_rate
-
-
-def is_plausible_rtcp(head: memoryview) -> bool:
-    """Say whether an RTCP packet can begin with these bytes."""
-    return len(head) >= 8 and head[0] >> 6 == VERSION and head[1] in RTCP_KINDS
-
-
-def _payload(packet: memoryview, head: int) -> memoryview | None:
-    """Return the payload behind sources and extension, before padding; None: malformed."""
-    at, end = _HEADER_BYTES + 4 * (head & 15), len(packet)
-    if head & 0x10:
-        if at + 4 > end:
-            return None
-        at += 4 + 4 * (packet[at + 2] << 8 | packet[at + 3])
-    if head & 0x20:
-        if not 0 < packet[-1] <= end - at:
-            return None
-        end -= packet[-1]
-    return packet[at:end] if at <= end else None

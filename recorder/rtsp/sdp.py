@@ -14,7 +14,7 @@ from storage.records import plain
 _STATIC = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 10: "L16", 11: "L16", 14: "MPA"}
 _STATIC |= {18: "G729", 26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
 _DIRECTIONS = ("sendrecv", "recvonly", "sendonly", "inactive")
-_RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)\s*(?:/\s*(\d{1,9}))?")
+_RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)\s*(?:/\s*(\d{1,9}))?\s*(?:/\s*(\d{1,3}))?")
 _FMTP = re.compile(r"(\d{1,3})\s+(.*)")
 
 
@@ -24,8 +24,10 @@ class Media:
 
     kind: str  # "video", "audio", "application" and others
     payload_type: int | None = None
+    protocol: str = ""  # in upper case: RTP/AVP, RTP/SAVP
     encoding: str = ""  # name of the codec in upper case; "" where it is not said
     clock_rate: int = 0  # of timestamps, per second; 0 where it is not said
+    channels: int = 1  # of sound (RFC 8866, 6.6)
     parameters: dict[str, str] = field(default_factory=dict)  # of fmtp; names in lower case
     direction: str = "sendrecv"
     control: str = ""
@@ -60,6 +62,7 @@ def parse_sdp(text: str) -> SessionDescription:
 def _media(value: str, direction: str) -> Media:
     kind, *rest = value.split() or [""]
     media = Media(kind.lower(), direction=direction)
+    media.protocol = rest[1].upper() if len(rest) > 1 else ""
     if len(rest) > 2 and rest[2].isascii() and rest[2].isdigit():  # port, protocol, first format
         media.payload_type = int(rest[2][:9])
         media.encoding = _STATIC.get(media.payload_type, "")
@@ -84,6 +87,7 @@ def _attribute(media: Media, name: str, value: str) -> None:
         if int(found[1]) == media.payload_type:
             media.encoding = plain(found[2]).upper()
             media.clock_rate = int(found[3] or 0)
+            media.channels = int(found[4] or 1)
     elif name == "fmtp" and (found := _FMTP.match(value)):
         if int(found[1]) == media.payload_type:
             for parameter in found[2].split(";"):

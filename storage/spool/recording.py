@@ -11,7 +11,7 @@ import os
 import zlib
 from pathlib import Path
 
-from base.clock import now_ms
+from base.clock import Clock
 from base.durable import fsync_directory, make_directory, write_all
 from storage.records import GapCause, Header, Seal, Segment
 
@@ -21,7 +21,16 @@ ROTATE_MS = 60_000
 class Recording:
     """The recording in the making: two open files and a running hash."""
 
-    def __init__(self, base: Path, header: Header, init: bytes, start_ms: int, camera_id: str):
+    def __init__(
+        self,
+        base: Path,
+        header: Header,
+        init: bytes,
+        start_ms: int,
+        camera_id: str,
+        clock: Clock,
+    ):
+        self._clock = clock
         self.segments = 0
         self.unsure = False  # whether a flush failed: the disk may not have what can be read
         self.end_ms = start_ms
@@ -59,7 +68,7 @@ class Recording:
         try:
             self._flush(self.media)
             seal = Seal(
-                sealed_ms=now_ms(),
+                sealed_ms=self._clock(),
                 segments=self.segments,
                 length=self.length,
                 sha256=self.digest.hexdigest(),

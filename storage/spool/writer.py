@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from base.clock import Clock, now_ms
 from base.durable import boot_id, make_directory, replace_file
 from storage.records import (
     ClockState,
@@ -81,12 +82,22 @@ class CameraSpool:
     Opening it takes the lock, repairs what a dead recorder left and knows the next numbers.
     """
 
-    def __init__(self, spool: Path, election: str, station: str, camera: str, floor: Numbers):
+    def __init__(
+        self,
+        spool: Path,
+        election: str,
+        station: str,
+        camera: str,
+        floor: Numbers,
+        clock: Clock = now_ms,
+    ):
         """Open the directory; `floor` holds numbers to be above where none are known here.
 
+        `clock` says when recordings are sealed: the recorder's, which may not follow the machine's.
         Raises SpoolBusy while another process holds it, OSError when the disk refuses.
         """
         self.election, self.station, self.camera = election, station, camera
+        self._clock = clock
         self.directory = spool / station / camera
         make_directory(self.directory, parents=True)
         self.time_line: TimeLine | None = None  # of the run that goes on
@@ -240,8 +251,9 @@ class CameraSpool:
         # camera.json first: a recorder that dies here leaves a name without a file, which the
         # next one sees; the other way round a file would go unnoticed.
         replace_file(self.directory / "camera.json", state.to_line(), durable=True)
+        camera_id = f"{self.station}/{self.camera}"
         self._recording = Recording(
-            self.directory / name, header, run.init, start_ms, f"{self.station}/{self.camera}"
+            self.directory / name, header, run.init, start_ms, camera_id, self._clock
         )
         self._run = run
         self._past.numbers = numbers

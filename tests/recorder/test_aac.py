@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.rtsp.aac import MAX_FRAME, AacConfig, AacFrames, UnsupportedSound
+from recorder.rtsp.aac import (
+    MAX_FRAME,
+    AacConfig,
+    AacFrames,
+    UnsupportedSound,
+    without_adts,
+)
 from recorder.source import Frame
 from tests.support.packets import Payload, packed
 
@@ -49,6 +55,27 @@ def test_headers_of_other_lengths() -> None:
     long = USUAL | {"sizelength": "16", "indexlength": "0", "indexdeltalength": "0"}
     both = b"\0\x20\0\1\0\2abb"
     assert [f.data for f in frames_of([Payload(both, 0, True)], long)[0]] == [b"a", b"bb"]
+
+
+def adts(frame: bytes, checked: bool = False) -> bytes:
+    """Return a frame as a file has it (ISO/IEC 14496-3, 1.A.2.2.1), with a checksum or without."""
+    size = len(frame) + (9 if checked else 7)
+    head = 0xFFF0 << 40 | (not checked) << 40 | 0x4C << 32 | 0x80 << 24 | size << 13 | 0x1FFC
+    return head.to_bytes(7, "big") + bytes(2 * checked) + frame
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_headers_of_a_file_are_left_out(checked: bool) -> None:
+    frame = bytes(range(1, 200)) * 5
+    whole = adts(frame, checked)
+    sent = [Payload(packed(adts(b"a", checked), adts(b"bb" * 50, checked)), 0, True)]
+    sent += [
+        Payload(packed(part, whole=len(whole)), 2048, False) for part in (whole[:500], whole[500:])
+    ]
+    assert [bytes(f.data) for f in frames_of(sent)[0]] == [b"a", b"bb" * 50, frame]
+    assert [f.data for f in frames_of([Payload(whole, 0, True)])[0]] == [frame]
+    for odd in (whole + b"more", b"\xff\xf1" + bytes(9), whole[:6]):
+        assert without_adts(odd) == odd
 
 
 def test_a_frame_in_fragments() -> None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import selectors
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from config.schedule import Window
 from recorder.camera_state import CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
+from recorder.segmenter import SegmentDraft
 from recorder.session import Session
 from recorder.source import Frame, PacketCounts, Sink
 from recorder.states import Event, State
@@ -41,13 +43,14 @@ class Loop(asyncio.SelectorEventLoop):
         self.passed_s = 0.0
 
     def time(self) -> float:
-        return super().time() + self.passed_s
+        return self.passed_s
 
 
 class Silent:
     """A source of which every frame is given by hand."""
 
-    packets: tuple[PacketCounts, ...] = ()
+    def __init__(self, packets: Sequence[PacketCounts] = ()):
+        self.packets = packets
 
     async def run(self, sink: Sink) -> Ending:
         await asyncio.Event().wait()
@@ -56,27 +59,31 @@ class Silent:
 
 async def run_session(
     root: Path,
-    loop: Loop,
-    shots: Iterable[tuple[float, bool]],
+    shots: Iterable[tuple[float, bool | None]],
     until_s: float,
+    source: Silent,
+    needs_key: bool,
+    spoil: Callable[[Session], None],
     tracks: Mapping[float, TrackInit],
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY;
     before those of `tracks` they are told to be of another track.
 
+    None is a frame that cannot be handled; `spoil` does something to the session before it ends.
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
     """
+    loop = cast(Loop, asyncio.get_running_loop())
     pool, disk = ThreadPoolExecutor(1), SpoolDisk(root, SpoolLimits(), 0, int)
     clock = Clock(offset_ms=lambda: UTC0, elapsed=lambda: loop.passed_s * 1000)
     camera = CameraState("s/c", clock, disk, pool)
     camera.window = Window(int(UTC0) - 60_000, int(UTC0) + 86_400_000)
     camera.move(Event.SCHEDULED)
     spool = CameraSpool(root, "e", "s", "c", Numbers())
-    session = Session(camera, Silent(), spool)
+    session = Session(camera, source, spool, needs_key=needs_key)
     running = asyncio.create_task(session.run())
     try:
         pictures, at_s = list(shots), 0.0
-        while at_s < until_s and not session._ended.done():
+        while at_s < until_s and not session._ended.done() and not running.done():
             at_s += TICK_S
             while pictures and pictures[0][0] <= at_s:
                 shown_s, key = pictures.pop(0)
@@ -84,12 +91,14 @@ async def run_session(
                 if session._pictures == 0 or shown_s in tracks:
                     session.on_tracks([tracks.get(shown_s, VIDEO)], ())
                 pts = round(shown_s * 90_000)
-                session.on_frame(Frame(1, pts, key, b"v" * 10, UTC0 + shown_s * 1000))
+                data = b"v" * 10 if key is not None else cast(bytes, 7)
+                session.on_frame(Frame(1, pts, bool(key), data, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
             session.tick()
             await until(lambda: not session._unwritten or running.done(), every=0)
         state = camera.status.state
-        ended = await running if session._ended.done() else None
+        spoil(session)
+        ended = await running if session._ended.done() or running.done() else None
         return ended, state
     finally:
         session.end(None)
@@ -107,14 +116,20 @@ def recorded(root: Path) -> list[Index]:
 
 def run(
     root: Path,
-    shots: Iterable[tuple[float, bool]],
+    shots: Iterable[tuple[float, bool | None]],
     until_s: float,
+    source: Silent | None = None,
+    needs_key: bool = True,
+    spoil: Callable[[Session], None] = lambda session: None,
     tracks: Mapping[float, TrackInit] = MappingProxyType({}),
 ) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
-        ended, state = loop.run_until_complete(run_session(root, loop, shots, until_s, tracks))
+        source = source or Silent()
+        ended, state = loop.run_until_complete(
+            run_session(root, shots, until_s, source, needs_key, spoil, tracks)
+        )
     finally:
         loop.close()
     found = sum(s.duration_90k for index in recorded(root) for s in index.segments) / 90_000
@@ -141,6 +156,18 @@ def test_a_camera_that_never_sends_a_picture(tmp_path: Path) -> None:
     assert "sends no picture in 20 s" in ended.detail
 
 
+@pytest.mark.parametrize("begin_s", [25.0, 55.0])
+def test_pictures_that_nothing_describes_yet_are_waited_for(tmp_path: Path, begin_s: float) -> None:
+    """No parameter sets in the description, rare keyframes: packets come, and are no pictures."""
+    came = Silent([PacketCounts(received=100)])
+    ended, state, found = run(tmp_path, film(begin_s, 30), begin_s + 30, came)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(30, abs=0.5)
+    ended, _, _ = run(tmp_path / "never", [], 70, came)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "says how to decode" in ended.detail
+
+
 @pytest.mark.parametrize("key_s", [4.0, 10.0, 20.0, 45.0])
 def test_keyframes_may_be_rare(tmp_path: Path, key_s: float) -> None:
     """Also where the first one is as far away as two are from each other."""
@@ -152,6 +179,16 @@ def test_keyframes_may_be_rare(tmp_path: Path, key_s: float) -> None:
     ended, state, found = run(tmp_path / "late", late, key_s * 3)
     assert ended is None and state is State.RECORDING
     assert found == pytest.approx(key_s * 2, abs=0.5)
+
+
+def test_a_camera_that_sends_no_keyframe(tmp_path: Path) -> None:
+    """It may send one when it is asked again; else it is recorded as it is."""
+    shots = film(0.5, 80, key_s=1e6)[1:]
+    ended, _, found = run(tmp_path, shots, 80)
+    assert ended is not None and "no keyframe in 60 s" in ended.detail and found == 0
+    ended, state, found = run(tmp_path / "again", shots, 80.5, needs_key=False)
+    assert ended is None and state is State.RECORDING
+    assert found == pytest.approx(80, abs=0.5)
 
 
 @pytest.mark.parametrize("still_s", [3.0, 6.0, 8.0, 12.0, 14.5])
@@ -183,12 +220,51 @@ def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     assert found == pytest.approx(20, abs=2.5)
 
 
+class Falls(Silent):
+    """A source that fails by a fault of ours after some seconds."""
+
+    async def run(self, sink: Sink) -> Ending:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await until(lambda: loop.time() - begun > 20, every=0)
+        raise RuntimeError("out of ideas")
+
+
+def test_a_fault_of_ours_in_a_source_is_why_a_run_ended(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="out of ideas"):
+        run(tmp_path, film(0.5, 30), 30, Falls())
+    (*_, last) = recorded(tmp_path)
+    assert last.seal is not None and last.seal.end_reason == "stream_broken"
+
+
+def test_a_fault_of_ours_at_a_frame_ends_the_session(tmp_path: Path) -> None:
+    """A source goes on after it, and would be said to send nothing."""
+    shots = [*film(0.5, 20), (20.6, None), *film(21, 10)]
+    ended, _, found = run(tmp_path, shots, 40)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "a fault of the recorder: TypeError" in ended.detail
+    assert found == pytest.approx(20, abs=0.5)
+
+
+def test_a_fault_of_ours_while_a_session_closes_leaves_nothing_unsealed(tmp_path: Path) -> None:
+    def fail(until_ms: float = 0.0) -> list[SegmentDraft]:
+        raise RuntimeError("out of ideas")
+
+    def spoil(session: Session) -> None:
+        assert session._run is not None
+        session._run.segmenter.finish = fail  # type: ignore[method-assign]
+
+    run(tmp_path, film(0.5, 20), 20, spoil=spoil)
+    (*_, last) = recorded(tmp_path)
+    assert last.seal is not None and last.seal.end_reason == "recorder_stopped"
+
+
 def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: Path) -> None:
     """A camera changes its size twice: the session goes on, and no picture is lost."""
     larger = replace(VIDEO, width=1920, height=1080)
     shots = film(0.5, 60)
     key_s = [shown_s for shown_s, key in shots if key]
-    ended, state, found = run(tmp_path, shots, 60.5, {key_s[10]: larger, key_s[20]: VIDEO})
+    ended, state, found = run(tmp_path, shots, 60.5, tracks={key_s[10]: larger, key_s[20]: VIDEO})
     assert ended is None and state is State.RECORDING
     assert found == pytest.approx(60, abs=0.5)
     runs = [(i.header.run_no, i.header.tracks[0].width) for i in recorded(tmp_path)]

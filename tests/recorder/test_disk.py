@@ -187,6 +187,22 @@ async def test_of_several_recorders_one_says_what_is_wrong_with_the_disk(tmp_pat
             disk.close()
 
 
+@pytest.mark.parametrize("rate", [{}, {"bytes_per_s": None}, {"bytes_per_s": "much"}])
+async def test_what_another_writes_of_itself_ends_no_recorder(
+    tmp_path: Path, rate: dict[str, Any]
+) -> None:
+    """Its status may be of another version; all cameras of this process would pay for it."""
+    claim_spool(tmp_path)
+    status = {"written_ms": time.time() * 1000, "cameras": {}, "spool": rate}
+    (tmp_path / "_status/recorder-1.json").write_text(json.dumps(status))
+    disk = SpoolDisk(tmp_path, SpoolLimits(), 0, lambda: 0)
+    try:
+        await disk.look()
+        assert disk.refusal is None
+    finally:
+        disk.close()
+
+
 def test_metrics_tell_of_the_disk(tmp_path: Path) -> None:
     config, now_ms = read(tmp_path), int(time.time() * 1000)
     assert seconds_left(disk_space(tmp_path), 0, 0) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -90,16 +90,65 @@ def test_what_is_missing_is_silence_and_told() -> None:
     assert [f.lost for f in frames] == [2, *[0] * (len(frames) - 1)]
 
 
-@pytest.mark.parametrize("step", [LONGEST_HOLE + 1, -8_000, 1 << 40])
-def test_time_that_jumps_begins_anew(step: int) -> None:
+def ramp(stamps: Iterable[int], arrivals: Iterable[float], lost: int = 0) -> list[Frame]:
+    """Push packets of 160 samples, all of one packet alike, and return the frames."""
     sound, frames = taken()
-    for n in range(20):
-        at = n * 160 + (step if n >= 10 else 0)
-        sound.push(memoryview(bytes([LOUD]) * 160), at, False, 0, n * 20.0)
-    assert frames[0].pts == 0
-    for n in range(20, 40):
-        sound.push(memoryview(bytes([LOUD]) * 160), n * 160 + step, False, 0, n * 20.0)
-    assert frames[1].pts == 1_600 + step and len(samples(frames)) == len(frames) * FRAME_SAMPLES
+    for n, (stamp, arrival_ms) in enumerate(zip(stamps, arrivals, strict=True)):
+        sound.push(memoryview(bytes([LOUD - n % 100]) * 160), stamp, False, lost, arrival_ms)
+        lost = 0
+    return frames
+
+
+STEADY_ARRIVALS = [n * 20.0 for n in range(60)]
+HEARD = samples(ramp([n * 160 for n in range(60)], STEADY_ARRIVALS))
+ALL = samples(ramp([n * 160 for n in range(80)], [n * 20.0 for n in range(80)]))
+
+
+@pytest.mark.parametrize("step", [LONGEST_HOLE + 1, 800, -800, -8_000, 1 << 40])
+def test_time_that_jumps_costs_no_sound(step: int) -> None:
+    stamps = [n * 160 + (step if n >= 10 else 0) for n in range(60)]
+    frames = ramp(stamps, STEADY_ARRIVALS)
+    assert samples(frames) == HEARD
+    assert [f.pts for f in frames] == [
+        n * FRAME_SAMPLES + step * (n > 0) for n in range(len(frames))
+    ]
+
+
+@given(st.lists(st.integers(-160, 160), min_size=60, max_size=60))
+def test_timestamps_of_a_clock_that_is_not_that_of_the_samples(off: list[int]) -> None:
+    """A camera that stamps with the time of day, read to some milliseconds."""
+    frames = ramp([1_000 + n * 160 + late for n, late in enumerate(off)], STEADY_ARRIVALS)
+    assert samples(frames) == HEARD
+    assert all(abs(f.pts - 1_000 - n * FRAME_SAMPLES) <= 320 for n, f in enumerate(frames))
+
+
+@pytest.mark.parametrize("step", [0, 1, 20, 320, 1_800, 160_000])
+def test_timestamps_that_count_something_else(step: int) -> None:
+    """Of 90 kHz, in ms, all alike: nothing is made silence of, nothing is lost."""
+    assert samples(ramp([n * step for n in range(60)], STEADY_ARRIVALS)) == HEARD
+
+
+@pytest.mark.parametrize("pause_ms", [100, 500, 1_000])
+def test_a_camera_that_sends_no_silence(pause_ms: int) -> None:
+    stamps = [n * 160 + (pause_ms * 8 if n >= 10 else 0) for n in range(60)]
+    arrivals = [n * 20.0 + (pause_ms if n >= 10 else 0) for n in range(60)]
+    frames = ramp(stamps, arrivals)
+    heard, silent = samples(frames), pause_ms * 8
+    assert not any(heard[1_600 : 1_600 + silent])
+    assert heard[:1_600] + heard[1_600 + silent :] == ALL[: len(heard) - silent]
+    assert [f.pts for f in frames] == [n * FRAME_SAMPLES for n in range(len(frames))]
+
+
+def test_after_a_long_pause_time_begins_anew() -> None:
+    pause_ms = 5_000
+    stamps = [n * 160 + (pause_ms * 8 if n >= 10 else 0) for n in range(60)]
+    arrivals = [n * 20.0 + (pause_ms if n >= 10 else 0) for n in range(60)]
+    frames = ramp(stamps, arrivals)
+    heard, begun = samples(frames), 2 * FRAME_SAMPLES
+    assert heard[:1_600] == HEARD[:1_600] and not any(heard[1_600:begun])
+    assert heard[begun:] == ALL[1_600 : 1_600 + len(heard) - begun]
+    later = [41_600 + n * FRAME_SAMPLES for n in range(len(frames) - 2)]
+    assert [f.pts for f in frames] == [0, FRAME_SAMPLES, *later]
 
 
 def test_payloads_that_are_none_or_too_long() -> None:

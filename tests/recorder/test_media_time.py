@@ -171,6 +171,48 @@ def test_time_that_jumps_where_there_are_reports(by: float, every: float) -> Non
     assert result.worst() <= 150 and any(c.moved_ms for c in result.cuts)
 
 
+def set_clock(at: float, by: float, every: float, *, fps: float = 25) -> list[Shot]:
+    """A camera whose clock is set; it counts its timestamps and dates its reports by it."""
+    shots, report, next_ms = camera(90, jump(at, by), fps=fps), None, 0.0
+    for shot in shots:
+        shot.report = report
+        if shot.taken >= next_ms:
+            next_ms += every
+            report = shot.arrival - shot.taken - (by if shot.taken >= at else 0.0)
+    return shots
+
+
+@pytest.mark.parametrize("by", [-200, -300, -900, -4e3, -60e3, -3_600e3, 300, 900, 60e3])
+@pytest.mark.parametrize("every", [1_000, 5_000])
+@pytest.mark.parametrize("fps", [25, 5, 1])
+def test_the_cameras_clock_is_set(by: float, every: float, fps: float) -> None:
+    """Reports come as much later as pictures then, and yet the link is as quick as before:
+    nothing was silent, and it is the timestamps that stepped back."""
+    result = record(set_clock(20_000, by, every, fps=fps))
+    assert result.worst() <= 150 and any(c.moved_ms for c in result.cuts)
+
+
+@pytest.mark.parametrize("stall", [400, 1_900])
+def test_a_camera_that_stalls_after_its_clock_was_set(stall: float) -> None:
+    """Reports of before it say nothing of the link any more."""
+    shots = set_clock(20_000, -1_000, 2_000)
+    for shot in shots:
+        if shot.taken >= 32_000:  # it stood still, and counted on
+            shot.taken += stall
+            shot.arrival += stall
+    result = record(shots)
+    assert result.worst() <= 150
+    assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
+
+
+@pytest.mark.parametrize("by", [-120, -160, -215])
+def test_time_that_steps_back_by_little_is_moved_too(by: float) -> None:
+    """A link that becomes slower by so much lets nothing come meanwhile; here all goes on."""
+    result = record(camera(60, jump(20_000, by)))
+    assert result.worst() <= 60 or by == -120
+    assert result.worst(after=23_000) <= 30 and any(c.moved_ms for c in result.cuts)
+
+
 @pytest.mark.parametrize("half", [75, 100])
 def test_a_delay_that_wanders_moves_nothing(half: float) -> None:
     """It is no clock: placed time follows less than the delay, of which 20 ms stay always."""

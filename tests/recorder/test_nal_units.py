@@ -72,6 +72,9 @@ def test_a_recovery_point_lets_decoding_begin() -> None:
     assert [f.key for f in frames_of("h264", marked([b"\x06\x06\x01\x80\x80", OTHER], 1))] == [True]
     assert [f.key for f in frames_of("h264", marked([recovery, OTHER], 1))] == [True]
     assert [f.key for f in frames_of("h264", marked([SEI, OTHER], 1))] == [False]
+    other = slice_nal("h265", b"other")
+    for sei, key in ((b"\x4e\1\x06\x01\x80\x80", True), (b"\x4e\1\x05\x01\x80\x80", False)):
+        assert [f.key for f in frames_of("h265", marked([sei, other], 1))] == [key]
 
 
 # -- habits of cameras ---------------------------------------------------------------------
@@ -88,7 +91,6 @@ LONG, SHORT = b"\0\0\0\1", b"\0\0\1"
         (fragments("h264", KEY, 99), [KEY]),  # all of it in one FU
         ([b"\x7c\x85", b"\x7c\x05", *fragments("h264", KEY, 2)], [KEY]),  # empty FUs
         ([b"\x7c\x85" + KEY[1:3], b"\x7c\x05", b"\x7c\x45" + KEY[3:]], [KEY]),
-        ([b"\x7c\x85" + KEY[1:3], b"\x7c\x05" + KEY[3:]], [KEY]),  # no end bit
         ([b"\x7c\x85" + KEY[1:3], b"\x5c\x41" + KEY[3:]], [KEY]),  # the type changes
         ([b"\x7c\xa5" + KEY[1:3], b"\x7c\x65" + KEY[3:]], [KEY]),  # reserved bit
         ([aggregate("h264", SETS_AND_KEY) + bytes(3)], SETS_AND_KEY),  # padding in a STAP-A
@@ -153,6 +155,69 @@ def test_a_marker_on_every_slice_makes_pieces_of_one_picture(codec: str) -> None
     assert [f.continues for f in frames] == [False, True, True] * 2
     assert [bytes(f.data) for f in frames] == [sample(s) for s in slices] * 2
     assert not any(f.damaged for f in frames)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_markers_on_every_packet_end_no_fragmented_picture(codec: str) -> None:
+    pictures = [
+        [slice_nal(codec, b"%d%d" % (n, k) * 60, first=k == 0) for k in (0, 1)] for n in range(4)
+    ]
+    sent = [
+        Payload(part, n, True)
+        for n, slices in enumerate(pictures)
+        for nal in slices
+        for part in fragments(codec, nal, 50)
+    ]
+    frames = frames_of(codec, sent)
+    assert [bytes(f.data) for f in frames] == [sample(nal) for nals in pictures for nal in nals]
+    assert [f.continues for f in frames] == [False, True] * 4
+    assert not any(f.damaged for f in frames)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("marks", ["last", "none", "all"])
+def test_a_fragmented_unit_whose_end_is_never_said(codec: str, marks: str) -> None:
+    nals, at = [slice_nal(codec, b"%d" % n * 60) for n in range(4)], 1 if codec == "h264" else 2
+    sent = []
+    for n, nal in enumerate(nals):
+        parts = [bytearray(part) for part in fragments(codec, nal, 50)]
+        for k, part in enumerate(parts):
+            part[at] &= ~0x40
+            marked = {"last": k == len(parts) - 1, "none": False, "all": True}[marks]
+            sent.append(Payload(bytes(part), n, marked, arrival_ms=n * 40.0 + k))
+    frames = frames_of(codec, sent)
+    assert [(f.pts, f.arrival_ms) for f in frames] == [(n, n * 40.0) for n in range(3)]
+    assert [bytes(f.data) for f in frames] == [sample(nal) for nal in nals[:3]]
+    assert not any(f.damaged or f.continues for f in frames)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("with_markers", [True, False])
+@pytest.mark.parametrize("slices", [1, 3])
+def test_timestamps_that_are_those_of_packets_take_no_picture_apart(
+    codec: str, with_markers: bool, slices: int
+) -> None:
+    """A camera that stamps each packet with the moment at which it is sent."""
+    nals = [
+        [slice_nal(codec, b"%d%d" % (n, k) * 60, first=k == 0) for k in range(slices)]
+        for n in range(4)
+    ]
+    sent = []
+    for n, units in enumerate(nals):
+        parts = [part for nal in units for part in fragments(codec, nal, 50)]
+        sent += [
+            Payload(part, 3_600 * n + 90 * k, with_markers and k == len(parts) - 1)
+            for k, part in enumerate(parts)
+        ]
+    pictures: list[tuple[int, bytes]] = []
+    for f in frames_of(codec, sent):
+        assert not f.damaged
+        if f.continues:
+            pictures[-1] = pictures[-1][0], pictures[-1][1] + bytes(f.data)
+        else:
+            pictures.append((f.pts, bytes(f.data)))
+    assert pictures[:3] == [(3_600 * n, sample(*units)) for n, units in enumerate(nals[:3])]
+    assert len(pictures) >= 3
 
 
 @pytest.mark.parametrize("codec", CODECS)

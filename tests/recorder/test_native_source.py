@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import re
 import socket
 import ssl
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +25,8 @@ from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import Offer, connect
 from recorder.rtsp.description import choose_tracks
 from recorder.rtsp.nal_units import H264Pictures
-from recorder.rtsp.rtp import RtpReceiver, is_plausible_rtcp
+from recorder.rtsp.packets import is_plausible_rtcp
+from recorder.rtsp.rtp import RtpReceiver
 from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.rtsp.udp import UdpPair
@@ -125,6 +129,8 @@ def answers(method: str, *headers: str, status: str = "200 OK", times: int = 99)
         (answers("SETUP", "Session:  1 ; timeout = 5 ", "Transport: RTP/AVP/TCP;ssrc= 1F"), film()),
         (answers("SETUP", "Session: 1", "Transport: a;interleaved=N7-N8"), film(channels=(7, 17))),
         (answers("SETUP", "Session: 1", 'Transport: interleaved="N0"'), film(channels=(0, 10))),
+        (answers("SETUP", "Session: 1", "Transport: a;interleaved=N7-N8"), film()),
+        (usual, film(channels=(1, 3))),  # RTP where RTCP belongs
         (usual, film(between=b"\r\n")),
         (usual, film(between=b"$\0\xff")),
         (usual, film(between=b"RTSP/1.0 200 OK\r\nCSeq: 77\r\n\r\n")),
@@ -190,6 +196,51 @@ async def test_sound_that_is_not_wanted_is_not_asked_for() -> None:
     assert camera.methods().count("SETUP") == 1
 
 
+@pytest.mark.parametrize("status", ["456 Header Field Not Valid", "457 Invalid Range"])
+async def test_a_camera_that_takes_no_range(status: str) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if refuses := "range" in request.headers:
+            dialogue.answer(request, status)
+        return refuses
+
+    taken, _, _ = await taken_from(Camera(script=plays(film(), script)), all_came)
+    assert taken.of(1) == PICTURES
+
+
+async def test_a_camera_that_plays_and_never_answers() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.uri.endswith("track1"):
+            dialogue.send(wrapped(0, rtp(1, b"x")))
+        return request.method == "PLAY"
+
+    async with serving(camera := Camera(script=script, sdp=SDP)):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer)
+        await session.set_up(0, RtpReceiver(96, 90_000, Nobody()))
+        with pytest.raises(TimeoutError):
+            await session.play(answer_s=0.01)
+        await session.set_up(1, RtpReceiver(97, 48_000, Nobody()))
+        await session.play(answer_s=0.01)
+        await session.tear_down()
+
+
+async def test_a_camera_whose_tracks_play_one_by_one() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        together = request.method == "PLAY" and "track" not in request.uri
+        if together:
+            dialogue.answer(request, "459 Aggregate Operation Not Allowed")
+        elif request.method == "PLAY" and request.uri.endswith("track0"):
+            dialogue.answer(request, "200 OK")
+            return True
+        return together
+
+    camera = Camera(script=plays(film(), script))
+    taken, _, _ = await taken_from(camera, all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
+    played = [r.uri.rpartition("/")[2] for r in camera.requests if r.method == "PLAY"]
+    assert played[1:] == ["track0", "track1"]
+
+
 async def test_lost_packets_are_told_with_the_frame() -> None:
     packets = film().split(b"$\0")
     camera = Camera(script=plays(b"$\0".join([*packets[:4], *packets[5:]])))
@@ -253,6 +304,21 @@ async def test_a_camera_that_sends_by_udp_only(source: str) -> None:
     assert camera.methods() == ["DESCRIBE", *["SETUP"] * 3, "PLAY", "TEARDOWN"]
 
 
+async def test_a_camera_that_sends_by_udp_whatever_it_is_asked_for() -> None:
+    """It answers with ports to a request for TCP, and would send nothing over it."""
+    by_udp = sends_datagrams(taken_apart(film()))
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if "interleaved" in request.headers.get("transport", ""):
+            way = "Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001"
+            dialogue.answer(request, "200 OK", way, "Session: 1")
+            return True
+        return await by_udp(dialogue, request)
+
+    taken, _, _ = await taken_from(Camera(script=script), all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
+
+
 async def test_datagrams_of_others_are_not_taken() -> None:
     taken, pair = [], UdpPair("127.0.0.1")
     await pair.receive(
@@ -294,21 +360,28 @@ async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words
     assert end is not None and end.cause is cause and words in end.detail
 
 
-async def test_packets_that_make_no_picture() -> None:
+@pytest.mark.parametrize(
+    ("packets", "strays", "words"),
+    [
+        ([rtp(n, b"x", kind=100 + n % 2) for n in range(FIRST_PACKETS)], 50, "of 50, 50 are not"),
+        # numbers that mean nothing: some make a picture
+        ([rtp(n * 7_919, OTHER, kind=96 | 0x80) for n in range(60)], 56, "of 59, 56 are not"),
+    ],
+)
+async def test_packets_that_make_no_picture(packets: list[bytes], strays: int, words: str) -> None:
     """They are not waited for as long as a camera that begins late."""
-    odd = b"".join(wrapped(0, rtp(n, b"x", kind=100)) for n in range(FIRST_PACKETS))
-    camera = Camera(script=plays(odd), sdp=SDP)
+    camera = Camera(script=plays(b"".join(wrapped(0, p) for p in packets)), sdp=SDP)
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
-        await until(lambda: source.packets[0].strays >= FIRST_PACKETS, every=0.005)
+        await until(lambda: source.packets[0].strays >= strays, every=0.005)
 
     async with serving(camera):
         connection, offer = await connect(camera.url(), Resolver())
         source = NativeSource(connection, offer, sleep=sleep)
         end = await source.run(Taken())
-    assert end.cause is GapCause.STREAM_BROKEN and "of 50, 50 are not of its video" in end.detail
+    assert end.cause is GapCause.STREAM_BROKEN and words in end.detail
     assert waited == [FIRST_S]
 
 
@@ -320,6 +393,19 @@ async def test_a_camera_that_closes() -> None:
 
     _, end, _ = await taken_from(Camera(script=script))
     assert end is not None and end.cause is GapCause.CLOSED_BY_CAMERA
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
+async def test_a_network_that_breaks_is_not_laid_to_the_camera(number: int) -> None:
+    camera, taken = Camera(script=plays(film()), sdp=SDP), Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        running = asyncio.ensure_future(NativeSource(connection, offer).run(taken))
+        await until(lambda: all_came(taken), every=0.005)
+        assert connection._wire is not None
+        connection._wire.connection_lost(OSError(number, "as the system says it"))
+        end = await running
+    assert end.cause is GapCause.UNREACHABLE and "as the system says it" in end.detail
 
 
 async def test_a_fault_of_ours_is_not_laid_to_the_camera() -> None:
@@ -336,11 +422,48 @@ async def test_a_fault_of_ours_is_not_laid_to_the_camera() -> None:
     assert end.cause is GapCause.STREAM_BROKEN and "no room" in end.detail
 
 
+async def test_a_camera_that_says_bye_of_a_stream_that_goes_on() -> None:
+    """Each picture has its BYE; it ends when none comes any more."""
+    packets = film().split(b"$\0")
+    data = (bye() + b"$\0").join(packets) + bye()
+    taken, end, _ = await taken_from(Camera(script=plays(data)))
+    assert taken.of(1) == PICTURES and end is not None
+    assert "says that its stream ends" in end.detail
+
+
+async def test_a_camera_that_names_one_channel_for_both_tracks() -> None:
+    script = answers("SETUP", "Session: 1", "Transport: RTP/AVP/TCP;interleaved=0-1")
+    camera = Camera(script=plays(film(channels=(0, 0)), script))
+    taken, _, source = await taken_from(camera, all_came)
+    assert taken.of(1) == PICTURES and taken.of(2) == SOUND
+    assert [f.camera_ms for f in taken.pictures()][1:] == [
+        pytest.approx(EPOCH_MS + n * 40, abs=1) for n in (1, 2, 3)
+    ]
+    assert [(c.lost, c.strays) for c in source.packets] == [(0, 0), (0, 0)]
+    assert not any(f.camera_ms for f in taken.frames if f.track_id == 2)
+
+
+@pytest.mark.parametrize("answers_first", [True, False])
+async def test_a_camera_that_ends_where_sound_is_asked_for(answers_first: bool) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == "SETUP" and request.uri.endswith("track1"):
+            if answers_first:
+                dialogue.send("HTTP/1.1 500 Oh\r\n\r\n" * 20_000)
+            dialogue.close()
+            return True
+        return False
+
+    _, end, source = await taken_from(Camera(script=plays(film(), script)))
+    assert end is not None and source.sound_broke_it
+    _, _, source = await taken_from(Camera(script=answers("PLAY", status="500 No")))
+    assert not source.sound_broke_it
+
+
 # -- keeping the session -------------------------------------------------------------------
 
 
 async def kept(
-    script: Script, enough: Callable[[Camera], bool]
+    script: Script, enough: Callable[[Camera], bool], closed_at: Counter[str] | None = None
 ) -> tuple[list[str], list[float], bool]:
     """Return the methods that kept a session, the pauses before them, and whether it ended."""
     camera, pauses = Camera(script=script, sdp=SDP), list[float]()
@@ -351,14 +474,14 @@ async def kept(
 
     async with serving(camera):
         connection, offer = await connect(camera.url(), Resolver())
-        session = RtspSession(connection, offer, sleep)
+        session = RtspSession(connection, offer, sleep, closed_at)
         await session.set_up(0, RtpReceiver(96, 90_000, Nobody()))
         await session.play()
         alive = asyncio.ensure_future(session.keep_alive())
         await until(lambda: enough(camera) or alive.done(), every=0.005)
         ended = alive.done()
         alive.cancel()
-        await asyncio.wait({alive})
+        await asyncio.gather(alive, return_exceptions=True)
         await session.tear_down()
     return camera.methods()[3:-1], pauses, ended
 
@@ -401,6 +524,37 @@ async def test_a_camera_that_announces_nothing(
     assert (await kept(script, after(4)))[0][:4] == methods
 
 
+@pytest.mark.parametrize("announces", [True, False])
+@pytest.mark.parametrize("deadly", ["GET_PARAMETER", "OPTIONS"])
+async def test_a_camera_that_closes_at_what_is_to_keep_the_session(
+    deadly: str, announces: bool
+) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == deadly:
+            dialogue.close()
+        elif request.method == "OPTIONS" and not announces:
+            dialogue.answer(request, "200 OK", "Public: DESCRIBE, SETUP, PLAY")
+        return request.method == deadly or (request.method == "OPTIONS" and not announces)
+
+    closed_at = Counter[str]()
+    sessions = [await kept(script, after(20), closed_at) for _ in range(5)]
+    assert [ended for _, _, ended in sessions] == [True, True, False, True, False]
+    assert set(sessions[-1][0]) == {"GET_PARAMETER", "OPTIONS"} - {deadly}
+
+
+async def test_a_camera_that_closes_at_all_that_is_to_keep_the_session() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if is_kept := request.method in ("GET_PARAMETER", "OPTIONS"):
+            dialogue.close()
+        return is_kept
+
+    closed_at, looks = Counter[str](), itertools.count()
+    for _ in range(4):
+        assert (await kept(script, after(20), closed_at))[2]
+    told = await kept(script, lambda camera: next(looks) > 9, closed_at)
+    assert told == ([], [], False)
+
+
 @pytest.mark.parametrize(
     ("header", "pause_s"),
     [
@@ -410,8 +564,9 @@ async def test_a_camera_that_announces_nothing(
         ("1;timeout=0", 24.0),
     ],
 )
-async def test_pauses(header: str, pause_s: float) -> None:
-    _, pauses, _ = await kept(answers("SETUP", f"Session: {header}"), after(1))
+@pytest.mark.parametrize("method", ["SETUP", "PLAY"])
+async def test_pauses(header: str, pause_s: float, method: str) -> None:
+    _, pauses, _ = await kept(answers(method, f"Session: {header}"), after(1))
     assert pauses[0] == pause_s
 
 
@@ -517,9 +672,12 @@ def test_any_header(text: str) -> None:
         (["m=video 0 RTP/AVP 26"], "mjpeg"),
         ([H264.replace("packetization-mode=1", "packetization-mode=2")], "interleaved"),
         ([H264.replace("90000", "48000")], "48000"),
+        ([H264.replace("RTP/AVP", "RTP/SAVP")], "encrypted video"),
+        ([H264, AAC.replace("RTP/AVP", "RTP/SAVPF")], "encrypted sound"),
         (["m=video 0 RTP/AVP 96\na=rtpmap:96 H265/90000\na=fmtp:96 sprop-max-don-diff=1"], "order"),
         ([H264, PCMU], "PCMU"),
         ([H264, PCMU + "\na=rtpmap:0 PCMU/16000"], "16000"),
+        ([H264, PCMU + "\na=rtpmap:0 PCMU/8000/2"], "2 channels"),
         ([H264, G722], "G722"),
         ([H264, AAC.replace("MPEG4-GENERIC", "MP4A-LATM")], "LATM"),
         ([H264, AAC.replace("1188", "1180")], "AAC"),
@@ -528,7 +686,8 @@ def test_any_header(text: str) -> None:
 def test_what_is_not_understood_here(media: list[str], words: str) -> None:
     description = choose_tracks(parse_sdp(sdp_of(*media)))
     offer = Offer(Address("rtsp://x/"), description)
-    assert words in (why_not(offer, encodes=lambda: False) or "")
+    encodes = "PCMU" not in words
+    assert words in (why_not(offer, encodes=lambda: encodes) or "")
     if description.audio is not None:
         assert why_not(offer, keep_audio=False) is None
 

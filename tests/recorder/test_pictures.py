@@ -32,8 +32,8 @@ from config.load import load
 from config.model import Config, Station
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
-from recorder.pictures.process import CrashJournal, Pictures
-from storage.media.fmp4 import TrackRun, boxes, parse_moof, write_segment
+from recorder.pictures.process import CrashJournal, Pictures, _Camera
+from storage.media.fmp4 import Sample, TrackRun, boxes, parse_moof, write_segment
 from storage.records import ClockState, GapCause, Track
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
@@ -133,6 +133,44 @@ def recorded(config: Config) -> Iterator[dict[str, Recorded]]:
     yield cameras
     for camera in cameras.values():
         camera.close()
+
+
+def test_what_fails_at_one_camera_leaves_the_others_their_pictures(tmp_path: Path) -> None:
+    class Falls(Pictures):
+        def _decode(self, still: bytes) -> tuple[bytes, bytes]:
+            if b"falls" in still:
+                raise RuntimeError("out of memory")
+            return still[-5:], still
+
+    for name in ("falls", "works"):
+        sample = Sample(90_000, 5, True, 0)
+        data = write_segment(1, [TrackRun(1, 0, [sample], [name.encode()])])
+        run = Run(1_000, b"init", (Track(1, "video", "h264", 90_000),), 1)
+        spool = CameraSpool(tmp_path, "e", "s", name, Numbers())
+        spool.append(
+            run,
+            data,
+            tfdt_90k=0,
+            duration_90k=90_000,
+            starts_with_key=True,
+            arrival_ms=1_000,
+            camera_ms=None,
+            clock=ClockState(True, 1),
+        )
+        spool.seal(GapCause.NO_DATA)
+        spool.close()
+    made = Falls(["s/falls", "s/works"], tmp_path, 2)
+    journal = CrashJournal(tmp_path / "journal")
+    made._cameras = {name: _Camera() for name in ("s/falls", "s/works")}
+    with capture_logs() as said:
+        for name in made._cameras:
+            made._make(journal, name)
+    journal.close()
+    assert (tmp_path / "s/works/thumb.jpg").read_bytes() == b"works"
+    assert not (tmp_path / "s/falls/thumb.jpg").exists()
+    assert [line["why"] for line in said if line["event"].startswith("No picture")] == [
+        "a fault of the picture process: RuntimeError('out of memory')"
+    ]
 
 
 @contextlib.asynccontextmanager

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.rtsp.packets import NTP_EPOCH_S
 from recorder.rtsp.rtp import (
     MAX_LOST,
-    NTP_EPOCH_S,
+    OTHERS,
     REMEMBERED,
     WAIT_MS,
     WINDOW,
@@ -117,6 +118,77 @@ def test_a_camera_that_counts_anew(again: list[bytes]) -> None:
     assert [pts for _, pts, *_ in taken.all[4:]] == [int.from_bytes(again[0][4:8], "big")] * 3
     assert all(lost == 0 for *_, lost in taken.all)
     assert counts == PacketCounts(received=6, restarts=1)
+
+
+def busy(receiver: RtpReceiver, pictures: Iterable[int], shift: int = 0, ssrc: int = SSRC) -> None:
+    """Push pictures of 100 packets each, 25 a second; `shift` moves the numbers."""
+    for picture in pictures:
+        for part in range(100):
+            number = 60_000 + 100 * picture + part + shift
+            packet = rtp(number, b"x", stamp=3_600 * picture, ssrc=ssrc)
+            receiver.push(memoryview(packet), 40.0 * picture)
+
+
+@pytest.mark.parametrize("pictures", [31, 60, 300])
+@pytest.mark.parametrize("window", [0, WINDOW])
+def test_an_outage_of_the_network_is_no_camera_that_counts_anew(pictures: int, window: int) -> None:
+    """Above 20 Mbit/s a second and a half without the network is more than MAX_LOST."""
+    taken = Taken()
+    receiver = RtpReceiver(96, 90_000, taken)
+    receiver.window = window
+    busy(receiver, range(100))
+    busy(receiver, range(100 + pictures, 200 + pictures))
+    assert (receiver.counts.lost, receiver.counts.restarts) == (100 * pictures, 0)
+    assert len(taken.all) == 20_000 and sum(lost for *_, lost in taken.all) == 100 * pictures
+    assert taken.all[-1][1] == 3_600 * (199 + pictures)
+
+
+@pytest.mark.parametrize(
+    ("shift", "ssrc", "pause"),
+    [(20_000, SSRC, 60), (0, 7, 60), (5_000, SSRC, 0)],
+)
+def test_a_camera_that_counts_anew_after_a_pause_is_no_outage(
+    shift: int, ssrc: int, pause: int
+) -> None:
+    """Its numbers are others, or those of another stream, or there was no pause."""
+    taken = Taken()
+    receiver = RtpReceiver(96, 90_000, taken)
+    busy(receiver, range(100))
+    busy(receiver, range(100 + pause, 200 + pause), shift, ssrc)
+    assert (receiver.counts.restarts, receiver.counts.lost) == (1, 0)
+
+
+def test_time_runs_on_over_its_wrap_where_a_camera_counts_anew() -> None:
+    stamps = [(1 << 32) - 3_600, 0, 3_600]
+    again = [rtp(n, stamp=7_200 + 3_600 * n) for n in (0, 1)]
+    taken, _, _ = receive([*(rtp(n + 900, stamp=s) for n, s in enumerate(stamps)), *again])
+    assert [pts for body, pts, *_ in taken.all if body != b"restart"] == [
+        (1 << 32) + 3_600 * n for n in range(-1, 4)
+    ]
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_numbers_that_stand_still(pictures: int) -> None:
+    """Cameras that count nothing, or pictures: over TCP all of it is there, in order."""
+    sent = [rtp(7 + n, b"%d" % (10 * n + k)) for n in range(pictures) for k in range(5)]
+    taken, counts, _ = receive(sent)
+    expected = [10 * n + k for n in range(pictures) for k in range(5)]
+    assert taken.bodies() == numbers(0, *expected[2:])
+    assert counts == PacketCounts(received=len(sent) - 1, lost=1, doubled=1)
+    assert [lost for *_, lost in taken.all] == [0, 1, *[0] * (len(sent) - 3)]
+    assert receive(sent, window=WINDOW)[1].received == pictures
+    thrice = [packet for packet in sent[::5] for _ in range(3)]
+    assert receive(thrice)[1] == PacketCounts(received=pictures, doubled=2 * pictures)
+
+
+def test_a_payload_type_that_the_description_does_not_name() -> None:
+    """Only where nothing of the track has come, and what comes is one stream."""
+    odd = [rtp(n, b"%d" % n, kind=35) for n in range(OTHERS + 5)]
+    taken, counts, _ = receive(odd)
+    assert taken.bodies() == numbers(*range(OTHERS, OTHERS + 5))
+    assert counts == PacketCounts(received=5, strays=OTHERS)
+    for others in ([rtp(99, b"99"), *odd], odd[::2], [rtp(n, kind=35, ssrc=n) for n in range(50)]):
+        assert receive(others)[2].payload_type == 96
 
 
 def test_one_packet_of_another_stream_is_a_stray() -> None:
@@ -241,6 +313,21 @@ def test_reports_of_others_and_of_the_stream_before_say_nothing() -> None:
     for number in (9000, 9001):
         receiver.push(memoryview(rtp(number)), 0.0)
     assert receiver.camera_ms(1000) is None, "its timestamps are of another count"
+
+
+@pytest.mark.parametrize("stamp", [0, 1 << 31, 500_000_000 - 61 * 90_000])
+def test_a_report_whose_timestamp_is_that_of_no_picture_gives_no_clock(stamp: int) -> None:
+    """Some cameras write 0 there."""
+    told = memoryview(report(stamp, EPOCH_MS))
+    for early in (True, False):
+        _, _, receiver = receive([])
+        if early:
+            receiver.push_rtcp(told, 0.0)
+        receiver.push(memoryview(rtp(1, stamp=500_000_000)), 0.0)
+        receiver.push_rtcp(told, 0.0)
+        assert receiver.camera_ms(500_000_000) is None
+    receiver.push_rtcp(memoryview(report(500_000_000, EPOCH_MS)), 0.0)
+    assert receiver.camera_ms(500_000_000) == pytest.approx(EPOCH_MS, abs=0.01)
 
 
 def test_how_late_a_report_came() -> None:

@@ -109,6 +109,19 @@ async def test_basic_only_where_nothing_else_is_offered() -> None:
     assert offer.proof == "Basic" and "readable" in offer.description.remarks[-1]
 
 
+@pytest.mark.parametrize("status", ["455 Method Not Valid in This State", "400 Bad Request"])
+async def test_a_camera_that_wants_to_be_asked_for_options_first(status: str) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if out_of_turn := "OPTIONS" not in dialogue.camera.methods():
+            dialogue.answer(request, status)
+        return out_of_turn
+
+    camera = Camera(script=script)
+    await ask(camera)
+    assert camera.methods() == ["DESCRIBE", "OPTIONS", "DESCRIBE"]
+    assert len(camera.connections) == 1
+
+
 async def test_a_stale_nonce_is_answered_once_more() -> None:
     async def script(dialogue: Dialogue, request: Request) -> bool:
         used = digest_fields(request.headers.get("authorization", "")).get("nonce")
@@ -257,6 +270,7 @@ async def says(dialogue: Dialogue, data: bytes) -> None:
         (b"RTSP/1.0 404 No\r\n\r\n", GapCause.NO_SUCH_STREAM, "no such stream (404)"),
         (b"RTSP/1.0 453 No\r\n\r\n", GapCause.STREAM_BROKEN, "takes no more viewers now (453)"),
         (b"RTSP/1.0 503 No\r\n\r\n", GapCause.STREAM_BROKEN, "takes no more viewers now (503)"),
+        (b"RTSP/1.0 400 No\r\n\r\n", GapCause.STREAM_BROKEN, "answers 400 to DESCRIBE"),
         (b"RTSP/1.0 551 No\r\n\r\n", GapCause.STREAM_BROKEN, "answers 551 to DESCRIBE"),
         (b"RTSP/1.0 200 OK\r\n\r\n", GapCause.NO_SUCH_STREAM, "no video"),
         (b"HTTP/1.0 400 Bad\r\n\r\n", GapCause.STREAM_BROKEN, "does not speak RTSP"),

@@ -280,6 +280,28 @@ def test_output_tracks() -> None:
     assert (video.id, video.timescale, audio.id, audio.timescale) == (1, 90_000, 2, 8000)
 
 
+@pytest.mark.parametrize("gop", [1, 3_000])
+@pytest.mark.parametrize("wild", [0.0, 700.0, 1e6])
+def test_a_flood_of_pictures_is_looked_at_once(gop: int, wild: float) -> None:
+    """As many as a camera may send that marks every packet: none is compared again and again."""
+    looked, rng = 0, random.Random(1)
+
+    class Counted(float):
+        def __sub__(self, other: float) -> float:
+            nonlocal looked
+            looked += 1
+            return float(self) - other
+
+    segmenter = Segmenter([VIDEO])
+    for n in range(9_000):
+        at = n / 3 + 30
+        stamp = n / 3 + 5e6 + (rng.uniform(-wild, wild) if wild > 700 else -wild * (n > 3_000))
+        frame = Frame(1, round(stamp * 90), n % gop == 0, b"v", Counted(UTC0 + at))
+        segmenter.push(frame)
+    check(segmenter, segmenter.finish())
+    assert looked < 9_000 * 700
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10_000))
 def test_any_frames(data: st.DataObject, seed: int) -> None:

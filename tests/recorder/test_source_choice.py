@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from config.schedule import Window
 from recorder.camera_spec import CameraSpec
+from recorder.clock import Clock, system_offset_ms
 from recorder.rtsp.address import Address
 from recorder.rtsp.describe import DescribeFailed, Offer
 from recorder.rtsp.description import choose_tracks
@@ -21,7 +23,8 @@ from recorder.rtsp.sdp import parse_sdp
 from recorder.source_choice import CONFIGURED, why_ffmpeg
 from recorder.worker import Worker
 from storage.records import GapCause
-from tests.support.playing import SDP, film, plays
+from tests.support.packets import PPS, SPS, rtp
+from tests.support.playing import OTHER, SDP, film, plays, wrapped
 from tests.support.rtsp_camera import G722, H264, Camera, Dialogue, Request, sdp_of, serving
 from tests.support.stack import recordings
 from tests.support.waiting import until
@@ -61,13 +64,15 @@ def test_what_only_the_native_source_may_take_and_cannot() -> None:
 
 
 @contextlib.asynccontextmanager
-async def recorder(spool: Path, camera: Camera, source: str) -> AsyncIterator[Worker]:
+async def recorder(
+    spool: Path, camera: Camera, source: str, clock: Clock | None = None
+) -> AsyncIterator[Worker]:
     """Record a scripted camera while the block runs, with an ffmpeg that ends at once."""
     now_ms = int(time.time() * 1000)
     camera.sdp = camera.sdp or SDP
     async with serving(camera):
-        windows = (Window(now_ms - 60_000, now_ms + 86_400_000),)
-        worker = Worker([spec(source, camera.url(), windows)], spool, NO_FFMPEG)
+        windows = (Window(now_ms - 86_400_000, now_ms + 86_400_000),)
+        worker = Worker([spec(source, camera.url(), windows)], spool, NO_FFMPEG, clock=clock)
         running = asyncio.create_task(worker.run())
         try:
             yield worker
@@ -102,6 +107,20 @@ async def test_a_camera_is_recorded_over_the_connection_of_its_description(tmp_p
     assert segment.starts_with_key
 
 
+async def test_a_recording_is_sealed_by_the_clock_that_the_recorder_believes(
+    tmp_path: Path,
+) -> None:
+    """The machine's may be a day ahead, for some seconds."""
+    clock = Clock(offset_ms=lambda: system_offset_ms() - 3_600_000)
+    camera = Camera(script=ends_after_playing)
+    now_ms = time.time() * 1000
+    async with recorder(tmp_path, camera, "auto", clock) as worker:
+        await until_told(lambda: worker.cameras[0].status.segment_no)
+    for found in recordings(tmp_path, "c"):
+        assert found.index.seal is not None
+        assert found.index.seal.sealed_ms < now_ms - 3_000_000
+
+
 async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
     """With the segment that has the hole, and in the status."""
     packets = film().split(b"$\0")
@@ -120,6 +139,27 @@ async def test_what_the_network_lost_is_told(tmp_path: Path) -> None:
     assert (segment.lost, segment.damaged) == (1, 1)
     assert status.packets > status.packets_lost > 0
     assert status.packets_doubled == 2 * status.packets_lost, "of picture and sound, each session"
+
+
+async def test_a_camera_without_keyframes_is_recorded_from_its_second_session_on(
+    tmp_path: Path,
+) -> None:
+    pictures = (rtp(n, OTHER, stamp=n * 3600, kind=96 | 0x80) for n in range(9))
+    keyless = b"".join(wrapped(0, picture) for picture in pictures)
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        await plays(keyless)(dialogue, request)
+        if request.method == "PLAY":
+            dialogue.close()
+        return request.method == "PLAY"
+
+    sets = ",".join(b64encode(nal).decode() for nal in (SPS, PPS))
+    camera = Camera(sdp=sdp_of(f"{H264};sprop-parameter-sets={sets}"), script=script)
+    async with recorder(tmp_path, camera, "native") as worker:
+        await until_told(lambda: worker.cameras[0].status.segment_no)
+    assert camera.methods().count("PLAY") >= 2
+    segment = recordings(tmp_path, "c")[0].index.segments[0]
+    assert not segment.starts_with_key
 
 
 @pytest.mark.parametrize(

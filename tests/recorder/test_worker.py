@@ -1,35 +1,60 @@
-"""A worker's cameras: what happens at one of them costs no other anything."""
+"""One camera in its worker: what goes wrong there costs no other camera anything."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from structlog.testing import capture_logs
 
 from recorder.camera_spec import CameraSpec
+from recorder.clock import Clock
 from recorder.worker import Worker
-from storage.spool.disk import claim_spool
+from storage.records import Ending, GapCause
+from tests.support.frames import UTC0
 from tests.support.waiting import until
 
 
-async def test_a_fault_at_one_camera_costs_no_other_anything(tmp_path: Path) -> None:
-    claim_spool(tmp_path)
-    specs = [CameraSpec("e", "s", name, f"rtsp://127.0.0.1/{name}") for name in "abc"]
-    worker, ticked = Worker(specs, tmp_path, "ffmpeg"), list[str]()
-    for camera in worker.cameras:
+class Session:
+    """What a worker's ticks reach of a session, with a fault of ours or without."""
 
-        def tick(name: str = camera.spec.camera) -> None:
-            if name == "b":
-                raise KeyError("a fault of ours")
-            ticked.append(name)
+    def __init__(self, fault: str = ""):
+        self.ticks, self.clocks, self._fault = 0, 0, fault
+        self.ended: list[Ending] = []
 
-        camera.tick = tick  # type: ignore[method-assign]
-    with capture_logs() as lines:
-        task = asyncio.create_task(worker.run())
-        await until(lambda: ticked.count("c") >= 3 or task.done())
-        assert not task.done() and ticked.count("a") >= 3
-        task.cancel()
-        await asyncio.wait({task})
-    told = [line["camera"] for line in lines if line["event"] == "A fault of the recorder"]
-    assert told == ["s/b"]
+    def tick(self) -> None:
+        self.ticks += 1
+        if self._fault:
+            raise KeyError(self._fault)
+
+    def clock_was_set(self, why: Ending, by_ms: float) -> None:
+        self.clocks += 1
+        if self._fault:
+            raise KeyError(self._fault)
+
+    def end(self, why: Ending) -> None:
+        self.ended.append(why)
+
+
+async def test_a_fault_of_ours_at_one_camera_ends_its_session_alone(tmp_path: Path) -> None:
+    offset = [UTC0]
+    specs = [CameraSpec("e", "s", name, "rtsp://127.0.0.1/c") for name in "ab"]
+    clock = Clock(offset_ms=lambda: offset[0], elapsed=lambda: 0.0)
+    worker = Worker(specs, tmp_path, "ffmpeg", clock=clock)
+    faulty, well = Session("a state that is none"), Session()
+    sessions: list[Any] = [faulty, well]
+    for camera, session in zip(worker.cameras, sessions, strict=True):
+        camera._session = session
+    with capture_logs() as said:
+        ticking = asyncio.create_task(worker._tick_for_ever())
+        await until(lambda: well.ticks >= 2 or ticking.done(), every=0.02)
+        offset[0] += 1_000
+        await until(lambda: well.clocks or ticking.done(), every=0.02)
+        assert not ticking.done()
+        ticking.cancel()
+    worker.disk.close()
+    assert faulty.ended[0].cause is GapCause.STREAM_BROKEN and not well.ended
+    assert "a fault of the recorder" in faulty.ended[0].detail
+    told = [line for line in said if "fault of the recorder" in line["event"]]
+    assert [line["camera"] for line in told] == ["s/a"] * 2, "of each place once"

@@ -21,9 +21,17 @@ from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
 from storage.archive.factory import open_archive
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
+from storage.archive.port import (
+    Archive,
+    ArchiveConflict,
+    ArchiveError,
+    Fault,
+    ObjectExists,
+    ObjectNotFound,
+    Put,
+)
 from storage.archive.s3 import S3Archive
-from storage.archive.s3_client import ObjectExists, Unsupported
+from storage.archive.s3_client import Unsupported
 from storage.records import sha256_of
 from tests.support.programs import self_signed
 from tests.support.s3 import ENDPOINT, Server, free_port, rclone, s3_server, settings

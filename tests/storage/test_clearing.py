@@ -76,7 +76,7 @@ async def test_a_fault_of_ours_in_one_recording_holds_up_no_other(
 class TwoBuckets(DirectoryArchive):
     """An archive of which the bucket of camera c does not answer until it is back."""
 
-    buckets = ("one", "two")
+    buckets: tuple[str, ...] = ("one", "two")
 
     def __init__(self, name: str, root: Path):
         super().__init__(name, root)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from recorder.rtsp.nal_units import H264Pictures, H265Pictures
-from recorder.rtsp.rtp import NTP_EPOCH_S
+from recorder.rtsp.packets import NTP_EPOCH_S
 from recorder.source import Frame
 
 SSRC = 0x1234ABCD

@@ -19,6 +19,7 @@ class Shot:
     arrival: float
     key: bool
     report: float | None = None  # how much later than it was sent the newest report came
+    ahead: float = 0.0  # the camera's clock, by which it dates its reports
 
 
 @dataclass
@@ -40,7 +41,7 @@ def reported(shots: list[Shot], every: float) -> list[Shot]:
         shot.report = report
         if shot.taken >= at:  # right after this picture
             at += every
-            report = shot.arrival - shot.taken - 3_600_000 + next(read)
+            report = shot.arrival - shot.taken - shot.ahead - 3_600_000 + next(read)
     return shots
 
 
