@@ -68,11 +68,12 @@ class Credentials:
         return credentials
 
     def apply(self, station: object, camera: dict[str, Any]) -> None:
-        """Put the login into the address of a camera that has none; data is as in the file."""
+        """Put the login into addresses of a camera that have none; data is as in the file."""
         names = (f"{station}/{camera.get('id')}", str(station), "*")
         login = next((self._logins[name] for name in names if name in self._logins), None)
-        if login and isinstance(url := camera.get("url"), str):
-            camera["url"] = with_login(url, login.user, login.password.get_secret_value())
+        for key in ("url", "low_url"):
+            if login and isinstance(url := camera.get(key), str):
+                camera[key] = with_login(url, login.user, login.password.get_secret_value())
 
     def unused(self, known: set[str]) -> Iterator[Problem]:
         """Yield a warning for each login of a station or camera that is not among the known."""

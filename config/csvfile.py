@@ -41,6 +41,7 @@ CAMERA_COLUMNS: dict[str, tuple[str, ...]] = {
     "camera_id": ("id",),
     **_localized("title"),
     "url": ("url",),
+    "low_url": ("low_url",),
     "source": ("source",),
     "transport": ("transport",),
     "audio": ("audio",),

@@ -161,6 +161,7 @@ class ConfigFile(Model):
     spool_mount: PathText | None = None
     archives: tuple[Archive, ...] = Field(min_length=1)
     archives_needed: int | None = Field(default=None, ge=1)
+    archive_low: bool = False
     database: Annotated[str, AfterValidator(_database)] | None = None
     web: WebFile = WebFile()
     node: NodeFile | None = None

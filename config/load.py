@@ -172,14 +172,15 @@ def _doubtful(
             yield note(document, ("stations", n), what, fix, warning=True)
         for m, camera in enumerate(station.cameras):
             loc = ("stations", n, "cameras", m)
-            this = (f"{station.id}/{camera.id}", document.line((*loc, "url")))
-            first = urls.setdefault(camera.url.without_login(), this)
-            if first is not this:
-                what = f"{this[0]} has the address of {first[0]} on line {first[1]}"
-                fix = "each camera has its own"
-                yield note(document, (*loc, "url"), what, fix, warning=True)
+            for stream, key in zip(camera.streams, ("url", "low_url"), strict=False):
+                this = (f"{station.id}/{stream.id}", document.line((*loc, key)))
+                first = urls.setdefault(stream.url.without_login(), this)
+                if first is not this:
+                    what = f"{this[0]} has the address of {first[0]} on line {first[1]}"
+                    fix = "each camera, and each second stream, has its own"
+                    yield note(document, (*loc, key), what, fix, warning=True)
             if not windows(election, station, camera):
-                what = f"{this[0]} is never recorded"
+                what = f"{station.id}/{camera.id} is never recorded"
                 fix = "look at its days, the station's exceptions and the election's windows"
                 yield note(document, loc, what, fix, warning=True)
 
@@ -234,6 +235,7 @@ def _config(
         spool_limits=SpoolLimits(file.spool_warn, file.spool_reserve, mount),
         archives=archives,
         archives_needed=file.archives_needed or len(archives),
+        archive_low=file.archive_low,
         database_url=database,
         web=Web(
             host=file.web.listen.host,

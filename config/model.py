@@ -46,6 +46,7 @@ Network = IPv4Network | IPv6Network
 _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
 SourceKind = Literal["auto", "native", "ffmpeg"]
+LOW = ".low"  # ends the name of a second stream, which no id of a camera can have
 
 
 def _phone(text: str) -> str:
@@ -143,11 +144,15 @@ class Election(Model):
 
 
 class Camera(Model):
-    """One angle in a station. `first_day` and `last_day` are local and both recorded."""
+    """One angle in a station. `first_day` and `last_day` are local and both recorded.
+
+    `low_url` is a second stream of the same picture, for viewers whose link is slow.
+    """
 
     id: Id
     title: Localized = Field(default_factory=lambda data: _everywhere(data["id"]))
     url: SecretUrl
+    low_url: SecretUrl | None = None
     source: SourceKind | None = None  # None: as in kuager.yaml
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
@@ -161,6 +166,19 @@ class Camera(Model):
         if self.first_day and self.last_day and self.last_day < self.first_day:
             raise Wrong("'last_day' is before 'first_day'", "write a later day", "last_day")
         return self
+
+    @property
+    def low(self) -> Camera | None:
+        """The second stream, as what is recorded under a name of its own; None without one."""
+        if self.low_url is None:
+            return None
+        own = {"id": self.id + LOW, "url": self.low_url, "low_url": None, "video_track": None}
+        return self.model_copy(update=own)
+
+    @property
+    def streams(self) -> tuple[Camera, ...]:
+        """The camera, then its second stream where it has one."""
+        return (self,) if (low := self.low) is None else (self, low)
 
 
 class Station(Model):
@@ -314,7 +332,8 @@ def port_beside(port: int) -> int:
 class Config(Model):
     """Everything that operators wrote. Paths are absolute; `warnings` kept nothing from running.
 
-    `pictures_s`: seconds between two pictures of a camera, None for no pictures.
+    `pictures_s`: seconds between two pictures of a camera, None for no pictures. `archive_low`:
+    whether second streams are archived, too.
     """
 
     election: Election
@@ -323,6 +342,7 @@ class Config(Model):
     spool_limits: SpoolLimits = SpoolLimits()
     archives: tuple[Archive, ...]
     archives_needed: int
+    archive_low: bool = False
     database_url: str = Field(repr=False)
     web: Web = Web()
     node: Node | None = None

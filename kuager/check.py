@@ -14,7 +14,7 @@ from statistics import median
 from rich.progress import Progress
 
 from base.clock import now_ms
-from config.model import Camera, Config, Station
+from config.model import LOW, Camera, Config, Station
 from kuager.preflight import Finding, clock_warnings, look
 from kuager.reading import read
 from kuager.summary import summary
@@ -60,13 +60,16 @@ def check(path: Path, probe: bool) -> int:
     wrong = any(finding.wrong is not None for finding in found)
     if not probe:
         return 1 if wrong else 0
-    cameras = [(s, c) for s in config.stations for c in s.cameras]
-    probed = asyncio.run(_probe_all(config, cameras))
+    streams = [(s, stream) for s in config.stations for c in s.cameras for stream in c.streams]
+    probed = asyncio.run(_probe_all(config, streams))
     for finding in probed:
         show(finding)
-    bad = sum(p.wrong is not None for p in probed)
-    out.print(f"{len(probed) - bad} of {len(probed)} cameras answer with a picture.")
-    return 1 if bad or wrong else 0
+    for what, suffixed in (("cameras", False), ("second streams", True)):
+        some = [finding for finding in probed if finding.name.endswith(LOW) is suffixed]
+        if some:
+            answer = sum(finding.wrong is None for finding in some)
+            out.print(f"{answer} of {len(some)} {what} answer with a picture.")
+    return 1 if wrong or any(finding.wrong is not None for finding in probed) else 0
 
 
 class _Sink:

@@ -64,6 +64,7 @@ OPERATOR = {
         "en": "These cameras and stations are not real: a program draws the pictures.",
     },
 }
+LOW = {"width": 320, "height": 180, "fps": 10, "bitrate": 100_000}
 COPIES = {
     "price_per_minute": "20",
     "minimum": "100",
@@ -139,11 +140,11 @@ class Demo:
             "workers": 2,
         }
         path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
-        stations = [s | {"cameras": [c for c, _ in self._cameras(s)]} for s in STATIONS]
+        stations = [s | {"cameras": [c for c, *_ in self._cameras(s)]} for s in STATIONS]
         (self._data / "stations.yaml").write_text(
             yaml.safe_dump({"stations": stations}, allow_unicode=True, sort_keys=False)
         )
-        simulated = [c for s in STATIONS for _, c in self._cameras(s)]
+        simulated = [c for s in STATIONS for _, *streams in self._cameras(s) for c in streams]
         (self._data / "simulator.json").write_text(json.dumps({"cameras": simulated}))
         (self._data / "s3.secret").write_text(self._secret)  # for commands beside the demo, too
         for name in ("stations.yaml", "simulator.json", "s3.secret"):
@@ -151,9 +152,9 @@ class Demo:
         (self._data / "control.json").write_text(json.dumps({"port": self._control}))
         return path
 
-    def _cameras(self, station: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Return (Kuager's entry, the simulator's entry) per camera."""
-        out = []
+    def _cameras(self, station: dict[str, Any]) -> list[tuple[dict[str, Any], ...]]:
+        """Return Kuager's entry for each camera, then the simulator's for each of its streams."""
+        out = list[tuple[dict[str, Any], ...]]()
         for angle, title in ANGLES.items():
             name = f"{station['id']}-{angle}"
             simulated: dict[str, Any] = {
@@ -168,7 +169,11 @@ class Demo:
                 login = "kuager:camera-pass@"
             url = f"rtsp://{login}127.0.0.1:{self._rtsp}/{name}"
             camera = {"id": angle, "title": dict(title), "url": url, "picture_zone": "UTC"}
-            out.append((camera, simulated))
+            if station is STATIONS[0]:  # the cameras of the other have one stream each, as in life
+                low = simulated | {"name": f"{name}-low"} | LOW
+                out.append((camera | {"low_url": f"{url}-low"}, simulated, low))
+            else:
+                out.append((camera, simulated))
         return out
 
     async def run(self) -> int:

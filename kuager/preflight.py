@@ -167,10 +167,11 @@ def _port(name: str, where: tuple[str, int, str], at_work: bool) -> Finding:
 
 
 def _files(config: Config) -> Finding:
-    cameras = math.ceil(sum(len(s.cameras) for s in config.stations) / config.workers)
-    needed, (_, hard) = files_needed(cameras), resource.getrlimit(resource.RLIMIT_NOFILE)
+    streams = sum(1 + (c.low_url is not None) for s in config.stations for c in s.cameras)
+    of_each = math.ceil(streams / config.workers)
+    needed, (_, hard) = files_needed(of_each), resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        text = f"a process may open {hard}, and a recorder of {cameras} cameras needs {needed}"
+        text = f"a process may open {hard}, and a recorder of {of_each} streams needs {needed}"
         to_do = "raise the hard limit (LimitNOFILE in the unit, ulimit -Hn), or 'workers'"
         return Finding("files", text, to_do=(to_do,))
     return Finding("files", seen=(f"{hard} may be open, {needed} are needed",))

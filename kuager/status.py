@@ -33,6 +33,7 @@ from storage.spool.status_records import (
 from streaming.ops.http_counts import is_silent
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
+LOW_S = 60.0  # a second stream follows the first
 BEHIND_S = 900.0
 STUCK_S = 3600.0
 SHOWN = 15  # cameras, one by one
@@ -61,6 +62,7 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
         _processes(config, status, clock()),
         *(_nodes(config, clock()) if config.node else ()),
         *_cameras(config, status, clock()),
+        *_low_streams(config, status, clock()),
         _spool(config, status),
         await look_at_database(config),
         *_archives(config, status, clock()),
@@ -156,6 +158,27 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
     yield Finding("cameras", f"only {recorded} are recorded{more}")
     for name in silent[:SHOWN]:
         yield _camera(name, known[name], at_ms)
+
+
+def _low_streams(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
+    """Yield how many second streams are recorded of cameras that are; nothing where there are
+    none."""
+    known: defaultdict[str, CameraStatus] = defaultdict(CameraStatus)
+    for alive, low in status.cameras(low=True):
+        known |= low if alive else {}
+    due = [
+        name
+        for station in config.stations
+        for camera in station.cameras
+        if camera.low_url and status.states.get(name := f"{station.id}/{camera.id}") == "recording"
+    ]
+    silent = [name for name in due if at_ms - (known[name].recorded_ms or 0) > LOW_S * 1000]
+    recorded = f"{len(due) - len(silent)} of {len(due)} whose camera is recorded"
+    if silent:
+        why = known[silent[0]].detail or "no recorder tells of it"
+        yield Finding("second streams", f"only {recorded}; {silent[0]}: {why}")
+    elif due:
+        yield Finding("second streams", seen=(f"{recorded} are recorded",))
 
 
 def _camera(name: str, told: CameraStatus, at_ms: int) -> Finding:

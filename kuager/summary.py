@@ -28,11 +28,14 @@ def summary(config: Config) -> Group:
 
 def _settings(config: Config) -> Table:
     election = config.election
-    cameras = sum(len(station.cameras) for station in config.stations)
+    cameras = [camera for station in config.stations for camera in station.cameras]
+    low = sum(camera.low_url is not None for camera in cameras)
+    kept = ", archived, too" if config.archive_low else ""
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("Election", f"{election.name.in_(LANGUAGE)} ({election.id}), {election.date}"),
-        ("Stations", f"{len(config.stations):,}, with {cameras:,} cameras"),
+        ("Stations", f"{len(config.stations):,}, with {len(cameras):,} cameras"),
+        *((("Second streams", f"{low:,}{kept}"),) if low else ()),
         ("Spool", f"{config.spool}, back in time {_span(config.rewind_s)}"),
         *(
             (f"Archive {a.name}", a.url + (f" at {a.endpoint}" if a.endpoint else ""))

@@ -5,6 +5,7 @@
 `session`         one session: from frames to written segments, with its deadlines
 `camera_state`    what a camera's life and its sessions share: state, status, log
 `camera_spec`     what a recorder needs to know of a camera, out of the configuration
+`second_stream`   when a camera's second stream is recorded: beside the first, at no cost to it
 `gap_accounting`  scheduled time without a recording, as gaps in the spool
 `source_choice`   which source takes a camera: the native one, or ffmpeg
 `approach`        what sessions have taught of one camera: pauses, no sound, no native source

@@ -26,13 +26,14 @@ from recorder.gap_accounting import CONNECTING, window_at
 from recorder.native import NativeSource
 from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import DescribeFailed, Offer, connect
+from recorder.second_stream import SecondStream
 from recorder.session import Session
 from recorder.source import Source
 from recorder.source_choice import CONFIGURED, ffmpeg_source, why_ffmpeg
 from recorder.states import Event, State
 from storage.records import Ending, GapCause
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, SpoolBusy
+from storage.spool.writer import CameraSpool, SpoolBusy, TimeLine
 
 LEAD_MS = 15_000  # connect this long before a window opens, so that it opens with a picture
 LOOK_S = 30.0  # between looks whether a window opens: that none is left is true of one clock only
@@ -70,6 +71,16 @@ class CameraRecorder:
         self._given_away = False
         self._begun_ms = clock.now_ms()
         self._refused: Ending | None = None  # by the disk, since then, before it could be opened
+        self._second: SecondStream | None = None  # where it is one
+
+    def follow(self, first: Callable[[], TimeLine | None]) -> None:
+        """Record a second stream: only while `first` says that the first one is recorded."""
+        self._second = SecondStream(self.spec.name, first, self._disk)
+
+    @property
+    def time_line(self) -> TimeLine | None:
+        """The run that is recorded now; None while none is."""
+        return self._spool.time_line if self._spool and self._session else None
 
     # -- the life ------------------------------------------------------------------------
 
@@ -94,7 +105,7 @@ class CameraRecorder:
                 state.window = await self._until_scheduled()
                 state.move(Event.SCHEDULED)
                 self.status.cause = self.status.detail = None
-                while self.clock.now_ms() < state.window.end_ms:
+                while self._is_open():
                     ending = await self._run_once(spool)
                     if ending is None:
                         break
@@ -135,6 +146,10 @@ class CameraRecorder:
                     self._log.warning("The spool cannot be used yet; trying again", why=told)
             await asyncio.sleep(1)
 
+    def _is_open(self) -> bool:
+        """Whether the window is not over."""
+        return self.clock.now_ms() < self.state.window.end_ms
+
     async def _until_scheduled(self) -> Window:
         """Wait until shortly before the next window, for ever where none is left; a clock that is
         set is looked at at once."""
@@ -156,6 +171,8 @@ class CameraRecorder:
 
     async def _run_once(self, spool: CameraSpool) -> Ending | None:
         """Run one session; None when the window closed. Any failure is an end with a cause."""
+        if self._second and not await self._second.wait(self._is_open):
+            return None
         if (refusal := self._disk.refusal) is not None:
             return refusal
         try:
@@ -225,7 +242,8 @@ class CameraRecorder:
         """Return how a session ended, and how many pictures it had."""
         before = self.status.frames
         sound = self._wants_audio() and offer.description.audio is not None
-        session = Session(self.state, source, spool, sound, self._approach.needs_key)
+        line = self._second.line if self._second else None
+        session = Session(self.state, source, spool, sound, self._approach.needs_key, line)
         self._session = session
         try:
             return await session.run(), self.status.frames - before
@@ -279,7 +297,7 @@ class CameraRecorder:
 
     async def _pause(self, spool: CameraSpool, cause: GapCause) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
-        while self.clock.now_ms() < self.state.window.end_ms:
+        while self._is_open():
             await asyncio.sleep(REFUSED_S)
             if not self._refused_for(cause):
                 break
@@ -316,6 +334,8 @@ class CameraRecorder:
         if self._session is not None:
             if (refusal := self._disk.refusal) is not None:
                 self._session.end(refusal)
+            elif self._second and (why := self._second.why_not()) is not None:
+                self._session.end(why)
             self._session.tick()
         spool, status = self._spool, self.status
         if spool is None or status.state in (State.IDLE, State.RECORDING, State.STALLED):
@@ -341,7 +361,12 @@ class CameraRecorder:
         self._look_again.set()
         if self._session is not None:
             text = f"the recorder's clock was set by {by_ms / 1000:+.1f} s"
-            self._session.clock_was_set(Ending(GapCause.CLOCK_JUMP, text), by_ms)
+            why = Ending(GapCause.CLOCK_JUMP, text)
+            if self._second is None:
+                self._session.clock_was_set(why, by_ms)
+            else:
+                self._second.clock_was_set()
+                self._session.end(why)
         if by_ms < 0 and self._spool is not None:
             self._gap_task = asyncio.ensure_future(
                 self._at_spool(gap_accounting.cut_future_gaps, self._spool, self.clock)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from config.model import Camera, Config, Station
+from config.model import LOW, Camera, Config, Station
 from config.schedule import Window, windows
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from storage.spool.lease_file import CameraLease, Lease, shard_of
@@ -32,6 +32,11 @@ class CameraSpec:
     def name(self) -> str:
         """Station and camera, as in addresses."""
         return f"{self.station}/{self.camera}"
+
+    @property
+    def first(self) -> str | None:
+        """Of a second stream the name of the first; None where it is not one."""
+        return self.name.removesuffix(LOW) if self.camera.endswith(LOW) else None
 
     def has_same_session(self, other: CameraSpec) -> bool:
         """Tell whether a session with one serves the other too: all is alike but the windows, and
@@ -66,7 +71,8 @@ def camera_spec(
 def camera_specs(
     config: Config, share: int, shares: int, leases: Mapping[int, Lease] | None = None
 ) -> list[CameraSpec]:
-    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one.
+    """Return the cameras of one share, 0 <= share < shares, each with its second stream; every
+    camera is in exactly one.
 
     Where there are `leases`, by shard, only what they are of is recorded.
     """
@@ -78,5 +84,5 @@ def camera_specs(
                 continue
             lease = leases.get(shard_of(name)) if leases is not None else None
             if leases is None or lease is not None:
-                found.append(camera_spec(config, station, camera, lease))
+                found += [camera_spec(config, station, one, lease) for one in camera.streams]
     return found

@@ -94,7 +94,9 @@ class CameraState:
             self._has_own_line = refusal is None or refusal.detail != why.detail
             if self._has_own_line:
                 to_do = {"to_do": why.remedy} if why.remedy else {}
-                self.log.warning("Not recording", cause=why.cause.value, why=why.detail, **to_do)
+                # a second stream that waits for the first is in no fault
+                say = self.log.info if why.cause is GapCause.CONNECTING else self.log.warning
+                say("Not recording", cause=why.cause.value, why=why.detail, **to_do)
         status.cause, status.detail = why.cause, why.detail
 
     def tell_sound(self, heard: bool) -> None:

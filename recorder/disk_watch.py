@@ -36,6 +36,7 @@ RATE_S = 60.0  # over which the rate of writing is taken
 RATE_KNOWN_S = 20.0
 OTHERS_S = 10.0  # between looks at what other recorders write
 MARGIN = 1.25  # of a threshold, before it counts as left behind
+TIGHT, ROOMY = 2.0, 2.5  # times the reserve: below it second streams pause, above it they go on
 SLOW_S = 2.0  # of one write: said so
 FAST_S = 30.0  # without such a write: it is fast again
 MAX_WAITING = 512 * 1024 * 1024  # bytes of all cameras that may wait for a slow disk
@@ -82,6 +83,7 @@ class SpoolDisk:
         self._spool, self._limits, self._share, self._written = spool, limits, share, written_bytes
         self.refusal: Ending | None = None
         self.waiting = 0  # bytes that are cut and not written
+        self.tight = False  # what is left is for first streams
         self._id: str | None = None
         self._space: DiskSpace | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-disk")
@@ -126,6 +128,9 @@ class SpoolDisk:
         self._lacks.end()
         self._measure(refusal is not None)
         self.refusal = refusal
+        if self._space is not None:
+            reserve = self._limits.reserve.of(self._space.total_bytes)
+            self.tight = self._space.free_bytes < (ROOMY if self.tight else TIGHT) * reserve
         if refusal is not None:
             self._left_s = 0.0
             if self._speaks():

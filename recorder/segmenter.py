@@ -77,14 +77,14 @@ class Segmenter:
         target_duration_s: int = 0,
         needs_key: bool = True,
         before_ms: float = -math.inf,
+        origin_ms: int | None = None,
     ):
-        """`target_duration_s` of 0 is measured from the first keyframe interval.
-
-        A run that goes on with the pictures of another need not begin with a keyframe. None begins
-        before `before_ms` (UTC), the end of the run before it, but by more than JOINED_MS: then
-        the recorder's clock was set back, or the camera sends again what it had sent.
-        """
-        self._before_ms = before_ms
+        """`target_duration_s` of 0 is measured from the first keyframe interval. A run that goes on
+        with the pictures of another need not begin with a keyframe. None begins before `before_ms`
+        (UTC), the end of the run before it, but by more than JOINED_MS: then the recorder's clock
+        was set back, or the camera sends again what it had sent. Media time counts from `origin_ms`
+        (UTC); where that is None, from where the run begins."""
+        self._origin_ms, self._before_ms = origin_ms, before_ms
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first segment
         self.newest_ms = float("-inf")  # arrival of the newest picture
@@ -256,8 +256,8 @@ class Segmenter:
         start_ms = min(self._clock_map.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
-        self.run_start_ms = math.floor(start_ms)
-        self._tfdt = 0
+        self.run_start_ms = math.floor(start_ms) if self._origin_ms is None else self._origin_ms
+        self._tfdt = 0 if self._origin_ms is None else max(0, self._ticks(start_ms))
         self.target_duration_s = self.target_duration_s or target_duration(
             [self._clock_map.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )

@@ -16,7 +16,7 @@ from recorder.source import PICTURE_ID, Frame, Source
 from recorder.states import Event, State
 from storage.media.fmp4 import TrackInit, write_init, write_segment
 from storage.records import Ending, GapCause, Segment, Track
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, TimeLine
 
 FIRST_S = 20.0  # for the first picture; some cameras begin long after PLAY
 SETS_S = 60.0  # for parameter sets where packets come; they come with a keyframe at the latest
@@ -48,12 +48,14 @@ class Session:
         spool: CameraSpool,
         sound_promised: bool = False,
         needs_key: bool = True,
+        line: TimeLine | None = None,
     ):
-        """`needs_key` is False for a camera that sends no keyframes: what comes is recorded."""
+        """`needs_key` is False for a camera that sends no keyframes: what comes is recorded.
+        `line` is the time line of the first stream, where this is a second one."""
         self.saw_key, self._needs_key = False, needs_key
         self._camera, self._source, self._spool = camera, source, spool
         self._clock, self._disk = camera.clock, camera.disk
-        self._sound_promised = sound_promised
+        self._sound_promised, self._line = sound_promised, line
         self._source_tracks: Sequence[TrackInit] = ()
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Ending | None] = loop.create_future()
@@ -184,7 +186,11 @@ class Session:
         else:
             target_s, last_ms = self._spool.numbers.target_duration_s, self._spool.last_end_ms
             segmenter = Segmenter(
-                tracks, target_s, self._needs_key, -math.inf if last_ms is None else last_ms
+                tracks,
+                target_s,
+                self._needs_key,
+                -math.inf if last_ms is None else last_ms,
+                self._line and self._line.run_start_ms,
             )
             self._run = _RunDraft(segmenter, output_tracks(tracks), transcoded)
         self._source_tracks = tracks
@@ -198,7 +204,8 @@ class Session:
         ended, tracks = before.segmenter, self._source_tracks
         same_clock = why.cause is not GapCause.CLOCK_JUMP
         end_ms = ended.end_ms if same_clock else -math.inf
-        segmenter = Segmenter(tracks, ended.target_duration_s, needs_key, end_ms)
+        origin_ms = self._line and self._line.run_start_ms
+        segmenter = Segmenter(tracks, ended.target_duration_s, needs_key, end_ms, origin_ms)
         self._run = _RunDraft(segmenter, output_tracks(tracks), before.transcoded)
 
     def clock_was_set(self, why: Ending, by_ms: float) -> None:
@@ -322,6 +329,7 @@ class Session:
                 ),
                 run.segmenter.target_duration_s,
                 run.transcoded,
+                self._line.run_no if self._line else 0,
             )
         end_ms = run.written.run_start_ms + (draft.tfdt_90k + draft.duration_90k) // 90
         if end_ms <= self._camera.window.start_ms:

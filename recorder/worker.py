@@ -30,7 +30,7 @@ from storage.records import GapCause
 from storage.spool.numbers import Numbers
 from storage.spool.status import last_runs_ms
 from storage.spool.status_records import HEARTBEAT, ClockStatus, Heartbeat, RecorderStatus
-from storage.spool.writer import CameraSpool, SpoolBusy
+from storage.spool.writer import CameraSpool, SpoolBusy, TimeLine
 
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
@@ -105,7 +105,7 @@ class Worker:
         return list(self._cameras.values())
 
     def _camera(self, spec: CameraSpec, last_run_ms: int | None) -> CameraRecorder:
-        return CameraRecorder(
+        camera = CameraRecorder(
             spec,
             self._spool,
             self._ffmpeg,
@@ -115,10 +115,18 @@ class Worker:
             self._resolver,
             last_run_ms,
         )
+        if spec.first is not None:
+            camera.follow(partial(self._time_line, spec.first))
+        return camera
+
+    def _time_line(self, name: str) -> TimeLine | None:
+        """Return the run of a camera that is recorded now."""
+        camera = self._cameras.get(name)
+        return camera.time_line if camera else None
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
-        log.info("Recorder started", cameras=len(self.cameras))
+        log.info("Recorder started", cameras=sum(not s.first for s in self._specs))
         await self.disk.look()
         self._begin()
         try:
@@ -237,7 +245,8 @@ class Worker:
             written_ms=int(self._clock.now_ms()),
             clock=ClockStatus(self._clock.synchronized, self._clock.doubt),
             spool=self.disk.status(),
-            cameras={c.spec.name: c.status for c in self.cameras},
+            cameras={c.spec.name: c.status for c in self.cameras if not c.spec.first},
+            low={c.spec.first: c.status for c in self.cameras if c.spec.first},
         )
         beat = Heartbeat(pid=told.pid, written_ms=told.written_ms, cameras=list(self._cameras))
         with contextlib.suppress(OSError):  # a disk that refuses is told by the cameras

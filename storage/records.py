@@ -30,7 +30,7 @@ LONGEST_MS = 600_000  # a recording is about a minute; none lasts longer than th
 MOST_WORDS = 300  # letters of a detail
 LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar here can show
 
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(\.low)?")
 
 # Neither a float nor a string nor a boolean is a number here, and a database holds 63 bits.
 Number = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]  # also a length, a duration
@@ -46,7 +46,8 @@ def sha256_of(data: bytes | memoryview) -> str:
 
 
 def is_id(name: str) -> bool:
-    """Tell whether a folder may be a station's or a camera's: its name is as ids are."""
+    """Tell whether a folder may be a station's, a camera's or a second stream's: its name is as ids
+    are."""
     return _ID.fullmatch(name) is not None
 
 
@@ -207,7 +208,20 @@ class Header(Record):
     clock: ClockState = ClockState(False, None)
     gaps: tuple[Gap, ...] = ()
     overlaps: Flag = False
+    first_run_no: Number = 0  # of a second stream: the run of the first on whose time line it is
     kuager: str = INDEX_FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; what only second streams have is only in theirs."""
+        record = asdict(self)
+        if not self.first_run_no:
+            del record["first_run_no"]
+        return record
+
+    @property
+    def line_no(self) -> int:
+        """The number of the time line: that of the run, or of the first stream's."""
+        return self.first_run_no or self.run_no
 
 
 @dataclass(frozen=True, slots=True)

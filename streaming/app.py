@@ -45,7 +45,17 @@ from streaming.http.rate_limit import TOO_MANY
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.media import archived, downloads, elsewhere, for_peers, live, pictures
+from streaming.media import (
+    archived,
+    clip,
+    downloads,
+    elsewhere,
+    for_peers,
+    keyframes,
+    live,
+    pictures,
+    variants,
+)
 from streaming.ops import health, metrics
 from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, counter, measure, written
 from streaming.orders_context import ORDERS, OrdersContext
@@ -76,7 +86,8 @@ ADDRESSES = (
 )
 # each has `routes`; the latter ones are served where the configuration has copies
 MODULES = (
-    *(live, pictures, stations_api, timeline, motion, oembed, openapi, assets),
+    *(live, keyframes, variants, clip, pictures),
+    *(stations_api, timeline, motion, oembed, openapi, assets),
     *(home, station_page, about),
     health,
 )

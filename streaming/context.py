@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +14,7 @@ from aiohttp import web
 from base.clock import Clock, now_ms
 from base.i18n.gettext import gettext
 from base.outage import Outage
-from config.model import Camera, Config, Station
+from config.model import LOW, Camera, Config, Station
 from config.schedule import windows
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -25,7 +26,8 @@ from storage.recording_source import Sources, Store
 from storage.records import Gap, GapCause
 from storage.spool.node_map import MachineEntry
 from storage.spool.open_files import OpenFiles
-from storage.spool.reader import SpoolReader
+from storage.spool.rates import Rates, measure
+from storage.spool.reader import Key, SpoolReader
 from storage.spool.status import SpoolStatus
 from streaming.http.negotiation import language_of
 from streaming.stations.directory import Directory
@@ -33,6 +35,7 @@ from streaming.stations.messages import why_no_picture
 
 ASK_S = 5.0  # a catalogue that does not answer in this time is away
 MOST_SEGMENTS = 1_000_000  # index lines in memory, about 0.4 kB each, before the oldest are dropped
+MOST_RATES = 20_000  # streams whose rates are known, about 0.5 kB each
 TRIM_S = 2.0
 FRESH_S, STALE_S = 1.5, 4.0  # status files are looked at this often; older is waited for
 
@@ -58,6 +61,10 @@ class AppContext:
     _refreshing: asyncio.Task[None] | None = None
     _readers: dict[tuple[str, str], SpoolReader] = field(default_factory=dict)
     _trimmed_s: float = 0.0
+    # what each stream takes, and by which recording that is known
+    _rates: OrderedDict[tuple[str, str], tuple[Key, Rates | None]] = field(
+        default_factory=OrderedDict
+    )
 
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
@@ -102,16 +109,22 @@ class AppContext:
         return station
 
     def camera(self, request: web.Request) -> tuple[Name, SpoolReader]:
-        """Return the camera that a request names; raises 404 for one that is not configured."""
-        station, camera = self.station_and_camera(request)
+        """Return the stream that a request names, a camera's first or its second; raises 404 for
+        one that is not configured."""
+        station, camera = self.station_and_camera(request, with_low=True)
         return self.name(station, camera), self.reader(station, camera)
 
-    def station_and_camera(self, request: web.Request) -> tuple[Station, Camera]:
-        """Return what a request names; raises 404 for what is not configured."""
-        station = self.station(request)
+    def station_and_camera(
+        self, request: web.Request, with_low: bool = False
+    ) -> tuple[Station, Camera]:
+        """Return what a request names, a second stream only where that is asked for; raises 404
+        for what is not configured."""
+        station, asked = self.station(request), request.match_info["camera"]
         for camera in station.cameras:
-            if camera.id == request.match_info["camera"]:
+            if camera.id == asked:
                 return station, camera
+            if with_low and asked == camera.id + LOW and (low := camera.low) is not None:
+                return station, low
         text = gettext(
             "Station %(station)s has no such camera.", language_of(request), station=station.id
         )
@@ -143,6 +156,24 @@ class AppContext:
         if time.monotonic() - self._trimmed_s > TRIM_S:
             self._trim()
         return reader
+
+    def rates(self, station: Station, stream: Camera) -> Rates | None:
+        """Return what a stream takes, measured on its newest whole recording; None where nothing
+        was recorded that tells it."""
+        if (newest := self.reader(station, stream).newest_whole()) is None:
+            return None
+        stored, index = newest
+        name = (station.id, stream.id)
+        known = self._rates.pop(name, None)
+        if known is None or known[0] != stored.key:
+            try:
+                known = stored.key, measure(stored, index)
+            except (OSError, ValueError):  # it has just left the spool, or is not whole
+                known = stored.key, known and known[1]
+        self._rates[name] = known
+        while len(self._rates) > MOST_RATES:
+            self._rates.popitem(last=False)
+        return known[1]
 
     def _trim(self) -> None:
         self._trimmed_s = time.monotonic()

@@ -25,6 +25,7 @@ from base.lock import wait_for_lock
 from config.limits import SpoolLimits
 from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
+from storage.media.jpeg import with_time
 from storage.records import FormatError, Record
 from storage.spool.disk import check_spool
 from storage.spool.status import SpoolStatus
@@ -200,8 +201,9 @@ class Pictures:
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 journal.decoding(None)
-            replace_file(directory / "picture.jpg", picture)
-            replace_file(directory / "thumb.jpg", thumb)
+            shown_ms = found.segment.start_ms
+            replace_file(directory / "picture.jpg", with_time(picture, shown_ms))
+            replace_file(directory / "thumb.jpg", with_time(thumb, shown_ms))
         except Exception as error:  # whatever it is, other cameras have their pictures
             self._failures += 1
             if not camera.failing:

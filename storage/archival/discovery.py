@@ -112,6 +112,13 @@ class Discovery:
         if seen == camera.seen:
             return
         await self._put_all(camera)
+        if camera.archived:
+            await self._put_gaps(camera, newest)
+        camera.seen = seen
+
+    async def _put_gaps(self, camera: SpoolCamera, newest: Index | None) -> None:
+        """Write the rows of gaps, and look now and then for what other spools have."""
+        reader = camera.reader
         await self._gaps.put_earlier(camera)
         camera.name = (reader.election() or camera.name[0], *camera.name[1:])
         await self._gaps.put(camera)
@@ -121,7 +128,6 @@ class Discovery:
                 await self._gaps.end_lost(camera)
             if newest and self._config.node is None:  # leases tell owners apart
                 await self._look_for_others(camera, newest)
-        camera.seen = seen
 
     # -- rows ----------------------------------------------------------------------------
 
@@ -135,12 +141,15 @@ class Discovery:
         camera.known, camera.seen = known, ()
 
     async def _put_all(self, camera: SpoolCamera) -> None:
-        """Write the rows of what was sealed since, and have it archived."""
+        """Write the rows of what was sealed since, and have it archived. Of what is not to be
+        archived only what has a row goes on: once it was to be."""
         reader = camera.reader
         known = camera.known = camera.known or {}
         new: list[tuple[Index, PendingUpload]] = []
         for stored in reader.stored():
             row = known.get(stored.key)
+            if row is None and not camera.archived:
+                continue
             if row is None:
                 index = reader.read(stored)
                 if index is not None and index.seal is not None and index.segments:
@@ -213,7 +222,7 @@ class Discovery:
 
     def _hold_all(self, camera: SpoolCamera) -> None:
         """Count all recordings of a camera of which the catalogue was not asked yet."""
-        for stored in camera.reader.stored()[:-1]:
+        for stored in camera.reader.stored()[:-1] if camera.archived else ():
             self._hold(camera, stored, Blocked.NO_ROW)
 
     def _hold(self, camera: SpoolCamera, stored: SpoolRecording, blocked: Blocked) -> PendingUpload:

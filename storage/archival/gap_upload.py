@@ -80,6 +80,8 @@ class GapUpload:
         """Have archives keep gaps that ended and that no recording carries to them."""
         now = self._watch.elapsed()
         for camera in self._cameras:
+            if not camera.archived:
+                continue
             if camera.held:  # what held them up may have gone meanwhile
                 camera.seen = ()
             ended = camera.ended_gaps

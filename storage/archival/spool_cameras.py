@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from base.outage import Outage
+from config.model import LOW, Config
 from storage.archival.pending import PendingUpload
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import InSpool
@@ -27,6 +28,7 @@ class SpoolCamera:
     name: Name  # of its journal of gaps; a recording's election is in its header
     reader: SpoolReader
     outage: Outage  # of its rows
+    archived: bool = True  # a second stream may leave the spool by its age alone
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
     unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
     # what waits to be sealed or for a row
@@ -64,8 +66,9 @@ class SpoolCamera:
 class SpoolCameras:
     """The cameras of one spool; `spool_id` is the id of the spool to which they belong."""
 
-    def __init__(self, spool: Path, election: str):
-        self.spool, self._election = spool, election
+    def __init__(self, config: Config):
+        self.spool, self._election = config.spool, config.election.id
+        self._archive_low = config.archive_low
         self.spool_id = ""
         self._cameras: dict[tuple[str, str], SpoolCamera] = {}
 
@@ -101,7 +104,8 @@ class SpoolCameras:
                 camera="/".join(key),
             )
             reader = SpoolReader(self.spool, *key)
-            self._cameras[key] = SpoolCamera((self._election, *key), reader, outage)
+            archived = self._archive_low or not directory.name.endswith(LOW)
+            self._cameras[key] = SpoolCamera((self._election, *key), reader, outage, archived)
         return self._cameras[key]
 
 

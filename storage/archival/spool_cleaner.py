@@ -2,6 +2,7 @@
 
 A recording goes only when as many archives as configured have it, verified, and it is older than
 the rewind window, or the disk is nearly full; and after a last look whether they still have it.
+Second streams that are not to be archived go by their age alone, and first where room is short.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from storage.spool.disk import DiskSpace
 from storage.spool.reader import SpoolRecording
 
 PRESSED = 2  # times the reserve: what is archived goes early, so that recording need not pause
+
+
+Removable = tuple[SpoolRecording, InSpool | None, SpoolCamera]  # a row where it is archived
 
 
 class SpoolCleaner:
@@ -57,8 +61,8 @@ class SpoolCleaner:
         """Take off the spool what is archived and older than the rewind window.
 
         How old is told by its name, so that nothing is read: some minutes more are kept. Where
-        the disk is nearly full, archived recordings go before that, the oldest first: their
-        segments then come from the archive.
+        the disk is nearly full, second streams go before that, then archived recordings, each the
+        oldest first: their segments then come from the archive.
         """
         before_ms = self._clock() - self._config.rewind_s * 1000 - LONGEST_MS
         if self._watch.unlikely():
@@ -68,11 +72,13 @@ class SpoolCleaner:
             return  # a disk that is read-only, which recorders say
         refused: dict[str, str] = {}  # by name, and why
         in_a_row = set[tuple[str, str]]()  # cameras of which the catalogue refused something
-        for stored, row, camera in sorted(found, key=lambda one: one[0].start_ms):
+        for stored, row, camera in sorted(
+            found, key=lambda one: (one[1] is not None, one[0].start_ms)
+        ):
             if stored.start_ms >= before_ms and not self._is_pressed():
-                break
+                continue
             try:
-                if await self._is_archived(camera, stored, row):
+                if row is None or await self._is_archived(camera, stored, row):
                     await self._take_off(camera, stored, row)
                 in_a_row.clear()
             except OSError as error:
@@ -88,24 +94,29 @@ class SpoolCleaner:
         else:
             self._staying.end()
 
-    def _removable(self, before_ms: int) -> list[tuple[SpoolRecording, InSpool, SpoolCamera]]:
-        """Return what enough archives have and is to go, as far as is known without a look."""
-        pressed = self._is_pressed()
-        return [
-            (stored, row, camera)
-            for camera in self._cameras
-            for stored in camera.reader.stored()[:-1]  # not the newest: recorders go on there
-            if (row := (camera.known or {}).get(stored.key)) and self._replicators.are_enough(row)
-            if pressed or stored.start_ms < before_ms
-        ]
+    def _removable(self, before_ms: int) -> list[Removable]:
+        """Return what enough archives have, or none is to have, and is to go, as far as is known
+        without a look."""
+        pressed, found = self._is_pressed(), list[Removable]()
+        for camera in self._cameras:
+            for stored in camera.reader.stored()[:-1]:  # not the newest: recorders go on there
+                if pressed or stored.start_ms < before_ms:
+                    row = (camera.known or {}).get(stored.key)
+                    if self._replicators.are_enough(row) if row else not camera.archived:
+                        found.append((stored, row, camera))
+        return found
 
-    async def _take_off(self, camera: SpoolCamera, stored: SpoolRecording, row: InSpool) -> None:
+    async def _take_off(
+        self, camera: SpoolCamera, stored: SpoolRecording, row: InSpool | None
+    ) -> None:
         stored.media.unlink(missing_ok=True)
         stored.lines.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             stored.base.parent.rmdir()  # the day's last
         camera.reader.forget(stored.key)
         self.removed_total += 1
+        if row is None:
+            return
         await self._catalogue.writer.mark_removed(row.name, row.identity, self._clock())
         (camera.known or {}).pop(stored.key, None)
 

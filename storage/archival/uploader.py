@@ -72,7 +72,7 @@ class Uploader:
         )
         self._failing: set[str] = set()  # what of its work the catalogue refused last
         self._catalogue_id = ""  # of the database to which `cameras` belongs
-        self.cameras = cameras = SpoolCameras(self._spool, config.election.id)
+        self.cameras = cameras = SpoolCameras(config)
         self.replicators = replicators = Replicators(
             config, catalogue, archives, pauses, self._catalogue_refuses
         )

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from base.clock import Clock, now_ms
-from config.model import Config
+from config.model import LOW, Config
 from storage.archival.archived_holds import compare, settle
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
@@ -71,7 +71,8 @@ class Fsck:
         return self.reader.bytes_read
 
     async def cameras(self) -> list[Name]:
-        """Return all cameras that configuration, catalogue, spool or an archive know, sorted."""
+        """Return all cameras that configuration, catalogue, spool or an archive know, sorted; a
+        second stream only where it is to be archived."""
         election = self.config.election.id
         found = set(await self.catalogue.cameras.names(election))
         found |= {(election, s.id, c.id) for s in self.config.stations for c in s.cameras}
@@ -81,7 +82,12 @@ class Fsck:
             for station in await verified.archive.below(f"{election}/"):
                 for camera in await verified.archive.below(f"{election}/{station}/"):
                     found.add((election, station, camera))
-        return sorted(name for name in found if is_id(name[1]) and is_id(name[2]))
+        low = self.config.archive_low
+        return sorted(
+            (election, station, camera)
+            for election, station, camera in found
+            if is_id(station) and is_id(camera) and (low or not camera.endswith(LOW))
+        )
 
     async def holds(self) -> list[Finding]:
         """Compare holds in the catalogue with those in archives; raises ArchiveError and

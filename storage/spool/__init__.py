@@ -7,6 +7,7 @@
 `gaps`       the journal of a camera's gaps, and what recordings and gaps account for
 `repair`     makes whole what is left of a recording whose recorder died
 `reader`     reads one camera while a recorder writes it
+`rates`      what a stream takes, measured on a recording
 `open_files` files that are read again and again, open for a moment
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
 `lease_file` which shards of the cameras this machine records, where there are several

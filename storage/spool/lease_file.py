@@ -17,6 +17,7 @@ import structlog
 
 from base.clock import Clock, now_ms
 from base.durable import replace_file
+from config.model import LOW
 from storage.records import Flag, FormatError, GapCause, Number, Record
 
 SHARDS = 512
@@ -28,8 +29,9 @@ log = structlog.get_logger()
 
 
 def shard_of(camera: str) -> int:
-    """Return the shard of a camera, by "station/camera"."""
-    return int.from_bytes(hashlib.sha256(camera.encode()).digest()[:2], "big") % SHARDS
+    """Return the shard of a camera, by "station/camera"; its second stream is in the same."""
+    name = camera.removesuffix(LOW)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big") % SHARDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,18 @@ class SpoolReader:
         """Return the index of the newest recording, as far as it was written."""
         return self.read(self._stored[max(self._stored)]) if self._stored else None
 
+    def newest_whole(self) -> tuple[SpoolRecording, Index] | None:
+        """Return the newest recording that is sealed, else the newest of all, once it has a
+        segment."""
+        found = None
+        for key in sorted(self._stored, reverse=True)[:2]:
+            stored = self._stored[key]
+            if (index := self.read(stored)) is not None and index.segments:
+                found = found or (stored, index)
+                if index.seal is not None:
+                    return stored, index
+        return found
+
     def election(self) -> str | None:
         """Return the election to which the journal of gaps belongs; None where nothing says it."""
         if self._election is None and (newest := self.newest()) is not None:

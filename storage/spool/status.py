@@ -162,16 +162,16 @@ class SpoolStatus:
             said.cameras = {}
         return file
 
-    def cameras(self) -> Iterator[tuple[bool, dict[str, CameraStatus]]]:
-        """Yield all that each recorder said of its cameras, by "station/camera", and whether it is
-        alive."""
+    def cameras(self, *, low: bool = False) -> Iterator[tuple[bool, dict[str, CameraStatus]]]:
+        """Yield all that each recorder said of its cameras, or of their second streams (`low`), by
+        "station/camera", and whether it is alive."""
         for name, file in list(self._files.items()):
             if file.states and isinstance(file.said, RecorderStates):
                 try:
                     said = RecorderStatus.parse((self._directory / name).read_bytes())
                 except (OSError, FormatError):
                     continue
-                yield file.is_alive(self._clock()), said.cameras
+                yield file.is_alive(self._clock()), said.low if low else said.cameras
 
     def recorders(self) -> dict[int, RecorderStates]:
         """Return what the living recorders say of disk and clock, by share."""

@@ -81,9 +81,10 @@ class RecorderProcess(Status):
 
 @dataclass(slots=True)
 class RecorderStatus(RecorderProcess):
-    """What `_status/recorder-{n}.json` says, by "station/camera"."""
+    """What `_status/recorder-{n}.json` says, by "station/camera"; `low`: of second streams."""
 
     cameras: dict[str, CameraStatus] = field(default_factory=dict)
+    low: dict[str, CameraStatus] = field(default_factory=dict)
 
 
 class StateOnly(TypedDict, total=False):

@@ -11,6 +11,7 @@ import fcntl
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from base.clock import Clock, now_ms
 from base.durable import boot_id, make_directory, nearest, replace_file
@@ -36,15 +37,26 @@ class SpoolBusy(RuntimeError):
     """Another process records this camera."""
 
 
+class TimeLine(NamedTuple):
+    """A run of a camera, and the moment (UTC) from which its `tfdt` counts."""
+
+    run_no: int
+    run_start_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all recordings of a run share; `init` is `ftyp`+`moov`, times are UTC."""
+    """What all recordings of a run share; `init` is `ftyp`+`moov`, times are UTC.
+
+    `first_run_no`: of a second stream, the run of the first on whose time line it is.
+    """
 
     run_start_ms: int
     init: bytes
     tracks: tuple[Track, ...]
     target_duration_s: int
     transcoded: tuple[str, ...] = ()
+    first_run_no: int = 0
 
 
 def spool_problem(path: Path, mount: Path | None = None) -> str | None:
@@ -92,6 +104,7 @@ class CameraSpool:
         self._clock = clock
         self.directory = spool / station / camera
         make_directory(self.directory, parents=True)
+        self.time_line: TimeLine | None = None  # of the run that goes on
         self._recording: Recording | None = None
         self._run: Run | None = None
         self._lock = self._take_lock()
@@ -227,6 +240,7 @@ class CameraSpool:
             target_duration_s=run.target_duration_s,
             tracks=run.tracks,
             transcoded=run.transcoded,
+            first_run_no=run.first_run_no,
             clock=clock,
             gaps=tuple(g for g in self._past.gaps.ended if (g.end_ms or 0) > g.start_ms),
             overlaps=self.last_end_ms is not None and start_ms < self.last_end_ms,
@@ -247,6 +261,7 @@ class CameraSpool:
         )
         self._run = run
         self._past.numbers = numbers
+        self.time_line = TimeLine(numbers.run_no, run.run_start_ms)
 
     def seal(self, reason: GapCause | None) -> None:
         """Flush the recording in the making to disk and seal it; nothing to do without one."""
@@ -254,6 +269,7 @@ class CameraSpool:
             self._recording.seal(reason)
             self._recording = None
         if reason is not None:
+            self.time_line = None
             self._run, self._past.last_end_reason = None, reason
             self._past.rise_above_others(Numbers.by_clock(self.last_end_ms or 0))
 
@@ -261,6 +277,7 @@ class CameraSpool:
         """Give up the recording that the disk refused, for this cause; it is finished before the
         next begins or, where the disk refuses that too, before a later one."""
         recording, self._recording, self._run = self._recording, None, None
+        self.time_line = None
         if recording is not None:
             anew = recording.unsure or cause is GapCause.DISK_FAILED
             self._past.abandoned[recording.base] = cause, anew

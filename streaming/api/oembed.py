@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from aiohttp import web
 
@@ -19,6 +19,7 @@ LIST_TYPE = "audio/x-mpegurl"  # which VLC opens; HLS would be vnd.apple.mpegurl
 WIDTH, HEIGHT = 640, 360
 THUMB_WIDTH, THUMB_HEIGHT = 320, 180
 CACHE_S = 86_400
+MOST_TIME = 64  # letters of a moment
 
 routes = web.RouteTableDef()
 
@@ -50,7 +51,7 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     height = whole_number(request, "maxheight", HEIGHT, 1, 100_000)
     if request.query.get("format", "json") != "json":
         raise web.HTTPNotImplemented(text=gettext("Only format=json is served.", lang))
-    base, parts = base_url(request), _parts(request)
+    base, (parts, moment) = base_url(request), _asked(request)
     station = context.stations.get(parts[1])
     cameras = {c.id: c for c in station.cameras} if station else {}
     camera = cameras.get(parts[2]) if len(parts) == 3 else next(iter(cameras.values()), None)
@@ -59,7 +60,7 @@ async def oembed(request: web.Request) -> web.StreamResponse:
     width = max(1, min(width, height * 16 // 9))
     height = max(1, width * 9 // 16)
     title = f"{station.number} · {station.name.in_(lang)} · {camera.title.in_(lang)}"
-    source = f"{base}/embed/{station.id}/{camera.id}"
+    source = f"{base}/embed/{station.id}/{camera.id}{moment}"
     return json_response(
         request,
         {
@@ -74,17 +75,25 @@ async def oembed(request: web.Request) -> web.StreamResponse:
             "html": f'<iframe src="{html.escape(source)}" width="{width}" height="{height}" '
             f'title="{html.escape(title)}" style="border:0" allow="fullscreen" '
             'referrerpolicy="no-referrer" loading="lazy"></iframe>',
-            "thumbnail_url": base + picture_url(station, camera),
-            "thumbnail_width": THUMB_WIDTH,
-            "thumbnail_height": THUMB_HEIGHT,
-        },
+        }
+        | ({} if moment else _thumbnail(base + picture_url(station, camera))),
         cache=f"public, max-age={CACHE_S}",
     )
 
 
-def _parts(request: web.Request) -> list[str]:
+def _thumbnail(url: str) -> dict[str, object]:
+    """Return the picture of now, which is none of another moment."""
+    return {
+        "thumbnail_url": url,
+        "thumbnail_width": THUMB_WIDTH,
+        "thumbnail_height": THUMB_HEIGHT,
+    }
+
+
+def _asked(request: web.Request) -> tuple[list[str], str]:
     """Return `stations` and an id, or `embed` and two, of the address asked for; a third is the
-    `angle` that the address of a station may name.
+    `angle` that the address of a station may name. The second is the moment `t` that it names, as
+    a query: the embedded player says what is wrong with it.
 
     Raises 400 where none is given, 404 for one of another site or of another kind.
     """
@@ -98,7 +107,7 @@ def _parts(request: web.Request) -> list[str]:
     try:
         asked = urlsplit(url)
         same = (asked.scheme, asked.netloc) == (base.scheme, base.netloc)
-        angle = parse_qs(asked.query, max_num_fields=MOST_PARAMETERS).get("angle", [])
+        query = parse_qs(asked.query, max_num_fields=MOST_PARAMETERS)
     except ValueError:
         same = False
     parts = asked.path.removeprefix(base.path).strip("/").split("/") if same else []
@@ -106,4 +115,6 @@ def _parts(request: web.Request) -> list[str]:
         raise web.HTTPNotFound(
             text=gettext("This address names no camera of this site.", language_of(request))
         )
-    return parts + angle[: parts[0] == "stations"]
+    angle = query.get("angle", [])[: parts[0] == "stations"]
+    moment = [("t", text[:MOST_TIME]) for text in query.get("t", [])[:1]]
+    return parts + angle, f"?{urlencode(moment)}" if moment else ""

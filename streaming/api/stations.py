@@ -14,7 +14,7 @@ from functools import partial
 from aiohttp import web
 
 from base.i18n.gettext import gettext, ngettext
-from config.model import Station
+from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import whole_number
@@ -24,7 +24,13 @@ from streaming.stations.directory import Directory
 from streaming.stations.featured import FEATURED, MOST_FEATURED
 from streaming.stations.messages import tally_live
 from streaming.stations.search import MOST_CHARACTERS
-from streaming.stations.serialize import StationJson, area_json, picture_url, station_json
+from streaming.stations.serialize import (
+    StationJson,
+    TakesJson,
+    area_json,
+    picture_url,
+    station_json,
+)
 
 MOST_QUERY = 200  # characters
 MOST_SEARCHED = 256  # answers to searches in memory: the first letters of names, typed by many
@@ -221,4 +227,17 @@ def explained_station(context: AppContext, station: Station, lang: str) -> Stati
     data = station_json(station, context.directory, lang)
     for camera, row in zip(station.cameras, data["cameras"], strict=True):
         row["words"] = context.why_no_picture(station, camera, lang)
+        row["takes"] = takes(context, station, camera)
     return data
+
+
+def takes(context: AppContext, station: Station, camera: Camera) -> TakesJson:
+    """Return how many bytes a camera's streams and their pictures take."""
+    video = context.rates(station, camera)
+    low = context.rates(station, camera.low) if camera.low else None
+    return {
+        "minute": video.bytes_per_minute if video else None,
+        "low_minute": low.bytes_per_minute if low else None,
+        "picture": video.keyframe_bytes if video else None,
+        "low_picture": low.keyframe_bytes if low else None,
+    }

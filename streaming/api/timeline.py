@@ -22,6 +22,7 @@ from storage.shown import Shown
 from storage.spool.node_map import MachineEntry
 from storage.spool.numbers import lease_of
 from storage.spool.reader import Key
+from streaming.api.stations import takes
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
@@ -186,6 +187,7 @@ async def _camera(
         missing = _shown(recordings, missing)
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
+        "takes": takes(context, station, camera),
         "recordings": orjson.Fragment(
             b"[%b]" % b",".join(recordings[n][1] for n in sorted(recordings))
         ),

@@ -2,6 +2,9 @@
 
 `playlist`   HLS playlists (RFC 8216) as pure functions of segments
 `live`       playlists and segments by HTTP
+`keyframes`  the keyframe of a segment alone
+`clip`       a minute from a moment on as one file
+`variants`   the multivariant playlist of a camera
 `elsewhere`  what other machines of an installation have, passed on
 `stretch`    a stretch of a camera that several machines may have recorded
 `for_peers`  what a machine answers to the others, from its own spool

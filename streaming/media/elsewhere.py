@@ -43,8 +43,8 @@ class LivePlaylist:
     made_of: tuple[int, int, str] = (0, 0, "")
 
 
-# the newest playlists of cameras that others record, and when they came
-LAST_LIVE = web.AppKey("last_live", OrderedDict[Name, tuple[LivePlaylist, float]])
+# the newest playlists of cameras that others record, by their files, and when they came
+LAST_LIVE = web.AppKey("last_live", OrderedDict[tuple[Name, str], tuple[LivePlaylist, float]])
 
 
 def is_elsewhere(context: AppContext, name: Name, own: LivePlaylist | None) -> bool:
@@ -58,14 +58,15 @@ def is_elsewhere(context: AppContext, name: Name, own: LivePlaylist | None) -> b
     return machines.is_elsewhere(camera) or own is None or own.epoch < shard.epoch
 
 
-async def elsewhere_playlist(request: web.Request, name: Name) -> LivePlaylist | None:
-    """Return the newest live playlist that another machine has; None where none had one for a
-    while. While a camera changes machines the last one stands: players wait for what follows."""
+async def elsewhere_playlist(request: web.Request, name: Name, file: str) -> LivePlaylist | None:
+    """Return the newest playlist of live that another machine has, by its file name; None where
+    none had one for a while. While a camera changes machines the last one stands: players wait for
+    what follows."""
     context, known = request.app[CONTEXT], request.app[LAST_LIVE]
-    last, at_s = known.get(name, (None, float("-inf")))
+    last, at_s = known.get((name, file), (None, float("-inf")))
     if time.monotonic() - at_s < FRESH_S:
         return last
-    path = f"/live/{name[1]}/{name[2]}/index.m3u8"
+    path = f"/live/{name[1]}/{name[2]}/{file}"
     machines = context.machines
     for machine in machines.others("/".join(name[1:])) if machines else ():
         with suppress(Unreachable):
@@ -74,8 +75,8 @@ async def elsewhere_playlist(request: web.Request, name: Name) -> LivePlaylist |
                 found = LivePlaylist(body, etag, _modified_ms(flight))
             if last is not None and found.end_ms < last.end_ms:
                 continue  # of a time before
-            known[name] = found, time.monotonic()
-            known.move_to_end(name)
+            known[name, file] = found, time.monotonic()
+            known.move_to_end((name, file))
             while len(known) > MOST_PLAYLISTS:
                 known.popitem(last=False)
             return found
@@ -85,8 +86,8 @@ async def elsewhere_playlist(request: web.Request, name: Name) -> LivePlaylist |
 async def elsewhere(
     request: web.Request, name: Name, file: str, number: int
 ) -> web.StreamResponse | None:
-    """Answer with a segment or an init that another machine has most probably, as the epoch is a
-    part of its number; None where it has not. `number` is the segment's or the run's."""
+    """Answer with a segment, its keyframe or an init that another machine has most probably, as the
+    epoch is a part of its number; None where it has not. `number` is the segment's or the run's."""
     machines = request.app[CONTEXT].machines
     shard = machines.shard("/".join(name[1:])) if machines else None
     if machines is None or shard is None:
@@ -104,8 +105,8 @@ async def elsewhere(
 async def pass_on(
     request: web.Request, name: Name, file: str, machine: MachineEntry
 ) -> web.StreamResponse:
-    """Answer with a segment or an init that a machine has, as it comes; raises Unreachable where
-    nothing was sent."""
+    """Answer with a file of live that a machine has and that never changes, as it comes; raises
+    Unreachable where nothing was sent."""
     path = f"/live/{name[1]}/{name[2]}/{file}"
     async with request.app[CONTEXT].peers.ask(machine, path) as flight:
         length = int(flight.headers.get("Content-Length", "0"))

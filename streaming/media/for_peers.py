@@ -17,8 +17,10 @@ from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import send
+from streaming.media.keyframes import own_keyframe
 from streaming.media.live import own_init, own_playlist, own_segment, send_playlist
 from streaming.media.pictures import read_picture
+from streaming.media.variants import own_variants, send_variants
 
 LATEST_MS = 253_402_300_800_000  # the year 10000
 MOST_RANGE = 32 << 20  # bytes of a recording at once
@@ -40,17 +42,14 @@ async def status(request: web.Request) -> web.StreamResponse:
     return web.Response(body=orjson.dumps({"cameras": said}), content_type="application/json")
 
 
-@routes.get("/live/{station}/{camera}/index.m3u8")
+@routes.get("/live/{station}/{camera}/{kind:(index|pictures)}.m3u8")
 async def live(request: web.Request) -> web.StreamResponse:
-    """Serve the live playlist of this spool; 404 where this machine has the camera and has not
-    recorded it yet."""
+    """Serve the live playlist of this spool, or that of its keyframes; 404 where this machine
+    has the camera and has not recorded it yet."""
     context = request.app[CONTEXT]
     name, reader = context.camera(request)
-    found, machines, camera = (
-        own_playlist(request, name, reader),
-        context.machines,
-        "/".join(name[1:]),
-    )
+    found = own_playlist(request, name, reader, request.match_info["kind"] == "pictures")
+    machines, camera = context.machines, "/".join(name[1:])
     shard = machines.shard(camera) if machines else None
     if found and machines and shard and not machines.is_elsewhere(camera):
         found = found if found.epoch >= shard.epoch else None
@@ -62,6 +61,20 @@ async def segment(request: web.Request) -> web.StreamResponse:
     """Serve a segment of this spool."""
     name, spool = request.app[CONTEXT].camera(request)
     return _found(await own_segment(request, name, spool, int(request.match_info["segment_no"])))
+
+
+@routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}-key.m4s")
+async def keyframe(request: web.Request) -> web.StreamResponse:
+    """Serve the keyframe with which a segment of this spool begins."""
+    name, spool = request.app[CONTEXT].camera(request)
+    return _found(await own_keyframe(request, name, spool, int(request.match_info["segment_no"])))
+
+
+@routes.get("/live/{station}/{camera}/all.m3u8")
+async def variants(request: web.Request) -> web.StreamResponse:
+    """Serve the streams of a camera that this spool has."""
+    context = request.app[CONTEXT]
+    return send_variants(request, own_variants(context, *context.station_and_camera(request)))
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")

@@ -63,37 +63,42 @@ routes = web.RouteTableDef()
 
 @dataclass(slots=True)
 class Playlists:
-    """What was made of playlists: the live one of each camera, and entries of whole recordings."""
+    """What was made of playlists: the live ones of each camera, and entries of whole recordings.
 
-    _live: OrderedDict[Name, LivePlaylist] = field(default_factory=OrderedDict)
+    `pictures` asks for those of keyframes alone.
+    """
+
+    _live: OrderedDict[tuple[Name, bool], LivePlaylist] = field(default_factory=OrderedDict)
     _made: OrderedDict[tuple[str | int, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
-    def live(self, name: Name, listed: Sequence[Listed]) -> LivePlaylist:
+    def live(self, name: Name, listed: Sequence[Listed], pictures: bool) -> LivePlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
         (_, first), (header, last) = listed[0], listed[-1]
         made_of = (first.segment_no, last.segment_no, last.sha256)
-        text = self._live.get(name)
+        text = self._live.get((name, pictures))
         if text is None or text.made_of != made_of:
-            body = b"".join(playlist(entries(listed)))
+            body = b"".join(playlist(entries(listed, pictures)))
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             text = LivePlaylist(body, etag, last.end_ms, header.epoch, first.end_ms, made_of)
-            self._live[name] = text
+            self._live[name, pictures] = text
             if len(self._live) > CACHED_PLAYLISTS:
                 self._live.popitem(last=False)
         return text
 
-    def known(self, name: Name, record_seq: int, sha256: str | None) -> Entries | None:
+    def known(
+        self, name: Name, record_seq: int, sha256: str | None, pictures: bool
+    ) -> Entries | None:
         """Return the entries of a whole recording, where they are kept."""
-        return self._made.get((*name, record_seq, sha256)) if sha256 else None
+        return self._made.get((*name, record_seq, sha256, pictures)) if sha256 else None
 
-    def entries(self, index: Index, segments: list[Segment]) -> Entries:
+    def entries(self, index: Index, segments: list[Segment], pictures: bool) -> Entries:
         """Return the entries of segments of a recording; those of a whole one are kept."""
         if index.seal is None or segments is not index.segments:
-            return Entries.of(index.header, segments)
-        key = (*index.name, index.header.record_seq, index.seal.sha256)
+            return Entries.of(index.header, segments, pictures)
+        key = (*index.name, index.header.record_seq, index.seal.sha256, pictures)
         if (made := self._made.pop(key, None)) is None:
-            made = Entries.of(index.header, segments)
+            made = Entries.of(index.header, segments, pictures)
             self._bytes += len(made.text)
         self._made[key] = made
         while self._bytes > ENTRIES_BYTES:
@@ -107,13 +112,24 @@ PLAYLISTS = web.AppKey("playlists", Playlists)
 @routes.get("/live/{station}/{camera}/index.m3u8")
 async def index(request: web.Request) -> web.StreamResponse:
     """Serve the live playlist, or with `from` (and `to`) a stretch of the rewind window."""
+    return await _playlist(request, pictures=False)
+
+
+@routes.get("/live/{station}/{camera}/pictures.m3u8")
+async def pictures(request: web.Request) -> web.StreamResponse:
+    """Serve the I-frame playlist (4.3.3.6) of the same segments: a picture of each."""
+    return await _playlist(request, pictures=True)
+
+
+async def _playlist(request: web.Request, pictures: bool) -> web.StreamResponse:
     context = request.app[CONTEXT]
     name, reader = context.camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, name, reader)
-    text = own_playlist(request, name, reader)
+        return await _rewind(request, name, reader, pictures)
+    text = own_playlist(request, name, reader, pictures)
     if is_elsewhere(context, name, text):
-        text = await elsewhere_playlist(request, name) or text
+        file = "pictures.m3u8" if pictures else "index.m3u8"
+        text = await elsewhere_playlist(request, name, file) or text
     elif own := text:
         unchanged = Unchanged(reader)
 
@@ -125,26 +141,34 @@ async def index(request: web.Request) -> web.StreamResponse:
     return send_playlist(request, text)
 
 
-def own_playlist(request: web.Request, name: Name, reader: SpoolReader) -> LivePlaylist | None:
-    """Return the playlist of the newest segments in this spool; None without any."""
+def own_playlist(
+    request: web.Request, name: Name, reader: SpoolReader, pictures: bool
+) -> LivePlaylist | None:
+    """Return the playlist of the newest segments in this spool, or of their keyframes
+    (`pictures`); None without any."""
     oldest = oldest_ms(request.app[CONTEXT])  # of a camera that ended long ago: it would be refused
     listed = [one for one in live_window(reader.live(LIVE_MOST)) if one[1].end_ms >= oldest]
-    return request.app[PLAYLISTS].live(name, listed) if listed else None
+    return request.app[PLAYLISTS].live(name, listed, pictures) if listed else None
 
 
 def send_playlist(request: web.Request, text: LivePlaylist | None) -> web.Response:
     """Answer with a live playlist; raises 404 where there is none."""
     if text is None:
-        why = gettext(
-            "Nothing of this camera was recorded in the last %(hours)s h; ask again.",
-            language_of(request),
-            hours=format_hours(request.app[CONTEXT].config.rewind_s),
-        )
-        raise web.HTTPNotFound(text=why, headers={"Retry-After": "2"})
+        raise nothing_recorded(request)
     headers = _headers(text.etag, "public, max-age=1", text.end_ms)
     if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
+
+
+def nothing_recorded(request: web.Request) -> web.HTTPNotFound:
+    """Return the answer for a camera of which nothing can be watched now."""
+    why = gettext(
+        "Nothing of this camera was recorded in the last %(hours)s h; ask again.",
+        language_of(request),
+        hours=format_hours(request.app[CONTEXT].config.rewind_s),
+    )
+    return web.HTTPNotFound(text=why, headers={"Retry-After": "2"})
 
 
 class Unchanged:
@@ -170,7 +194,9 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, name: Name, reader: SpoolReader) -> web.StreamResponse:
+async def _rewind(
+    request: web.Request, name: Name, reader: SpoolReader, pictures: bool
+) -> web.StreamResponse:
     context = request.app[CONTEXT]
     now_ms, rewind_s = context.clock(), context.config.rewind_s
     from_ms, to_ms = time_ms(request, "from"), time_ms(request, "to")
@@ -192,21 +218,25 @@ async def _rewind(request: web.Request, name: Name, reader: SpoolReader) -> web.
     scheduler = request.app[SCHEDULER]
     scheduler.check(request)
     async with scheduler.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
-        listed = await _listed(request, name, reader, (from_ms, end_ms))
+        listed = await _listed(request, name, reader, (from_ms, end_ms), pictures)
     return await _stretch(request, listed, to_ms, now_ms)
 
 
 async def _listed(
-    request: web.Request, name: Name, reader: SpoolReader, stretch: tuple[int, int]
+    request: web.Request,
+    name: Name,
+    reader: SpoolReader,
+    stretch: tuple[int, int],
+    pictures: bool,
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
     every: AsyncIterator[Entries]
     if request.app[CONTEXT].machines is None:
         steps = request.app[SCHEDULER].in_steps(request, reader.stretch(*stretch))
-        every = (playlists.entries(*found) async for found in steps)
+        every = (playlists.entries(*found, pictures) async for found in steps)
     else:
-        every = shown_entries(request, name, reader, stretch, playlists)
+        every = shown_entries(request, name, reader, stretch, playlists, pictures)
     async for found in every:
         listed.append(found)
         count += found.count
@@ -264,11 +294,11 @@ async def segment(request: web.Request) -> web.StreamResponse:
     try:
         part = await archived_segment(request, name, number)
     except OnlyOn as only:
-        return await _only_on(request, name, f"{number}.m4s", only.machine)
+        return await only_on(request, name, f"{number}.m4s", only.machine)
     return await _send(request, part, _in_archive, SEGMENT_TYPE)
 
 
-async def _only_on(
+async def only_on(
     request: web.Request, name: Name, file: str, machine: MachineEntry
 ) -> web.StreamResponse:
     """Answer with what one machine alone has; raises 503 where it is away."""
@@ -308,7 +338,7 @@ async def init(request: web.Request) -> web.StreamResponse:
     try:
         part = await archived_init(request, name, run_no)
     except OnlyOn as only:
-        return await _only_on(request, name, f"init-{run_no}.mp4", only.machine)
+        return await only_on(request, name, f"init-{run_no}.mp4", only.machine)
     return await _send(request, part, _in_archive, INIT_TYPE)
 
 

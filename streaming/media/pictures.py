@@ -17,6 +17,7 @@ from aiohttp import web
 
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
+from storage.media.jpeg import time_of
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.prepared import OFFER, Offer
@@ -103,7 +104,8 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
 
 
 def read_picture(context: AppContext, path: Path) -> tuple[Content, bytes, os.stat_result] | None:
-    """Return a picture of now; None where there is none."""
+    """Return a picture of now, changed last at the moment that it shows; None where there is
+    none."""
     try:
         with path.open("rb") as file:
             stat, data = os.fstat(file.fileno()), file.read()
@@ -115,7 +117,9 @@ def read_picture(context: AppContext, path: Path) -> tuple[Content, bytes, os.st
     async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
         yield data[start:stop]
 
-    content = Content("image/jpeg", len(data), _etag(stat), read, int(stat.st_mtime))
+    shown_ms = time_of(data)
+    shown_s = stat.st_mtime if shown_ms is None else shown_ms / 1000
+    content = Content("image/jpeg", len(data), _etag(stat), read, int(shown_s))
     return content, data, stat
 
 

@@ -53,17 +53,25 @@ class Part:
 
 
 class Made(Protocol):
-    """Makes entries of recordings, and keeps those of whole ones."""
+    """Makes entries of recordings, or of their keyframes alone (`pictures`), and keeps those of
+    whole ones."""
 
-    def known(self, name: Name, record_seq: int, sha256: str | None) -> Entries | None:
+    def known(
+        self, name: Name, record_seq: int, sha256: str | None, pictures: bool
+    ) -> Entries | None:
         """Return those of a whole recording, where they are kept."""
 
-    def entries(self, index: Index, segments: list[Segment]) -> Entries:
+    def entries(self, index: Index, segments: list[Segment], pictures: bool) -> Entries:
         """Return those of segments of a recording."""
 
 
 async def shown_entries(
-    request: web.Request, name: Name, reader: SpoolReader, stretch: Stretch, made: Made
+    request: web.Request,
+    name: Name,
+    reader: SpoolReader,
+    stretch: Stretch,
+    made: Made,
+    pictures: bool,
 ) -> AsyncIterator[Entries]:
     """Yield the entries of what is shown of a stretch, by time."""
     steps = request.app[SCHEDULER].in_steps
@@ -79,19 +87,19 @@ async def shown_entries(
         _, start_ms, end_ms = part.recorded
         pieces = shown.parts(*part.recorded)
         is_whole = stretch[0] <= start_ms and end_ms <= stretch[1]
-        kept = made.known(name, part.key[0], part.sha256) if is_whole else None
+        kept = made.known(name, part.key[0], part.sha256, pictures) if is_whole else None
         if kept is not None and pieces == [(start_ms, end_ms)]:
             return start_ms, kept
         async with room:
             index = await _index(request, name, part) if pieces else None
         chosen = _chosen(index.segments, stretch, pieces) if index else []
-        return (start_ms, made.entries(index, chosen)) if index and chosen else None
+        return (start_ms, made.entries(index, chosen, pictures)) if index and chosen else None
 
     found = [one for one in await asyncio.gather(*map(fetched, parts.values())) if one]
     async for (index, segments), recorded in steps(request, zip(own, there, strict=True)):
         pieces = shown.parts(*recorded)
         if chosen := _chosen(segments, stretch, pieces):
-            found.append((recorded[1], made.entries(index, chosen)))
+            found.append((recorded[1], made.entries(index, chosen, pictures)))
     for _, entries in sorted(found, key=lambda one: one[0]):
         yield entries
 

@@ -63,6 +63,24 @@ def camera_lines(context: AppContext) -> Iterator[bytes]:
             return f"{{{labels}}} {getattr(one, key)}\n"
 
         yield from _lines(context, metric, text, count)
+    yield from _low_lines(context)
+
+
+def _low_lines(context: AppContext) -> Iterator[bytes]:
+    """Yield the metric of second streams, which are no cameras."""
+    recorded_ms: dict[str, int] = {}
+    for _, streams in context.status.cameras(low=True):
+        for name, one in streams.items():
+            recorded_ms[name] = max(recorded_ms.get(name, 0), one.recorded_ms or 0)
+        yield b""
+
+    def recorded(station: Station, camera: Camera, labels: str) -> str:
+        if camera.low_url is None:
+            return ""
+        return f"{{{labels}}} {recorded_ms.get(_name(station, camera), 0) / 1000:.3f}\n"
+
+    text = "The end of the newest segment of its second stream, where it has one; 0 for never"
+    yield from _lines(context, "low_recorded_timestamp_seconds", text, recorded)
 
 
 def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:

@@ -8,17 +8,16 @@ from aiohttp import web
 from babel.dates import get_month_names
 
 from base.currency import decimals
-from base.i18n.format import format_hours, format_time_of_day
 from base.i18n.gettext import gettext
 from config.copies import Copies
 from config.model import Camera, Station
 from config.schedule import windows
-from streaming.api.stations import explained_station, search
+from streaming.api.stations import explained_station, search, takes
 from streaming.context import CONTEXT, AppContext
-from streaming.http.negotiation import checked_language, language_of
-from streaming.http.parameters import time_ms
+from streaming.http.negotiation import checked_language
 from streaming.http.site import base_url
 from streaming.pages.cards import station_cards
+from streaming.pages.moment import Moment, asked_moment, why_not_shown
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
 from streaming.stations.messages import when_recorded
@@ -31,19 +30,20 @@ routes = web.RouteTableDef()
 
 @routes.get("/stations/{station}")
 async def station(request: web.Request) -> web.StreamResponse:
-    """Show a station with all its angles, live or at the moment `t`."""
+    """Show a station with all its angles, live or at the moment `t`; one that cannot be shown is
+    said, with what to do."""
     context, lang = request.app[CONTEXT], checked_language(request)
     found = context.stations.get(request.match_info["station"])
     if found is None:
         return await _missing(request)
-    status, notice, _ = _start(request, context, found)
     angle = request.query.get("angle")
     cameras = [camera.id for camera in found.cameras]
+    lead = tuple(camera for camera in found.cameras if camera.id == angle)
+    moment = asked_moment(request, found, lead or found.cameras)
+    status, notice = moment.status, moment.words
     if angle and angle not in cameras:
-        status, notice = (
-            404,
-            gettext("This station has no such angle; here are all it has.", lang),
-        )
+        status = 404
+        notice = gettext("This station has no such angle; here are all it has.", lang)
     described = explained_station(context, found, lang)
     return page(
         request,
@@ -51,34 +51,53 @@ async def station(request: web.Request) -> web.StreamResponse:
         status,
         station=described,
         notice=notice,
+        moment=moment,
+        absent=_absent(context, found, found.cameras, moment, lang),
+        live=link(request, f"/stations/{found.id}", **({"angle": angle} if lead and angle else {})),
         state=_state(lang, context, found, described),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
         chosen="lang" in request.query,
         oembed=_oembed(request, found),
-        script_data=_script_data(request, found, found.cameras, angle),
+        script_data=_script_data(request, found, found.cameras, moment, angle),
     )
 
 
 @routes.get("/embed/{station}/{camera}")
 async def embed(request: web.Request) -> web.StreamResponse:
-    """Show one camera, for an iframe of any site."""
+    """Show one camera, live or at the moment `t`, for an iframe of any site."""
     context, lang = request.app[CONTEXT], checked_language(request)
     found, camera = context.station_and_camera(request)
+    moment = asked_moment(request, found, (camera,))
+    shown = {"t": str(moment.at_ms)} if moment.state in ("shown", "too_old") else {}
     return page(
         request,
         "embed.html",
+        moment.status,
+        moment=moment,
+        absent=_absent(context, found, (camera,), moment, lang),
+        live=link(request, f"/embed/{found.id}/{camera.id}"),
         station=station_json(found, context.directory, lang),
         title=camera.title.in_(lang),
         picture=picture_url(found, camera).replace("thumb", "picture"),
-        href=link(request, f"/stations/{found.id}", angle=camera.id),
-        script_data=_script_data(request, found, (camera,), camera.id),
+        href=link(request, f"/stations/{found.id}", angle=camera.id, **shown),
+        script_data=_script_data(request, found, (camera,), moment, camera.id),
     )
 
 
 def _oembed(request: web.Request, found: Station) -> str:
+    """Return the address of what describes how to embed this page, with its angle and moment."""
     base = base_url(request)
-    return f"{base}/api/v1/oembed?{urlencode({'url': f'{base}/stations/{found.id}'})}"
+    kept = {key: request.query[key] for key in ("angle", "t") if key in request.query}
+    url = f"{base}/stations/{found.id}{'?' if kept else ''}{urlencode(kept)}"
+    return f"{base}/api/v1/oembed?{urlencode({'url': url})}"
+
+
+def _absent(
+    context: AppContext, found: Station, cameras: tuple[Camera, ...], moment: Moment, lang: str
+) -> dict[str, str]:
+    """Return why cameras have nothing at the moment that is shown; empty for those that have."""
+    return {c.id: why_not_shown(context, found, c, moment, lang) for c in cameras}
 
 
 async def _missing(request: web.Request) -> web.Response:
@@ -90,35 +109,6 @@ async def _missing(request: web.Request) -> web.Response:
         near = ()
     stations = station_cards((directory.stations[place] for place in near), directory, lang)
     return page(request, "missing.html", 404, suggestions=stations)
-
-
-def _start(
-    request: web.Request, context: AppContext, found: Station
-) -> tuple[int, str, int | None]:
-    """Return the status, what is wrong in words, and the moment to begin with; None for live."""
-    try:
-        at_ms = time_ms(request, "t")
-    except web.HTTPBadRequest as error:
-        return 400, error.text or "", None
-    if at_ms is None:
-        return 200, "", None
-    now_ms, rewind_s, lang = context.clock(), context.config.rewind_s, language_of(request)
-    schedules = [windows(context.config.election, found, camera) for camera in found.cameras]
-    begins_ms = min((w.start_ms for schedule in schedules for w in schedule), default=now_ms)
-    if at_ms > now_ms:
-        text = gettext("This moment has not come yet. This is what is so now.", lang)
-    elif at_ms < begins_ms:
-        at = format_time_of_day(begins_ms, found.time_zone, now_ms, lang)
-        text = gettext("Nothing was recorded then: recording began at %(at)s.", lang, at=at)
-    elif at_ms < now_ms - rewind_s * 1000:
-        text = gettext(
-            "This moment is further back than the %(hours)s h that can be watched here.",
-            lang,
-            hours=format_hours(rewind_s),
-        )
-    else:
-        return 200, "", at_ms
-    return 404, text, None
 
 
 def _state(lang: str, context: AppContext, found: Station, described: StationJson) -> str:
@@ -158,6 +148,7 @@ def _script_data(
     request: web.Request,
     found: Station,
     cameras: tuple[Camera, ...],
+    moment: Moment,
     angle: str | None,
 ) -> dict[str, object]:
     """Return what the scripts need to know."""
@@ -180,6 +171,8 @@ def _script_data(
                 "title": camera.title.in_(lang),
                 "picture": picture_url(found, camera),
                 "picture_zone": camera.picture_zone,
+                "low": camera.low_url is not None,
+                "takes": takes(context, found, camera),
             }
             for camera in cameras
         ],

@@ -13,6 +13,7 @@ const main = document.querySelector("main");
 const angle = watch(told.angle, main.querySelector("video"));
 let words = ""; // why there is no picture now
 let refused = "";
+const notice = $("notice"); // the server's words where the moment asked for cannot be shown
 
 async function ask() {
   try {
@@ -30,7 +31,7 @@ async function ask() {
 // Returns what is said over the picture.
 function slate() {
   const { state } = angle;
-  if (refused) return refused;
+  if (refused) return notice ? "" : refused;
   if (state === CANNOT) return say("cannot");
   if (state === MISSING) return say("missing");
   if (state === GAP) return (player.live && words) || say("nothing");
@@ -61,8 +62,14 @@ player.onTick = () => {
   if (url.href !== link.href) link.href = url.href;
 };
 
-function live() {
+// Leaves the moment that cannot be shown.
+function begin() {
   refused = "";
+  if (notice) notice.hidden = true;
+}
+
+function live() {
+  begin();
   player.goLive();
 }
 
@@ -72,7 +79,7 @@ $("play").addEventListener("click", () => {
   else live();
 });
 $("back").addEventListener("click", () => {
-  refused = "";
+  begin();
   player.seek((player.settled ? player.now : server.now()) - BACK_MS);
 });
 $("live").addEventListener("click", live);

@@ -11,12 +11,23 @@ from streaming.stations.messages import stations_live
 
 
 class CameraJson(TypedDict):
-    """A camera, with what its recorder does now."""
+    """A camera, with what its recorder does now; `low`: it has a second stream."""
 
     id: str
     title: str
     state: str
+    low: bool
     words: NotRequired[str]  # why it has no picture now
+    takes: NotRequired[TakesJson]
+
+
+class TakesJson(TypedDict):
+    """How many bytes a camera takes, measured a minute ago or less; None where nothing tells."""
+
+    minute: int | None  # of its video
+    low_minute: int | None  # of its second stream
+    picture: int | None  # one picture of `pictures.m3u8`
+    low_picture: int | None
 
 
 class StationJson(TypedDict):
@@ -74,7 +85,12 @@ def station_json(station: Station, directory: Directory, lang: str) -> StationJs
 def camera_json(station: Station, camera: Camera, directory: Directory, lang: str) -> CameraJson:
     """Return a camera, with what its recorder does now."""
     state = directory.state(station, camera)
-    return {"id": camera.id, "title": camera.title.in_(lang), "state": state}
+    return {
+        "id": camera.id,
+        "title": camera.title.in_(lang),
+        "state": state,
+        "low": camera.low_url is not None,
+    }
 
 
 def picture_url(station: Station, camera: Camera) -> str:

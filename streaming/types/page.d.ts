@@ -30,12 +30,21 @@ interface TimelineCamera {
   gaps: { gap_no: number; start_ms: number; end_ms: number | null; words: string }[];
 }
 
+/** How many bytes a camera takes: a minute of video, one picture; null where nobody knows. */
+interface Takes {
+  minute: number | null;
+  low_minute: number | null;
+  picture: number | null;
+  low_picture: number | null;
+}
+
 interface Camera {
   id: string;
   title: string;
   picture: string;
-  /** it has a second stream, of fewer bytes */
-  low?: boolean;
+  /** its `all.m3u8` has a second stream, of fewer bytes */
+  low: boolean;
+  takes: Takes;
   /** IANA name of the time zone that is burned into its pictures, where that is known */
   picture_zone?: string | null;
 }
@@ -51,7 +60,6 @@ interface Told {
   months: string[];
   now_ms: number;
   rewind_ms: number;
-  t_ms: number | null;
   angle: string;
   chosen: boolean;
   number: string;

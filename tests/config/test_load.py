@@ -80,6 +80,7 @@ def test_a_bucket(tmp_path: Path, more: str) -> None:
         ("workers: 3", "workers", 3),
         ("pictures: 1m", "pictures_s", 60),
         ("pictures: off", "pictures_s", None),
+        ("archive_low: true", "archive_low", True),
         ("ffmpeg: /opt/ffmpeg", "ffmpeg", Path("/opt/ffmpeg")),
         ("ffmpeg: ffmpeg7", "ffmpeg", Path("ffmpeg7")),
         ("database: sqlite:////x/y.db", "database_url", "sqlite:////x/y.db"),
@@ -211,6 +212,35 @@ def test_the_nearest_login_is_taken(tmp_path: Path) -> None:
         "rtsp://all:x@[::1]:99?x=1",
     ]
     assert config.warnings == ()
+
+
+def test_a_second_stream_is_recorded_as_the_first_under_its_own_name(tmp_path: Path) -> None:
+    camera = (
+        "- {id: c3, url: 'rtsp://10.0.0.3/1', low_url: 'rtsp://10.0.0.3/2', source: native,"
+        " transport: udp, audio: drop, video_track: 2, last_day: 2026-11-29}"
+    )
+    (tmp_path / "pw").write_text("zwei\n")
+    (tmp_path / "credentials.yaml").touch(0o600)
+    config = read(
+        tmp_path,
+        kuager_yaml=f"{KUAGER}credentials: credentials.yaml\n",
+        stations_yaml=f"{STATIONS}      {camera}\n",
+        credentials_yaml=LOGINS,
+    )
+    first, second = config.stations[0].cameras[2].streams
+    assert (first.url.reveal(), first.id) == ("rtsp://two:zwei@10.0.0.3/1", "c3")
+    assert (second.url.reveal(), second.id) == ("rtsp://two:zwei@10.0.0.3/2", "c3.low")
+    changed = {"id", "url", "low_url", "video_track"}
+    assert first.model_dump(exclude=changed) == second.model_dump(exclude=changed)
+    assert second.video_track is None and second.low is None and "zwei" not in repr(second)
+    assert config.stations[0].cameras[0].streams == config.stations[0].cameras[:1]
+
+
+def test_a_second_stream_with_the_address_of_the_first(tmp_path: Path) -> None:
+    table = "station_id,camera_id,url,low_url\ns1,c1,rtsp://u:p@10.0.0.1/a,rtsp://10.0.0.1/a\n"
+    assert [brief(p) for p in read(tmp_path, stations_csv=table).warnings] == [
+        "stations.csv:2 low_url s1/c1.low has the address of s1/c1 on line 2"
+    ]
 
 
 def test_an_alias_is_a_copy(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def _load_and_tell(files: dict[str, bytes], csv: bool) -> str:
             assert all(p.what and p.fix for p in error.problems)
             return str(error) + repr(error.problems)
         # texts for people and paths are shown as they are, so what slipped into them is not ours
-        urls = [repr(c.url) for s in config.stations for c in s.cameras]
+        cameras = [stream for s in config.stations for c in s.cameras for stream in c.streams]
+        urls = [repr(stream.url) for stream in cameras]
         shown = [config.database_shown, repr(config.archives), *urls, *map(repr, config.warnings)]
         return "loaded " + "".join(shown)
 

@@ -312,7 +312,7 @@ async def test_bad_input_gets_a_page_that_helps(tmp_path: Path) -> None:
             ("/stations/s?lang=en&t=2999-01-01T00:00:00Z", 404, "has not come yet"),
             ("/stations/s?lang=en&t=1999-01-01T00:00:00Z", 404, "Nothing was recorded then"),
             (f"/stations/s?lang=en&t={now - 3 * 3_600_000}", 404, "further back than the 2 h"),
-            ("/stations/s?lang=en&t=tomorrow", 400, "not a time"),
+            ("/stations/s?lang=en&t=tomorrow", 400, "cannot be read"),
             ("/stations/s?lang=en&angle=z", 404, "no such angle"),
             ("/stations/s?lang=xx", 400, "not a language"),
             ("/embed/s/z?lang=en", 404, "no such camera"),

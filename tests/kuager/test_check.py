@@ -158,6 +158,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
             "away": "rtsp://127.0.0.1:1/x",
         }
         listed = "".join(f"      - {{id: {n}, url: '{url}'}}\n" for n, url in urls.items())
+        listed = listed.replace("}\n", f", low_url: '{simulator.url('hour')}'}}\n", 1)
         path = write(tmp_path, stations_yaml="stations:\n  - id: s1\n    cameras:\n" + listed)
         for name in ("hour", "h265", "long"):  # their encoders have begun
             wire = await play(simulator.url(name))
@@ -193,6 +194,8 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
         " -> check the port, and that RTSP is switched on in the camera"
     )
     assert "3 of 7 cameras answer with a picture." in out
+    assert rows["well.low"].startswith("ok h264 480x270, ")
+    assert "1 of 1 second streams answer with a picture." in out
 
 
 def test_what_a_probe_measures() -> None:
@@ -327,7 +330,7 @@ def test_a_disk_or_a_limit_that_is_too_small(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (72, 72))
     found = {f.name: f for f in asyncio.run(look(config))}
     assert found["files"].wrong is None and (soft, hard) != (72, 72)
-    many = "".join(f"      - {{id: d{n}, url: 'rtsp://10.0.0.1/{n}'}}\n" for n in range(3))
-    config = load(write(tmp_path, stations_yaml=STATIONS + many), {})
+    second = "        low_url: rtsp://10.0.0.2/b\n"
+    config = load(write(tmp_path, stations_yaml=STATIONS + second), {})
     found = {f.name: f for f in asyncio.run(look(config))}
-    assert "a recorder of 3 cameras needs 88" in (found["files"].wrong or "")
+    assert "a recorder of 2 streams needs 80" in (found["files"].wrong or "")

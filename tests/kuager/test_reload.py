@@ -48,6 +48,9 @@ def test_what_differs(tmp_path: Path) -> None:
         "Cameras changed (1): s1/c2",
         "Settings changed (1): rewind",
     ]
+    second = "        low_url: rtsp://10.0.0.2/b\n"
+    found = Difference.of(old, load(write(tmp_path, stations_yaml=STATIONS + second), {}))
+    assert found == Difference((), (), ("s1/c2",), (), ())
     many = [f"s1/c{n}" for n in range(25)]
     told = next(iter(Difference(tuple(many), (), (), (), ()).lines()))
     assert told == f"Cameras added (25): {', '.join(many[:20])} and 5 more"

@@ -99,6 +99,25 @@ def test_a_clock_that_recorders_do_not_believe_is_wrong(running: Installation) -
     assert running.found()["clock"].wrong == "it is off by +1.0 days"
 
 
+def test_second_streams_are_told_of_where_their_camera_is_recorded(tmp_path: Path) -> None:
+    second = "        low_url: rtsp://10.0.0.2/b\n"
+    running = Installation(read(tmp_path, stations_yaml=STATIONS + second))
+    assert running.wrong() == {
+        "second streams": "only 0 of 1 whose camera is recorded; s1/c2: no recorder tells of it"
+    }
+    low = {"s1/c2": CAMERA | {"state": "backoff", "detail": "no such stream", "recorded_ms": None}}
+    running.tell("recorder-0", cameras=running.cameras, low=low, spool=SPOOL, clock=CLOCK)
+    assert running.wrong()["second streams"].endswith("s1/c2: no such stream")
+    low["s1/c2"] = CAMERA
+    running.tell("recorder-0", cameras=running.cameras, low=low, spool=SPOOL, clock=CLOCK)
+    found = running.found()
+    assert found["second streams"].seen == ("1 of 1 whose camera is recorded are recorded",)
+    assert found["cameras"].seen == ("2 of 2 that are scheduled now are recorded",)
+    running.cameras["s1/c2"] |= {"state": "backoff"}
+    running.tell("recorder-0", cameras=running.cameras, spool=SPOOL, clock=CLOCK)
+    assert "second streams" not in running.found(), "it waits for the first"
+
+
 def test_what_is_away_is_told_by_what_it_said_last(running: Installation) -> None:
     old = NOW - 60_000
     old_camera = CAMERA | {"recorded_ms": old}

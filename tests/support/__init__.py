@@ -23,6 +23,7 @@ What runs
 
 What is made and read `config_files` small valid configurations `spools` spools with valid
 recordings; `spool_files`, one written step by step `footage` recordings with real boxes;
+`playable`, streams that playlists can be made of;
 `live_fixture`, with real video in real time `recorded_cameras` a recording of each codec `frames`
 frames of a camera that does not exist; `shots`, pictures whose true time is known `packets` RTP and
 RTCP packets; `playing`, a few pictures and sound as a camera interleaves them `strip` reads the

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -52,10 +53,19 @@ def write_config(folder: Path, stations: str, election: str = "", more: str = ""
     return load(folder / "kuager.yaml", {})
 
 
-def station_yaml(station: str, number: str, cameras: dict[str, str], more: str = "") -> str:
-    """Return a station of the stations file; `cameras` is id: RTSP address."""
+def station_yaml(
+    station: str,
+    number: str,
+    cameras: Mapping[str, str],
+    more: str = "",
+    low: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return a station of the stations file; `cameras` is id: RTSP address, `low` the same of
+    second streams."""
     lines = [f"  - id: {station}", f'    number: "{number}"', *more.splitlines(), "    cameras:"]
-    lines += [f'      - {{id: {c}, url: "{url}"}}' for c, url in cameras.items()]
+    for camera, url in cameras.items():
+        second = f', low_url: "{low[camera]}"' if camera in low else ""
+        lines.append(f'      - {{id: {camera}, url: "{url}"{second}}}')
     return "\n".join(lines) + "\n"
 
 
@@ -100,14 +110,19 @@ async def serving(config: Config) -> AsyncIterator[Site]:
 
 @contextlib.asynccontextmanager
 async def recorded(
-    folder: Path, cameras: list[SimCamera], ffmpeg: str
+    folder: Path,
+    cameras: list[SimCamera],
+    ffmpeg: str,
+    low: Mapping[str, SimCamera] = MappingProxyType({}),
 ) -> AsyncIterator[tuple[Site, Simulator]]:
-    """Record simulated cameras as station s117 and serve them while the block runs."""
-    async with Simulator(cameras) as simulator:
+    """Record simulated cameras as station s117 and serve them while the block runs; `low` are
+    second streams, by camera."""
+    async with Simulator([*cameras, *low.values()]) as simulator:
+        seconds = {camera: simulator.url(one.name) for camera, one in low.items()}
         urls = {c.name: simulator.url(c.name) for c in cameras}
         begun = datetime.now(ZoneInfo("Asia/Almaty")) - timedelta(minutes=1)
         window = f"  windows: [{{from: {begun:%Y-%m-%dT%H:%M}, to: 2090-01-01T00:00}}]\n"
-        config = write_config(folder, station_yaml("s117", "117", urls, MORE), window)
+        config = write_config(folder, station_yaml("s117", "117", urls, MORE, seconds), window)
         worker = Worker(camera_specs(config, 0, 1), config.spool, ffmpeg)
         task = asyncio.create_task(worker.run())
         try:
