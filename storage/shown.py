@@ -1,4 +1,4 @@
-"""What people are shown of a camera that several machines may have recorded (decisions/0020).
+"""What people are shown of a camera that several machines may have recorded (decision 20).
 
 Of recordings of the same time that of the highest epoch is shown; the others are second recordings,
 which are kept and listed as such. A gap is time that nobody recorded. Pure functions over

@@ -1,4 +1,4 @@
-"""Who records which shard of the cameras: rows in, decisions out (docs/decisions/0020).
+"""Who records which shard of the cameras: rows in, decisions out (decision 20).
 
 Nothing here asks a database or a clock. All times are UTC milliseconds by the clock of PostgreSQL,
 but for what `Contact` compares it with. The statements that read and write the rows are in

@@ -11,6 +11,7 @@
 `open_files` files that are read again and again, open for a moment
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
 `lease_file` which shards of the cameras this machine records, where there are several
+`node_map`   which machine records each shard, as the role `node` says it in the spool
 `status_records`  the status files as types
 `status`     what the processes say of themselves in the spool's `_status/`
 """

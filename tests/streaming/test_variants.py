@@ -153,7 +153,7 @@ async def test_a_second_stream_counts_as_no_camera(
         assert '"low":true,"takes":{"minute":' in page and "c.low" not in page
     async with operating(config) as session:
         metrics = (await get(session, "/metrics"))[2].decode()
-        series = [line for line in metrics.splitlines() if "low" in line and line[0] != "#"]
+        series = [line for line in metrics.splitlines() if "_low_" in line and line[0] != "#"]
         name = "kuager_camera_low_recorded_timestamp_seconds"
         assert series == [f'{name}{{station="s",camera="c"}} 0.000']
 
