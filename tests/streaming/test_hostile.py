@@ -244,9 +244,9 @@ async def test_what_a_playlist_says_of_whole_recordings_is_made_once(
     fill(config.spool, start_ms=NOW - 620_000, runs=2, segments=150).close()
     made, of = list[int](), Entries.of
 
-    def counted(header: Header, segments: Sequence[Segment]) -> Entries:
+    def counted(header: Header, segments: Sequence[Segment], pictures: bool) -> Entries:
         made.append(len(segments))
-        return of(header, segments)
+        return of(header, segments, pictures)
 
     monkeypatch.setattr(Entries, "of", counted)
     async with serving(config) as session:
