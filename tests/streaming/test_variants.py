@@ -12,6 +12,7 @@ import pytest
 from config.load import load
 from config.model import Config
 from storage.media.fmp4 import box_at, boxes, parse_moof
+from storage.spool.disk import DiskSpace
 from tests.support.archiving import configure, uploading
 from tests.support.playable import FPS, LOW, PlayableCamera
 from tests.support.waiting import until
@@ -153,7 +154,7 @@ async def test_a_second_stream_counts_as_no_camera(
         assert '"low":true,"takes":{"minute":' in page and "c.low" not in page
     async with operating(config) as session:
         metrics = (await get(session, "/metrics"))[2].decode()
-        series = [line for line in metrics.splitlines() if "low" in line and line[0] != "#"]
+        series = [line for line in metrics.splitlines() if "_low_" in line and line[0] != "#"]
         name = "kuager_camera_low_recorded_timestamp_seconds"
         assert series == [f'{name}{{station="s",camera="c"}} 0.000']
 
@@ -199,9 +200,9 @@ async def test_a_keyframe_that_has_left_the_spool(config: Config, first: Playabl
     path = "/live/s/c/1-key.m4s"
     async with serving(config, clock=standing) as session:
         _, headers, here = await get(session, path)
-    later = config.model_copy(update={"rewind_s": 60})
-    async with uploading(later) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total)
+    full = DiskSpace(free_bytes=150_000_000, total_bytes=10**10, files=True)
+    async with uploading(config, disk_space=lambda _: full) as (uploader, catalogue, archive):
+        await until(lambda: uploader.cleaner.removed_total == 2)  # of three, the oldest first
         async with serving(config, catalogue, archive, clock=standing) as session:
             status, again, there = await get(session, path)
     assert (status, there, again["ETag"]) == (200, here, headers["ETag"])
