@@ -8,21 +8,20 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar on -q --require-hashes
 LOCAL := --no-index --no-deps --no-build-isolation
 MODULES := streaming/node_modules
-HLS := $(MODULES)/.stamp
-AXE := $(MODULES)/.tools
+SCRIPTS := $(MODULES)/.stamp
 LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.stamp $(HLS) ## what Kuager needs: environment, locked dependencies, hls.js
+setup: $(VENV)/.stamp ## what Kuager needs: environment, locked dependencies
 
 # what tests and `make check` need besides
-tools: setup $(VENV)/.tools $(AXE)
+tools: setup $(VENV)/.tools $(SCRIPTS)
 
 $(VENV)/.stamp: deploy/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,17 +38,13 @@ $(VENV)/.tools: deploy/requirements-dev.txt $(VENV)/.stamp
 	@$(PIP) -r deploy/requirements-dev.txt
 	@touch $@
 
-$(HLS): streaming/package-lock.json $(VENV)/.stamp
-	@echo "hls.js for the pages ..."
-	@deploy/fetch-pages.sh --omit=dev
+# .venv/bin/node is the machine's, or that of a wheel
+$(SCRIPTS): streaming/package-lock.json $(VENV)/.tools
+	@echo "JavaScript tools ..."
+	@deploy/fetch-pages.sh
 	@touch $@
 
-# .venv/bin/node is the machine's, or that of a wheel
-$(AXE): $(HLS) $(VENV)/.tools
-	@deploy/fetch-pages.sh
-	@touch $(HLS) $@
-
-wheel: setup ## dist/kuager-….whl, with hls.js in it, and dist/constraints.txt with the locked versions
+wheel: setup ## dist/kuager-….whl, and dist/constraints.txt with the locked versions
 	@$(BIN)/pip wheel --disable-pip-version-check -q $(LOCAL) -w dist .
 	@sed -n 's/ \\$$//; /^[a-z]/p' deploy/requirements.txt > dist/constraints.txt
 
@@ -86,7 +81,7 @@ check-scripts: tools
 	@$(BIN)/node --test --test-reporter=dot tests/streaming/*.test.mjs
 
 check-docs: tools
-	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py tests/test_deploy_files.py
 
 bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
 	@$(PY) -m benchmarks.bench_time --minutes 30
@@ -111,6 +106,27 @@ alerts: tools ## ten faults under a live Prometheus: when each alert fires and c
 
 disk-table: tools ## what operators see of each fault of the spool's disk: a table of docs/operations.md
 	@unshare -Urm $(PY) -m tests.support.disk_faults
+
+nodes-dead: tools ## of 3 machines with 60 cameras one dies and comes back (CAMERAS; about 8 minutes)
+	@$(PY) -m benchmarks.nodes_table dead --cameras $(or $(CAMERAS),60)
+
+nodes-database: tools ## PostgreSQL away for 5 minutes, then failed over to a standby (SECONDS, CAMERAS)
+	@$(PY) -m benchmarks.nodes_table database --seconds $(or $(SECONDS),300) --cameras $(or $(CAMERAS),60)
+
+nodes-cut: tools ## one machine cut off from PostgreSQL alone (SECONDS=60, CAMERAS)
+	@$(PY) -m benchmarks.nodes_table cut --seconds $(or $(SECONDS),60) --cameras $(or $(CAMERAS),60)
+
+nodes-kills: tools ## random kills of processes, machines, PostgreSQL, S3 and nginx (ROUNDS=50, CAMERAS; about 40 minutes)
+	@$(PY) -m benchmarks.nodes_table kills --rounds $(or $(ROUNDS),50) --cameras $(or $(CAMERAS),30)
+
+nodes-rolling: tools ## each of 3 machines stopped and started (CAMERAS; about 8 minutes)
+	@$(PY) -m benchmarks.nodes_table rolling --cameras $(or $(CAMERAS),60)
+
+nodes-viewers: tools ## viewers of 20 cameras through one worker of nginx (SECONDS; needs nginx and wrk)
+	@$(PY) -m benchmarks.nodes_viewers --seconds $(or $(SECONDS),60)
+
+nodes-country: tools ## 80 nodes and 40,000 cameras in PostgreSQL, without video
+	@$(PY) -m benchmarks.nodes_country
 
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m benchmarks.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
@@ -160,6 +176,12 @@ walk: tools ## the demo used at three widths, by keyboard, without JavaScript (S
 
 bench-player: tools ## what a viewer gets: first picture, delay of live, angles in step (SECONDS, LOADS)
 	@$(PY) -m benchmarks.bench_player --seconds $(or $(SECONDS),300) --loads $(or $(LOADS),30) 2>&1 | grep -v '^20'
+
+soak: tools ## 500 moments, live loads and jumps in 6 tabs, half of them at 400 kbit/s, on a busy machine: does anything freeze? (MOMENTS, TABS)
+	@$(PY) -m benchmarks.soak --moments $(or $(MOMENTS),500) --tabs $(or $(TABS),6) 2>&1 | grep -v '^20'
+
+states: tools ## pictures of the station's page in each of its states, at four widths, in both themes and three languages (SHOTS=folder)
+	@$(PY) -m benchmarks.states $(or $(SHOTS),states) 2>&1 | grep -v '^20'
 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)
 	@$(PY) -m benchmarks.screenshot

@@ -8,6 +8,7 @@
 `durable`    files that a crash and a loss of power leave whole
 `lock`       locks on files, at once or when they are free
 `network`    why a connection failed, in words for people
+`prefixes`   the networks by which clients are counted
 `currency`   how many decimals each currency has; amounts as integers and as text
 `i18n`       sentences, times and money in the languages of the site
 """

@@ -49,6 +49,12 @@ def fsync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def nearest(path: Path) -> Path:
+    """Return the nearest of a path and its parents that is there, be it a link that leads nowhere;
+    what may not be looked at, or has a name that no disk takes, is not."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("/"))
+
+
 @cache
 def boot_id() -> str:
     """Return what the kernel drew at random when this machine started; "" where it does not say."""

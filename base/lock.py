@@ -24,6 +24,18 @@ def try_lock(path: Path) -> BinaryIO | None:
     return lock
 
 
+def is_locked(path: Path) -> bool:
+    """Tell whether anybody has the lock of a file, which need only be readable."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it is another user's affair
+        pass
+    return False
+
+
 async def wait_for_lock(
     path: Path, look_s: float, on_wait: Callable[[], object] = lambda: None
 ) -> BinaryIO:

@@ -20,13 +20,15 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, Page, async_playwright
 
+from benchmarks.soak import SLOW
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
-from streaming.http.assets import address
+from streaming.http.assets import HERE
 from tests.support.burned import burned, spread_ms
 from tests.support.site_stack import CHROMIUM, Site, recorded
 
+HLS_JS = HERE / "node_modules/hls.js/dist/hls.light.min.mjs"
 MOST_MS = 150
 SIZE = {"width": 640, "height": 360, "bitrate": 400_000}
 # When the first picture of any angle and of the last one was shown, in ms since the click.
@@ -109,6 +111,37 @@ async def watch(page: Page, seconds: float) -> tuple[list[float], list[float]]:
     return delays, spreads
 
 
+async def slow(browser: Browser, site: Site, count: int) -> None:
+    """Measure what a viewer gets at 400 kbit/s and 300 ms: the first picture, how old is what is
+    called live, bytes in a minute."""
+    first: list[float] = []
+    behind: list[float] = []
+    sizes: list[float] = []
+    for _ in range(count):
+        async with page_of(browser, "about:blank") as page:
+            came: list[float] = []
+            tools = await page.context.new_cdp_session(page)
+            await tools.send("Network.enable")
+            await tools.send("Network.emulateNetworkConditions", SLOW)
+            tools.on("Network.dataReceived", lambda e, to=came: to.append(e["encodedDataLength"]))
+            await page.goto(f"{site.base}/stations/s117?lang=en", wait_until="commit")
+            found: list[float] = []
+            while not found:
+                await asyncio.sleep(0.05)
+                found = await page.evaluate("window.first ?? []")
+            first.append(min(found))
+            came.clear()
+            for _ in range(60):
+                now_ms, times = await burned(page)
+                if times[0] and await page.get_attribute("#live", "aria-pressed") == "true":
+                    behind.append(now_ms - times[0])
+                await asyncio.sleep(1)
+            sizes.append(sum(came) / 1000)
+    told("400 kbit/s, 300 ms: first picture", first, "ms")
+    told("400 kbit/s, 300 ms: behind, called live", behind, "ms")
+    told("400 kbit/s, 300 ms: in a minute", sizes, "kB")
+
+
 async def in_step(page: Page) -> float:
     """Return how many seconds it takes until all angles are in step."""
     begun = time.monotonic()
@@ -185,13 +218,15 @@ async def main(seconds: float, count: int) -> None:
             print("\n| what | median | p95 | p99 | most | unit | samples |")
             print("|---|---|---|---|---|---|---|")
             await loads(browser, site, count)
+            await slow(browser, site, max(1, count // 6))
             async with page_of(browser, f"{site.base}/stations/s117?lang=en") as page:
                 await asyncio.sleep(15)
                 told("live behind the burned-in clock", (await watch(page, 60))[0], "ms")
                 await steps(page, simulator, seconds)
             async with page_of(browser, f"{site.base}/nothing", bypass_csp=True) as page:
                 sources = [f"/live/s117/{c.name}/index.m3u8" for c in cameras]
-                await page.evaluate(PEER, [address("hls.mjs"), sources])
+                await page.route("**/peer.mjs", lambda route: route.fulfill(path=HLS_JS))
+                await page.evaluate(PEER, ["/peer.mjs", sources])
                 await asyncio.sleep(15)
                 delays, spreads = await watch(page, 60)
                 told("peer, hls.js alone: behind", delays, "ms")

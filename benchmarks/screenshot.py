@@ -21,7 +21,7 @@ def main() -> None:
     program = shutil.which("chromium") or sys.exit("Chromium is missing: apt-get install chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 920, "height": 700})
+        page = browser.new_page(viewport={"width": 1180, "height": 760})
         page.goto(address)
         for angle in page.locator("[data-camera]").all():
             angle.and_(page.locator('[data-state="plays"]')).wait_for(timeout=60_000)

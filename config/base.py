@@ -51,7 +51,7 @@ def seconds(value: object) -> int:
     return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:/%-]*")
 _PORTS = {"http": 80, "https": 443}
 
@@ -67,7 +67,7 @@ def _http(text: str) -> str:
     host = (parts.hostname or "").lower()
     if ":" in host:  # IPv6: what stands in its brackets was looked at
         host = f"[{host}]"
-    elif not _HOST_NAME.fullmatch(host):
+    elif not HOST_NAME.fullmatch(host):
         fix = "write https://live.example.kz; letters of other scripts in their xn-- form"
         raise Wrong("the address has no host name", fix)
     if not _PATH.fullmatch(parts.path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -15,11 +16,13 @@ from pydantic import (
 )
 
 from base.currency import decimals
-from config.base import HttpUrl, Model, seconds
+from config.base import HOST_NAME, HttpUrl, Model, seconds
 from config.limits import size
 from config.mailaddress import is_address
 from config.money import LARGEST, amount, known_currency
 from config.problems import Wrong
+
+BIN = r"[0-9]{12}"
 
 
 def _money(value: object, info: ValidationInfo) -> int:
@@ -42,6 +45,17 @@ def _span(least: str, most: str) -> PlainValidator:
         return found
 
     return PlainValidator(check)
+
+
+def _server(text: str) -> str:
+    """Return the name or address of a server; raises Wrong."""
+    try:
+        if not HOST_NAME.fullmatch(text):
+            IPv6Address(text)
+    except ValueError:
+        fix = "write it as mail.example.kz, without a port; other scripts in their xn-- form"
+        raise Wrong("not the name of a server", fix) from None
+    return text
 
 
 def _iban(text: str) -> str:
@@ -78,9 +92,8 @@ class Bank(Model):
     """Where an invoice is paid to: what stands on it."""
 
     beneficiary: Text
-    bin: Annotated[
-        str, _pattern(r"[0-9]{12}", "not a BIN", "write its 12 digits (BIN, or IIN of a person)")
-    ]
+    address: Text | None = None
+    bin: Annotated[str, _pattern(BIN, "not a BIN", "write its 12 digits (BIN, or IIN of a person)")]
     iban: Annotated[str, AfterValidator(_iban)]
     bank: Text
     bic: Annotated[
@@ -105,7 +118,7 @@ class Stripe(Model):
 class Mail(Model):
     """The server that takes e-mails, and whose they are."""
 
-    host: Text
+    host: Annotated[str, AfterValidator(_server)]
     port: int = Field(default=587, ge=1, le=65535)
     tls: Literal["starttls", "tls", "none"] = "starttls"
     user: str | None = None
@@ -139,6 +152,7 @@ class Copies(Model):
     download_for: Annotated[int, _span("1h", "3660d")] = 30 * 86400
     unpaid_per_client: Annotated[int, PlainValidator(size)] = 200 * 10**9
     unpaid_in_all: Annotated[int, PlainValidator(size)] = 10 * 10**12
+    refund_within: Annotated[int, _span("1d", "366d")] | None = None
     forget_after: Annotated[int, _span("1d", "3660d")] = 60 * 86400
     bank: Bank | None = None
     stripe: Stripe | None = None

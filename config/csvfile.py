@@ -46,6 +46,7 @@ CAMERA_COLUMNS: dict[str, tuple[str, ...]] = {
     "transport": ("transport",),
     "audio": ("audio",),
     "video_track": ("video_track",),
+    "picture_zone": ("picture_zone",),
     "first_day": ("first_day",),
     "last_day": ("last_day",),
 }

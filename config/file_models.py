@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
@@ -16,14 +16,17 @@ from config.model import (
     Archive,
     Election,
     Network,
+    Operator,
     SourceKind,
     Station,
 )
 from config.problems import Wrong
 from config.secrets import check_url
-from config.values import UserAgent, check_path
+from config.values import Id, UserAgent, check_path
 
 SQLITE = "sqlite:///"
+WIDEST = 7  # bits of a network that proxies may have: fc00::/7 is all of IPv6's private addresses
+_MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 addresses in IPv6 ones (RFC 4291, 2.5.5.2)
 
 
 class Listen(NamedTuple):
@@ -31,6 +34,16 @@ class Listen(NamedTuple):
 
     host: str
     port: int
+
+    def meets(self, other: Listen) -> bool:
+        """Tell whether who asks for one may be answered by the other: of one port, the system
+        gives a connection to whoever names its address best. A name may be any address."""
+        try:
+            hosts = {ip_address(self.host), ip_address(other.host)}
+        except ValueError:
+            return self.port == other.port
+        apart = len(hosts) == 2 and not any(host.is_unspecified for host in hosts)
+        return self.port == other.port and not apart
 
 
 def _listen(value: object) -> Listen:
@@ -43,11 +56,16 @@ def _listen(value: object) -> Listen:
 
 def _network(value: object) -> Network:
     try:
-        return ip_network(str(value).strip())
+        network = ip_network(str(value).strip())
     except ValueError:
         raise Wrong(
             "not an IP address or network", "write 10.1.2.3, 10.1.0.0/16 or 2001:db8::/32"
         ) from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # as IPv4 peers are read
+        network = IPv4Network((int(network[0]) & 0xFFFFFFFF, network.prefixlen - 96))
+    if network.prefixlen < WIDEST:  # everybody could then write whom he is counted as
+        raise Wrong("of far more addresses than proxies have", "write those of your proxies alone")
+    return network
 
 
 def _rewind(value: object) -> int:
@@ -82,13 +100,17 @@ def _workers(value: object) -> int:
 def _database(text: str) -> str:
     if text.startswith(SQLITE):
         check_path(text.removeprefix(SQLITE))
+        if "?" in text:  # what follows would not be a part of the name
+            raise Wrong("a '?' in the name of a database's file", "choose another name")
         return text
     if not text.startswith("postgresql://"):
         raise Wrong(
             "not a database that Kuager knows",
             "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
         )
-    return check_url(text, ("postgresql",), host_needed=False).geturl()
+    parts = check_url(text, ("postgresql",), host_needed=False)
+    query = f"?{parts.query}" if parts.query else ""  # geturl() leaves out an empty host's //
+    return f"postgresql://{parts.netloc}{parts.path}{query}"
 
 
 PathText = Annotated[str, AfterValidator(check_path)]
@@ -105,8 +127,26 @@ class WebFile(Model):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        if self.operators == self.listen:
+        if self.operators and self.listen.meets(self.operators):
             raise Wrong("is the address of the public pages", "write another port", "operators")
+        return self
+
+
+class NodeFile(Model):
+    """`node:` in kuager.yaml."""
+
+    name: Id
+    address: Annotated[Listen, PlainValidator(_listen)]
+    cameras: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.address.host in ("0.0.0.0", "::"):
+            raise Wrong(
+                "is no address at which other machines reach this one",
+                "write its own address in their network, as in 10.0.0.5:8090",
+                "address",
+            )
         return self
 
 
@@ -124,6 +164,7 @@ class ConfigFile(Model):
     archive_low: bool = False
     database: Annotated[str, AfterValidator(_database)] | None = None
     web: WebFile = WebFile()
+    node: NodeFile | None = None
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
     source: SourceKind = "ffmpeg"
@@ -134,6 +175,7 @@ class ConfigFile(Model):
     )
     credentials: PathText | None = None
     copies: Copies | None = None
+    operator: Operator = Operator()
 
     @model_validator(mode="after")
     def _archives(self) -> Self:
@@ -144,6 +186,16 @@ class ConfigFile(Model):
         if (self.archives_needed or 0) > len(names):
             raise Wrong(
                 "more than there are archives", f"write 1 to {len(names)}", "archives_needed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.node and not (self.database or "").startswith("postgresql:"):
+            raise Wrong(
+                "'node' without a PostgreSQL that all machines share",
+                "write database: postgresql://…, or remove 'node' where there is one machine",
+                "node",
             )
         return self
 

@@ -12,7 +12,7 @@ from config.csvfile import read_csv
 from config.file_models import SQLITE, ConfigFile, Listen, StationsFile
 from config.files import read_text, reason
 from config.limits import SpoolLimits
-from config.model import Archive, Config, Election, Station, Web, port_beside
+from config.model import Archive, Config, Election, Node, Station, Web, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
@@ -246,6 +246,14 @@ def _config(
             trusted_proxies=file.web.trusted_proxies,
             processes=file.web.processes,
         ),
+        node=Node(
+            name=file.node.name,
+            host=file.node.address.host,
+            port=file.node.address.port,
+            cameras=file.node.cameras,
+        )
+        if file.node
+        else None,
         rewind_s=file.rewind,
         pictures_s=file.pictures,
         source=file.source,
@@ -253,6 +261,7 @@ def _config(
         user_agent=file.user_agent,
         workers=file.workers,
         copies=file.copies,
+        operator=file.operator,
         path=path,
         warnings=warnings,
     )

@@ -23,7 +23,7 @@ from pydantic import (
 
 from base.i18n.gettext import LANGUAGES
 from config.base import HttpUrl, Model
-from config.copies import Copies
+from config.copies import Address, Copies
 from config.limits import SpoolLimits
 from config.problems import Problem, Wrong
 from config.secrets import SecretUrl, redact
@@ -47,6 +47,12 @@ _BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(rf"s3://({_BUCKET_NAME})(?:/(.*))?", re.S)
 SourceKind = Literal["auto", "native", "ffmpeg"]
 LOW = ".low"  # ends the name of a second stream, which no id of a camera can have
+
+
+def _phone(text: str) -> str:
+    if not re.fullmatch(r"\+?[0-9][0-9 ()-]{2,30}", text, re.ASCII):
+        raise Wrong("not a telephone number", "write digits, as +7 727 000 00 00 or 1450")
+    return text
 
 
 class Localized(Model):
@@ -80,6 +86,18 @@ class Localized(Model):
         """Return the text in a language, else in the first of kk, ru, en that there is."""
         wanted = getattr(self, language) if language in LANGUAGES else None
         return wanted or self.kk or self.ru or self.en or ""
+
+
+class Operator(Model):
+    """Who runs this site, as its pages say it. In `about` and `terms` an empty line ends a
+    paragraph."""
+
+    name: Localized = Localized()
+    address: Localized = Localized()
+    phone: Annotated[str, AfterValidator(_phone)] | None = None
+    email: Address | None = None
+    about: Localized = Localized()
+    terms: Localized = Localized()
 
 
 class LocalWindow(Model):
@@ -139,6 +157,7 @@ class Camera(Model):
     transport: Literal["auto", "tcp", "udp"] = "auto"
     audio: Literal["keep", "drop"] = "keep"
     video_track: int | None = Field(default=None, ge=1, le=32)
+    picture_zone: Zone | None = None  # of the clock that the camera writes into its pictures
     first_day: Day | None = None
     last_day: Day | None = None
 
@@ -288,6 +307,23 @@ class Web(Model):
     processes: int = Field(default=2, ge=1, le=256)
 
 
+class Node(Model):
+    """This machine as one of several: other nodes reach it at `host` and `port`.
+
+    It records `cameras` at the most; None: as many as there are, by its number of cores.
+    """
+
+    name: Id
+    host: str
+    port: int
+    cameras: int | None = None
+
+    @property
+    def address(self) -> str:
+        """Where other nodes reach it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 def port_beside(port: int) -> int:
     """Return the port of operators where none is configured: the one after the public port."""
     return port + 1 if port < 65535 else port - 1
@@ -309,6 +345,7 @@ class Config(Model):
     archive_low: bool = False
     database_url: str = Field(repr=False)
     web: Web = Web()
+    node: Node | None = None
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
     source: SourceKind = "ffmpeg"
@@ -316,6 +353,7 @@ class Config(Model):
     user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)
     copies: Copies | None = None
+    operator: Operator = Operator()
     path: Path
     warnings: tuple[Problem, ...] = ()
 

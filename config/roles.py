@@ -8,6 +8,7 @@ from config.model import Config
 def processes(config: Config) -> dict[str, tuple[str, int, int]]:
     """Return role, share and number of shares of each process, by its name ("recorder-0")."""
     roles = [
+        *((("node", 0, 1),) if config.node else ()),
         *(("recorder", n, config.workers) for n in range(config.workers)),
         ("uploader", 0, 1),
         *((("orders", 0, 1),) if config.copies else ()),

@@ -18,6 +18,7 @@ from config.base import seconds
 from config.problems import Wrong, did_you_mean
 
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
+MOST_NAME, MOST_PATH = 255, 4000  # bytes: of one name, of all of a path (Linux)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -35,6 +36,8 @@ def check_path(text: str) -> str:
         raise Wrong("'~' has no meaning here", "write ${HOME} instead")
     if SCHEME.match(text):
         raise Wrong("an address where a path belongs", "write the name of a file or directory")
+    if len(text.encode()) > MOST_PATH or any(len(p.encode()) > MOST_NAME for p in text.split("/")):
+        raise Wrong("a longer name than disks take", f"write at most {MOST_NAME} bytes for each")
     return text
 
 

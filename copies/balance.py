@@ -34,6 +34,13 @@ def owed(order: Order) -> dict[str, int]:
     return {currency: amount for currency, amount in balance.items() if amount > 0}
 
 
+def owed_since_ms(order: Order) -> int:
+    """Return from when on what is owed is owed: since the last of it came, or since the order
+    ended with it."""
+    came = [payment.at_ms for payment in order.payments if payment.returns is None]
+    return max([*came, order.ended_ms or 0])
+
+
 def refunds_due(order: Order, whole: bool) -> list[tuple[Payment, int]]:
     """Return which payments are to go back, and how much of each, the newest first.
 

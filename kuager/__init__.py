@@ -2,6 +2,7 @@
 
 `cli`        the commands; each is a thin call into one of the others
 `cli_orders`   those of `kuager orders`
+`cli_nodes`    those of `kuager nodes`
 `cli_options`  what commands share: their options, the configuration, and how they fail
 `demo`       `kuager demo`: simulated cameras and a real S3 server around `kuager run`
 `simulator`  cameras that do not exist, with every fault that real ones have
@@ -16,6 +17,7 @@
 `fsck`       `kuager fsck`: compares spool, catalogue and archives
 `holds`      `kuager holds`: what is kept beyond its date
 `orders`     `kuager orders`: what operators do with orders of copies
+`nodes`      `kuager nodes`: the machines of an installation, and who records what
 `extras`     what an installation may lack, and who needs it
 `reading`    the configuration, or all that is wrong with it
 `signals`    how each of these processes is asked to end

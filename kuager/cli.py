@@ -10,7 +10,16 @@ import typer
 from rich.table import Table
 
 from kuager import VERSION, logs
-from kuager.cli_options import AsJson, ConfigFile, catalogue_errors, fail, failing_for, read_config
+from kuager.cli_nodes import nodes_app
+from kuager.cli_options import (
+    AsJson,
+    ConfigFile,
+    Who,
+    catalogue_errors,
+    fail,
+    failing_for,
+    read_config,
+)
 from kuager.cli_orders import orders_app
 from kuager.terminal import err, out
 
@@ -24,11 +33,12 @@ holds_app = typer.Typer(
 )
 app.add_typer(holds_app, name="holds")
 app.add_typer(orders_app, name="orders")
+app.add_typer(nodes_app, name="nodes")
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
-ROLES = ("recorder", "uploader", "pictures", "orders", "web", "all")
+ROLES = ("node", "recorder", "uploader", "pictures", "orders", "web", "all")
 
 
 @app.command()
@@ -58,7 +68,7 @@ def run(
     role: Annotated[
         str,
         typer.Option(
-            help="One role alone: recorder, uploader, pictures, orders or web. Default: all."
+            help="One role alone: node, recorder, uploader, pictures, orders or web. Default: all."
         ),
     ] = "all",
     share: Annotated[
@@ -165,6 +175,7 @@ def add(
     until: Annotated[
         str | None, typer.Option("--until", help="Keep it until then; else until released.")
     ] = None,
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """Keep recordings beyond their date."""
@@ -172,21 +183,23 @@ def add(
 
     with failing_for(ValueError), catalogue_errors():
         times = (parse_time(begin), parse_time(end), parse_time(until))
-        print(f"Hold {add(read_config(config), reason, camera, *times)} is set.")
+        print(f"Hold {add(read_config(config), reason, camera, times, who)} is set.")
 
 
 @holds_app.command()
 def release(
     number: Annotated[int, typer.Argument(help="The number of the hold.")],
+    who: Who = None,
     config: ConfigFile = Path("kuager.yaml"),
 ) -> None:
     """End a hold: what is past its date is then removed."""
     from kuager.holds import release
 
-    with catalogue_errors():
-        if not release(read_config(config), number):
-            err.print(f"No hold {number} lasts.")
-            raise typer.Exit(1)
+    with failing_for(ValueError), catalogue_errors():
+        released = release(read_config(config), number, who)
+    if not released:
+        err.print(f"No hold {number} lasts.")
+        raise typer.Exit(1)
     print(f"Hold {number} is released.")
 
 

@@ -10,10 +10,22 @@ from typing import Annotated
 import typer
 
 from config.model import Config
-from kuager.terminal import err, say
+from kuager.terminal import MOST_NAME, err, say
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or not 0 < len(text) <= MOST_NAME or " " in text:
+        raise typer.BadParameter(f"write a name of at most {MOST_NAME} characters without spaces")
+    return text
+
+
+Who = Annotated[
+    str | None,
+    typer.Option("--as", parser=_name, help="Who does this, for the record; else the user's name."),
+]
 
 
 def read_config(path: Path) -> Config:

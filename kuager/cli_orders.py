@@ -8,25 +8,11 @@ from typing import Annotated
 
 import typer
 
-from kuager.cli_options import AsJson, ConfigFile, failing_for, read_config
+from kuager.cli_options import AsJson, ConfigFile, Who, failing_for, read_config
 
 orders_app = typer.Typer(help="Copies that were ordered.", no_args_is_help=True)
 OrderName = Annotated[
     str, typer.Argument(metavar="ORDER", help="Its number, or its reference: KUAGER-17-5D0A.")
-]
-
-
-def _name(text: str) -> str:
-    if not text.isprintable() or not 0 < len(text) <= 20 or " " in text:
-        raise typer.BadParameter("write a name of at most 20 characters without spaces")
-    return text
-
-
-Who = Annotated[
-    str | None,
-    typer.Option(
-        "--as", parser=_name, help="Who does this, for the audit log; else the user's name."
-    ),
 ]
 
 

@@ -55,6 +55,15 @@ ANGLES = {
     "counting-table": {"kk": "Санау үстелі", "ru": "Стол подсчёта", "en": "Counting table"},
     "entrance": {"kk": "Кіреберіс", "ru": "Вход", "en": "Entrance"},
 }
+OPERATOR = {
+    "name": {"kk": "Kuager демосы", "ru": "Демонстрация Kuager", "en": "The Kuager demo"},
+    "email": "demo@example.kz",
+    "about": {
+        "kk": "Мұндағы камералар мен учаскелер шынайы емес: бейнені бағдарлама жасайды.",
+        "ru": "Камеры и участки здесь ненастоящие: изображение создаёт программа.",
+        "en": "These cameras and stations are not real: a program draws the pictures.",
+    },
+}
 LOW = {"width": 320, "height": 180, "fps": 10, "bitrate": 100_000}
 COPIES = {
     "price_per_minute": "20",
@@ -63,6 +72,7 @@ COPIES = {
     "tax": "16%",
     "bank": {
         "beneficiary": "SAMPLE, do not pay (kuager demo)",
+        "address": "SAMPLE address",
         "bin": "123456789012",
         "iban": "KZ86125KZT5004100100",
         "bank": "SAMPLE bank",
@@ -101,7 +111,7 @@ class Demo:
         config = {
             "election": {
                 "id": "demo",
-                "name": {"kk": "Көрсетілім", "ru": "Демонстрация", "en": "Demonstration"},
+                "name": {"kk": "Демо нұсқа", "ru": "Демонстрация", "en": "Demonstration"},
                 "date": begun.date().isoformat(),
                 "time_zone": ZONE,
                 "windows": [
@@ -124,6 +134,7 @@ class Demo:
                 "public_url": f"http://127.0.0.1:{self._port}",
                 "processes": 2,
             },
+            "operator": OPERATOR,
             "copies": COPIES,
             "rewind": "2h",
             "workers": 2,
@@ -157,7 +168,7 @@ class Demo:
                 simulated |= {"user": "kuager", "password": "camera-pass"}
                 login = "kuager:camera-pass@"
             url = f"rtsp://{login}127.0.0.1:{self._rtsp}/{name}"
-            camera = {"id": angle, "title": dict(title), "url": url}
+            camera = {"id": angle, "title": dict(title), "url": url, "picture_zone": "UTC"}
             if station is STATIONS[0]:  # the cameras of the other have one stream each, as in life
                 low = simulated | {"name": f"{name}-low"} | LOW
                 out.append((camera | {"low_url": f"{url}-low"}, simulated, low))

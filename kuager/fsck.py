@@ -29,9 +29,9 @@ from storage.fsck.check import Fsck, Position
 SAVE_S = 2.0
 SHOWN = 20  # findings one by one; the table counts all
 NOT_IN_ARCHIVES = (
-    "The catalogue lacked rows. Recordings, gaps and removals come back from archives; holds, "
-    "orders, payments and the audit log do not. If it was lost, restore the copy of the database "
-    "first (docs/install.md, Restore), or set holds again within a day: 'kuager holds list'."
+    "The catalogue lacked rows. Recordings, gaps, removals and the holds of operators come back "
+    "from archives; orders, payments and the audit log do not. If it was lost, restore the copy of "
+    "the database first (docs/install.md, Restore)."
 )
 
 
@@ -71,7 +71,11 @@ async def _fsck(
         if after:
             out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3][0]}.")
             names = [n for n in names if n[1:] >= after[:2]]
+        holds = [] if cameras else await fsck.holds()
+        for finding in holds:
+            say(_line(finding), err)
         findings, begun = await _look(fsck, names, state if deep else None, wrong_before)
+        findings += holds
     finally:
         for archive in archives:
             await archive.close()

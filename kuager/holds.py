@@ -8,8 +8,11 @@ from typing import TypeVar
 
 from base import clock
 from config.model import Config
-from kuager.terminal import format_utc, out, say
+from kuager.terminal import format_utc, operator, out, say
 from storage.catalogue.catalogue import Catalogue
+from storage.records import printable
+
+MOST_REASON = 1000
 
 T = TypeVar("T")
 
@@ -27,33 +30,55 @@ def add(
     config: Config,
     reason: str,
     camera: str | None,
-    from_ms: int | None,
-    to_ms: int | None,
-    until_ms: int | None,
+    times: tuple[int | None, int | None, int | None],
+    who: str | None = None,
 ) -> int:
-    """Add a hold; `camera` is a station, station/camera, or None for all. Returns its number."""
+    """Add a hold; `camera` is a station, station/camera, or None for all, `times` are the first
+    and the last moment of what is kept, and until when. Returns its number; raises ValueError."""
+    reason, (from_ms, to_ms, until_ms) = " ".join(reason.split()), times
+    if not reason or not reason.isprintable() or len(reason) > MOST_REASON:
+        raise ValueError(f"write a reason of at most {MOST_REASON} characters")
+    if from_ms is not None and to_ms is not None and to_ms <= from_ms:
+        raise ValueError("'--to' is not after '--from': such a hold would keep nothing")
+    if until_ms is not None and until_ms <= clock.now_ms():
+        raise ValueError("'--until' is past: such a hold would keep nothing")
     station, _, one = (camera or "").partition("/")
-    known = {s.id: {c.id for c in s.cameras} for s in config.stations}
-    if station and (station not in known or (one and one not in known[station])):
-        raise ValueError(f"{camera}: no such station or camera is configured")
-    return _with(
-        config,
-        lambda catalogue: catalogue.holds.add(
+
+    async def work(catalogue: Catalogue) -> int:
+        known = {(s.id, c.id) for s in config.stations for c in s.cameras}
+        # also those that are configured no longer: their recordings are there
+        known |= {name[1:] for name in await catalogue.cameras.names(config.election.id)}
+        if camera and not any(s == station and one in ("", c) for s, c in known):
+            raise ValueError(f"{camera}: nobody knows of such a station or camera")
+        return await catalogue.holds.add(
             config.election.id,
-            reason,
+            f"{reason} (set by {operator(who)})",
             clock.now_ms(),
             station=station or None,
             camera=one or None,
             from_ms=from_ms,
             to_ms=to_ms,
             until_ms=until_ms,
-        ),
-    )
+        )
+
+    return _with(config, work)
 
 
-def release(config: Config, number: int) -> bool:
-    """End a hold; False when none lasts under this number."""
-    return _with(config, lambda catalogue: catalogue.holds.release(number, clock.now_ms()))
+def release(config: Config, number: int, who: str | None = None) -> bool:
+    """End a hold; False when none lasts under this number. Raises ValueError for one of an order,
+    which ends with it."""
+
+    async def work(catalogue: Catalogue) -> bool:
+        rows = await catalogue.holds.of(config.election.id)
+        row = next((row for row in rows if row.hold_no == number), None)
+        if row is None:  # also a number that no database takes
+            return False
+        if row.order_pk is not None and row.released_ms is None:
+            text = f"hold {number} is of {row.reason}, and ends with it: kuager orders show"
+            raise ValueError(f"{text} {row.reason.removeprefix('order ')}")
+        return await catalogue.holds.release(number, clock.now_ms(), operator(who))
+
+    return _with(config, work)
 
 
 def show(config: Config) -> None:
@@ -69,7 +94,7 @@ def show(config: Config) -> None:
         until = format_utc(row.until_ms, "it is released")
         lasts = f"until {until}" if released is None else f"released {format_utc(released)}"
         say(f"Hold {row.hold_no}: {what}, from {ends[0]} to {ends[1]}, {lasts}")
-        say(f"    {row.reason} (set {format_utc(row.created_ms)})")
+        say(f"    {printable(row.reason)} (on {format_utc(row.created_ms)})")
 
 
 def _with(config: Config, work: Callable[[Catalogue], Awaitable[T]]) -> T:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import pwd
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,13 +26,13 @@ from copies.orders.service import OrderService
 from copies.payments.port import Online, open_providers
 from copies.states import State
 from kuager.extras import ExtraMissing, check_extras
-from kuager.terminal import err, format_utc, out, say
+from kuager.terminal import err, format_utc, operator, out, say
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import MOST_NUMBER, PAGE, Order, Payment, PaymentTaken
+from storage.records import printable
 
 BANK = "invoice"
 MOST_REFERENCE = 100
-MOST_NAME = 20  # of an operator
 FILE_FACTS = ("file_no", "length", "hashed", "sha256", "crc32", "failed")
 MONEY = ("amount", "total")
 ORDER = re.compile(r"(?:KUAGER-)?([0-9]{1,10})(-[0-9A-F]{4})?")
@@ -73,13 +70,16 @@ def show_one(config: Config, asked: str, as_json: bool) -> int:
         log = await service.orders.audit(order.order_pk)
         files = await service.catalogue.order_files.of(order.order_pk)
         if as_json:
+            payer = {"name": order.payer_name, "bin": order.payer_bin} if order.payer_name else None
             told = [{key: getattr(f, key) for key in FILE_FACTS} for f in files]
-            _json(_facts(order) | {"files": told, "audit": [asdict(entry) for entry in log]})
+            entries = [asdict(entry) for entry in log]
+            _json(_facts(order) | {"payer": payer, "files": told, "audit": entries})
             return 0
         out.print(_table([order]))
         for line in (
             f"paid with the reference {order.reference}",
             f"price {_money(order, order.total)}, received {_money(order, received(order))}",
+            f"payer on the invoice: {_payer(order)}" if order.payer_name else "",
             f"reason: {order.reason}" if order.reason else "",
             f"asked for: {format_utc(order.from_ms)} to {format_utc(order.to_ms)}",
             f"cameras: {', '.join(c['id'] for c in order.quote['cameras'])}",
@@ -121,7 +121,7 @@ def confirm(
             return _say(f"--amount {amount}: {wrong.what}; {wrong.fix}", 2)
         payment = Payment(BANK, reference.strip(), came, code, now_ms())
         try:
-            after = await service.enter_payment(order.order_pk, payment, _actor(who))
+            after = await service.enter_payment(order.order_pk, payment, operator(who))
         except PaymentTaken:
             return _say(f"reference {reference} is entered already, for another order", 1)
         if len(after.payments) == len(order.payments):
@@ -139,7 +139,7 @@ def reject(config: Config, asked: str, reason: str, who: str | None = None) -> i
         return _say("write a reason of at most 1000 characters: the requester reads it", 2)
 
     async def work(service: OrderService, order: Order) -> int:
-        after = await service.reject(order.order_pk, reason, _actor(who))
+        after = await service.reject(order.order_pk, reason, operator(who))
         say(f"Order {order.number}: {_words(after)}")
         return 0
 
@@ -156,7 +156,9 @@ def refund(
     async def work(service: OrderService, order: Order) -> int:
         before = len(order.payments)
         try:
-            after = await service.refund(order, whole, reference and reference.strip(), _actor(who))
+            after = await service.refund(
+                order, whole, reference and reference.strip(), operator(who)
+            )
         except PaymentTaken:
             return _say(f"reference {reference} is entered already", 1)
         for payment in after.payments[before:]:
@@ -215,18 +217,6 @@ def _of(
     return found
 
 
-def _actor(who: str | None) -> str:
-    """Return who acts, as the audit log has it."""
-    return f"operator {who or _user()}"
-
-
-def _user() -> str:
-    name = os.environ.get("SUDO_USER") or ""
-    with contextlib.suppress(KeyError):  # of a user without a name
-        name = name or pwd.getpwuid(os.getuid()).pw_name
-    return (name or str(os.getuid()))[:MOST_NAME]
-
-
 def _detail(order: Order, detail: Mapping[str, Any]) -> str:
     """Return what the audit log tells of an event, its amounts as people write them."""
     currency = detail.get("currency", order.currency)
@@ -274,9 +264,14 @@ def _table(found: list[Order]) -> Table:
     return table
 
 
+def _payer(order: Order) -> str:
+    name = order.payer_name or ""
+    return f"{name}, BIN {order.payer_bin}" if order.payer_bin else name
+
+
 def _cell(text: str) -> Text:
     """Return text for a terminal: nothing in it is markup or moves the cursor."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return Text(printable(text))
 
 
 def _words(order: Order) -> str:

@@ -10,12 +10,16 @@ import uuid
 from dataclasses import dataclass
 
 from base.clock import now_ms
+from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.model import Archive as Settings
 from config.model import Config
+from copies.orders.mail import ServerAway, connect
+from copies.payments.port import Online, ProviderUnavailable, open_providers
 from kuager.extras import ExtraMissing, check_extras
 from kuager.reload import is_at_work
 from kuager.run import files_needed
+from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.database import CatalogueError, describe_database
@@ -23,6 +27,7 @@ from storage.spool.disk import disk_space
 from storage.spool.status import SpoolStatus
 from storage.spool.status_records import UploaderStatus
 from storage.spool.writer import spool_problem
+from streaming.http.assets import assets
 from streaming.http.ports import PortInUse, check_port
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
@@ -48,7 +53,10 @@ async def look(config: Config) -> list[Finding]:
         *[await _archive(a, known.get(a.name)) for a in config.archives],
         *_ports(config),
         _files(config),
+        _ffmpeg(config),
+        _pages(),
         *_extras(config),
+        *await _copies(config),
         *_proxies(config),
     ]
 
@@ -57,8 +65,7 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    existing = next(p for p in (config.spool, *config.spool.parents) if p.exists())
-    found = disk_space(existing)
+    found = disk_space(nearest(config.spool))
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
@@ -98,9 +105,11 @@ def _known_archives(config: Config) -> dict[str, str | None]:
 async def _archive(settings: Settings, known_id: str | None) -> Finding:
     name = f"archive {settings.name}"
     directory = settings.directory
-    if directory is not None and known_id is None and not directory.exists():
-        existing = next(p for p in directory.parents if p.exists())
-        if settings.mount is None and os.access(existing, os.W_OK | os.X_OK):
+    if directory is not None and known_id is None and settings.mount is None:
+        there = nearest(directory)
+        if not os.access(there, os.F_OK):
+            return Finding(name, f"{there} is a link that leads nowhere")
+        if there != directory and os.access(there, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
     archive = open_archive(settings)
     archive.expected_id = known_id
@@ -138,6 +147,11 @@ def _ports(config: Config) -> list[Finding]:
             (where.operators_host, where.operators_port, "web.operators"),
             at_work,
         ),
+        *(
+            [_port("port of other machines", (node.host, node.port, "node.address"), at_work)]
+            if (node := config.node)
+            else []
+        ),
     ]
 
 
@@ -161,6 +175,50 @@ def _files(config: Config) -> Finding:
         to_do = "raise the hard limit (LimitNOFILE in the unit, ulimit -Hn), or 'workers'"
         return Finding("files", text, to_do=(to_do,))
     return Finding("files", seen=(f"{hard} may be open, {needed} are needed",))
+
+
+def _ffmpeg(config: Config) -> Finding:
+    try:
+        return Finding("ffmpeg", seen=(find_ffmpeg(config.ffmpeg),))
+    except FfmpegMissing as error:
+        return Finding("ffmpeg", str(error))
+
+
+def _pages() -> Finding:
+    try:
+        return Finding("pages", seen=(f"all {len(assets())} files that they load are there",))
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}: without it no web process starts"
+        return Finding("pages", text, to_do=("make tools, or install the wheel anew",))
+
+
+async def _copies(config: Config) -> list[Finding]:
+    """Log in to the mail server, and show our keys to the providers of payments."""
+    settings, found = config.copies, list[Finding]()
+    if settings is not None and settings.mail is not None:
+        where = f"{settings.mail.host}:{settings.mail.port}"
+        try:
+            (await connect(settings.mail)).close()
+            found.append(Finding("mail", seen=(f"{where} lets us in",)))
+        except ServerAway as error:
+            to_do = "put right 'mail': the server, its port and tls, the user or the password"
+            found.append(Finding("mail", f"{where}: {error}", to_do=(to_do,)))
+    if settings is not None and settings.stripe is not None and not _extras(config):
+        for provider in open_providers(settings).values():
+            if isinstance(provider, Online):
+                found.append(await _provider(provider))
+    return found
+
+
+async def _provider(provider: Online) -> Finding:
+    try:
+        await provider.check_access()
+        return Finding(provider.name, seen=("takes our key",))
+    except ProviderUnavailable as error:
+        to_do = f"put right the keys of '{provider.name}'"
+        return Finding(provider.name, str(error), to_do=(to_do,))
+    finally:
+        await provider.close_connections()
 
 
 def _extras(config: Config) -> list[Finding]:

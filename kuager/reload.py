@@ -13,7 +13,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ import structlog
 
 from base.clock import now_ms
 from base.durable import replace_file
-from base.lock import try_lock
+from base.lock import is_locked, try_lock
 from config.load import load, spool_of
 from config.model import Config
 from config.problems import ConfigError
@@ -35,10 +35,12 @@ FIXED = {
     "spool_limits": "spool_mount, spool_reserve or spool_warn",
     "workers": "workers",
     "ffmpeg": "ffmpeg",
+    "node": "node",
 }
 NAMES = {"database_url": "database", "pictures_s": "pictures", "rewind_s": "rewind"}
 SHOWN = 20  # cameras in a line of the log
 LENGTH = 8  # bytes
+LOCK = "_status/supervisor.lock"  # in the spool
 WAIT_S, LOOK_S = 120.0, 0.1  # for the answer to `kuager reload`
 
 log = structlog.get_logger()
@@ -120,9 +122,14 @@ class Reloading:
         config: Config,
         take: Callable[[Config], None],
         report: Callable[[ReloadStatus], None] = lambda _: None,
+        *,
+        read: Callable[[Path], Config] = load,
+        why_not: Callable[[Config, Config], Sequence[str]] = lambda old, new: (),
     ):
-        """`report` takes how each reload ended, and at the start that there was none."""
+        """`report` takes how each reload ended, and at the start that there was none. `why_not`
+        says why what `read` gives cannot be run by in place of what is, though it is right."""
         self.config, self._take, self._report = config, take, report
+        self._read, self._why_not = read, why_not
         self._asked = asyncio.Event()
         self._number = 0
 
@@ -137,7 +144,11 @@ class Reloading:
             await self._asked.wait()
             self._asked.clear()
             self._number += 1
-            taken, lines = await self._reload()
+            try:
+                taken, lines = await self._reload()
+            except Exception as error:  # a fault of ours ends nothing that runs
+                log.exception("A fault of Kuager: nothing was taken over")
+                taken, lines = False, (f"a fault of Kuager, see its log: {type(error).__name__}",)
             self._tell(taken, lines)
 
     def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
@@ -148,7 +159,7 @@ class Reloading:
 
     async def _reload(self) -> tuple[bool, tuple[str, ...]]:
         try:
-            new = await asyncio.to_thread(load, self.config.path)
+            new = await asyncio.to_thread(self._read, self.config.path)
         except ConfigError as error:
             wrong = tuple(str(problem) for problem in error.problems if not problem.warning)
             for text in wrong:
@@ -160,6 +171,9 @@ class Reloading:
             text = f"only a restart can change {', '.join(difference.fixed)}"
             log.error("Nothing was taken over: all goes on as it was", why=text)
             return False, (text,)
+        if wrong := tuple(await asyncio.to_thread(self._why_not, self.config, new)):
+            log.error("Nothing was taken over: all goes on as it was", why=wrong)
+            return False, wrong
         lines = tuple(difference.lines())
         if lines:
             self._take(new)
@@ -269,16 +283,11 @@ def lock_spool(spool: Path) -> BinaryIO | None:
 
     Raises OSError where the spool cannot be written.
     """
-    path = spool / "_status" / "supervisor.lock"
+    path = spool / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     return try_lock(path)
 
 
 def is_at_work(spool: Path) -> bool:
     """Tell whether a supervisor has this spool: a number of a process may be another's by now."""
-    if not (spool / "_status").is_dir():
-        return False
-    lock = lock_spool(spool)
-    if lock is not None:
-        lock.close()
-    return lock is None
+    return is_locked(spool / LOCK)

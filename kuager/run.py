@@ -12,16 +12,17 @@ import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
 from config.model import Config
-from kuager import signals
+from kuager import VERSION, signals
 from kuager.extras import check_extras
 from kuager.reload import Configs, Frames, Reloading, lock_spool
-from kuager.supervisor import Supervisor
+from kuager.supervisor import Supervisor, why_not
 from recorder.ffmpeg import find_ffmpeg
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
@@ -29,6 +30,7 @@ from streaming.http.ports import PortInUse, check_port
 if TYPE_CHECKING:
     from storage.archive.port import Archive
     from storage.catalogue.catalogue import Catalogue
+    from storage.recording_source import Store
 
 FILES_BESIDE, FILES_A_CAMERA = 64, 8  # descriptors of a recorder process, with sound by UDP
 
@@ -36,24 +38,61 @@ log = structlog.get_logger()
 
 
 async def _recorder(configs: Configs, share: int, shares: int) -> None:
-    from recorder.camera_spec import camera_specs
-    from recorder.worker import Worker
+    from recorder.camera_spec import CameraSpec, camera_specs
+    from recorder.worker import Worker, finish_others
+    from storage.spool.lease_file import LeaseWatch
 
-    config = configs.now
-    cameras = camera_specs(config, share, shares)
-    check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
-    ffmpeg = find_ffmpeg(config.ffmpeg)
+    config, leases = configs.now, LeaseWatch(configs.now.spool)
+    if config.node:
+        await leases.first()
+
+    def specs() -> list[CameraSpec]:
+        cameras = camera_specs(configs.now, share, shares, leases.now if config.node else None)
+        check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
+        return cameras
+
+    cameras, ffmpeg = specs(), find_ffmpeg(config.ffmpeg)
+    if config.node:
+        mine = camera_specs(config, share, shares)
+        await asyncio.to_thread(finish_others, mine, cameras, config.spool)
     worker = Worker(cameras, config.spool, ffmpeg, share, config.spool_limits)
+    changing = asyncio.Lock()
 
-    async def follow() -> None:
+    async def follow(newer: Callable[[], Awaitable[object]]) -> None:
         while True:
-            cameras = camera_specs(await configs.newer(), share, shares)
-            check_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(cameras))
-            await worker.change(cameras)
+            await newer()
+            async with changing:
+                await worker.change(specs())
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
-        tasks.create_task(follow())
+        tasks.create_task(follow(configs.newer))
+        if config.node:
+            tasks.create_task(follow(leases.newer))
+
+
+async def _node(configs: Configs) -> None:
+    from storage.cluster.agent import NodeAgent
+    from storage.cluster.machines import Machines
+    from storage.cluster.peer_status import PeerStatus
+    from storage.cluster.peers import Peers
+
+    spool, peers = configs.now.spool, Peers()
+    agent = NodeAgent(configs.now, VERSION)
+    status = PeerStatus(spool, Machines(spool), peers)
+
+    async def follow() -> None:
+        while True:
+            agent.change(await configs.newer())
+
+    beside = [asyncio.create_task(follow()), asyncio.create_task(status.run())]
+    try:
+        await agent.run()
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+        await peers.close()
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +111,20 @@ async def _stores(config: Config) -> AsyncIterator[tuple[Catalogue, list[Archive
         await catalogue.close()
 
 
+@contextlib.asynccontextmanager
+async def _other_spools(config: Config) -> AsyncIterator[list[Store]]:
+    """Have what other machines have, where there are others."""
+    from storage.cluster.machines import Machines
+    from storage.cluster.other_spools import OtherSpools
+    from storage.cluster.peers import Peers
+
+    peers = Peers()
+    try:
+        yield [OtherSpools(Machines(config.spool), peers)] if config.node else []
+    finally:
+        await peers.close()
+
+
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
 
@@ -84,8 +137,8 @@ async def _orders(config: Config) -> None:
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
-    async with _stores(config) as stores:
-        await OrderWorker(config, *stores).run()
+    async with _stores(config) as (catalogue, archives), _other_spools(config) as others:
+        await OrderWorker(config, catalogue, archives, others=others).run()
 
 
 async def _pictures(config: Config) -> None:
@@ -110,6 +163,8 @@ async def _web(configs: Configs, process: str) -> None:
                     await next_.enter_async_context(serving(config, process=process))
                 except PortInUse as error:
                     log.error("The pages go on by the configuration before", why=str(error))
+                except Exception:  # a fault of ours takes no page away
+                    log.exception("The pages go on by the configuration before")
                 else:
                     ended = last.pop_all()
                     last.push_async_exit(next_.pop_all())
@@ -147,13 +202,14 @@ def run_role(config: Config, role: str, share: tuple[int, int], frames: Frames |
     check_extras(config, role)
     configs = Configs(config)
     starts: dict[str, Callable[[], Awaitable[None]]] = {
+        "node": lambda: _node(configs),
         "recorder": lambda: _recorder(configs, *share),
         "uploader": lambda: _anew(_uploader, configs),
         "orders": lambda: _anew(_orders, configs),
         "pictures": lambda: _anew(_pictures, configs),
         "web": lambda: _web(configs, f"web-{share[0]}"),
     }
-    reloading = Reloading(config, configs.put)
+    reloading = Reloading(config, configs.put, why_not=partial(why_not, role=role))
 
     async def alone() -> None:
         following = asyncio.create_task(reloading.run())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,13 +21,16 @@ from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
 from storage.spool.disk import check_spool, refusal_of, seconds_left
-from storage.spool.status import SpoolStatus
+from storage.spool.lease_file import Holdings
+from storage.spool.node_map import NodeMap, read_node_map
+from storage.spool.status import STATUS_OLD_MS, SpoolStatus
 from storage.spool.status_records import (
     CameraStatus,
     OrdersStatus,
     SupervisorStatus,
     UploaderStatus,
 )
+from streaming.ops.http_counts import is_silent
 
 SILENT_S = 15.0  # without a picture a camera is not recorded: a segment, and two tellings of it
 LOW_S = 60.0  # a second stream follows the first
@@ -50,10 +54,13 @@ def status(config: Config, as_json: bool) -> int:
 
 async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     """Return how it stands, part by part."""
+    if (unreadable := _unreadable(config)) is not None:
+        return [unreadable]
     status = SpoolStatus(config.spool, clock)
     list(status.refresh())
     return [
-        _processes(config, status),
+        _processes(config, status, clock()),
+        *(_nodes(config, clock()) if config.node else ()),
         *_cameras(config, status, clock()),
         *_low_streams(config, status, clock()),
         _spool(config, status),
@@ -64,9 +71,25 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
     ]
 
 
-def _processes(config: Config, status: SpoolStatus) -> Finding:
+def _unreadable(config: Config) -> Finding | None:
+    """Return that nothing can be known here, where the status files may not be read."""
+    try:
+        os.scandir(config.spool / "_status").close()
+    except FileNotFoundError:  # nothing ever ran
+        pass
+    except OSError as error:
+        text = f"what processes say cannot be read: {error.filename}: {error.strerror}"
+        return Finding("spool", text, to_do=("ask as the user of Kuager: sudo -u kuager …",))
+    return None
+
+
+def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
     names = processes(config)
-    away = [name for name in names if status.is_up(name) is False]
+    away = [
+        name
+        for name in names
+        if status.is_up(name) is False or is_silent(config.spool, name, at_ms)
+    ]
     told = status.last(SupervisorStatus)
     version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):
@@ -78,6 +101,37 @@ def _processes(config: Config, status: SpoolStatus) -> Finding:
     return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
 
 
+def _nodes(config: Config, at_ms: int) -> Iterator[Finding]:
+    """Yield how this machine stands among the others, by what its role `node` last said."""
+    found = read_node_map(config.spool)
+    if found is None or at_ms - found.written_ms > STATUS_OLD_MS:
+        text = "nobody says what this machine is to record; it goes on with what it had"
+        yield Finding("node", text, to_do=("the log of the process node-0 says why",))
+        return
+    if found.database is not None:
+        text = f"PostgreSQL does not answer, and recording goes on: {found.database}"
+        yield Finding("node", text)
+        return
+    away = [n.name for n in found.nodes if not (n.alive or n.given_up or n.leaving)]
+    held = sum(shard.holder == found.spool for shard in found.shards)
+    without = sum(not _is_there(found, shard.holder) for shard in found.shards)
+    if without:
+        part = f"{without} of {len(found.shards)} parts of the cameras"
+        to_do = "add a machine, or let those that are there have more ('cameras' of 'node')"
+        yield Finding("nodes", f"{part} are recorded by nobody", to_do=(to_do,))
+    if away:
+        to_do = "bring it back; if its disk is lost: kuager nodes give-up"
+        yield Finding("nodes", f"away: {', '.join(away)}", to_do=(to_do,))
+    if not (without or away):
+        alive = sum(node.alive for node in found.nodes)
+        yield Finding("nodes", seen=(f"{alive} are there", f"{held} parts are this one's"))
+
+
+def _is_there(found: NodeMap, spool: str | None) -> bool:
+    node = found.machine(spool)
+    return node is not None and node.alive
+
+
 def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
     """Yield how many cameras are recorded, then those that should be and are not."""
     known: defaultdict[str, CameraStatus] = defaultdict(CameraStatus)
@@ -85,11 +139,13 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
         for name, one in cameras.items():
             if alive or name not in known:
                 known[name] = one if alive else CameraStatus(recorded_ms=one.recorded_ms)
+    holdings = Holdings(config.spool, config.node is not None)
     scheduled = [
         f"{station.id}/{camera.id}"
         for station in config.stations
         for camera in station.cameras
         if is_scheduled(windows(config.election, station, camera), at_ms)
+        and holdings.has(f"{station.id}/{camera.id}")
     ]
     silent = [
         name for name in scheduled if at_ms - (known[name].recorded_ms or 0) > SILENT_S * 1000
@@ -175,6 +231,9 @@ def _archives(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findi
             yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         elif age_s > BEHIND_S:
             yield Finding(f"archive {name}", f"is behind; {waits}")
+        elif overdue := archive.overdue_recordings:
+            text = f"{_count(overdue, 'recording')} past their date cannot be removed"
+            yield Finding(f"archive {name}", text, to_do=("the log names them and says why",))
         else:
             yield Finding(f"archive {name}", seen=(waits if oldest_ms else "has everything",))
 

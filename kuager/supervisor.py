@@ -22,17 +22,21 @@ import structlog
 from base.backoff import Backoff
 from base.clock import now_ms
 from base.durable import replace_file
+from config.file_models import Listen
 from config.model import Config
 from config.roles import processes
 from kuager import VERSION
+from kuager.extras import ExtraMissing, check_extras
 from kuager.notify import notify
 from kuager.reload import Reloading, frame, write_outcome
 from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
+from streaming.http.ports import PortInUse, check_port
 
 STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
 HEALTHY_S = 60.0
+WITHOUT_DATABASE = ("recorder", "pictures")  # roles that do without
 
 log = structlog.get_logger()
 
@@ -67,12 +71,52 @@ def _processes(config: Config) -> dict[str, list[str]]:
     }
 
 
+def why_not(old: Config, new: Config, role: str = "all") -> list[str]:
+    """Return why processes of a role could not run by a configuration that is right: what is not
+    installed, ports of other programs, another database that does not answer. What runs now would
+    end, and not come back. Not to be called in an event loop's thread.
+
+    A process alone is not asked for ports: another of the same roles may have taken them over.
+    """
+    found, ours = list[str](), _addresses(old)
+    try:
+        check_extras(new, role)
+    except ExtraMissing as missing:
+        found.append(str(missing))
+    asked = _addresses(new) if role == "all" else {}
+    for setting, where in asked.items():
+        try:
+            if not any(where.meets(other) for other in ours.values()):
+                check_port(*where, setting)
+        except PortInUse as taken:
+            found.append(str(taken))
+    if new.database_url != old.database_url and role not in WITHOUT_DATABASE:
+        from storage.catalogue.database import CatalogueError, describe_database  # 30 MB
+
+        try:
+            asyncio.run(describe_database(new.database_url))
+        except CatalogueError as refused:
+            found.append(f"the database: {refused}")
+    return found
+
+
+def _addresses(config: Config) -> dict[str, Listen]:
+    """Return the addresses that web processes listen on, by the settings that name them."""
+    web = config.web
+    return {
+        "web.listen": Listen(web.host, web.port),
+        "web.operators": Listen(web.operators_host, web.operators_port),
+    }
+
+
 class Supervisor:
     """Starts the roles' processes, restarts each that ends, stops them all."""
 
     def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
         self._python = python
-        self._reloading = Reloading(config, self._take, partial(write_outcome, config.spool))
+        self._reloading = Reloading(
+            config, self._take, partial(write_outcome, config.spool), why_not=why_not
+        )
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()
@@ -88,9 +132,10 @@ class Supervisor:
                 self._begin(self._reloading.config)
                 self._group.create_task(self._reloading.run())
                 self._group.create_task(self._write_status())
+                self._group.create_task(self._tell_alive())
         finally:
             notify("STOPPING=1")
-            await asyncio.shield(self._stop(self._children.values()))
+            await asyncio.shield(self._stop_all())
 
     def _begin(self, config: Config) -> None:
         for name, arguments in _processes(config).items():
@@ -132,6 +177,12 @@ class Supervisor:
                 await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 
+    async def _tell_alive(self) -> None:
+        """Tell the service manager that this process goes on, also while the disk hangs."""
+        while True:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(STATUS_S)
+
     async def _restart(self, child: _Child) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -168,6 +219,12 @@ class Supervisor:
         child.starts += 1
         child.hand(self._handed)
         return await child.process.wait()
+
+    async def _stop_all(self) -> None:
+        """Stop all; who hands cameras over to other machines first, while they are recorded."""
+        node = [child for child in self._children.values() if child.name.startswith("node-")]
+        await self._stop(node)
+        await self._stop(self._children.values())
 
     async def _stop(self, children: Iterable[_Child]) -> None:
         running = [c for c in children if c.is_running]

@@ -67,6 +67,8 @@ class CameraRecorder:
         self._gap_task: asyncio.Future[None] | None = None
         self._last_run_ms = last_run_ms
         self._look_again = asyncio.Event()  # at the schedule
+        self._try_again = asyncio.Event()  # now, although a pause lasts
+        self._given_away = False
         self._begun_ms = clock.now_ms()
         self._refused: Ending | None = None  # by the disk, since then, before it could be opened
         self._second: SecondStream | None = None  # where it is one
@@ -96,6 +98,7 @@ class CameraRecorder:
                 self._last_run_ms,
                 self._begun_ms,
                 self._refused,
+                self.spec.lease,
             )
             await asyncio.sleep(random.uniform(0, spread_s))
             while True:
@@ -126,7 +129,8 @@ class CameraRecorder:
                 await asyncio.sleep(REFUSED_S)
                 continue
             try:
-                floor = Numbers.by_clock(self.clock.now_ms())
+                lease, now_ms = spec.lease, self.clock.now_ms()
+                floor = Numbers.by_lease(lease.epoch, now_ms) if lease else Numbers.by_clock(now_ms)
                 return await self.state.in_thread(
                     CameraSpool,
                     self._root,
@@ -287,7 +291,9 @@ class CameraRecorder:
             await self._pause(spool, why.cause)
         pause_s = max(min(BACKOFF_S[-1], state.backoff.failed()), self._approach.pause_s())
         self.status.retries += 1
-        await asyncio.sleep(pause_s)
+        self._try_again.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._try_again.wait(), pause_s)
 
     async def _pause(self, spool: CameraSpool, cause: GapCause) -> None:
         """Wait until the disk takes recordings again, or refuses for another cause."""
@@ -303,6 +309,9 @@ class CameraRecorder:
 
     async def _stop(self, spool: CameraSpool) -> None:
         """Journal that nobody records now. The session has sealed its recording already."""
+        if self._given_away:
+            await self._at_spool(spool.end_gap, int(self.clock.now_ms()))
+            return
         window = window_at(self.spec.windows, self.clock.now_ms())
         if window is not None:
             stopped = Ending(GapCause.RECORDER_STOPPED, "the recorder was stopped")
@@ -363,8 +372,15 @@ class CameraRecorder:
                 self._at_spool(gap_accounting.cut_future_gaps, self._spool, self.clock)
             )
 
-    def change_windows(self, spec: CameraSpec) -> None:
-        """Take over what differs in its windows alone: what is recorded goes on."""
+    def give_away(self) -> None:
+        """Have another machine account for what comes when this recorder ends."""
+        self._given_away = True
+
+    def change(self, spec: CameraSpec) -> None:
+        """Take over what differs and ends no session: what is recorded goes on."""
+        if spec.lease and spec.lease.alone and self.spec.lease != spec.lease:
+            self.state.backoff.succeeded()  # the machine before has let the camera go
+            self._try_again.set()
         self.spec = spec
         if self.status.state is not State.IDLE:
             now_ms = int(self.clock.now_ms())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from config.model import LOW, Camera, Config, Station
 from config.schedule import Window, windows
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
+from storage.spool.lease_file import CameraLease, Lease, shard_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class CameraSpec:
     windows: tuple[Window, ...] = ()
     video_track: int | None = None  # counted from 1; None for the largest picture
     user_agent: str = DEFAULT_USER_AGENT
+    lease: CameraLease | None = None  # None where this machine is not one of several
 
     @property
     def name(self) -> str:
@@ -36,12 +39,20 @@ class CameraSpec:
         return self.name.removesuffix(LOW) if self.camera.endswith(LOW) else None
 
     def has_same_session(self, other: CameraSpec) -> bool:
-        """Tell whether a session with one serves the other too: all but the windows is alike."""
-        return replace(self, windows=()) == replace(other, windows=())
+        """Tell whether a session with one serves the other too: all is alike but the windows, and
+        what is said of a lease beside its epoch."""
+        return _session(self) == _session(other)
 
 
-def camera_spec(config: Config, station: Station, camera: Camera) -> CameraSpec:
-    """Return what the configuration says of a camera."""
+def _session(spec: CameraSpec) -> CameraSpec:
+    lease = spec.lease and CameraLease(spec.lease.epoch, 0)
+    return replace(spec, windows=(), lease=lease)
+
+
+def camera_spec(
+    config: Config, station: Station, camera: Camera, lease: Lease | None = None
+) -> CameraSpec:
+    """Return what the configuration says of a camera, and the lease of its shard."""
     return CameraSpec(
         election=config.election.id,
         station=station.id,
@@ -53,16 +64,25 @@ def camera_spec(config: Config, station: Station, camera: Camera) -> CameraSpec:
         video_track=camera.video_track,
         user_agent=config.user_agent,
         windows=tuple(windows(config.election, station, camera)),
+        lease=CameraLease.of(lease, f"{station.id}/{camera.id}") if lease else None,
     )
 
 
-def camera_specs(config: Config, share: int, shares: int) -> list[CameraSpec]:
-    """Return the cameras of one share, 0 <= share < shares; every camera is in exactly one, with
-    its second stream."""
-    return [
-        camera_spec(config, station, stream)
-        for station in config.stations
-        for camera in station.cameras
-        if zlib.crc32(f"{station.id}/{camera.id}".encode()) % shares == share
-        for stream in camera.streams
-    ]
+def camera_specs(
+    config: Config, share: int, shares: int, leases: Mapping[int, Lease] | None = None
+) -> list[CameraSpec]:
+    """Return the cameras of one share, 0 <= share < shares, each with its second stream; every
+    camera is in exactly one.
+
+    Where there are `leases`, by shard, only what they are of is recorded.
+    """
+    found = []
+    for station in config.stations:
+        for camera in station.cameras:
+            name = f"{station.id}/{camera.id}"
+            if zlib.crc32(name.encode()) % shares != share:
+                continue
+            lease = leases.get(shard_of(name)) if leases is not None else None
+            if leases is None or lease is not None:
+                found += [camera_spec(config, station, one, lease) for one in camera.streams]
+    return found

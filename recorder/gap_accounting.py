@@ -12,6 +12,7 @@ from config.schedule import Window
 from config.secrets import redact_text
 from recorder.clock import Clock
 from storage.records import Ending, GapCause
+from storage.spool.lease_file import CameraLease
 from storage.spool.writer import CameraSpool
 
 HEARTBEAT_MS = 2_000  # a gap that began after the last known heartbeat is believed for so long
@@ -71,11 +72,13 @@ def account_for_absence(
     last_run_ms: int | None,
     begun_ms: float,
     refused: Ending | None,
+    lease: CameraLease | None = None,
 ) -> None:
     """Make gaps of the scheduled time since a recorder was last at work on this camera.
 
     `last_run_ms` is when that was, as far as it is known. The disk refused since `begun_ms`
-    where it was `refused` before the spool could be opened.
+    where it was `refused` before the spool could be opened. What was before a `lease` another
+    machine accounts for, unless it was lost.
 
     What a gap says that was open then is true until then: nobody tried after it. Where nothing
     tells when that was, or what tells it is of the future, it is the moment when it was said.
@@ -86,14 +89,11 @@ def account_for_absence(
     here_ms = min(int(begun_ms), now_ms) if refused is not None else now_ms
     gap = spool.open_gap
     is_of_recorder = gap is not None and gap.cause in _RECORDER_CAUSES
-    if gap is not None:
-        known_ms = here_ms if is_of_recorder else gap.start_ms + HEARTBEAT_MS
-        if last_run_ms is not None and last_run_ms <= now_ms:
-            known_ms = max(known_ms, last_run_ms)
-        window = window_at(windows, gap.start_ms)
-        spool.end_gap(min(known_ms, here_ms, window.end_ms if window else now_ms))
+    end_open_gap(spool, windows, last_run_ms, here_ms, here_ms if is_of_recorder else 0)
     covered = spool.covered_until_ms(now_ms)
-    if (gap is not None and not is_of_recorder) or (
+    if lease is not None and (covered or 0) <= lease.since_ms:
+        covered, why = _before_lease(lease, covered or 0, here_ms)
+    elif (gap is not None and not is_of_recorder) or (
         covered is not None and spool.last_end_reason in (None, GapCause.RECORDER_CRASHED)
     ):
         why = Ending(GapCause.RECORDER_CRASHED, "the recorder ended without a word")
@@ -107,6 +107,38 @@ def account_for_absence(
         _account(spool, windows, max(covered or 0, here_ms), now_ms, refused)
     if window_at(windows, now_ms) is not None:
         spool.begin_gap(now_ms, GapCause.CONNECTING, CONNECTING)
+
+
+def end_open_gap(
+    spool: CameraSpool,
+    windows: Sequence[Window],
+    last_run_ms: int | None,
+    now_ms: int,
+    known_ms: int = 0,
+) -> None:
+    """End the gap that lasted when the recorder before this one ended: then, as far as it is known
+    when that was, at `known_ms` at the earliest, and by now at the latest."""
+    if (gap := spool.open_gap) is None:
+        return
+    known_ms = max(known_ms, gap.start_ms + HEARTBEAT_MS)
+    if last_run_ms is not None and last_run_ms <= now_ms:
+        known_ms = max(known_ms, last_run_ms)
+    window = window_at(windows, gap.start_ms)
+    spool.end_gap(min(known_ms, now_ms, window.end_ms if window else now_ms))
+
+
+def _before_lease(lease: CameraLease, covered_ms: int, here_ms: int) -> tuple[int, Ending]:
+    """Return since when nobody recorded a camera that was given to this machine, and why."""
+    if lease.missing is None:  # the machine before goes on until there are recordings here
+        return here_ms, Ending(GapCause.CONNECTING, CONNECTING)
+    since_ms, cause = lease.missing
+    detail = "no recorder was running"
+    if cause is GapCause.NODE_LOST:
+        detail = (
+            "the machine that recorded this camera is away; what it has of this time, and no "
+            "archive has, comes back with it"
+        )
+    return max(covered_ms, since_ms), Ending(cause, detail)
 
 
 def _account(

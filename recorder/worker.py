@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from base.clock import now_ms
 from base.durable import replace_file
 from base.hostclock import UNSYNCHRONIZED
 from base.outage import Outage
@@ -22,12 +23,14 @@ from recorder.camera import CameraRecorder
 from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
+from recorder.gap_accounting import end_open_gap
 from recorder.rtsp.connection import Resolver
 from recorder.states import State
 from storage.records import GapCause
+from storage.spool.numbers import Numbers
 from storage.spool.status import last_runs_ms
 from storage.spool.status_records import HEARTBEAT, ClockStatus, Heartbeat, RecorderStatus
-from storage.spool.writer import TimeLine
+from storage.spool.writer import CameraSpool, SpoolBusy, TimeLine
 
 TICK_S = 0.5
 LOOK_S = 1.0  # between looks at the spool's disk
@@ -38,6 +41,25 @@ ANEW_S = 5.0  # until a camera is tried again whose recorder failed
 SPREAD_S = 0.02  # per camera, so that a start does not ask all cameras at once
 
 log = structlog.get_logger()
+
+
+def finish_others(specs: Sequence[CameraSpec], recorded: Sequence[CameraSpec], spool: Path) -> None:
+    """Seal what a recorder that died left here of cameras that another machine records now, and
+    end their gaps. Blocks on the disk."""
+    last_runs, names = last_runs_ms(spool), {spec.name for spec in recorded}
+    for spec in specs:
+        if spec.name in names or not (spool / spec.name / "camera.json").exists():
+            continue
+        at_ms = now_ms()
+        try:
+            floor = Numbers.by_clock(at_ms)
+            camera = CameraSpool(spool, spec.election, spec.station, spec.camera, floor)
+            try:
+                end_open_gap(camera, spec.windows, last_runs.get(spec.name), at_ms)
+            finally:
+                camera.close()
+        except (SpoolBusy, OSError) as error:
+            log.error("What is here of a camera is not finished", camera=spec.name, why=str(error))
 
 
 class Worker:
@@ -124,7 +146,7 @@ class Worker:
         """Record these cameras from now on; those that are the same go on undisturbed.
 
         Of a camera whose windows alone differ the session goes on, too. Others that differ, and
-        those that are gone, are sealed first.
+        those that are gone, are sealed first; what had a lease another machine goes on with.
         """
         new = {s.name: s for s in specs}
         unchanged = {
@@ -132,14 +154,19 @@ class Worker:
             for name, camera in self._cameras.items()
             if name in new and camera.spec.has_same_session(new[name])
         }
-        await self._end([name for name in self._cameras if name not in unchanged])
+        ended = {name: camera for name, camera in self._cameras.items() if name not in unchanged}
+        for camera in ended.values():
+            if camera.spec.lease is not None:
+                camera.give_away()
+        await self._end(list(ended))
         begun_ms = int(self._clock.now_ms())
         self._specs = specs
         self._cameras = {n: unchanged.get(n) or self._camera(s, begun_ms) for n, s in new.items()}
         for name, camera in unchanged.items():
             if camera.spec != new[name]:
-                camera.change_windows(new[name])
+                camera.change(new[name])
         self._begin()
+        await self.disk.thread(self._write_status)  # others wait for what was let go
         log.info("The cameras were changed", cameras=len(new), undisturbed=len(unchanged))
 
     def _begin(self) -> None:

@@ -7,6 +7,8 @@
 `catalogue`         the SQL database: what was recorded, where it is, what is missing, orders
 `recording_source`  reads a recording's bytes: from the spool, then from each archive that has it
 `archival`          takes recordings from the spool to the archives, verified, and removes them
+`shown`             what people are shown where several machines recorded a camera
+`cluster`           this machine as one of several: which cameras it is to record
 `fsck`              compares spool, catalogue and archives, and puts right what can be
 
 The commit order stands in docs/architecture.md, step by step.

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import structlog
 
-from storage.archive.port import Archive, ArchiveError, ObjectNotFound
+from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.rows import ArchivedRow, RecordingRow
 from storage.records import Index, parse_archive_document, parse_index, recording_name
 from storage.spool.open_files import OpenFiles
 from storage.spool.reader import Key
@@ -43,12 +44,65 @@ class NotStored(Unreadable):
     """Every archive that was asked says that it does not have the recording."""
 
 
+class Store(Protocol):
+    """Where recordings are read from: an archive, or the spools of other machines."""
+
+    name: str
+
+    async def get(
+        self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
+    ) -> bytes:
+        """Return a range of an object; raises ArchiveError."""
+        ...
+
+
+@runtime_checkable
+class Spools(Store, Protocol):
+    """The spools of other machines."""
+
+    def has(self, spool: str | None) -> bool:
+        """Tell whether it is one of theirs."""
+        ...
+
+    async def settled_ms(
+        self, name: Name, known: Collection[Key], from_ms: int, to_ms: int
+    ) -> int | None:
+        """Return from when on a stretch is being recorded there, beside what is known."""
+        ...
+
+
+def add_spools(rows: Iterable[RecordingRow], stores: Sequence[Store]) -> None:
+    """Add the spools of other machines to what rows say of archives."""
+    for store in stores:
+        if isinstance(store, Spools):
+            for row in rows:
+                if row.spool and row.removed_ms is None and store.has(row.spool):
+                    row.archives = [*row.archives, _in_spool(row, store.name, row.spool)]
+
+
+def _in_spool(row: RecordingRow, store: str, spool: str) -> ArchivedRow:
+    """Return that a spool has a recording, as if it were a bucket of an archive."""
+    return ArchivedRow(
+        archive=store,
+        bucket=spool,
+        archived_ms=0,
+        verified="",
+        camera_pk=row.camera_pk,
+        record_seq=row.record_seq,
+        day=row.day,
+        collision=row.collision,
+        removed_ms=None,
+        removed_reason=None,
+        removal_begun_ms=None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The spool of this machine, the archives, and the catalogue that knows who has what."""
 
     spool: Path | None
-    archives: Sequence[Archive]
+    archives: Sequence[Store]
     catalogue: Catalogue | None = None
     files: OpenFiles = field(default_factory=OpenFiles)
 
@@ -64,6 +118,7 @@ class Sources:
         except (CatalogueError, TimeoutError) as error:
             log.warning("The catalogue does not say where recordings are", why=str(error))
             return {}
+        add_spools(rows, self.archives)
         return {row.key: row.buckets for row in rows}
 
 
@@ -134,7 +189,7 @@ class RecordingReader:
         text = f"{object_key} cannot be read from the spool or any archive"
         raise kind(f"{text}: {why}" if why else text)
 
-    async def _archives(self, key: Key) -> list[tuple[Archive, str]]:
+    async def _archives(self, key: Key) -> list[tuple[Store, str]]:
         """Return the archives that have a recording, each with its bucket; all of them where
         nobody knows."""
         async with self._asking:

@@ -79,12 +79,18 @@ class GapCause(StrEnum):
     DISK_FAILED = "disk_failed"
     RECORDER_STOPPED = "recorder_stopped"
     RECORDER_CRASHED = "recorder_crashed"
+    NODE_LOST = "node_lost"
+
+
+def printable(text: str) -> str:
+    """Return words as they can stand on a page, in a database and at a terminal, where they move
+    no cursor: on one line, without what cannot be printed."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def plain(text: str) -> str:
-    """Return words that may be a camera's as they can stand on a page, in a database and at a
-    terminal: on one line, without what cannot be printed, and short."""
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    """Return words that may be a camera's, printable and short."""
+    shown = printable(text)
     return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
 
 

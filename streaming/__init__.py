@@ -14,5 +14,5 @@ share one port; each may die without the others noticing. Each room knows only t
 `http`            what every answer needs, whatever it says
 
 `static/` are scripts and styles of the pages, `templates/` their HTML (Jinja), and
-`node_modules/` has hls.js.
+`node_modules/` has what checks of the scripts need.
 """

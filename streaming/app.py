@@ -17,13 +17,13 @@ from aiohttp import web, web_response
 from aiohttp.typedefs import Handler
 
 from base.clock import Clock, now_ms
-from base.i18n.gettext import LANGUAGES, gettext, translations
+from base.i18n.gettext import LANGUAGES, gettext, ngettext, translations
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from streaming.api import copies as copies_api
-from streaming.api import oembed, openapi, timeline, webhooks
+from streaming.api import motion, oembed, openapi, timeline, webhooks
 from streaming.api import stations as stations_api
 from streaming.context import CONTEXT, AppContext
 from streaming.http import assets
@@ -41,14 +41,26 @@ from streaming.http.groups import (
 from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.prepared import PREPARED, PreparedAnswers
+from streaming.http.rate_limit import TOO_MANY
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
-from streaming.media import archived, clip, downloads, keyframes, live, pictures, variants
+from streaming.media import (
+    archived,
+    clip,
+    downloads,
+    elsewhere,
+    for_peers,
+    keyframes,
+    live,
+    pictures,
+    variants,
+)
 from streaming.ops import health, metrics
+from streaming.ops.http_counts import HTTP_COUNTS, HttpCounts, counter, measure, written
 from streaming.orders_context import ORDERS, OrdersContext
+from streaming.pages import about, home, order_actions
 from streaming.pages import copies as copies_pages
-from streaming.pages import home
 from streaming.pages import station as station_page
 from streaming.pages.render import problem_page
 from streaming.stations.featured import FEATURED, Featured
@@ -75,9 +87,11 @@ ADDRESSES = (
 # each has `routes`; the latter ones are served where the configuration has copies
 MODULES = (
     *(live, keyframes, variants, clip, pictures),
-    *(stations_api, timeline, oembed, openapi, assets, home, station_page, health),
+    *(stations_api, timeline, motion, oembed, openapi, assets),
+    *(home, station_page, about),
+    health,
 )
-COPIES_MODULES = (copies_pages, downloads, copies_api, webhooks)
+COPIES_MODULES = (copies_pages, order_actions, downloads, copies_api, webhooks)
 # aiohttp's own answers, to what is not HTTP, name its version otherwise
 web_response.SERVER_SOFTWARE = "Kuager"  # type: ignore[attr-defined]
 
@@ -98,20 +112,22 @@ def create_app(
     assets.version()  # so is a script that is missing
     openapi.description(config.copies is not None)
     app = web.Application(
-        middlewares=[metrics.measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
+        middlewares=[measure, in_turn, _errors, body_reader()], client_max_size=MOST_BODY
     )
     clients = app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
     context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
-    app[metrics.PROCESS] = process
-    app[metrics.REGISTRY] = metrics.make_registry(context)
+    counts = app[HTTP_COUNTS] = HttpCounts(config, process, clock=clock)
+    app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
+    app[motion.MOTION] = motion.Motion()
     app[archived.INDEXES] = OrderedDict()
+    app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
     scheduler = app[SCHEDULER] = Scheduler()
-    prepared = PreparedAnswers(clients, scheduler.video, partial(metrics.counter, process))
+    prepared = PreparedAnswers(clients, scheduler.video, partial(counter, process))
     app[PREPARED] = prepared
     app[stations_api.SEARCHED] = OrderedDict()
     has_picture = partial(pictures.has_picture, context)
@@ -124,12 +140,21 @@ def create_app(
         for module in COPIES_MODULES:
             app.add_routes(module.routes)
     app.on_response_prepare.extend((add_headers, prepared.keep))
-    app.on_cleanup.append(_close_files)
+    app.on_cleanup.append(_close_context)
     return app
 
 
-async def _close_files(app: web.Application) -> None:
+def peers_app(public: web.Application) -> web.Application:
+    """Return the application that answers other machines: from what the public one knows."""
+    app = web.Application()
+    app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
+    app.add_routes(for_peers.routes)
+    return app
+
+
+async def _close_context(app: web.Application) -> None:
     app[CONTEXT].files.close()
+    await app[CONTEXT].peers.close()
 
 
 async def _close_orders(app: web.Application) -> None:
@@ -144,10 +169,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method == "OPTIONS" and group.cross_origin:  # not a route: 405 elsewhere
         return web.Response(status=204, headers=PREFLIGHT)
     if too_many_parameters(request):  # which a page would read, to link to its other languages
-        text = gettext(
-            "An address has at most %(most)s parameters.",
+        text = ngettext(
+            "An address has at most %(count)s parameter.",
+            "An address has at most %(count)s parameters.",
+            MOST_PARAMETERS,
             language_of(request),
-            most=MOST_PARAMETERS,
         )
         return problem(400, text)
     try:
@@ -186,7 +212,10 @@ def _text_of(request: web.Request, error: web.HTTPException) -> str:
         return gettext("This address answers GET and HEAD only.", language_of(request))
     if not error.text or error.text.startswith(f"{error.status}: "):
         return gettext("There is nothing at this address.", language_of(request))
-    return error.text
+    if error.status == 429:
+        seconds = error.headers.get("Retry-After", "1")
+        return gettext(TOO_MANY, language_of(request), seconds=seconds)
+    return gettext(error.text.strip(), language_of(request))  # where it is not in a language yet
 
 
 def make_runner(
@@ -213,6 +242,7 @@ async def serving(
     archives = [open_archive(a) for a in config.archives]
     app = create_app(config, None, archives, process=process)
     app.cleanup_ctx.append(_catalogue)
+    app.cleanup_ctx.append(written)
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(*COLLECTED)
     where, operators = config.web, Runner(health.operators_app(app), stop_s=stop_s, caps=OPERATORS)
@@ -227,6 +257,10 @@ async def serving(
             await stack.enter_async_context(_listening(operators, *apart, config.spool))
         except PortInUse as error:  # the public is served all the same
             log.error("Metrics are not served", why=str(error))
+        if (node := config.node) is not None:
+            inner = Runner(peers_app(app), stop_s=stop_s, caps=OPERATORS)
+            place = (node.host, node.port, "node.address")
+            await stack.enter_async_context(_listening(inner, *place, config.spool))
         log.info("Serving", address=f"http://{where.host}:{where.port}/")
         yield
 

@@ -16,11 +16,15 @@ from base.i18n.gettext import gettext
 from base.outage import Outage
 from config.model import LOW, Camera, Config, Station
 from config.schedule import windows
-from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.recording_source import Sources
+from storage.cluster.machines import Machines
+from storage.cluster.other_spools import OtherSpools
+from storage.cluster.peers import Peers
+from storage.recording_source import Sources, Store
+from storage.records import Gap, GapCause
+from storage.spool.node_map import MachineEntry
 from storage.spool.open_files import OpenFiles
 from storage.spool.rates import Rates, measure
 from storage.spool.reader import Key, SpoolReader
@@ -44,11 +48,13 @@ class AppContext:
 
     config: Config
     catalogue: Catalogue | None
-    archives: Sequence[Archive]
+    archives: Sequence[Store]
     clock: Clock = now_ms
     files: OpenFiles = field(default_factory=OpenFiles)
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
+    machines: Machines | None = field(init=False, default=None)  # None where this is the only one
+    peers: Peers = field(init=False, default_factory=Peers)
     status: SpoolStatus = field(init=False)
     _outage: Outage = field(init=False)
     _refreshed_s: float = float("-inf")
@@ -63,7 +69,11 @@ class AppContext:
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
         self.directory = Directory(self.config)
-        self.status = SpoolStatus(self.config.spool, self.clock)
+        several = self.config.node is not None
+        self.status = SpoolStatus(self.config.spool, self.clock, with_peers=several)
+        if self.config.node is not None:
+            self.machines = Machines(self.config.spool)
+            self.archives = [*self.archives, OtherSpools(self.machines, self.peers)]
         self._outage = Outage(
             "The catalogue does not answer; live and rewind go on", "The catalogue answers again"
         )
@@ -120,6 +130,14 @@ class AppContext:
         )
         raise web.HTTPNotFound(text=text)
 
+    def is_elsewhere(self, station: Station, camera: Camera) -> bool:
+        """Tell whether another machine is to record a camera now."""
+        return self.machines is not None and self.machines.is_elsewhere(f"{station.id}/{camera.id}")
+
+    def only_on(self, spool: str | None) -> MachineEntry | None:
+        """Return the other machine that has a spool; None for this one, and one unknown."""
+        return self.machines.machine(spool) if self.machines is not None else None
+
     @property
     def sources(self) -> Sources:
         """Where the bytes of recordings are."""
@@ -172,11 +190,18 @@ class AppContext:
         return why_no_picture(
             self.directory.state(station, camera),
             windows(self.config.election, station, camera),
-            lambda: self.reader(station, camera).open_gap(),
+            lambda: self._open_gap(station, camera),
             self.clock(),
             station.time_zone,
             lang,
         )
+
+    def _open_gap(self, station: Station, camera: Camera) -> Gap | None:
+        name = f"{station.id}/{camera.id}"
+        if not self.is_elsewhere(station, camera):
+            return self.reader(station, camera).open_gap()
+        since_ms, cause = self.status.missing_elsewhere.get(name, (0, ""))
+        return Gap(0, since_ms, None, GapCause(cause)) if cause in set(GapCause) else None
 
     @property
     def catalogue_outage(self) -> str | None:

@@ -13,12 +13,19 @@ from weakref import WeakValueDictionary
 import structlog
 from aiohttp import web
 
-from base.i18n.gettext import gettext
+from base.i18n.gettext import N_, gettext
+from base.prefixes import site_of
 from config.copies import Copies
 from copies.orders.events import key_of
 from copies.orders.quotes import QuoteRequest
 from copies.orders.service import OrderService
-from copies.payments.port import InvoiceProvider, Online, Provider, open_providers
+from copies.payments.port import (
+    InvoiceProvider,
+    Online,
+    Provider,
+    ProviderUnavailable,
+    open_providers,
+)
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
@@ -51,9 +58,10 @@ class OrdersContext:
     quotes: RateLimit = field(default_factory=lambda: RateLimit(20, 6.0))
     asked: RateLimit = field(default_factory=lambda: RateLimit(10, 6.0))  # of providers
     guesses: RateLimit = field(default_factory=lambda: RateLimit(30, 30.0))
+    letters: RateLimit = field(default_factory=lambda: RateLimit(8, 60.0))  # to whom one names
     quoting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUOTES_AT_ONCE))
     sending: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(8, MOST_SENT))
-    invoices: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
+    pdfs: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
     asking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     known: OrderedDict[str, None] = field(default_factory=OrderedDict)  # keys that were right
 
@@ -97,15 +105,19 @@ async def _work(request: web.Request, work: Callable[[OrderService], Awaitable[T
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone."""
+    """Raise 503 where the catalogue or an archive does not answer, 404 for a quote that is gone;
+    of a provider that does not answer it is said, and raised, that it does not."""
     try:
         yield
+    except ProviderUnavailable as error:
+        log.error("A payment provider does not answer", why=str(error))
+        raise
     except OrderGone:
         raise web.HTTPNotFound from None
     except (CatalogueError, Unreadable, TimeoutError) as error:
         log.error("Orders cannot be worked on now", why=str(error) or type(error).__name__)
         raise web.HTTPServiceUnavailable(
-            text="Orders cannot be looked at now; try again in a minute.\n",
+            text=N_("Orders cannot be looked at now; try again in a minute."),
             headers={"Retry-After": "30"},
         ) from None
 
@@ -124,13 +136,13 @@ async def order_of(request: web.Request) -> Order:
 
     Raises 404, 503, and 429 for who asked for too many that do not exist: these alone are counted.
     A link that was right before is answered to everybody. Others are looked up one after the other
-    for each client, so that no guess is begun before the one before it is counted.
+    for each site, so that no guess is begun before the one before it is counted.
     """
     orders, who = request.app[ORDERS], client(request)
     key = key_of(request.match_info["secret"])
     if key in orders.known:
         return await _look_up(request, key)
-    lock = orders.asking.setdefault(who, asyncio.Lock())
+    lock = orders.asking.setdefault(site_of(who), asyncio.Lock())
     async with lock:
         if key not in orders.known:
             orders.guesses.check(who)
@@ -157,12 +169,17 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     return order
 
 
-def count_asked(request: web.Request) -> None:
-    """Count a question to payment providers, who answer all of us no more than so often; raises
-    429."""
+async def ask_providers(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
+    """Return what is done with orders for which payment providers are asked, who answer all of us
+    no more than so often; raises 429, and as `work_on_orders`."""
     asked, who = request.app[ORDERS].asked, client(request)
     asked.check(who)
     asked.take(who)
+    try:
+        return await work_on_orders(request, work)
+    except web.HTTPServiceUnavailable:  # the catalogue is away, and nobody was asked
+        asked.take(who, -1)
+        raise
 
 
 async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, Order]:
@@ -171,16 +188,32 @@ async def make_quote(request: web.Request, wanted: QuoteRequest) -> tuple[str, O
     return await _in_turn(request, lambda service: service.quote(wanted, lang, who))
 
 
+def link_of(request: web.Request) -> str:
+    """Return the secret link of the order in the address."""
+    return f"{base_url(request)}/copies/{request.match_info['secret']}"
+
+
 async def place(request: web.Request, order: Order, email: str | None) -> Order:
     """Order what was quoted, if all of it is still there; raises Refused, 429, 503."""
-    link, who = f"{base_url(request)}/copies/{request.match_info['secret']}", client(request)
+    link, who = link_of(request), client(request)
 
     def work(service: OrderService) -> Awaitable[Order]:
         return service.place(order, email, link, who)
 
     if order.state != State.QUOTED:  # it is refused, and nothing is looked for
         return await work_on_orders(request, work)
+    if email:
+        count_letter(request)
     return await _in_turn(request, work)
+
+
+def count_letter(request: web.Request) -> None:
+    """Count a letter, which goes to whomever somebody names: one client has few sent, whoever gets
+    them; raises 429."""
+    orders, who = request.app[ORDERS], client(request)
+    if orders.settings.mail:
+        orders.letters.check(who)
+        orders.letters.take(who)
 
 
 async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
@@ -216,9 +249,14 @@ async def register_page(request: web.Request) -> list[Order]:
     election, scheduler = request.app[CONTEXT].config.election.id, request.app[SCHEDULER]
     scheduler.check(request)
     scheduler.count(request, REGISTER_TOKENS)
-    return await query_catalogue(
-        request, lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1)
-    )
+    try:
+        return await query_catalogue(
+            request,
+            lambda catalogue: catalogue.orders.register(election, before, REGISTER_PAGE + 1),
+        )
+    except web.HTTPServiceUnavailable:  # nobody was asked
+        scheduler.count(request, -REGISTER_TOKENS)
+        raise
 
 
 def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
@@ -226,5 +264,14 @@ def invoice_provider(request: web.Request, order: Order) -> InvoiceProvider | No
     None where there is nothing to pay and nothing was."""
     if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
         return None
+    return _writer(request)
+
+
+def receipt_provider(request: web.Request, order: Order) -> InvoiceProvider | None:
+    """Return who gives the receipt of an order; None where nothing came."""
+    return _writer(request) if order.payments else None
+
+
+def _writer(request: web.Request) -> InvoiceProvider | None:
     providers = request.app[ORDERS].providers.values()
     return next((p for p in providers if isinstance(p, InvoiceProvider)), None)

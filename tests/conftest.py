@@ -48,6 +48,7 @@ LANES = {
     "test_sync": "pages",
     "test_system": "pages",
     "test_player": "pages",
+    "test_station_page": "pages",
     "test_site": "pages",
     "test_ordering": "pages",
     "test_copy_bytes": "pages",

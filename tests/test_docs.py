@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from aiohttp import web
 
 from base.i18n.causes import CAUSES
 from config.copies import Copies
 from config.load import load
+from config.model import Node
 from kuager.cli import app
 from storage.records import GapCause
 from streaming.app import COPIES_MODULES, MODULES
 from streaming.context import AppContext
+from streaming.media import for_peers
 from streaming.ops import metrics as status
 from streaming.ops.health import operators_routes
 from tests.support.repository import PAGES, ROOT, TRACKED
@@ -56,6 +59,14 @@ def test_every_route_is_documented() -> None:
             assert f"`{path}`" in OPERATIONS, path
 
 
+def test_what_machines_ask_each_other_is_documented() -> None:
+    scaling = (ROOT / "docs/scaling.md").read_text()
+    for route in for_peers.routes:
+        assert isinstance(route, web.RouteDef)
+        path = re.sub(r"\{(\w+):(?:[^{}]|\{[^}]*\})*\}", r"{\1}", route.path)
+        assert f"`{path}`" in scaling, path
+
+
 def test_what_is_kept_in_the_browser_is_documented() -> None:
     threats = (ROOT / "docs/threat-model.md").read_text()
     ways = re.compile(r"localStorage|sessionStorage|indexedDB|document\.cookie|\bcaches\.")
@@ -67,7 +78,10 @@ def test_what_is_kept_in_the_browser_is_documented() -> None:
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     environ = {"CAMERA_PASSWORD": "x"}
     config = load(ROOT / "deploy/kuager.example.yaml", environ)
-    config = config.model_copy(update={"spool": tmp_path, "copies": Copies(free=True)})
+    node = Node(name="n1", host="127.0.0.1", port=1)
+    config = config.model_copy(
+        update={"spool": tmp_path, "copies": Copies(free=True), "node": node}
+    )
     context = AppContext(config, None, [])
     list(context.refresh())
     text = b"".join(status.exposition(status.make_registry(context), context)).decode()

@@ -1,4 +1,4 @@
-"""Why there is no recording, said to people: a sentence for each cause of a gap.
+"""Why there is no recording, said to people: a sentence for each cause of a gap, and for removals.
 
 The causes are the closed list of docs/formats.md (`GapCause` in storage/records.py); a test holds
 the two together.
@@ -6,7 +6,9 @@ the two together.
 
 from __future__ import annotations
 
-from base.i18n.gettext import N_, gettext
+import re
+
+from base.i18n.gettext import N_, gettext, ngettext
 
 CAUSES = {
     "connecting": N_("the camera was asked, and no picture had come yet"),
@@ -22,6 +24,7 @@ CAUSES = {
     "disk_failed": N_("the recorder's disk fails"),
     "recorder_stopped": N_("the recorder was stopped"),
     "recorder_crashed": N_("the recorder ended unexpectedly"),
+    "node_lost": N_("the machine that recorded it was lost"),
 }
 
 
@@ -29,3 +32,15 @@ def describe_cause(cause: str, lang: str) -> str:
     """Return why there is no recording, as a part of a sentence; raises KeyError for a cause that
     is none."""
     return gettext(CAUSES[cause], lang)
+
+
+IN_NO_ARCHIVE = N_("it is in no archive yet")
+ON_A_MACHINE_AWAY = N_("it is on a machine that is away")
+
+
+def describe_removal(reason: str, lang: str) -> str:
+    """Return why a recording was removed or cannot be had, as a part of a sentence: what Kuager
+    itself writes in the language, what an operator wrote as it is."""
+    if kept := re.fullmatch(r"kept for ([0-9]{1,6}) days?", reason):
+        return ngettext("kept for %(count)s day", "kept for %(count)s days", int(kept[1]), lang)
+    return gettext(reason, lang) if reason in (IN_NO_ARCHIVE, ON_A_MACHINE_AWAY) else reason

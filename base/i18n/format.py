@@ -1,23 +1,30 @@
 """How times, lengths, money, sizes and numbers are written for people.
 
 Moments are UTC milliseconds and shown in a time zone, with its offset: whoever reads a page or a
-letter may live in another one.
+letter may live in another one. Days are written as in Kazakhstan, 29.11.2026, in each language.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import format_decimal
 
 from base.currency import decimals, in_decimals
+from base.i18n.gettext import gettext, ngettext
 
 
 def format_time(ms: int, zone: str) -> str:
-    """Return a moment in local time: 2026-11-29 14:03 UTC+5."""
-    return f"{_local(ms, zone):%Y-%m-%d %H:%M} {format_offset(ms, zone)}"
+    """Return a moment in local time: 29.11.2026 14:03 UTC+5."""
+    return f"{_local(ms, zone):%d.%m.%Y %H:%M} {format_offset(ms, zone)}"
+
+
+def format_second(ms: int, zone: str) -> str:
+    """Return a moment in local time as forms take it: 29.11.2026 14:03:00."""
+    return f"{_local(ms, zone):%d.%m.%Y %H:%M:%S}"
 
 
 def format_time_of_day(ms: int, zone: str, now_ms: int, lang: str) -> str:
@@ -29,14 +36,14 @@ def format_time_of_day(ms: int, zone: str, now_ms: int, lang: str) -> str:
 
 
 def format_range(from_ms: int, to_ms: int, zone: str, dash: str = "–") -> str:
-    """Return a stretch in local time: 2026-11-29 08:00:00–09:30:00."""
+    """Return a stretch in local time: 29.11.2026 08:00:00–09:30:00."""
     start, end = _local(from_ms, zone), _local(to_ms, zone)
-    day = "" if start.date() == end.date() else f"{end:%Y-%m-%d} "
-    return f"{start:%Y-%m-%d %H:%M:%S}{dash}{day}{end:%H:%M:%S}"
+    day = "" if start.date() == end.date() else f"{end:%d.%m.%Y} "
+    return f"{start:%d.%m.%Y %H:%M:%S}{dash}{day}{end:%H:%M:%S}"
 
 
 def format_stretch(from_ms: int, to_ms: int, zone: str) -> str:
-    """Return a stretch in local time with its offset: 2026-11-29 08:00:00–09:30:00 UTC+5."""
+    """Return a stretch in local time with its offset: 29.11.2026 08:00:00–09:30:00 UTC+5."""
     return f"{format_range(from_ms, to_ms, zone)} {format_offset(to_ms, zone)}"
 
 
@@ -64,9 +71,31 @@ def format_hours(seconds: float) -> str:
     return f"{seconds / 3600:g}"
 
 
-def format_bytes(count: int) -> str:
-    """Return a number of bytes: 1.25 GB, 3.1 MB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+def format_duration(seconds: int, lang: str) -> str:
+    """Return a length of time in the largest unit in which it is whole: 30 days, 36 hours.
+
+    It is in the nominative: a sentence has it behind a colon, or where that does not matter.
+    """
+    if seconds % 86400 == 0:
+        return ngettext("%(count)s day", "%(count)s days", seconds // 86400, lang)
+    if seconds % 3600 == 0:
+        return ngettext("%(count)s hour", "%(count)s hours", seconds // 3600, lang)
+    if seconds % 60 == 0:
+        return ngettext("%(count)s minute", "%(count)s minutes", seconds // 60, lang)
+    return ngettext("%(count)s second", "%(count)s seconds", seconds, lang)
+
+
+def format_bytes(count: int, lang: str) -> str:
+    """Return a number of bytes as people of a language write it: 1.25 GB, 3,1 МБ."""
+    if count >= 1e9:
+        return gettext("%(size)s GB", lang, size=_rounded(count / 1e9, "0.00", lang))
+    return gettext("%(size)s MB", lang, size=format_tenths(count / 1e6, lang))
+
+
+def format_percent(basis: int, lang: str) -> str:
+    """Return hundredths of a percent as people of a language write them: 16%, 12,5 %."""
+    number = format_decimal(Decimal(basis) / 100, format="0.##", locale=lang)
+    return gettext("%(number)s%%", lang, number=number)
 
 
 def format_number(value: int, lang: str) -> str:
@@ -74,12 +103,31 @@ def format_number(value: int, lang: str) -> str:
     return format_decimal(value, locale=lang)
 
 
+def format_tenths(value: float, lang: str) -> str:
+    """Return a number with one decimal as people of a language write it: 1.2 or 1,2."""
+    return _rounded(value, "#,##0.0", lang)
+
+
 def format_money(minor: int, currency: str, lang: str) -> str:
-    """Return an amount with its currency as people of a language write it: 12,50 KZT."""
+    """Return an amount as people of a language write it: 12,50 ₸ in Kazakh and Russian, else with
+    the code of ISO 4217, which is never another country's sign: 12.50 KZT."""
+    sign = "₸" if currency == "KZT" and lang != "en" else currency
+    return f"{_amount(minor, currency, lang)}\N{NO-BREAK SPACE}{sign}"
+
+
+def format_money_with_code(minor: int, currency: str, lang: str) -> str:
+    """Return an amount with its code in each language: 12,50 KZT, as banks write it."""
+    return f"{_amount(minor, currency, lang)}\N{NO-BREAK SPACE}{currency}"
+
+
+def _amount(minor: int, currency: str, lang: str) -> str:
     places = decimals(currency)
-    pattern = f"#,##0.{'0' * places} ¤¤" if places else "#,##0 ¤¤"
-    amount = in_decimals(minor, currency)
-    return format_currency(amount, currency, locale=lang, currency_digits=False, format=pattern)
+    pattern = f"#,##0.{'0' * places}" if places else "#,##0"
+    return format_decimal(in_decimals(minor, currency), format=pattern, locale=lang)
+
+
+def _rounded(value: float, pattern: str, lang: str) -> str:
+    return format_decimal(value, format=pattern, locale=lang)
 
 
 def _local(ms: int, zone: str) -> datetime:

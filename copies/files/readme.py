@@ -7,8 +7,10 @@ explains itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from base.i18n.causes import describe_removal
 from base.i18n.format import format_range
 from copies.footage.plan import CopyPlan
 
@@ -19,7 +21,7 @@ COPIES OF VIDEO RECORDINGS
 
 Election: {election}
 Station:  {station}
-Ordered:  {stretch}
+Ordered:  {stretch} ({zone})
 
 {files_title}
 {files}
@@ -35,20 +37,21 @@ recorded, nothing was encoded again or left out. A file begins and ends with who
 Where a recording was interrupted, one file ends and the next begins.
 
 HOW TO CHECK
-SHA256SUMS has the SHA-256 of every file. If one byte of a file is changed, its SHA-256 is another.
+SHA256SUMS has the SHA-256 of every file, of this one and of manifest.json, too. If one byte of a
+file is changed, its SHA-256 is another.
   Linux:    sha256sum -c SHA256SUMS
   macOS:    shasum -a 256 -c SHA256SUMS
   Windows:  certutil -hashfile NAME.mp4 SHA256   and compare it with the line in SHA256SUMS
 manifest.json says the same for programs, and of which recordings and segments each file is made.
 
-Times are local, {zone}.
+Times are local, {zone}. Names of files hold the ids of election, station and camera.
 """,
     "ru": """\
 КОПИИ ВИДЕОЗАПИСЕЙ
 
 Выборы:   {election}
 Участок:  {station}
-Заказано: {stretch}
+Заказано: {stretch} ({zone})
 
 {files_title}
 {files}
@@ -64,21 +67,21 @@ Times are local, {zone}.
 Там, где запись прерывалась, один файл заканчивается и начинается следующий.
 
 КАК ПРОВЕРИТЬ
-В SHA256SUMS указан SHA-256 каждого файла. Если изменить в файле хотя бы один байт, его SHA-256
-станет другим.
+В SHA256SUMS указан SHA-256 каждого файла, в том числе этого и manifest.json. Если изменить в файле
+хотя бы один байт, его SHA-256 станет другим.
   Linux:    sha256sum -c SHA256SUMS
   macOS:    shasum -a 256 -c SHA256SUMS
   Windows:  certutil -hashfile ИМЯ.mp4 SHA256   и сравните со строкой в SHA256SUMS
 В manifest.json то же самое для программ, а также из каких записей и фрагментов состоит файл.
 
-Время местное, {zone}.
+Время местное, {zone}. В именах файлов - идентификаторы выборов, участка и камеры.
 """,
     "kk": """\
 БЕЙНЕЖАЗБАЛАРДЫҢ КӨШІРМЕЛЕРІ
 
-Сайлау:   {election}
-Учаске:   {station}
-Тапсырыс: {stretch}
+Сайлау:          {election}
+Сайлау учаскесі: {station}
+Тапсырыс:        {stretch} ({zone})
 
 {files_title}
 {files}
@@ -88,36 +91,36 @@ Times are local, {zone}.
 
 ҚАЛАЙ КӨРУГЕ БОЛАДЫ
 .mp4 файлдары кез келген браузерде, VLC, mpv, Windows және Apple ойнатқыштарында ашылады. Әр файлда
-бір камера және үзіліссіз жазылған бір аралық бар: сурет дәл жазылғандай, ештеңе қайта кодталмаған
-және қалдырылмаған. Файл шамамен 2 секундтық тұтас бөліктерден тұрады, сондықтан ол тапсырылған
-уақыттан сәл ерте басталып, сәл кеш аяқталуы мүмкін. Жазба үзілген жерде бір файл аяқталып,
-келесісі басталады.
+бір камера және үзілмей жазылған бір аралық бар: бейне дәл жазылғандай, ештеңе қайта кодталмаған
+және алып тасталмаған. Файл шамамен 2 секундтық тұтас бөліктерден тұрады, сондықтан ол тапсырыс
+берілген уақыттан сәл ерте басталып, сәл кеш аяқталуы мүмкін. Жазба үзілген жерде бір файл
+аяқталып, келесісі басталады.
 
 ҚАЛАЙ ТЕКСЕРУГЕ БОЛАДЫ
-SHA256SUMS ішінде әр файлдың SHA-256 мәні бар. Файлдың бір байты өзгерсе, оның SHA-256 мәні де
-өзгереді.
+SHA256SUMS ішінде әр файлдың, оның ішінде осы файл мен manifest.json файлының SHA-256 мәні бар.
+Файлдың бір байты өзгерсе, оның SHA-256 мәні де өзгереді.
   Linux:    sha256sum -c SHA256SUMS
   macOS:    shasum -a 256 -c SHA256SUMS
   Windows:  certutil -hashfile АТЫ.mp4 SHA256   және SHA256SUMS ішіндегі жолмен салыстырыңыз
 manifest.json ішінде бағдарламаларға арналған сол мәлімет, сондай-ақ файл қай жазбалар мен
 бөліктерден тұратыны көрсетілген.
 
-Уақыт жергілікті, {zone}.
+Уақыт жергілікті, {zone}. Файл аттарында сайлаудың, учаскенің және камераның идентификаторлары бар.
 """,
 }
 TITLES = {  # of the files, of what is missing; nothing is missing; it was removed, is away
     "en": ("FILES", "WHAT IS MISSING", "Nothing.", "removed", "recorded, and cannot be had now"),
     "ru": (
         "ФАЙЛЫ",
-        "ЧЕГО НЕТ",
-        "Ничего не пропущено.",
+        "КАКИХ ЗАПИСЕЙ НЕТ",
+        "Записано всё.",
         "удалено",
         "записано, но сейчас недоступно",
     ),
     "kk": (
         "ФАЙЛДАР",
-        "НЕ ЖОҚ",
-        "Ештеңе қалдырылмаған.",
+        "ҚАНДАЙ ЖАЗБА ЖОҚ",
+        "Барлығы жазылған.",
         "жойылған",
         "жазылған, бірақ қазір қолжетімсіз",
     ),
@@ -130,32 +133,35 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
     A gap's "words", where it has them, say its cause in the language.
     """
     files_title, missing_title, nothing, removed, away = TITLES[language]
+    titles = {camera["camera"]: camera["title"] for camera in about["cameras"]}
     missing = [
-        (g["start_ms"], g["end_ms"], camera["camera"], g.get("words") or g["cause"])
+        (g["start_ms"], g["end_ms"], camera["title"], g.get("words") or g["cause"])
         for camera in about["cameras"]
         for g in camera["gaps"]
     ]
     missing += [
         (
-            *(r["start_ms"], r["end_ms"], camera["camera"]),
-            f"{away if r['removed_ms'] is None else removed}: {r['reason']}",
+            *(r["start_ms"], r["end_ms"], camera["title"]),
+            f"{away if r['removed_ms'] is None else removed}:"
+            f" {describe_removal(r['reason'], language)}",
         )
         for camera in about["cameras"]
         for r in camera["removed"]
     ]
+    stretch = partial(format_range, zone=zone, dash=DASH)
+    names = (f"№ {about['station_number']}", about["station_name"], about["station_address"])
     text = TEXTS[language].format(
-        election=about["election"],
-        station=about["station"],
-        stretch=format_range(about["from_ms"], about["to_ms"], zone, DASH),
+        election=about["election_name"],
+        station=", ".join(filter(None, names)),
+        stretch=stretch(about["from_ms"], about["to_ms"]),
         files_title=files_title,
         files="\n".join(
-            f"{p.file_name}\n    {p.camera}, {format_range(p.start_ms, p.end_ms, zone, ' - ')}"
-            for p in plans
+            f"{p.file_name}\n    {titles[p.camera]}, {stretch(p.start_ms, p.end_ms)}" for p in plans
         ),
         missing_title=missing_title,
         missing="\n".join(
-            f"{camera}, {format_range(start_ms, end_ms, zone, ' - ')}: {why}"
-            for start_ms, end_ms, camera, why in sorted(missing)
+            f"{title}, {stretch(start_ms, end_ms)}: {why}"
+            for start_ms, end_ms, title, why in sorted(missing)
         )
         or nothing,
         zone=zone,

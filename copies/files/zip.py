@@ -59,8 +59,9 @@ class _Entry(NamedTuple):
 def manifest(about: Mapping[str, Any], items: Sequence[Item]) -> bytes:
     """Return manifest.json (docs/copies.md).
 
-    `about` has election, station, from_ms, to_ms and cameras, each with camera, gaps and removed;
-    to each the files are added. Hashes that are not known are 64 zeros.
+    `about` has election, station, from_ms, to_ms and cameras, each with camera, gaps and removed,
+    and what people call all of these; to each camera the files are added. Hashes that are not
+    known are 64 zeros.
     """
     cameras = [
         {
@@ -93,9 +94,11 @@ def _described(item: Item) -> dict[str, Any]:
     }
 
 
-def checksums(items: Sequence[Item]) -> bytes:
-    """Return SHA256SUMS, as `sha256sum -c` reads it."""
-    return b"".join(f"{i.sha256 or UNKNOWN}  {i.file.plan.file_name}\n".encode() for i in items)
+def checksums(items: Sequence[Item], texts: Mapping[str, bytes]) -> bytes:
+    """Return SHA256SUMS of copies and of other files by name, as `sha256sum -c` reads it."""
+    sums = {i.file.plan.file_name: i.sha256 or UNKNOWN for i in items}
+    sums |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()
 
 
 class Bundle:
@@ -118,7 +121,8 @@ class Bundle:
             self._add(item.file.plan.file_name.encode(), item.file, item.crc32)
         manifest_json = manifest(about, items)
         self._add(b"manifest.json", manifest_json)
-        self._add(b"SHA256SUMS", checksums(items))
+        texts = {"README.txt": text, "manifest.json": manifest_json}
+        self._add(b"SHA256SUMS", checksums(items, texts))
         self.length = self._end + sum(map(len, self._directory()))
         tags = [i.file.etag.encode() for i in items]
         content = b"".join([text, manifest_json, *tags])

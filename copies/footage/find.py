@@ -14,16 +14,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from base.clock import now_ms
+from base.i18n.causes import IN_NO_ARCHIVE, ON_A_MACHINE_AWAY
 from base.intervals import subtract
 from copies.footage.plan import CopyPlan
 from copies.footage.planning import plan_file
 from copies.mp4 import MAX_REFERENCES
-from storage.archive.port import Archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import OWNERS, Catalogue
 from storage.catalogue.rows import RecordingRow
-from storage.recording_source import RecordingReader, Sources
+from storage.recording_source import RecordingReader, Sources, Spools, Store, add_spools
 from storage.records import LONGEST_MS, Gap
+from storage.shown import Shown
+from storage.spool.numbers import lease_of
 from storage.spool.reader import Key, SpoolReader
 
 AT_ONCE = 8  # files that are planned side by side
@@ -61,7 +63,7 @@ class CameraFootage:
 
 async def find(
     catalogue: Catalogue | None,
-    archives: Sequence[Archive],
+    archives: Sequence[Store],
     spool: Path,
     name: Name,
     from_ms: int,
@@ -80,6 +82,7 @@ async def find(
     gaps: dict[Key, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
+        add_spools(found, archives)
         found.sort(key=lambda row: bool(row.archives))  # of two with one name what can be had
         rows = {row.key: row for row in found}
         known_gaps = await catalogue.gaps_between(name, from_ms, to_ms)
@@ -87,6 +90,10 @@ async def find(
     gaps |= {(g.gap_no, g.start_ms): g for g in spool_reader.gaps(from_ms, to_ms)}
     fresh, settled_ms = await asyncio.to_thread(_sealed, spool_reader, rows, from_ms, to_ms)
     rows |= fresh
+    for store in archives:
+        if isinstance(store, Spools):
+            elsewhere_ms = await store.settled_ms(name, rows.keys(), from_ms, to_ms)
+            settled_ms = min(settled_ms, max(elsewhere_ms or settled_ms, from_ms))
     there, removed = _sort_out([rows[key] for key in sorted(rows)], spool_reader, archives)
     sources = Sources(spool, archives, catalogue)
     reader = RecordingReader(sources, name, from_ms, to_ms, {row.key: row.buckets for row in there})
@@ -97,11 +104,7 @@ async def find(
             return await plan_file(reader, name, stretch, from_ms, to_ms, zone)
 
     files = _distinct(await asyncio.gather(*map(plan, _stretches(there))))
-    missing = [
-        replace(g, start_ms=max(g.start_ms, from_ms), end_ms=min(g.end_ms or to_ms, settled_ms))
-        for _, g in sorted(gaps.items())
-    ]
-    missing = [g for g in missing if g.start_ms < (g.end_ms or 0)]
+    missing = _missing(gaps.values(), rows.values(), from_ms, settled_ms)
     accounted: list[CopyPlan | Missing | Gap] = [*files, *removed, *missing]
     return CameraFootage(
         tuple(files),
@@ -109,8 +112,24 @@ async def find(
         tuple(removed),
         tuple(subtract([(from_ms, settled_ms)], ((a.start_ms, a.end_ms or 0) for a in accounted))),
         settled_ms,
-        any(b.start_ms < a.end_ms for a, b in pairwise(files)),
+        any(
+            b.start_ms < a.end_ms and lease_of(a.run_no) == lease_of(b.run_no)
+            for a, b in pairwise(files)
+        ),
     )
+
+
+def _missing(
+    gaps: Iterable[Gap], rows: Iterable[RecordingRow], from_ms: int, settled_ms: int
+) -> list[Gap]:
+    """Return what nobody recorded of a stretch; what one machine missed another may have."""
+    shown = Shown((lease_of(row.record_seq), row.start_ms, row.end_ms) for row in rows)
+    found = []
+    for gap in shown.missing(gaps):
+        start_ms, end_ms = max(gap.start_ms, from_ms), min(gap.end_ms or settled_ms, settled_ms)
+        if start_ms < end_ms:
+            found.append(replace(gap, start_ms=start_ms, end_ms=end_ms))
+    return found
 
 
 def _sealed(
@@ -133,7 +152,7 @@ def _sealed(
 
 
 def _sort_out(
-    rows: Iterable[RecordingRow], spool_reader: SpoolReader, archives: Sequence[Archive]
+    rows: Iterable[RecordingRow], spool_reader: SpoolReader, archives: Sequence[Store]
 ) -> tuple[list[RecordingRow], list[Missing]]:
     """Return the recordings that can be had, and what became of the others."""
     in_spool = {stored.key for stored in spool_reader.stored()}
@@ -146,7 +165,9 @@ def _sort_out(
         if names & set(holding) or (waiting and row.key in in_spool):
             there.append(row)
             continue
-        removed_ms, reason = None, "it is in no archive yet"
+        removed_ms, reason = None, IN_NO_ARCHIVE
+        if row.spool and any(isinstance(archive, Spools) for archive in archives):
+            reason = ON_A_MACHINE_AWAY
         if holding:
             reason = f"the archive '{holding[0]}' is not configured here"
         elif last := row.removed:

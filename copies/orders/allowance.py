@@ -13,14 +13,16 @@ from copies.states import State
 from storage.catalogue.orders import Order
 from storage.catalogue.usage import Claim, TooMuch
 
-# held until it is paid, or read through although nothing was paid
-UNPAID = (State.AWAITING_PAYMENT, State.PAID)
+# what is held for orders before anything was paid, and for those that cost nothing: each kind has
+# its own part, so that what is free keeps nobody from buying
+UNPAID = (State.AWAITING_PAYMENT,)
+FREE = (State.PAID, State.READY)
 WHY = {
     "free": N_("your free minutes of today are used up: ask for a new quote"),
     "each": N_("you have ordered as much as you can without paying: pay or cancel first"),
     "all": N_("too much is ordered and not paid by all together: try again tomorrow"),
 }
-WHY_NOT_FREE = N_("too much of what was ordered is still to be checked: try again later")
+WHY_NOT_FREE = N_("too much that cost nothing is still to be checked or kept: try again later")
 
 
 def day_of(now_ms: int, time_zone: str) -> int:
@@ -42,7 +44,7 @@ def claim_of(settings: Copies, order: Order, client: str, time_zone: str, now_ms
         sum(line["exists_ms"] - line["billed_ms"] for line in lines),
         free_of(settings),
         day_of(now_ms, time_zone),
-        UNPAID,
+        UNPAID if order.total else FREE,
         sum(camera["bytes"] for camera in order.quote["cameras"]),
         settings.unpaid_per_client,
         settings.unpaid_in_all,

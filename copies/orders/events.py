@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from base.i18n.gettext import N_, gettext
@@ -24,11 +24,14 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Refused(ValueError):
-    """The event does not fit; the sentence says why, to whoever asked, with its values by name."""
+    """The event does not fit; the sentence says why, to whoever asked, with its values by name.
 
-    def __init__(self, sentence: str, **values: object):
+    `field` is what of a form it is about: `from`, `to`, `cameras`.
+    """
+
+    def __init__(self, sentence: str, field: str | None = None, **values: object):
         super().__init__(sentence % values if values else sentence)
-        self._sentence, self._values = sentence, values
+        self.field, self._sentence, self._values = field, sentence, values
 
     def text(self, lang: str) -> str:
         """Return the sentence in a language."""
@@ -56,11 +59,12 @@ def place(
     link: str,
     now_ms: int,
     claim: Callable[[Order], Claim] | None = None,
+    files: Sequence[Mapping[str, Any]] = (),
 ) -> Callable[[Order], Change]:
     """The requester orders what was quoted; where nothing is to be paid, it is paid.
 
     Where no letters are sent, no address is kept. `claim` tells what it takes of what its client
-    may have.
+    may have, `files` how each of its files is made.
     """
     email = email if settings.mail else None
 
@@ -90,7 +94,41 @@ def place(
             numbered=True,
             claim=claim(order) if claim else None,
             hold=True,
+            files=files,
         )
+
+    return decide
+
+
+def write_to(settings: Copies, email: str, link: str, now_ms: int) -> Callable[[Order], Change]:
+    """The requester of an order without an address has its link sent to one, once."""
+
+    def decide(order: Order) -> Change:
+        if order.state != State.AWAITING_PAYMENT and order.state not in DOWNLOADS:
+            raise Refused(WHY_NOT[State(order.state)])
+        if settings.mail is None:
+            raise Refused(N_("no letters are sent here"))
+        if order.email:
+            raise Refused(N_("the link was sent already"))
+        values = {"email": email, "forget_ms": now_ms + settings.forget_after * 1000}
+        entry = Entry("requester", "address", order.state)
+        return Change(now_ms, (entry,), values, letters=(Letter("placed", email, link),))
+
+    return decide
+
+
+def name_payer(name: str, payer_bin: str | None, now_ms: int) -> Callable[[Order], Change]:
+    """The requester says whom the invoice names as its payer: as often as he likes before it is
+    paid, and once afterwards if nobody was named. The audit log says that, once, and not whom."""
+
+    def decide(order: Order) -> Change:
+        if order.total == 0 or (order.state != State.AWAITING_PAYMENT and order.paid_ms is None):
+            raise Refused(N_("there is no invoice for this order"))
+        if order.paid_ms is not None and order.payer_name:
+            raise Refused(N_("it is paid, and its invoice names a payer already"))
+        values = {"payer_name": name, "payer_bin": payer_bin}
+        first = () if order.payer_name else (Entry("requester", "payer", order.state),)
+        return Change(now_ms, first, values)
 
     return decide
 
@@ -247,9 +285,10 @@ def refund(
 
 
 def _end(order: Order, event: Event, actor: str, now_ms: int, reason: str | None) -> Change:
-    """End an order: nothing is held for it any more, and the address goes."""
+    """End an order: nothing is held for it any more, and the address goes; who pays is known from
+    then on only where money is in the books under that name."""
     state = _after(order, event)
-    values = {
+    values: dict[str, object] = {
         "state": state,
         "ended_ms": now_ms,
         "until_ms": None,
@@ -257,6 +296,8 @@ def _end(order: Order, event: Event, actor: str, now_ms: int, reason: str | None
         "email": None,
         "forget_ms": None,
     }
+    if order.paid_ms is None:
+        values |= {"payer_name": None, "payer_bin": None}
     detail = {"reason": reason} if reason else {}
     return Change(now_ms, (Entry(actor, event, state, detail),), values, hold=False)
 

@@ -33,7 +33,18 @@ from storage.catalogue.orders import Order
 from storage.catalogue.rows import LetterRow
 
 TIMEOUT_S, LONGEST_S = 30.0, 120.0  # for a word of the server, for all of a letter
-MOST_A_DAY = 20  # letters to one mailbox, so that orders in its name do not flood it
+# letters to one mailbox that anybody can have sent by ordering in its name, so that nobody floods
+# it; all others are of money or an operator's word
+MOST_A_DAY, ANYBODYS = 20, "placed"
+FULL = "this address was sent as many letters as it may be in a day"
+# domains of one provider, to which the same mailboxes belong
+_SAME = {
+    "googlemail.com": "gmail.com",
+    **dict.fromkeys(("me.com", "mac.com"), "icloud.com"),
+    **dict.fromkeys(("protonmail.com", "pm.me"), "proton.me"),
+    "ya.ru": "yandex.ru",
+    **{f"yandex.{end}": "yandex.ru" for end in ("kz", "com", "by", "ua", "uz", "com.tr")},
+}
 
 log = structlog.get_logger()
 
@@ -51,10 +62,11 @@ class ServerAway(RuntimeError):
 
 
 def mailbox_of(recipient: str) -> str:
-    """Return where an address leads, to count letters by: `A.b+c@d` is `ab@d`, as large mail
+    """Return where an address leads, to count letters by: `A.b-c+d@e` is `abc@e`, as large mail
     providers read it."""
     name, _, domain = recipient.lower().rpartition("@")
-    return f"{(name.partition('+')[0] or name).replace('.', '')}@{domain}"
+    name = (name.partition("+")[0] or name).translate({ord("."): None, ord("-"): None})
+    return f"{name}@{_SAME.get(domain, domain)}"
 
 
 def address(text: str) -> str | None:
@@ -72,11 +84,11 @@ def compose(sender: str, order: Order, letter: LetterRow) -> EmailMessage:
             "page you see what to do now, pay, and download."
         ),
         "part": _(
-            "A part of the price has been paid. The page of your order says how much is missing."
+            "A part of the price has come. The page of your order says what is still to be paid."
         ),
         "paid": _("Your payment has been entered."),
         "owed": _(
-            "A payment has been entered that is not needed for your order. It will be given back."
+            "A payment came that is more than your order costs, or too late. It is given back."
         ),
         "rejected": _("Your order has been rejected."),
         "returned": _("A payment has been given back."),
@@ -118,9 +130,8 @@ def compose(sender: str, order: Order, letter: LetterRow) -> EmailMessage:
     return message
 
 
-async def submit(mail: Mail, message: EmailMessage) -> None:
-    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
-    not take this one."""
+async def connect(mail: Mail) -> aiosmtplib.SMTP:
+    """Connect to the server and log in; raises ServerAway."""
     client = aiosmtplib.SMTP(
         hostname=mail.host,
         port=mail.port,
@@ -132,9 +143,16 @@ async def submit(mail: Mail, message: EmailMessage) -> None:
     )
     try:
         await client.connect()
-    except (aiosmtplib.SMTPException, OSError) as error:
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         client.close()
         raise ServerAway(f"the mail server cannot be used: {_why(error)}") from None
+    return client
+
+
+async def submit(mail: Mail, message: EmailMessage) -> None:
+    """Give a letter to the server; raises ServerAway where it takes none, NotSent where it does
+    not take this one."""
+    client = await connect(mail)
     try:
         async with asyncio.timeout(LONGEST_S):
             await client.send_message(message)
@@ -180,12 +198,15 @@ class Mailer:
         """
         outbox, number, now = self._catalogue.outbox, letter.letter_no, self._clock()
         try:
-            mailbox = mailbox_of(letter.recipient)
-            next_ms = await self._catalogue.usage.next_letter_ms(mailbox, MOST_A_DAY, now)
-            if next_ms > now:
-                why = "this address was sent as many letters as it may be in a day"
-                await outbox.postponed(number, why, next_ms)
-                return
+            told = None
+            if letter.kind == ANYBODYS:
+                told = mailbox_of(letter.recipient), letter.order_pk
+                again = letter.error == FULL
+                usage = self._catalogue.usage
+                next_ms = await usage.next_letter_ms(*told, MOST_A_DAY, now, again)
+                if next_ms > now:
+                    await outbox.postponed(number, FULL, next_ms)
+                    return
             order = await self._catalogue.orders.get(letter.order_pk)
             await submit(self._mail, compose(self._mail.sender, order, letter))
         except CatalogueError:
@@ -197,7 +218,7 @@ class Mailer:
         except Exception as error:
             await self._not_sent(letter, error)
             return
-        await outbox.sent(number, self._clock(), mailbox)
+        await outbox.sent(number, self._clock(), told)
         self.sent += 1
 
     async def _not_sent(self, letter: LetterRow, error: Exception) -> None:

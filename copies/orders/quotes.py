@@ -20,8 +20,8 @@ from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.prices import price
 from copies.states import State
-from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.recording_source import Store
 
 Json = dict[str, Any]
 SHORTEST_MS = 5_000  # whole segments, of 2 s or so, are given for the stretch that is billed
@@ -50,24 +50,24 @@ class QuoteRequest:
         from_ms, to_ms = stretch
         found = next((s for s in config.stations if s.id == station), None)
         if found is None:
-            raise Refused(N_("there is no such station"))
+            raise Refused(N_("there is no such station"), "station")
         known = [c.id for c in found.cameras]
         if any(camera not in known for camera in cameras):
-            raise Refused(N_("the station has no such camera"))
+            raise Refused(N_("the station has no such camera"), "cameras")
         if not cameras:
-            raise Refused(N_("choose at least one camera"))
+            raise Refused(N_("choose at least one camera"), "cameras")
         if to_ms <= from_ms:
-            raise Refused(N_("'to' is not after 'from'"))
+            raise Refused(N_("the end must be later than the beginning"), "to")
         if from_ms < 0:
-            raise Refused(N_("nothing is recorded of that time"))
+            raise Refused(N_("nothing is recorded of that time"), "from")
         if to_ms - from_ms > settings.longest * 1000:
-            sentence = N_("the stretch is longer than %(hours)s hours: ask in parts")
-            raise Refused(sentence, hours=format_hours(settings.longest))
+            sentence = N_("the stretch is longer than %(hours)s h: ask in parts")
+            raise Refused(sentence, "to", hours=format_hours(settings.longest))
         if from_ms >= now_ms:
-            raise Refused(N_("nothing is recorded yet of that time"))
+            raise Refused(N_("nothing is recorded yet of that time"), "from")
         if to_ms - from_ms < SHORTEST_MS:
             seconds = SHORTEST_MS // 1000
-            raise Refused(N_("the stretch is shorter than %(seconds)s seconds"), seconds=seconds)
+            raise Refused(N_("the stretch is shorter than %(seconds)s s"), "to", seconds=seconds)
         # in the station's order, each once
         return cls(found, tuple(c for c in known if c in cameras), from_ms, to_ms)
 
@@ -76,7 +76,7 @@ async def make_quote(
     config: Config,
     settings: Copies,
     catalogue: Catalogue,
-    archives: Sequence[Archive],
+    archives: Sequence[Store],
     request: QuoteRequest,
     language: str,
     free_ms: int | None = None,
@@ -104,6 +104,7 @@ async def make_quote(
         "state": State.QUOTED,
         "language": language,
         "quote": {
+            "election": config.election.name.model_dump(),
             "station": {
                 "number": station.number,
                 "name": station.name.model_dump(),
@@ -124,7 +125,7 @@ async def make_quote(
 
 
 async def _footage(
-    config: Config, catalogue: Catalogue, archives: Sequence[Archive], request: QuoteRequest
+    config: Config, catalogue: Catalogue, archives: Sequence[Store], request: QuoteRequest
 ) -> tuple[list[CameraFootage], int]:
     """Return what exists of each camera, and the end up to which all of it is settled."""
     station, to_ms = request.station, request.to_ms
@@ -142,7 +143,8 @@ async def _footage(
             return found, to_ms
         to_ms = settled_ms
         if to_ms - request.from_ms < SHORTEST_MS:
-            raise Refused(N_("this is being recorded now: it can be ordered in a minute"))
+            sentence = N_("this is being recorded now: it can be ordered in a minute")
+            raise Refused(sentence, "to")
 
 
 def _describe(footage: CameraFootage, from_ms: int, to_ms: int, first_no: int) -> Json:

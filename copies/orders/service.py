@@ -22,12 +22,12 @@ from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import Json, QuoteRequest, make_quote
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
 from copies.states import TRANSITIONS, Event, State
-from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.order_files import FootageGone
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
 from storage.catalogue.rows import CheckoutRow
 from storage.catalogue.usage import Claim, TooMuch
+from storage.recording_source import Store
 
 QUOTED_IS_GONE = N_("what was quoted is there no longer: ask for a new quote")
 
@@ -43,7 +43,7 @@ class OrderService:
         config: Config,
         catalogue: Catalogue,
         providers: Mapping[str, Provider],
-        archives: Sequence[Archive] = (),
+        archives: Sequence[Store] = (),
         clock: Clock = now_ms,
     ):
         """`archives` are needed for quotes alone. The configuration has a section of copies."""
@@ -64,17 +64,19 @@ class OrderService:
     async def quote(self, request: QuoteRequest, language: str, client: str) -> tuple[str, Order]:
         """Make a quote for a client; returns its secret, too. Raises Refused, Unreadable."""
         begun = time.monotonic()
-        row, plans = await self._look_for(request, language, client)
+        row, _ = await self._look_for(request, language, client)
         secret = new_secret()
         key = key_of(secret)
         assert key is not None
-        pk = await self.orders.create(key, row, plans)
+        # how its files are made, megabytes for a day of several cameras, is written with the order
+        pk = await self.orders.create(key, row, ())
         log.info("A quote was made", order=pk, took_s=round(time.monotonic() - begun, 2))
         return secret, await self.orders.get(pk)
 
     async def place(self, order: Order, email: str | None, link: str, client: str) -> Order:
         """Order what was quoted, if all of it is still there and the client may have it; raises
         Refused, Unreadable."""
+        plans: Sequence[Json] = ()
         if order.state == State.QUOTED:
             cameras = [camera["id"] for camera in order.quote["cameras"]]
             request = self.quotable(order.station, cameras, (order.from_ms, order.to_ms))
@@ -88,7 +90,7 @@ class OrderService:
         def claim(order: Order) -> Claim:
             return claim_of(self.settings, order, client, zone, now)
 
-        decide = events.place(self.settings, email, link, now, claim)
+        decide = events.place(self.settings, email, link, now, claim, plans)
         try:
             return await self.orders.change(order.order_pk, decide)
         except FootageGone:  # since it was looked for
@@ -101,11 +103,19 @@ class OrderService:
     ) -> tuple[Json, list[Json]]:
         """Return row and plans of a quote, with what is left of the client's free footage."""
         day_ms = day_of(self._clock(), self.config.election.time_zone)
-        used_ms = await self.catalogue.usage.free_ms(client, day_ms)
-        free_ms = max(0, free_of(self.settings) - used_ms)
+        free_ms = await self.catalogue.usage.free_left_ms(client, day_ms, free_of(self.settings))
         return await make_quote(
             self.config, self.settings, self.catalogue, self._archives, request, language, free_ms
         )
+
+    async def send_link(self, order_pk: int, email: str, link: str) -> Order:
+        """Have the link of an order sent to an address, once; raises Refused."""
+        change = events.write_to(self.settings, email, link, self._clock())
+        return await self.orders.change(order_pk, change)
+
+    async def name_payer(self, order_pk: int, name: str, payer_bin: str | None) -> Order:
+        """Have the invoice name who pays; raises Refused."""
+        return await self.orders.change(order_pk, events.name_payer(name, payer_bin, self._clock()))
 
     # -- payments ------------------------------------------------------------------------
 

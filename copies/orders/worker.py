@@ -39,7 +39,8 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, error_text
 from storage.catalogue.orders import Order
 from storage.catalogue.rows import CheckoutRow, FileRow, OfOrder
-from storage.recording_source import Sources, Unreadable
+from storage.recording_source import Sources, Store, Unreadable
+from storage.spool.lease_file import Holdings
 from storage.spool.status_records import ORDERS, OrdersStatus
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
@@ -80,22 +81,25 @@ class OrderWorker:
         catalogue: Catalogue,
         archives: Sequence[Archive],
         *,
+        others: Sequence[Store] = (),
         pauses: Pauses = Pauses(),
         clock: Clock = now_ms,
         watch: ClockWatch | None = None,
     ):
-        """`watch` judges `clock`, by which orders end and letters are due."""
+        """`others` are spools of other machines. `watch` judges `clock`, by which orders end and
+        letters are due."""
         self._pauses, self._clock = pauses, clock
         self._watch, self._archives = watch or ClockWatch(clock), archives
         assert config.copies is not None
         self._config = config
         self._catalogue = catalogue
         self._orders, self._files = catalogue.orders, catalogue.order_files
-        self._sources = Sources(config.spool, archives, catalogue)
+        self._sources = Sources(config.spool, [*archives, *others], catalogue)
+        self._holdings = Holdings(config.spool, config.node is not None)
         mail = config.copies.mail
         self._mailer = Mailer(mail, catalogue, clock, pauses.retry_s) if mail else None
         self._service = OrderService(
-            config, catalogue, open_providers(config.copies), archives, clock
+            config, catalogue, open_providers(config.copies), self._sources.archives, clock
         )
         self._outages: defaultdict[str, Outage] = defaultdict(
             lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
@@ -137,7 +141,8 @@ class OrderWorker:
         while True:
             pause_s = every_s
             try:
-                await part()
+                if self._holdings.has_duty() or part == self._write_status:
+                    await part()
                 outage.end()
                 backoff.succeeded()
             except Exception as error:  # a database has many ways to say no
@@ -327,7 +332,7 @@ class OrderWorker:
         if self._mailer:
             status.letters_sent_total = self._mailer.sent
             status.letter_failures_total = self._mailer.failures
-        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting()
+        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting(self._clock())
         status.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
         status.failing = sum(o.why is not None for o in self._outages.values())
         status.checkouts_open = len(await store.checkouts.all_open())

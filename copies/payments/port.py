@@ -52,7 +52,10 @@ class InvoiceProvider(Protocol):
     name: str
 
     def document(self, order: Order, title: str) -> bytes:
-        """Return a PDF to pay an order by; `title` says of what."""
+        """Return a PDF to pay an order by, or to show that it is paid; `title` says of what."""
+
+    def receipt(self, order: Order, title: str) -> bytes:
+        """Return a PDF of what came for an order and what went back."""
 
 
 @runtime_checkable
@@ -81,6 +84,9 @@ class Online(Protocol):
 
     async def refund(self, payment: Payment, amount: int, key: str) -> str:
         """Give back a part of a payment; returns its reference. The same key gives back once."""
+
+    async def check_access(self) -> None:
+        """Have it told whether the provider takes our keys; changes nothing there."""
 
     async def close_connections(self) -> None:
         """End the provider's connections."""

@@ -154,6 +154,14 @@ class Stripe:
         )
         return str(made.id)
 
+    async def check_access(self) -> None:
+        """Ask for a session that there is not: who may not ask is told so instead."""
+        try:
+            await _answer_of(self._client.v1.checkout.sessions.retrieve_async("cs_kuager_check"))
+        except CheckoutGone as gone:
+            if isinstance(gone.__cause__, stripe.AuthenticationError | stripe.PermissionError):
+                raise
+
     async def close_connections(self) -> None:
         """End the connections to Stripe."""
         await self._http.close_async()  # type: ignore[no-untyped-call]

@@ -12,5 +12,6 @@
 `backlog`             what waits for one bucket of an archive, and which of it is tried next
 `retention`           removes from an archive what is past its date, with a trace
 `retention_schedule`  when that is done: only while the clock is beyond doubt
+`archived_holds`      holds in the archives, so that none is lost with a database
 `archive_clocks`      what the archives' servers say of the time
 """

@@ -25,6 +25,7 @@ from storage.archival.spool_cameras import GIVE_WAY, SpoolCamera, SpoolCameras
 from storage.catalogue.catalogue import Catalogue, InSpool
 from storage.catalogue.database import CatalogueError
 from storage.records import OTHERS, OTHERS_FORMAT, Index
+from storage.spool.lease_file import Holdings
 from storage.spool.reader import Key, SpoolRecording, stored_at
 
 BATCH = 200
@@ -57,6 +58,7 @@ class Discovery:
     ):
         self._config, self._catalogue, self._clock, self._watch = config, catalogue, clock, watch
         self._cameras, self._replicators, self._gaps = cameras, replicators, gaps
+        self._holdings = Holdings(config.spool, config.node is not None)
         self._begin = 0  # the camera with which the next look begins
         self.looked = 0  # how often
 
@@ -122,8 +124,9 @@ class Discovery:
         await self._gaps.put(camera)
         if time.monotonic() - camera.others_s > OTHERS_S:
             camera.others_s = time.monotonic()
-            await self._gaps.end_lost(camera)
-            if newest:
+            if self._holdings.has("/".join(camera.name[1:])):  # of several machines one does it
+                await self._gaps.end_lost(camera)
+            if newest and self._config.node is None:  # leases tell owners apart
                 await self._look_for_others(camera, newest)
 
     # -- rows ----------------------------------------------------------------------------

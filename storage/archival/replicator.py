@@ -51,6 +51,7 @@ class Pauses:
     one_s: tuple[float, ...] = RECORDING_S  # after failures in a row of one recording
     well_s: float = 15.0  # without a failure: an archive works again
     remove_s: float = 10.0  # between two looks for what may leave the spool
+    holds_s: float = 10.0  # between two looks for holds that archives or catalogue lack
     retire_s: float = 86_400.0  # between two looks for what archives need not keep any longer
     drain_s: float = 20.0  # for what waits, when the uploader is to stop
     seal_s: float = 5.0  # of it, for recorders that stop at the same time

@@ -10,6 +10,7 @@ be believed is for the caller to know (base/hostclock.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -54,13 +55,15 @@ async def retire(
     *,
     share: float = SHARE,
     clock: Clock = now_ms,
+    refuse: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
     At most a `share` of all recordings that the camera ever had are removed, the oldest first;
     the rest is for the next pass. What cannot be removed is said by its name, is tried again the
-    next time, and holds up no other. Returns how many were removed. Raises what a database
-    raises. After a crash at any step the next pass goes on: see docs/crashes.md.
+    next time, and holds up no other; `refuse` is told how many these are. Returns how many were
+    removed. Raises what a database raises. After a crash at any step the next pass goes on: see
+    docs/crashes.md.
     """
     at_ms, removed, last_seq = clock(), 0, 0
     refused: dict[str, str] = {}  # by name, and why
@@ -77,6 +80,7 @@ async def retire(
                 refused[recording_name(row.start_ms, last_seq)] = str(error)
         if not due:
             break
+    refuse(len(refused))
     if refused:
         log.error(
             "Recordings whose time has come cannot be removed; they are tried again",

@@ -6,7 +6,9 @@ from __future__ import annotations
 from base.clock import Clock
 from base.hostclock import ClockWatch
 from base.outage import Outage
+from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
+from storage.archival.archived_holds import ArchivedHolds
 from storage.archival.replicator import Replicator
 from storage.archival.replicators import Replicators
 from storage.archival.retention import retire
@@ -15,6 +17,7 @@ from storage.archive.port import ArchiveError
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.spool.lease_file import Holdings
 
 AGAIN_S = 600.0  # until what is not removed now is tried again
 
@@ -24,18 +27,27 @@ class RetentionSchedule:
 
     def __init__(
         self,
-        election: str,
+        config: Config,
         catalogue: Catalogue,
         replicators: Replicators,
+        holds: ArchivedHolds,
         clocks: ArchiveClocks,
         clock: Clock,
         watch: ClockWatch,
         retire_s: float,
     ):
-        """`retire_s`: seconds between two looks, and for which the clock must not have been set."""
-        self._election, self._catalogue, self._replicators = election, catalogue, replicators
+        """Of several machines each sees to the cameras that it records. `retire_s`: seconds between
+        two looks, and for which the clock must not have been set."""
+        self._election, self._catalogue, self._replicators = (
+            config.election.id,
+            catalogue,
+            replicators,
+        )
+        self._holdings = Holdings(config.spool, config.node is not None)
         self._clocks, self._clock, self._watch = clocks, clock, watch
+        self._holds = holds
         self._retire_s = retire_s
+        self.overdue: dict[str, int] = {}  # by archive: what the last look did not remove
         self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
         self._outage = Outage(
             "Recordings whose time has come are not removed from archives now",
@@ -54,13 +66,21 @@ class RetentionSchedule:
         return in how many seconds to do so again."""
         due = [(r, r.settings.keep) for r in self._replicators.all if r.settings.keep is not None]
         names = await self._catalogue.cameras.names(self._election) if due else []
+        names = [name for name in names if self._holdings.has("/".join(name[1:]))]
         for name in names:
-            if newest_ms := await self._catalogue.newest_ms(name):
-                self._watch.past(newest_ms, f"a recording of {name[1]}/{name[2]}")
-        away = ""
-        for replicator, keep_s in due:
+            if extent := await self._catalogue.extent_ms(name):
+                self._watch.past(extent[1], f"a recording of {name[1]}/{name[2]}")
+        away, ready = "", []
+        for replicator, keep_s in due:  # before the first removal: each may know holds
             try:
                 await replicator.archive.identify()
+                await self._holds.settle(replicator.archive.archive)
+                ready.append((replicator, keep_s))
+            except ArchiveError as error:
+                away = str(error)
+                self.overdue[replicator.name] = await self._due(replicator, keep_s, names)
+        for replicator, keep_s in ready:
+            try:
                 away = await self._retire_from(replicator, keep_s, names) or away
             except ArchiveError as error:
                 away = str(error)
@@ -73,9 +93,15 @@ class RetentionSchedule:
         self._outage.end()
         return self._retire_s
 
+    async def _due(self, replicator: Replicator, keep_s: int, names: list[Name]) -> int:
+        """Return how many recordings an archive need keep no longer, of each camera some."""
+        now_ms, holds = self._clock(), self._catalogue.holds
+        asked = (replicator.name, now_ms - keep_s * 1000, now_ms)
+        return sum([len(await holds.due(name, *asked)) for name in names])
+
     async def _retire_from(self, replicator: Replicator, keep_s: int, names: list[Name]) -> str:
         """Remove what one archive need keep no longer; return what went wrong, "" for nothing."""
-        wrong, in_a_row = "", 0
+        wrong, in_a_row, overdue = "", 0, list[int]()
         for name in names:
             self._clocks.judge()
             why = self._watch.doubt()
@@ -83,13 +109,16 @@ class RetentionSchedule:
                 raise _ClockInDoubt(why or "the clock was set")
             try:
                 self.retired_total += await retire(
-                    self._catalogue, replicator.archive.archive, name, keep_s, clock=self._clock
+                    *(self._catalogue, replicator.archive.archive, name, keep_s),
+                    clock=self._clock,
+                    refuse=overdue.append,
                 )
                 in_a_row = 0
             except (CatalogueError, OSError) as error:
                 wrong, in_a_row = f"{'/'.join(name[1:])}: {str(error)[:300]}", in_a_row + 1
                 if in_a_row >= min(GIVE_WAY, len(names)):
                     raise
+        self.overdue[replicator.name] = sum(overdue)
         return wrong
 
 

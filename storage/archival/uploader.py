@@ -27,6 +27,7 @@ from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from storage.archival.archive_clocks import ArchiveClocks
+from storage.archival.archived_holds import ArchivedHolds
 from storage.archival.discovery import Discovery
 from storage.archival.gap_upload import GapUpload
 from storage.archival.replicator import Pauses
@@ -81,8 +82,9 @@ class Uploader:
         self.cleaner = SpoolCleaner(
             config, catalogue, cameras, replicators, clock, watch, disk_space
         )
+        self.holds = holds = ArchivedHolds(config.election.id, catalogue, replicators)
         self.retention = RetentionSchedule(
-            config.election.id, catalogue, replicators, self.clocks, clock, watch, pauses.retire_s
+            *(config, catalogue, replicators, holds, self.clocks, clock, watch, pauses.retire_s)
         )
         self.status = UploaderStatus(pid=os.getpid(), written_ms=0)
 
@@ -102,6 +104,7 @@ class Uploader:
                 look_s = self._pauses.look_s
                 tasks.create_task(self.clocks.ask(look_s))
                 tasks.create_task(self._every(self._pauses.remove_s, self.clear))
+                tasks.create_task(self._every(self._pauses.holds_s, self.holds.look))
                 tasks.create_task(self._every(look_s, self.retention.retire_when_due))
                 try:
                     await self._every(look_s, self.find)
@@ -138,7 +141,7 @@ class Uploader:
         return any(index is not None and index.seal is None for index in newest)
 
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something again and again; none of the three that do so waits for another."""
+        """Do something again and again; none of the four that do so waits for another."""
         again = Backoff(self._pauses.retry_s)
         while True:
             try:
@@ -203,8 +206,8 @@ class Uploader:
         if known not in (None, found):
             log.warning(
                 "Another database is in the place of the catalogue: all that is in the spool "
-                "is entered again; `kuager fsck --repair` enters what only archives have. Holds "
-                "and orders of the one before are in its copy alone"
+                "is entered again, and holds that archives know; `kuager fsck --repair` enters "
+                "what else only archives have. Orders of the one before are in its copy alone"
             )
         self.cameras.clear()
         for replicator in self.replicators.all:
@@ -229,7 +232,9 @@ class Uploader:
         status.clock_doubt = self._watch.doubt() if removes else self._watch.wrong()
         status.archives = {
             replicator.name: replace(
-                replicator.status, clock_offset_ms=self._watch.offset_ms(replicator.name)
+                replicator.status,
+                clock_offset_ms=self._watch.offset_ms(replicator.name),
+                overdue_recordings=self.retention.overdue.get(replicator.name),
             )
             for replicator in self.replicators.all
         }

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import os
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC
@@ -104,6 +105,25 @@ class S3Client:
         self.server_time: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
+        self._client: BaseClient | None = None
+        self._making = threading.Lock()
+
+    def _made(self) -> BaseClient:
+        """Return boto3's client, made when it is first asked for something: a profile or a region
+        that there is not is found out here, and ends no process. Raises ArchiveError."""
+        with self._making:
+            if self._client is None:
+                try:
+                    self._client = self._make()
+                except (BotoCoreError, ValueError) as error:
+                    what = "correct 'profile', 'region', 'endpoint' or the AWS variables and files"
+                    why = str(error).rstrip(".")
+                    text = f"{self.where}: cannot be asked: {why}: {what}"
+                    raise ArchiveError(text, Fault.CREDENTIALS) from None
+            return self._client
+
+    def _make(self) -> BaseClient:
+        settings = self._settings
         secret, core = settings.secret_access_key, botocore.session.Session()
         session = boto3.Session(
             botocore_session=core,
@@ -112,7 +132,7 @@ class S3Client:
             region_name=settings.region,
             profile_name=settings.profile,
         )
-        self._client: BaseClient = session.client(
+        client: BaseClient = session.client(
             "s3",
             endpoint_url=settings.endpoint,
             config=BotoConfig(
@@ -138,7 +158,7 @@ class S3Client:
         http = URLLib3Session(  # as boto3's own, which takes no options for its sockets
             timeout=timeouts,
             max_pool_connections=THREADS * len(settings.buckets),
-            proxies=get_environ_proxies(self._client.meta.endpoint_url),
+            proxies=get_environ_proxies(client.meta.endpoint_url),
             verify=verify,
             socket_options=options,
         )
@@ -148,7 +168,8 @@ class S3Client:
             self._take_time(answer.headers.get("Date"))
             return answer
 
-        self._client.meta.events.register("before-send.s3", send)
+        client.meta.events.register("before-send.s3", send)
+        return client
 
     def _take_time(self, date: str | None) -> None:
         """Take note of the `Date` of an answer (RFC 9110 section 6.6.1), where it has one."""
@@ -173,6 +194,7 @@ class S3Client:
         Raises ObjectNotFound, ObjectExists where it may not be replaced, UploadTimeout,
         Unsupported, ArchiveError.
         """
+        client = self._made()
         if key is not None:
             arguments["Key"] = self.prefix + key
         body = None
@@ -187,7 +209,7 @@ class S3Client:
             if self._settings.kms_key_id:
                 arguments["SSEKMSKeyId"] = self._settings.kms_key_id
         try:
-            return getattr(self._client, name)(Bucket=bucket, **arguments)
+            return getattr(client, name)(Bucket=bucket, **arguments)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

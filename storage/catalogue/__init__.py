@@ -16,4 +16,6 @@
 `checkouts`    pages of payment providers on which orders can be paid
 `outbox`       letters that wait to be sent
 `usage`        what one client had, and one recipient was sent, within a day
+`leases`       who records which shard of the cameras: rows in, decisions out
+`nodes`        the machines of an installation and the shards that they hold: the statements
 """

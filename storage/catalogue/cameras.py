@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from config.model import Config
-from storage.catalogue.connection import Pool
+from storage.catalogue.connection import BATCH, Pool
 from storage.catalogue.database import Connection
 from storage.catalogue.schema import cameras
 
@@ -42,7 +42,22 @@ class Cameras:
             for station in config.stations
             for camera in station.cameras
         ]
-        await self._pool.upsert(cameras, rows, KEY, ["number", "names"])
+        insert, c = self._pool.insert(cameras), cameras.c
+        taken, text = insert.excluded, sa.Text
+        # a row that is as it should be is not written: many machines say the same
+        differs = sa.or_(
+            taken.number != c.number,
+            c.names.is_(None),
+            sa.cast(taken.names, text) != sa.cast(c.names, text),
+        )
+        statement = insert.on_conflict_do_update(
+            index_elements=KEY,
+            set_={"number": taken.number, "names": taken.names},
+            where=differs,
+        )
+        for n in range(0, len(rows), BATCH):
+            async with self._pool.work() as connection:
+                await connection.execute(statement, rows[n : n + BATCH])
 
     async def names(self, election: str) -> list[Name]:
         """Return the cameras that the catalogue knows, sorted."""
@@ -77,13 +92,19 @@ class Cameras:
         return known
 
 
-def _numbers(names: Sequence[Name]) -> sa.Select[Any]:
+def known_as(names: Sequence[Name]) -> sa.ColumnElement[bool]:
+    """Select cameras by their names from `cameras`."""
     c = cameras.c
     them = [
         sa.and_(c.election == election, c.station == station, c.camera == camera)
         for election, station, camera in names
     ]
-    return sa.select(c.camera_pk, *(c[key] for key in KEY)).where(sa.or_(sa.false(), *them))
+    return sa.or_(sa.false(), *them)
+
+
+def _numbers(names: Sequence[Name]) -> sa.Select[Any]:
+    c = cameras.c
+    return sa.select(c.camera_pk, *(c[key] for key in KEY)).where(known_as(names))
 
 
 def _name(row: Mapping[str, Any]) -> Name:

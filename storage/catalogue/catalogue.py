@@ -24,6 +24,7 @@ from storage.catalogue.checkouts import Checkouts
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import CatalogueError, Engine, open_database
 from storage.catalogue.holds import Holds
+from storage.catalogue.nodes import Nodes
 from storage.catalogue.order_files import OrderFiles
 from storage.catalogue.orders import Orders
 from storage.catalogue.outbox import Outbox
@@ -79,6 +80,7 @@ class Catalogue:
         self.checkouts = Checkouts(self.pool)
         self.outbox = Outbox(self.pool)
         self.usage = Usage(self.pool)
+        self.nodes = Nodes(self.pool)
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -323,12 +325,15 @@ class Catalogue:
         asked = sa.select(recordings).where(mine).order_by(r.record_seq, r.start_ms)
         return await self._recordings(asked)
 
-    async def newest_ms(self, name: Name) -> int | None:
-        """Return when the newest recording of a camera ended; None without any."""
+    async def extent_ms(self, name: Name) -> tuple[int, int] | None:
+        """Return when the oldest recording of a camera began, also one that was removed, and when
+        the newest ended; None without any."""
         r = recordings.c
         mine = r.camera_pk == self.cameras.camera_pk(name)
-        asked = sa.select(r.end_ms).where(mine).order_by(r.start_ms.desc()).limit(1)
-        return next(iter(await self.pool.column(asked)), None)
+        ends = ((r.start_ms, r.start_ms), (r.end_ms, r.start_ms.desc()))
+        asked = [sa.select(what).where(mine).order_by(by).limit(1) for what, by in ends]
+        found = [ms for one in asked for ms in await self.pool.column(one)]
+        return (found[0], found[1]) if len(found) == 2 else None
 
     async def _recordings(self, asked: sa.Select[Any]) -> list[RecordingRow]:
         """Return recordings of one camera in their order, with their archives."""

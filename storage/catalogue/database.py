@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from alembic import command
@@ -25,10 +27,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from storage.catalogue.schema import DAY_MS, PARTITIONED
+from base.durable import nearest
+from base.network import connection_words
+from storage.catalogue.schema import DAY_MS, PARTITIONED, catalogue, metadata
 from storage.catalogue.sqlite import SqliteConnection, SqliteEngine, sync_engine
 
 BUSY_MS, MIGRATING_MS = 10_000, 120_000
+SQLITE_FILE = b"SQLite format 3\0"  # how each of its files begins (sqlite.org/fileformat2.html)
 CONNECT_S = 5.0
 COMMAND_S = 5.0  # each statement, and as long again for the server to say that it was cancelled
 LOCK_MS = 2_000  # the longest that others wait behind a migration that waits for a lock
@@ -36,7 +41,7 @@ IDLE_MS = 60_000  # a process that hangs in a transaction holds its locks no lon
 DISK_FULL = "53100"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # advisory locks of what changes the schema; any numbers that other programs do not use
-_MIGRATION, _PARTITION, PLACING = 7482, 7483, 7484
+_MIGRATION, _PARTITION, PLACING, HOLDING = 7482, 7483, 7484, 7485
 
 Connection = AsyncConnection | SqliteConnection
 
@@ -62,14 +67,13 @@ class PostgresEngine:
             "statement_timeout": str(int(command_s * 1000)),
             "idle_in_transaction_session_timeout": str(IDLE_MS),
         }
+        address, more = _for_asyncpg(url)
         limits = {
             "timeout": CONNECT_S,
             "command_timeout": command_s or None,
             "server_settings": settings,
         }
-        engine = create_async_engine(
-            url.set(drivername="postgresql+asyncpg"), connect_args=limits, hide_parameters=True
-        )
+        engine = create_async_engine(address, connect_args=limits | more, hide_parameters=True)
         self.sync_engine = engine.sync_engine
         self.dialect = engine.dialect
         event.listen(self.sync_engine, "checkout", _refuse_closed)
@@ -102,6 +106,15 @@ class PostgresEngine:
         await self._engine.dispose()
 
 
+def _for_asyncpg(url: sa.URL) -> tuple[sa.URL, dict[str, Any]]:
+    """Return the address for SQLAlchemy, and for asyncpg what stands after its `?`, which it reads
+    as libpq does: `sslmode`, `sslrootcert`, `application_name`, and so on."""
+    kept = {key: value for key, value in url.query.items() if key in ("host", "port")}
+    rest = {key: value for key, value in url.query.items() if key not in kept}
+    more = {"dsn": f"postgresql://?{urlencode(rest, doseq=True)}"} if rest else {}
+    return url.set(drivername="postgresql+asyncpg", query=kept), more
+
+
 @contextlib.asynccontextmanager
 async def _returned(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     connection = await engine.connect()
@@ -130,44 +143,80 @@ async def open_database(url: str) -> Engine:
 
     `url` is sqlite:///path or postgresql://...; raises CatalogueError, without a password.
     """
-    parsed = make_url(url)
-    try:
+    with _named(url):
+        parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_migrate_sqlite, parsed)  # to its end, also when cancelled
             return SqliteEngine(parsed, BUSY_MS)
         return await _open_postgresql(parsed)
-    except (*DATABASE_ERRORS, CatalogueError) as error:
-        shown = parsed.render_as_string(hide_password=True)
-        raise CatalogueError(f"{shown}: {error_text(error)}") from None
 
 
 async def describe_database(url: str) -> str:
     """Say what is found at a database's address, changing nothing; raises CatalogueError."""
-    parsed = make_url(url)
-    shown = parsed.render_as_string(hide_password=True)
-    try:
+    with _named(url):
+        parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return await asyncio.to_thread(_examine_sqlite, parsed)
         engine = PostgresEngine(parsed, COMMAND_S)
         try:
             async with engine.connect() as connection:
-                allowed = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
-                if not await connection.scalar(sa.text(allowed)):
-                    raise CatalogueError("this user may not make tables in its schema")
+                await _refuse_unwritable(connection)
                 return await connection.run_sync(_state)
         finally:
             await engine.dispose()
+
+
+async def _refuse_unwritable(connection: AsyncConnection) -> None:
+    """Raise CatalogueError where nothing could be written."""
+    if await connection.scalar(sa.text("SHOW transaction_read_only")) == "on":
+        raise CatalogueError("takes no rows: it is read-only, or a copy of another server's")
+    allowed = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
+    if not await connection.scalar(sa.text(allowed)):
+        raise CatalogueError("this user may not make tables in its schema")
+    for table in metadata.sorted_tables:
+        if await connection.scalar(sa.select(sa.func.to_regclass(table.name))) is not None:
+            both = [
+                sa.func.has_table_privilege(table.name, right) for right in ("INSERT", "UPDATE")
+            ]
+            if not await connection.scalar(sa.select(sa.and_(*both))):
+                raise CatalogueError(f"this user may not write the table {table.name}")
+
+
+@contextlib.contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Have what a database refuses told with its address, without login and what follows `?`."""
+    try:
+        yield
     except (*DATABASE_ERRORS, CatalogueError) as error:
-        raise CatalogueError(f"{shown}: {error_text(error)}") from None
+        raise CatalogueError(f"{_shown(url)}: {error_text(error)}") from None
+    except (TypeError, ValueError) as error:
+        # an address, or what follows its `?`, that the drivers do not take
+        text = f"{_shown(url)}: its address is not taken: {error}"
+        raise CatalogueError(text) from None
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).set(query={}).render_as_string(hide_password=True)
+    except (sa.exc.ArgumentError, ValueError):
+        return "the database"
 
 
 def _examine_sqlite(url: sa.URL) -> str:
     path = Path(url.database or "")
-    there = path if path.exists() else next(p for p in path.parents if p.exists())
-    if not os.access(there, os.W_OK):
-        raise CatalogueError(f"no right to write {there}")
+    there = nearest(path)
+    if there not in (path, path.parent):
+        raise CatalogueError(f"there is no directory {path.parent}: make it")
+    if not os.access(there, os.F_OK):
+        raise CatalogueError(f"{there} is a link that leads nowhere")
+    if not path.parent.is_dir():
+        raise CatalogueError(f"{path.parent} is no directory")
+    for each in {there, path.parent}:  # beside it, files come and go
+        if not os.access(each, os.W_OK):
+            raise CatalogueError(f"no right to write {each}")
     if there is not path:
         return "is made at the first start"
+    _refuse_other_files(path)
     engine = sync_engine(url, BUSY_MS)
     try:
         with engine.connect() as connection:
@@ -224,8 +273,8 @@ def error_text(error: BaseException) -> str:
         return str(cause).partition("\n")[0]
     if getattr(cause, "sqlstate", None) == DISK_FULL:
         return "the database's disk is full"  # in other words for each file that it cannot extend
-    if isinstance(cause, ConnectionError) and cause.errno:  # Python's own text is for programmers
-        return os.strerror(cause.errno).lower()
+    if isinstance(cause, ConnectionError | FileNotFoundError | socket.gaierror) and cause.errno:
+        return connection_words(cause)  # Python's own text is for programmers
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
@@ -237,11 +286,36 @@ def _alembic(connection: sa.Connection) -> Alembic:
 
 
 def _is_behind(connection: sa.Connection) -> bool:
-    head = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() != head
+    """Tell whether tables are to be made or changed; raises CatalogueError where they are of a
+    newer Kuager that no longer works beside this one."""
+    scripts = ScriptDirectory.from_config(_alembic(connection))
+    head, found = scripts.get_current_head(), MigrationContext.configure(connection)
+    if (current := found.get_current_revision()) in (None, head):
+        return current is None
+    if current in {script.revision for script in scripts.walk_revisions()}:
+        return True
+    oldest = connection.scalar(sa.select(catalogue.c.oldest))
+    if oldest is None or str(head) < oldest:
+        raise CatalogueError(
+            f"its tables are of a newer Kuager (revision {current}, for {oldest} and later; this "
+            f"one knows {head}): upgrade this machine, too"
+        )
+    return False
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise CatalogueError for a file that is no database: SQLite would write over a short one."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(SQLITE_FILE))
+    except OSError:  # SQLite says why it cannot be read, where it is there
+        return
+    if begins not in (b"", SQLITE_FILE):
+        raise CatalogueError("file is not a database")
 
 
 def _migrate_sqlite(url: sa.URL) -> None:
+    _refuse_other_files(Path(url.database or ""))
     engine = sync_engine(url, BUSY_MS)
     try:
         with engine.connect() as connection:

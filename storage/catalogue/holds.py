@@ -5,12 +5,14 @@ All times are UTC milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
+from storage.catalogue.database import HOLDING, take_lock
 from storage.catalogue.rows import DueRow, HoldRow, RecordingRow
 from storage.catalogue.schema import SAME_RECORDING, archived, holds, is_archived, recordings
 
@@ -56,13 +58,27 @@ class Holds:
             )
             return int(done.scalar_one())
 
-    async def release(self, hold_no: int, now_ms: int) -> bool:
-        """End a hold; False when there is none that lasts under this number."""
+    async def enter(self, told: Mapping[str, Any]) -> bool:
+        """Enter a hold that an archive was told of; False where it is there already."""
+        columns = ("election", "station", "camera", "from_ms", "to_ms", "until_ms", "created_ms")
+        row = {name: told[name] for name in columns}
+        same = [holds.c[name].is_not_distinct_from(value) for name, value in row.items()]
+        known = sa.select(holds.c.hold_no).where(*same, holds.c.order_pk.is_(None))
+        async with self._pool.work() as connection:
+            await take_lock(connection, HOLDING)  # fsck and the uploader may both enter it
+            if await connection.scalar(known.limit(1)) is not None:
+                return False
+            await connection.execute(sa.insert(holds).values(reason=told["reason"], **row))
+            return True
+
+    async def release(self, hold_no: int, now_ms: int, by: str = "") -> bool:
+        """End a hold, and add to its reason `by` whom; False when there is none that lasts under
+        this number."""
         h = holds.c
         changed = await self._pool.execute(
             sa.update(holds)
             .where(h.hold_no == hold_no, h.released_ms.is_(None))
-            .values(released_ms=now_ms)
+            .values(released_ms=now_ms, reason=h.reason + (f" (released by {by})" if by else ""))
         )
         return changed == 1
 
@@ -70,6 +86,10 @@ class Holds:
         """Return all holds of an election, also those that ended, oldest first."""
         asked = sa.select(holds).where(holds.c.election == election).order_by(holds.c.hold_no)
         return await self._pool.rows_as(HoldRow, asked)
+
+    async def of_operators(self, election: str) -> list[HoldRow]:
+        """Return the holds of an election that no order has, also those that ended."""
+        return [hold for hold in await self.of(election) if hold.order_pk is None]
 
     async def due(
         self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0

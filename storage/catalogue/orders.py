@@ -72,6 +72,8 @@ class Order:
     reason: str | None = None
     email: str | None = None
     forget_ms: int | None = None
+    payer_name: str | None = None
+    payer_bin: str | None = None
     key_sha256: str = ""  # of the secret in its link; only its beginning is shown (`reference`)
     payments: tuple[Payment, ...] = ()
 
@@ -121,6 +123,7 @@ class Change:
     numbered: bool = False  # it is given the next number
     claim: Claim | None = None  # what it takes of what its client may have
     hold: bool | None = None  # True: keep what it asks for; False: no longer
+    files: Sequence[Mapping[str, Any]] = ()  # how each is made, as `create` takes it
 
 
 Decide = Callable[[Order], Change | None]
@@ -150,16 +153,15 @@ class Orders:
         """Insert a quote with the plans of its files; returns its order_pk.
 
         `row` has the fields of Order, each plan the columns `plan`, `length`, `camera` and
-        `recordings` of `order_files`. A quote has no audit log, which could not be deleted with it.
+        `recordings` of `order_files`; they may come with the change that orders it. A quote has no
+        audit log, which could not be deleted with it.
         """
         async with self._pool.work() as connection:
             done = await connection.execute(
                 sa.insert(orders).values(key_sha256=key_sha256, **row).returning(orders.c.order_pk)
             )
             pk = int(done.scalar_one())
-            if plans:
-                rows = [{"order_pk": pk, "file_no": n} | dict(p) for n, p in enumerate(plans, 1)]
-                await connection.execute(sa.insert(order_files), rows)
+            await _plan(connection, pk, plans)
         return pk
 
     async def change(self, order_pk: int, decide: Decide) -> Order:
@@ -180,6 +182,7 @@ class Orders:
                 await take_lock(connection, PLACING)
                 last = await connection.scalar(sa.select(sa.func.max(o.number)))
                 values["number"] = (last or 0) + 1
+            await _plan(connection, order_pk, change.files)
             if change.claim:
                 await claim(connection, order_pk, change.claim, change.at_ms)
             if values:
@@ -320,6 +323,14 @@ async def _orders(connection: Connection, asked: sa.Select[Any]) -> list[Order]:
             taken = {f.name: row[f.name] for f in fields(Payment)}
             found[row["order_pk"]].append(Payment(**taken))
     return [Order(**row, payments=tuple(found[row["order_pk"]])) for row in rows]
+
+
+async def _plan(connection: Connection, pk: int, plans: Sequence[Mapping[str, Any]]) -> None:
+    """Write how the files of an order are made, in place of what was written before."""
+    if plans:
+        await connection.execute(sa.delete(order_files).where(order_files.c.order_pk == pk))
+        rows = [{"order_pk": pk, "file_no": n} | dict(p) for n, p in enumerate(plans, 1)]
+        await connection.execute(sa.insert(order_files), rows)
 
 
 async def _log(connection: Connection, pk: int, at_ms: int, entries: Sequence[Entry]) -> None:

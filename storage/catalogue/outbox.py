@@ -14,6 +14,7 @@ from storage.catalogue.schema import orders, outbox
 from storage.catalogue.usage import count_letter
 
 AT_ONCE = 20
+FOR_EVER = 1 << 62
 
 
 class Outbox:
@@ -23,33 +24,38 @@ class Outbox:
         self._pool = pool
 
     async def due(self, now_ms: int) -> list[LetterRow]:
-        """Return letters that are to be sent now, oldest first."""
+        """Return letters that are to be sent now: oldest first, and those before that were not
+        sent when they were first looked at."""
         b = outbox.c
         return await self._pool.rows_as(
             LetterRow,
             sa.select(outbox, orders.c.number)
             .join(orders, orders.c.order_pk == b.order_pk)
             .where(b.next_ms <= now_ms)
-            .order_by(b.letter_no)
+            .order_by(b.error.is_not(None), b.letter_no)
             .limit(AT_ONCE),
         )
 
-    async def waiting(self) -> tuple[int, int | None]:
-        """Return how many letters are neither sent nor given up, and when the oldest was written,
-        None for none."""
+    async def waiting(self, now_ms: int = FOR_EVER) -> tuple[int, int | None]:
+        """Return how many letters are neither sent nor given up, and when the oldest was written of
+        those that were tried or are due; None for none. The others wait for their mailbox."""
         b = outbox.c
-        found = [sa.func.count().label("letters"), sa.func.min(b.created_ms).label("ms")]
+        stuck = sa.case((sa.or_(b.tries > 0, b.next_ms <= now_ms), b.created_ms))
+        found = [sa.func.count().label("letters"), sa.func.min(stuck).label("ms")]
         row = (await self._pool.rows(sa.select(*found).where(b.next_ms.is_not(None))))[0]
         return row["letters"], row["ms"]
 
-    async def sent(self, letter_no: int, now_ms: int, mailbox: str) -> None:
-        """Note that a letter was taken by the mail server, and count it for its mailbox; its
-        address and link are removed."""
+    async def sent(self, letter_no: int, now_ms: int, told: tuple[str, int] | None = None) -> None:
+        """Note that a letter was taken by the mail server; its address and link are removed.
+
+        `told`: the mailbox that it is counted for, and the order that it tells of.
+        """
         gone = {"next_ms": None, "recipient": None, "link": None}
         taken = gone | {"sent_ms": now_ms, "error": None}
         async with self._pool.work() as connection:
             await connection.execute(_waiting(letter_no).values(taken))
-            await count_letter(connection, mailbox, now_ms)
+            if told is not None:
+                await count_letter(connection, *told, now_ms)
 
     async def failed(self, letter_no: int, error: str, next_ms: int | None) -> None:
         """Note why a letter was not sent; without a next time its address and link are removed."""

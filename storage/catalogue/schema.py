@@ -35,6 +35,8 @@ catalogue = sa.Table(  # one row: by it, one database is told from another that 
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("usage_key", sa.LargeBinary),  # by which `usage` knows people
+    # the revision of the oldest Kuager that may work with these tables, beside a newer one
+    sa.Column("oldest", sa.String(8)),
 )
 cameras = sa.Table(
     "cameras",
@@ -174,6 +176,8 @@ orders = sa.Table(
     sa.Column("reason", sa.Text),  # why it ended, for the requester
     sa.Column("email", sa.Text),
     sa.Column("forget_ms", sa.BigInteger),  # when the address is removed
+    sa.Column("payer_name", sa.Text),  # as the invoice names who pays; null: nobody
+    sa.Column("payer_bin", sa.String(12)),  # BIN or IIN, 12 digits
     sa.Index("orders_by_state", "state", "until_ms"),
 )
 order_files = sa.Table(
@@ -248,12 +252,38 @@ usage = sa.Table(  # what somebody had within a day; older rows are deleted
     "usage",
     metadata,
     sa.Column("usage_no", sa.Integer, primary_key=True),
-    sa.Column("who", Digest, nullable=False),  # a client or a mailbox, by a keyed hash
+    sa.Column("who", Digest, nullable=False),  # a client, its site or a mailbox, by a keyed hash
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("free_ms", sa.BigInteger, nullable=False, server_default="0"),  # of an order
-    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # null: a letter
+    sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # that was placed, or told of
     sa.Index("usage_by_who", "who", "at_ms"),
     sa.Index("usage_by_time", "at_ms"),
+)
+nodes = sa.Table(  # machines that joined; PostgreSQL's clock says until when each is there
+    "nodes",
+    metadata,
+    sa.Column("spool", sa.String(32), primary_key=True),  # the id of its spool
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("most", sa.Integer),  # cameras; null: as many as there are
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),  # the end of its lease; 0: it left
+    sa.Column("leaving", sa.Boolean, nullable=False),
+    sa.Column("drained", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("given_up_ms", sa.BigInteger),  # since then nobody waits for it
+)
+shards = sa.Table(  # who records which part of the cameras, under which epoch
+    "shards",
+    metadata,
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("holder", sa.String(32)),  # a node
+    sa.Column("before", sa.String(32)),  # the node that held it before
+    sa.Column("handover", sa.String(8)),  # null: the one before has ended
+    sa.Column("offered", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("taken_ms", sa.BigInteger),
+    sa.Column("lost_ms", sa.BigInteger),  # when the one before was last alive, if it was dead then
 )
 PARTITIONED = (recordings, archived)
 RECORDING_KEY = ["camera_pk", "record_seq", "day", "collision"]

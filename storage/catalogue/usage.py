@@ -12,6 +12,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from base.prefixes import counted
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import Connection
 from storage.catalogue.schema import DAY_MS, catalogue, order_files, orders, usage
@@ -29,8 +30,9 @@ class TooMuch(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What an order takes of what its client may have: `free_ms` of the footage that is free on
-    the day that began at `day_ms`, and `length` bytes of files that cost us before, or without,
-    being paid: those of orders in `states` for which nothing was paid."""
+    the day that began at `day_ms`, and `length` bytes of files that are kept before, or without,
+    being paid: those of orders in `states` for which nothing was paid. A client's site (see
+    base/prefixes.py) may have more."""
 
     client: str
     free_ms: int
@@ -48,21 +50,39 @@ class Usage:
     def __init__(self, pool: Pool):
         self._pool = pool
 
-    async def free_ms(self, client: str, day_ms: int) -> int:
-        """Return how much free footage a client had since his day began."""
+    async def free_left_ms(self, client: str, day_ms: int, most_ms: int) -> int:
+        """Return how much free footage a client may still have of the `most_ms` of the day that
+        began at `day_ms`."""
+        left_ms = most_ms
         async with self._pool.single() as connection:
-            return await _free_ms(connection, await _hash(connection, "client", client), day_ms)
+            for name, times in counted(client):
+                who = await _hash(connection, "client", name)
+                had_ms = await _free_ms(connection, who, day_ms)
+                left_ms = min(left_ms, most_ms * times - had_ms)
+        return max(0, left_ms)
 
-    async def next_letter_ms(self, mailbox: str, most: int, now_ms: int) -> int:
-        """Return the moment from which on a mailbox may be sent another letter, where it may be
-        sent `most` in a day; 0: at once."""
+    async def next_letter_ms(
+        self, mailbox: str, order_pk: int, most: int, now_ms: int, again: bool = False
+    ) -> int:
+        """Return the moment from which on a mailbox may be told of an order; 0: at once.
+
+        It may, where those that it was told of within a day and those of them that the order's
+        client placed are together fewer than `most`: who orders much in somebody's name leaves
+        room for orders of others. `again`: it was not told once already, and the client may be
+        forgotten; then half of them are taken for his.
+        """
         u = usage.c
         async with self._pool.single() as connection:
             who = await _hash(connection, "mailbox", mailbox)
-            sent = sa.select(u.at_ms).where(u.who == who, u.at_ms > now_ms - DAY_MS)
-            last = sent.order_by(u.at_ms.desc()).offset(most - 1).limit(1)
-            found = await connection.scalar(last)
-        return 0 if found is None else int(found) + DAY_MS
+            told = sa.and_(u.who == who, u.at_ms > now_ms - DAY_MS)
+            clients = sa.select(u.who).where(u.order_pk == order_pk, u.who != who)
+            theirs = sa.select(u.order_pk).where(u.who.in_(clients))
+            number = sa.select(sa.func.count()).where(told, u.order_pk.in_(theirs))
+            had = int(await connection.scalar(number) or 0)
+            left = most - max(had, most // 2 if again else 0)
+            asked = sa.select(u.at_ms).where(told).order_by(u.at_ms.desc())
+            last = await connection.scalar(asked.offset(left - 1).limit(1))
+        return 0 if last is None else int(last) + DAY_MS
 
     async def forget(self, now_ms: int) -> None:
         """Delete what is older than a day."""
@@ -74,30 +94,34 @@ async def claim(connection: Connection, order_pk: int, asked: Claim, now_ms: int
 
     Who has nothing unpaid may have one order of any size, unless others have all there is.
     """
-    u = usage.c
-    who = await _hash(connection, "client", asked.client)
-    if asked.free_ms + await _free_ms(connection, who, asked.day_ms) > asked.most_free_ms:
-        raise TooMuch("free")
-    f, o = order_files.c, orders.c
+    f, o, u = order_files.c, orders.c, usage.c
     unpaid = (
         sa.select(sa.func.sum(f.length))
         .join(orders, o.order_pk == f.order_pk)
         .where(o.state.in_(asked.states), sa.or_(o.paid_ms.is_(None), o.total == 0))
     )
-    his = sa.select(u.order_pk).where(u.who == who, u.at_ms > now_ms - DAY_MS)
-    each = await _sum(connection, unpaid.where(o.order_pk.in_(his)))
+    rows = []
+    for name, times in counted(asked.client):
+        who = await _hash(connection, "client", name)
+        had_ms = await _free_ms(connection, who, asked.day_ms)
+        if asked.free_ms + had_ms > asked.most_free_ms * times:
+            raise TooMuch("free")
+        his = sa.select(u.order_pk).where(u.who == who, u.at_ms > now_ms - DAY_MS)
+        each = await _sum(connection, unpaid.where(o.order_pk.in_(his)))
+        if each and each + asked.length > asked.most_each * times:
+            raise TooMuch("each")
+        row = {"who": who, "at_ms": now_ms, "free_ms": asked.free_ms, "order_pk": order_pk}
+        rows.append(row)
     in_all = await _sum(connection, unpaid)
-    if each and each + asked.length > asked.most_each:
-        raise TooMuch("each")
     if in_all and in_all + asked.length > asked.most_in_all:
         raise TooMuch("all")
-    row = {"who": who, "at_ms": now_ms, "free_ms": asked.free_ms, "order_pk": order_pk}
-    await connection.execute(sa.insert(usage).values(row))
+    await connection.execute(sa.insert(usage), rows)
 
 
-async def count_letter(connection: Connection, mailbox: str, now_ms: int) -> None:
-    """Count a letter that a mailbox was sent."""
-    row = {"who": await _hash(connection, "mailbox", mailbox), "at_ms": now_ms}
+async def count_letter(connection: Connection, mailbox: str, order_pk: int, now_ms: int) -> None:
+    """Count a letter by which a mailbox was told of an order."""
+    who = await _hash(connection, "mailbox", mailbox)
+    row = {"who": who, "at_ms": now_ms, "order_pk": order_pk}
     await connection.execute(sa.insert(usage).values(row))
 
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from base.clock import Clock, now_ms
 from config.model import LOW, Config
+from storage.archival.archived_holds import compare, settle
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
@@ -25,7 +26,7 @@ from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
-from storage.records import FormatError, Index, Trace, is_id
+from storage.records import FormatError, Index, Trace, is_id, plain
 from storage.spool.disk import spool_id
 from storage.spool.reader import Key, SpoolReader
 
@@ -87,6 +88,25 @@ class Fsck:
             for election, station, camera in found
             if is_id(station) and is_id(camera) and (low or not camera.endswith(LOW))
         )
+
+    async def holds(self) -> list[Finding]:
+        """Compare holds in the catalogue with those in archives; raises ArchiveError and
+        CatalogueError."""
+        found = list[Finding]()
+        for verified in self.archives:
+            archive, election = verified.archive, self.config.election.id
+            differ = await compare(self.catalogue, archive, election)
+            if self.repair:
+                await settle(self.catalogue, archive, differ)
+            entered, told = ("entered", "told") if self.repair else ("", "")
+            for hold in differ.unknown:
+                found.append(Finding("", "catalogue", "missing", "hold", hold.key, entered))
+            for key in differ.untold:
+                found.append(Finding("", archive.name, "missing", "hold", key, told))
+            for key, why in differ.unreadable.items():
+                which = plain(f"{key}: {why}")
+                found.append(Finding("", archive.name, "different", "hold", which))
+        return found
 
     async def check(self, name: Name) -> list[Finding]:
         """Look at one camera; raises ArchiveError and CatalogueError."""

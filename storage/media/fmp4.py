@@ -299,6 +299,20 @@ def write_segment(sequence: int, runs: Sequence[TrackRun]) -> bytes:
     return b"".join([make_box(b"moof", mfhd, *trafs), mdat, *parts])
 
 
+# of a segment as `write_segment` makes it: the headers of moof, mfhd, traf, tfhd, tfdt and trun,
+# and the first row's duration and size
+FIRST_SAMPLE_BYTES = 8 + 16 + 8 + 16 + 20 + 20 + 8
+
+
+def first_sample_size(head: bytes) -> int:
+    """Return the size of a segment's first picture, from its first FIRST_SAMPLE_BYTES; raises
+    Mp4Error where these are not of a segment that `write_segment` made."""
+    if len(head) < FIRST_SAMPLE_BYTES or head[4:8] != b"moof" or head[72:76] != b"trun":
+        raise Mp4Error("not the beginning of a segment")
+    (size,) = struct.unpack_from(">I", head, FIRST_SAMPLE_BYTES - 4)
+    return int(size)
+
+
 def _write_traf(run: TrackRun, data_offset: int) -> bytes:
     # trun flags: data offset, then duration, size, flags and composition offset of each sample
     rows = b"".join(

@@ -10,6 +10,7 @@
 `rates`      what a stream takes, measured on a recording
 `open_files` files that are read again and again, open for a moment
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
+`lease_file` which shards of the cameras this machine records, where there are several
 `status_records`  the status files as types
 `status`     what the processes say of themselves in the spool's `_status/`
 """

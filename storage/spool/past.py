@@ -24,7 +24,7 @@ from storage.records import (
     recording_name,
 )
 from storage.spool.gaps import Coverage, GapJournal, set_gaps_aside
-from storage.spool.numbers import CameraNumbers, Numbers
+from storage.spool.numbers import LEASE_NUMBERS, CameraNumbers, Numbers
 from storage.spool.repair import finish, had_lines
 
 # Numbers left out where segments may have been seen live whose lines are lost.
@@ -146,6 +146,8 @@ def recover(directory: Path, election: str, floor: Numbers) -> CameraPast:
             past.abandoned[directory / name] = GapCause.DISK_FAILED, True
         _recover_recording(past, directory / state.recording, state.boot != boot_id(), floor)
     past.gaps.carried_to(past.numbers.gap_no)
+    if floor.is_leased:
+        past.gaps.rise_above(floor.gap_no)
     past.rise_above_others(floor)
     return past
 
@@ -208,8 +210,9 @@ def _recover_recording(past: CameraPast, base: Path, rebooted: bool, floor: Numb
         index = finish(previous) if previous else None
     if index is not None and index.seal is not None:
         past.account(index)
-    absent_s = floor.segment_no - Numbers.by_clock(past.last_end_ms or 0).segment_no
-    if lost or absent_s > ABSENT_S:
+    absent_s = floor.clock_s - Numbers.by_clock(past.last_end_ms or 0).segment_no
+    is_new_lease = floor.is_leased and past.numbers.segment_no < floor.epoch * LEASE_NUMBERS
+    if lost or absent_s > ABSENT_S or is_new_lease:
         past.rise_above(floor)
 
 
@@ -230,7 +233,7 @@ def _recover_without_state(past: CameraPast, floor: Numbers) -> None:
         )
         past.account(index)
     if found:
-        past.numbers = replace(past.numbers, epoch=past.numbers.epoch + 1)
+        past.numbers = replace(past.numbers, epoch=past.numbers.epoch + (not floor.is_leased))
         log.warning(
             "The numbers of this camera were lost and are continued from its recordings",
             camera=past.camera,

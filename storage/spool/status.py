@@ -13,7 +13,9 @@ from base.hostclock import UNSYNCHRONIZED, elapsed_ms
 from storage.records import FormatError
 from storage.spool.status_records import (
     HEARTBEAT,
+    NODE,
     ORDERS,
+    PEER,
     PICTURES,
     SUPERVISOR,
     UNKNOWN,
@@ -21,7 +23,9 @@ from storage.spool.status_records import (
     CameraStatus,
     ClockStatus,
     Heartbeat,
+    NodeStatus,
     OrdersStatus,
+    PeerStates,
     PicturesStatus,
     ProcessStatus,
     RecorderStates,
@@ -32,8 +36,9 @@ from storage.spool.status_records import (
 )
 
 STATUS_OLD_MS = 10_000  # a status file older than this was written by a process that is gone
-RECORDER = "recorder-"
+RECORDER, RECORDING = "recorder-", "recording"
 TYPES: dict[str, type[Status]] = {
+    NODE: NodeStatus,
     UPLOADER: UploaderStatus,
     PICTURES: PicturesStatus,
     ORDERS: OrdersStatus,
@@ -70,6 +75,7 @@ class _File:
     goes_on: bool  # whether its writer's time went on since the one before as ours did
     said: Status
     states: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, tuple[int, str]] = field(default_factory=dict)  # since when, and why
 
     def is_alive(self, now_ms: int) -> bool:
         """Say whether who wrote it is there: by the time that it gives, or because it was
@@ -89,27 +95,48 @@ def _goes_on(known: _File | None, said: Status, now_ms: float) -> bool:
 class SpoolStatus:
     """What the status files said at the last `refresh`; a file is read when it was replaced."""
 
-    def __init__(self, spool: Path, clock: Clock = now_ms):
-        self._clock = clock
+    def __init__(self, spool: Path, clock: Clock = now_ms, *, with_peers: bool = False):
+        """With `with_peers` states are those of all machines of an installation."""
+        self._clock, self._with_peers = clock, with_peers
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
+        # since when cameras of other machines are not recorded, and why
+        self.missing_elsewhere: dict[str, tuple[int, str]] = {}
+
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(self._directory.glob("*.json"))
+        except OSError:  # a spool that may not be read, which others tell
+            return []
 
     def refresh(self) -> Iterator[None]:
         """Look at all files; yields after each, as many cameras make it long. What it found
         counts when it has ended."""
         states: dict[str, str] = {}
+        missing: dict[str, tuple[int, str]] = {}
         files: dict[str, _File] = {}
-        for path in sorted(self._directory.glob("*.json")):
+        for path in self._paths():
             if file := self._look(path):
                 files[path.name] = file
-                states |= file.states if file.is_alive(self._clock()) else {}
+                if file.is_alive(self._clock()):
+                    # while two machines have a camera, that one counts that records it
+                    both = states.keys() & file.states.keys()
+                    recorded = {name: RECORDING for name in both if states[name] == RECORDING}
+                    states |= file.states | recorded
+                    missing |= file.missing
             yield
-        self._files, self.states = files, states
+        self._files, self.states, self.missing_elsewhere = files, states, missing
+
+    def _kind(self, name: str) -> type[Status] | None:
+        if name.startswith(RECORDER):
+            return RecorderStates
+        if name.startswith(PEER):
+            return PeerStates if self._with_peers else None
+        return TYPES.get(name)
 
     def _look(self, path: Path) -> _File | None:
-        kind = RecorderStates if path.name.startswith(RECORDER) else TYPES.get(path.name)
-        if kind is None:
+        if (kind := self._kind(path.name)) is None:
             return None
         known = self._files.get(path.name)
         try:
@@ -121,7 +148,13 @@ class SpoolStatus:
         except (OSError, FormatError):
             return None  # being replaced, or not ours
         file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
-        if isinstance(said, RecorderStates):
+        if isinstance(said, PeerStates):
+            file.missing = {
+                sys.intern(name): (camera["since_ms"], camera["cause"])
+                for name, camera in said.cameras.items()
+                if "cause" in camera and "since_ms" in camera
+            }
+        if isinstance(said, RecorderStates | PeerStates):
             file.states = {
                 sys.intern(name): sys.intern(camera.get("state", UNKNOWN))
                 for name, camera in said.cameras.items()
@@ -133,7 +166,7 @@ class SpoolStatus:
         """Yield all that each recorder said of its cameras, or of their second streams (`low`), by
         "station/camera", and whether it is alive."""
         for name, file in list(self._files.items()):
-            if file.states:
+            if file.states and isinstance(file.said, RecorderStates):
                 try:
                     said = RecorderStatus.parse((self._directory / name).read_bytes())
                 except (OSError, FormatError):
@@ -197,5 +230,5 @@ class SpoolStatus:
 
 
 def _file_of(process: str) -> str:
-    role = process.rpartition("-")[0]
+    role = process.rpartition("-")[0]  # the file of `node` is its map
     return f"{process}.json" if role == "recorder" else f"{role}.json"

@@ -15,6 +15,8 @@ from storage.records import Record
 HEARTBEAT = ".heartbeat"  # ending of the file that is flushed
 UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 SUPERVISOR, RELOAD = "supervisor.json", "reload.json"
+NODE = "node.json"  # all of it: storage/spool/node_map.py
+PEER = "peer-"  # beginning of the names of files that say what other machines said
 UNKNOWN = "unknown"  # the state of a camera of which no recorder tells
 
 
@@ -98,6 +100,29 @@ class RecorderStates(RecorderProcess):
     cameras: dict[str, StateOnly] = field(default_factory=dict)
 
 
+class PeerState(StateOnly, total=False):
+    """The same of a camera of another machine, and since when it is not recorded, and why."""
+
+    since_ms: int
+    cause: str
+
+
+@dataclass(slots=True)
+class PeerStates(Status):
+    """What `_status/peer-{spool}.json` says: how the cameras of another machine are."""
+
+    kuager: str = "peer/1"
+    name: str = ""  # the machine's
+    cameras: dict[str, PeerState] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class NodeStatus(Status):
+    """What `_status/node.json` says besides machines and shards."""
+
+    kuager: str = "node/1"
+
+
 @dataclass(slots=True)
 class Heartbeat(Status):
     """What `_status/recorder-{n}.heartbeat` says: the recorder was at work on these cameras."""
@@ -123,6 +148,7 @@ class ArchiveStatus(Record):
     failures_total: int = 0
     verification_failures_total: int = 0
     clock_offset_ms: float | None = None  # this machine's clock ahead of the archive's
+    overdue_recordings: int | None = None  # whose time has come, and that are still there
 
 
 @dataclass(slots=True)
@@ -169,6 +195,15 @@ class PicturesStatus(Status):
     failures_total: int = 0
     cpu_seconds_total: float = 0.0
     left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class HttpStatus(Status):
+    """What `_status/web-{n}.http` says: what a web process counted, as name, labels and value."""
+
+    kuager: str = "http/1"
+    process: str = ""
+    samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

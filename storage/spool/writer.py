@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from base.clock import Clock, now_ms
-from base.durable import boot_id, make_directory, replace_file
+from base.durable import boot_id, make_directory, nearest, replace_file
 from storage.records import (
     ClockState,
     Gap,
@@ -64,12 +64,16 @@ def spool_problem(path: Path, mount: Path | None = None) -> str | None:
 
     Where `mount` is given, a disk must be mounted there.
     """
-    if mount is not None and not mount.is_mount():
+    if mount is not None and not os.path.ismount(mount):
         return f"No disk is mounted at {mount}: mount it, or leave out 'spool_mount'"
-    there = next(p for p in (path, *path.parents) if p.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    there = nearest(path)
+    if os.access(f"{there}/.", os.W_OK | os.X_OK):
         return None
-    why = "no right to write there, or a read-only disk" if there.is_dir() else "it is a file"
+    why = "no right to write there, or a read-only disk"
+    if not os.access(there, os.F_OK):
+        why = "it is a link that leads nowhere"
+    elif not there.is_dir():
+        why = "it is a file"
     return (
         f"The spool {path} cannot be written ({there}: {why}): "
         "give this user the right to write there, or choose another with 'spool'"

@@ -23,15 +23,15 @@ from streaming.http.site import base_url, refuse_foreign
 from streaming.orders_context import (
     ORDERS,
     REGISTER_PAGE,
-    count_asked,
+    ask_providers,
     invoice_provider,
     make_quote,
     order_of,
     place,
     query_catalogue,
     quotable,
+    receipt_provider,
     register_page,
-    work_on_orders,
 )
 
 UNCACHED = {"Cache-Control": "no-store"}
@@ -82,9 +82,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """Take an order back before it is paid."""
     refuse_foreign(request)
     order = await order_of(request)
-    count_asked(request)
     return await _done(
-        request, work_on_orders(request, lambda service: service.cancel(order.order_pk))
+        request, ask_providers(request, lambda service: service.cancel(order.order_pk))
     )
 
 
@@ -139,7 +138,7 @@ def _public_json(request: web.Request, order: Order) -> dict[str, object]:
 
 async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, object]:
     """Return all of an order that its requester may know."""
-    home = f"{base_url(request)}/copies/{secret}"
+    home, lang = f"{base_url(request)}/copies/{secret}", checked_language(request)
     files = {
         f.file_no: f
         for f in await query_catalogue(
@@ -147,8 +146,9 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
         )
     }
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
-    title = partial(text_in, lang=checked_language(request))
-    hashed, total = (sum(f.hashed for f in files.values()), sum(f.length for f in files.values()))
+    title = partial(text_in, lang=lang)
+    hashed = sum(f.hashed for f in files.values())
+    total = sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"])
     providers = request.app[ORDERS].providers.values()
     waits = order.state == State.AWAITING_PAYMENT
     return {
@@ -159,15 +159,20 @@ async def _order_json(request: web.Request, order: Order, secret: str) -> dict[s
         "reason": order.reason,
         "price": order.quote["price"],
         "received": received(order),
+        "payments": [
+            {"at_ms": p.at_ms, "amount": p.amount, "currency": p.currency, "provider": p.provider}
+            for p in order.payments
+        ],
         "owed_back": [{"amount": a, "currency": c} for c, a in owed(order).items()],
         "invoice": f"{home}/invoice.pdf" if invoice_provider(request, order) else None,
+        "receipt": f"{home}/receipt.pdf" if receipt_provider(request, order) else None,
         "pay_online": [p.name for p in providers if waits and isinstance(p, Online)],
         "zip": f"{home}/everything.zip" if open_ and order.state == State.READY else None,
         "manifest": f"{home}/manifest.json" if open_ else None,
         "hashed_bytes": hashed,
-        "hashed_words": format_bytes(hashed),
+        "hashed_words": format_bytes(hashed, lang),
         "bytes": total,
-        "bytes_words": format_bytes(total),
+        "bytes_words": format_bytes(total, lang),
         "footage": [
             {
                 "camera": camera["id"],

@@ -6,13 +6,14 @@ All of it is answered from memory; only a search may take long. Every address is
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
 from aiohttp import web
 
-from base.i18n.gettext import gettext
+from base.i18n.gettext import gettext, ngettext
 from config.model import Camera, Station
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
@@ -71,11 +72,15 @@ async def region(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/v1/stations")
 async def stations(request: web.Request) -> web.StreamResponse:
-    """List stations: `q` searches; `region`, `district` and `live` choose; `after` goes on."""
+    """List stations: `q` searches; `region`, `district`, `live` and `faulty` choose; those `near`
+    a place come first; `after` goes on."""
     directory, lang = request.app[CONTEXT].directory, checked_language(request)
     found = await find_stations(request)
+    rows = [station_json(s, directory, lang) for s in found.page]
+    for row in rows if found.metres else ():
+        row["distance_m"] = found.metres[row["id"]]
     data: dict[str, object] = {
-        "stations": [station_json(s, directory, lang) for s in found.page],
+        "stations": rows,
         "total": found.total,
         "next_after": found.next_after,
     }
@@ -87,7 +92,8 @@ async def stations(request: web.Request) -> web.StreamResponse:
 class Found:
     """A page of stations, how many there are on all pages, and what continues it.
 
-    `suggestions` are near ones where a search finds none.
+    `suggestions` are near ones where a search finds none; `metres` says how far stations are,
+    where the nearest were asked for.
     """
 
     def __init__(self, directory: Directory, page: Sequence[int], total: int, more: bool):
@@ -95,6 +101,7 @@ class Found:
         self.total = total
         self.next_after = self.page[-1].id if more else None
         self.suggestions: list[Station] = []
+        self.metres: dict[str, int] = {}
 
 
 async def find_stations(request: web.Request) -> Found:
@@ -102,15 +109,24 @@ async def find_stations(request: web.Request) -> Found:
     directory, asked = request.app[CONTEXT].directory, request.query
     query, limit = asked.get("q", ""), whole_number(request, "limit", MOST_PAGE, 1, MOST_PAGE)
     if len(query) > MOST_QUERY:
-        text = gettext(
-            "A search has at most %(most)s characters.", language_of(request), most=MOST_QUERY
+        text = ngettext(
+            "A search has at most %(count)s character.",
+            "A search has at most %(count)s characters.",
+            MOST_QUERY,
+            language_of(request),
         )
         raise web.HTTPBadRequest(text=text)
-    live = whole_number(request, "live", 0, 0, 1)
+    live, faulty = (whole_number(request, name, 0, 0, 1) for name in ("live", "faulty"))
+    metres = await _nearest(request, directory)
     chosen = await search(request, query)
+    if metres is not None:
+        matching = set(chosen)
+        chosen = [place for place in metres if place in matching]
     if area := _area(request, directory):
         inside = set(area)
         chosen = [place for place in chosen if place in inside]
+    if faulty:
+        chosen = [place for place in chosen if not directory.is_whole(place)]
     rest = chosen
     if after := asked.get("after"):
         try:
@@ -122,10 +138,27 @@ async def find_stations(request: web.Request) -> Found:
         rest = [place for place in rest if directory.live[place]]
     total = sum(directory.live[place] > 0 for place in chosen) if live else len(chosen)
     found = Found(directory, rest[:limit], total, len(rest) > limit)
+    found.metres = {directory.stations[place].id: m for place, m in (metres or {}).items()}
     if not chosen and query:
         near = await search(request, query, near=True)
         found.suggestions = [directory.stations[place] for place in near]
     return found
+
+
+async def _nearest(request: web.Request, directory: Directory) -> dict[int, int] | None:
+    """Return the stations around the place asked for with their distances in metres, the nearest
+    first; None where none is asked for. Raises 400, 429 and 503."""
+    if (text := request.query.get("near")) is None:
+        return None
+    found = re.fullmatch(r"(-?[0-9]{1,2}(?:\.[0-9]{1,6})?),(-?[0-9]{1,3}(?:\.[0-9]{1,6})?)", text)
+    if found is None or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
+        raise web.HTTPBadRequest(
+            text=gettext(
+                "'near' is not a place: write degrees, as 43.238,76.889.", language_of(request)
+            )
+        )
+    work = partial(directory.nearby.find, float(found[1]), float(found[2]))
+    return await request.app[SCHEDULER].in_thread(request, work)
 
 
 async def search(request: web.Request, query: str, near: bool = False) -> Sequence[int]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import asyncio
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import orjson
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
-from base.i18n.gettext import gettext
+from base.i18n.gettext import N_, gettext
 from config.model import Camera, Station
+from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.rows import TimelineRow
-from storage.records import Gap, Losses
+from storage.cluster.peers import Unreachable
+from storage.records import FormatError, Gap, Losses
+from storage.shown import Shown
+from storage.spool.node_map import MachineEntry
+from storage.spool.numbers import lease_of
+from storage.spool.reader import Key
 from streaming.api.stations import takes
-from streaming.context import CONTEXT
+from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.responses import json_response
@@ -30,9 +37,14 @@ CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings ta
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
 routes = web.RouteTableDef()
+AWAY = {
+    "waiting": N_("Recorded, on a machine that is away."),
+    "given_up": N_("Recorded, and lost with its machine."),
+}
+SAID = ("record_seq", "start_ms", "end_ms", "lost", "damaged", "restarted")
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
-# recordings (as JSON) and gaps of a camera, by number and start
-Known = tuple[dict[tuple[int, int], bytes], dict[tuple[int, int], dict[str, object]]]
+# of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
+Known = tuple[dict[Key, tuple[int, bytes]], dict[Key, Gap]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -46,6 +58,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     scheduler.count(request, len(station.cameras) * max(0, length_ms) / CAMERA_MS_A_TOKEN)
     async with scheduler.turn(request) if length_ms > SHORT_MS else nullcontext():
         complete, known = await _known(request, station, from_ms, to_ms)
+        await _add_elsewhere(request, station, (from_ms, to_ms), known)
         cameras = [
             await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
             for camera in station.cameras
@@ -84,6 +97,7 @@ async def _known(
     """
     context, lang = request.app[CONTEXT], checked_language(request)
     names = {context.name(station, c): c.id for c in station.cameras}
+    away = context.machines.away() if context.machines else {}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
     for begin_ms in range(from_ms, to_ms, PIECE_MS):
         asked = partial(
@@ -94,15 +108,60 @@ async def _known(
         )
         try:
             found = await context.ask(asked)
+            gone = await _only_on(context, list(names), list(away), (begin_ms, to_ms))
         except CatalogueError:  # what the spool has is still true
             return False, known
         async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
             recordings, gaps = known[names[name]]
             for row in rows[0]:
-                recordings[row.key] = _recording(row)
+                said: dict[str, object] = {}
+                if spool := gone.get((name, *row.key)):
+                    state = "given_up" if away[spool].given_up else "waiting"
+                    said = {"away": state, "words": gettext(AWAY[state], lang)}
+                recordings[row.key] = row.end_ms, _recording(row, said)
             for gap in rows[1]:
-                gaps[gap.gap_no, gap.start_ms] = _gap(lang, gap)
+                gaps[gap.gap_no, gap.start_ms] = gap
     return True, known
+
+
+async def _only_on(
+    context: AppContext, names: list[Name], spools: list[str], stretch: tuple[int, int]
+) -> dict[tuple[Name, int, int], str]:
+    """Return which recordings of a stretch only one of these spools has, and which one."""
+    if not spools:
+        return {}
+    return await context.ask(
+        lambda catalogue: catalogue.nodes.only_on(
+            names, spools, stretch[0], min(stretch[0] + PIECE_MS, stretch[1])
+        )
+    )
+
+
+async def _add_elsewhere(
+    request: web.Request, station: Station, stretch: tuple[int, int], known: dict[str, Known]
+) -> None:
+    """Add what other machines have of a station's cameras and the catalogue does not know yet."""
+    context = request.app[CONTEXT]
+    if context.machines is None:
+        return
+
+    async def add(camera: Camera, machine: MachineEntry) -> None:
+        path = f"/spool/{station.id}/{camera.id}/stretch?from={stretch[0]}&to={stretch[1]}"
+        recordings, gaps = known[camera.id]
+        with suppress(Unreachable, KeyError, TypeError, FormatError):
+            said = await context.peers.json(machine, path)
+            for row in said["recordings"]:
+                one = {key: row[key] for key in SAID if key in row}
+                recordings[row["record_seq"], row["start_ms"]] = row["end_ms"], orjson.dumps(one)
+            for gap in map(Gap.of, said["gaps"]):
+                gaps[gap.gap_no, gap.start_ms] = gap
+
+    asked = [
+        add(camera, machine)
+        for camera in station.cameras
+        for machine in context.machines.others(f"{station.id}/{camera.id}")
+    ]
+    await asyncio.gather(*asked)
 
 
 async def _camera(
@@ -121,22 +180,37 @@ async def _camera(
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
-            recordings[seq, start_ms] = orjson.dumps(said)
-    gaps |= {(g.gap_no, g.start_ms): _gap(lang, g) for g in reader.gaps(*times)}
+            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said)
+    gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
+    missing = [gaps[key] for key in sorted(gaps)]
+    if context.machines is not None:
+        missing = _shown(recordings, missing)
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
         "takes": takes(context, station, camera),
         "recordings": orjson.Fragment(
-            b"[%b]" % b",".join(recordings[n] for n in sorted(recordings))
+            b"[%b]" % b",".join(recordings[n][1] for n in sorted(recordings))
         ),
-        "gaps": [gaps[n] for n in sorted(gaps)],
+        "gaps": [_gap(lang, gap) for gap in missing],
     }
 
 
-def _recording(row: TimelineRow) -> bytes:
+def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Gap]:
+    """Mark the recordings of which nothing is shown, as another machine has that time, too;
+    return what nobody recorded."""
+    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, _) in recordings.items()}
+    shown = Shown(facts.values())
+    for key, recorded in facts.items():
+        if shown.is_second(*recorded):
+            end_ms, data = recordings[key]
+            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1]
+    return shown.missing(gaps)
+
+
+def _recording(row: TimelineRow, said: dict[str, object]) -> bytes:
     """Return a row as JSON: what is missing of it, and when and why it was removed where no
-    archive has it any more."""
-    more: dict[str, object] = {**row.losses.to_dict()}
+    archive has it any more; with what else is to be `said` of it."""
+    more = row.losses.to_dict() | said
     if last := row.removed:
         more |= {"removed_ms": last.removed_ms, "removed_reason": last.removed_reason}
     if more:

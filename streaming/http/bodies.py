@@ -16,6 +16,10 @@ from streaming.http.negotiation import language_of
 MOST_BODY = 256 << 10  # a notification of Stripe's has some 10 kB
 BODY_S = 10.0  # for all of a body
 FORM = "application/x-www-form-urlencoded"
+MOST_FORM = 64 << 10  # one with all cameras of a large station has 10 kB
+# which our pages are in. Of others the client would choose by which of Python's it is read, and
+# some take a second for 256 kB (punycode) or give what cannot be written (unicode_escape).
+CHARSETS = ("utf-8", "utf8")
 
 
 def body_reader(seconds: float = BODY_S) -> Middleware:
@@ -46,11 +50,7 @@ async def _read(request: web.Request, seconds: float) -> None:
             headers={"Connection": "close"},
         ) from None
     except web.HTTPRequestEntityTooLarge:
-        most = MOST_BODY >> 10
-        text = gettext(
-            "A request to this address has at most %(most)s kB.", language_of(request), most=most
-        )
-        raise web.HTTPRequestEntityTooLarge(MOST_BODY, text=text) from None
+        raise too_large(request, MOST_BODY) from None
     except (RequestPayloadError, HttpProcessingError):
         raise unreadable(request) from None
 
@@ -59,10 +59,22 @@ async def form(request: web.Request) -> MultiDictProxy[str | bytes | bytearray |
     """Return what a form of our pages sends; raises 400 for what none of them sends."""
     if request.content_type not in (FORM, "application/octet-stream"):  # the latter: nothing said
         raise unreadable(request)
+    if (request.charset or "utf-8").lower() not in CHARSETS:
+        raise unreadable(request)
+    if len(await request.read()) > MOST_FORM:
+        raise too_large(request, MOST_FORM)
     try:
         return await request.post()
-    except (LookupError, ValueError):  # no such charset, or other bytes than it has
+    except ValueError:  # bytes that are no UTF-8
         raise unreadable(request) from None
+
+
+def too_large(request: web.Request, most: int) -> web.HTTPRequestEntityTooLarge:
+    """Return the answer to a body of more bytes than `most`."""
+    text = gettext(
+        "A request to this address has at most %(most)s kB.", language_of(request), most=most >> 10
+    )
+    return web.HTTPRequestEntityTooLarge(most, text=text)
 
 
 def unreadable(request: web.Request) -> web.HTTPBadRequest:

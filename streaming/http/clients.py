@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import structlog
 from aiohttp import web
 from multidict import MultiMapping
 
+from base.prefixes import HOME_BITS
 from config.model import Network
 
-HOME_BITS = 64  # of an IPv6 address: what one home has
 MOST_PROXIES = 8  # that are looked at, of what X-Forwarded-For names; the rest may be invented
 Address = IPv4Address | IPv6Address
 
+_TRANSLATED = IPv6Network("64:ff9b::/96")  # IPv4 addresses behind a translator (RFC 6052, 2.1)
 _V4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 
 log = structlog.get_logger()
@@ -28,7 +29,8 @@ log = structlog.get_logger()
 def read_address(text: str) -> Address | None:
     """Return an IP address as proxies write it: alone, with a port, in brackets, with a zone.
 
-    An IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2) is the IPv4 address; None for what is none.
+    An IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2; RFC 6052, 2.1) is the IPv4 address; None for
+    what is none.
     """
     text = text.strip().strip('"')
     if text.startswith("["):
@@ -39,7 +41,11 @@ def read_address(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address
 
 
 def bucket(address: Address | None) -> str:

@@ -26,6 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from base.prefixes import counted
 from streaming.http.clients import Address, bucket, read_address
 
 HEAD_S = 30.0  # also between two requests: a proxy in front has to close earlier
@@ -40,6 +41,7 @@ OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being acc
 RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a connection
 LOOKED_AT = 64  # connections, to find one that waits
 MOST_LINE = 65_536  # bytes of a request line: a search of 5,000 letters is answered in words
+MOST_HEAD = 96 << 10  # bytes of a request line with its headers, which would else be 1 MB
 MOST_LINES = 400  # at once: a head has at most 128; also pieces of a body, and requests in advance
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TCP_INFO = struct.Struct("=120xQ100xI")  # tcpi_bytes_acked and tcpi_snd_wnd in linux/tcp.h
@@ -71,13 +73,18 @@ class Caps(NamedTuple):
 class Connection(RequestHandler):
     """A connection that its server may close."""
 
-    __slots__ = ("acked", "acked_at", "address", "asks", "dawdles", "held", "peer", "who")
+    __slots__ = (
+        *("acked", "acked_at", "address", "asks", "dawdles"),
+        *("head", "held", "networks", "peer", "who"),
+    )
 
     def __init__(self, manager: Server, **settings: Any):
         super().__init__(manager, **settings)
         self.peer: asyncio.Transport | None = None  # also while it is closing
+        self.head = 0  # bytes that came of a head that is not whole yet
         self.held = 0  # bytes in memory for an answer, beside what its transport has
         self.address = self.who = ""  # of the peer; for whom it is counted, if for anybody
+        self.networks: tuple[tuple[str, int], ...] = ()  # that it is counted for
         self.acked, self.acked_at = -1, 0.0
         self.asks: object = None  # the request whose body had not come at the last look
         self.dawdles = False
@@ -137,14 +144,24 @@ class Connection(RequestHandler):
             self.peer.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless it is of so many pieces that reading them takes long."""
+        """Take what has come, unless it is of so many pieces that reading them takes long, or of a
+        head that has no end."""
         if data.count(b"\r\n") > MOST_LINES:
-            log.warning("A request could not be read", kind="TooManyLines")
-            if self.waits and self.peer is not None:
-                self.peer.write(REFUSAL)
-            self.force_close()
-        else:
-            self.take(data)
+            self._refuse("TooManyLines")
+            return
+        requests = self._request_count
+        self.take(data)
+        is_body = self.half or (bool(self._messages) and not self._messages[-1][1].is_eof())
+        has_ended = is_body or self._request_count != requests
+        self.head = 0 if has_ended else self.head + len(data)
+        if self.head > MOST_HEAD:
+            self._refuse("HeadTooLong")
+
+    def _refuse(self, kind: str) -> None:
+        log.warning("A request could not be read", kind=kind)
+        if self.waits and self.peer is not None:
+            self.peer.write(REFUSAL)
+        self.force_close()
 
     def take(self, data: bytes) -> None:
         """Take what has come."""
@@ -212,28 +229,28 @@ class BoundedServer(Server):
         name = connection.peer.get_extra_info("peername")
         connection.address = str(name[0]) if name else ""
         address = read_address(connection.address)
-        # all come through a proxy: it has no share but all
-        connection.who = "" if self._is_proxy(address) else bucket(address)
-        own = self._of.setdefault(connection.who, {})
-        full = connection.who and len(own) >= self._caps.each
-        if (full and not self._make_room(own)) or (
-            len(self.open) >= self._caps.in_all and not self._make_room(self.open)
-        ):
-            if not own:
-                del self._of[connection.who]
+        if not self._is_proxy(address):  # through which all come: it has no share but all
+            connection.who = bucket(address)
+            connection.networks = counted(connection.who)
+        for network, times in connection.networks:
+            own = self._of.get(network, {})
+            if len(own) >= self._caps.each * times and not self._make_room(own):
+                return False
+        if len(self.open) >= self._caps.in_all and not self._make_room(self.open):
             return False
-        self._of.setdefault(connection.who, own)[connection] = None
+        for name, _ in connection.networks:
+            self._of.setdefault(name, {})[connection] = None
         self.open[connection] = None
         return True
 
     def forget(self, connection: Connection) -> None:
         """Count a connection no longer."""
         self.open.pop(connection, None)
-        own = self._of.get(connection.who)
-        if own is not None:
+        for name, _ in connection.networks:
+            own = self._of.get(name, {})
             own.pop(connection, None)
             if not own:
-                del self._of[connection.who]
+                self._of.pop(name, None)
 
     def _make_room(self, among: dict[Connection, None]) -> bool:
         """Close one of some connections that waits for its client; False where none is found."""

@@ -1,7 +1,8 @@
 """How often one client may do what costs us, or what looks like guessing.
 
-A bucket per client that fills with time; in the memory of one process, so that with N web
-processes a client has N of them. What is refused costs nothing but the answer.
+A bucket per client, and one for its site (base/prefixes.py), that fill with time; in the memory of
+one process, so that with N web processes a client has N of them. What is refused costs nothing but
+the answer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from aiohttp import web
 
+from base.i18n.gettext import N_
+from base.prefixes import counted
+
 BUSY_S = 5  # after so long it is worth to ask again
+TOO_MANY = N_("Too many requests: wait %(seconds)s s.")
 CLIENTS_KNOWN = 20_000  # the longest unseen is forgotten first
+
+log = structlog.get_logger()
 
 
 class RateLimit:
@@ -26,7 +34,8 @@ class RateLimit:
 
     def wait_s(self, who: str) -> float:
         """Return how long `who` has to wait; 0: not at all."""
-        return max(0.0, (1 - self._left(who)) * self._every_s)
+        waits = [(1 - self._left(*one)) * self._every_s / one[1] for one in counted(who)]
+        return max(0.0, *waits)
 
     def take(self, who: str, count: float = 1) -> None:
         """Count something that was done.
@@ -34,9 +43,11 @@ class RateLimit:
         What was begun at the same moment is counted, too: there may be a debt of one burst. A
         negative `count` gives back.
         """
-        left = max(-float(self._burst), self._left(who) - count)
-        self._seen[who] = min(float(self._burst), left), self._clock()
-        self._seen.move_to_end(who)
+        for name, times in counted(who):
+            most = float(self._burst * times)
+            left = max(-most, self._left(name, times) - count)
+            self._seen[name] = min(most, left), self._clock()
+            self._seen.move_to_end(name)
         while len(self._seen) > CLIENTS_KNOWN:
             self._seen.popitem(last=False)
 
@@ -45,9 +56,10 @@ class RateLimit:
         if (wait_s := self.wait_s(who)) > 0:
             raise too_many(wait_s)
 
-    def _left(self, who: str) -> float:
-        left, when = self._seen.get(who, (float(self._burst), self._clock()))
-        return min(float(self._burst), left + (self._clock() - when) / self._every_s)
+    def _left(self, name: str, times: int = 1) -> float:
+        most = float(self._burst * times)
+        left, when = self._seen.get(name, (most, self._clock()))
+        return min(most, left + (self._clock() - when) * times / self._every_s)
 
 
 class ConcurrencyLimit:
@@ -56,27 +68,31 @@ class ConcurrencyLimit:
     def __init__(self, each: int, in_all: int):
         self._each, self._in_all = each, in_all
         self._taken: Counter[str] = Counter()
+        self._all = 0
 
     @contextmanager
     def turn(self, who: str) -> Iterator[None]:
         """Count something while it is done; raises 429 to who does too much, 503 where all do."""
-        if self._taken[who] >= self._each:
+        names = counted(who)
+        if any(self._taken[name] >= self._each * times for name, times in names):
             raise too_many(BUSY_S)
-        if self._taken.total() >= self._in_all:
+        if self._all >= self._in_all:
             raise busy()
-        self._taken[who] += 1
+        self._all += 1
+        self._taken.update(name for name, _ in names)
         try:
             yield
         finally:
-            self._taken[who] -= 1
-            if not self._taken[who]:
-                del self._taken[who]
+            self._all -= 1
+            self._taken.subtract(name for name, _ in names)
+            self._taken = +self._taken  # without those that do nothing
 
 
 def busy() -> web.HTTPServiceUnavailable:
-    """Return the answer while others ask for as much as this process does at once."""
+    """Return the answer while others ask for as much as this process does at once; it is said."""
+    log.warning("More is asked for at once than this process does; some are told to come again")
     return web.HTTPServiceUnavailable(
-        text="Too much is asked for at once; try again in some seconds.\n",
+        text=N_("Too much is asked for at once; try again in some seconds."),
         headers={"Retry-After": str(BUSY_S)},
     )
 
@@ -85,5 +101,5 @@ def too_many(wait_s: float) -> web.HTTPTooManyRequests:
     """Return the answer to who does it too often."""
     seconds = str(int(wait_s) + 1)
     return web.HTTPTooManyRequests(
-        text=f"Too many requests: wait {seconds} s.\n", headers={"Retry-After": seconds}
+        text=TOO_MANY % {"seconds": seconds}, headers={"Retry-After": seconds}
     )

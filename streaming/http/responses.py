@@ -13,6 +13,7 @@ from streaming.http.ranges import not_modified
 
 CACHE = "public, max-age=2"
 MOST_PAGE = 100
+LONG = 8192  # bytes that are sent with gzip where the client takes it, compressed in a thread
 
 
 def json_response(
@@ -33,7 +34,11 @@ def json_response(
         return web.Response(status=304, headers=headers)
     if now_ms is not None:
         body = b'{"now_ms":%d,%b' % (now_ms, body[1:])
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    response = web.Response(body=body, content_type="application/json", headers=headers)
+    if len(body) > LONG:
+        response.enable_compression()
+        response.headers["Vary"] = "Accept-Encoding"
+    return response
 
 
 def problem(status: int, detail: str) -> web.Response:

@@ -21,6 +21,7 @@ from typing import TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from base.prefixes import site_of
 from streaming.http.clients import client
 from streaming.http.groups import group_of
 from streaming.http.rate_limit import ConcurrencyLimit, RateLimit, busy
@@ -47,20 +48,22 @@ class FairQueue:
         self._begun_s = self._used_s = 0.0
 
     async def turn(self, who: str) -> None:
-        """Wait until it is the turn of this client; not at all where nobody came in this round."""
+        """Wait until it is the turn of this client's site; not at all where nobody came in this
+        round."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._begin(loop)
             self._taken = True
             return
         waiter = loop.create_future()
-        self._waiting.setdefault(who, deque()).append(waiter)
+        self._waiting.setdefault(site_of(who), deque()).append(waiter)
         await waiter
 
     def call(self, who: Callable[[], str], call: Call) -> None:
-        """Call it now or, where nothing is left of this round, when it is the turn of `who`."""
+        """Call it now or, where nothing is left of this round, when it is the turn of the site of
+        `who`."""
         if self._taken:
-            self._waiting.setdefault(who(), deque()).append(call)
+            self._waiting.setdefault(site_of(who()), deque()).append(call)
         else:
             self._call(call, asyncio.get_running_loop())
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from base.i18n.gettext import N_
 from config.model import Web
 
 SITE = web.AppKey("site", Web)
@@ -53,8 +54,8 @@ def refuse_foreign(request: web.Request) -> None:
     try:
         named = urlsplit(origin).netloc
     except ValueError:
-        raise web.HTTPBadRequest(text="The Origin of this request cannot be read.\n") from None
+        raise web.HTTPBadRequest(text=N_("What was sent cannot be read.")) from None
     # a proxy may call us by another name than people do
     known = origin == "null" or named in {request.host, urlsplit(base_url(request)).netloc}
     if site not in ("same-origin", "none") or not known:
-        raise web.HTTPForbidden(text="This was sent by a page of another site.\n")
+        raise web.HTTPForbidden(text=N_("This was sent by a page of another site."))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import structlog
 from aiohttp import web
 
 from base.i18n.format import format_hours
@@ -20,6 +21,7 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.rows import ArchivedRow
 from storage.recording_source import HashedRange, NotStored, RecordingReader, Unreadable
 from storage.records import FormatError, Identity, Index
+from storage.spool.node_map import MachineEntry
 from storage.spool.reader import Key
 from streaming.context import CONTEXT, AppContext
 from streaming.http.clients import client
@@ -34,10 +36,19 @@ ARCHIVE_SCHEDULER = web.AppKey("archive_scheduler", Scheduler)
 INDEXES = web.AppKey("indexes", OrderedDict[tuple[Name, Identity], Index])
 
 T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class OnlyOn(Exception):
+    """What is asked for is in no archive yet, and in the spool of another machine."""
+
+    def __init__(self, machine: MachineEntry):
+        super().__init__(machine.name)
+        self.machine = machine
 
 
 async def archived_segment(request: web.Request, name: Name, segment_no: int) -> HashedRange:
-    """Return where a segment is; raises 404, 410 or 503."""
+    """Return where a segment is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, segment_no=segment_no)
     at = segment_no - index.segments[0].segment_no
     if not 0 <= at < len(index.segments):
@@ -48,18 +59,20 @@ async def archived_segment(request: web.Request, name: Name, segment_no: int) ->
 
 
 async def archived_init(request: web.Request, name: Name, run_no: int) -> HashedRange:
-    """Return where the init of a run is; raises 404, 410 or 503."""
+    """Return where the init of a run is; raises OnlyOn, 404, 410 or 503."""
     reader, key, index = await _recording(request, name, run_no=run_no)
     return HashedRange(reader, key, 0, index.header.init_length, index.header.init_sha256)
 
 
 async def checked(read: Awaitable[T]) -> T:
-    """Return what is read of a recording; raises 404 or 503."""
+    """Return what is read of a recording that the catalogue knows; raises 404 or 503."""
     try:
         return await read
-    except NotStored:
-        raise missing() from None
-    except Unreadable:
+    except NotStored as error:
+        log.error("What left the spool is in no archive that should have it", why=str(error))
+        raise web.HTTPNotFound(text="This was recorded, and no archive has it now.\n") from None
+    except Unreadable as error:
+        log.error("What left the spool cannot be shown now", why=str(error))
         raise unavailable() from None
 
 
@@ -82,7 +95,13 @@ async def _recording(
             )
         except CatalogueError:
             raise unavailable() from None
-    if row is None or not row.archives:
+    if row is None:
+        raise missing()
+    if not row.there and row.removed_ms is None and (only := context.only_on(row.spool)):
+        if segment_no:
+            refuse_old(request, row.end_ms)
+        raise OnlyOn(only)
+    if not row.archives:
         raise missing()
     if removed := row.removed:
         raise gone(removed)
@@ -112,8 +131,8 @@ def archive_scheduler() -> Scheduler:
 
 
 def oldest_ms(context: AppContext) -> int:
-    """Return the moment (UTC ms) before which nothing is given: segments that ended earlier are
-    refused."""
+    """Return the moment (UTC ms) before which nothing is given: what ended earlier is told of in
+    no playlist, and its segments are refused."""
     rewind_ms = context.config.rewind_s * 1000
     grace_ms = max(LEAST_GRACE_MS, min(MOST_GRACE_MS, rewind_ms // 4))
     return context.clock() - rewind_ms - grace_ms
@@ -121,13 +140,21 @@ def oldest_ms(context: AppContext) -> int:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    context = request.app[CONTEXT]
+    context, lang = request.app[CONTEXT], language_of(request)
     if end_ms < oldest_ms(context):
-        text = gettext(
-            "This is further back than the %(hours)s h that can be watched here: order a copy.",
-            language_of(request),
-            hours=format_hours(context.config.rewind_s),
-        )
+        hours = format_hours(context.config.rewind_s)
+        if context.config.copies is None:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here.",
+                lang,
+                hours=hours,
+            )
+        else:
+            text = gettext(
+                "This is further back than the %(hours)s h that can be watched here: order a copy.",
+                lang,
+                hours=hours,
+            )
         raise web.HTTPForbidden(text=text)
 
 
@@ -146,4 +173,12 @@ def unavailable() -> web.HTTPServiceUnavailable:
     """Return the answer for what is there and cannot be read now."""
     return web.HTTPServiceUnavailable(
         text="The archive does not answer; ask again.\n", headers={"Retry-After": "10"}
+    )
+
+
+def away() -> web.HTTPServiceUnavailable:
+    """Return the answer for what was recorded, and is on a machine that does not answer."""
+    return web.HTTPServiceUnavailable(
+        text="This was recorded, on a machine that is away; ask again.\n",
+        headers={"Retry-After": "10"},
     )

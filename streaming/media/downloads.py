@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from base.i18n.causes import describe_cause
-from base.i18n.gettext import gettext
+from base.i18n.gettext import gettext, text_in
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item, manifest
 from copies.footage.plan import CopyPlan
@@ -64,7 +64,8 @@ async def everything(request: web.Request) -> web.StreamResponse:
                 language_of(request),
             )
             raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "30"})
-        bundle = Bundle(_about(order), items, order.language, zone)
+        make = partial(Bundle, _about(order), items, order.language, zone)
+        bundle = await request.app[SCHEDULER].in_thread(request, make)
         return await _send(request, order, bundle, f"kuager-{order.number}.zip")
 
 
@@ -72,7 +73,8 @@ async def everything(request: web.Request) -> web.StreamResponse:
 async def manifest_json(request: web.Request) -> web.StreamResponse:
     """Tell programs what is in the copy and what is missing, as in the ZIP."""
     order = await _downloadable(request)
-    body = manifest(_about(order), await _items(request, order))
+    make = partial(manifest, _about(order), await _items(request, order))
+    body = await request.app[SCHEDULER].in_thread(request, make)
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
@@ -95,19 +97,28 @@ async def _items(request: web.Request, order: Order) -> list[Item]:
 
 
 def _about(order: Order) -> dict[str, object]:
-    """Return what a manifest says of an order beside its files; nothing of who ordered it."""
+    """Return what a manifest says of an order beside its files; nothing of who ordered it.
+
+    Names are those of the day of the quote, in the order's language.
+    """
+    lang, station = order.language, order.quote["station"]
+    election = order.quote.get("election", {})  # of quotes of an older Kuager only the id is known
     return {
         "order": order.number,
         "election": order.election,
+        "election_name": text_in(election, lang) or order.election,
         "station": order.station,
+        "station_number": station["number"],
+        "station_name": text_in(station["name"], lang),
+        "station_address": text_in(station["address"], lang),
         "from_ms": order.from_ms,
         "to_ms": order.to_ms,
         "cameras": [
             {
                 "camera": camera["id"],
+                "title": text_in(camera["title"], lang),
                 "gaps": [
-                    gap | {"words": describe_cause(gap["cause"], order.language)}
-                    for gap in camera["gaps"]
+                    gap | {"words": describe_cause(gap["cause"], lang)} for gap in camera["gaps"]
                 ],
                 "removed": camera["removed"],
                 "unscheduled": camera["unscheduled"],

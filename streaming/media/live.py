@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -16,10 +16,13 @@ from aiohttp import web
 from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
+from storage.cluster.peers import Unreachable
 from storage.recording_source import HashedRange, RecordingReader, Unreadable
 from storage.records import Index, Segment
+from storage.spool.node_map import MachineEntry
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
+from streaming.http.assets import IMMUTABLE
 from streaming.http.connections import holding
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
@@ -27,17 +30,26 @@ from streaming.http.prepared import OFFER, PIECE, Offer
 from streaming.http.ranges import Content, not_modified, send
 from streaming.http.scheduler import SCHEDULER
 from streaming.media.archived import (
+    OnlyOn,
     archived_init,
     archived_segment,
+    away,
     checked,
     oldest_ms,
     refuse_old,
 )
+from streaming.media.elsewhere import (
+    LivePlaylist,
+    elsewhere,
+    elsewhere_playlist,
+    is_elsewhere,
+    pass_on,
+)
 from streaming.media.playlist import LIVE_MOST, Entries, Listed, entries, live_window, playlist
+from streaming.media.stretch import shown_entries
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 SEGMENT_TYPE, INIT_TYPE = "video/iso.segment", "video/mp4"
-IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT_MS = 3_600_000  # of a stretch that is listed at once, without waiting for others
 MAX_REWIND_SEGMENTS = 50_000  # about a day of one camera, 4 MB of text
 CACHED_PLAYLISTS = 50_000  # live playlists in memory, about 1 kB each
@@ -49,37 +61,36 @@ LOOK_S = 0.05  # between two looks whether a live playlist is still the newest
 routes = web.RouteTableDef()
 
 
-@dataclass(frozen=True, slots=True)
-class CachedPlaylist:
-    """A live playlist as it is sent; `made_of` tells one from another."""
-
-    made_of: tuple[int, int, str]
-    body: bytes
-    etag: str
-
-
 @dataclass(slots=True)
 class Playlists:
     """What was made of playlists: the live ones of each camera, and entries of whole recordings.
 
-    `pictures` asks for those of keyframes alone."""
+    `pictures` asks for those of keyframes alone.
+    """
 
-    _live: OrderedDict[tuple[Name, bool], CachedPlaylist] = field(default_factory=OrderedDict)
+    _live: OrderedDict[tuple[Name, bool], LivePlaylist] = field(default_factory=OrderedDict)
     _made: OrderedDict[tuple[str | int, ...], Entries] = field(default_factory=OrderedDict)
     _bytes: int = 0  # of these
 
-    def live(self, name: Name, listed: Sequence[Listed], pictures: bool) -> CachedPlaylist:
+    def live(self, name: Name, listed: Sequence[Listed], pictures: bool) -> LivePlaylist:
         """Return the playlist of the newest segments, made again when there is a newer one."""
-        (_, first), (_, last) = listed[0], listed[-1]
+        (_, first), (header, last) = listed[0], listed[-1]
         made_of = (first.segment_no, last.segment_no, last.sha256)
         text = self._live.get((name, pictures))
         if text is None or text.made_of != made_of:
             body = b"".join(playlist(entries(listed, pictures)))
-            text = CachedPlaylist(made_of, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            text = LivePlaylist(body, etag, last.end_ms, header.epoch, first.end_ms, made_of)
             self._live[name, pictures] = text
             if len(self._live) > CACHED_PLAYLISTS:
                 self._live.popitem(last=False)
         return text
+
+    def known(
+        self, name: Name, record_seq: int, sha256: str | None, pictures: bool
+    ) -> Entries | None:
+        """Return the entries of a whole recording, where they are kept."""
+        return self._made.get((*name, record_seq, sha256, pictures)) if sha256 else None
 
     def entries(self, index: Index, segments: list[Segment], pictures: bool) -> Entries:
         """Return the entries of segments of a recording; those of a whole one are kept."""
@@ -111,26 +122,53 @@ async def pictures(request: web.Request) -> web.StreamResponse:
 
 
 async def _playlist(request: web.Request, pictures: bool) -> web.StreamResponse:
-    name, reader = request.app[CONTEXT].camera(request)
+    context = request.app[CONTEXT]
+    name, reader = context.camera(request)
     if request.query.keys() & {"from", "to"}:
-        return await _rewind(request, reader, pictures)
-    listed = live_window(reader.live(LIVE_MOST))
-    if not listed:
-        raise never_recorded(request)
-    text = request.app[PLAYLISTS].live(name, listed, pictures)
-    request[OFFER] = Offer(text.etag, text.body, Unchanged(reader))
-    headers = _headers(text.etag, "public, max-age=1", listed[-1][1].end_ms)
+        return await _rewind(request, name, reader, pictures)
+    text = own_playlist(request, name, reader, pictures)
+    if is_elsewhere(context, name, text):
+        file = "pictures.m3u8" if pictures else "index.m3u8"
+        text = await elsewhere_playlist(request, name, file) or text
+    elif own := text:
+        unchanged = Unchanged(reader)
+
+        def lasts() -> bool:
+            shown = own.first_ms >= oldest_ms(context)
+            return unchanged() and shown and not is_elsewhere(context, name, own)
+
+        request[OFFER] = Offer(own.etag, own.body, lasts)
+    return send_playlist(request, text)
+
+
+def own_playlist(
+    request: web.Request, name: Name, reader: SpoolReader, pictures: bool
+) -> LivePlaylist | None:
+    """Return the playlist of the newest segments in this spool, or of their keyframes
+    (`pictures`); None without any."""
+    oldest = oldest_ms(request.app[CONTEXT])  # of a camera that ended long ago: it would be refused
+    listed = [one for one in live_window(reader.live(LIVE_MOST)) if one[1].end_ms >= oldest]
+    return request.app[PLAYLISTS].live(name, listed, pictures) if listed else None
+
+
+def send_playlist(request: web.Request, text: LivePlaylist | None) -> web.Response:
+    """Answer with a live playlist; raises 404 where there is none."""
+    if text is None:
+        raise nothing_recorded(request)
+    headers = _headers(text.etag, "public, max-age=1", text.end_ms)
     if not_modified(request, text.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text.body, content_type=PLAYLIST_TYPE, headers=headers)
 
 
-def never_recorded(request: web.Request) -> web.HTTPNotFound:
-    """Return the answer for a camera of which there is nothing."""
-    return web.HTTPNotFound(
-        text=gettext("This camera has not been recorded yet; ask again.", language_of(request)),
-        headers={"Retry-After": "2"},
+def nothing_recorded(request: web.Request) -> web.HTTPNotFound:
+    """Return the answer for a camera of which nothing can be watched now."""
+    why = gettext(
+        "Nothing of this camera was recorded in the last %(hours)s h; ask again.",
+        language_of(request),
+        hours=format_hours(request.app[CONTEXT].config.rewind_s),
     )
+    return web.HTTPNotFound(text=why, headers={"Retry-After": "2"})
 
 
 class Unchanged:
@@ -156,7 +194,9 @@ def _headers(etag: str, cache: str, end_ms: int) -> dict[str, str]:
     return {"Cache-Control": cache, "ETag": etag, "Last-Modified": modified}
 
 
-async def _rewind(request: web.Request, reader: SpoolReader, pictures: bool) -> web.StreamResponse:
+async def _rewind(
+    request: web.Request, name: Name, reader: SpoolReader, pictures: bool
+) -> web.StreamResponse:
     context = request.app[CONTEXT]
     now_ms, rewind_s = context.clock(), context.config.rewind_s
     from_ms, to_ms = time_ms(request, "from"), time_ms(request, "to")
@@ -178,18 +218,28 @@ async def _rewind(request: web.Request, reader: SpoolReader, pictures: bool) -> 
     scheduler = request.app[SCHEDULER]
     scheduler.check(request)
     async with scheduler.turn(request) if end_ms - from_ms > SHORT_MS else nullcontext():
-        listed = await _listed(request, reader, (from_ms, end_ms), pictures)
+        listed = await _listed(request, name, reader, (from_ms, end_ms), pictures)
     return await _stretch(request, listed, to_ms, now_ms)
 
 
 async def _listed(
-    request: web.Request, reader: SpoolReader, times: tuple[int, int], pictures: bool
+    request: web.Request,
+    name: Name,
+    reader: SpoolReader,
+    stretch: tuple[int, int],
+    pictures: bool,
 ) -> list[Entries]:
     """Return the entries of a stretch; raises 400 and 404."""
     playlists, listed, count = request.app[PLAYLISTS], list[Entries](), 0
-    async for found in request.app[SCHEDULER].in_steps(request, reader.stretch(*times)):
-        listed.append(playlists.entries(*found, pictures))
-        count += listed[-1].count
+    every: AsyncIterator[Entries]
+    if request.app[CONTEXT].machines is None:
+        steps = request.app[SCHEDULER].in_steps(request, reader.stretch(*stretch))
+        every = (playlists.entries(*found, pictures) async for found in steps)
+    else:
+        every = shown_entries(request, name, reader, stretch, playlists, pictures)
+    async for found in every:
+        listed.append(found)
+        count += found.count
         if count > MAX_REWIND_SEGMENTS:
             text = gettext(
                 "This stretch has more segments than a playlist may have, which is %(most)s:"
@@ -235,35 +285,75 @@ async def _stretch(
 @routes.get("/live/{station}/{camera}/{segment_no:[0-9]{1,18}}.m4s")
 async def segment(request: web.Request) -> web.StreamResponse:
     """Serve one segment from the spool, or from the archive when it is no longer there."""
-    context = request.app[CONTEXT]
-    name, spool = context.camera(request)
+    name, spool = request.app[CONTEXT].camera(request)
     number = int(request.match_info["segment_no"])
-    if found := spool.find(number):
-        stored, _, s = found
-        refuse_old(request, s.end_ms)
-        reader = RecordingReader(context.sources, name)
-        part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
-        with suppress(Unreadable):
-            return await _send_from_spool(
-                request, part, SEGMENT_TYPE, lambda: s.end_ms >= oldest_ms(context)
-            )
-    part = await archived_segment(request, name, number)
+    if (own := await own_segment(request, name, spool, number)) is not None:
+        return own
+    if (found := await elsewhere(request, name, f"{number}.m4s", number)) is not None:
+        return found
+    try:
+        part = await archived_segment(request, name, number)
+    except OnlyOn as only:
+        return await only_on(request, name, f"{number}.m4s", only.machine)
     return await _send(request, part, _in_archive, SEGMENT_TYPE)
+
+
+async def only_on(
+    request: web.Request, name: Name, file: str, machine: MachineEntry
+) -> web.StreamResponse:
+    """Answer with what one machine alone has; raises 503 where it is away."""
+    try:
+        return await pass_on(request, name, file, machine)
+    except Unreachable:
+        raise away() from None
+
+
+async def own_segment(
+    request: web.Request, name: Name, spool: SpoolReader, number: int
+) -> web.StreamResponse | None:
+    """Answer with a segment in this spool; None where it is not there."""
+    if (found := spool.find(number)) is None:
+        return None
+    stored, _, s = found
+    refuse_old(request, s.end_ms)
+    context = request.app[CONTEXT]
+    reader = RecordingReader(context.sources, name)
+    part = HashedRange(reader, stored.key, s.offset, s.length, s.sha256)
+    with suppress(Unreadable):
+        return await _send_from_spool(
+            request, part, SEGMENT_TYPE, lambda: s.end_ms >= oldest_ms(context)
+        )
+    return None
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
 async def init(request: web.Request) -> web.StreamResponse:
     """Serve the init of a run."""
-    context = request.app[CONTEXT]
-    name, spool = context.camera(request)
+    name, spool = request.app[CONTEXT].camera(request)
     run_no = int(request.match_info["run_no"])
-    if found := spool.init(run_no):
-        stored, header = found
-        reader = RecordingReader(context.sources, name)
-        part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
-        with suppress(Unreadable):
-            return await _send_from_spool(request, part, INIT_TYPE, lambda: True)
-    return await _send(request, await archived_init(request, name, run_no), _in_archive, INIT_TYPE)
+    if (own := await own_init(request, name, spool, run_no)) is not None:
+        return own
+    if (found := await elsewhere(request, name, f"init-{run_no}.mp4", run_no)) is not None:
+        return found
+    try:
+        part = await archived_init(request, name, run_no)
+    except OnlyOn as only:
+        return await only_on(request, name, f"init-{run_no}.mp4", only.machine)
+    return await _send(request, part, _in_archive, INIT_TYPE)
+
+
+async def own_init(
+    request: web.Request, name: Name, spool: SpoolReader, run_no: int
+) -> web.StreamResponse | None:
+    """Answer with the init of a run in this spool; None where it is not there."""
+    if (found := spool.init(run_no)) is None:
+        return None
+    stored, header = found
+    reader = RecordingReader(request.app[CONTEXT].sources, name)
+    part = HashedRange(reader, stored.key, 0, header.init_length, header.init_sha256)
+    with suppress(Unreadable):
+        return await _send_from_spool(request, part, INIT_TYPE, lambda: True)
+    return None
 
 
 async def _send_from_spool(

@@ -22,6 +22,7 @@ from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.prepared import OFFER, Offer
 from streaming.http.ranges import Content, send
+from streaming.media.elsewhere import elsewhere_picture
 
 LOOK_S = 0.5  # between two looks whether there is another one
 FRESH_S = 60  # an older picture is not of now; or three intervals, where these are longer
@@ -51,7 +52,10 @@ async def picture(request: web.Request) -> web.StreamResponse:
 
 
 def has_picture(context: AppContext, station: Station, camera: Camera) -> bool:
-    """Tell whether a camera has a picture of now."""
+    """Tell whether a camera has a picture of now; of one that another machine records, whether
+    pictures are made."""
+    if context.is_elsewhere(station, camera):
+        return context.config.pictures_s is not None
     path = context.config.spool / station.id / camera.id / "thumb.jpg"
     return (stat := _stat(path)) is not None and _is_fresh(context, stat)
 
@@ -76,7 +80,11 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     def is_live() -> bool:
         return context.directory.is_live(station, camera)
 
-    found = _read(context, path) if is_live() else None
+    if is_live() and (
+        there := await elsewhere_picture(context, context.name(station, camera), name)
+    ):
+        return await send(request, there, {"Cache-Control": CACHE})
+    found = read_picture(context, path) if is_live() else None
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
         words = context.why_no_picture(station, camera, lang)
@@ -88,13 +96,14 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     newest = Newest(path, stat)
 
     def lasts() -> bool:
-        return context.is_fresh() and is_live() and newest.lasts(context)
+        is_ours = not context.is_elsewhere(station, camera)
+        return context.is_fresh() and is_ours and is_live() and newest.lasts(context)
 
     request[OFFER] = Offer(content.etag, data, lasts)
     return await send(request, content, {"Cache-Control": CACHE})
 
 
-def _read(context: AppContext, path: Path) -> tuple[Content, bytes, os.stat_result] | None:
+def read_picture(context: AppContext, path: Path) -> tuple[Content, bytes, os.stat_result] | None:
     """Return a picture of now, changed last at the moment that it shows; None where there is
     none."""
     try:

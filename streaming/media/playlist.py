@@ -14,12 +14,14 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 
 from storage.records import Header, Segment
+from storage.spool.numbers import LEASE_NUMBERS, lease_of
 from storage.spool.rates import Rates
 
 LIVE_SEGMENTS = 8  # about 16 s: a player starts three back and may lose a few; little to read
 LIVE_MOST = 64  # where a camera's segments are much shorter than its target duration
 # hls.js walks an array as long as DISCONTINUITY-SEQUENCE at every reload, 2.5 s for 200 million
 RUNS_COUNTED = 10_000
+SECONDS_COUNTED = 131_072
 
 Listed = tuple[Header, Segment]
 Run = tuple[int, int, int]  # epoch, number, start: what tells it from one of another owner
@@ -136,7 +138,7 @@ def playlist(
     """Yield the media playlist of at least one segment, in pieces.
 
     `kind` is VOD, EVENT or None for live (4.3.3.5). MEDIA-SEQUENCE and DISCONTINUITY-SEQUENCE
-    are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter modulo 10,000; a
+    are the persisted numbers of the first entry (4.3.3.2, 4.3.3.3), the latter made smaller; a
     MAP stands where a run begins, a DISCONTINUITY where a time line does (4.3.2.3, 4.3.2.5).
     """
     first = listed[0]
@@ -148,7 +150,7 @@ def playlist(
         f"#EXT-X-VERSION:{version}\n"
         f"#EXT-X-TARGETDURATION:{max(part.target_s for part in listed)}\n"
         f"#EXT-X-MEDIA-SEQUENCE:{first.first_no}\n"
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.line_no % RUNS_COUNTED}\n"
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence(first.line_no)}\n"
     ).encode()
     if kind:
         yield f"#EXT-X-PLAYLIST-TYPE:{kind}\n".encode()
@@ -166,6 +168,17 @@ def playlist(
         yield part.text
     if ended:
         yield b"#EXT-X-ENDLIST\n"
+
+
+def discontinuity_sequence(run_no: int) -> int:
+    """Return what is said of a run: its number, as far as players can bear it.
+
+    Under a lease it counts on from the seconds in which it began, modulo 36 hours: so it rises when
+    another machine takes a camera over, too (4.3.3.3).
+    """
+    if epoch := lease_of(run_no):
+        return (epoch + run_no % LEASE_NUMBERS) % SECONDS_COUNTED
+    return run_no % RUNS_COUNTED
 
 
 def _entry(segment: Segment) -> str:

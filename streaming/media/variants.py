@@ -11,9 +11,12 @@ from config.model import Camera, Station
 from storage.spool.rates import Rates
 from streaming.context import CONTEXT, AppContext
 from streaming.http.ranges import not_modified
-from streaming.media.live import PLAYLIST_TYPE, never_recorded
+from streaming.media.archived import oldest_ms
+from streaming.media.elsewhere import elsewhere_playlist
+from streaming.media.live import PLAYLIST_TYPE, nothing_recorded
 from streaming.media.playlist import multivariant
 
+FILE = "all.m3u8"
 BEHIND_MS = 30_000  # a stream that ended so long before the first is not recorded beside it
 
 routes = web.RouteTableDef()
@@ -24,10 +27,26 @@ async def variants(request: web.Request) -> web.StreamResponse:
     """Serve the streams that a player may choose from: the camera's own, its second stream while
     that is recorded, and the pictures of both."""
     context = request.app[CONTEXT]
-    streams = list(_streams(context, *context.station_and_camera(request)))
-    if not streams:
-        raise never_recorded(request)
-    body = multivariant(streams)
+    station, camera = context.station_and_camera(request)
+    body: bytes | None
+    if context.is_elsewhere(station, camera):
+        found = await elsewhere_playlist(request, context.name(station, camera), FILE)
+        body = found.body if found else None
+    else:
+        body = own_variants(context, station, camera)
+    return send_variants(request, body)
+
+
+def own_variants(context: AppContext, station: Station, camera: Camera) -> bytes | None:
+    """Return the playlist of what this spool has of a camera; None where it has nothing."""
+    streams = list(_streams(context, station, camera))
+    return multivariant(streams) if streams else None
+
+
+def send_variants(request: web.Request, body: bytes | None) -> web.Response:
+    """Answer with a multivariant playlist; raises 404 where there is none."""
+    if body is None:
+        raise nothing_recorded(request)
     headers = {
         "Cache-Control": "public, max-age=5",
         "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
@@ -39,13 +58,15 @@ async def variants(request: web.Request) -> web.StreamResponse:
 
 def _streams(context: AppContext, station: Station, camera: Camera) -> Iterator[tuple[str, Rates]]:
     """Yield the streams with their folders, as seen from the camera's."""
-    until_ms: int | None = None
+    oldest, until_ms = oldest_ms(context), None
     for stream in camera.streams:
         newest = context.reader(station, stream).live(1)
         rates = context.rates(station, stream)
         if not newest or rates is None:
             continue
         end_ms = newest[0][1].end_ms
+        if end_ms < oldest:  # its segments would be refused
+            continue
         if until_ms is None or end_ms > until_ms - BEHIND_MS:
             until_ms = end_ms if until_ms is None else until_ms
             yield "" if stream is camera else f"../{stream.id}/", rates

@@ -3,4 +3,5 @@
 `health`          whether this process answers, and can read what it serves
 `metrics`         what /metrics says
 `camera_metrics`  what it says of cameras
+`http_counts`     requests, counted, and told for all web processes
 """

@@ -84,7 +84,8 @@ def _low_lines(context: AppContext) -> Iterator[bytes]:
 
 
 def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[bytes]:
-    """Yield a metric of all cameras; `one` returns the lines of one camera, without its name.
+    """Yield a metric of the cameras of this machine; `one` returns the lines of one, without its
+    name.
 
     Ids need no escaping in labels.
     """
@@ -96,6 +97,7 @@ def _lines(context: AppContext, key: str, text: str, one: Lines) -> Iterator[byt
             f"{name}{line}"
             for station in stations[start : start + STATIONS_A_PIECE]
             for camera in station.cameras
+            if not context.is_elsewhere(station, camera)
             for line in one(
                 station, camera, f'station="{station.id}",camera="{camera.id}"'
             ).splitlines(keepends=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from base.outage import Outage
 from storage.catalogue.database import CatalogueError
 from streaming.context import CONTEXT, AppContext
 from streaming.ops.metrics import REGISTRY, exposition
@@ -31,6 +32,12 @@ class Health:
     _looked_s: float = float("-inf")
     _wrong: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _spool: Outage = field(
+        default_factory=lambda: Outage(
+            "The spool cannot be read: nothing is shown but what archives have",
+            "The spool can be read again",
+        )
+    )
 
     async def wrong(self) -> list[str]:
         """Return what is wrong, in words; nothing where all is well."""
@@ -44,7 +51,9 @@ class Health:
         wrong = []
         try:
             os.scandir(self.context.config.spool).close()
+            self._spool.end()
         except OSError as error:
+            self._spool.begin(error.strerror or str(error))
             wrong.append(f"the spool cannot be read: {error.strerror}")
         try:
             await self.context.ask(lambda catalogue: catalogue.id())

@@ -8,18 +8,10 @@ which compares as false; one whose teller is gone stays what it was, with the ti
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -38,22 +30,8 @@ from storage.spool.status_records import (
 )
 from streaming.context import AppContext
 from streaming.ops.camera_metrics import camera_lines
+from streaming.ops.http_counts import HttpCounts, is_silent
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody asks for
-# Several processes share the port and any of them answers /metrics: each has its own series.
-REQUESTS = Counter(
-    "kuager_http_requests",
-    "Requests answered by a web process",
-    ["process", "route", "status"],
-    registry=None,
-)
-SECONDS = Histogram(
-    "kuager_http_seconds",
-    "Time to answer by a web process",
-    ["process", "route"],
-    registry=None,
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-)
 UPLOADER_NUMBERS = (
     ("removed_total", "Recordings removed from the spool since the uploader started"),
     ("retired_total", "Recordings removed from archives, their time having come"),
@@ -83,6 +61,7 @@ ARCHIVE_NUMBERS = (
     ("archived_bytes_total", "Their bytes"),
     ("failures_total", "Failures since the uploader started"),
     ("verification_failures_total", "Objects that were not there, or others, when verified"),
+    ("overdue_recordings", "Recordings past their date that the last look could not remove"),
     ("clock_offset_seconds", "How far this machine's clock is ahead of the archive's"),
 )
 ORDERS_NUMBERS = (
@@ -110,6 +89,7 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics but those of cameras and of HTTP."""
         yield from self._processes()
+        yield from self._nodes()
         yield from self._clock()
         yield from self._spool()
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
@@ -135,8 +115,10 @@ class StatusCollector(Collector):
             labels=["process"],
         )
         supervised = self._status.supervised()
-        for name in processes(self._context.config):
-            _add(up, [name], self._status.is_up(name))
+        config, now_ms = self._context.config, self._context.clock()
+        for name in processes(config):
+            is_up = self._status.is_up(name)
+            _add(up, [name], is_up and not is_silent(config.spool, name, now_ms))
             if not name.startswith("web-"):
                 _add(written, [name], self._status.told_ms(name) / 1000)
             _add(starts, [name], supervised[name].starts if name in supervised else 0)
@@ -197,6 +179,27 @@ class StatusCollector(Collector):
         yield states
         age_s = _age_s(self._context.clock(), told.oldest_letter_ms) or 0 if told else None
         yield from _numbers("kuager_orders", ORDERS_NUMBERS, told, oldest_letter_seconds=age_s)
+
+    def _nodes(self) -> Iterator[Metric]:
+        """Yield how this machine stands among others; nothing where it is the only one."""
+        if self._context.machines is None:
+            return
+        found = self._context.machines.map
+        ok = GaugeMetricFamily("kuager_node_database_ok", "1 while PostgreSQL renews its lease")
+        _add(ok, [], found.database is None if found else math.nan)
+        held = GaugeMetricFamily("kuager_node_shards", "Parts of the cameras that it records")
+        _add(held, [], sum(s.holder == found.spool for s in found.shards) if found else math.nan)
+        there = {node.spool for node in found.nodes if node.alive} if found else set[str]()
+        free = GaugeMetricFamily("kuager_shards_without_node", "Those that nobody records")
+        count = sum(s.holder not in there for s in found.shards) if found else math.nan
+        _add(free, [], count)
+        up = GaugeMetricFamily(
+            "kuager_node_up", "1 while a machine is there, and is waited for", labels=["node"]
+        )
+        for node in found.nodes if found else ():
+            if not node.given_up and (node.alive or not node.leaving):
+                _add(up, [node.name], node.alive)
+        yield from (ok, held, free, up)
 
     def _clock(self) -> Iterator[Metric]:
         """Yield what the recorders say of their clock."""
@@ -277,49 +280,18 @@ def _age_s(now_ms: int, at_ms: int | None) -> float | None:
     return None if at_ms is None else max(0.0, (now_ms - at_ms) / 1000)
 
 
-def make_registry(context: AppContext) -> CollectorRegistry:
+def make_registry(context: AppContext, counts: HttpCounts | None = None) -> CollectorRegistry:
     """Return the registry that /metrics shows."""
     registry = CollectorRegistry()
-    for collector in (REQUESTS, SECONDS, StatusCollector(context)):
-        registry.register(collector)
+    registry.register(counts or HttpCounts(context.config, clock=context.clock))
+    registry.register(StatusCollector(context))
     return registry
 
 
 REGISTRY = web.AppKey("registry", CollectorRegistry)
-PROCESS = web.AppKey("process", str)
 
 
 def exposition(registry: CollectorRegistry, context: AppContext) -> Iterator[bytes]:
     """Yield all metrics in the Prometheus text format, in pieces."""
     yield generate_latest(registry)
     yield from camera_lines(context)
-
-
-@web.middleware
-async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count and time every request by its route."""
-    begun = time.perf_counter()
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "none"
-    process, status = request.app[PROCESS], 500
-    try:
-        response: web.StreamResponse = await handler(request)
-        status = response.status
-        return response
-    except web.HTTPException as answer:
-        status = answer.status
-        raise
-    finally:
-        counter(process, route, status)(time.perf_counter() - begun)
-
-
-def counter(process: str, route: str, status: int) -> Callable[[float], None]:
-    """Return what counts a request of a route that was answered so, in so many seconds."""
-    requests = REQUESTS.labels(process, route, str(status))
-    seconds = SECONDS.labels(process, route)
-
-    def count(took_s: float) -> None:
-        requests.inc()
-        seconds.observe(took_s)
-
-    return count

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+import segno
 from aiohttp import web
 
-from base.i18n.causes import describe_cause
-from base.i18n.format import format_bytes, format_minutes, format_money, format_stretch, format_time
+from base.i18n.causes import describe_cause, describe_removal
+from base.i18n.format import (
+    format_bytes,
+    format_duration,
+    format_minutes,
+    format_money,
+    format_percent,
+    format_stretch,
+    format_time,
+)
 from base.i18n.gettext import N_, gettext, text_in
-from copies.balance import owed, received
-from copies.orders.describe import title_of
+from copies.balance import owed, owed_since_ms, received
+from copies.orders.describe import Standing, standing_of, title_of
 from copies.payments.port import Online
+from copies.payments.statement import statement
 from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.site import base_url
 from streaming.orders_context import (
     ORDERS,
     invoice_provider,
+    link_of,
     query_catalogue,
+    receipt_provider,
 )
-from streaming.pages.render import page
+from streaming.pages.render import Fields, page
 
-STATE_NAMES = {
-    State.QUOTED: N_("Not ordered yet"),
-    State.AWAITING_PAYMENT: N_("Waiting for payment"),
-    State.PAID: N_("Paid"),
-    State.READY: N_("Paid and checked"),
-    State.EXPIRED: N_("Expired"),
-    State.CANCELLED: N_("Cancelled"),
-    State.REJECTED: N_("Rejected"),
-    State.REFUNDED: N_("Refunded"),
+NAMES = {
+    Standing.QUOTED: N_("Not ordered yet"),
+    Standing.NOT_ORDERED: N_("Not ordered in time"),
+    Standing.AWAITING_PAYMENT: N_("Waiting for payment"),
+    Standing.PARTLY_PAID: N_("Partly paid"),
+    Standing.NOT_PAID: N_("Not paid in time"),
+    Standing.PAID: N_("Paid"),
+    Standing.READY: N_("Paid and checked"),
+    Standing.OVER: N_("Download period over"),
+    Standing.CANCELLED: N_("Cancelled"),
+    Standing.REJECTED: N_("Rejected"),
+    Standing.REFUNDED: N_("Refunded"),
 }
 
 
@@ -41,69 +56,136 @@ async def order_page(
     order: Order,
     status: int = 200,
     wrong: str | None = None,
-    email: str = "",
+    errors: Mapping[str, str] | None = None,
+    posted: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Return the page of an order; `wrong` says why what was just asked for was not done."""
-    lang, orders = checked_language(request), request.app[ORDERS]
-    secret = request.match_info["secret"]
+    """Return the page of an order.
+
+    `wrong` says why something was not done; `errors`, by the name of a field, what is wrong with
+    what was `posted`.
+    """
+    orders, lang = request.app[ORDERS], checked_language(request)
     files = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.of(order.order_pk)
     )
-    zone = order.quote["station"]["time_zone"]
-    online = [p.name for p in orders.providers.values() if isinstance(p, Online)]
-    shown = partial(format_money, currency=order.currency, lang=lang)
     return page(
         request,
         "order.html",
         status,
         order=order,
-        secret=secret,
-        here=f"{base_url(request)}/copies/{secret}",
         wrong=wrong,
-        email=email,
-        state=State(order.state),
-        words=state_names(request),
+        errors=Fields.of_errors(errors or {}),
+        posted=Fields(posted or {}),
         title=title_of(order, lang),
-        text=partial(text_in, lang=lang),
-        stretch=partial(format_stretch, zone=zone),
-        when=lambda ms: format_time(ms, zone) if ms else "–",
-        money=shown,
-        price=order.quote["price"],
         files={f.file_no: f for f in files},
         hashed=sum(f.hashed for f in files),
-        bytes=sum(f.length for f in files),
-        downloads=order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request),
-        missing=order.total - received(order),
-        owed=[format_money(a, c, lang) for c, a in owed(order).items()],
-        cause=partial(describe_cause, lang=lang),
-        online=online,
-        invoice=invoice_provider(request, order) is not None,
-        ended=order.state in ENDED,
+        bytes=sum(f["length"] for camera in order.quote["cameras"] for f in camera["files"]),
         letters=orders.settings.mail is not None,
-        forget_days=orders.settings.forget_after // 86400,
-        size=format_bytes,
-        minutes=format_minutes,
+        forget_after=format_duration(orders.settings.forget_after, lang),
+        download_for=format_duration(order.quote["download_for_s"], lang),
+        price=order.quote["price"],
+        exists=any(line["exists_ms"] for line in order.quote["price"]["lines"]),
+        **_where_it_stands(request, order, lang),
+        **_link(request, lang),
+        **_money(request, order, lang),
+        **_words(order, lang),
     )
 
 
+def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str, object]:
+    """Return how an order stands, and when it came to that."""
+    standing = standing_of(order)
+    open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
+    steps = [
+        (N_("Ordered"), order.ordered_ms),
+        (N_("To be paid until"), order.until_ms if order.state == State.AWAITING_PAYMENT else None),
+        (N_("Paid"), order.paid_ms),
+        (N_("Files checked"), order.ready_ms),
+        (N_("Files can be downloaded until"), order.until_ms if open_ else None),
+        (NAMES[standing], order.ended_ms),
+    ]
+    zone = order.quote["station"]["time_zone"]
+    return {
+        "standing": standing,
+        "standing_name": gettext(NAMES[standing], lang),
+        "steps": [(gettext(name, lang), format_time(ms, zone)) for name, ms in steps if ms],
+        "downloads": open_,
+        "ended": order.state in ENDED,
+    }
+
+
+def _link(request: web.Request, lang: str) -> dict[str, object]:
+    """Return the address of an order, which is its only key, and a QR of it."""
+    here = link_of(request)
+    qr = segno.make(here, error="m", micro=False)
+    return {
+        "secret": request.match_info["secret"],
+        "here": here,
+        "qr": qr.svg_inline(
+            title=gettext("The link to your order", lang),
+            border=4,
+            light="#fff",
+            svgclass="qr",
+            lineclass=None,
+            omitsize=True,
+        ),
+    }
+
+
+def _money(request: web.Request, order: Order, lang: str) -> dict[str, object]:
+    """Return what came, what is missing, what is to go back, and the documents of it."""
+    orders, zone = request.app[ORDERS], order.quote["station"]["time_zone"]
+    back, within_s = owed(order), orders.settings.refund_within
+    due_ms = owed_since_ms(order) + within_s * 1000 if within_s else None
+    providers = orders.providers.values()
+    papers = invoice_provider(request, order) is not None
+    return {
+        "received": received(order),
+        "missing": max(0, order.total - received(order)),
+        "statement": [
+            (format_time(line.at_ms, zone), line, format_money(line.amount, line.currency, lang))
+            for line in statement(order, lang)
+        ],
+        "owed": [format_money(amount, currency, lang) for currency, amount in back.items()],
+        "overpaid": order.paid_ms is not None and order.state != State.REFUNDED,
+        "back_until": format_time(due_ms, zone) if due_ms else None,
+        "online": [p.name for p in providers if isinstance(p, Online)],
+        "invoice": papers,
+        "receipt": receipt_provider(request, order) is not None,
+        "may_name_payer": papers and not (order.paid_ms and order.payer_name),
+    }
+
+
+def _words(order: Order, lang: str) -> dict[str, object]:
+    """Return what the template writes times, lengths, money and sizes with."""
+    zone = order.quote["station"]["time_zone"]
+    return {
+        "text": partial(text_in, lang=lang),
+        "stretch": partial(format_stretch, zone=zone),
+        "when": lambda ms: format_time(ms, zone) if ms else "–",
+        "money": partial(format_money, currency=order.currency, lang=lang),
+        "percent": partial(format_percent, lang=lang),
+        "cause": partial(describe_cause, lang=lang),
+        "reason": partial(describe_removal, lang=lang),
+        "size": partial(format_bytes, lang=lang),
+        "minutes": format_minutes,
+    }
+
+
 def public_order(request: web.Request, order: Order) -> dict[str, object]:
-    """Return what everyone may know of an order."""
-    station, lang = order.quote["station"], checked_language(request)
+    """Return what everyone may know of an order: not whether a part of its price came."""
+    station, lang, standing = order.quote["station"], checked_language(request), standing_of(order)
+    if standing == Standing.PARTLY_PAID:
+        standing = Standing.AWAITING_PAYMENT
     return {
         "number": order.number,
-        "station": order.station,
         "station_number": station["number"],
         "station_name": text_in(station["name"], lang),
         "stretch": format_stretch(order.from_ms, order.to_ms, station["time_zone"]),
         "cameras": len(order.quote["cameras"]),
-        "state": order.state,
+        "name": gettext(NAMES[standing], language_of(request)),
         "times": [
             format_time(ms, station["time_zone"]) if ms else ""
-            for ms in (order.ordered_ms, order.paid_ms, order.ready_ms, order.ended_ms)
+            for ms in (order.ordered_ms, order.paid_ms, order.ended_ms)
         ],
     }
-
-
-def state_names(request: web.Request) -> dict[str, str]:
-    """Return what each state is called."""
-    return {state: gettext(text, language_of(request)) for state, text in STATE_NAMES.items()}

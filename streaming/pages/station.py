@@ -7,13 +7,16 @@ from urllib.parse import urlencode
 from aiohttp import web
 from babel.dates import get_month_names
 
+from base.currency import decimals
 from base.i18n.gettext import gettext
+from config.copies import Copies
 from config.model import Camera, Station
 from config.schedule import windows
 from streaming.api.stations import explained_station, search, takes
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language
 from streaming.http.site import base_url
+from streaming.pages.cards import station_cards
 from streaming.pages.moment import Moment, asked_moment, why_not_shown
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
@@ -54,6 +57,7 @@ async def station(request: web.Request) -> web.StreamResponse:
         state=_state(lang, context, found, described),
         keys=_keys(lang),
         lead=angle if angle in cameras else next(iter(cameras), None),
+        chosen="lang" in request.query,
         oembed=_oembed(request, found),
         script_data=_script_data(request, found, found.cameras, moment, angle),
     )
@@ -103,7 +107,7 @@ async def _missing(request: web.Request) -> web.Response:
         near = (await search(request, asked))[:NEAR] or await search(request, asked, near=True)
     except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable):
         near = ()
-    stations = [station_json(directory.stations[place], directory, lang) for place in near]
+    stations = station_cards((directory.stations[place] for place in near), directory, lang)
     return page(request, "missing.html", 404, suggestions=stations)
 
 
@@ -123,14 +127,19 @@ def _state(lang: str, context: AppContext, found: Station, described: StationJso
 def _keys(lang: str) -> list[tuple[tuple[str, ...], str]]:
     """Return the keys of the player with what each does."""
     return [
-        ((gettext("Space", lang),), gettext("play, or pause", lang)),
+        ((gettext("Space", lang), "K"), gettext("play, or pause", lang)),
         (("←", "→"), gettext("5 seconds back or on; with Shift, 1 minute", lang)),
         (("Page Up", "Page Down"), gettext("1 hour back or on", lang)),
-        ((",", "."), gettext("one picture back or on, while paused", lang)),
+        ((",", "."), gettext("one picture back or on; with Shift, slower or faster", lang)),
         (("L",), gettext("go to live", lang)),
-        (("1", "–", "9"), gettext("this angle large", lang)),
+        (("[", "]"), gettext("previous or next gap", lang)),
+        (("T",), gettext("jump to a time", lang)),
+        (("1", "–", "9"), gettext("this camera large", lang)),
+        (("G",), gettext("cameras side by side", lang)),
         (("F",), gettext("full screen", lang)),
         (("M",), gettext("sound on or off", lang)),
+        (("S",), gettext("share this moment", lang)),
+        (("I", "O"), gettext("beginning and end of a copy", lang)),
         (("?",), gettext("this list", lang)),
     ]
 
@@ -148,6 +157,7 @@ def _script_data(
     return {
         "station": found.id,
         "number": found.number,
+        "name": found.name.in_(lang),
         "zone": found.time_zone,
         "lang": lang,
         "chosen": "lang" in request.query,
@@ -160,12 +170,26 @@ def _script_data(
                 "id": camera.id,
                 "title": camera.title.in_(lang),
                 "picture": picture_url(found, camera),
+                "picture_zone": camera.picture_zone,
                 "low": camera.low_url is not None,
                 "takes": takes(context, found, camera),
             }
             for camera in cameras
         ],
+        "prices": _prices(context.config.copies),
         "words": player_messages(lang),
-        "t_ms": moment.at_ms if moment.state == "shown" else None,
         "angle": angle,
+    }
+
+
+def _prices(settings: Copies | None) -> dict[str, object] | None:
+    """Return what copies cost, for who marks a stretch; None where they are not sold, or free."""
+    if settings is None or settings.free:
+        return None
+    return {
+        "currency": settings.currency,
+        "decimals": decimals(settings.currency),
+        "per_minute": settings.price_per_minute,
+        "minimum": settings.minimum,
+        "tax": settings.tax,
     }

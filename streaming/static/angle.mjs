@@ -1,65 +1,70 @@
-// One angle: a video that shows what its camera recorded at the moment of the page's clock.
-import Hls from "./hls.mjs";
-import { Listing, loaderFor } from "./playlist.mjs";
+// One camera: a video that shows what it recorded at the moment of the page's clock.
+import { Feed, canFeed } from "./feed.mjs";
+import { Loading } from "./loading.mjs";
+import { Listing } from "./playlist.mjs";
+import { ahead, bridged, nextStart } from "./ranges.mjs";
+import { HOLE_S, Watch, steer } from "./steering.mjs";
 
-export const SEEK_S = 0.5; // what is further from the clock jumps there, what is nearer runs there
-const CLOSE_S = 0.012;
-const MOST = 0.1; // of the rate, to run there
-const HOLE_S = 0.5; // what is shorter, as where a microphone left out a moment, is jumped over
-const NEEDED_S = 0.15; // in the buffer before it plays, at normal speed
-const BUFFER_S = 20;
+const BUFFER_MS = 20_000; // loaded ahead of the clock
+const PICTURES_MS = 6000; // the same, of single pictures: the link is slow
 const START_MS = 2400; // behind the newest segment's end, to begin with in live
-const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
-const RETRY_MS = [1000, 2000, 4000, 8000];
+const KEEPS_MS = 2000; // of what is there is shown before a better stream begins
+const OLD_PICTURE_MS = 20_000; // an older one is not what is shown
+const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 export const WELL_MS = 30_000; // trouble after so long without any begins the ladder anew
 
-// What an angle does: it plays, waits for data, is in a gap, or the browser cannot show it.
+// What an angle does: it plays, waits for data, is in a gap, has something that cannot be had, or the
+// browser cannot show it; or nobody wants it.
 export const PLAYS = "plays";
 export const WAITS = "waits";
 export const GAP = "gap";
+export const MISSING = "missing";
 export const CANNOT = "cannot";
 export const OFF = "off";
 
-/** @import { ErrorData, LevelDetails } from "./hls.mjs" */
+/** @import { Link } from "./link.mjs" */
+/**
+ * What all angles of a page share.
+ * @typedef {{ server: Teller, clock: Teller, rewindMs: number, origin: number, link: Link }} Page
+ */
 
 export class Angle {
+  /** @type {Listing | null} */
+  listing = null;
+  /** @type {Feed | null} what the video is given by Media Source Extensions */
+  feed = null;
+  state = WAITS;
+  since = performance.now(); // of the state
+  wanted = true; // nobody turned it off
+  active = false;
+  late = false; // it waits for the camera, not for the network
+  sound = false;
+  stride = 0; // of single pictures; 0 for video
+  ahead = 0; // ms that are loaded ahead of the clock; 0 for as much as makes sense
+  bits = 0; // of its video, bit/s, once that is known
+  failures = 0;
+  failed = -Infinity;
+  blocked = 0; // no new beginning before this
+  pictureMs = 40; // from one picture to the next
+  // where on the video's time line the picture on the screen begins; null while it jumps
+  /** @type {number | null} */
+  shown = null;
+  watch = new Watch();
+  onRefused = () => {}; // the browser wants a person to press play
+
   /**
    * @param {string} id of the camera
    * @param {HTMLVideoElement} video
    * @param {string} base the address of the camera's playlists
-   * @param {Teller} server
-   * @param {Teller} clock which moment is shown
-   * @param {number} rewindMs how far back the public can go
+   * @param {Page} page
    */
-  constructor(id, video, base, server, clock, rewindMs) {
+  constructor(id, video, base, page) {
     this.id = id;
     this.video = video;
     this.base = base;
-    this.server = server;
-    this.clock = clock;
-    this.rewindMs = rewindMs;
-    this.state = WAITS;
-    this.wanted = true; // nobody turned it off
-    this.since = performance.now(); // of the state
-    this.active = false;
-    /** @type {Listing | null} */
-    this.listing = null;
-    /** @type {{ destroy(): void } | null} */
-    this.hls = null;
-    /** @type {LevelDetails | null} */
-    this.details = null;
-    this.failures = 0;
-    this.failed = -Infinity;
-    /** @type {(bytes: number, ms: number, seconds: number) => void} */
-    this.onLoaded = () => {}; // for who measures the link
-    this.onRefused = () => {}; // the browser wants a person to press play
-    this.blocked = 0; // no new beginning before this
+    this.page = page;
+    this.loading = new Loading(page.origin);
     this.watchPictures();
-    this.pictureMs = 40; // from one picture to the next
-    // where on the video's time line the picture on the screen begins; null while it jumps
-    /** @type {number | null} */
-    this.shown = null;
-    this.late = false; // it waits for the camera, not for the network
   }
 
   // Learns how far pictures are apart: a busy browser, or a fast one, leaves some out.
@@ -68,7 +73,7 @@ export class Angle {
     /** @type {number[]} */
     const steps = [];
     const next = (/** @type {number} */ _now, /** @type {{ mediaTime: number }} */ { mediaTime }) => {
-      const apart = this.shown === null ? 0 : Math.round((mediaTime - this.shown) * 1000);
+      const apart = this.shown === null || this.stride ? 0 : Math.round((mediaTime - this.shown) * 1000);
       if (apart > 5 && apart < 500 && !video.seeking && video.playbackRate < 1.2) {
         steps.push(apart);
         if (steps.length > 25) steps.shift();
@@ -82,14 +87,16 @@ export class Angle {
   }
 
   /**
-   * Begins anew at a moment, or at what is recorded now where it is null.
+   * Learns what there is at a moment, or what is recorded now where it is null, and shows it from
+   * then on. What the browser holds already stays.
    * @param {number | null} moment
    */
   open(moment) {
-    this.shut();
+    this.listing?.close();
     this.active = true;
     this.become(WAITS);
-    const listing = new Listing(this.base, this.server, this.clock, this.rewindMs);
+    const { server, clock, rewindMs } = this.page;
+    const listing = new Listing(this.base, server, clock, rewindMs);
     this.listing = listing;
     listing.open(moment);
   }
@@ -102,10 +109,46 @@ export class Angle {
     this.become(OFF);
   }
 
+  // Throws away what the browser holds; it begins anew where the clock is.
   drop() {
-    this.hls?.destroy();
-    this.hls = null;
-    this.details = null;
+    this.feed?.destroy();
+    this.feed = null;
+    this.loading.begin(-Infinity);
+  }
+
+  start() {
+    if (performance.now() < this.blocked) return;
+    this.feed = new Feed(this.video, this.loading, this.sound, this.page.link);
+    this.watch = new Watch();
+  }
+
+  /**
+   * Another stream of the camera, or single pictures of it, is wanted from now on.
+   * @param {string} base
+   * @param {number} stride
+   */
+  take(base, stride) {
+    const same = base === this.base && Boolean(this.stride) === Boolean(stride);
+    this.stride = stride;
+    if (same) return;
+    const now = this.page.clock.now();
+    const { video, feed } = this;
+    const left = feed ? ahead(feed.ranges, video.currentTime) * 1000 : 0;
+    if (base !== this.base) this.loading = new Loading(this.page.origin); // its numbers are others
+    feed?.follow(this.loading);
+    this.loading.begin(now + Math.min(left, stride ? Infinity : KEEPS_MS));
+    if (base === this.base) return;
+    this.base = base;
+    this.bits = 0;
+    if (this.active) this.open(this.listing?.live && !this.listing.opened ? null : now);
+  }
+
+  /** @param {boolean} on */
+  setSound(on) {
+    this.video.muted = !on;
+    if (!on || this.sound) return; // what has sound may go on with it, unheard
+    this.sound = true;
+    if (canFeed()) this.drop();
   }
 
   /** @param {string} state */
@@ -127,76 +170,112 @@ export class Angle {
    * @param {number} rate
    */
   follow(moment, moving, rate) {
-    if (!this.active || this.state === CANNOT) return;
-    if (this.listing.opened && !this.listing.covers(moment)) this.open(moment);
-    const segment = this.listing.at(moment);
+    if (!this.active) return;
+    const { listing } = this;
+    if (listing.opened && !listing.covers(moment)) {
+      if (moment >= listing.oldest) this.open(moment);
+      else { // nobody can have it any more
+        this.stand();
+        this.become(MISSING);
+      }
+      return;
+    }
+    if (!this.feed && listing.segments.length) this.start();
     this.late = false;
+    this.load(moment, rate);
+    const segment = listing.at(moment);
     if (!segment) {
       this.stand();
-      const gap = this.listing.opened && this.gapAt(moment);
-      this.late = this.listing.opened && !gap && !this.listing.away;
+      const gap = listing.opened && listing.gapAt(moment);
+      this.late = listing.opened && !gap && !listing.away;
       this.become(gap ? GAP : WAITS);
-      if (!this.hls && this.listing.segments.length) this.start();
-      return;
-    }
-    if (!this.hls) this.start();
-    const position = this.position(segment, moment);
-    if (position === null) {
+    } else if (this.cannot(segment)) {
       this.stand();
-      this.become(WAITS);
-      return;
+      this.become(CANNOT);
+    } else {
+      const shows = this.show(segment, moment, moving, rate);
+      this.become(shows ? PLAYS : this.misses(segment, moment) ? MISSING : WAITS);
+      this.late = !shows && listing.live && !listing.away && moment + 300 * rate > listing.end;
     }
-    const shown = this.steer(position, moving, rate);
-    this.late = !shown && this.listing.live && !this.listing.away && moment + 2000 * NEEDED_S * rate > this.listing.end;
-    this.become(shown ? PLAYS : WAITS);
   }
 
   /**
-   * Tells whether nothing was recorded at a moment; in live it is known some seconds later.
+   * @param {number} moment
+   * @param {number} rate
+   */
+  load(moment, rate) {
+    const { feed, listing, stride } = this;
+    if (!feed) return;
+    const horizonMs = this.ahead || (stride ? PICTURES_MS : BUFFER_MS * Math.max(1, rate / 2));
+    feed.tick(listing, { moment, horizonMs, stride });
+    this.bits = feed.segments.bits || this.bits;
+    if (!feed.broken) return;
+    const stood = listing.at(this.loading.moment(this.video.currentTime));
+    if (feed.broken === "decode" && stood) this.loading.failed(stood, performance.now());
+    this.fail(feed.broken === "sound" ? 0 : this.pause());
+  }
+
+  /** @param {Segment} segment */
+  cannot(segment) { return Boolean(this.feed?.cannot.has(segment.run)); }
+
+  /**
+   * Tells whether what was recorded at a moment is not to be had: the browser was given it, or it was
+   * asked for as often as makes sense.
+   * @param {Segment} segment
    * @param {number} moment
    */
-  gapAt(moment) {
-    const { segments, live, until, end } = this.listing;
-    if (!segments.length || segments.at(-1).at > moment) return true;
-    return live ? until > end + LATE_MS : moment < until;
+  misses(segment, moment) {
+    const { feed, loading } = this;
+    if (!feed || this.stride || ahead(feed.ranges, loading.position(moment)) > 0) return false;
+    return loading.lost(segment, performance.now()) || loading.has(segment, feed.ranges);
   }
 
   /**
-   * Brings the video to a position; false while there is nothing to show there.
-   * @param {number} wanted s on the video's time line
+   * Tells whether more is to come after what the browser holds from a moment on.
+   * @param {number} moment
+   */
+  comes(moment) {
+    if (this.stride) return false;
+    const { feed: { apart, ranges }, loading, listing } = this;
+    const after = moment + ahead(bridged(ranges, HOLE_S), loading.position(moment)) * 1000 + 30;
+    const next = listing.at(after);
+    if (!next) return !listing.gapAt(after);
+    return !apart.has(next.run) && !loading.lost(next, performance.now()) && !loading.has(next, ranges);
+  }
+
+  /**
+   * Brings the video to a moment; false while there is nothing to show there.
+   * @param {Segment} _segment that holds it
+   * @param {number} moment
    * @param {boolean} moving
    * @param {number} rate
    */
-  steer(wanted, moving, rate) {
-    const { video } = this;
-    const position = this.afterHole(wanted);
-    const needed = moving ? NEEDED_S * rate : 0.02;
-    const error = position - video.currentTime;
-    if (this.buffered(position) < needed) {
-      if (Math.abs(error) > SEEK_S && !video.seeking) this.jump(position);
-      const left = this.buffered(video.currentTime);
-      if (!moving || left < 0.05 || Math.abs(error) > SEEK_S) this.stand();
-      return video.readyState >= 2 && !video.paused;
-    }
-    if (video.seeking) return video.readyState >= 2;
-    if (!moving) {
-      this.stand();
-      if (Math.abs(error) > 0.02) this.jump(position);
-      return video.readyState >= 2;
-    }
-    if (Math.abs(error) > SEEK_S * Math.max(1, rate / 2)) {
-      this.jump(position + (video.paused ? 0 : 0.1 * rate));
-    } else {
-      const slew = Math.abs(error) < CLOSE_S ? 0 : Math.max(-MOST, Math.min(MOST, error * 1.2 / rate));
-      const speed = rate * (1 + Math.round(slew * 200) / 200);
-      if (video.playbackRate !== speed) video.playbackRate = speed;
-    }
-    this.go();
-    return video.readyState >= 2;
+  show(_segment, moment, moving, rate) {
+    const { feed, video } = this;
+    if (!feed) return false;
+    const position = this.loading.position(moment);
+    const { currentTime: at, paused, seeking, readyState: ready } = video;
+    const wanted = steer({ position, moving, rate, comes: this.comes(moment), ranges: feed.ranges, at, paused, seeking, ready });
+    this.apply(wanted, position);
+    if (this.stride) return ready >= 2 && at > position - OLD_PICTURE_MS / 1000 && at < position + 1;
+    return wanted.shows;
   }
 
-  /** @param {number} position */
-  jump(position) { this.video.currentTime = position; }
+  /**
+   * @param {ReturnType<typeof steer>} wanted
+   * @param {number} position
+   */
+  apply({ play, jump, speed }, position) {
+    const { video, feed } = this;
+    if (jump !== undefined) video.currentTime = jump;
+    if (speed !== undefined && video.playbackRate !== speed) video.playbackRate = speed;
+    if (play) this.go();
+    else if (play === false) this.stand();
+    const should = ahead(feed.ranges, position) > 0 && (Boolean(play) || video.seeking);
+    const help = this.watch.look({ should, seeking: video.seeking, at: video.currentTime }, performance.now());
+    if (help === "push") video.currentTime += 0.05;
+    else if (help === "anew") this.fail(this.pause() - RETRY_MS[0]); // the first time at once
+  }
 
   go() {
     if (!this.video.paused) return;
@@ -207,56 +286,23 @@ export class Angle {
     if (!this.video.paused) this.video.pause();
   }
 
-  /**
-   * Returns a position, or where it goes on after a hole: what it lacks does not come.
-   * @param {number} position
-   */
-  afterHole(position) {
-    const { buffered } = this.video;
-    for (let n = 1; n < buffered.length; n += 1) {
-      const [from, to] = [buffered.end(n - 1), buffered.start(n)];
-      if (position >= from - 0.02 && position < to && to - from < HOLE_S) return to + 0.01;
-    }
-    return position;
-  }
-
-  /**
-   * Returns how many seconds are buffered from a position on.
-   * @param {number} position
-   */
-  buffered(position) {
-    const { buffered } = this.video;
-    for (let n = 0; n < buffered.length; n += 1) {
-      if (buffered.start(n) <= position + 0.05 && buffered.end(n) > position) return buffered.end(n) - position;
-    }
-    return 0;
-  }
-
   // Returns up to which moment there is something to show without another request; 0 for none.
   get ready() {
-    const { video } = this;
-    const end = video.currentTime + this.buffered(video.currentTime);
-    const fragments = this.details?.fragments ?? [];
-    for (let n = fragments.length - 1; n >= 0; n -= 1) {
-      if (fragments[n].start < end - 0.05) {
-        return fragments[n].programDateTime + (end - fragments[n].start) * 1000;
-      }
-    }
-    return 0;
+    const { feed, video: { currentTime }, loading } = this;
+    return feed ? loading.moment(currentTime + ahead(feed.ranges, currentTime)) : 0;
   }
 
   /**
-   * Returns where a moment is on the video's own time line; null while hls.js does not know.
-   * @param {Segment} segment
+   * Returns from which moment on the browser holds something, where it holds nothing of one.
    * @param {number} moment
    */
-  position(segment, moment) {
-    const fragments = this.details?.fragments;
-    if (!fragments?.length) return null;
-    const one = fragments[segment.place - fragments[0].sn];
-    if (!one || one.sn !== segment.place) return null;
-    return one.start + Math.min(Math.max(0, (moment - segment.at) / 1000), one.duration);
+  nextReady(moment) {
+    const { feed, loading } = this;
+    return feed ? loading.moment(nextStart(feed.ranges, loading.position(moment))) : Infinity;
   }
+
+  // Returns the moment of the picture on the screen; null where nobody knows.
+  get picture() { return this.shown === null || !this.feed ? null : this.loading.moment(this.shown); }
 
   /**
    * Returns how many ms a moment is after the beginning of the picture on the screen; half a
@@ -264,61 +310,25 @@ export class Angle {
    * @param {number} moment
    */
   into(moment) {
-    const segment = this.listing?.at(moment);
-    const position = segment ? this.position(segment, moment) : null;
-    if (position === null || this.shown === null) return this.pictureMs / 2;
-    if (Math.abs(position - this.video.currentTime) * 1000 > this.pictureMs / 2) return this.pictureMs / 2;
-    return (position - this.shown) * 1000;
+    const { picture, video, loading, pictureMs } = this;
+    const jumps = Math.abs(loading.position(moment) - video.currentTime) * 1000 > pictureMs / 2;
+    return picture === null || jumps ? pictureMs / 2 : moment - picture;
   }
 
-  start() {
-    if (performance.now() < this.blocked) return;
-    const hls = new Hls({
-      autoStartLoad: false,
-      enableWorker: false, // segments are fMP4: there is nothing to transmux
-      pLoader: loaderFor(this.listing),
-      liveMaxUnchangedPlaylistRefresh: Infinity, // a camera may be out for hours
-      maxBufferLength: BUFFER_S,
-      maxMaxBufferLength: 60,
-      backBufferLength: 30,
-      maxBufferHole: 0.05,
-      nudgeMaxRetry: 1000,
-    });
-    this.hls = hls;
-    hls.on(Hls.Events.LEVEL_UPDATED, (_event, data) => { this.details = data.details; });
-    hls.on(Hls.Events.MANIFEST_PARSED, () => hls.startLoad(this.listing.offset(this.clock.now())));
-    hls.on(Hls.Events.FRAG_LOADED, (_event, { frag }) => {
-      const { loaded, loading } = frag.stats;
-      if (frag.sn !== "initSegment") this.onLoaded(loaded, loading.end - loading.start, frag.duration);
-    });
-    hls.on(Hls.Events.ERROR, (_event, data) => this.error(hls, data));
-    hls.loadSource(new URL(`${this.base}index.m3u8`, location.href).href);
-    hls.attachMedia(this.video);
-  }
-
-  /**
-   * @param {Hls} hls
-   * @param {ErrorData} data
-   */
-  error(hls, data) {
-    if (hls !== this.hls) return;
-    if (/codec/i.test(data.details)) {
-      this.shut();
-      this.active = true;
-      this.become(CANNOT);
-    } else if (data.fatal) {
-      this.fail();
-    }
-  }
-
-  // Begins anew where the clock is, after a pause that is longer the more often it fails.
-  fail() {
+  // Returns how long to wait after a failure: the longer the more often it fails.
+  pause() {
     const now = performance.now();
     this.failures = now - this.failed > WELL_MS ? 1 : this.failures + 1;
     this.failed = now;
-    this.blocked = now + RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
+    return RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1];
+  }
+
+  /**
+   * Begins anew where the clock is, after a pause.
+   * @param {number} pause ms
+   */
+  fail(pause) {
+    this.blocked = performance.now() + pause;
     this.drop();
   }
 }
-
-export const canPlay = () => Hls.isSupported();

@@ -38,19 +38,33 @@ export class Clock {
   get moving() { return this.#moving; }
 }
 
-// The server's clock, as far as it told: what is now does not depend on the viewer's own clock.
+const SAMPLES = 20; // of what the server said, before an old one is forgotten
+
+// The server's clock, as far as it told: what is now does not depend on the viewer's own clock. Each
+// answer comes later than it was written, so the one that makes it latest is the nearest to the truth.
 export class ServerClock {
+  #own;
+  /** @type {number[]} how far the server's clock is ahead of ours, by each answer */
+  #told = [];
+
   /**
    * @param {number} now UTC ms, by the server
-   * @param {() => number} own the viewer's own clock, UTC ms
+   * @param {number} since ms by our own clock, when that came
+   * @param {() => number} own our own clock: it goes on evenly, and is never set
    */
-  constructor(now, own = Date.now) {
-    this.own = own;
-    this.learn(now);
+  constructor(now, since, own = () => performance.now()) {
+    this.#own = own;
+    this.learn(now, since);
   }
 
-  now() { return this.own() + this.ahead; }
+  now() { return this.#own() + Math.max(...this.#told); }
 
-  /** @param {number} now UTC ms, by the server */
-  learn(now) { this.ahead = now - this.own(); }
+  /**
+   * @param {number} now UTC ms, by the server
+   * @param {number} since ms by our own clock, when the answer began to come
+   */
+  learn(now, since = this.#own()) {
+    this.#told.push(now - since);
+    if (this.#told.length > SAMPLES) this.#told.shift();
+  }
 }

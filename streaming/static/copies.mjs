@@ -1,4 +1,4 @@
-// Looks whether an order has moved on, and shows the page anew when it has.
+// The page of an order: looks whether it has moved on, and copies its link.
 const state = document.getElementById("state");
 const LOOK_MS = 3000;
 
@@ -7,7 +7,8 @@ async function look() {
     const answer = await fetch(state.dataset.order, { headers: { Accept: "application/json" } });
     if (answer.ok) {
       const order = await answer.json();
-      if (order.state !== state.dataset.state) return location.reload();
+      const moved = order.state !== state.dataset.state || order.received !== Number(state.dataset.received);
+      if (moved) return location.reload();
       const bar = state.querySelector("progress");
       if (bar) {
         bar.value = order.hashed_bytes;
@@ -21,3 +22,19 @@ async function look() {
 }
 
 if (state.dataset.order) setTimeout(look, LOOK_MS);
+
+const copy = /** @type {HTMLButtonElement | null} */ (document.querySelector("[data-copy]"));
+
+if (copy) {
+  const field = /** @type {HTMLInputElement} */ (document.getElementById(copy.dataset.copy));
+  copy.hidden = false;
+  copy.addEventListener("click", async () => {
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+    } catch { // not over plain HTTP
+      if (!document.execCommand("copy")) return; // it stays selected
+    }
+    document.getElementById("copied").textContent = copy.textContent = copy.dataset.done;
+  });
+}

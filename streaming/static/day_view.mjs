@@ -109,10 +109,10 @@ export function ticks([from, to], width, midnight) {
  * Returns what is to be drawn of an angle within a range: each piece a pixel wide at least.
  * @param {AngleDay} day
  * @param {Stretch} range
- * @param {{ oldest: number, now: number, pixel: number }} more what is older than `oldest` cannot be
- *   watched any more; a pixel is in ms
+ * @param {{ oldest: number, now: number, pixel: number, motion?: Stretch[] }} more what is older than
+ *   `oldest` cannot be watched any more; a pixel is in ms; when something moved
  */
-export function pieces({ stretches, gaps }, [from, to], { oldest, now, pixel }) {
+export function pieces({ stretches, gaps }, [from, to], { oldest, now, pixel, motion = [] }) {
   /** @type {{ kind: string, from: number, to: number, gap: Gap | null }[]} */
   const found = [];
   const add = (/** @type {string} */ kind, /** @type {number} */ start, /** @type {number} */ end, /** @type {Gap | null} */ gap = null) => {
@@ -124,6 +124,7 @@ export function pieces({ stretches, gaps }, [from, to], { oldest, now, pixel }) 
     if (start < oldest) add("is-old", start, Math.min(end, oldest));
     if (end > oldest) add("is-recorded", Math.max(start, oldest), end);
   }
+  for (const [start, end] of motion) add("is-motion", start, end);
   for (const gap of gaps) add("is-gap", gap.from, gap.to ?? now, gap);
   return found;
 }

@@ -1,42 +1,111 @@
-// The embedded player: one angle, live.
-import { CANNOT, GAP, PLAYS } from "./angle.mjs";
-import { makeAngle } from "./native.mjs";
-import { ServerClock } from "./clock.mjs";
-import { Player } from "./player.mjs";
-import { told, say, put, clock } from "./text.mjs";
+// The embedded player: one camera, live or from the moment in its address.
+import { CANNOT, GAP, MISSING, PLAYS, WAITS } from "./angle.mjs";
+import * as moments from "./moment.mjs";
+import { Quality } from "./quality.mjs";
+import { clock, length, put, say, told } from "./text.mjs";
+import { player, server, watch } from "./watching.mjs";
 
 const ASK_MS = 5000;
-const server = new ServerClock(told.now_ms);
-const player = new Player(server, told.rewind_ms);
+const BACK_MS = 10_000;
+const TRUE_MS = 20_000; // what is further back is not live
+const $ = (/** @type {string} */ id) => document.getElementById(id);
 const main = document.querySelector("main");
-const play = document.getElementById("play");
-const angle = makeAngle(
-  told.angle, main.querySelector("video"), `/live/${told.station}/${told.angle}/`, server, player.clock, told.rewind_ms,
-);
-let words = "";
+const angle = watch(told.angle, main.querySelector("video"));
+let words = ""; // why there is no picture now
+let refused = "";
+const notice = $("notice"); // the server's words where the moment asked for cannot be shown
 
 async function ask() {
   try {
-    const answer = await fetch(`/api/v1/stations/${told.station}?lang=${told.lang}`);
-    words = (await answer.json()).cameras.find((/** @type {Camera} */ one) => one.id === told.angle).words;
+    const answer = await fetch(`/api/v1/stations/${told.station}?lang=${told.lang}`, { signal: AbortSignal.timeout(ASK_MS * 2) });
+    const came = performance.now();
+    const data = await answer.json();
+    server.learn(data.now_ms, came); // our own clock stood still if the machine slept
+    words = data.cameras.find((/** @type {Camera} */ one) => one.id === told.angle).words;
   } catch {
     words = say("away");
   }
   setTimeout(ask, ASK_MS);
 }
 
-player.add(angle);
-player.onTick = () => {
+// Returns what is said over the picture.
+function slate() {
   const { state } = angle;
-  /** @type {HTMLElement} */
-  const slate = main.querySelector(".slate");
-  put(slate, state === CANNOT ? say("cannot") : state === GAP ? words || say("nothing") : "");
-  slate.hidden = !slate.textContent;
-  main.dataset.shown = state === PLAYS ? "video" : "still";
-  put(document.getElementById("now"), clock(player.now));
-  play.dataset.icon = player.paused ? "play" : "pause";
-  play.ariaLabel = say(player.paused ? "play" : "pause");
+  if (refused) return notice ? "" : refused;
+  if (state === CANNOT) return say("cannot");
+  if (state === MISSING) return say("missing");
+  if (state === GAP) return (player.live && words) || say("nothing");
+  return player.stands ? say(angle.listing?.away ? "away" : "stands") : "";
+}
+
+player.onTick = () => {
+  const said = slate();
+  const { state, video } = angle;
+  put($("slate"), said);
+  $("slate").hidden = !said;
+  const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS);
+  main.dataset.shown = seen ? "video" : player.live && !said ? "still" : "none";
+  main.dataset.state = state;
+  const late = Math.max(0, server.now() - player.now);
+  const isLive = player.live && !player.paused && player.settled && late < TRUE_MS && !player.stands;
+  $("live").ariaPressed = String(isLive);
+  put($("now"), player.settled ? clock(player.now) : "");
+  const { picture } = angle;
+  const slow = angle.stride && picture !== null ? say("picture", { time: clock(picture) }) : "";
+  put($("late"), slow || (player.settled && !isLive ? say("back", { ago: length(late) }) : ""));
+  $("play").dataset.icon = player.paused ? "play" : "pause";
+  $("play").ariaLabel = say(player.paused ? "play" : "pause");
+  const link = /** @type {HTMLAnchorElement} */ ($("station"));
+  const url = new URL(link.href);
+  if (player.live) url.searchParams.delete("t");
+  else if (player.settled) url.searchParams.set("t", moments.written(player.now));
+  if (url.href !== link.href) link.href = url.href;
 };
-play.addEventListener("click", () => { if (player.paused) player.goLive(); else player.pause(); });
-player.goLive();
+
+// Leaves the moment that cannot be shown.
+function begin() {
+  refused = "";
+  if (notice) notice.hidden = true;
+}
+
+function live() {
+  begin();
+  player.goLive();
+}
+
+$("play").addEventListener("click", () => {
+  if (!player.paused) player.pause();
+  else if (player.begun) player.play();
+  else live();
+});
+$("back").addEventListener("click", () => {
+  begin();
+  player.seek((player.settled ? player.now : server.now()) - BACK_MS);
+});
+$("live").addEventListener("click", live);
+$("sound").addEventListener("click", () => {
+  const on = angle.video.muted;
+  angle.setSound(on);
+  $("sound").ariaPressed = String(on);
+  $("sound").dataset.icon = on ? "sound" : "muted";
+});
+if (document.fullscreenEnabled) {
+  $("full").addEventListener("click", () => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else document.documentElement.requestFullscreen();
+  });
+} else $("full").hidden = true; // the page around it does not allow it
+
+new Quality([{ figure: main, angle, camera: told.cameras[0] }]);
+const wanted = moments.asked(document.documentElement.dataset, location.search, server.now(), told.rewind_ms);
+if (wanted.state === moments.LIVE) player.goLive();
+else if (wanted.state === moments.SHOWN) player.seek(wanted.moment);
+else {
+  const { state, moment } = wanted;
+  refused = say(state === moments.TOO_OLD ? "tooOldLink" : state === moments.FUTURE ? "future" : "malformed", {
+    time: state === moments.TOO_OLD ? clock(moment) : "",
+  });
+  player.paused = true;
+  player.live = false;
+}
 ask();

@@ -1,8 +1,9 @@
-// The home page: answers while typing, and pictures that are renewed.
+// The home page: answers while typing, stations of one's own, counts and pictures that renew.
+import { mine, toggle } from "./mine.mjs";
 
 const words = JSON.parse(document.getElementById("words").textContent);
 const WAIT_MS = 120; // after a letter, for the next one
-const RENEW_MS = 10_000;
+const RENEW_MS = 15_000;
 const SHOWN = 8;
 const field = /** @type {HTMLInputElement} */ (document.getElementById("q"));
 const list = document.getElementById("found");
@@ -51,8 +52,9 @@ function choose(n) {
 async function search() {
   const query = field.value.trim();
   asked += 1;
-  const mine = asked;
+  const turn = asked;
   if (!query) {
+    count.textContent = "";
     close();
     return;
   }
@@ -61,7 +63,7 @@ async function search() {
     const answer = await fetch(`/api/v1/stations?${parameters}`);
     if (!answer.ok) return;
     const found = await answer.json();
-    if (mine === asked) show(found);
+    if (turn === asked) show(found);
   } catch { /* the button searches, too */ }
 }
 
@@ -101,75 +103,169 @@ field.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// -- counts ------------------------------------------------------------------------------
+// -- what is so now ------------------------------------------------------------------------
+//
+// The page is asked for again, whole: all that it counts is of one moment, and never disagrees.
 
-const RECOUNT_MS = 15_000;
+const still = document.getElementById("still");
+let held = matchMedia("(prefers-reduced-motion: reduce)").matches || !!navigator.connection?.saveData;
+let asking = false;
+let again = false; // once this answer is there
 
-async function recount() {
-  if (document.hidden) return;
-  const query = `?lang=${words.lang}`;
-  const paths = [`/api/v1/election${query}`];
-  if (words.region) paths.push(`/api/v1/regions/${encodeURIComponent(words.region)}${query}`);
-  try {
-    const [all, region] = await Promise.all(paths.map(async (path) => (await fetch(path)).json()));
-    document.getElementById("recorded").textContent = all.words;
-    for (const area of region?.districts ?? all.regions) {
-      const one = document.querySelector(`[data-area="${CSS.escape(area.id)}"]`);
-      if (!one) continue;
-      one.textContent = area.words;
-      one.classList.toggle("some", area.stations_live < area.stations);
-    }
-  } catch { /* the ones there stay */ }
+async function pageOfNow() {
+  const query = new URLSearchParams(location.search);
+  const own = mine();
+  if (own.length) query.set("mine", own.join(","));
+  const answer = await fetch(`/?${query}`);
+  if (!answer.ok) throw new Error(String(answer.status));
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-setInterval(recount, RECOUNT_MS);
+/** @param {ParentNode} place */
+const items = (place) => /** @type {HTMLElement[]} */ ([...place.querySelectorAll("[data-station]")]);
+/** @param {ParentNode} place */
+const ids = (place) => items(place).map((one) => one.dataset.station).join();
 
-// -- pictures ------------------------------------------------------------------------------
-
-const wall = document.getElementById("wall");
-const still = document.getElementById("still");
-let held = matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-function say() {
-  still.ariaPressed = String(held);
-  still.textContent = words.hold;
+/**
+ * @param {Element | null} old
+ * @param {Element | null} fresh
+ */
+function retell(old, fresh) {
+  if (!old || !fresh) return;
+  old.textContent = fresh.textContent;
+  old.className = fresh.className;
 }
 
 /**
- * @param {Element} item
- * @param {Shown} one
+ * Shows the newest picture of a station once it has come: never an empty place while it loads.
+ * @param {HTMLElement} item
  */
-function renew(item, one) {
-  const link = item.querySelector("a");
+function repaint(item) {
   const image = item.querySelector("img");
-  const fresh = `${one.picture}?n=${Math.floor(Date.now() / RENEW_MS)}`;
+  const { top, bottom } = item.getBoundingClientRect();
+  if (held || !image || bottom < 0 || top > innerHeight) return;
   const next = new Image();
-  next.onload = () => { // never an empty place while it loads
-    image.src = fresh;
-    const query = new URLSearchParams({ angle: one.camera });
-    if (carried) query.set("lang", words.lang);
-    link.href = `/stations/${one.station}?${query}`;
-    link.querySelector("span").replaceChildren(element("strong", one.number), ` ${one.name} · ${one.title}`);
+  next.onload = () => { image.src = next.src; };
+  next.src = `${image.src.split("?")[0]}?n=${Math.floor(Date.now() / RENEW_MS)}`;
+}
+
+/**
+ * Returns what tells anew of the stations of a list.
+ * @param {HTMLElement} old
+ * @param {HTMLElement} fresh the same stations
+ */
+function renewed(old, fresh) {
+  const after = items(fresh);
+  return () => items(old).forEach((item, n) => {
+    for (const part of [".count", ".silent"]) {
+      const [was, is] = [item, after[n]].map((one) => one.querySelector(part));
+      if (was && is) retell(was, is);
+      else if (was) was.remove();
+      else if (is) item.append(document.importNode(is, true));
+    }
+    repaint(item);
+  });
+}
+
+/**
+ * Returns what shows other stations in a list, once their pictures have come.
+ * @param {HTMLElement} old
+ * @param {HTMLElement} fresh
+ */
+async function replaced(old, fresh) {
+  const list = fresh.querySelector("ul") && document.importNode(fresh.querySelector("ul"), true);
+  const images = [...(list?.querySelectorAll("img") ?? [])];
+  for (const image of images) image.loading = "eager";
+  await Promise.allSettled(images.map((image) => image.decode()));
+  return () => {
+    old.querySelector("ul")?.remove();
+    if (list) old.append(list);
+    old.hidden = fresh.hidden;
+    items(old).forEach(addStar);
   };
-  next.src = fresh;
 }
 
-async function turn() {
-  if (held || document.hidden || !wall || wall.matches(":focus-within, :hover")) return;
-  const items = [...wall.querySelectorAll("li:not(.none)")];
-  if (!items.length) return;
+async function look(asked = false) {
+  if (asking) again ||= asked;
+  if (asking || document.hidden || (held && !asked)) return;
+  asking = true;
   try {
-    const answer = await fetch(`/api/v1/wall?limit=${items.length}&lang=${words.lang}`);
-    (await answer.json()).wall.forEach((/** @type {Shown} */ one, /** @type {number} */ n) => { if (items[n]) renew(items[n], one); });
-  } catch { /* the ones there stay */ }
+    const fresh = await pageOfNow();
+    const changes = [];
+    for (const id of ["mine", "stations"]) {
+      const [old, is] = [document, fresh].map((one) => one.getElementById(id));
+      if (!old || !is) continue;
+      const same = ids(old) === ids(is);
+      if (!same && id === "stations" && old.matches(":hover, :focus-within")) { // nothing moves under a finger
+        if (asked) changes[0](); // but what was starred is seen at once
+        return;
+      }
+      changes.push(same ? renewed(old, is) : await replaced(old, is));
+    }
+    for (const change of changes) change();
+    retell(document.getElementById("tally"), fresh.getElementById("tally"));
+    for (const one of document.querySelectorAll("[data-area]")) {
+      const { area } = /** @type {HTMLElement} */ (one).dataset;
+      retell(one, fresh.querySelector(`[data-area="${CSS.escape(area)}"]`));
+    }
+  } catch { /* what is there stays */ } finally {
+    asking = false;
+  }
+  if (again) {
+    again = false;
+    look(true);
+  }
 }
 
-if (wall && !wall.querySelector(".none")) {
+setInterval(look, RENEW_MS);
+if (document.getElementById("stations")) {
   still.hidden = false;
-  say();
+  still.ariaPressed = String(held);
   still.addEventListener("click", () => {
     held = !held;
-    say();
+    still.ariaPressed = String(held);
   });
-  setInterval(turn, RENEW_MS);
+}
+
+// -- stations of one's own --------------------------------------------------------------------
+
+/** @param {HTMLElement} item */
+function addStar(item) {
+  const button = document.createElement("button");
+  const title = item.querySelector("a").textContent.replace(/\s+/g, " ").trim();
+  const show = () => {
+    const kept = mine().includes(item.dataset.station);
+    button.textContent = kept ? "★" : "☆";
+    button.ariaLabel = fill(kept ? words.remove : words.add, { title });
+  };
+  button.type = "button";
+  button.className = "star";
+  button.dataset.star = item.dataset.station;
+  button.addEventListener("click", () => {
+    toggle(item.dataset.station);
+    for (const other of document.querySelectorAll(`[data-star="${CSS.escape(item.dataset.station)}"]`)) other.dispatchEvent(new Event("kept"));
+    look(true);
+  });
+  button.addEventListener("kept", show);
+  show();
+  item.append(button);
+}
+
+items(document).forEach(addStar);
+if (mine().length) look(true);
+
+// -- near me ------------------------------------------------------------------------------------
+
+const near = document.getElementById("near");
+
+if (near && navigator.geolocation) {
+  const hint = document.getElementById("near-hint");
+  near.hidden = hint.hidden = false;
+  near.addEventListener("click", () => {
+    navigator.geolocation.getCurrentPosition(({ coords }) => {
+      const query = new URLSearchParams(carried);
+      query.set("near", [coords.latitude, coords.longitude].map((one) => one.toFixed(3)).join(","));
+      location.href = `/?${query}`;
+    }, () => { hint.textContent = words.nowhere; });
+  });
 }

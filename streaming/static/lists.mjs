@@ -1,10 +1,16 @@
-// The timeline for who does not see it: gaps and recordings of the day as tables, with what to do.
+// The timeline for who does not see it: outages and recordings of the day, with a way to each.
+import { outages } from "./outages.mjs";
 import * as text from "./text.mjs";
 
+/** @import { Outage } from "./outages.mjs" */
 /** @import { DayRecord } from "./record.mjs" */
-/** @typedef {[n: number, from: number, to: number | null, words?: string]} Row of angle n */
+/** @typedef {{ from: number, to: number | null, who: string, why: string }} Row */
 
 export class Lists {
+  /** @type {Outage[]} */
+  outages = [];
+  #shown = "";
+
   /**
    * @param {Element} root
    * @param {DayRecord} record
@@ -16,33 +22,42 @@ export class Lists {
     this.record = record;
     this.cameras = cameras;
     this.seek = seek;
-    this.shown = "";
   }
 
   /** @param {number} now */
   show(now) {
-    const gaps = this.rows((angle) => angle.gaps.map((gap) => [gap.from, gap.to, gap.words]));
-    const recordings = this.rows((angle) => angle.stretches.map(([from, to]) => [from, to]));
+    const days = this.cameras.map(({ id }) => this.record.angles.get(id));
+    this.outages = outages(days.map((day) => day?.gaps ?? []));
+    const gaps = this.outages.map(({ from, to, cameras, causes }) => ({ from, to, who: this.names(cameras), why: causes.join("; ") }));
+    const recordings = days
+      .flatMap((day, n) => (day?.stretches ?? []).map(([from, to]) => ({ from, to, who: this.names([n]), why: "" })))
+      .sort((a, b) => a.from - b.from);
     text.put(this.root.querySelector("#gaps summary"), text.say("gaps", { count: gaps.length }));
+    text.put(this.root.querySelector("#recordings summary"), text.say("recordings", { count: recordings.length }));
     /** @type {HTMLElement} */
     const incomplete = this.root.querySelector("#incomplete");
     incomplete.hidden = this.record.complete;
     text.put(incomplete, text.say("incomplete"));
-    const shown = JSON.stringify([gaps, recordings.map(([n, from]) => [n, from])]);
-    const again = shown !== this.shown; // an end that moves on is no reason to begin anew
-    this.shown = shown;
+    const shown = JSON.stringify([gaps, recordings.map(({ from, who }) => [from, who])]);
+    const again = shown !== this.#shown; // an end that moves on is no reason to begin anew
+    this.#shown = shown;
     this.fill("#gaps", gaps, "noGaps", now, again);
     this.fill("#recordings", recordings, "noRecordings", now, again);
   }
 
+  /** @param {number[]} cameras their places */
+  names(cameras) {
+    if (cameras.length === this.cameras.length && cameras.length > 1) return text.say("allCameras");
+    return cameras.map((n) => `${n + 1} ${this.cameras[n].title}`).join(", ");
+  }
+
   /**
-   * @param {(day: AngleDay) => [number, number | null, string?][]} of
-   * @returns {Row[]}
+   * Returns an outage in a line.
+   * @param {Outage} outage
    */
-  rows(of) {
-    return this.cameras
-      .flatMap((camera, n) => of(this.record.angles.get(camera.id) ?? { stretches: [], gaps: [] }).map((row) => /** @type {Row} */ ([n, ...row])))
-      .sort((a, b) => a[1] - b[1]);
+  line({ from, to, causes }) {
+    const until = to === null ? text.say("until") : text.minute(to);
+    return text.say("gapLine", { from: text.minute(from), to: until, cause: causes[0] });
   }
 
   /**
@@ -53,46 +68,36 @@ export class Lists {
    * @param {boolean} again
    */
   fill(where, rows, none, now, again) {
-    const body = this.root.querySelector(`${where} tbody`);
-    if (again) {
-      body.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(none)]));
-    }
-    rows.forEach(([, from, to], n) => {
-      const cells = body.children[n]?.children;
-      if (!cells) return;
-      text.put(cells[2], to === null ? text.say("until") : text.clock(to));
-      text.put(cells[3], text.length((to ?? now) - from));
+    const list = this.root.querySelector(`${where} ul`);
+    if (again) list.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(none)]));
+    rows.forEach(({ from, to }, n) => {
+      const one = list.children[n];
+      const until = to === null ? text.say("until") : text.clock(to);
+      text.put(one?.querySelector("button"), `${text.clock(from)} – ${until}`);
+      text.put(one?.querySelector(".long"), text.length((to ?? now) - from));
     });
   }
 
   /** @param {Row} row */
-  row([n, from, , words]) {
-    const row = document.createElement("tr");
-    const cell = (/** @type {(Node | string)[]} */ ...content) => {
-      const one = document.createElement("td");
-      one.append(...content);
-      row.append(one);
-    };
+  row({ from, who, why }) {
+    const row = document.createElement("li");
     const go = document.createElement("button");
     go.type = "button";
-    go.textContent = text.clock(from);
-    go.setAttribute("aria-label", text.say("watchFrom", { time: text.clock(from) }));
-    go.addEventListener("click", () => this.seek(from));
-    cell(`${n + 1} ${this.cameras[n].title}`);
-    cell(go);
-    cell("");
-    cell("");
-    if (words) cell(words);
+    go.className = "number";
+    go.addEventListener("click", () => this.seek(from - 3000)); // some seconds before, to see it come
+    const long = document.createElement("span");
+    long.className = "long";
+    const words = document.createElement("span");
+    words.className = "who";
+    words.textContent = why ? `${who}: ${why}` : who;
+    row.append(go, long, words);
     return row;
   }
 
   /** @param {string} key of what is said where there are no rows */
   none(key) {
-    const row = document.createElement("tr");
-    const cell = document.createElement("td");
-    cell.colSpan = 5;
-    cell.textContent = text.say(key);
-    row.append(cell);
+    const row = document.createElement("li");
+    row.textContent = text.say(key);
     return row;
   }
 }

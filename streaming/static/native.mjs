@@ -4,7 +4,10 @@
 // at the first segment in every browser. With a playlist that grows Chromium counts from where it
 // joined, and breaks off when it is paused; GStreamer leaves its pictures out. So such a playlist is
 // only for browsers that tell the date their time line begins with (Safari), and tell it right.
-import { Angle, SEEK_S, WELL_MS, canPlay } from "./angle.mjs";
+import { Angle, WELL_MS } from "./angle.mjs";
+import { canFeed } from "./feed.mjs";
+import { ahead, rangesOf } from "./ranges.mjs";
+import { SEEK_S, steer } from "./steering.mjs";
 
 const STRETCH_MS = 600_000;
 const BEHIND = 5; // target durations behind the end of what is recorded, in live
@@ -17,6 +20,7 @@ const AGAIN_MS = 500; // between two beginnings
 const SPARE_MS = 2500; // what is recorded before a segment is listed, and the reserve of live
 
 export class NativeAngle extends Angle {
+  given = false; // the video has a stretch to play
   dated = false; // the browser tells the date with which its time line begins
   grows = false; // what it was given is a playlist that grows
   over = 0; // what begins later is not in what it was given
@@ -27,14 +31,14 @@ export class NativeAngle extends Angle {
   get behindMs() { return BEHIND * 1000 * (this.listing?.target ?? 2); }
 
   start() {
-    const { listing, video } = this;
-    const segment = listing.at(this.clock.now());
+    const { listing, video, page } = this;
+    const segment = listing.at(page.clock.now());
     const now = performance.now();
-    if (!segment || now < this.blocked) return;
+    if (this.given || !segment || now < this.blocked) return;
     this.first = segment;
     this.moved = [0, now];
-    this.hls = { destroy: () => this.unload() };
-    video.onerror = () => this.fail();
+    this.given = true;
+    video.onerror = () => this.fail(this.pause());
     const well = this.failures < 2 || now > this.failed + WELL_MS;
     this.grows = this.dated && well && listing.live && segment.at > listing.end - GROWS_MS;
     const from = Math.floor(segment.at) + 1;
@@ -44,17 +48,22 @@ export class NativeAngle extends Angle {
     video.src = `${this.base}index.m3u8?from=${from}&to=${to}`;
   }
 
-  unload() {
+  drop() {
+    this.given = false;
     this.video.onerror = null;
     this.video.removeAttribute("src");
     this.video.load();
   }
 
-  /** @param {number} pause ms */
-  again(pause) {
-    this.blocked = performance.now() + pause;
-    this.drop();
-  }
+  // A browser that plays HLS by itself loads by itself, and measures nothing.
+  load() {}
+
+  cannot() { return false; }
+
+  misses() { return false; }
+
+  /** @param {boolean} on */
+  setSound(on) { this.video.muted = !on; }
 
   /**
    * Gaps are left out of the video's time line: what counts is the footage since its beginning.
@@ -62,8 +71,8 @@ export class NativeAngle extends Angle {
    * @param {number} moment
    */
   position(segment, moment) {
-    if (segment.place < this.first.place || segment.at >= this.over) {
-      this.again(0);
+    if (segment.no < this.first.no || segment.at >= this.over) {
+      this.fail(0);
       return null;
     }
     if (this.video.readyState < 1) return null;
@@ -73,18 +82,24 @@ export class NativeAngle extends Angle {
   }
 
   /**
-   * Brings the video to a position; where it cannot jump, it runs there or begins anew.
-   * @param {number} position
+   * Brings the video to a moment; where it cannot jump, it runs there or begins anew.
+   * @param {Segment} segment
+   * @param {number} moment
    * @param {boolean} moving
    * @param {number} rate
    */
-  steer(position, moving, rate) {
+  show(segment, moment, moving, rate) {
+    const position = this.given ? this.position(segment, moment) : null;
+    if (position === null) {
+      this.stand();
+      return false;
+    }
     const { video } = this;
     const error = position - video.currentTime;
     const near = Math.abs(error) < (moving ? SEEK_S * Math.max(1, rate / 2) : 0.02);
     if (near && video.ended) return true; // played again, it would begin anew
     if (!this.stuck(moving)) {
-      if (near || video.seeking || this.reaches(position)) return super.steer(position, moving, rate);
+      if (near || video.seeking || this.reaches(position)) return this.steered(position, moving, rate);
       if (this.grows && Math.abs(error) < RUN_S) {
         if (moving) {
           video.playbackRate = error > 0 ? rate * RUN : rate / RUN;
@@ -93,8 +108,30 @@ export class NativeAngle extends Angle {
         return video.readyState >= 2;
       }
     }
-    this.again(AGAIN_MS);
+    this.fail(AGAIN_MS);
     return false;
+  }
+
+  /**
+   * WebKitGTK says nothing of what is buffered: then there is enough as long as there is a picture;
+   * and so there is at the end of a stretch, which is to be played out. A browser that loads by itself
+   * is sent to where it holds nothing, so that it loads it.
+   * @param {number} position
+   * @param {boolean} moving
+   * @param {number} rate
+   */
+  steered(position, moving, rate) {
+    const { video } = this;
+    const { currentTime: at, paused, seeking, readyState: ready } = video;
+    const told = video.buffered.length && (this.grows || position < video.duration - 1);
+    const ranges = told ? rangesOf(video.buffered) : ready >= 2 ? /** @type {[number, number][]} */ ([[at - 1, at + 1]]) : [];
+    const { play, jump, speed, shows } = steer({ position, moving, rate, comes: true, ranges, at, paused, seeking, ready });
+    if (jump !== undefined) this.jump(jump);
+    else if (ahead(ranges, position) === 0 && Math.abs(position - at) > SEEK_S && !seeking) this.jump(position);
+    if (speed !== undefined && video.playbackRate !== speed) video.playbackRate = speed;
+    if (play) this.go();
+    else if (play === false) this.stand();
+    return shows;
   }
 
   /** @param {number} position */
@@ -125,18 +162,18 @@ export class NativeAngle extends Angle {
     return now - this.moved[1] > STUCK_MS;
   }
 
-  /**
-   * WebKitGTK says nothing of what is buffered: then there is enough as long as there is a picture;
-   * and so there is at the end of a stretch, which is to be played out.
-   * @param {number} position
-   */
-  buffered(position) {
-    const { video } = this;
-    if (video.buffered.length && (this.grows || position < video.duration - 1)) return super.buffered(position);
-    return video.readyState >= 2 && Math.abs(position - video.currentTime) < 1 ? 1 : 0;
-  }
-
   get ready() { return this.listing.end - this.behindMs + SPARE_MS; }
+
+  nextReady() { return Infinity; }
+
+  /** @param {number} moment */
+  into(moment) {
+    const segment = this.listing?.at(moment);
+    const position = segment && this.given ? this.position(segment, moment) : null;
+    const { shown, pictureMs, video } = this;
+    const jumps = position === null || Math.abs(position - video.currentTime) * 1000 > pictureMs / 2;
+    return shown === null || jumps ? pictureMs / 2 : (position - shown) * 1000;
+  }
 }
 
 /**
@@ -144,5 +181,5 @@ export class NativeAngle extends Angle {
  * @param {ConstructorParameters<typeof Angle>} parameters
  */
 export function makeAngle(...parameters) {
-  return new (canPlay() ? Angle : NativeAngle)(...parameters);
+  return new (canFeed() ? Angle : NativeAngle)(...parameters);
 }

@@ -1,45 +1,90 @@
-// Marks a stretch of the timeline, of which a copy can be ordered.
-import { clock, length, put, say, told } from "./text.mjs";
+// Marks a stretch of the timeline, of which a copy can be ordered, and says what it would cost.
+import { written } from "./moment.mjs";
+import { existing, price } from "./price.mjs";
+import { clock, length, money, put, say, told } from "./text.mjs";
 
-/** @import { Player } from "./player.mjs" */
+/** @import { DayRecord } from "./record.mjs" */
 /** @import { Timeline } from "./timeline.mjs" */
 
-/**
- * @param {Player} player
- * @param {Timeline} timeline
- */
-export function orders(player, timeline) {
-  const $ = (/** @type {string} */ id) => document.getElementById(id);
-  const order = /** @type {HTMLAnchorElement | null} */ ($("order"));
-  if (!order) return; // copies cannot be ordered here
-  /** @type {number | null} */
-  let from = null;
-  /** @type {number | null} */
-  let to = null;
+const $ = (/** @type {string} */ id) => document.getElementById(id);
+const link = (/** @type {string} */ id) => /** @type {HTMLAnchorElement} */ ($(id));
 
-  const show = () => {
+/**
+ * Returns the address at which a copy of a stretch is ordered; of no stretch where none is given.
+ * @param {Stretch} [stretch]
+ */
+export function orderLink(stretch) {
+  const query = new URLSearchParams({ station: told.station, cameras: told.cameras.map((one) => one.id).join(",") });
+  if (stretch) {
+    query.set("from", written(Math.floor(stretch[0] / 1000) * 1000));
+    query.set("to", written(Math.ceil(stretch[1] / 1000) * 1000));
+  }
+  if (told.chosen) query.set("lang", told.lang);
+  return `/copies/new?${query}`;
+}
+
+export class Marks {
+  /** @type {number | null} */
+  from = null;
+  /** @type {number | null} */
+  to = null;
+
+  /**
+   * @param {Timeline} timeline
+   * @param {DayRecord} record
+   * @param {Teller} clock tells the moment shown
+   */
+  constructor(timeline, record, clock) {
+    this.timeline = timeline;
+    this.record = record;
+    this.clock = clock;
+    if (!$("marked")) return; // copies cannot be ordered here
+    $("mark-from").addEventListener("click", () => this.begin());
+    $("mark-to").addEventListener("click", () => this.end());
+    $("unmark").addEventListener("click", () => this.mark(null));
+    link("order").href = orderLink();
+  }
+
+  begin() {
+    this.from = this.clock.now();
+    if (this.to !== null && this.to <= this.from) this.to = null;
+    this.show();
+  }
+
+  end() {
+    if (this.from === null) return;
+    this.to = this.clock.now();
+    if (this.to < this.from) [this.from, this.to] = [this.to, this.from];
+    this.show();
+  }
+
+  /** @param {Stretch | null} stretch */
+  mark(stretch) {
+    [this.from, this.to] = stretch ?? [null, null];
+    this.show();
+  }
+
+  show() {
+    const { from, to, timeline } = this;
     const whole = from !== null && to !== null && to > from;
-    /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
     timeline.setMark(whole ? [from, to] : null);
-    put($("marked"), whole ? say("stretch", { from: clock(from), to: clock(to), length: length(to - from) })
-      : from === null ? "" : say("marked", { from: clock(from) }));
-    const query = new URLSearchParams({ station: told.station, cameras: told.cameras.map((one) => one.id).join(",") });
-    if (whole) {
-      query.set("from", new Date(from).toISOString());
-      query.set("to", new Date(to).toISOString());
-    }
-    if (told.chosen) query.set("lang", told.lang);
-    order.href = `/copies/new?${query}`;
-  };
-  $("mark-from").addEventListener("click", () => {
-    from = player.now;
-    if (to !== null && to <= from) to = null;
-    show();
-  });
-  $("mark-to").addEventListener("click", () => {
-    to = player.now;
-    if (to < from) [from, to] = [to, from];
-    show();
-  });
-  show();
+    if (!$("marked")) return;
+    /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
+    $("marked").hidden = from === null;
+    $("marked-order").hidden = !whole;
+    put($("marked-words"), whole ? this.words(from, to) : from === null ? "" : say("marked", { from: clock(from) }));
+    if (whole) link("marked-order").href = orderLink([from, to]);
+  }
+
+  /**
+   * @param {number} from
+   * @param {number} to
+   */
+  words(from, to) {
+    const values = { from: clock(from), to: clock(to), length: length(to - from) };
+    const footage = told.cameras.map(({ id }) => existing(this.record.angles.get(id)?.stretches ?? [], from, to));
+    if (!footage.some((ms) => ms > 0)) return say("stretchEmpty", values);
+    if (!told.prices) return say("stretch", values);
+    return say("stretchFor", { ...values, price: money(price(told.prices, footage), told.prices) });
+  }
 }

@@ -1,11 +1,16 @@
 // All angles of a page on one clock: live, back in time, at any speed.
 import { Clock } from "./clock.mjs";
-import { CANNOT, PLAYS, WAITS } from "./angle.mjs";
+import { PLAYS, WAITS } from "./angle.mjs";
 
 const TICK_MS = 50;
-const PATIENCE_MS = 4000; // so long the others wait for an angle that has to load
+const PATIENCE_MS = 2000; // so long all wait for an angle that has to load
+const EDGE_MS = 10_000; // what is so near to the end of the window is not begun with
+const OVER_MS = 60_000; // what is held that much further on may be gone on with
+const SAID_MS = 5000; // without a movement, before that is said
 const FIRST_MS = 1500; // for the playlists of all angles, before live begins with those there are
 const BEHIND_MS = 8000; // an angle further back than this is not waited for in live
+const LATE_MS = 8000; // and two segments: live is no further behind the newest footage
+const COMES_MS = 1000; // bytes that came since then are what is waited for
 const LOOK_MS = 6000; // how long the reserve is looked at
 const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
@@ -28,15 +33,22 @@ export class Player {
     this.paused = false;
     this.rate = 1;
     this.slew = 1; // a small correction of the rate, to stay at the right distance from now
+    this.begun = false; // somebody said what to show
     this.settled = false; // where the clock is in live is known
     this.opened = 0;
     this.reserve = RESERVE.least;
     /** @type {[at: number, reserve: number][]} */
     this.looks = [];
     this.held = false;
+    this.since = 0; // when all began to wait
     this.refused = false; // the browser wants a person to press play
+    this.rests = false; // nobody sees or hears anything
     this.onTick = () => {};
-    setInterval(() => this.tick(), TICK_MS);
+    this.onStall = () => {};
+    this.onOld = () => {}; // the window left the moment behind
+    /** @type {(from: number, to: number) => void} what could not be loaded was left out */
+    this.onSkip = () => {};
+    this.ticking = setInterval(() => this.tick(), TICK_MS);
   }
 
   /** @param {Angle} angle */
@@ -51,27 +63,42 @@ export class Player {
 
   get now() { return this.clock.now(); }
 
+  // Returns the first moment that can be watched.
+  get oldest() { return this.server.now() - this.rewindMs + EDGE_MS; }
+
   get behindMs() { return Math.max(...this.angles.map((one) => one.behindMs)); }
 
   goLive() {
+    this.begun = true;
     this.live = true;
     this.paused = false;
     this.rate = 1;
     this.settled = false;
     this.opened = performance.now();
     for (const one of this.angles) {
-      if (one.state !== CANNOT && one.wanted && !one.listing?.live) one.open(null);
+      if (one.wanted && !one.listing?.live) one.open(null);
     }
+  }
+
+  // Begins anew at the moment that is shown, all angles.
+  again() {
+    for (const one of this.angles) {
+      if (!one.wanted) continue;
+      one.drop();
+      one.open(this.live || !this.settled ? null : this.now);
+    }
+    this.since = performance.now();
+    if (this.live) this.settled = false;
   }
 
   /** @param {number} moment */
   seek(moment) {
-    const oldest = this.server.now() - this.rewindMs + 10_000;
-    const wanted = Math.max(moment, oldest);
+    const wanted = Math.max(moment, this.oldest);
     if (wanted > this.server.now() - 3000) {
       this.goLive();
       return;
     }
+    this.begun = true;
     this.live = false;
     this.settled = true;
     this.clock.set(wanted);
@@ -121,36 +148,106 @@ export class Player {
    * @param {boolean} wanted
    */
   want(angle, wanted) {
+    if (angle.wanted === wanted) return;
     angle.wanted = wanted;
     if (!wanted) angle.shut();
-    else if (!angle.active && this.settled) angle.open(this.live ? null : this.now);
-    else if (!angle.active) angle.open(null);
+    else if (this.begun) angle.open(this.live || !this.settled ? null : this.now);
+  }
+
+  // Tells whether nobody sees or hears the page: a hidden one without sound loads nothing.
+  get unseen() {
+    return Boolean(globalThis.document?.hidden) && !document.pictureInPictureElement
+      && this.angles.every(({ video }) => video.muted);
+  }
+
+  // Stands still; what was live is so again when somebody looks.
+  rest() {
+    if (!this.rests) this.clock.run(false, this.rate);
+    for (const one of this.angles) one.stand();
+    this.rests = true;
+    this.since = performance.now();
+  }
+
+  wake() {
+    this.rests = false;
+    this.opened = performance.now();
+    if (this.live) this.settled = false;
+  }
+
+  // What was paused for hours, or is played slowly at the end of the window, cannot be watched any more.
+  keepIn() {
+    if (this.now > this.oldest - EDGE_MS) return;
+    this.clock.set(this.oldest);
+    this.onOld();
   }
 
   tick() {
-    if (this.live && !this.settled) this.settle();
-    if (!this.settled) return;
-    const moment = this.now;
-    const moving = !this.paused && !this.held;
-    for (const one of this.angles) one.follow(moment, moving, this.rate * this.slew);
-    const wait = this.mustWait();
-    if (wait && !this.held && this.live && this.looks.length) { // it stalled
-      this.reserve = Math.min(RESERVE.most, this.reserve + RESERVE.more);
+    if (this.unseen) {
+      this.rest();
+      return;
     }
-    this.held = wait;
-    this.slew = this.live && !wait ? this.approach(moment) : 1;
-    this.clock.run(!this.paused && !this.held, this.rate, this.slew);
-    if (!this.live && !this.paused && this.rate >= 1) this.meet(moment);
+    if (this.rests) this.wake();
+    if (this.live && !this.settled) this.settle();
+    if (this.settled) {
+      if (!this.live && !this.paused) this.keepIn();
+      const moment = this.now;
+      const moving = !this.paused && !this.held;
+      for (const one of this.angles) one.follow(moment, moving, this.rate * this.slew);
+      const wait = this.mustWait();
+      if (wait && !this.held && this.live && this.looks.length) { // it stalled
+        this.reserve = Math.min(RESERVE.most, this.reserve + RESERVE.more);
+        this.onStall();
+      }
+      this.held = wait;
+      this.slew = this.live && !wait ? this.approach(moment) : 1;
+      this.clock.run(!this.paused && !this.held, this.rate, this.slew);
+      if (this.live && !this.paused) this.keepUp();
+      if (!this.live && !this.paused && this.rate >= 1) this.meet(moment);
+    }
+    const now = performance.now();
+    if (!this.begun || this.paused || (this.settled && !this.held)) this.since = now;
+    else if (now - this.since > PATIENCE_MS) this.goOn();
     this.onTick();
   }
 
-  // The clock waits for what is loading, for the main angle as long as it takes; and for cameras
+  // Returns for how long nothing moves that should, in ms; 0 while that is not worth a word.
+  get stands() {
+    const ms = Math.max(performance.now() - this.since, this.main?.stride ? this.main.waited : 0);
+    return ms > SAID_MS ? ms : 0;
+  }
+
+  // The clock waits for what is loading, but not long for one while another plays; and for cameras
   // only while none has a picture.
   mustWait() {
-    const on = this.angles.filter((one) => one.state === PLAYS || one.state === WAITS);
+    const on = this.angles.filter((one) => !one.stride && (one.state === PLAYS || one.state === WAITS));
     const loading = on.filter((one) => one.state === WAITS && !one.late);
-    if (loading.some((one) => one === this.main || one.waited < PATIENCE_MS)) return true;
-    return on.length > 0 && on.every((one) => one.late);
+    if (loading.some((one) => one.waited < PATIENCE_MS)) return true;
+    return on.length > 0 && on.every((one) => one.state === WAITS);
+  }
+
+  // Goes on with what the browser holds, where it does not get what comes before.
+  goOn() {
+    const { now } = this;
+    const waiting = this.angles.filter((one) => one.state === WAITS);
+    const next = Math.min(...waiting.map((one) => one.nextReady(now)));
+    if (!this.settled || next > now + OVER_MS) return;
+    const ms = performance.now();
+    const comes = waiting.some((one) => ms - (one.feed?.came ?? 0) < COMES_MS);
+    if (comes && ms - this.since < SAID_MS) return;
+    this.clock.set(next);
+    this.since = ms;
+    this.onSkip(now, next);
+  }
+
+  // Live stays near what happens: what fell behind jumps there.
+  keepUp() {
+    const live = this.angles.filter((one) => one.listing?.live);
+    const newest = Math.max(0, ...live.map((one) => one.listing.end));
+    const most = Math.max(LATE_MS + 2000 * Math.max(0, ...live.map((one) => one.listing.target)), this.behindMs + LATE_MS);
+    if (newest - this.now < most) return;
+    this.settled = false;
+    this.opened = performance.now();
+    this.onStall();
   }
 
   // Finds where live is: as near to now as all angles that are live can play.
@@ -158,7 +255,7 @@ export class Player {
     const on = this.angles.filter((one) => one.active && one.listing);
     const ready = on.filter((one) => one.listing.opened);
     if (ready.length < on.length && (!ready.length || performance.now() - this.opened < FIRST_MS)) return;
-    if (!on.length && this.angles.some((one) => one.state !== CANNOT)) return;
+    if (!on.length) return;
     const newest = Math.max(0, ...ready.map((one) => one.listing.end));
     const ends = ready.map((one) => one.listing.end).filter((end) => end > newest - BEHIND_MS);
     const now = this.server.now();
@@ -173,7 +270,7 @@ export class Player {
    * @param {number} moment
    */
   approach(moment) {
-    const live = this.angles.filter((one) => one.state === PLAYS);
+    const live = this.angles.filter((one) => one.state === PLAYS && !one.stride);
     const newest = Math.max(...live.map((one) => one.listing?.end ?? 0));
     const ready = live.filter((one) => one.listing?.end > newest - BEHIND_MS).map((one) => one.ready);
     if (!ready.length) return 1;

@@ -1,6 +1,6 @@
-// What is known of an angle's segments: pieces of playlists, put together by segment number.
-// hls.js is given it as one playlist that grows, so that watching live, pausing, and going on
-// from there need no new beginning, and nobody ever loads the playlist of a whole day.
+// What is known of a camera's segments: pieces of playlists, put together by segment number. So
+// watching live, pausing, and going on from there need no new beginning, and nobody ever loads the
+// playlist of a whole day.
 
 const CELL_MS = 600_000; // stretches begin at whole ten minutes: all viewers ask for the same
 const AHEAD_MS = 60_000; // the next stretch is asked for when the clock is this near its beginning
@@ -8,9 +8,9 @@ const KEPT_MS = 600_000; // of what lies behind the clock
 const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
 const TIMEOUT_MS = 8000;
+const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
+const EDGE_MS = 3000; // what is so near to the end of the window is gone before it was loaded
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
-
-/** @import { Loader, LoaderCallbacks, LoaderConfiguration, PlaylistLoaderContext } from "./hls.mjs" */
 
 /** @param {number} ms */
 export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
@@ -54,7 +54,7 @@ export function parse(text) {
 
 export class Listing {
   /**
-   * @param {string} base the address of the angle's playlists
+   * @param {string} base the address of the playlists and segments of a stream
    * @param {Teller} server
    * @param {Teller} clock tells which moment is shown
    * @param {number} rewindMs how far back the public can go
@@ -72,14 +72,14 @@ export class Listing {
     this.until = 0;
     this.live = false; // it has reached what is being recorded now
     this.away = 0; // requests that failed, one after the other
-    this.version = 0;
     this.lag = FIRST_LAG_MS;
     this.closed = false;
-    /** @type {Set<(value?: unknown) => void>} */
-    this.waiting = new Set();
   }
 
   get end() { return this.segments.at(-1)?.end ?? 0; }
+
+  // Returns the first moment that can be asked for.
+  get oldest() { return this.server.now() - this.rewindMs + EDGE_MS; }
 
   /**
    * Learns what there is at a moment, or now where it is null, and then goes on by itself.
@@ -99,10 +99,7 @@ export class Listing {
     this.grow();
   }
 
-  close() {
-    this.closed = true;
-    this.change();
-  }
+  close() { this.closed = true; }
 
   /**
    * Tells whether all that was recorded at a moment is known, or will be by itself.
@@ -129,7 +126,7 @@ export class Listing {
   }
 
   /**
-   * Returns where a moment is in the playlist, in seconds from its beginning; in a gap, its end.
+   * Returns how many seconds were recorded from the first segment until a moment.
    * @param {number} moment
    */
   offset(moment) {
@@ -141,17 +138,25 @@ export class Listing {
     return seconds;
   }
 
+  /**
+   * Tells whether nothing was recorded at a moment; in live it is known some seconds later.
+   * @param {number} moment that is in no segment
+   */
+  gapAt(moment) {
+    const { segments, live, until, end } = this;
+    if (!segments.length || segments.at(-1).at > moment) return true;
+    return live ? until > end + LATE_MS : moment < until;
+  }
+
   /** @param {number} moment */
   async stretch(moment) {
-    const oldest = this.server.now() - this.rewindMs + 3000;
-    const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(oldest));
+    const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(this.oldest));
     const to = (Math.floor(moment / CELL_MS) + 1) * CELL_MS;
     const now = this.server.now();
     if (from < now) this.add(await this.insist(`?from=${from}&to=${to}`));
     this.from ||= from;
     this.until = Math.min(to, now);
     this.live = to > now;
-    this.change();
   }
 
   /**
@@ -189,21 +194,10 @@ export class Listing {
 
   /** @param {Segment[]} piece */
   add(piece) {
-    const before = this.segments.at(-1);
-    const fresh = before ? piece.filter((one) => one.no > before.no) : piece;
-    for (const one of fresh) {
-      const last = this.segments.at(-1);
-      one.place = last ? last.place + 1 : 0; // its MEDIA-SEQUENCE: without holes, whatever was lost
-      one.part = last ? last.part + Number(last.run !== one.run) : 0;
-      this.segments.push(one);
-    }
+    const last = this.segments.at(-1)?.no ?? -1;
+    const fresh = piece.filter((one) => one.no > last);
+    this.segments.push(...fresh);
     return fresh.length > 0;
-  }
-
-  change() {
-    this.version += 1;
-    for (const done of this.waiting) done();
-    this.waiting.clear();
   }
 
   async grow() {
@@ -220,7 +214,6 @@ export class Listing {
             if (!misses) this.lag = Math.max(0, this.lag - 15);
             misses = 0;
             this.trim();
-            this.change();
           } else {
             this.lag = Math.min(2000, this.lag + (misses === 0 ? 60 : 0));
             misses += 1;
@@ -240,14 +233,20 @@ export class Listing {
     return Math.min(Math.max(due, 100), 4000);
   }
 
+  // Learns what was recorded since; what is too long ago to be learned with it is not known any more.
   async refresh() {
     const piece = await this.fetch("");
     const last = this.segments.at(-1);
     const asked = this.server.now();
     if (last && piece.length && piece[0].no > last.no + 1) { // away for longer than it holds
       const to = Math.ceil(piece[0].at);
-      const from = Math.max(Math.floor(last.end), to - CELL_MS, Math.ceil(asked - this.rewindMs + 3000));
-      if (to > from) this.add(await this.fetch(`?from=${from}&to=${to}`));
+      const from = Math.max(Math.floor(last.end), to - CELL_MS, Math.ceil(this.oldest));
+      const between = to > from ? await this.fetch(`?from=${from}&to=${to}`) : [];
+      if (from > last.end) {
+        this.segments = [];
+        this.from = Math.min(from, to);
+      }
+      this.add(between);
     }
     this.until = asked;
     return this.add(piece);
@@ -262,81 +261,30 @@ export class Listing {
     }
   }
 
-  // Returns the whole as a playlist for hls.js.
-  text() {
-    const first = this.segments[0];
-    const lines = [
-      "#EXTM3U", "#EXT-X-VERSION:6", `#EXT-X-TARGETDURATION:${this.target}`,
-      `#EXT-X-MEDIA-SEQUENCE:${first.place}`, `#EXT-X-DISCONTINUITY-SEQUENCE:${first.part}`,
-    ];
-    let run = null;
-    for (const one of this.segments) {
-      if (one.run !== run) {
-        if (run !== null) lines.push("#EXT-X-DISCONTINUITY");
-        lines.push(`#EXT-X-MAP:URI="init-${one.run}.mp4"`);
-        run = one.run;
-      }
-      lines.push(
-        `#EXT-X-PROGRAM-DATE-TIME:${new Date(one.at).toISOString()}`,
-        `#EXTINF:${one.seconds.toFixed(6)},`,
-        `${one.no}.m4s`,
-      );
-    }
-    return `${lines.join("\n")}\n`;
-  }
-
   /**
-   * Resolves when there is more than `version` knew of.
-   * @param {number} version
+   * Returns where the recording goes on after a moment; null where that is not known.
+   * @param {number} moment
    */
-  async newer(version) {
-    while (this.version === version && !this.closed) {
-      await new Promise((done) => { this.waiting.add(done); });
-    }
-  }
+  nextAfter(moment) { return this.segments.find((one) => one.at > moment)?.at ?? null; }
 }
 
 /**
- * Returns what hls.js loads playlists with: it waits for what is new instead of asking for it.
- * @param {Listing} listing
+ * Returns the streams that a multivariant playlist offers (RFC 8216, 4.3.4.2), the least first:
+ * addresses of their playlists, and what each needs in bit/s.
+ * @param {string} text
  */
-export function loaderFor(listing) {
-  let told = -1;
-  /** @implements {Loader<PlaylistLoaderContext>} */
-  return class {
-    constructor() {
-      /** @type {PlaylistLoaderContext | null} */
-      this.context = null;
-      const times = () => ({ start: 0, first: 0, end: 0 });
-      this.stats = {
-        aborted: false, loaded: 0, retry: 0, total: 0, chunkCount: 0, bwEstimate: 0,
-        loading: times(), parsing: times(), buffering: times(),
-      };
+export function variants(text) {
+  /** @type {{ uri: string, bits: number }[]} */
+  const found = [];
+  let bits = 0;
+  for (const line of text.split("\n").map((one) => one.trim())) {
+    if (line.startsWith("#EXT-X-STREAM-INF:")) {
+      const said = /[:,]AVERAGE-BANDWIDTH=(\d+)/.exec(line) ?? /[:,]BANDWIDTH=(\d+)/.exec(line);
+      bits = Number(said?.[1] ?? 0);
+    } else if (line && !line.startsWith("#") && bits) {
+      found.push({ uri: line, bits });
+      bits = 0;
     }
-
-    /**
-     * @param {PlaylistLoaderContext} context
-     * @param {LoaderConfiguration} _config
-     * @param {LoaderCallbacks<PlaylistLoaderContext>} callbacks
-     */
-    async load(context, _config, callbacks) {
-      this.context = context;
-      const { loading } = this.stats;
-      loading.start = performance.now();
-      if (context.type === "manifest") await sleep(0); // hls.js expects no answer yet
-      else await listing.newer(told);
-      if (this.stats.aborted || listing.closed) return;
-      told = listing.version;
-      const data = listing.text();
-      loading.first = performance.now();
-      loading.end = loading.first;
-      this.stats.loaded = data.length;
-      this.stats.total = data.length;
-      callbacks.onSuccess({ url: context.url, data, code: 200 }, this.stats, context, null);
-    }
-
-    abort() { this.stats.aborted = true; }
-
-    destroy() { this.abort(); }
-  };
+  }
+  return found.sort((a, b) => a.bits - b.bits);
 }

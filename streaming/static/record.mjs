@@ -3,6 +3,7 @@
 
 const JOIN_MS = 20; // recordings that are nearer to each other are one stretch
 const MINUTE_MS = 60_000; // all viewers of a station ask for the same, and caches answer
+const TIMEOUT_MS = 15_000;
 const OVERLAP_MS = 180_000; // of what is asked for again: gaps may end earlier than it seemed
 
 /** @import { ServerClock } from "./clock.mjs" */
@@ -22,6 +23,9 @@ export class DayRecord {
     this.known = 0; // until here
     this.complete = true;
     this.away = false;
+    /** @type {Map<string, Stretch[]>} when something moved before a camera */
+    this.motion = new Map();
+    this.motionVersion = 0; // tells what was learned from what is drawn
   }
 
   /**
@@ -41,18 +45,31 @@ export class DayRecord {
     if (since >= Math.min(now, until)) return;
     const query = new URLSearchParams({ from: String(since), to: String(until), lang });
     try {
-      const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`);
+      const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+      const came = performance.now();
       if (!answer.ok) throw new Error(answer.statusText);
       const data = await answer.json();
       this.away = false;
       if (from !== this.from) return; // another day was asked for meanwhile
-      this.server.learn(data.now_ms);
+      this.server.learn(data.now_ms, came);
       this.complete = data.complete;
       for (const camera of data.cameras) this.merge(camera, since);
       this.known = Math.min(to, data.now_ms);
     } catch {
       this.away = true;
     }
+  }
+
+  // Learns when something moved before the cameras, of what can still be watched.
+  async loadMotion() {
+    try {
+      const answer = await fetch(`/api/v1/stations/${this.station}/motion`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+      if (!answer.ok) return;
+      /** @type {{ cameras: { id: string, motion: { start_ms: number, end_ms: number }[] }[] }} */
+      const { cameras } = await answer.json();
+      for (const { id, motion } of cameras) this.motion.set(id, motion.map((one) => [one.start_ms, one.end_ms]));
+      this.motionVersion += 1;
+    } catch { /* marks of motion are missing, nothing else */ }
   }
 
   /**
@@ -87,11 +104,6 @@ export class DayRecord {
   gapAt(id, moment) {
     const found = this.angles.get(id)?.gaps ?? [];
     return found.findLast((gap) => gap.from <= moment && (gap.to === null || moment < gap.to));
-  }
-
-  // Returns the beginnings of all gaps, sorted.
-  get gapStarts() {
-    return [...this.angles.values()].flatMap((one) => one.gaps.map((gap) => gap.from)).sort((a, b) => a - b);
   }
 
   // Returns when the first recording of the day begins; null for none.

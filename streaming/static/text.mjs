@@ -1,17 +1,27 @@
-// Words and times as people of the page's language and of the station's zone write them.
+// Words, times and sums as people of the page's language and of the station's zone write them.
 import { Zone } from "./zone.mjs";
 
 /** @type {Told} */
 export const told = JSON.parse(document.getElementById("told").textContent);
 export const zone = new Zone(told.zone);
 const locale = told.lang === "en" ? "en-GB" : told.lang;
-const minutes = /** @type {const} */ ({
-  timeZone: told.zone, hourCycle: "h23", hour: "2-digit", minute: "2-digit",
-});
-const formats = {
-  clock: new Intl.DateTimeFormat(locale, { ...minutes, second: "2-digit" }),
-  minute: new Intl.DateTimeFormat(locale, minutes),
-};
+const minutes = /** @type {const} */ ({ hourCycle: "h23", hour: "2-digit", minute: "2-digit" });
+const seconds = /** @type {const} */ ({ ...minutes, second: "2-digit" });
+/** @type {Map<string, Intl.DateTimeFormat>} */
+const formats = new Map();
+/** @type {Map<string, Zone>} */
+const zones = new Map([[told.zone, zone]]);
+
+/**
+ * @param {string} name
+ * @param {string} timeZone
+ * @param {Intl.DateTimeFormatOptions} options
+ */
+function format(name, timeZone, options) {
+  const key = `${name} ${timeZone}`;
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(locale, { ...options, timeZone }));
+  return formats.get(key);
+}
 
 /**
  * @param {string} key of a sentence that the page was told
@@ -22,9 +32,26 @@ export function say(key, values = {}) {
 }
 
 /** @param {number} ms */
-export const clock = (ms) => formats.clock.format(ms);
+export const clock = (ms) => format("clock", told.zone, seconds).format(ms);
 /** @param {number} ms */
-export const minute = (ms) => formats.minute.format(ms);
+export const minute = (ms) => format("minute", told.zone, minutes).format(ms);
+/**
+ * With thousandths, for who goes from picture to picture.
+ * @param {number} ms
+ */
+export const exact = (ms) => format("exact", told.zone, { ...seconds, fractionalSecondDigits: 3 }).format(ms);
+
+/**
+ * Returns a moment by the clock of another zone, with its offset; "" where that clock shows the same.
+ * @param {number} ms
+ * @param {string | null | undefined} name IANA
+ */
+export function elsewhere(ms, name) {
+  if (!name) return "";
+  if (!zones.has(name)) zones.set(name, new Zone(name));
+  const offset = zones.get(name).offset(ms);
+  return offset === zone.offset(ms) ? "" : `${format("clock", name, seconds).format(ms)} ${offset}`;
+}
 
 /**
  * Not every browser knows the months in Kazakh.
@@ -37,12 +64,24 @@ export function day(ms) {
 
 /** @param {number} ms */
 export function length(ms) {
-  const seconds = Math.round(ms / 1000);
-  if (seconds < 60) return say("seconds", { seconds });
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return say("minutes", { minutes, seconds: seconds % 60 });
-  return say("hours", { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
+  const whole = Math.round(ms / 1000);
+  if (whole < 60) return say("seconds", { seconds: whole });
+  const whole60 = Math.floor(whole / 60);
+  if (whole60 < 60) return say("minutes", { minutes: whole60, seconds: whole % 60 });
+  return say("hours", { hours: Math.floor(whole60 / 60), minutes: whole60 % 60 });
 }
+
+/**
+ * @param {number} minor in the smallest unit of the currency
+ * @param {Prices} prices
+ */
+export function money(minor, { currency, decimals }) {
+  const options = /** @type {const} */ ({ style: "currency", currencyDisplay: "narrowSymbol" });
+  return new Intl.NumberFormat(locale, { ...options, currency }).format(minor / 10 ** decimals);
+}
+
+/** @param {number} value */
+export const number = (value) => new Intl.NumberFormat(locale, { maximumFractionDigits: value < 10 ? 1 : 0 }).format(value);
 
 /**
  * @param {Element | null} element

@@ -7,25 +7,33 @@ const KEYS = {
   ArrowLeft: -5000, ArrowRight: 5000, ArrowDown: -5000, ArrowUp: 5000, PageUp: -3_600_000, PageDown: 3_600_000,
 };
 const SLOP_PX = 6; // a press that moves less is a click
+const GRIP_PX = 10; // so near to the needle a mouse takes hold of it
 
 /** @import { DayRecord } from "./record.mjs" */
-/** @typedef {{ x: number, begun: number, pinched: boolean }} Pointer */
+/** @typedef {{ x: number, begun: number, does: "" | "scrub" | "select" | "pinch" }} Pointer */
+/**
+ * @typedef {object} Around what a timeline needs of its page
+ * @property {(moment: number) => void} seek
+ * @property {() => Stretch} bounds the day, to being now at most
+ * @property {() => number} oldest what can still be watched
+ * @property {(moment: number | null, share: number) => void} hover a pointer is over a moment
+ * @property {(stretch: Stretch) => void} select somebody dragged over a stretch
+ */
 
 export class Timeline {
   /**
    * @param {Element} root
    * @param {DayRecord} record
    * @param {string[]} ids of angles
-   * @param {{ seek: (moment: number) => void, bounds: () => Stretch, oldest: () => number }} page
-   *   `bounds` tells the day, to being now at most; `oldest`, what can still be watched
+   * @param {Around} around
    */
-  constructor(root, record, ids, { seek, bounds, oldest }) {
+  constructor(root, record, ids, around) {
     this.record = record;
     this.ids = ids;
-    this.seek = seek;
-    this.bounds = bounds;
-    this.oldest = oldest;
-    this.view = new DayView(bounds, () => record.first);
+    this.around = around;
+    this.bounds = around.bounds;
+    this.oldest = around.oldest;
+    this.view = new DayView(this.bounds, () => record.first);
     /** @type {HTMLElement} */
     this.track = root.querySelector("#track");
     this.ticks = root.querySelector("#ticks");
@@ -39,18 +47,26 @@ export class Timeline {
     /** @type {Stretch | null} */
     this.marked = null;
     this.drawn = "";
-    this.listen();
+    this.keys();
+    this.wheel();
+    this.drag();
     new ResizeObserver(() => this.draw()).observe(this.track);
+  }
+
+  /**
+   * Returns at which share of the width a place of the page is.
+   * @param {number} x px
+   */
+  share(x) {
+    const box = this.track.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (x - box.left) / box.width));
   }
 
   /**
    * Returns the moment at a place of the page.
    * @param {number} x px
    */
-  at(x) {
-    const box = this.track.getBoundingClientRect();
-    return this.view.at((x - box.left) / box.width);
-  }
+  at(x) { return this.view.at(this.share(x)); }
 
   /** @param {number} moment */
   show(moment) {
@@ -85,14 +101,16 @@ export class Timeline {
     const pixel = (to - from) / Math.max(width, 1);
     const snap = (/** @type {number} */ ms) => Math.round(ms / pixel);
     const drawn = JSON.stringify([
-      snap(from), snap(to), width, snap(oldest),
+      snap(from), snap(to), width, snap(oldest), this.record.motionVersion,
       angles.map(({ stretches, gaps }) => [stretches.map((one) => one.map(snap)), gaps.map((g) => [snap(g.from), snap(g.to ?? to)])]),
     ]);
     if (drawn === this.drawn || !width) return;
     this.drawn = drawn;
     this.drawTicks(range, width);
     const [, now] = this.bounds();
-    angles.forEach((angle, n) => this.drawLine(this.lines[n], angle, range, { oldest, now, pixel }));
+    angles.forEach((angle, n) => this.drawLine(this.lines[n], angle, range, {
+      oldest, now, pixel, motion: this.record.motion.get(this.ids[n]) ?? [],
+    }));
     if (this.marked) this.setMark(this.marked);
   }
 
@@ -116,7 +134,7 @@ export class Timeline {
    * @param {Element} line
    * @param {AngleDay} day
    * @param {Stretch} range
-   * @param {{ oldest: number, now: number, pixel: number }} more
+   * @param {Parameters<typeof pieces>[2]} more
    */
   drawLine(line, day, range, more) {
     line.replaceChildren(line.firstElementChild, ...pieces(day, range, more).map(({ kind, from, to, gap }) => {
@@ -154,11 +172,10 @@ export class Timeline {
   }
 
   /** @param {number} moment */
-  go(moment) { this.seek(this.view.within(moment)); }
+  go(moment) { this.around.seek(this.view.within(moment)); }
 
-  listen() {
-    const { track } = this;
-    track.addEventListener("keydown", (event) => {
+  keys() {
+    this.track.addEventListener("keydown", (event) => {
       const by = KEYS[event.key] * (event.shiftKey && event.key.startsWith("Arrow") ? 12 : 1);
       if (by) this.go(this.view.moment + by);
       else if (event.key === "Home") this.go(Math.max(this.record.first ?? 0, this.bounds()[0]));
@@ -169,42 +186,81 @@ export class Timeline {
       event.preventDefault();
       event.stopPropagation();
     });
+  }
+
+  // A wheel zooms, sideways it moves what is in view.
+  wheel() {
+    const { track } = this;
     track.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && Math.abs(event.deltaY) > Math.abs(event.deltaX)) return; // the page's
       event.preventDefault();
-      if (event.ctrlKey) this.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.at(event.clientX));
-      else this.pan((event.deltaX / track.clientWidth) * (this.view.range[1] - this.view.range[0]));
+      const sideways = !event.ctrlKey && (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY));
+      const by = event.shiftKey ? event.deltaY + event.deltaX : event.deltaX;
+      if (sideways) this.pan((by / track.clientWidth) * (this.view.range[1] - this.view.range[0]));
+      else this.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.at(event.clientX));
     }, { passive: false });
+  }
+
+  // A finger drags the needle; a mouse drags it where it is, elsewhere it selects a stretch.
+  drag() {
+    const { track } = this;
     track.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
       track.setPointerCapture(event.pointerId);
-      this.pointers.set(event.pointerId, { x: event.clientX, begun: event.clientX, pinched: false });
+      this.pointers.set(event.pointerId, { x: event.clientX, begun: event.clientX, does: "" });
     });
     track.addEventListener("pointermove", (event) => this.move(event));
+    track.addEventListener("pointerleave", () => this.around.hover(null, 0));
     const up = (/** @type {PointerEvent} */ event) => {
       const one = this.pointers.get(event.pointerId);
       this.pointers.delete(event.pointerId);
-      if (one && event.type === "pointerup" && !one.pinched) this.go(this.at(event.clientX));
+      if (event.pointerType !== "mouse") this.around.hover(null, 0);
+      if (!one || event.type !== "pointerup") return;
+      if (one.does === "select") this.around.select(this.stretch(one, event.clientX));
+      else if (one.does !== "pinch") this.go(this.at(event.clientX));
     };
     track.addEventListener("pointerup", up);
     track.addEventListener("pointercancel", up);
   }
 
+  /**
+   * @param {Pointer} one
+   * @param {number} x px
+   * @returns {Stretch}
+   */
+  stretch(one, x) {
+    const [from, to] = [this.at(one.begun), this.at(x)].sort((a, b) => a - b);
+    return [this.view.within(from), this.view.within(to)];
+  }
+
   /** @param {PointerEvent} event */
   move(event) {
     const one = this.pointers.get(event.pointerId);
-    if (!one) return;
     const others = [...this.pointers.values()].filter((other) => other !== one);
-    if (others.length === 1) { // pinched: the two moments stay under the two fingers
-      const [other] = others;
-      const before = Math.abs(one.x - other.x);
-      const after = Math.abs(event.clientX - other.x);
-      one.pinched = true;
-      other.pinched = true;
-      if (before > 10 && after > 10) this.zoom(before / after, this.at(other.x));
-    } else if (Math.abs(event.clientX - one.begun) > SLOP_PX && !one.pinched) {
-      this.place(this.needle, this.at(event.clientX), this.at(event.clientX)); // goes there when it is let go
+    if (!one || !others.length) this.around.hover(this.at(event.clientX), this.share(event.clientX));
+    if (!one) return;
+    if (others.length === 1) this.pinch(one, others[0], event.clientX);
+    else if (!one.does && Math.abs(event.clientX - one.begun) > SLOP_PX) {
+      const needle = this.view.share(this.view.moment) * this.track.clientWidth + this.track.getBoundingClientRect().left;
+      one.does = event.pointerType === "mouse" && Math.abs(one.begun - needle) > GRIP_PX ? "select" : "scrub";
     }
+    if (one.does === "scrub") this.place(this.needle, this.at(event.clientX), this.at(event.clientX)); // goes there when it is let go
+    else if (one.does === "select") this.setMark(this.stretch(one, event.clientX));
     one.x = event.clientX;
+  }
+
+  /**
+   * The two moments stay under the two fingers.
+   * @param {Pointer} one
+   * @param {Pointer} other
+   * @param {number} x px
+   */
+  pinch(one, other, x) {
+    const before = Math.abs(one.x - other.x);
+    const after = Math.abs(x - other.x);
+    one.does = "pinch";
+    other.does = "pinch";
+    this.around.hover(null, 0);
+    if (before > 10 && after > 10) this.zoom(before / after, this.at(other.x));
   }
 
   /** @param {number} by ms */

@@ -15,6 +15,7 @@ from base.intervals import merge
 from config.model import Camera, Config, Localized, Station
 from config.schedule import Window, windows
 from storage.spool.status_records import UNKNOWN
+from streaming.stations.nearby import Nearby
 from streaming.stations.search import Search
 from streaming.stations.transliterate import slug
 
@@ -75,6 +76,7 @@ class Directory:
         self.stations = config.stations
         self.place = {station.id: place for place, station in enumerate(config.stations)}
         self.search = Search(config.stations)
+        self.nearby = Nearby(config.stations)
         self.regions: dict[str, Area] = {}
         self.area_of: list[tuple[Area, Area]] = []
         for place, station in enumerate(config.stations):
@@ -97,6 +99,10 @@ class Directory:
     def is_live(self, station: Station, camera: Camera) -> bool:
         """Tell whether a camera is being recorded."""
         return self.state(station, camera) == "recording"
+
+    def is_whole(self, place: int) -> bool:
+        """Tell whether all cameras of a station are live."""
+        return self.live[place] == len(self._names[place])
 
     def update(self, states: Mapping[str, str]) -> Iterator[None]:
         """Take the states of cameras ("station/camera") and count what is live; yields now and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from base.i18n.causes import describe_cause
-from base.i18n.format import format_number, format_time_of_day
+from base.i18n.format import format_number, format_tenths, format_time_of_day
 from base.i18n.gettext import N_, gettext, ngettext
 from config.schedule import Window, is_scheduled, next_change
 from storage.records import Gap
@@ -61,22 +61,49 @@ def when_recorded(schedule: Sequence[Window], now_ms: int, zone: str, lang: str)
 
 
 def cameras_live(live: int, count: int, lang: str) -> str:
-    """Return how many of so many cameras are live."""
-    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
-    return ngettext(
-        "%(live)s of %(of)s camera live", "%(live)s of %(of)s cameras live", count, lang, **values
-    )
+    """Return how many of so many cameras are live, as a sentence."""
+    return gettext("Live: %(what)s", lang, what=_of_cameras(live, count, lang))
 
 
 def stations_live(live: int, count: int, lang: str) -> str:
-    """Return how many of so many stations are live."""
-    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
-    return ngettext(
-        "%(live)s of %(of)s station live", "%(live)s of %(of)s stations live", count, lang, **values
-    )
+    """Return how many of so many stations are live, as a sentence."""
+    return gettext("Live: %(what)s", lang, what=_of_stations(live, count, lang))
 
 
 def tally_live(tally: Tally, lang: str) -> str:
-    """Return how much of all stations and cameras is live."""
-    stations = stations_live(tally.stations_live, tally.stations, lang)
-    return f"{stations}, {cameras_live(tally.cameras_live, tally.cameras, lang)}"
+    """Return how much of all stations and cameras is live, as a sentence."""
+    return gettext(
+        "Live: %(stations)s, %(cameras)s",
+        lang,
+        stations=_of_stations(tally.stations_live, tally.stations, lang),
+        cameras=_of_cameras(tally.cameras_live, tally.cameras, lang),
+    )
+
+
+def no_picture_from(titles: Sequence[str], lang: str) -> str:
+    """Return which cameras give no picture, as a sentence; empty where all do."""
+    if not titles:
+        return ""
+    return gettext("No picture: %(titles)s", lang, titles=", ".join(titles))
+
+
+def format_distance(metres: int, lang: str) -> str:
+    """Return how far a station is: 850 m, 1.2 km."""
+    if metres < 950:
+        return gettext("%(n)s m", lang, n=format_number(round(metres, -1), lang))
+    return gettext("%(n)s km", lang, n=format_tenths(metres / 1000, lang))
+
+
+def _of_cameras(live: int, count: int, lang: str) -> str:
+    """Return "2 of 3 cameras": whole in itself, so that a sentence has it behind a colon."""
+    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
+    return ngettext(
+        "%(live)s of %(of)s camera", "%(live)s of %(of)s cameras", count, lang, **values
+    )
+
+
+def _of_stations(live: int, count: int, lang: str) -> str:
+    values = {"live": format_number(live, lang), "of": format_number(count, lang)}
+    return ngettext(
+        "%(live)s of %(of)s station", "%(live)s of %(of)s stations", count, lang, **values
+    )

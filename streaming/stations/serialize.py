@@ -45,6 +45,7 @@ class StationJson(TypedDict):
     cameras: list[CameraJson]
     live: int
     picture: str | None
+    distance_m: NotRequired[int]  # where the nearest were asked for
 
 
 class AreaJson(TallyJson):

@@ -10,10 +10,6 @@ interface Segment {
   at: number;
   end: number;
   seconds: number;
-  /** its MEDIA-SEQUENCE in the playlist that is put together here */
-  place?: number;
-  /** its DISCONTINUITY-SEQUENCE there */
-  part?: number;
 }
 
 /** A gap: `to` is null while it lasts. */
@@ -42,8 +38,19 @@ interface Takes {
   low_picture: number | null;
 }
 
-/** A camera; `low`: its `all.m3u8` has a second stream, for slow links. */
-interface Camera { id: string; title: string; picture: string; low: boolean; takes: Takes }
+interface Camera {
+  id: string;
+  title: string;
+  picture: string;
+  /** its `all.m3u8` has a second stream, of fewer bytes */
+  low: boolean;
+  takes: Takes;
+  /** IANA name of the time zone that is burned into its pictures, where that is known */
+  picture_zone?: string | null;
+}
+
+/** What copies cost, in the smallest unit of the currency; `tax` in hundredths of a percent. */
+interface Prices { currency: string; per_minute: number; minimum: number; tax: number; decimals: number }
 
 /** What the page of a station or of an embedded angle holds as JSON. */
 interface Told {
@@ -53,10 +60,12 @@ interface Told {
   months: string[];
   now_ms: number;
   rewind_ms: number;
-  t_ms: number | null;
   angle: string;
   chosen: boolean;
+  number: string;
+  name: string;
   cameras: Camera[];
+  prices: Prices | null;
   words: Record<string, string>;
 }
 
@@ -82,9 +91,10 @@ interface Navigator {
   connection?: { saveData: boolean; effectiveType: string; downlink: number };
 }
 
+/** Safari's on iPhones, where there is no MediaSource. */
+declare var ManagedMediaSource: typeof MediaSource | undefined;
+
 interface HTMLVideoElement {
-  /** iPhones' */
-  webkitEnterFullscreen?(): void;
   /** Safari's: the date at which the video's time line begins */
   getStartDate?(): Date;
 }

@@ -107,3 +107,31 @@ def test_stripe_is_refused_for_what_it_counts_in_other_units() -> None:
         *("MGA", "ISK", "UGX", "UYI", "CLF", "UYW"),
         *("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"),
     }
+
+
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        ("mail.example.kz", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("xn--80ak6aa92e.xn--80ao21a", True),
+        ("пошта.қаз", False),
+        ("smtp://mail.example.kz", False),
+        ("mail.example.kz/", False),
+        ("mail example.kz", False),
+        ("[::1]", False),
+        ("..", False),
+        ("a" * 64 + ".kz", False),
+        ("", False),
+    ],
+)
+def test_a_mail_server_has_a_name(tmp_path: Path, host: str, right: bool) -> None:
+    mail = f"mail: {{host: '{host}', from: a@example.kz}}"
+    text = f"{KUAGER}web: {{public_url: 'http://k'}}\ncopies: {{free: true, {mail}}}\n"
+    if right:
+        copies = read(tmp_path, kuager_yaml=text).copies
+        assert copies is not None and copies.mail is not None and copies.mail.host == host
+    else:
+        (problem,) = problems(tmp_path, kuager_yaml=text)
+        assert "not the name of a server" in problem.what

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.load import load
-from tests.support.config_files import KUAGER, STATIONS, brief, problems, read
+from config.problems import ConfigError
+from tests.support.config_files import KUAGER, STATIONS, brief, problems, read, write
 from tests.support.repository import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -110,6 +111,48 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_listen(tmp_path: Path, listen: str, host: str, port: int) -> None:
     web = read(tmp_path, kuager_yaml=f"{KUAGER}web:\n  listen: {listen}\n").web
     assert (web.host, web.port, web.public_url) == (host, port, None)
+
+
+@pytest.mark.parametrize(
+    ("listen", "operators", "wrong"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("0.0.0.0:8080", "127.0.0.1:8080", True),  # a proxy here would show metrics to all
+        ("127.0.0.1:8080", "0.0.0.0:8080", True),
+        ("[::]:8080", "127.0.0.1:8080", True),
+        ("[::1]:8080", "[0:0:0:0:0:0:0:1]:8080", True),
+        ("localhost:8080", "127.0.0.1:8080", True),
+        ("live.example:80", "LIVE.example:80", True),
+        ("192.0.2.1:8080", "127.0.0.1:8080", False),
+        ("[::1]:8080", "127.0.0.1:8080", False),
+        ("0.0.0.0:8080", "0.0.0.0:8081", False),
+        ("localhost:8080", "localhost:8081", False),
+    ],
+)
+def test_operators_are_told_at_an_address_of_their_own(
+    tmp_path: Path, listen: str, operators: str, wrong: bool
+) -> None:
+    web = f"web: {{listen: '{listen}', operators: '{operators}'}}\n"
+    path = write(tmp_path, kuager_yaml=KUAGER + web)
+    if wrong:
+        with pytest.raises(ConfigError, match="is the address of the public pages"):
+            load(path, {})
+    else:
+        assert load(path, {}).web.operators_port
+
+
+def test_a_proxy_may_be_written_as_a_socket_of_ipv6_shows_it(tmp_path: Path) -> None:
+    written = "['::ffff:10.1.2.3', '::ffff:10.2.0.0/112', '2001:db8::/32', 'fc00::/7']"
+    path = write(tmp_path, kuager_yaml=f"{KUAGER}web: {{trusted_proxies: {written}}}\n")
+    found = [str(network) for network in load(path, {}).web.trusted_proxies]
+    assert found == ["10.1.2.3/32", "10.2.0.0/16", "2001:db8::/32", "fc00::/7"]
+
+
+def test_not_everybody_is_a_proxy(tmp_path: Path) -> None:
+    for network in ("0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96", "128.0.0.0/1", "2000::/3"):
+        path = write(tmp_path, kuager_yaml=f"{KUAGER}web: {{trusted_proxies: ['{network}']}}\n")
+        with pytest.raises(ConfigError, match="far more addresses"):
+            load(path, {})
 
 
 def test_scalars_stay_text(tmp_path: Path) -> None:

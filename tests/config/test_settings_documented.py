@@ -13,9 +13,17 @@ from config.base import keys as keys_of
 from config.copies import Bank, Copies, Mail, Stripe
 from config.credentials import IN_FILES, Login
 from config.csvfile import COLUMNS
-from config.file_models import ConfigFile, WebFile
+from config.file_models import ConfigFile, NodeFile, WebFile
 from config.limits import size
-from config.model import Archive, Camera, Election, LocalWindow, ScheduleException, Station
+from config.model import (
+    Archive,
+    Camera,
+    Election,
+    LocalWindow,
+    Operator,
+    ScheduleException,
+    Station,
+)
 from recorder.rtsp.connection import DEFAULT_USER_AGENT
 from tests.support.config_files import read
 from tests.support.repository import ROOT
@@ -27,6 +35,8 @@ PARTS: dict[str, type[Model]] = {
     "windows": LocalWindow,
     "archives": Archive,
     "web": WebFile,
+    "operator": Operator,
+    "node": NodeFile,
     "copies": Copies,
     "bank": Bank,
     "stripe": Stripe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from base.prefixes import SITE_TIMES
 from config.copies import Copies
 from copies.orders import events
 from copies.orders.allowance import claim_of, day_of, refused
@@ -104,8 +106,8 @@ async def test_nobody_has_more_than_he_may(
     for n, (who, minutes, length, hours, pays) in enumerate(steps):
         now += hours * HOUR_MS
         day = who, f"{datetime.fromtimestamp(now / 1000, ZoneInfo(ZONE)):%d}"
-        known = await both[n % 2].usage.free_ms(who, day_of(now, ZONE))
-        assert known == free.get(day, 0) * 60_000
+        left_ms = await both[n % 2].usage.free_left_ms(who, day_of(now, ZONE), 600_000)
+        assert left_ms == 600_000 - free.get(day, 0) * 60_000
         mine = sum(size for owner, size, at in unpaid if owner == who and at > now - DAY_MS)
         in_all = sum(size for _, size, _ in unpaid)
         why = {
@@ -146,18 +148,18 @@ async def test_one_order_placed_twice_is_counted_once(both: list[Catalogue]) -> 
         *(place(both[n % 2], pk, "203.0.113.1") for n in range(4)), return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in done) == ["Order", *["Refused"] * 3], done
-    assert await both[0].usage.free_ms("203.0.113.1", 0) == 4 * 60_000
+    assert await both[0].usage.free_left_ms("203.0.113.1", 0, 600_000) == 6 * 60_000
 
 
-async def test_what_costs_nothing_is_capped_until_it_is_read(both: list[Catalogue]) -> None:
-    made = [await quoted(both[0], 0, 60, total=0) for _ in range(2)]
+async def test_what_costs_nothing_is_capped_until_it_ends(both: list[Catalogue]) -> None:
+    made = [await quoted(both[0], 0, 60, total=0) for _ in range(3)]
     first = await place(both[0], made[0], "203.0.113.1")
     assert first.state == State.PAID
     paid = await quoted(both[0], 0, 90)
     with pytest.raises(TooMuch, match="each") as refusal:
         await place(both[1], made[1], "203.0.113.1")
     assert "still to be checked" in str(refused(refusal.value, first))
-    await place(both[1], paid, "203.0.113.2")
+    await place(both[1], paid, "203.0.113.1")  # what is free keeps nobody from buying
     value = {"state": State.PAID, "paid_ms": NOW}
     await both[1].pool.execute(sa.update(orders).values(value).where(orders.c.order_pk == paid))
     # what is paid is read through before what cost nothing, however early that was ordered
@@ -165,7 +167,33 @@ async def test_what_costs_nothing_is_capped_until_it_is_read(both: list[Catalogu
     assert [row.order_pk for row in unhashed] == [paid, made[0]]
     await both[0].order_files.hashed(made[0], 1, "0" * 64, 1, b"", 60)
     await both[0].orders.change(made[0], events.finish(NOW))
+    with pytest.raises(TooMuch, match="each"):  # it is held as long as it can be downloaded
+        await place(both[1], made[1], "203.0.113.1")
+    lasted = NOW + COPIES.download_for * 1000
+    await both[0].orders.change(made[0], events.lapse(lasted))
     await place(both[1], made[1], "203.0.113.1")
+    await place(both[0], await quoted(both[0], 0, 180, total=0), "203.0.113.3")
+    with pytest.raises(TooMuch, match="all") as refusal:
+        await place(both[1], made[2], "203.0.113.4")
+    assert "or kept" in str(refused(refusal.value, first))
+
+
+async def test_who_has_many_networks_has_not_many_times_as_much(both: list[Catalogue]) -> None:
+    homes = [f"2001:db8:1:{n:x}::/64" for n in range(20)]
+    minutes = 0
+    for home in homes:
+        with contextlib.suppress(TooMuch):
+            await place(both[0], await quoted(both[0], 10, 1), home)
+            minutes += 10
+    assert minutes == 10 * SITE_TIMES
+    assert await both[1].usage.free_left_ms("2001:db8:1:ffff::/64", 0, 600_000) == 0
+    assert await both[1].usage.free_left_ms("2001:db8:2:ffff::/64", 0, 600_000) == 600_000
+    taken = 0
+    for home in homes:
+        with contextlib.suppress(TooMuch):
+            await place(both[0], await quoted(both[0], 0, 40), home.replace("db8:1", "db8:2"))
+            taken += 40
+    assert taken <= min(COPIES.unpaid_per_client * SITE_TIMES, COPIES.unpaid_in_all)
 
 
 async def test_who_has_no_unpaid_order_may_have_one_of_any_size(both: list[Catalogue]) -> None:
@@ -180,8 +208,8 @@ async def test_nobody_is_stored_by_his_address_or_longer_than_a_day(both: list[C
     await both[0].usage.forget(NOW + DAY_MS - 1)
     (row,) = await both[1].pool.rows(sa.select(usage))
     assert "203.0.113.77" not in str(row) and len(row["who"]) == 64
-    assert await both[0].usage.free_ms("203.0.113.78", 0) == 0
-    assert await both[0].usage.next_letter_ms("203.0.113.77", 1, NOW) == 0  # no letter
+    assert await both[0].usage.free_left_ms("203.0.113.78", 0, 5) == 5
+    assert await both[0].usage.next_letter_ms("203.0.113.77", 0, 1, NOW) == 0  # no letter
     await both[0].usage.forget(NOW + DAY_MS)
     assert await both[1].pool.rows(sa.select(usage)) == []
 

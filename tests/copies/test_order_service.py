@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.schema import order_files
 from tests.support.archiving import configure
 from tests.support.footage import UTC0, Camera
 
@@ -40,8 +43,13 @@ async def test_from_a_quote_to_an_order(service: OrderService) -> None:
     secret, order = await service.quote(request, "ru", CLIENT)
     assert len(secret) == 32 and order.state == State.QUOTED and order.language == "ru"
     assert order.quote["cameras"][0]["exists_ms"] == 40_000
+    files = service.catalogue.order_files
+    assert await files.plans(order.order_pk) == []  # anybody may ask for quotes: they are small
     placed = await service.place(order, None, LINK, CLIENT)
     assert placed.state == State.PAID  # nothing is to be paid
+    (file,) = await files.plans(order.order_pk)
+    assert CopyPlan.from_dict(file.plan).etag == order.quote["cameras"][0]["files"][0]["etag"]
+    assert file.length == order.quote["cameras"][0]["bytes"]
     with pytest.raises(Refused, match="paid already"):
         await service.place(placed, None, LINK, CLIENT)
 
@@ -52,7 +60,7 @@ async def test_from_a_quote_to_an_order(service: OrderService) -> None:
         ("x", ["c"], STRETCH, "no such station"),
         ("s", ["x"], STRETCH, "no such camera"),
         ("s", [], STRETCH, "at least one"),
-        ("s", ["c"], STRETCH[::-1], "not after"),
+        ("s", ["c"], STRETCH[::-1], "later than the beginning"),
         ("s", ["c"], (UTC0 + 90_000, UTC0 + 99_000), "recorded yet"),
     ],
 )
@@ -84,6 +92,17 @@ async def test_nobody_orders_more_than_he_may(service: OrderService) -> None:
     with pytest.raises(Refused, match="still to be checked"):
         await service.place(second, None, LINK, CLIENT)
     assert (await service.place(second, None, LINK, "203.0.113.2")).state == State.PAID
+
+
+async def test_a_quote_of_an_older_kuager_has_its_plans_once(service: OrderService) -> None:
+    _, order = await service.quote(service.quotable("s", ["c"], STRETCH), "kk", CLIENT)
+    old = {"plan": {}, "length": 1, "camera": "c", "recordings": None}
+    await service.catalogue.pool.execute(
+        sa.insert(order_files).values(order_pk=order.order_pk, file_no=1, **old)
+    )
+    await service.place(order, None, LINK, CLIENT)
+    (file,) = await service.catalogue.pool.rows(sa.select(order_files))
+    assert file["recordings"] and file["plan"]
 
 
 async def test_without_a_catalogue_it_says_so(service: OrderService) -> None:

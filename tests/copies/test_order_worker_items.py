@@ -35,7 +35,7 @@ from storage.catalogue.orders import Order, Payment
 from storage.catalogue.outbox import AT_ONCE
 from storage.catalogue.rows import LetterRow
 from storage.catalogue.schema import DAY_MS, order_files, orders, outbox, usage
-from storage.catalogue.usage import count_letter
+from storage.catalogue.usage import Claim, count_letter
 from tests.support.archiving import configure
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.orders import QUOTE, placed, quoted
@@ -99,6 +99,19 @@ async def working(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def placed_by(service: OrderService, client: str, email: str) -> int:
+    """Place an order as a client's; returns its order_pk."""
+    key = events.key_of(events.new_secret())
+    assert key is not None
+    pk = await service.orders.create(key, quoted(), [])
+    asked = Claim(client, 0, 0, 0, (), 0, 0, 0)
+    link = "http://k/copies/secret"
+    await service.orders.change(
+        pk, events.place(service.settings, email, link, now_ms(), lambda _: asked)
+    )
+    return pk
 
 
 async def change(service: OrderService, statement: sa.Update) -> None:
@@ -276,28 +289,72 @@ async def test_nobody_is_flooded_with_letters(
 )
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["ab@x.kz", "A.b+1@x.kz", "b@x.kz"]), st.integers(0, 5)),
+        st.tuples(
+            st.sampled_from(["ab@yandex.ru", "A.b+1@ya.ru", "a-b@YANDEX.kz", "b@x.kz"]),
+            st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::/64"]),
+            st.integers(0, 5),
+        ),
         max_size=20,
-    )
+    ),
+    st.booleans(),
 )
 async def test_no_address_is_sent_more_than_so_many_letters_in_a_day(
-    database_url: str, asked: list[tuple[str, int]]
+    database_url: str, tmp_path: Path, asked: list[tuple[str, str, int]], again: bool
 ) -> None:
-    catalogue = await Catalogue.open(database_url)
-    await catalogue.pool.execute(sa.delete(usage))
-    now, sent = now_ms(), list[tuple[str, int]]()
-    for recipient, quarters in asked:
-        now += quarters * DAY_MS // 4
-        mailbox = mailbox_of(recipient)
-        day = [at for to, at in sent if to == mailbox and at > now - DAY_MS]
-        next_ms = await catalogue.usage.next_letter_ms(mailbox, 2, now)
-        assert next_ms == (day[-2] + DAY_MS if len(day) >= 2 else 0)
-        if next_ms <= now:
-            async with catalogue.pool.work() as connection:
-                await count_letter(connection, mailbox, now)
-            sent.append((mailbox, now))
-    assert {to for to, _ in sent} <= {"ab@x.kz", "b@x.kz"}
-    await catalogue.close()
+    async with opened(configured(tmp_path, 25, database_url)) as service:
+        catalogue = service.catalogue
+        await catalogue.pool.execute(sa.delete(usage))
+        now, sent = now_ms(), list[tuple[str, str, int]]()
+        for recipient, client, quarters in asked:
+            now += quarters * DAY_MS // 4
+            mailbox, pk = mailbox_of(recipient), await placed_by(service, client, recipient)
+            day = [one for one in sent if one[0] == mailbox and one[2] > now - DAY_MS]
+            had = max(sum(by == client for _, by, _ in day), 2 if again else 0)
+            next_ms = await catalogue.usage.next_letter_ms(mailbox, pk, 4, now, again)
+            assert next_ms == (0 if len(day) + had < 4 else day[had - 4][2] + DAY_MS)
+            if next_ms <= now:
+                async with catalogue.pool.work() as connection:
+                    await count_letter(connection, mailbox, pk, now)
+                sent.append((mailbox, client, now))
+        assert {to for to, _, _ in sent} <= {"ab@yandex.ru", "b@x.kz"}
+
+
+async def test_orders_in_the_name_of_somebody_delay_no_letter_of_his(
+    tmp_path: Path, box: Mailbox
+) -> None:
+    flood, config = MOST_A_DAY * 2, configured(tmp_path, box.port)
+    async with opened(config) as service:
+        for n in range(flood):
+            await placed_by(service, "192.0.2.66", f"voter+{n}@example.kz")
+
+        async def waiting() -> list[dict[str, Any]]:
+            return [row for row in await letters(service) if row["next_ms"]]
+
+        async def looked_at() -> bool:
+            return all(row["next_ms"] > now_ms() for row in await waiting())
+
+        clock = SetClock()
+        async with working(config, service, clock) as desk:
+            await until(looked_at)
+            assert len(box.letters) == MOST_A_DAY // 2  # the other half is for others
+            await until(lambda: desk.status.letters_waiting == flood - MOST_A_DAY // 2)
+            assert desk.status.oldest_letter_ms is None  # no fault of the mail server
+            for day in range(3):
+                clock.ahead_ms = day * (DAY_MS + 60_000)
+                await placed_by(service, f"192.0.2.{day}", f"voter{day}@example.kz")
+                pk = await placed_by(service, f"192.0.2.{day}", "voter@example.kz")
+                await until(lambda: f"voter{day}@example.kz" in box.recipients)  # noqa: B023
+                await until(lambda: "voter@example.kz" in box.recipients)
+                box.recipients.remove("voter@example.kz")
+            came = Payment("invoice", "4711", 1, "KZT", now_ms())
+            for n in range(MOST_A_DAY):  # of what costs money none waits
+                came = Payment("invoice", f"{n}", 1, "KZT", now_ms())
+                await service.enter_payment(pk, came, "operator x")
+
+            async def told() -> bool:
+                return not [row for row in await waiting() if row["kind"] == "part"]
+
+            await until(told)
 
 
 # -- addresses are kept only with their order ----------------------------------------------------

@@ -11,18 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.copies import Copies
-from copies.balance import applied, owed, received, refunds_due
+from config.copies import Copies, Mail
+from copies.balance import applied, owed, owed_since_ms, received, refunds_due
 from copies.orders import events
+from copies.orders.describe import Standing, standing_of
 from copies.orders.events import Refused, key_of, new_secret
 from copies.states import DOWNLOADS, ENDED, TRANSITIONS, Event, State
 from storage.catalogue.orders import Change, Order, Payment
 from tests.support.repository import ROOT
 
+MAIL = {"host": "127.0.0.1", "tls": "none", "from": "k@example.kz"}
 SETTINGS = Copies.model_construct(
     currency="KZT", pay_within=100, download_for=1000, forget_after=500
 )
-NOW = 1_800_000_000_000
+LETTERS = SETTINGS.model_copy(update={"mail": Mail.model_validate(MAIL)})
+NOW, BIN = 1_800_000_000_000, "123456789012"
 
 
 def quoted(total: int = 1000) -> Order:
@@ -47,6 +50,8 @@ def step(order: Order, what: tuple[str, int, str], now: int) -> Order:
         "reject": lambda: events.reject("no", now),
         "refund": lambda: events.refund(returned(order, True, now), True, now),
         "return": lambda: events.refund(returned(order, False, now), False, now),
+        "payer": lambda: events.name_payer(f"Firm {n}", BIN, now),
+        "address": lambda: events.write_to(LETTERS, "a@b.kz", "link", now),
     }
     decide = events_by_name[name]()
     try:
@@ -58,7 +63,8 @@ def step(order: Order, what: tuple[str, int, str], now: int) -> Order:
         return order
     after = order.with_(change)
     for entry in change.entries:
-        assert "a@b.kz" not in str(entry)  # no personal data in what stays for ever
+        for known in ("a@b.kz", "Firm", BIN):  # no personal data in what stays for ever
+            assert known not in str(entry)
     if after.state != order.state:
         assert change.entries[-1].state == after.state
         path = [order.state, *dict.fromkeys(e.state for e in change.entries)]
@@ -85,7 +91,10 @@ def returned(order: Order, whole: bool, now: int) -> tuple[Payment, ...]:
 
 EVENTS = st.tuples(
     st.sampled_from(
-        ["order", "pay", "pay", "pay", "finish", "cancel", "lapse", "reject", "refund", "return"]
+        [
+            *("order", "pay", "pay", "pay", "finish", "cancel", "lapse", "reject", "refund"),
+            *("return", "payer", "address"),
+        ]
     ),
     st.integers(1, 6),
     st.sampled_from(["KZT", "KZT", "KZT", "EUR"]),
@@ -120,6 +129,14 @@ def test_whatever_happens_money_is_accounted_for(
             assert what[0] == "lapse" or received(order) == 0
         if order.state in ENDED:
             assert order.email is None and order.until_ms is None
+            assert order.payer_name is None or order.paid_ms is not None
+        # of what was paid, one payer is named, and no other afterwards
+        if before.paid_ms and before.payer_name:
+            assert order.payer_name == before.payer_name
+        # what people are told agrees with the money
+        assert (standing_of(order) == Standing.PARTLY_PAID) == (
+            order.state == State.AWAITING_PAYMENT and received(order) > 0
+        )
     assert paid <= 1
 
 
@@ -171,6 +188,77 @@ def test_a_late_payment_is_owed_back() -> None:
     assert order.state == State.EXPIRED and owed(order) == {"KZT": 1000}
     order = step(order, ("return", 1, ""), NOW + 300_000)
     assert owed(order) == {} and received(order) == 0
+
+
+def test_each_end_has_a_name_of_its_own() -> None:
+    order = step(quoted(), ("order", 1, ""), NOW)
+    part = step(order, ("pay", 1, "KZT"), NOW)
+    paid = step(part, ("pay", 3, "KZT"), NOW)
+    over = NOW + 10**9
+    for found, standing in (
+        (step(quoted(), ("lapse", 1, ""), over), Standing.NOT_ORDERED),
+        (order, Standing.AWAITING_PAYMENT),
+        (part, Standing.PARTLY_PAID),
+        (step(part, ("lapse", 1, ""), over), Standing.NOT_PAID),
+        (paid, Standing.PAID),
+        (step(paid, ("finish", 1, ""), NOW), Standing.READY),
+        (step(paid, ("lapse", 1, ""), over), Standing.OVER),
+        (step(part, ("cancel", 1, ""), NOW), Standing.CANCELLED),
+        (step(part, ("reject", 1, ""), NOW), Standing.REJECTED),
+        (step(paid, ("refund", 1, ""), NOW), Standing.REFUNDED),
+    ):
+        assert standing_of(found) == standing
+    assert {standing_of(replace(order, state=state)) for state in State} <= set(Standing)
+
+
+def test_since_when_money_is_owed_back() -> None:
+    part = step(step(quoted(), ("order", 1, ""), NOW), ("pay", 1, "KZT"), NOW + 10)
+    assert owed_since_ms(step(part, ("cancel", 1, ""), NOW + 20)) == NOW + 20
+    much = step(step(part, ("pay", 4, "KZT"), NOW + 30), ("lapse", 1, ""), NOW + 10**9)
+    assert owed_since_ms(much) == NOW + 10**9
+    assert owed_since_ms(step(much, ("return", 1, ""), NOW + 2 * 10**9)) == NOW + 10**9
+
+
+def test_a_payer_is_named_before_it_is_paid_and_once_afterwards() -> None:
+    with pytest.raises(Refused, match="no invoice"):
+        events.name_payer("Firm", None, NOW)(quoted())
+    order = step(quoted(), ("order", 1, ""), NOW)
+    for n in (1, 2):
+        change = events.name_payer("Firm", None, NOW)(order)
+        assert len(change.entries) == (n == 1)  # the audit log does not grow with each
+        order = step(order, ("payer", n, ""), NOW)
+        assert (order.payer_name, order.payer_bin) == (f"Firm {n}", BIN)
+    paid = step(order, ("pay", 4, "KZT"), NOW)
+    with pytest.raises(Refused, match="names a payer already"):
+        events.name_payer("Firm 3", None, NOW)(paid)
+    unnamed = replace(paid, payer_name=None, payer_bin=None)
+    assert step(unnamed, ("payer", 3, ""), NOW).payer_name == "Firm 3"
+    over = step(paid, ("lapse", 1, ""), NOW + 10**9)
+    assert (over.state, over.payer_name) == (State.EXPIRED, "Firm 2")
+    with pytest.raises(Refused, match="no invoice"):
+        events.name_payer("Firm", None, NOW)(step(quoted(0), ("order", 1, ""), NOW))
+
+
+def test_the_link_is_sent_to_one_address() -> None:
+    order = step(quoted(), ("order", 1, ""), NOW)
+    for settings in (SETTINGS, LETTERS):
+        unsent = replace(order, email=None)
+        decide = events.write_to(settings, "a@b.kz", "link", NOW)
+        if settings.mail is None:
+            with pytest.raises(Refused, match="no letters"):
+                decide(unsent)
+            continue
+        change = decide(unsent)
+        assert change is not None
+        assert [(x.kind, x.recipient, x.link) for x in change.letters] == [
+            ("placed", "a@b.kz", "link")
+        ]
+        sent = unsent.with_(change)
+        assert sent.forget_ms == NOW + settings.forget_after * 1000
+        with pytest.raises(Refused, match="sent already"):
+            decide(sent)
+    with pytest.raises(Refused, match="not ordered yet"):
+        events.write_to(LETTERS, "a@b.kz", "link", NOW)(quoted())
 
 
 def test_an_order_of_nothing_is_paid_at_once() -> None:

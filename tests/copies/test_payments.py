@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,24 @@ async def test_stripe_away(service: OrderService, stripe: str) -> None:
     assert (await service.orders.get(order.order_pk)).state == State.PAID
 
 
+async def test_keys_are_tried_before_anybody_pays(stripe: str) -> None:
+    for key, where, wrong in (
+        (KEY, stripe, None),
+        ("nonsense", stripe, "AuthenticationError"),
+        (KEY, f"http://127.0.0.1:{free_port()}", "APIConnectionError"),
+    ):
+        keys = settings(where).stripe
+        assert keys is not None
+        provider = Stripe(keys.model_copy(update={"secret_key": SecretStr(key)}))
+        if wrong is None:
+            await provider.check_access()
+        else:
+            with pytest.raises(ProviderUnavailable, match=wrong) as refused:
+                await provider.check_access()
+            assert key not in str(refused.value)
+        await provider.close_connections()
+
+
 async def test_one_reference_pays_one_order(service: OrderService) -> None:
     first, second = await placed(service), await placed(service)
     payment = Payment("invoice", f"ref-{first.order_pk}", 58_000, "KZT", now_ms())
@@ -392,15 +411,18 @@ def test_invoice(language: str) -> None:
         assert part in flat, part
     amount = "580.00 KZT" if language == "en" else "580,00 KZT"
     assert flat.replace("\u00a0", " ").count(amount) == 3  # in all, to be paid, to the bank
-    assert flat.count("1970-01-08 06:00 UTC+6") == 2  # when it is to be paid, and what comes then
+    assert flat.count("08.01.1970 06:00 UTC+6") == 2  # when it is to be paid, and what comes then
 
 
-def said_by(order: Order) -> tuple[str, dict[str, str]]:
+def text_of(pdf: bytes) -> str:
+    pages = PdfReader(io.BytesIO(pdf)).pages
+    return " ".join(" ".join(p.extract_text().split()) for p in pages).replace("\u00a0", " ")
+
+
+def said_by(order: Order, bank: Bank = BANK) -> tuple[str, dict[str, str]]:
     """Return the text of an invoice in English, and what its QR says."""
-    invoice = Invoice(BANK, "KZT")
-    pdf = PdfReader(io.BytesIO(invoice.document(order, "Station 117")))
-    text = " ".join(pdf.pages[0].extract_text().split()).replace("\u00a0", " ")
-    return text, dict(invoice.details(order))
+    invoice = Invoice(bank, "KZT")
+    return text_of(invoice.document(order, "Station 117")), dict(invoice.details(order))
 
 
 def test_an_invoice_asks_for_what_is_missing() -> None:
@@ -415,7 +437,9 @@ def test_an_invoice_asks_for_what_is_missing() -> None:
     )
     text, details = said_by(order)
     assert details["Amount"] == "80.00 KZT"
-    assert "Total 580.00 KZT Received 500.00 KZT To be paid 80.00 KZT" in text
+    in_words = "Five hundred and eighty tenge 00 tiyn"
+    assert f"Total 580.00 KZT {in_words} Received 500.00 KZT To be paid 80.00 KZT" in text
+    assert "VAT 16% 80.00 KZT" in text
     assert "Amount 80.00 KZT" in text and text.count("580.00") == 1
 
 
@@ -429,9 +453,55 @@ def test_an_invoice_of_what_was_paid_asks_for_nothing(state: State) -> None:
         payments=(Payment("invoice", "a", 60_000, "KZT", 1),),
     )
     text, _ = said_by(order)
-    assert "Paid 1970-01-01 07:00 UTC+6" in text and "Received 580.00 KZT" in text
+    assert "Paid 01.01.1970 07:00 UTC+6" in text and "Received 580.00 KZT" in text
     assert BANK.iban not in text and "To be paid" not in text
     assert ("Given back" in text) == (state == State.REFUNDED)
+    assert text.startswith("Invoice KUAGER-17-")
+    assert (" Refunded Station 117" if state == State.REFUNDED else " Paid Station 117") in text
+
+
+def test_an_invoice_names_who_sells_and_who_pays() -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, "en", QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        until_ms=604_800_000,
+    )
+    text, details = said_by(order)
+    assert f"Seller {BANK.beneficiary}, BIN {BANK.bin}" in text
+    assert "Payer" not in text and "Seller's address" not in text
+    bank = BANK.model_copy(update={"address": "050000, Алматы, Абай 1"})
+    named = replace(order, payer_name="ТОО «Үлгі»", payer_bin="210987654321")
+    text, after = said_by(named, bank)
+    assert "Seller's address 050000, Алматы, Абай 1" in text
+    assert "Payer ТОО «Үлгі», BIN 210987654321" in text
+    assert after == details  # what is transferred is the same
+    assert "Payer ТОО «Үлгі»" in said_by(replace(named, payer_bin=None))[0]
+
+
+@pytest.mark.parametrize("language", ["kk", "ru", "en"])
+def test_a_receipt_lists_what_came_and_what_went_back(language: str) -> None:
+    order = Order(
+        *(1, 17, "e", "s", 0, 60_000, State.PAID, language, QUOTE, "KZT", 58_000, 0),
+        ordered_ms=0,
+        paid_ms=3_600_000,
+        payments=(
+            Payment("invoice", "2026-4711", 50_000, "KZT", 1_800_000),
+            Payment("stripe", "pi_1", 10_000, "KZT", 3_600_000),
+            Payment("stripe", "re_1", -500, "KZT", 7_200_000, "pi_1"),
+            Payment("gone", "x", 70_000, "EUR", 7_200_000),  # by a way that is offered no more
+        ),
+        payer_name="Firm",
+    )
+    text = text_of(Invoice(BANK, "KZT").receipt(order, "Station 117"))
+    assert "2026-4711" in text and "pi_1" in text and BANK.beneficiary in text and "Firm" in text
+    point = "." if language == "en" else ","
+    for amount in ("500", "100", "-5", "700", "580", "595", "15"):  # the last: still owed back
+        assert f"{amount}{point}00 " in text, amount
+    words = {"kk": "Бес жүз тоқсан бес теңге", "ru": "Пятьсот девяносто пять тенге"}
+    assert words.get(language, "Five hundred and ninety-five tenge") in text
+    if language == "en":
+        assert "01.01.1970 08:00 UTC+6 Returned to the card re_1 -5.00 KZT" in text
+        assert text.count("Still to be given back") == 2
 
 
 @pytest.mark.parametrize("cameras", [1, 30])
@@ -452,8 +522,11 @@ def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int
     invoice = Invoice(bank, "KZT")
     data = invoice.document(order, "117")
     assert data.startswith(b"%PDF") and len(data) < 200_000
+    for page in PdfReader(io.BytesIO(data)).pages:  # the sum in words stays with the sum
+        text = page.extract_text()
+        assert ("Барлығы" in text) == ("Бес жүз сексен теңге" in text)
     (tmp_path / "invoice.pdf").write_bytes(data)
-    subprocess.run([pdftoppm, "-r", "150", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
+    subprocess.run([pdftoppm, "-r", "200", "-png", "invoice.pdf", "page"], cwd=tmp_path, check=True)
     pages = sorted(tmp_path.glob("page*.png"))
     assert len(pages) == (1 if cameras == 1 else 2)
     image = cv2.imread(str(pages[-1]), cv2.IMREAD_GRAYSCALE)

@@ -54,12 +54,17 @@ async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
         items.append(Item(file, passed.sha256, passed.crc32))
     camera_said = {
         "camera": NAME[2],
+        "title": "Ballot box",
         "gaps": [g.to_dict() for g in found.gaps],
         "removed": [{"start_ms": 1, "end_ms": 2, "removed_ms": 3, "reason": "kept 1 day"}],
     }
     about = {
         "election": NAME[0],
+        "election_name": "Presidential election",
         "station": NAME[1],
+        "station_number": "117",
+        "station_name": "School 12",
+        "station_address": "5 Abai Avenue",
         "from_ms": STRETCH[0],
         "to_ms": STRETCH[1],
         "cameras": [camera_said],
@@ -87,6 +92,7 @@ async def test_other_programs_read_it(tmp_path: Path, language: str) -> None:
         assert all(i.compress_type == zipfile.ZIP_STORED for i in archive.infolist())
         said = json.loads(archive.read("manifest.json"))
         text = archive.read("README.txt").decode("utf-8-sig")
+        sums_of = archive.read("SHA256SUMS").decode()
         archive.extractall(tmp_path / "out")
     (camera,) = said["cameras"]
     assert said["kuager"] == "copies/1" and camera["gaps"][0]["cause"] == "unreachable"
@@ -97,7 +103,12 @@ async def test_other_programs_read_it(tmp_path: Path, language: str) -> None:
         assert sum(r["segments"] for r in file["recordings"]) == file["segments"]
         assert len(copy) == file["length"] == item.file.length
     assert all(name in text for name in copies) and "unreachable" in text and "kept 1 day" in text
-    assert "2025-11-29 10:00:05 - 10:02:50" in text and "{" not in text
+    assert "29.11.2025 10:00:05 - 10:02:50 (Asia/Almaty)" in text and "{" not in text
+    assert "№ 117, School 12, 5 Abai Avenue" in text and "Presidential election" in text
+    assert text.count("Ballot box, 29.11.2025") == len(items) + 1  # and a gap
+    assert f"{NAME[2]}, " not in text  # an id is in names of files alone
+    summed = [line.split()[1] for line in sums_of.splitlines()]
+    assert sorted(summed) == sorted(name for name in names if name != "SHA256SUMS")
     run(["sha256sum", "-c", "SHA256SUMS"], tmp_path / "out")
     for command in (
         ["unzip", "-tq"],

@@ -12,17 +12,22 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from aiohttp import web
 from playwright.async_api import Page, expect
 
 from config.model import Config
+from copies.orders.service import OrderService
 from copies.orders.worker import OrderWorker
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.orders import Payment
 from streaming.app import create_app, make_runner
 from tests.support.archiving import configure
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.orders import COPIES
+from tests.support.pages import axe
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
 from tests.support.selling import BEGIN, record
@@ -111,14 +116,14 @@ def page_of(chromium: str, width: int) -> AbstractAsyncContextManager[tuple[Page
 async def order(page: Page, base: str, email: str = "") -> None:
     """Go from the station to an order that waits for its payment; a gap is seen on the way."""
     await page.goto(f"{base}/stations/s")
-    await page.get_by_role("link", name="Order a copy of this").click()
+    await page.get_by_role("link", name="Copy of the recording").click()
     await page.get_by_role("checkbox", name="d").uncheck()
     for label, ms in (("From", BEGIN), ("To", BEGIN + 90_000)):
         at = datetime.fromtimestamp(ms / 1000, UTC)  # the station's zone
         await page.get_by_label(label, exact=True).fill(f"{at:%Y-%m-%dT%H:%M:%S}")
-    await page.get_by_role("button", name="See what exists").click()
+    await page.get_by_role("button", name="See recordings and price").click()
     await expect(page.locator(".gaps")).to_contain_text("the camera does not answer")
-    await expect(page.locator("main")).to_contain_text("1:10 of 1:30 minutes exist")
+    await expect(page.locator("main")).to_contain_text("Recorded: 1:10 of 1:30 min")
     # 70 s at 20.00 a minute
     await expect(page.get_by_role("button", name="Order for")).to_contain_text("23.33 KZT")
     if email:
@@ -142,7 +147,6 @@ async def fetched(page: Page) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.slow
 async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -154,9 +158,9 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             assert page.url.partition("?")[0] in box.text(0)
             async with page.expect_download() as invoice:
                 await page.evaluate(
-                    "document.querySelector('a[href$=\"invoice.pdf\"]').download = ''"
+                    "document.querySelector('.due ~ .row a[href$=\"invoice.pdf\"]').download = ''"
                 )
-                await page.get_by_role("link", name="Invoice").click()
+                await page.get_by_role("link", name="Invoice for a bank transfer").click()
             path = await (await invoice.value).path()
             assert path.read_bytes().startswith(b"%PDF")
             done = await asyncio.create_subprocess_exec(
@@ -171,7 +175,7 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
             await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             async with page.expect_download() as everything:
-                await page.get_by_role("link", name="Everything as one ZIP").click()
+                await page.get_by_role("link", name="Download everything as a ZIP").click()
             assert (await everything.value).suggested_filename == "kuager-1.zip"
             await until(lambda: len(box.letters) == 2)
             await page.goto(f"{base}/copies/register")
@@ -181,7 +185,6 @@ async def test_by_invoice(chromium: str, tmp_path: Path, stripe: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.slow
 async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
     with mailbox() as box:
         async with (
@@ -200,4 +203,105 @@ async def test_at_stripe(chromium: str, tmp_path: Path, stripe: str) -> None:
             await expect(page.locator("#state")).to_contain_text("Paid and checked")
             await fetched(page)
             assert not any(secret in referer for referer in referers)
+            assert errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+async def test_the_pages_of_an_order_in_each_state(
+    chromium: str, tmp_path: Path, stripe: str
+) -> None:
+    """As a voter sees them: at 360 px and on a desk, in both themes, in three languages."""
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, config),
+            page_of(chromium, 360) as (page, errors),
+        ):
+            await order(page, base)
+            service = await _service(config)
+            here = page.url
+
+            async def seen(name: str, *languages: str) -> None:
+                for lang in languages or ("ru",):
+                    for theme in ("light", "dark"):
+                        await page.emulate_media(color_scheme=theme)
+                        await page.goto(f"{here.partition('?')[0]}?lang={lang}")
+                        await expect(page.locator(".standing")).to_contain_text(name)
+                        for width in (360, 1440):
+                            await page.set_viewport_size({"width": width, "height": 800})
+                            over = await page.evaluate("document.documentElement.scrollWidth")
+                            assert over <= width, f"{name} is {over} wide at {width}"
+                        assert await axe(page) == [], f"{name} {lang} {theme}"
+
+            await seen("Ожидает оплаты")
+            # the link: copied, and read from its QR
+            await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            await page.get_by_role("button", name="Скопировать ссылку").click()
+            await expect(page.locator("#copied")).to_have_text("Скопировано")
+            link = await page.locator("#here").input_value()
+            assert await page.evaluate("navigator.clipboard.readText()") == link
+            await page.get_by_text("QR-код для телефона").click()
+            picture = await page.locator("svg.qr").screenshot()
+            image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert image is not None
+            found, _, _ = cv2.QRCodeDetectorAruco().detectAndDecode(image)
+            assert found == link
+            # an invoice for a firm; what is wrong is said beside the field
+            await page.get_by_text("Счёт для юридического лица").click()
+            await page.get_by_label("Название или имя плательщика").fill("ТОО «Үлгі»")
+            await page.get_by_label("БИН или ИИН").fill("123")
+            await page.get_by_role("button", name="Указать плательщика").click()
+            await expect(page.locator("#bin-error")).to_contain_text("12 цифр")
+            await page.get_by_label("БИН или ИИН").fill("123456789012")
+            await page.get_by_role("button", name="Указать плательщика").click()
+            await expect(page.locator("main")).to_contain_text("Плательщик в счёте: ТОО «Үлгі»")
+            # a part comes, and the page finds out by itself
+            await service.enter_payment(1, Payment("invoice", "1", 1_000, "KZT", BEGIN), "operator")
+            await expect(page.locator(".standing")).to_have_text("Оплачен частично")
+            await seen("Ішінара төленді", "kk")
+            # cancelling asks first
+            await page.get_by_text("Тапсырыстан бас тарту").first.click()
+            await page.get_by_role("button", name="Иә, тапсырыстан бас тарту").click()
+            await seen("Cancelled", "en")
+            await expect(page.locator("main")).to_contain_text("You will be given back 10.00 KZT")
+            assert await page.get_by_role("button").count() == 0  # nothing is left to do
+            await service.catalogue.close()
+            assert errors == []
+
+
+async def _service(config: Config) -> OrderService:
+    return OrderService(config, await Catalogue.open(config.database_url), {})
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+async def test_the_form_takes_times_as_people_write_them(
+    chromium: str, tmp_path: Path, stripe: str
+) -> None:
+    """Whatever the language of the browser; errors stand beside the fields and have the focus."""
+    with mailbox() as box:
+        async with (
+            shop(tmp_path, stripe, box) as (base, _),
+            opened(
+                chromium,
+                "about:blank",
+                viewport={"width": 360, "height": 740},
+                locale="en-US",
+            ) as (page, errors),
+        ):
+            for path in ("?lang=ru", "register?lang=kk", "new?station=s&lang=ru"):
+                await page.goto(f"{base}/copies/{path}")
+                assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+            begin = f"{datetime.fromtimestamp(BEGIN / 1000, UTC):%d.%m.%Y %H:%M:%S}"
+            assert await page.get_by_label("Начало").input_value() == begin
+            await page.get_by_label("Конец").fill("вчера")
+            await page.get_by_role("button", name="Посмотреть записи и стоимость").click()
+            await expect(page.locator("#to-error")).to_contain_text("например 29.11.2026 14:00:00")
+            assert await page.get_by_label("Конец").input_value() == "вчера"
+            assert await axe(page) == []
+            await page.locator(".notice a").click()
+            assert await page.evaluate("document.activeElement.id") == "to"
+            await page.get_by_label("Конец").fill(begin[:-2] + "45")
+            await page.get_by_role("button", name="Посмотреть записи и стоимость").click()
+            await expect(page.get_by_role("button", name="Заказать за")).to_be_visible()
             assert errors == []

@@ -200,7 +200,7 @@ async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: st
 
 async def video_times(page: Page) -> list[float]:
     times: list[float] = await page.evaluate(
-        "[...document.querySelectorAll('video')].map(v => v.currentTime)"
+        "[...document.querySelectorAll('figure video')].map(v => v.currentTime)"
     )
     return times
 
@@ -213,7 +213,7 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
     async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
         await playing(running, ["a", "b"])
         async with opened(chromium, running.base) as (page, errors):
-            await page.click("text=cameras live >> xpath=../a")
+            await page.click("#stations a")
             await moving(page, 2)
             running.simulator.fault("a", "drop", 9)
             slate = page.locator("figure[data-camera=a] .slate", has_text="camera")
@@ -228,7 +228,7 @@ async def test_a_browser_plays_and_goes_on_through_a_gap(
 
 async def moving(page: Page, count: int) -> None:
     """Wait until all videos of the page play on."""
-    await expect(page.locator("video")).to_have_count(count)  # it is the page with them
+    await expect(page.locator("figure video")).to_have_count(count)  # it is the page with them
 
     async def move() -> bool:
         before = await video_times(page)

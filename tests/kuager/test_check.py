@@ -28,6 +28,7 @@ from recorder.source import Frame, PacketCounts
 from storage.spool.disk import claim_spool
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.frames import UTC0, VIDEO
+from tests.support.mailbox import mailbox
 from tests.support.repository import ROOT
 from tests.support.rtsp_camera import GOP, Camera, film, h264, sdp_of, serving
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port, rclone
@@ -241,6 +242,8 @@ def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=KUAGER + "ffmpeg: /no/such/ffmpeg\n")
     code, _, err = check(path, "--probe")
     assert code == 2 and "is not a program that can be run" in err
+    code, out, _ = check(path)
+    assert code == 1 and "WRONG  ffmpeg: ffmpeg: /no/such/ffmpeg is not a program" in out
 
 
 def needs(folder: Path, settings: str) -> tuple[int, dict[str, str]]:
@@ -288,6 +291,33 @@ def test_what_run_needs_is_tried(tmp_path: Path) -> None:
     code, said = needs(tmp_path, "archives: [archive]\n" + wrong + listen)
     assert code == 1 and "connection refused" in said["WRONG  database"]
     assert "pass-of-u" not in str(said)
+
+
+async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "disk").symlink_to("/no/such/disk")  # which is not mounted
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("disk", "disk/x", "loop", "loop/x"):
+        text = KUAGER.replace("spool: spool", f"spool: {name}").replace("[archive]", f"[{name}]")
+        found = {f.name: f.wrong for f in await look(load(write(tmp_path, kuager_yaml=text)))}
+        wrong = [why for why in found.values() if "leads nowhere" in (why or "")]
+        assert len(wrong) == 2 and found["spool"] in wrong, found
+
+
+async def test_the_mail_server_is_logged_in_to(tmp_path: Path) -> None:
+    copies = (
+        "web: {listen: '127.0.0.1:%d', public_url: 'http://k'}\ncopies: {free: true,"
+        " mail: {host: 127.0.0.1, port: %d, tls: none, from: a@example.kz%s}}\n"
+    )
+    with mailbox() as box:
+        config = load(write(tmp_path, kuager_yaml=KUAGER + copies % (free_port(), box.port, "")))
+        found = {finding.name: finding for finding in await look(config)}
+        assert found["mail"].wrong is None and not box.letters
+        login = ", user: u, password: pass-of-u"
+        wrong = KUAGER + copies % (free_port(), box.port, login)
+        found = {f.name: f for f in await look(load(write(tmp_path, kuager_yaml=wrong)))}
+        assert found["mail"].wrong and "pass-of-u" not in str(found)
+    found = {finding.name: finding for finding in await look(config)}
+    assert "connection refused" in (found["mail"].wrong or "") and found["mail"].to_do
 
 
 def test_a_disk_or_a_limit_that_is_too_small(

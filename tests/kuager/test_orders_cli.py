@@ -87,6 +87,22 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
     assert "voter@example.kz" not in json.dumps(shown)
 
 
+def test_whom_the_invoice_names_is_shown_where_the_order_is_looked_at(operator: Operator) -> None:
+    async def name() -> None:
+        catalogue = await Catalogue.open(operator.config.database_url)
+        service = OrderService(operator.config, catalogue, {})
+        await service.name_payer(1, "Firm [bold]", "123456789012")
+        await catalogue.close()
+
+    asyncio.run(name())
+    code, text = operator.types("show", "1")
+    assert code == 0 and "payer on the invoice: Firm [bold], BIN 123456789012" in text
+    assert operator.json("show", "1")["payer"] == {"name": "Firm [bold]", "bin": "123456789012"}
+    assert operator.json("show", "2")["payer"] is None
+    assert "Firm" not in json.dumps(operator.json("list"))
+    assert "Firm" not in json.dumps(operator.json("show", "1")["audit"])
+
+
 def test_a_reference_is_of_one_catalogue(operator: Operator, tmp_path: Path) -> None:
     """After a catalogue was lost numbers begin at 1 again, and payers still write old ones."""
     other = Operator(tmp_path / "rebuilt", 2)

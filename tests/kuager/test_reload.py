@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +25,7 @@ from config.schedule import Window
 from kuager.reload import Configs, Difference, Frames, Reloading, frame, receive
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
+from kuager.supervisor import why_not
 from recorder.states import State
 from storage.records import GapCause
 from storage.spool.status_records import ReloadStatus
@@ -118,6 +121,62 @@ async def test_broken_files_change_nothing_and_say_why(tmp_path: Path, name: str
     assert told[-1].taken and [c.rewind_s for c in taken] == [7200]
     await asked(reloading, told)
     assert told[-1].taken and not told[-1].lines and len(taken) == 1  # nothing differs any more
+
+
+def unlisted(_: Path) -> Config:
+    """A fault of ours, or a file that goes while it is read."""
+    raise FileNotFoundError(2, "gone", "credentials.yaml")
+
+
+async def test_a_fault_while_reading_ends_nothing(tmp_path: Path) -> None:
+    path, told = write(tmp_path), list[ReloadStatus]()
+    old = load(path, {})
+    reads: Iterator[Callable[[Path], Config]] = iter([unlisted, partial(load, environ={})])
+    reloading = Reloading(old, lambda _: None, told.append, read=lambda path: next(reads)(path))
+    task = asyncio.create_task(reloading.run())
+    await until(lambda: len(told) == 1)
+    for taken in (False, True):
+        before = len(told)
+        reloading.ask()
+        await until(lambda: len(told) > before)  # noqa: B023
+        assert told[-1].taken is taken and reloading.config is old and not task.done()
+    assert "FileNotFoundError" in told[1].lines[0]
+    task.cancel()
+
+
+def test_what_no_process_could_run_by_is_not_taken_over(tmp_path: Path) -> None:
+    old = load(write(tmp_path, kuager_yaml=KUAGER + "web: {listen: '127.0.0.1:8080'}\n"), {})
+
+    def with_web(**changes: object) -> Config:
+        return old.model_copy(update={"web": old.web.model_copy(update=changes)})
+
+    assert why_not(old, old) == []
+    assert why_not(old, with_web(port=8081, operators_port=8080)) == []  # ours, changed about
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (said,) = why_not(old, with_web(port=port))
+        assert "in use by another program" in said and "web.listen" in said
+        (said,) = why_not(old, with_web(operators_port=port))
+        assert "web.operators" in said
+        # of our own, who listens there already: each process alone is told on its own
+        assert why_not(old, with_web(port=port), "web") == []
+        old_port = with_web(port=port, host="127.0.0.2")
+        assert "web.listen" in why_not(old_port, with_web(port=port))[0]
+        away = f"postgresql://u:secret@127.0.0.1:{port}/d"
+    (said,) = why_not(old, old.model_copy(update={"database_url": away}))
+    assert said.startswith("the database: ") and "secret" not in said
+    assert why_not(old, old.model_copy(update={"database_url": away}), "recorder") == []
+
+
+async def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
+    path, told = write(tmp_path), list[ReloadStatus]()
+    reloading = Reloading(
+        *(load(path, {}), lambda _: pytest.fail("it was taken"), told.append),
+        why_not=lambda old, new: [f"{old.rewind_s} is better than {new.rewind_s}"],
+    )
+    write(tmp_path, kuager_yaml=KUAGER + "rewind: 2h\n")
+    await asked(reloading, told)
+    assert not told[-1].taken and told[-1].lines == ("86400 is better than 7200",)
 
 
 @settings(deadline=None, max_examples=50)

@@ -131,6 +131,22 @@ def test_what_is_away_is_told_by_what_it_said_last(running: Installation) -> Non
     assert found["archive archive"].startswith("takes nothing: the key is refused; waiting: 2")
 
 
+def test_of_what_may_not_be_read_nothing_is_told(running: Installation) -> None:
+    status = running.config.spool / "_status"
+    status.rename(status.with_name("before"))
+    status.symlink_to("_status")  # as where the right is missing, which root has
+    assert list(running.found()) == ["spool"]
+    (why,) = running.wrong().values()
+    assert "cannot be read" in why and "Errno" not in why
+    status.unlink()
+    assert running.wrong()["processes"] == "Kuager does not run"
+
+
+def test_what_cannot_be_removed_is_wrong(running: Installation) -> None:
+    running.tell("uploader", archives={"archive": ARCHIVE | {"overdue_recordings": 3}})
+    assert running.wrong() == {"archive archive": "3 recordings past their date cannot be removed"}
+
+
 def test_nothing_runs_and_nothing_ever_ran(tmp_path: Path) -> None:
     many = "".join(f"      - {{id: m{n}, url: 'rtsp://10.0.0.3/{n}'}}\n" for n in range(20))
     config = read(tmp_path, stations_yaml=STATIONS + many)

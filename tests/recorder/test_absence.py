@@ -17,6 +17,7 @@ from recorder.gap_accounting import account_for_absence
 from recorder.worker import Worker
 from storage.records import Ending, Gap, GapCause
 from storage.spool.gaps import read_gaps
+from storage.spool.lease_file import CameraLease
 from storage.spool.numbers import Numbers
 from storage.spool.status import SpoolStatus, last_runs_ms
 from storage.spool.writer import CameraSpool
@@ -34,6 +35,7 @@ def start(
     last_run_ms: int | None,
     windows: tuple[Window, ...] = (WINDOW,),
     refused_ms: int = 0,
+    lease: CameraLease | None = None,
 ) -> list[Gap]:
     """Have a recorder account for its absence when it starts; returns all gaps since `fill`.
 
@@ -43,7 +45,7 @@ def start(
     clock = Clock(offset_ms=lambda: at_ms, elapsed=lambda: 0.0)
     refused = Ending(GapCause.DISK_FAILED, "no disk is mounted") if refused_ms else None
     spool = CameraSpool(root, "e", "s", "c", Numbers())
-    account_for_absence(spool, windows, clock, last_run_ms, begun_ms, refused)
+    account_for_absence(spool, windows, clock, last_run_ms, begun_ms, refused, lease)
     spool.close()
     return [g for g in gaps(root, "c") if g.end_ms is None or g.end_ms > END - MINUTE]
 
@@ -236,3 +238,65 @@ def test_what_is_wrong_with_the_clocks_is_said_once(tmp_path: Path) -> None:
     unsynchronized, doubt, removes = status.clock_warnings()
     assert "nobody synchronizes" in unsynchronized and "+1.0 days" in doubt
     assert "nothing is removed" in removes and "+400.0 days" in removes
+
+
+# -- a machine of several --------------------------------------------------------------------
+
+NODE_LOST, STOPPED = GapCause.NODE_LOST, GapCause.RECORDER_STOPPED
+
+
+def test_a_machine_that_was_lost_leaves_a_gap_from_what_is_known_of_it(tmp_path: Path) -> None:
+    """Not from when this machine last had the camera: the other one recorded it since."""
+    fill(tmp_path).close()
+    since = END + 3 * HOUR
+    lease = CameraLease(9, since, missing=(since - 70_000, NODE_LOST))
+    assert told(start(tmp_path, since + 500, None, lease=lease)) == [
+        ("node_lost", since - 70_000, since + 500),
+        ("connecting", since + 500, None),
+    ]
+
+
+def test_a_camera_that_is_handed_over_is_missing_from_now_on_only(tmp_path: Path) -> None:
+    spool = fill(tmp_path)
+    spool.begin_gap(END, GapCause.UNREACHABLE)
+    spool.close()
+    lease = CameraLease(9, END + HOUR, alone=False)
+    assert told(start(tmp_path, END + HOUR + 500, END + MINUTE, lease=lease)) == [
+        ("unreachable", END, END + MINUTE),
+        ("connecting", END + HOUR + 500, None),
+    ]
+
+
+def test_a_camera_that_nobody_had_before(tmp_path: Path) -> None:
+    lease = CameraLease(9, UTC0 + HOUR, missing=(0, STOPPED))
+    assert told(start(tmp_path, UTC0 + HOUR + 500, None, lease=lease)) == [
+        ("recorder_stopped", UTC0, UTC0 + HOUR + 500),
+        ("connecting", UTC0 + HOUR + 500, None),
+    ]
+
+
+def test_a_recorder_that_is_started_again_under_its_lease(tmp_path: Path) -> None:
+    fill(tmp_path, sealed=False).close()
+    lease = CameraLease(9, UTC0 - 5_000, missing=(UTC0 - 90_000, NODE_LOST))
+    back = END + MINUTE
+    assert told(start(tmp_path, back, END, lease=lease)) == [
+        ("recorder_crashed", END, back),
+        ("connecting", back, None),
+    ]
+
+
+def test_a_disk_that_refuses_a_camera_of_a_machine_that_was_lost(tmp_path: Path) -> None:
+    since = UTC0 + HOUR
+    lease = CameraLease(9, since, missing=(since - 70_000, NODE_LOST))
+    found = told(start(tmp_path, since + MINUTE, None, refused_ms=50_000, lease=lease))
+    assert found == [
+        ("node_lost", since - 70_000, since + 10_000),
+        ("disk_failed", since + 10_000, since + MINUTE),
+        ("connecting", since + MINUTE, None),
+    ]
+
+
+def test_outside_its_windows_a_lease_leaves_nothing(tmp_path: Path) -> None:
+    at = UTC0 + 13 * HOUR
+    lease = CameraLease(9, at, missing=(at - HOUR // 2, NODE_LOST))
+    assert told(start(tmp_path, at + 500, None, lease=lease)) == []

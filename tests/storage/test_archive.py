@@ -264,6 +264,27 @@ async def test_refusals_have_words_and_no_secrets(tmp_path: Path) -> None:
         await other.close()
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"profile": "nonsense"}, "nonsense"),
+        ({"region": "eu west 1"}, "eu west 1"),
+        ({"region": ""}, "Invalid endpoint"),
+        ({"endpoint": "http://a_b:1"}, "Invalid endpoint"),
+    ],
+)
+async def test_settings_that_boto3_does_not_take_end_no_process(
+    settings: dict[str, str], said: str
+) -> None:
+    archive = open_archive(Settings.model_validate({"url": "s3://bucket/p"} | settings))
+    with pytest.raises(ArchiveError, match=said) as refused:
+        await archive.get("x")
+    assert refused.value.fault is Fault.CREDENTIALS and "'profile'" in str(refused.value)
+    with pytest.raises(ArchiveError, match=said):
+        await put(archive, "x", b"x")
+    await archive.close()
+
+
 async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*self_signed(tmp_path))

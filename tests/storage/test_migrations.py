@@ -267,3 +267,42 @@ async def test_a_migration_under_a_long_reader_holds_up_nobody(
         await catalogue.writer.put_recordings(recorded(tmp_path / "next", 1))
     finally:
         await catalogue.close()
+
+
+NEWER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9998"
+down_revision = "HEAD"
+
+
+def upgrade():
+    op.execute("UPDATE catalogue SET oldest = 'OLDEST'")
+"""
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_a_version_goes_on_beside_a_newer_one_that_allows_it(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    changed = tmp_path / "migrations"
+    shutil.copytree(database.MIGRATIONS, changed)
+    head = max(p.stem[:4] for p in (changed / "versions").glob("0*.py"))
+    text = NEWER.replace("HEAD", head).replace("OLDEST", head if fits else "9998")
+    (changed / "versions" / "9998_newer.py").write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", changed)
+        newer = await Catalogue.open(database_url)
+    try:
+        if fits:
+            older = await Catalogue.open(database_url)
+            await older.writer.put_recordings(recorded(tmp_path / "spool", 0))
+            assert await newer.recordings_of(NAME)
+            assert await database.describe_database(database_url) == "answers, with its tables"
+            await older.close()
+        else:
+            with pytest.raises(CatalogueError, match=r"of a newer Kuager .*: upgrade this machine"):
+                await Catalogue.open(database_url)
+    finally:
+        await newer.close()

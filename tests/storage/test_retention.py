@@ -117,6 +117,33 @@ async def test_the_first_pass_is_a_day_after_the_start_and_takes_a_tenth(tmp_pat
         assert uploader.status.retired_total == await removed(catalogue) == -(-count // 10)
 
 
+async def test_what_cannot_be_removed_is_counted(tmp_path: Path) -> None:
+    machine = Machine(synchronized=True)
+    async with retiring(tmp_path, machine) as (uploader, _):
+        assert uploader.retention.overdue == {}
+        for media in sorted((tmp_path / "archive").rglob("*.mp4"))[:2]:
+            media.write_bytes(b"other bytes")
+        machine.up_ms += DAY
+        await until(lambda: uploader.retention.overdue == {"archive": 2})
+        await until(lambda: uploader.status.archives["archive"].overdue_recordings == 2)
+
+
+async def test_a_hold_that_nobody_can_read_keeps_all_and_is_seen(tmp_path: Path) -> None:
+    machine = Machine(synchronized=True)
+    async with retiring(tmp_path, machine) as (uploader, catalogue):
+        count = len(await catalogue.recordings_of(C))
+        spoilt = tmp_path / "archive/_kuager/holds/e/spoilt.json"
+        spoilt.parent.mkdir(parents=True)
+        spoilt.write_bytes(b"{")
+        machine.up_ms += DAY
+        await until(lambda: uploader.retention.overdue == {"archive": count})
+        assert uploader.status.retired_total == await removed(catalogue) == 0
+        spoilt.unlink()
+        machine.up_ms += 700_000
+        await until(lambda: uploader.retention.overdue == {"archive": 0})
+        assert uploader.retention.retired_total > 0
+
+
 @pytest.mark.parametrize(
     ("machine", "dated", "words"),
     [

@@ -17,6 +17,8 @@ from storage.spool.status_records import (
     ClockStatus,
     DiskStatus,
     Heartbeat,
+    PeerState,
+    PeerStates,
     RecorderStates,
     RecorderStatus,
     ReloadStatus,
@@ -49,7 +51,9 @@ def test_status_files(tmp_path: Path) -> None:
     assert SpoolStatus(tmp_path / "nowhere").last(UploaderStatus) is None
 
 
-@pytest.mark.parametrize("kind", [*TYPES.values(), RecorderStatus, Heartbeat, ReloadStatus])
+@pytest.mark.parametrize(
+    "kind", [*TYPES.values(), RecorderStatus, PeerStates, Heartbeat, ReloadStatus]
+)
 def test_a_status_file_of_another_version_is_read(kind: type[Status]) -> None:
     """Whatever it leaves out, adds, or says of a list that has grown."""
     assert kind.parse(b'{"written_ms":7}') == kind(written_ms=7)
@@ -73,3 +77,24 @@ def test_what_is_written_of_cameras_and_archives_is_read_again() -> None:
     archive = ArchiveStatus(fault=Fault.DISK, blocked={"bored": 2}, clock_offset_ms=-1.5)
     uploader = UploaderStatus(written_ms=7, archives={"a": archive})
     assert UploaderStatus.parse(uploader.to_json()) == uploader
+
+
+def test_what_other_machines_said_counts_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "_status").mkdir()
+    now = 1_800_000_000_000
+    own = {"s/c": CameraStatus(state="recording"), "s/d": CameraStatus(state="connecting")}
+    (folder / "recorder-0.json").write_bytes(RecorderStatus(written_ms=now, cameras=own).to_json())
+    others: dict[str, PeerState] = {
+        "s/c": {"state": "backoff"},  # it gives the camera away
+        "s/d": {"state": "recording"},
+        "s/e": {"state": "backoff", "since_ms": now - 9, "cause": "no_data"},
+    }
+    said = PeerStates(written_ms=now, name="b", cameras=others)
+    (folder / f"peer-{'a' * 32}.json").write_bytes(said.to_json())
+    alone, site = (SpoolStatus(tmp_path, lambda: now, with_peers=with_) for with_ in (False, True))
+    for status in (alone, site):
+        list(status.refresh())
+        assert list(status.cameras()) == [(True, own)]
+    assert alone.states == {"s/c": "recording", "s/d": "connecting"}
+    assert site.states == {"s/c": "recording", "s/d": "recording", "s/e": "backoff"}
+    assert (alone.missing_elsewhere, site.missing_elsewhere) == ({}, {"s/e": (now - 9, "no_data")})

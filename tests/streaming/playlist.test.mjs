@@ -1,8 +1,8 @@
-// Playlists in the browser: read, put together by number, and written for hls.js.
+// Playlists in the browser: read, and put together by number.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Listing, parse } from "../../streaming/static/playlist.mjs";
+import { Listing, parse, variants } from "../../streaming/static/playlist.mjs";
 
 const UTC0 = Date.parse("2026-11-29T04:00:00Z");
 
@@ -38,26 +38,23 @@ test("a playlist is read: numbers, runs, times, target duration", () => {
   ]);
 });
 
-test("pieces that overlap are put together once, and places have no holes", () => {
+test("pieces that overlap are put together once", () => {
   const { one } = listing();
   assert.equal(one.add(pieces(10, 5)), true);
   assert.equal(one.add(pieces(12, 3)), false);
   assert.equal(one.add([...pieces(13, 2), ...pieces(20, 2, { run: 2 })]), true);
   assert.deepEqual(one.segments.map(({ no }) => no), [10, 11, 12, 13, 14, 20, 21]);
-  assert.deepEqual(one.segments.map(({ place }) => place), [0, 1, 2, 3, 4, 5, 6]);
-  assert.deepEqual(one.segments.map(({ part }) => part), [0, 0, 0, 0, 0, 1, 1]);
 });
 
-test("what is written is what is read again", () => {
-  const { one } = listing();
-  one.target = 4;
-  one.add([...pieces(3, 4), ...pieces(9, 3, { run: 2 })]);
-  const text = one.text();
-  const { found, target } = parse(text);
-  assert.equal(target, 4);
-  assert.deepEqual(found, one.segments.map(({ no, run, at, end, seconds }) => ({ no, run, at, end, seconds })));
-  assert.match(text, /#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n/);
-  assert.equal(text.match(/#EXT-X-DISCONTINUITY\n/g).length, 1);
+test("a multivariant playlist offers streams, the least first", () => {
+  assert.deepEqual(variants(`#EXTM3U
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-STREAM-INF:BANDWIDTH=2100000,AVERAGE-BANDWIDTH=1500000,RESOLUTION=1920x1080,CODECS="avc1.640028"
+index.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=200000,RESOLUTION=640x360
+low/index.m3u8
+#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=90000,URI="iframes.m3u8"
+`), [{ uri: "low/index.m3u8", bits: 200_000 }, { uri: "index.m3u8", bits: 1_500_000 }]);
 });
 
 test("a moment is in a segment, or in a gap", () => {
@@ -72,7 +69,22 @@ test("a moment is in a segment, or in a gap", () => {
   assert.equal(one.at(UTC0 + 14_000), null);
 });
 
-test("gaps take no time in the playlist", () => {
+test("in a gap nothing was recorded; in live that is known some seconds later", () => {
+  const { time, one } = listing();
+  Object.assign(one, { from: UTC0, until: UTC0 + 60_000 });
+  one.add([...pieces(0, 3), ...pieces(5, 2)]);
+  assert.equal(one.gapAt(UTC0 + 7000), true);
+  assert.equal(one.gapAt(UTC0 + 14_500), true);
+  assert.equal(one.nextAfter(UTC0 + 7000), UTC0 + 10_000);
+  assert.equal(one.nextAfter(UTC0 + 15_000), null);
+  Object.assign(one, { live: true, until: UTC0 + 15_000 });
+  assert.equal(one.gapAt(UTC0 + 14_500), false);
+  one.until = UTC0 + 20_000;
+  assert.equal(one.gapAt(UTC0 + 14_500), true);
+  time.server = one.until;
+});
+
+test("gaps take no footage", () => {
   const { one } = listing();
   one.add([...pieces(0, 3), ...pieces(5, 2)]);
   assert.equal(one.offset(UTC0 + 2500), 2.5);
@@ -81,15 +93,13 @@ test("gaps take no time in the playlist", () => {
   assert.equal(one.offset(UTC0 + 99_000), 10);
 });
 
-test("what lies far behind the clock is forgotten, and what is left keeps its place", () => {
+test("what lies far behind the clock is forgotten", () => {
   const { time, one } = listing();
   one.add(pieces(0, 500));
   time.shown = UTC0 + 1_000_000;
   one.trim();
   assert.equal(one.segments[0].no, 200);
-  assert.equal(one.segments[0].place, 200);
   assert.equal(one.from, UTC0 + 400_000);
-  assert.match(one.text(), /MEDIA-SEQUENCE:200\n/);
 });
 
 test("the next question comes when the next segment should be listed", () => {
@@ -112,14 +122,20 @@ test("it tells what is known, or will be by itself", () => {
   assert.equal(one.covers(UTC0 + 700_000), true);
 });
 
-test("who waits for what is new is told once there is", async () => {
-  const { one } = listing();
-  let told = 0;
-  const waiting = one.newer(one.version).then(() => { told += 1; });
-  await Promise.resolve();
-  assert.equal(told, 0);
-  one.change();
-  await waiting;
-  assert.equal(told, 1);
-  await one.newer(0); // what it knew is old already
+test("who was away for hours knows nothing of the time between, and says nothing of it", async () => {
+  const { time, one } = listing(UTC0 + 60_000);
+  Object.assign(one, { from: UTC0, until: UTC0 + 60_000, live: true, opened: true });
+  one.add(pieces(0, 30));
+  const now = UTC0 + 3_000_000;
+  time.server = now;
+  const asked = [];
+  one.fetch = async (query) => {
+    asked.push(query);
+    return query ? pieces(1200, 285) : pieces(1485, 15);
+  };
+  await one.refresh();
+  assert.deepEqual(asked, ["", `?from=${UTC0 + 2_370_000}&to=${UTC0 + 2_970_000}`]);
+  assert.equal(one.covers(UTC0 + 1_000_000), false, "it has to ask first");
+  assert.equal(one.covers(UTC0 + 2_400_000), true);
+  assert.equal(one.segments[0].no, 1200);
 });

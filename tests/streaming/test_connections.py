@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from base.prefixes import SITE_TIMES
 from streaming.http import bodies, connections
 from streaming.http.connections import BoundedServer, Caps, Connection, Runner
 from tests.support.s3 import free_port
@@ -145,6 +146,36 @@ async def test_one_address_has_its_share_and_a_proxy_all(held: list[socket.socke
     async with serving(Caps(12, 4), is_proxy=True) as served:
         held += [served.connect() for _ in range(10)]
         await until(lambda: len(served.server.open) == 10)
+
+
+class Peer:
+    """A connection's other end, at an address."""
+
+    def __init__(self, host: str):
+        self.host, self.aborted = host, False
+
+    def get_extra_info(self, name: str) -> Any:
+        return (self.host, 1) if name == "peername" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_a_site_of_many_networks_has_its_share(held: list[socket.socket]) -> None:
+    async with serving(Caps(64, 4)) as served:
+        for n in range(40):
+            connection = cast(connections.Connection, served.server())
+            connection.peer = cast(asyncio.Transport, Peer(f"2001:db8:1:{n:x}::1"))
+            served.server.admit(connection)
+        assert len(served.server.open) == 4 * SITE_TIMES
+        held.append(served.connect())
+        await until(lambda: len(served.server.open) == 4 * SITE_TIMES + 1)
+        for connection in list(served.server.open):
+            served.server.forget(connection)
+        assert not served.server._of
 
 
 async def test_an_answer_that_is_not_taken_is_thrown_away(held: list[socket.socket]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from stripe import WebhookSignature
 
 from base.clock import now_ms
 from base.i18n.gettext import gettext
+from config.copies import Mail
 from config.copies import Stripe as Keys
 from config.model import Config
 from copies.balance import owed
@@ -114,18 +116,18 @@ async def test_an_order_by_api(config: Config) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (wanted(to=BEGIN), "'to' is not after 'from'"),
-        (wanted(to=BEGIN - 1), "'to' is not after 'from'"),
-        (wanted(to=BEGIN + 29), "shorter than 5 seconds"),  # ten of them would cost nothing
+        (wanted(to=BEGIN), "the end must be later than the beginning"),
+        (wanted(to=BEGIN - 1), "the end must be later than the beginning"),
+        (wanted(to=BEGIN + 29), "shorter than 5 s"),  # ten of them would cost nothing
         (
             wanted() | {"from": "0001-01-01T00:00:00Z", "to": "0001-01-01T01:00:00Z"},
             "nothing is recorded of that time",
         ),
         (
             wanted() | {"from": "1969-12-31T23:59:00Z", "to": "1970-01-01T00:01:00+05:00"},
-            "'to' is not after 'from'",
+            "the end must be later than the beginning",
         ),
-        (wanted(to=BEGIN + 10 * 365 * 86_400_000), "longer than 24 hours"),
+        (wanted(to=BEGIN + 10 * 365 * 86_400_000), "longer than 24 h"),
         ({**wanted(), "from": NOW + 10**9, "to": NOW + 10**9 + 1000}, "nothing is recorded yet"),
         (wanted(cameras=["e"]), "no such camera"),
         (wanted(cameras=["c", "<script>"]), "no such camera"),
@@ -179,10 +181,10 @@ async def test_an_order_by_pages_without_scripts(config: Config) -> None:
             assert answer.status == 200, text
             page = str(answer.url)
             assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert "1:10 of 1:30 minutes exist" in text and "the camera does not answer" in text
+        assert "Recorded: 1:10 of 1:30 min" in text and "the camera does not answer" in text
         assert "KZT" in text and "81.20" in text
         async with http.post(f"{page}/order", data={"email": "no address"}) as answer:
-            assert "not an e-mail address" in await answer.text()
+            assert answer.status == 400 and "not an e-mail address" in await answer.text()
         async with http.post(f"{page}/order", data={"email": ""}) as answer:
             text = await answer.text()
             assert answer.status == 200 and "Waiting for payment" in text
@@ -195,7 +197,7 @@ async def test_an_order_by_pages_without_scripts(config: Config) -> None:
             assert re.search(r"<details>(?:(?!</details>).)*/cancel", text, re.S)
         async with http.post(f"{page}/cancel") as answer:
             text = await answer.text()
-            assert "Cancelled" in text and "Expired" not in text
+            assert "Cancelled" in text and "Not paid in time" not in text
         async with http.get(f"{page}/manifest.json") as answer:
             assert answer.status == 410 and "was not paid" in await answer.text()
         async with http.get(f"{page}/invoice.pdf") as answer:
@@ -206,7 +208,7 @@ async def test_an_order_by_pages_without_scripts(config: Config) -> None:
         bad = aiohttp.FormData([("station", "s"), ("camera", "c"), ("from", "x"), ("to", "<b>")])
         async with http.post("/copies/quotes", data=bad) as answer:
             text = await answer.text()
-            assert answer.status == 400 and "write a day and a time" in text
+            assert answer.status == 400 and "Write a day and a time" in text
             assert "<b>" not in text and "&lt;b&gt;" in text
 
 
@@ -368,6 +370,43 @@ async def ordered(http: aiohttp.ClientSession, **more: Any) -> str:
     return place.rpartition("/")[2]
 
 
+async def test_nobody_is_refused_for_what_a_database_did_not_do(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+
+        async def refuse(*_: object) -> None:
+            raise CatalogueError("connection refused")
+
+        with monkeypatch.context() as away:
+            away.setattr(catalogue.orders, "change", refuse)
+            for _ in range(25):
+                async with http.post(f"/api/v1/copies/orders/{secret}/cancel") as answer:
+                    assert answer.status == 503
+        async with http.post(f"/api/v1/copies/orders/{secret}/cancel") as answer:
+            assert answer.status == 200
+
+
+async def test_nobody_has_letters_sent_to_many(config: Config) -> None:
+    assert config.copies is not None
+    mail = Mail.model_validate({"host": "127.0.0.1", "from": "copies@example.kz"})
+    selling_by_mail = config.copies.model_copy(update={"mail": mail})
+    config = config.model_copy(update={"copies": selling_by_mail})
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        found = []
+        for n in range(9):
+            async with http.post("/api/v1/copies/quotes", json=wanted()) as answer:
+                place = answer.headers["Location"]
+            email = {"email": f"somebody-{n}@example-{n}.kz"}
+            async with http.post(f"{place}/order", json=email) as answer:
+                found.append(answer.status)
+        assert found == [200] * 8 + [429]
+        async with http.post(f"{place}/order") as answer:
+            assert answer.status == 200  # without a letter
+        assert (await catalogue.outbox.waiting())[0] == 8
+
+
 async def paid(config: Config, catalogue: Catalogue, number: int = 1) -> None:
     """Have the operator enter the payment of an order."""
     assert config.copies is not None
@@ -450,6 +489,33 @@ async def test_downloads(config: Config) -> None:
         await catalogue.orders.change(found_order.order_pk, end)
         async with http.get(told["zip"]) as answer:
             assert answer.status == 410
+
+
+async def test_lists_of_files_are_made_beside_live_video(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A month of several cameras is of 400,000 recordings, and takes seconds to list."""
+    threads = list[int]()
+
+    def spy(name: str) -> None:
+        make = getattr(copies_files, name)
+
+        def made(*about: Any) -> Any:
+            threads.append(threading.get_ident())
+            return make(*about)
+
+        monkeypatch.setattr(copies_files, name, made)
+
+    spy("manifest")
+    spy("Bundle")
+    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+        secret = await ordered(http)
+        await paid(config, catalogue)
+        await read_through(config, catalogue)
+        for name in ("manifest.json", "everything.zip"):
+            async with http.get(f"/copies/{secret}/{name}") as answer:
+                assert answer.status == 200 and await answer.read()
+    assert len(threads) == 2 and threading.get_ident() not in threads
 
 
 async def test_a_client_has_few_downloads_at_once_that_hold_no_connection_of_the_database(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import re
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from config.model import Config
 from copies.payments.invoice import Invoice
 from copies.payments.port import InvalidSignature, Online
 from copies.payments.stripe import Stripe
+from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order
 from storage.records import Header, Segment
@@ -61,6 +63,16 @@ def config(tmp_path: Path) -> Config:
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=none-such"}, b"a=b", 400),
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=rot13"}, b"a=b", 400),
         (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=ascii"}, b"\xff=\xfe", 400),
+        # which Python takes a second to read, and what none can write again
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=punycode"}, b"station=s-", 400),
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=idna"}, b"station=s", 400),
+        (
+            FORM | {"Content-Type": FORM["Content-Type"] + '; charset="unicode_escape"'},
+            b"station=s&camera=c&from=\\ud800&to=\\udfff",
+            400,
+        ),
+        (FORM | {"Content-Type": FORM["Content-Type"] + "; charset=utf-16"}, b"a=b=c=", 400),
+        (FORM, b"a=" + b"%41" * 30_000, 413),
         (FORM, b"\xff\xfe", 400),
         (FORM, b"&".join(b"a%d=1" % n for n in range(5000)), 413),
         ({"Content-Type": "multipart/form-data"}, b"--x", 400),
@@ -193,6 +205,25 @@ async def test_segments_of_before_the_window_are_not_given_to_who_counts(config:
         status, headers, body = await get(session, "/live/s/c/1.m4s")
         assert status == 403 and b"order a copy" in body
         assert headers["Cache-Control"] == "no-store"
+    bare = config.model_copy(update={"copies": None})
+    async with serving(bare, clock=lambda: later[0]) as session:
+        status, _, body = await get(session, "/live/s/c/1.m4s")
+        assert status == 403 and b"can be watched here." in body  # nobody sells copies
+
+
+async def test_no_playlist_lists_what_is_refused(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=40).close()
+    later = [NOW]
+    async with serving(config, clock=lambda: later[0]) as session:
+        begun, listed = NOW - 100_000, set[bytes]()
+        for over_ms in range(0, 90_000, 500):  # until after its last segment went out of reach
+            later[0] = begun + 2 * 3_600_000 + 1_200_000 + over_ms
+            status, headers, body = await get(session, "/live/s/c/index.m3u8")
+            listed.add(body)
+            for name in re.findall(rb"^[0-9]+\.m4s$", body, re.MULTILINE):
+                assert (await get(session, f"/live/s/c/{name.decode()}"))[0] == 200, (over_ms, name)
+        assert status == 404 and b"Nothing of this camera was recorded in the last 2 h" in body
+        assert headers["Retry-After"] and len(listed) > 4
 
 
 async def test_playlists_of_one_segment_are_made_once(config: Config) -> None:
@@ -277,6 +308,37 @@ async def test_an_archive_is_not_asked_for_what_is_refused(config: Config) -> No
             for number in (1, 2, 70):
                 assert (await get(session, f"/live/s/c/{number}.m4s"))[0] == 403
             assert not asked
+
+
+async def test_what_an_archive_does_not_give_is_said(config: Config) -> None:
+    fill(config.spool, start_ms=NOW - 8_000_000, runs=1, segments=70).close()
+    async with uploading(config) as (uploader, catalogue, archive):
+        await until(lambda: uploader.status.removed_total >= 2)
+
+        class Away:
+            name = archive.name
+            error: ArchiveError = ArchiveError("its disk is not mounted")
+
+            async def get(self, *_: Any, **__: Any) -> bytes:
+                raise self.error
+
+        away: Any = Away()
+        async with serving(config, catalogue, away, clock=lambda: NOW - 3_600_000) as session:
+            for error, status, said in (
+                (away.error, 503, "What left the spool cannot be shown now"),
+                (ObjectNotFound("x"), 404, "What left the spool is in no archive that should have"),
+            ):
+                away.error = error
+                with capture_logs() as lines:
+                    assert (await get(session, "/live/s/c/1.m4s"))[0] == status
+                assert [line for line in lines if said in line["event"] and line["why"]], lines
+
+
+async def test_who_is_told_to_come_again_is_seen_in_the_log(config: Config) -> None:
+    one = ConcurrencyLimit(5, 1)
+    with capture_logs() as lines, one.turn("a"), pytest.raises(web.HTTPServiceUnavailable):
+        one.turn("b").__enter__()
+    assert len(lines) == 1 and "More is asked for" in lines[0]["event"]
 
 
 async def test_nonsense_is_limited_and_video_is_not(config: Config) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -69,12 +68,17 @@ async def told(config: Config, said: bytes, pauses: bool = False) -> tuple[list[
 PAGE, SEGMENT, LIVE = b"/stations/s", b"/live/s/c/2.m4s", b"/live/s/c/index.m3u8"
 SEARCH = b"/api/v1/stations?q="
 OEMBED = b"/api/v1/oembed?url=http%3A%2F%2Fk%2Fstations%2Fs"
+SOCKET = get(
+    PAGE, b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", b"Sec-WebSocket-Version: 13"
+).replace(b"Connection: close", b"Connection: Upgrade")
 CASES: dict[str, tuple[bytes, set[int]]] = {
     "many in advance": (get(b"/healthz").replace(END, b"\r\n") * 40 + get(b"/healthz"), {200}),
     "very many in advance": (get(b"/healthz").replace(END, b"\r\n") * 3000, {200, 400}),
     "100 headers": (get(PAGE, *(b"X-%d: y" % n for n in range(100))), {200}),
     "200 headers": (get(PAGE, *(b"X-%d: y" % n for n in range(200))), {400}),
     "20,000 headers": (get(PAGE, *(b"X-%d: y" % n for n in range(20_000))), {400}),
+    "30 headers of 8 kB": (get(PAGE, *(b"X-%d: " % n + b"y" * 8000 for n in range(30))), {400}),
+    "9 headers of 8 kB": (get(PAGE, *(b"X-%d: " % n + b"y" * 8000 for n in range(9))), {200}),
     "100 kB of a header": (get(PAGE, b"X: " + b"y" * 100_000), {400}),
     "a folded header": (get(PAGE, b"X: y\r\n z"), {200, 400}),
     "two lengths": (post(b"/copies/quotes", b"Content-Length: 1", b"Content-Length: 2"), {400}),
@@ -113,12 +117,7 @@ CASES: dict[str, tuple[bytes, set[int]]] = {
     "HEAD of a segment": (get(SEGMENT, method=b"HEAD"), {200}),
     "HEAD of a stretch": (get(LIVE + b"?from=%d" % (NOW - 90_000), method=b"HEAD"), {200}),
     "HEAD of what is not there": (get(b"/stations/x", method=b"HEAD"), {404}),
-    "a web socket": (
-        get(
-            PAGE, b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", b"Sec-WebSocket-Version: 13"
-        ).replace(b"Connection: close", b"Connection: Upgrade, close"),
-        {200},
-    ),
+    "a web socket": (SOCKET.replace(b": Upgrade\r", b": Upgrade, close\r"), {200}),
     "HTTP/2 in plain": (get(PAGE, b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"), {200}),
     "HTTP/2 at once": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
     "HTTP/0.9": (b"GET /\r\n\r\n", {200}),
@@ -152,6 +151,16 @@ CASES: dict[str, tuple[bytes, set[int]]] = {
     "a zero byte, encoded": (get(b"/stations/%00"), {404}),
     "bytes that are no text": (get(b"/stations/%ff%fe"), {404}),
     "half of a pair": (get(b"/stations/%ed%a0%80"), {404}),
+    "bytes that are no text, bare": (get(b"/stations/\xff\xd1"), {400, 404}),
+    "in a parameter": (get(b"/?q=\xff\xfe\xd1&after=\xff"), {200, 400}),
+    "in what is told to other languages": (get(b"/nothing?a=\xff"), {400, 404}),
+    "half of a pair in a parameter": (get(b"/?q=%ed%a0%80&lang=ru&region=%ff"), {404}),
+    "a zero byte in a parameter": (get(b"/?q=%00&t=%00"), {200}),
+    "speech to a web socket that is none": (SOCKET + bytes(300_000), {200, 400}),
+    "speech through a tunnel that is none": (
+        get(b"k:443", method=b"CONNECT").replace(b"Connection: close\r\n", b"") + bytes(300_000),
+        {400, 404, 405},
+    ),
     "a Host of words": (get(PAGE).replace(b"Host: x", b"Host: a b/c?d"), {200, 400}),
 }
 
@@ -173,5 +182,17 @@ def test_what_is_read_at_once_is_of_few_pieces() -> None:
 
 
 async def test_slow_heads_of_many_lines_are_refused_too(config: Config) -> None:
-    said: Any = get(PAGE, *(b"X-%d: y" % n for n in range(200)))
-    assert (await told(config, said, pauses=True))[0] in ([400], [])
+    for said in (
+        get(PAGE, *(b"X-%d: y" % n for n in range(200))),
+        get(PAGE, *(b"X-%d: " % n + b"y" * 8000 for n in range(15))),
+    ):
+        assert (await told(config, said, pauses=True))[0] in ([400], [])
+
+
+async def test_a_body_in_pieces_is_no_head(config: Config) -> None:
+    body = b"station=s&from=" + b"x" * (50 << 10)
+    said = post(b"/copies/quotes", b"Content-Length: %d" % len(body), body=body)
+    assert (await told(config, said, pauses=True))[0] == [404]  # it names no station as a form
+    pieces = b"".join(b"%x\r\n%b\r\n" % (1 << 10, b"x" * (1 << 10)) for _ in range(200))
+    said = post(b"/copies/quotes", b"Transfer-Encoding: chunked", body=pieces + b"0\r\n\r\n")
+    assert (await told(config, said, pauses=True))[0] == [413]

@@ -56,7 +56,11 @@ async def test_live_playlist(config: Config) -> None:
         for name in ("/live/s/nobody/index.m3u8", "/live/x/c/index.m3u8"):
             assert (await get(session, name))[0] == 404
         status, headers, body = await get(session, "/live/s/d/index.m3u8")
-        assert status == 404 and b"not been recorded yet" in body and headers["Retry-After"]
+        assert (
+            status == 404
+            and b"recorded in the last 2 h; ask again" in body
+            and headers["Retry-After"]
+        )
     spool.seal(None)
     spool.close()
 
@@ -183,7 +187,7 @@ async def test_pages_api_and_status(config: Config) -> None:
         assert (await get(session, "/healthz"))[0] == 200
         assert (await get(session, "/readyz"))[0] == 200
         assert (await get(session, "/metrics"))[0] == 404  # it tells too much
-        assert (await get(session, assets.address("hls.mjs")))[0] == 200
+        assert (await get(session, assets.address("station.mjs")))[0] == 200
         assert (await get(session, "/static/x/../../app.py"))[0] == 404
 
 

@@ -33,7 +33,7 @@ from streaming.context import CONTEXT
 from streaming.http.connections import BoundedServer, Caps, Connection
 from streaming.http.prepared import PIECE, PREPARED
 from streaming.http.scheduler import SCHEDULER, STEP_S, FairQueue
-from streaming.ops.metrics import REQUESTS
+from streaming.ops.http_counts import REQUESTS
 from tests.support.archiving import configure
 from tests.support.s3 import free_port
 from tests.support.spools import TRACKS, fill

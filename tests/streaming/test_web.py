@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import m3u8
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -35,6 +36,7 @@ from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run
 from streaming import app
 from streaming.http.ports import PortInUse, check_port
+from streaming.http.responses import LONG, json_response
 from streaming.media import live
 from streaming.media.playlist import LIVE_MOST, LIVE_SEGMENTS, live_window
 from tests.support.archiving import configure, uploading
@@ -227,7 +229,7 @@ async def test_paging_visits_every_station_once(tmp_path: Path) -> None:
             page = await answer.json()
             assert [s["id"] for s in page["stations"]] == ["s117"] and not page["next_after"]
         _, _, home = await get(session, "/?region=-&lang=en")
-        assert home.count(b'<li><a href="/stations/') == 100 and b"after=s99" in home
+        assert home.count(b"<li data-station=") == 100 and b"after=s99" in home
         _, _, home = await get(session, "/?q=%3Cscript%3E")
         assert b"<script>" not in home and b"No station" in home
 
@@ -420,3 +422,10 @@ def test_live_windows_of_any_lengths(lengths_90k: list[int], runs: int) -> None:
                 len(less) < LIVE_SEGMENTS
                 or sum(s.duration_90k for _, s in less) < 3 * target_s * 90_000
             )
+
+
+def test_only_long_json_is_sent_with_gzip() -> None:
+    request = make_mocked_request("GET", "/")
+    long, short = (json_response(request, {"a": "x" * size}) for size in (LONG, 10))
+    assert long.compression and long.headers["Vary"] == "Accept-Encoding"
+    assert not short.compression and "Vary" not in short.headers

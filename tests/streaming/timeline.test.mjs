@@ -92,7 +92,7 @@ test("pieces are within the range, a pixel wide at least, and know what is too o
 });
 
 test("a day's record joins recordings, and forgets a gap that ended earlier than it seemed", () => {
-  const record = new DayRecord("s", new ServerClock(0, () => 0));
+  const record = new DayRecord("s", new ServerClock(0, 0, () => 0));
   const camera = (recordings, gaps) => ({
     id: "c", state: "recording", words: "",
     recordings: recordings.map(([start_ms, end_ms]) => ({ start_ms, end_ms })),
@@ -106,7 +106,6 @@ test("a day's record joins recordings, and forgets a gap that ended earlier than
   assert.equal(record.gapAt("c", 129_999).no, 1);
   assert.equal(record.gapAt("c", 130_000), undefined);
   assert.equal(record.first, 0);
-  assert.deepEqual(record.gapStarts, [120_000]);
 });
 
 test("local times are those of the station's zone", () => {

@@ -16,6 +16,8 @@ What runs
 `orders`        an order, its providers, and what pays it
 `site_stack`    cameras, recorder, web process and Chromium; `pages`, what a page becomes
 `dying`         processes that kill themselves at a step; `dying_orders`, the same for an order
+`several`       several machines in the test's own process; `edge`, nginx in front of them
+`lease_rows`    what the database has of nodes, in memory; `set_clock`, a clock that a test sets
 `identity_walk` two recorders with one list of cameras, at random
 `camera_faults` every fault of the simulator at once; `disk_faults`, every fault of a disk
 

@@ -10,6 +10,7 @@ from playwright.async_api import Page
 
 from tests.support.strip import read_strip
 
+VIDEOS = "video:not(#bubble video)"  # without the picture under the pointer on the timeline
 # The upper part of each video as it is shown now, all in one go; null where there is no picture.
 GRAB = """selector => [Date.now(), [...document.querySelectorAll(selector)].map(video => {
   if (video.readyState < 2) return null;
@@ -24,7 +25,7 @@ GRAB = """selector => [Date.now(), [...document.querySelectorAll(selector)].map(
 })]"""
 
 
-async def burned(page: Page, selector: str = "video") -> tuple[float, list[int | None]]:
+async def burned(page: Page, selector: str = VIDEOS) -> tuple[float, list[int | None]]:
     """Return the browser's UTC ms and the burned-in ms of each video; None where unreadable."""
     now_ms, shown = await page.evaluate(GRAB, selector)
     return float(now_ms), [read_picture(*one) if one else None for one in shown]
@@ -41,7 +42,7 @@ def read_picture(url: str, height: int) -> int | None:
     return read_strip(grey)
 
 
-async def spread_ms(page: Page, selector: str = "video") -> int | None:
+async def spread_ms(page: Page, selector: str = VIDEOS) -> int | None:
     """Return how far apart the videos are by their burned-in times; None where one is unread."""
     _, times = await burned(page, selector)
     known = [t for t in times if t is not None]

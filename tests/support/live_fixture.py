@@ -65,9 +65,16 @@ def clip(colour: str, codec: str = "h264") -> tuple[bytes, tuple[bytes, ...]]:
 class LiveCamera:
     """One camera of station 's'; says in `_status/` what it does, as a recorder would."""
 
-    def __init__(self, root: Path, camera: str, codec: str = "h264"):
+    def __init__(
+        self,
+        root: Path,
+        camera: str,
+        codec: str = "h264",
+        floor: Numbers = Numbers(),  # noqa: B008
+    ):
+        """Its numbers are above `floor`."""
         self._root, self._camera, self._codec = root, camera, codec
-        self._spool = CameraSpool(root, "e", "s", camera, Numbers())
+        self._spool = CameraSpool(root, "e", "s", camera, floor)
         self._run: Run | None = None
         self._segments: tuple[bytes, ...] = ()
         self._next = 0

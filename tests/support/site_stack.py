@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from recorder.worker import Worker
 from storage.catalogue.catalogue import Catalogue
 from streaming.app import create_app, make_runner
 from tests.support.s3 import free_port
-from tests.support.waiting import BOUND_S
+from tests.support.waiting import BOUND_S, until
 
 CHROMIUM = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -158,3 +159,27 @@ async def opened(chromium: str, url: str, **options: Any) -> AsyncIterator[tuple
             yield page, errors
         finally:
             await browser.close()
+
+
+async def shown_ms(page: Page) -> float:
+    """Return the moment that a station's page says its picture is of, in UTC."""
+    text = await page.get_attribute("#now", "datetime")
+    assert text
+    return float(await page.evaluate("Date.parse", text))
+
+
+async def plays(page: Page, camera: str, why: str) -> None:
+    """Wait until what a camera shows moves on, twice in a row, and is of now."""
+    at_s = f"document.querySelector('[data-camera={camera}] video').currentTime"
+
+    async def is_near() -> bool:
+        return time.time() - await shown_ms(page) / 1000 < 15
+
+    for _ in range(2):
+        begun_s = float(await page.evaluate(at_s))
+
+        async def moved(begun_s: float = begun_s) -> bool:
+            return float(await page.evaluate(at_s)) > begun_s + 0.3
+
+        await until(moved, why=why)
+    await until(is_near, why=f"{why}: far behind what happens")

@@ -26,11 +26,12 @@ def fill(
     election: str = "e",
     size: int = 400,
     lost: int = 0,
+    floor: Numbers = Numbers(),  # noqa: B008
 ) -> CameraSpool:
     """Write `runs` runs of 2 s segments of so many bytes, of each of which `lost` packets are
-    missing, with a gap of 10 s between; returns the open spool."""
+    missing, with a gap of 10 s between, under numbers above `floor`; returns the open spool."""
     claim_spool(root)
-    spool = CameraSpool(root, election, station, camera, Numbers())
+    spool = CameraSpool(root, election, station, camera, floor)
     begin = start_ms
     for n in range(runs):
         run = Run(begin, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2)

@@ -1,0 +1,126 @@
+// What is played of each camera: as much as the link carries, or what a person chose.
+import { CANNOT, OFF } from "./angle.mjs";
+import { canFeed } from "./feed.mjs";
+import { Chooser, saving } from "./link.mjs";
+import { toast } from "./notices.mjs";
+import { variants } from "./playlist.mjs";
+import { clock, number, put, say, told } from "./text.mjs";
+import { cameWith, link, player } from "./watching.mjs";
+
+/** @import { Angle } from "./angle.mjs" */
+
+const LOOK_MS = 1000;
+const STILL_MS = 5000; // between the small pictures of what does not play
+const PICTURE_SHARE = 0.7; // of the link, for single pictures
+const LONGEST_STRIDE = 15; // segments
+
+/**
+ * A camera with the addresses of its streams and what they need, in bit/s, 0 while unknown; `unfit`:
+ * this browser cannot show the first one.
+ * @typedef {{ figure: HTMLElement, angle: Angle, camera: Camera, full: string, low: string, need: number, lowBits: number, unfit: boolean }} One
+ */
+
+export class Quality {
+  chooser = new Chooser();
+  said = ""; // of what is played
+
+  /** @param {{ figure: HTMLElement, angle: Angle, camera: Camera }[]} figures */
+  constructor(figures) {
+    /** @type {One[]} */
+    this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: 0, lowBits: 0, unfit: false }));
+    if (canFeed()) this.chooser.begin(cameWith, saving());
+    else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
+    player.onStall = () => this.chooser.stalled();
+    document.getElementById("video")?.addEventListener("click", () => this.choose("video"));
+    for (const one of this.all) if (one.camera.low) this.#learn(one);
+    this.apply();
+    setInterval(() => this.look(), LOOK_MS);
+    setInterval(() => this.stills(), STILL_MS);
+  }
+
+  /** @param {One} one */
+  async #learn(one) {
+    try {
+      const answer = await fetch(`${one.full}all.m3u8`);
+      const [least, ...more] = variants(await answer.text()).filter(({ uri }) => /(^|\/)index\.m3u8$/.test(uri));
+      if (!more.length) return;
+      one.low = new URL(least.uri.replace(/index\.m3u8$/, ""), new URL(one.full, location.href)).pathname;
+      one.lowBits = least.bits;
+    } catch { /* then it has one stream */ }
+  }
+
+  /** @param {"auto" | "saving" | "video"} wanted */
+  choose(wanted) {
+    this.chooser.wanted = wanted;
+    this.look();
+  }
+
+  look() {
+    const { all, chooser } = this;
+    for (const one of all) {
+      if (one.angle.base === one.low) one.lowBits = one.angle.bits || one.lowBits;
+      else one.need = one.angle.bits || one.need;
+    }
+    const { need, lowBits: low } = this.main;
+    if (canFeed()) chooser.look(link.bits, { need: need || Math.max(...all.map((one) => one.need)), low, cameras: all.length });
+    this.apply();
+    this.show();
+  }
+
+  get main() { return this.all.find(({ angle }) => angle === player.main); }
+
+  apply() {
+    const { main, others } = this.chooser.level;
+    for (const one of this.all) {
+      const wanted = one.angle === player.main ? main : others;
+      player.want(one.angle, wanted !== "off");
+      one.unfit ||= one.angle.state === CANNOT && one.angle.base === one.full;
+      if (wanted !== "off" && canFeed()) {
+        one.angle.take((wanted === "low" || one.unfit) && one.low ? one.low : one.full, wanted === "pictures" ? this.#stride(one.angle) : 0);
+      }
+    }
+  }
+
+  /**
+   * Returns one picture of how many segments the link carries.
+   * @param {Angle} angle
+   */
+  #stride({ feed, listing, stride }) {
+    if (!feed || !link.bits) return stride || 1;
+    const perPicture = (feed.segments.pictureBytes * 8) / (link.bits * PICTURE_SHARE);
+    const found = Math.min(LONGEST_STRIDE, Math.max(1, Math.ceil(perPicture / (listing?.segments.at(-1)?.seconds ?? 2))));
+    return found === stride - 1 ? stride : found; // not back and forth
+  }
+
+  // Says in one line what is played, over the picture: nothing moves for it.
+  show() {
+    const { level: { main, others }, wanted } = this.chooser;
+    const place = document.getElementById("quality");
+    const button = document.getElementById("video");
+    if (!button) return; // an embedded camera has no room for it
+    const { picture } = player.main;
+    const { need: bits } = this.main;
+    let said = "";
+    if (main === "pictures") said = say("pictures");
+    else if (main === "low") said = say("lowStream");
+    else if (others === "off" && told.cameras.length > 1) said = say("oneCamera");
+    else if (others === "low") said = say("othersLow");
+    if (said && said !== this.said) toast(said);
+    this.said = said;
+    place.hidden = !said;
+    put(place, main === "pictures" && picture !== null ? say("picture", { time: clock(picture) }) : said);
+    button.hidden = main !== "pictures";
+    put(button, bits ? say("videoCosts", { size: number((bits * 60) / 8e6) }) : say("videoInstead"));
+    const saves = document.getElementById("saving");
+    saves.ariaPressed = String(wanted === "saving");
+  }
+
+  // Renews the small pictures of what does not play; back in time they would be of another moment.
+  stills() {
+    if (document.hidden) return;
+    for (const { figure, angle, camera } of this.all) {
+      if (angle.state !== OFF || !player.live) continue;
+      /** @type {HTMLImageElement} */ (figure.querySelector(".still")).src = `${camera.picture}?n=${Math.floor(Date.now() / STILL_MS)}`;
+    }
+  }
+}

@@ -1,0 +1,114 @@
+"""nginx with the files of deploy/nginx, with ports, a certificate and folders of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.support.programs import need, self_signed
+from tests.support.repository import ROOT
+from tests.support.s3 import free_port
+from tests.support.waiting import until
+
+DEPLOY = ROOT / "deploy"
+
+
+class Edge:
+    """One edge."""
+
+    def __init__(self, folder: Path, nodes: list[int], main: str = "public.conf"):
+        """`nodes` are ports of machines; `main` is the file that includes the others."""
+        folder.mkdir()
+        self.folder, self.shelf, self.port = folder, free_port(), free_port()
+        nginx = need("nginx", "apt-get install nginx-light", path="/usr/sbin:/usr/bin")
+        certificate, key = self_signed(folder)
+        for name in ("edge.conf", "public-locations.conf", main):
+            text = (DEPLOY / "nginx" / name).read_text()
+            text = re.sub(r"listen \[::\]:.*\n", "", text)
+            text = re.sub(r"    server (10\.0\.0\.\d+|n\d):8080 .*\n", "", text)
+            servers = "".join(
+                f"    server 127.0.0.1:{port} max_fails=2 fail_timeout=5s;\n" for port in nodes
+            )
+            text = text.replace(
+                "upstream kuager_nodes {\n    hash $kuager_camera consistent;\n",
+                f"upstream kuager_nodes {{\n    hash $kuager_camera consistent;\n{servers}",
+            )
+            for old, new in {
+                "/etc/nginx/kuager/": f"{folder}/",
+                "127.0.0.1:8089": f"127.0.0.1:{self.shelf}",
+                "listen 8089;": f"listen 127.0.0.1:{self.shelf};",
+                "listen 80;": f"listen 127.0.0.1:{free_port()};",
+                "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+                "/etc/ssl/certs/live.example.kz.pem": certificate,
+                "/etc/ssl/private/live.example.kz.key": key,
+                "/var/cache/": f"{folder}/",
+                "max_size=200g": "max_size=200m",
+            }.items():
+                text = text.replace(old, new)
+            (folder / name).write_text(text)
+        scratch = "".join(
+            f"{kind}_temp_path {folder / kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (folder / "nginx.conf").write_text(
+            f"daemon off; master_process off; pid {folder / 'pid'};\n"
+            f"error_log {folder / 'error.log'}; events {{}}\n"
+            f"http {{ {scratch} include {folder / main}; }}\n"
+        )
+        self.base = f"https://127.0.0.1:{self.port}"
+        self.process: asyncio.subprocess.Process | None = None
+        self.command = [nginx, "-e", str(folder / "start.log"), "-c", str(folder / "nginx.conf")]
+
+    def check(self) -> None:
+        """Have nginx say that it is well."""
+        done = subprocess.run([*self.command, "-t"], capture_output=True, text=True)
+        assert done.returncode == 0 and "successful" in done.stderr, done.stderr
+
+    async def start(self) -> None:
+        """Run it; returns when it listens."""
+        self.process = await asyncio.create_subprocess_exec(*self.command)
+
+        async def listens() -> bool:
+            try:
+                (await asyncio.open_connection("127.0.0.1", self.port))[1].close()
+            except OSError:
+                return False
+            return True
+
+        await until(listens)
+
+    async def kill(self) -> None:
+        """Let it die."""
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Run it while the block runs."""
+        self.check()
+        await self.start()
+        trust = ssl.create_default_context(cafile=str(self.folder / "pem"))
+        trust.check_hostname = False
+        connector = aiohttp.TCPConnector(ssl=trust)
+        try:
+            async with aiohttp.ClientSession(self.base, connector=connector) as session:
+
+                async def is_there() -> bool:
+                    try:
+                        async with session.get("/healthz") as answer:
+                            return answer.status == 200
+                    except aiohttp.ClientError:
+                        return False
+
+                await until(is_there)
+                yield session
+        finally:
+            await self.kill()

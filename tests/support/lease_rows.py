@@ -1,0 +1,88 @@
+"""Rows of nodes and shards in memory, changed as the catalogue's statements change them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from storage.catalogue.leases import LEASE_MS, Decision, Handover, Node, Shard, View
+from storage.spool.numbers import CLOCK_2020_S
+
+
+@dataclass
+class LeaseRows:
+    """What `storage.catalogue.nodes` has in PostgreSQL; `now_ms` is its clock."""
+
+    now_ms: int
+    shards: list[Shard]
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, now_ms: int, count: int) -> LeaseRows:
+        """Return the rows of a new installation."""
+        return cls(now_ms, [Shard(n) for n in range(count)])
+
+    def renew(self, me: Node) -> View:
+        """Renew a lease and read all rows."""
+        drained = self.nodes[me.spool].drained if me.spool in self.nodes else False
+        until_ms = self.now_ms + LEASE_MS
+        self.nodes[me.spool] = replace(me, until_ms=until_ms, drained=drained, given_up_ms=None)
+        return self.view(me.spool)
+
+    def view(self, me: str) -> View:
+        """Read all rows."""
+        return View(me, self.now_ms, dict(self.nodes), list(self.shards))
+
+    def change(self, seen: View, decision: Decision) -> None:
+        """Change what is still as it was seen."""
+        for n in decision.offer:
+            if self._same(seen, n) and self.shards[n].handover is None:
+                self._set(n, offered=True)
+        for n in decision.withdraw:
+            if self._same(seen, n):
+                self._set(n, offered=False)
+        for n in decision.ending:
+            if self._same(seen, n) and self.shards[n].handover is Handover.BOTH:
+                self._set(n, handover=Handover.ENDING)
+        for n in decision.done:
+            if self._same(seen, n, before=True):
+                self._set(n, handover=None)
+        taken = 0
+        for n in decision.take:
+            if taken < decision.most and self._take(n, seen):
+                taken += 1
+
+    def leave(self, spool: str) -> None:
+        """End a node's lease."""
+        self.nodes[spool] = replace(self.nodes[spool], until_ms=0, leaving=True)
+
+    def _same(self, seen: View, n: int, before: bool = False) -> bool:
+        row = self.shards[n]
+        is_own = row.holder == seen.me or (before and row.before == seen.me)
+        return is_own and row.epoch == seen.shards[n].epoch
+
+    def _take(self, n: int, seen: View) -> bool:
+        row, now_ms = self.shards[n], self.now_ms
+        holder = self.nodes.get(row.holder or "")
+        alive = holder is not None and holder.is_alive(now_ms)
+        if row.holder == seen.me or row.epoch != seen.shards[n].epoch:
+            return False
+        if alive and not row.offered:
+            return False
+        lost_ms: int | None = 0
+        if holder is not None:
+            lost_ms = now_ms if alive else holder.until_ms - LEASE_MS
+            if holder.until_ms == 0 or (alive and holder.weight):
+                lost_ms = None
+        self.shards[n] = Shard(
+            n,
+            max(row.epoch + 1, now_ms // 1000 - CLOCK_2020_S),
+            holder=seen.me,
+            before=row.holder,
+            handover=Handover.BOTH if alive else None,
+            taken_ms=now_ms,
+            lost_ms=lost_ms,
+        )
+        return True
+
+    def _set(self, n: int, **values: object) -> None:
+        self.shards[n] = replace(self.shards[n], **values)  # type: ignore[arg-type]

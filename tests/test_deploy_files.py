@@ -1,0 +1,166 @@
+"""What deploy/ has for several machines: each program takes the file that is written for it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.load import load
+from tests.support.edge import Edge
+from tests.support.programs import need
+from tests.support.repository import ROOT
+from tests.support.s3 import free_port
+
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm/kuager"
+NEEDED = {
+    "NODE_NAME": "n1",
+    "NODE_ADDRESS": "10.0.0.5:8090",
+    "NODE_CAMERAS": "400",
+    "PG_HOST": "postgres",
+    "PG_PASSWORD": "secret",
+    "S3_BUCKET": "kuager",
+    "S3_ENDPOINT": "http://s3:8333",
+    "S3_ACCESS_KEY_ID": "key",
+    "S3_SECRET_ACCESS_KEY": "secret",
+    "PUBLIC_URL": "https://live.example.kz",
+}
+
+
+def named(text: str) -> set[str]:
+    """Return what a file takes from the environment."""
+    return set(re.findall(r"\$\{(\w+)", "\n".join(re.sub("#.*", "", t) for t in text.split("\n"))))
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def test_the_settings_of_several_machines_are_right(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "kuager.nodes.yaml", tmp_path / "kuager.yaml")
+    shutil.copy(DEPLOY / "stations.example.csv", tmp_path / "stations.csv")
+    environ = NEEDED | {"CAMERA_PASSWORD": "x"}
+    config = load(tmp_path / "kuager.yaml", environ)
+    assert config.node is not None and config.node.address == "10.0.0.5:8090"
+    assert named((DEPLOY / "kuager.nodes.yaml").read_text()) <= NEEDED.keys()
+
+
+def test_compose_gives_each_machine_what_its_settings_name() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    wanted = named((DEPLOY / "kuager.nodes.yaml").read_text())
+    services = compose["services"]
+    nodes = {n: s for n, s in services.items() if "NODE_NAME" in s.get("environment", {})}
+    assert len(nodes) == 2
+    for name, service in nodes.items():
+        assert wanted <= service["environment"].keys()
+        assert service["environment"]["NODE_ADDRESS"] == f"{name}:8090"
+        assert service["read_only"] and service["user"] != "0" and service["cap_drop"] == ["ALL"]
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            if source.startswith("./") and source != "./stations.csv":  # a copy of an example
+                assert (DEPLOY / source).exists(), source
+            elif not source.startswith("."):
+                assert source in compose["volumes"]
+
+
+def test_docker_takes_the_compose_file() -> None:
+    docker = shutil.which("docker") or "docker"
+    if (
+        not shutil.which(docker)
+        or subprocess.run([docker, "compose", "version"], capture_output=True).returncode
+    ):
+        pytest.skip("docker compose is missing")
+    command = [docker, "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, env=NEEDED)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_runs_without_root_and_with_locked_requirements() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    last = text[text.rindex("FROM ") :]
+    assert "USER 10001" in last and "make setup" in text and "pip install" not in text
+    assert 'CMD ["run", "--config", "/etc/kuager/kuager.yaml"]' in last
+
+
+# -- systemd -----------------------------------------------------------------------------------
+
+
+def test_systemd_takes_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
+    analyze = need("systemd-analyze", "apt-get install systemd")
+    text = (DEPLOY / "kuager.service").read_text()
+    text = text.replace("/opt/kuager/.venv/bin/kuager", str(ROOT / ".venv/bin/kuager"))
+    text = text.replace("User=kuager", "User=daemon")
+    unit = tmp_path / "kuager.service"
+    unit.write_text(text)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True
+    )
+    ours = [line for line in done.stderr.splitlines() if "kuager" in line]
+    assert not ours, done.stderr
+    command = [analyze, "security", "--offline=true", "--threshold=35", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:]  # an exposure of at most 3.5
+
+
+# -- the chart ---------------------------------------------------------------------------------
+
+
+def rendered(tmp_path: Path, *settings: str) -> list[dict[str, Any]]:
+    if (helm := shutil.which("helm")) is None:  # few have it, and nothing else needs it
+        pytest.skip("helm is missing")
+    sets = [word for setting in settings for word in ("--set", setting)]
+    command = [helm, "template", "kuager", str(CHART), *sets]
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr
+    return [part for part in yaml.safe_load_all(done.stdout) if part]
+
+
+def test_the_chart_makes_what_kubernetes_takes(tmp_path: Path) -> None:
+    try:
+        import kubernetes_validate  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        pytest.skip("kubernetes-validate is missing: pip install kubernetes-validate")
+    for settings in ((), ("web.replicas=2", "nodes.spread=false", "networkPolicy.enabled=false")):
+        parts = rendered(tmp_path, *settings)
+        for part in parts:
+            kubernetes_validate.validate(part, "1.31", strict=True)
+        kinds = [part["kind"] for part in parts]
+        assert {"StatefulSet", "PodDisruptionBudget", "Service", "ConfigMap"} <= set(kinds)
+        assert ("Deployment" in kinds) is bool(settings)
+        for part in parts:
+            if part["kind"] in ("StatefulSet", "Deployment"):
+                pod = part["spec"]["template"]["spec"]
+                (container,) = pod["containers"]
+                assert container["securityContext"]["readOnlyRootFilesystem"]
+                assert pod["securityContext"]["runAsNonRoot"]
+                mounted = {mount["name"] for mount in container["volumeMounts"]}
+                there = {volume["name"] for volume in pod["volumes"]}
+                claims = part["spec"].get("volumeClaimTemplates", ())
+                there |= {claim["metadata"]["name"] for claim in claims}
+                assert mounted == there
+
+
+def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    shutil.copy(DEPLOY / "stations.example.csv", tmp_path / "stations.csv")
+    text = values["config"].replace("/etc/kuager-stations/", "")
+    (tmp_path / "kuager.yaml").write_text(text)
+    config = load(tmp_path / "kuager.yaml", NEEDED | {"CAMERA_PASSWORD": "x"})
+    assert config.node is not None and config.node.cameras == 400
+    assert named(text) <= NEEDED.keys()
+    assert {p.name for p in (CHART / "templates").iterdir()} >= {"nodes.yaml", "network.yaml"}
+
+
+# -- nginx -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["public.conf", "compose.conf"])
+def test_nginx_takes_the_files_of_an_edge(tmp_path: Path, name: str) -> None:
+    Edge(tmp_path / "edge", [free_port(), free_port()], name).check()
