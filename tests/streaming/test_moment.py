@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -173,7 +174,9 @@ async def test_a_picture_tells_its_own_time(config: Config) -> None:
     assert time_of(told) == NOW - 5_000 and time_of(jpeg) is None
     with pytest.raises(ValueError, match="not a JPEG"):
         with_time(b"GIF89a", 1)
-    (config.spool / "s/c/thumb.jpg").write_bytes(told)
+    thumb = config.spool / "s/c/thumb.jpg"
+    thumb.write_bytes(told)
+    os.utime(thumb, (NOW // 1000, NOW // 1000))
     say(config, "s/c", clock=standing)
     async with serving(config, clock=standing) as session:
         status, headers, body = await get(session, "/live/s/c/thumb.jpg")

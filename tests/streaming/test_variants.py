@@ -12,6 +12,7 @@ import pytest
 from config.load import load
 from config.model import Config
 from storage.media.fmp4 import box_at, boxes, parse_moof
+from storage.spool.disk import DiskSpace
 from tests.support.archiving import configure, uploading
 from tests.support.playable import FPS, LOW, PlayableCamera
 from tests.support.waiting import until
@@ -199,9 +200,10 @@ async def test_a_keyframe_that_has_left_the_spool(config: Config, first: Playabl
     path = "/live/s/c/1-key.m4s"
     async with serving(config, clock=standing) as session:
         _, headers, here = await get(session, path)
-    later = config.model_copy(update={"rewind_s": 60})
-    async with uploading(later) as (uploader, catalogue, archive):
-        await until(lambda: uploader.status.removed_total)
+    oldest = min((config.spool / "s/c").glob("*/*.mp4"))
+    full = DiskSpace(free_bytes=150_000_000, total_bytes=10**10, files=True)
+    async with uploading(config, disk_space=lambda _: full) as (_, catalogue, archive):
+        await until(lambda: not oldest.exists())
         async with serving(config, catalogue, archive, clock=standing) as session:
             status, again, there = await get(session, path)
     assert (status, there, again["ETag"]) == (200, here, headers["ETag"])
