@@ -27,7 +27,7 @@ from recorder.states import State
 from storage.records import GapCause
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.running import kuager, playing
-from tests.support.stack import gaps, recorded, recording, recordings
+from tests.support.stack import SMALL, gaps, recorded, recording, recordings
 from tests.support.waiting import until
 
 
@@ -161,7 +161,7 @@ async def test_the_newest_configuration_counts(tmp_path: Path) -> None:
 async def test_other_cameras_miss_nothing(tmp_path: Path, ffmpeg: str) -> None:
     names = ["same", "longer", "moved", "gone", "late", "ended"]
     async with (
-        Simulator([SimCamera(n, width=320, height=180) for n in names]) as simulator,
+        Simulator([SimCamera(n, **SMALL) for n in names]) as simulator,
         recording(tmp_path, simulator, ffmpeg) as worker,
     ):
         specs = {c.spec.camera: c.spec for c in worker.cameras}
@@ -203,7 +203,7 @@ async def test_other_cameras_miss_nothing(tmp_path: Path, ffmpeg: str) -> None:
 
 @pytest.mark.slow
 async def test_the_command_takes_over_or_says_why_not(tmp_path: Path, ffmpeg: str) -> None:
-    cameras = [SimCamera(n, width=320, height=180) for n in ("a", "b", "c")]
+    cameras = [SimCamera(n, **SMALL) for n in ("a", "b", "c")]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
         await playing(running, ["a", "b", "c"])
         children = running.processes()
