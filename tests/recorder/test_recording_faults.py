@@ -177,7 +177,7 @@ async def test_a_disk_that_is_full_costs_what_does_not_fit_and_says_so(
 ) -> None:
     """The kernel refuses every file to grow above 300 kB: a segment or two fit, no more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    async with Simulator([SimCamera("a", **SMALL)], ffmpeg=ffmpeg) as simulator:
+    async with Simulator([SimCamera("a")], ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000)
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
             await until(lambda: state_of(worker, "a") == "recording")
