@@ -23,7 +23,8 @@ from typing import Any
 from kuager.simulator.camera import SimCamera
 from recorder.ffmpeg import find_ffmpeg
 from tests.support.burned import GRAB, read_picture
-from tests.support.site_stack import SMALL, recorded
+from tests.support.site_stack import recorded
+from tests.support.stack import SMALL
 
 PAGE = Path(__file__).with_name("webkit_page.py")
 LOOK = f"""() => [

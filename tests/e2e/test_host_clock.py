@@ -16,12 +16,12 @@ from kuager.simulator.camera import SimCamera
 from tests.support.programs import missing
 from tests.support.running import Running, kuager, playing
 from tests.support.s3 import BUCKET
-from tests.support.stack import check_tiling, gaps, recordings
+from tests.support.stack import SMALL, check_tiling, gaps, recordings
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 DAY = 86_400_000
-CAMERAS = [SimCamera("a", width=320, height=180)]
+CAMERAS = [SimCamera("a", **SMALL)]
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

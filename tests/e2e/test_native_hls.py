@@ -12,7 +12,8 @@ from playwright.async_api import Page
 
 from kuager.simulator.camera import SimCamera
 from tests.support.burned import burned
-from tests.support.site_stack import SMALL, opened, recorded
+from tests.support.site_stack import opened, recorded
+from tests.support.stack import SMALL
 from tests.support.waiting import BOUND_S, until
 
 BARE = "for (const name of ['MediaSource', 'ManagedMediaSource']) delete window[name]"

@@ -11,8 +11,8 @@ from playwright.async_api import Page
 from kuager.simulator.camera import SimCamera
 from tests.support.burned import burned
 from tests.support.pages import in_step
-from tests.support.site_stack import SMALL, opened, recorded
-from tests.support.stack import recordings
+from tests.support.site_stack import opened, recorded
+from tests.support.stack import SMALL, recordings
 from tests.support.strip import pictures
 from tests.support.waiting import until
 

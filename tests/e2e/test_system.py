@@ -27,11 +27,14 @@ from tests.support.repository import ROOT
 from tests.support.running import kuager, playing, start
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port
 from tests.support.site_stack import opened
-from tests.support.stack import check_tiling, gaps, recordings
+from tests.support.stack import SMALL, check_tiling, gaps, recordings
 from tests.support.strip import pictures
 from tests.support.waiting import BOUND_S, until
 
-CAMERAS = [SimCamera("a", user="u", password="pass-of-a"), SimCamera("b", audio="aac")]
+CAMERAS = [
+    SimCamera("a", user="u", password="pass-of-a", **SMALL),
+    SimCamera("b", audio="aac", **SMALL),
+]
 
 
 class Follower:
@@ -305,7 +308,7 @@ def test_bad_input_is_a_clear_message(configured: Path, change: str, code: int, 
 
 @pytest.mark.slow
 async def test_a_bucket_that_refuses_the_key(tmp_path: Path, ffmpeg: str) -> None:
-    cameras = [SimCamera("a", width=320, height=180)]
+    cameras = [SimCamera("a", **SMALL)]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
         await playing(running, ["a"])
         running.process.terminate()

@@ -20,6 +20,7 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
+from tests.support.stack import SMALL
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -90,7 +91,7 @@ async def started(folder: Path, *command: str | Path) -> AsyncIterator[asyncio.s
 async def test_it_records_a_camera_and_serves_the_site(installed: Path, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "kuager.yaml").write_text(CONFIG.format(port=port))
-    async with Simulator([SimCamera("hall")]) as simulator:
+    async with Simulator([SimCamera("hall", **SMALL)]) as simulator:
         (tmp_path / "stations.csv").write_text(
             f"station_id,camera_id,url\n117,hall,{simulator.url('hall')}\n"
         )

@@ -31,7 +31,7 @@ from storage.records import GapCause
 from storage.spool.status_records import ReloadStatus
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.running import kuager, playing
-from tests.support.stack import gaps, recorded, recording, recordings
+from tests.support.stack import SMALL, gaps, recorded, recording, recordings
 from tests.support.waiting import until
 
 
@@ -224,7 +224,7 @@ async def test_the_newest_configuration_counts(tmp_path: Path) -> None:
 async def test_other_cameras_miss_nothing(tmp_path: Path, ffmpeg: str) -> None:
     names = ["same", "longer", "moved", "gone", "late", "ended"]
     async with (
-        Simulator([SimCamera(n, width=320, height=180) for n in names]) as simulator,
+        Simulator([SimCamera(n, **SMALL) for n in names]) as simulator,
         recording(tmp_path, simulator, ffmpeg) as worker,
     ):
         specs = {c.spec.camera: c.spec for c in worker.cameras}
@@ -266,7 +266,7 @@ async def test_other_cameras_miss_nothing(tmp_path: Path, ffmpeg: str) -> None:
 
 @pytest.mark.slow
 async def test_the_command_takes_over_or_says_why_not(tmp_path: Path, ffmpeg: str) -> None:
-    cameras = [SimCamera(n, width=320, height=180) for n in ("a", "b", "c")]
+    cameras = [SimCamera(n, **SMALL) for n in ("a", "b", "c")]
     async with kuager(tmp_path, cameras, ffmpeg) as running:
         await playing(running, ["a", "b", "c"])
         children = running.processes()

@@ -9,11 +9,10 @@ import pytest
 
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
-from tests.support.stack import Recording, recorded, recording, recordings
+from tests.support.stack import SMALL, Recording, recorded, recording, recordings
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
-SMALL = {"width": 320, "height": 180, "bitrate": 100_000}
 
 
 def camera_less_burned_ms(found: list[Recording], ffmpeg: str) -> list[float]:
@@ -39,7 +38,7 @@ async def test_pictures_that_are_rare(tmp_path: Path, each_ffmpeg: str, ffmpeg: 
         for audio in (None, "aac")
     }
     cameras = [
-        SimCamera(f"{name}{kind}", fps=fps, audio=audio, **SMALL)  # type: ignore[arg-type]
+        SimCamera(f"{name}{kind}", fps=fps, audio=audio, **SMALL)
         for name, (fps, audio) in names.items()
         for kind in ("", "-ahead")
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
-from tests.support.stack import recorded, recording, recordings
+from tests.support.stack import SMALL, recorded, recording, recordings
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ SECONDS = 120
 
 @pytest.mark.timeout(SECONDS + 120)
 async def test_no_drift_at_2000_ppm(tmp_path: Path, ffmpeg: str) -> None:
-    camera = SimCamera("fast", width=320, height=180, bitrate=100_000)
+    camera = SimCamera("fast", **SMALL)
     async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
         simulator.fault("fast", "ppm", 2000)
         async with recording(tmp_path, simulator, ffmpeg) as worker:

@@ -14,6 +14,7 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from storage.records import GapCause
 from tests.support.stack import (
+    SMALL,
     Recording,
     check_tiling,
     gaps,
@@ -28,12 +29,12 @@ from tests.support.wire import play
 pytestmark = pytest.mark.slow
 
 CAMERAS = [
-    SimCamera("h264"),
-    SimCamera("aac", audio="aac", user="viewer", password="sec'ret p@ss", angle="counting-table"),
-    SimCamera("h265", codec="h265", angle="entrance"),
-    SimCamera("b-pcmu", bframes=2, audio="pcmu"),
-    SimCamera("udp", fps=25),
-    SimCamera("pcma", audio="pcma"),
+    SimCamera("h264", **SMALL),
+    SimCamera("aac", audio="aac", user="viewer", password="sec'ret p@ss", **SMALL),
+    SimCamera("h265", codec="h265", angle="entrance", **SMALL),
+    SimCamera("b-pcmu", bframes=2, audio="pcmu", **SMALL),
+    SimCamera("udp", fps=25, **SMALL),
+    SimCamera("pcma", audio="pcma", **SMALL),
 ]
 
 
@@ -114,7 +115,8 @@ async def record_by_both(
 
 
 async def test_jitter(tmp_path: Path, ffmpeg: str) -> None:
-    async with Simulator([SimCamera("a"), SimCamera("b", fps=25)], ffmpeg=ffmpeg) as simulator:
+    cameras = [SimCamera("a", **SMALL), SimCamera("b", fps=25, **SMALL)]
+    async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         for name in simulator.cameras:
             simulator.fault(name, "delay", 150)
         spools = await record_by_both(tmp_path, simulator, ffmpeg, 15)
@@ -126,7 +128,7 @@ async def test_jitter(tmp_path: Path, ffmpeg: str) -> None:
 async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
     """25 fps declared and 21 delivered, 2,000 ppm fast, reports an hour wrong, and none."""
     names = ["slow", "fast", "hour", "silent"]
-    async with Simulator([SimCamera(n) for n in names], ffmpeg=ffmpeg) as simulator:
+    async with Simulator([SimCamera(n, **SMALL) for n in names], ffmpeg=ffmpeg) as simulator:
         simulator.fault("slow", "wrong-rate")
         simulator.fault("fast", "ppm", 2000)
         simulator.fault("hour", "step-clock", 3600)

@@ -21,7 +21,7 @@ from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
 from tests.support.camera_faults import suffer
-from tests.support.stack import check_tiling, gaps, recorded, recording, recordings, state_of
+from tests.support.stack import SMALL, check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -68,6 +68,7 @@ async def test_segments_with_holes_are_those_that_say_so(
     tmp_path: Path, ffmpeg: str, transport: str
 ) -> None:
     """Every other segment can be decoded without an error, and no camera is away."""
+    # pictures of several packets each: one that is lost leaves a hole
     camera = SimCamera("a", width=480, height=270, gop_s=1)
     async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
         ways = {"source": "native", "transport": lambda name: transport}
@@ -100,7 +101,7 @@ def decoding_errors(data: bytes, program: str) -> bytes:
 
 async def test_reports_that_step_under_sound_move_nothing(tmp_path: Path, ffmpeg: str) -> None:
     """ffmpeg rebuilds timestamps from every report: the pictures stay where they were taken."""
-    camera = SimCamera("step", audio="aac", width=480, height=270)
+    camera = SimCamera("step", audio="aac", **SMALL)
     async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000)
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin) as worker:
@@ -122,7 +123,7 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
     tmp_path: Path, ffmpeg: str
 ) -> None:
     """One camera is well, one falls silent before the end, one was never there."""
-    cameras = [SimCamera("well"), SimCamera("silent", shared="well")]
+    cameras = [SimCamera("well", **SMALL), SimCamera("silent", shared="well")]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         begin = int(time.time() * 1000) + 3_000
         window = Window(begin, begin + 8_000)
@@ -154,7 +155,8 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
 async def test_a_fault_of_ours_costs_one_camera_five_seconds(
     tmp_path: Path, ffmpeg: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Simulator([SimCamera("a"), SimCamera("b", shared="a")], ffmpeg=ffmpeg) as simulator:
+    cameras = [SimCamera("a", **SMALL), SimCamera("b", shared="a")]
+    async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         live = CameraRecorder._until_scheduled
         failed: list[str] = []
 

@@ -10,10 +10,9 @@ import pytest
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.clock import Clock, system_offset_ms
-from tests.support.stack import check_tiling, gaps, recorded, recording, recordings
+from tests.support.stack import SMALL, check_tiling, gaps, recorded, recording, recordings
 from tests.support.waiting import until
 
-SMALL = {"width": 320, "height": 180, "bitrate": 100_000}
 # a fault, its value, and whether it is there before the recorder
 FAULTS = {
     "back": ("jump", -60.0, False),
@@ -42,7 +41,7 @@ def typical(pictures: list[tuple[float, float, bool]]) -> float:
 
 @pytest.mark.slow
 async def test_faults_of_media_time(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
-    cameras = [SimCamera(n, **SMALL) for n in FAULTS]  # type: ignore[arg-type]
+    cameras = [SimCamera(n, **SMALL) for n in FAULTS]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         for name, (fault, value, before) in FAULTS.items():
             if before:
@@ -69,7 +68,7 @@ async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, f
         segments = [s for r in recordings(tmp_path, name) for s in r.index.segments[1:]]
         return [s.camera_ms - s.arrival_ms for s in segments if s.camera_ms and s.arrival_ms]
 
-    cameras = [SimCamera(n, audio=a, **SMALL) for n, (_, _, a) in SOUND.items()]  # type: ignore[arg-type]
+    cameras = [SimCamera(n, audio=a, **SMALL) for n, (_, _, a) in SOUND.items()]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         for name, (fault, value, _) in SOUND.items():
             simulator.fault(name, fault, value)
@@ -94,7 +93,7 @@ async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, f
 @pytest.mark.parametrize("by_ms", [400.0, -400.0])
 async def test_the_recorders_clock_is_set(tmp_path: Path, ffmpeg: str, by_ms: float) -> None:
     ahead = {"ms": 0.0}
-    async with Simulator([SimCamera("a", **SMALL)], ffmpeg=ffmpeg) as simulator:  # type: ignore[arg-type]
+    async with Simulator([SimCamera("a", **SMALL)], ffmpeg=ffmpeg) as simulator:
         begin = int(Clock().now_ms())
         clock = Clock(offset_ms=lambda: system_offset_ms() + ahead["ms"])
         async with recording(tmp_path, simulator, ffmpeg, start_ms=begin, clock=clock) as worker:

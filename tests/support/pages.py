@@ -56,11 +56,11 @@ async def in_step(page: Page, seconds: float, why: str, stands: bool = False) ->
     seen: list[int] = []
     for _ in range(max(10, round(5 * seconds))):  # enough for a share of them to mean something
         spread = await spread_ms(page)
-        if await passed():
+        await asyncio.sleep(0.2)
+        if await passed():  # or was about to, when the pictures were read
             break
         assert spread is not None, f"{why}: no picture"
         seen.append(spread)
-        await asyncio.sleep(0.2)
     # a busy machine shows a picture late now and then, and the player has to put it right
     late = [one for one in seen if one > MOST_MS]
     assert len(late) <= len(seen) // 10, f"{why}: {seen} ms apart"

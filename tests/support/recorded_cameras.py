@@ -9,10 +9,14 @@ import pytest
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
-from tests.support.stack import recording, recordings
+from tests.support.stack import SMALL, recording, recordings
 from tests.support.waiting import until
 
-CAMERAS = [SimCamera("h264"), SimCamera("aac", audio="aac"), SimCamera("h265", codec="h265")]
+CAMERAS = [
+    SimCamera("h264", **SMALL),
+    SimCamera("aac", audio="aac", **SMALL),
+    SimCamera("h265", codec="h265", **SMALL),
+]
 NAMES = [c.name for c in CAMERAS]
 
 

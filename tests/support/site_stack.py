@@ -36,7 +36,6 @@ MORE = """\
     region: {kk: Алматы қаласы, ru: город Алматы, en: Almaty city}
     district: {kk: Медеу ауданы, ru: Медеуский район, en: Medeu district}
     address: {kk: Абай даңғылы 5, ru: пр. Абая 5, en: 5 Abai Avenue}"""
-SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 150_000}
 
 
 def write_config(folder: Path, stations: str, election: str = "", more: str = "") -> Config:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from config.schedule import Window
 from kuager.simulator.server import Simulator
@@ -22,6 +23,8 @@ from tests.support.strip import pictures
 from tests.support.waiting import BOUND_S, until
 
 SEGMENT_S = 2.0  # of the simulator's cameras, unless they are told otherwise
+# of a camera that costs little: several are to be on time beside whatever else the machine does
+SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 150_000}
 
 
 @dataclass
