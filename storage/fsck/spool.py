@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from base.clock import Clock, now_ms
+from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
 from storage.catalogue.rows import RecordingRow
-from storage.records import Identity, Index
+from storage.records import FormatError, Identity, Index
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
-from storage.spool.repair import finish
+from storage.spool.repair import finish, restore_header
 from storage.spool.writer import CameraSpool, SpoolBusy
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
@@ -77,7 +78,9 @@ class SpoolCheck:
                 try:
                     await asyncio.to_thread(read_sealed, stored)
                 except PermanentUploadError as error:
-                    yield Local(stored, "spool", "different", f"{error.blocked} in the spool")
+                    is_index = error.blocked is Blocked.UNREADABLE
+                    what = UNREAD if is_index else f"{error.blocked} in the spool"
+                    yield Local(stored, "spool", "different", what)
             if row is None and late:
                 what = "recording that only the spool has"
                 yield Local(stored, "catalogue", "missing", what, index)
@@ -104,27 +107,28 @@ class SpoolCheck:
         waits.bytes += index.seal.length if index and index.seal else 0
 
 
-def seal_abandoned(reader: SpoolReader, name: Name) -> str:
-    """Seal what the recorder of a camera left without a seal; return what was done, "" for none.
+def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> str:
+    """Seal what the recorder of a camera left without a seal, and mend a spoilt index where its
+    bytes or its run tell what it said; return what was done, "" for none.
 
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
-    indexes = [(stored, reader.read(stored)) for stored in reader.stored()]
-    unsealed = [
-        stored for stored, index in indexes if index and not index.seal and index.name == name
-    ]
-    if not unsealed:
+    index = reader.read(stored)
+    if (index.name if index else (reader.election(), *name[1:])) != name:
         return ""
     try:
         camera = CameraSpool(reader.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
     except SpoolBusy:
         return ""
     try:
-        for stored in unsealed:
-            finish(stored.base)
+        if index is None:
+            restore_header(stored.base)
+        done = finish(stored.base, compare=True)
+    except FormatError:
+        return ""
     finally:
         camera.close()
-    return "sealed"
+    return "sealed" if done else ""
 
 
 def _written_ms(path: Path) -> int:

@@ -58,6 +58,11 @@ class SpoolRecording:
         """Number and start: its name, by which recordings are in order."""
         return self.record_seq, self.start_ms
 
+    def check_name(self, index: Index) -> None:
+        """Raise FormatError where an index names another recording: a digit of it is spoilt."""
+        if index.segments and (index.header.record_seq, index.start_ms) != self.key:
+            raise FormatError("its number or its start is not that of its name")
+
     @property
     def media(self) -> Path:
         """The `.mp4`."""
@@ -186,6 +191,7 @@ class SpoolReader:
                 index, data = parse_index(data[:head]), data[head:]
                 stored.index = index
             index.feed(data)
+            stored.check_name(index)
         except FormatError as error:
             stored.broken = True
             if index is not None:
