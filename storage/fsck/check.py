@@ -144,7 +144,8 @@ class _CameraCheck:
             async for finding in self._unknown(listing):
                 yield finding
         camera.rows = await camera.read_rows() if wanted else camera.rows
-        async for local in self._fsck.spool.look(reader, camera.name, camera.rows):
+        others = await camera.in_spool()
+        async for local in self._fsck.spool.look(reader, camera.name, camera.rows, others):
             yield await self._local(local)
         camera.rows = await camera.read_rows() if wanted else camera.rows
         for identity, row in camera.rows.items():

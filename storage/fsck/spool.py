@@ -7,7 +7,7 @@ Every recording that nobody writes any longer must be sealed, have a row, and be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from base.clock import Clock, now_ms
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import InSpool
 from storage.catalogue.rows import RecordingRow
 from storage.records import FormatError, Identity, Index
 from storage.spool.numbers import Numbers
-from storage.spool.reader import SpoolReader, SpoolRecording
+from storage.spool.reader import Key, SpoolReader, SpoolRecording
 from storage.spool.repair import finish, restore_header
 from storage.spool.writer import CameraSpool, SpoolBusy
 
@@ -56,16 +57,19 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, reader: SpoolReader, name: Name, rows: Mapping[Identity, RecordingRow]
+        self,
+        reader: SpoolReader,
+        name: Name,
+        rows: Mapping[Identity, RecordingRow],
+        others: Mapping[Key, InSpool],
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
-        What an earlier election left in the spool is looked at with its own configuration.
+        What another election left in the spool waits as all else does; `others` are its rows, of
+        those of this spool.
         """
         for stored in reader.stored():
             index = reader.read(stored)
-            if index is not None and index.name != name:
-                continue
             late = self.clock() - _written_ms(stored.lines) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:
@@ -73,7 +77,7 @@ class SpoolCheck:
                 yield Local(stored, "spool", "different", UNREAD if unread else UNSEALED)
             if index is None or index.seal is None or not index.segments:
                 continue
-            row = rows.get(index.identity)
+            there = _archives_of(rows.get(index.identity), others.get(stored.key), index)
             if self.deep:
                 try:
                     await asyncio.to_thread(read_sealed, stored)
@@ -81,14 +85,13 @@ class SpoolCheck:
                     is_index = error.blocked is Blocked.UNREADABLE
                     what = UNREAD if is_index else f"{error.blocked} in the spool"
                     yield Local(stored, "spool", "different", what)
-            if row is None and late:
+            if there is None and late:
                 what = "recording that only the spool has"
                 yield Local(stored, "catalogue", "missing", what, index)
-            there = {one.archive for one in row.archives} if row else set()
             for archive in self.archives:
-                if archive not in there:
+                if archive not in (there or ()):
                     self._wait(archive, index)
-                    if row is not None and late:
+                    if there is not None and late:
                         what = "recording that waits in the spool"
                         yield Local(stored, archive, "missing", what, index)
 
@@ -105,6 +108,17 @@ class SpoolCheck:
         waits = self.waits.setdefault(archive, Waits())
         waits.recordings += 1
         waits.bytes += index.seal.length if index and index.seal else 0
+
+
+def _archives_of(
+    row: RecordingRow | None, other: InSpool | None, index: Index
+) -> Collection[str] | None:
+    """Return the archives that have, or had, a recording; None where it has no row."""
+    if row is not None:
+        return {one.archive for one in row.archives}
+    if other is not None and (other.name, other.identity) == (index.name, index.identity):
+        return other.archives.keys() | other.retired
+    return None
 
 
 def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> str:
