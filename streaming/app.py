@@ -122,7 +122,7 @@ def create_app(
     app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
-    app[motion.MOTION] = motion.Motion()
+    app[motion.MOTION] = motion.Motion(motion.read_steps)
     app[archived.INDEXES] = OrderedDict()
     app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()

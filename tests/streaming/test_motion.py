@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +17,9 @@ from storage.media.fmp4 import Mp4Error, Sample, TrackRun, first_sample_size, wr
 from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
+from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run
-from streaming.api.motion import STEP_MS, moves
+from streaming.api.motion import STEP_MS, Motion, Whole, moves, read_steps
 from tests.support.archiving import configure
 from tests.support.web import ask, get, serving
 
@@ -65,6 +68,30 @@ async def test_what_moves_is_told_and_what_stands_is_not(config: Config) -> None
         assert (await ask(session, part))["cameras"][0] == {"id": "c", "motion": []}
         status, _, body = await get(session, f"/api/v1/stations/s/motion?from={NOW}&to={BEGUN}")
         assert status == 400 and b"not after" in body
+
+
+async def test_a_disk_that_is_slow_holds_up_nothing_else(config: Config) -> None:
+    """Bytes of hours ago are on the disk alone: they are read in a thread, one file at a time."""
+    record(config.spool, [100] * 100)
+    threads, at_work, most = set[int](), set[Path](), 0
+
+    def slow(whole: Whole) -> dict[int, float]:
+        nonlocal most
+        threads.add(threading.get_ident())
+        at_work.add(whole.media)
+        most = max(most, len(at_work))
+        found = read_steps(whole)
+        at_work.discard(whole.media)
+        return found
+
+    kept = Motion(slow)
+    reader = SpoolReader(config.spool, "s", "c")
+    reader.refresh()
+    wholes = [(stored, Whole.of(stored, index)) for stored, index in reader.recordings()]
+    assert len(wholes) > 1
+    found = await asyncio.gather(*(kept.steps(whole, True) for _, whole in wholes))
+    assert all(found) and most == 1 and threading.get_ident() not in threads
+    assert [kept.known(stored) for stored, _ in wholes] == found
 
 
 async def test_a_spoilt_recording_costs_only_its_own_marks(config: Config) -> None:
