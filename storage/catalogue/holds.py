@@ -149,7 +149,8 @@ class Holds:
         time."""
         r, a, c = recordings.c, archived.c, cameras.c
         found = []
-        for other in await self._pool.column(sa.select(c.election).distinct()):
+        for row in await self._pool.rows(sa.select(c.election).distinct()):
+            other = str(row["election"])
             old = (
                 sa.select(r.record_seq)
                 .join(archived, SAME_RECORDING)
@@ -158,7 +159,7 @@ class Holds:
                 .where(a.archive == archive, a.removed_ms.is_(None))
             )
             if other != election and await self._pool.column(old.limit(1)):
-                found.append(str(other))
+                found.append(other)
         return sorted(found)
 
     async def is_held(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:

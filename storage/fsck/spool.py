@@ -145,6 +145,16 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
     return "sealed" if done else ""
 
 
+def seal_all_abandoned(reader: SpoolReader, name: Name) -> str:
+    """Do the same for all that a camera has; return what was done. Raises OSError."""
+    done = ""
+    for stored in reader.stored():
+        index = reader.read(stored)
+        if index is None or index.seal is None:
+            done = seal_abandoned(reader, name, stored) or done
+    return done
+
+
 def _written_ms(path: Path) -> int:
     """Return when the last byte of a file was written, by the clock of its disk."""
     try:
