@@ -128,7 +128,8 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
     index = reader.read(stored)
-    if (index.name if index else (reader.election(), *name[1:])) != name:
+    is_named = index is not None and not stored.broken
+    if (index.name if index and is_named else (reader.election(), *name[1:])) != name:
         return ""
     try:
         camera = CameraSpool(reader.directory.parent.parent, *name, Numbers.by_clock(now_ms()))

@@ -7,6 +7,7 @@ and harms nothing else: its whole lines up to the first bad one are believed, th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -192,12 +193,28 @@ class SpoolReader:
                 stored.index = index
             index.feed(data)
             stored.check_name(index)
+            self._check_camera(stored, index)
         except FormatError as error:
             stored.broken = True
             if index is not None:
                 index.seal = None
             self._tell(path, error)
         return stored.index
+
+    def _check_camera(self, stored: SpoolRecording, index: Index) -> None:
+        """Raise FormatError for an index that names a camera, or an election, as neither its
+        folder nor one of those nearest to it does. A folder may have been renamed."""
+        with contextlib.suppress(OSError, FormatError):
+            state = CameraNumbers.parse((self.directory / "camera.json").read_bytes())
+            if index.name == (state.election, *stored.camera):
+                return
+        keys, near = sorted({*self._stored, stored.key}), set[tuple[str, str, str]]()
+        at = keys.index(stored.key)
+        for key in (*keys[max(0, at - 2) : at], *keys[at + 1 : at + 3]):
+            with contextlib.suppress(OSError, FormatError), self._stored[key].lines.open("rb") as f:
+                near.add(parse_index(f.readline()).name)
+        if near and index.name not in near:
+            raise FormatError(f"it is of {'/'.join(index.name)}, and those beside it are not")
 
     def _tell(self, path: Path, error: Exception) -> None:
         if path not in self._told:

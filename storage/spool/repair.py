@@ -36,6 +36,7 @@ from storage.records import (
 )
 
 PIECE = 1 << 20  # bytes of a recording that are in memory while it is compared
+_OF_A_RUN = ("election", "station", "camera", "epoch", "run_no", "tracks", "transcoded")
 _INDEXES = "????-??-??/?????????Z-*.jsonl"
 
 log = structlog.get_logger()
@@ -81,6 +82,7 @@ def finish(
     spoilt = index is not None and any(line.segment is None for line in lines)
     if index is not None:
         right = _right_header(base, index.header, lines)
+        right = _as_its_run(base, right) if compare else right
         spoilt, index.header = spoilt or data is not raw or right != index.header, right
     is_well = not compare or index is None or not media.exists() or all(compared(index, media))
     if index and index.seal and is_well and not anew and not spoilt:
@@ -209,6 +211,18 @@ def _right_header(base: Path, header: Header, lines: list[_Line]) -> Header:
     if begun and any((begun[0][0], s.start_ms) == (at_ms, named) for at_ms, s in told):
         run_start_ms = begun[0][0]
     return replace(header, record_seq=int(number), run_start_ms=run_start_ms)
+
+
+def _as_its_run(base: Path, header: Header) -> Header:
+    """Return a header with what all those nearest to it of its run say, two of them at least, or
+    one that names the camera as the folder does."""
+    beside = [h for h in _beside(base) if h.run_start_ms == header.run_start_ms]
+    ours = {name: getattr(header, name) for name in _OF_A_RUN}
+    told = [{name: getattr(h, name) for name in _OF_A_RUN} for h in beside]
+    if not told or any(one != told[0] for one in told) or told[0] == ours:
+        return header
+    is_home = (beside[0].station, beside[0].camera) == base.parts[-4:-2]
+    return replace(header, **told[0]) if len(told) > 1 or is_home else header
 
 
 def _with_init(media: Path, header: Header, lines: list[_Line]) -> Header:

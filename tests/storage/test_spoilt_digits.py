@@ -36,9 +36,9 @@ def recorded(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path, sorted(tmp_path.glob("s/c/*/*.jsonl"))[1]
 
 
-def fill_run(root: Path, start_ms: int, count: int) -> None:
+def fill_run(root: Path, start_ms: int, count: int, election: str = "e") -> None:
     """Record so many segments of one run, in real boxes."""
-    spool = CameraSpool(root, "e", "s", "c", Numbers.by_clock(start_ms))
+    spool = CameraSpool(root, election, "s", "c", Numbers.by_clock(start_ms))
     run = Run(start_ms, b"init" * 20, TRACKS, 2)
     for k in range(count):
         samples = [Sample(90_000, 100, True, 0), Sample(90_000, 50, False, 0)]
@@ -117,6 +117,32 @@ def test_a_header_that_cannot_be_read_is_that_of_its_run(recorded: tuple[Path, P
     assert finish(path.with_suffix("")) is not None
     assert path.read_bytes() == before
     read_sealed(stored(root, path))
+
+
+@pytest.mark.parametrize("field", [b"election", b"station", b"camera", b"epoch", b"run_no"])
+def test_what_all_of_a_run_say_is_believed(recorded: tuple[Path, Path], field: bytes) -> None:
+    """A letter of a station's name would file footage under another."""
+    root, path = recorded
+    before = spoil(path, 0, field)
+    found = stored(root, path)
+    reader = SpoolReader(root, "s", "c")
+    reader.refresh()
+    read = reader.read(found)
+    assert found.broken == (field in (b"election", b"station", b"camera"))
+    assert read is None or not found.broken or read.seal is None  # so it is not archived
+    finish(path.with_suffix(""), compare=True)
+    assert parse_index(path.read_bytes()) == before
+
+
+def test_recordings_of_a_renamed_folder_and_of_two_elections_are_well(tmp_path: Path) -> None:
+    fill_run(tmp_path, UTC0, 60)
+    fill_run(tmp_path, UTC0 + 1_000_000, 60, "e2")
+    (tmp_path / "s/c").rename(tmp_path / "s/renamed")
+    reader = SpoolReader(tmp_path, "s", "renamed")
+    reader.refresh()
+    found = reader.stored()
+    names = [index.name for one in found if (index := reader.read(one)) is not None]
+    assert {name[0] for name in names} == {"e", "e2"} and not any(s.broken for s in found)
 
 
 def test_a_header_of_another_run_is_not_taken(recorded: tuple[Path, Path]) -> None:
