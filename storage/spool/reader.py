@@ -184,6 +184,7 @@ class SpoolReader:
             return index
         stored.seen = seen
         self.revision += 1
+        is_new = index is None
         try:
             if index is None:
                 head = data.find(b"\n") + 1
@@ -193,7 +194,8 @@ class SpoolReader:
                 stored.index = index
             index.feed(data)
             stored.check_name(index)
-            self._check_camera(stored, index)
+            if is_new:
+                self._check_camera(stored, index)
         except FormatError as error:
             stored.broken = True
             if index is not None:
@@ -204,6 +206,8 @@ class SpoolReader:
     def _check_camera(self, stored: SpoolRecording, index: Index) -> None:
         """Raise FormatError for an index that names a camera, or an election, as neither its
         folder nor one of those nearest to it does. A folder may have been renamed."""
+        if index.name == (self._election, *stored.camera):
+            return
         with contextlib.suppress(OSError, FormatError):
             state = CameraNumbers.parse((self.directory / "camera.json").read_bytes())
             if index.name == (state.election, *stored.camera):
