@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ from storage.records import (
 
 PIECE = 1 << 20  # bytes of a recording that are in memory while it is compared
 _OF_A_RUN = ("election", "station", "camera", "epoch", "run_no", "tracks", "transcoded")
-_INDEXES = "????-??-??/?????????Z-*.jsonl"
+_NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
 
 log = structlog.get_logger()
 
@@ -189,28 +190,42 @@ def _with_header(base: Path, data: bytes) -> bytes:
 
 def _beside(base: Path) -> Iterator[Header]:
     """Yield headers for a recording, of those nearest to it that begin with the same init."""
-    number = base.name.rpartition("-")[2]
-    by_number = {int(p.stem.rpartition("-")[2]): p for p in base.parent.parent.glob(_INDEXES)}
+    if (name := _name_of(base)) is None:
+        return
+    number, by_number = name[0], dict[int, Path]()
+    for path in base.parent.parent.glob("????-??-??/*.jsonl"):
+        if (other_name := _name_of(path.with_suffix(""))) is not None:
+            by_number[other_name[0]] = path
     for other in (-1, 1, -2, 2):
         with contextlib.suppress(OSError, FormatError, KeyError):
-            data = by_number[int(number) + other].read_bytes()
+            data = by_number[number + other].read_bytes()
             header = parse_index(data[: data.find(b"\n") + 1]).header
             with base.with_name(base.name + ".mp4").open("rb") as file:
                 init = file.read(header.init_length)
             if sha256_of(init) == header.init_sha256:
-                yield replace(header, record_seq=int(number), gaps=(), overlaps=False)
+                yield replace(header, record_seq=number, gaps=(), overlaps=False)
+
+
+def _name_of(base: Path) -> tuple[int, int] | None:
+    """Return the number and the start (UTC ms) that a recording's name says; None for others."""
+    found = _NAME.fullmatch(base.name)
+    with contextlib.suppress(ValueError):
+        return found and (int(found[2]), start_of(base.parent.name, found[1]))
+    return None
 
 
 def _right_header(base: Path, header: Header, lines: list[_Line]) -> Header:
     """Return a header with the number of the recording's name, and with the start of the run that
     most lines tell, where the name bears them out."""
-    clock, _, number = base.name.rpartition("-")
+    if (name := _name_of(base)) is None:
+        return header
+    number, named = name
     told = [(s.start_ms - s.tfdt_90k // 90, s) for line in lines if (s := line.segment)]
     begun = Counter(begun_ms for begun_ms, _ in told).most_common(1)
-    run_start_ms, named = header.run_start_ms, start_of(base.parent.name, clock.rstrip("Z"))
+    run_start_ms = header.run_start_ms
     if begun and any((begun[0][0], s.start_ms) == (at_ms, named) for at_ms, s in told):
         run_start_ms = begun[0][0]
-    return replace(header, record_seq=int(number), run_start_ms=run_start_ms)
+    return replace(header, record_seq=number, run_start_ms=run_start_ms)
 
 
 def _as_its_run(base: Path, header: Header) -> Header:

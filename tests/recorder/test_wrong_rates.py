@@ -26,3 +26,14 @@ def test_once_it_shows_it_is_put_right_within_seconds(ratio: float, jitter_ms: f
     result = record(slow(ratio, jitter_ms))
     assert result.worst(after=100_000) <= 25 and not result.ends
     assert result.worst() <= 200
+
+
+@pytest.mark.parametrize("from_ms", [0.0, 20_000.0])
+def test_timestamps_that_count_down_say_nothing(from_ms: float) -> None:
+    """They keep to one step, and yet tell no time: pictures are placed by their arrival."""
+    shots = slow(1.0, 5.0)
+    for shot in shots:
+        shot.stamp -= 2 * max(0.0, shot.taken - from_ms)
+    result = record(shots)
+    assert result.worst() <= 60 and not result.ends
+    assert all(cut.by_arrival for cut in result.cuts[-20:])

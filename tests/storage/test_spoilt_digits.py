@@ -145,6 +145,17 @@ def test_recordings_of_a_renamed_folder_and_of_two_elections_are_well(tmp_path: 
     assert {name[0] for name in names} == {"e", "e2"} and not any(s.broken for s in found)
 
 
+@pytest.mark.parametrize("name", ["notes", "123456789Z-x", "129900000Z-5", "050122000Z-0", "-"])
+def test_files_of_others_stop_nothing(recorded: tuple[Path, Path], name: str) -> None:
+    root, path = recorded
+    (root / "s/c/camera.json").unlink()  # all recordings are looked at
+    (path.parent / f"{name}.jsonl").write_bytes(b"spoilt\n")
+    before = path.read_bytes()
+    path.write_bytes(b"\xff" + before[1:])
+    CameraSpool(root, "e", "s", "c", Numbers.by_clock(UTC0 + 10_000_000)).close()
+    assert path.read_bytes() == before
+
+
 def test_a_header_of_another_run_is_not_taken(recorded: tuple[Path, Path]) -> None:
     root, path = recorded
     for other in root.glob("s/c/*/*.jsonl"):
