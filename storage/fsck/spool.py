@@ -139,7 +139,7 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
         if index is None:
             restore_header(stored.base)
         done = finish(stored.base, compare=True)
-    except FormatError:
+    except (FormatError, FileNotFoundError):
         return ""
     finally:
         camera.close()
