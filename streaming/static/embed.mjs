@@ -1,6 +1,7 @@
 // The embedded player: one camera, live or from the moment in its address.
 import { CANNOT, GAP, MISSING, PLAYS, WAITS } from "./angle.mjs";
 import * as moments from "./moment.mjs";
+import { $, within } from "./page.mjs";
 import { Quality } from "./quality.mjs";
 import { clock, length, put, say, told } from "./text.mjs";
 import { player, server, watch } from "./watching.mjs";
@@ -8,12 +9,11 @@ import { player, server, watch } from "./watching.mjs";
 const ASK_MS = 5000;
 const BACK_MS = 10_000;
 const TRUE_MS = 20_000; // what is further back is not live
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const main = document.querySelector("main");
-const angle = watch(told.angle, main.querySelector("video"));
+const main = within(document, "main");
+const angle = watch(told.angle, within(main, "video"));
 let words = ""; // why there is no picture now
 let refused = "";
-const notice = $("notice"); // the server's words where the moment asked for cannot be shown
+const notice = document.getElementById("notice"); // the server's words where the moment asked for cannot be shown
 
 async function ask() {
   try {

@@ -1,12 +1,12 @@
 // Marks a stretch of the timeline, of which a copy can be ordered, and says what it would cost.
 import { written } from "./moment.mjs";
+import { $ } from "./page.mjs";
 import { existing, price } from "./price.mjs";
 import { clock, length, money, put, say, told } from "./text.mjs";
 
 /** @import { DayRecord } from "./record.mjs" */
 /** @import { Timeline } from "./timeline.mjs" */
 
-const $ = (/** @type {string} */ id) => document.getElementById(id);
 const link = (/** @type {string} */ id) => /** @type {HTMLAnchorElement} */ ($(id));
 
 /**
@@ -38,7 +38,7 @@ export class Marks {
     this.timeline = timeline;
     this.record = record;
     this.clock = clock;
-    if (!$("marked")) return; // copies cannot be ordered here
+    if (!document.getElementById("marked")) return; // copies cannot be ordered here
     $("mark-from").addEventListener("click", () => this.begin());
     $("mark-to").addEventListener("click", () => this.end());
     $("unmark").addEventListener("click", () => this.mark(null));
@@ -68,7 +68,7 @@ export class Marks {
     const { from, to, timeline } = this;
     const whole = from !== null && to !== null && to > from;
     timeline.setMark(whole ? [from, to] : null);
-    if (!$("marked")) return;
+    if (!document.getElementById("marked")) return;
     /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
     $("marked").hidden = from === null;
     $("marked-order").hidden = !whole;
