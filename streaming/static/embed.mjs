@@ -41,8 +41,9 @@ function slate() {
 player.onTick = () => {
   const said = slate();
   const { state, video } = angle;
-  put($("slate"), said);
+  put($("why"), said);
   $("slate").hidden = !said;
+  $("again").hidden = !player.stands;
   const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS);
   main.dataset.shown = seen ? "video" : player.live && !said ? "still" : "none";
   main.dataset.state = state;
@@ -83,6 +84,7 @@ $("back").addEventListener("click", () => {
   player.seek((player.settled ? player.now : server.now()) - BACK_MS);
 });
 $("live").addEventListener("click", live);
+$("again").addEventListener("click", () => player.again());
 $("sound").addEventListener("click", () => {
   const on = angle.video.muted;
   angle.setSound(on);
