@@ -71,20 +71,28 @@ export class Marks {
     if (!document.getElementById("marked")) return;
     /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
     $("marked").hidden = from === null;
-    $("marked-order").hidden = !whole;
-    put($("marked-words"), whole ? this.words(from, to) : from === null ? "" : say("marked", { from: clock(from) }));
+    const footage = whole ? this.footage(from, to) : [];
+    $("marked-order").hidden = !footage.some((ms) => ms > 0);
+    put($("marked-words"), whole ? words(from, to, footage) : from === null ? "" : say("marked", { from: clock(from) }));
     if (whole) link("marked-order").href = orderLink([from, to]);
   }
 
   /**
+   * Returns how much of each camera was recorded, in ms.
    * @param {number} from
    * @param {number} to
    */
-  words(from, to) {
-    const values = { from: clock(from), to: clock(to), length: length(to - from) };
-    const footage = told.cameras.map(({ id }) => existing(this.record.angles.get(id)?.stretches ?? [], from, to));
-    if (!footage.some((ms) => ms > 0)) return say("stretchEmpty", values);
-    if (!told.prices) return say("stretch", values);
-    return say("stretchFor", { ...values, price: money(price(told.prices, footage), told.prices) });
-  }
+  footage(from, to) { return told.cameras.map(({ id }) => existing(this.record.angles.get(id)?.stretches ?? [], from, to)); }
+}
+
+/**
+ * @param {number} from
+ * @param {number} to
+ * @param {number[]} footage of each camera, ms
+ */
+function words(from, to, footage) {
+  const values = { from: clock(from), to: clock(to), length: length(to - from) };
+  if (!footage.some((ms) => ms > 0)) return say("stretchEmpty", values);
+  if (!told.prices) return say("stretch", values);
+  return say("stretchFor", { ...values, price: money(price(told.prices, footage), told.prices) });
 }

@@ -28,7 +28,7 @@ export class Quality {
   /** @param {{ figure: HTMLElement, angle: Angle, camera: Camera }[]} figures */
   constructor(figures) {
     /** @type {One[]} */
-    this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: 0, lowBits: 0, unfit: false }));
+    this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: ((one.camera.takes.minute ?? 0) * 8) / 60, lowBits: 0, unfit: false }));
     if (canFeed()) this.chooser.begin(cameWith, saving());
     else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
     player.onStall = () => this.chooser.stalled();

@@ -94,9 +94,11 @@ export class Shown {
     const toLive = { text: say("watchLive"), act: this.live };
     if (state === moments.FUTURE) return { words: say("future"), ways: [toLive] };
     if (state !== moments.TOO_OLD) return { words: say("malformed"), ways: [toLive] };
-    const time = `${text.day(moment)}, ${text.clock(moment)}`;
+    const [[begins]] = [...text.told.windows, [-Infinity]];
+    const whole = (/** @type {number} */ ms) => `${text.day(ms)}, ${text.clock(ms)}`;
+    if (moment < begins) return { words: say("before", { time: whole(begins) }), ways: [toLive] };
     const copy = { text: say("orderCopy"), href: orderLink([moment - AROUND_MS, moment + AROUND_MS]) };
-    return { words: say("tooOldLink", { time }), ways: document.getElementById("order") ? [copy, toLive] : [toLive] };
+    return { words: say("tooOldLink", { time: whole(moment) }), ways: document.getElementById("order") ? [copy, toLive] : [toLive] };
   }
 
   // Returns what is said when nothing has moved for a while that should; null while all is well.
