@@ -8,6 +8,7 @@ from aiohttp import web
 from babel.dates import get_month_names
 
 from base.currency import decimals
+from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from config.copies import Copies
 from config.model import Camera, Station
@@ -56,6 +57,7 @@ async def station(request: web.Request) -> web.StreamResponse:
         live=link(request, f"/stations/{found.id}", **({"angle": angle} if lead and angle else {})),
         state=_state(lang, context, found, described),
         keys=_keys(lang),
+        hours=format_hours(context.config.rewind_s),
         lead=angle if angle in cameras else next(iter(cameras), None),
         chosen="lang" in request.query,
         oembed=_oembed(request, found),
