@@ -204,21 +204,20 @@ class SpoolReader:
         return stored.index
 
     def _check_camera(self, stored: SpoolRecording, index: Index) -> None:
-        """Raise FormatError for an index that names a camera, or an election, as neither its
-        folder nor one of those nearest to it does. A folder may have been renamed."""
+        """Raise FormatError for an index that names another camera, or another election, than all
+        those nearest to it of its run. A folder may have been renamed, and have of several."""
         if index.name == (self._election, *stored.camera):
             return
-        with contextlib.suppress(OSError, FormatError):
-            state = CameraNumbers.parse((self.directory / "camera.json").read_bytes())
-            if index.name == (state.election, *stored.camera):
-                return
-        keys, near = sorted({*self._stored, stored.key}), set[tuple[str, str, str]]()
+        keys, told = sorted({*self._stored, stored.key}), list[tuple[str, str, str]]()
         at = keys.index(stored.key)
         for key in (*keys[max(0, at - 2) : at], *keys[at + 1 : at + 3]):
             with contextlib.suppress(OSError, FormatError), self._stored[key].lines.open("rb") as f:
-                near.add(parse_index(f.readline()).name)
-        if near and index.name not in near:
-            raise FormatError(f"it is of {'/'.join(index.name)}, and those beside it are not")
+                beside = parse_index(f.readline())
+                if beside.header.run == index.header.run:
+                    told.append(beside.name)
+        is_home = index.name[1:] == stored.camera
+        if told and index.name not in told and (len(told) > 1 or not is_home):
+            raise FormatError(f"it is of {'/'.join(index.name)}, and those of its run are not")
 
     def _tell(self, path: Path, error: Exception) -> None:
         if path not in self._told:
