@@ -76,8 +76,15 @@ async def test_a_camera_that_closes() -> None:
     assert end is not None and end.cause is GapCause.CLOSED_BY_CAMERA
 
 
-@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
-async def test_a_network_that_breaks_is_not_laid_to_the_camera(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (errno.ETIMEDOUT, GapCause.UNREACHABLE),
+        (errno.EHOSTUNREACH, GapCause.UNREACHABLE),
+        (errno.ENOBUFS, GapCause.STREAM_BROKEN),
+    ],
+)
+async def test_what_the_camera_did_not_do_is_not_laid_to_it(number: int, cause: GapCause) -> None:
     camera, taken = Camera(script=plays(film()), sdp=SDP), Taken()
     async with serving(camera):
         connection, offer = await connect(camera.url(), Resolver())
@@ -86,7 +93,7 @@ async def test_a_network_that_breaks_is_not_laid_to_the_camera(number: int) -> N
         assert connection._wire is not None
         connection._wire.connection_lost(OSError(number, "as the system says it"))
         end = await running
-    assert end.cause is GapCause.UNREACHABLE and "as the system says it" in end.detail
+    assert end.cause is cause and "as the system says it" in end.detail
 
 
 async def test_a_fault_of_ours_is_not_laid_to_the_camera() -> None:

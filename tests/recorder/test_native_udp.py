@@ -9,15 +9,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from recorder.native import NativeSource
 from recorder.rtsp.client import RtspSession
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import connect
 from recorder.rtsp.rtp import RtpReceiver
 from recorder.rtsp.udp import UdpPair
+from recorder.source import Frame
+from storage.records import GapCause
 from tests.support.playing import PICTURES, SDP, SOUND, film
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving
-from tests.support.sources import Nobody, all_came, taken_from
-from tests.support.waiting import until
+from tests.support.sources import Nobody, Taken, all_came, taken_from
+from tests.support.waiting import BOUND_S, until
 
 
 def sends_datagrams(packets: Sequence[tuple[int, bytes]], source: str = "") -> Script:
@@ -82,7 +85,11 @@ async def test_a_camera_that_sends_by_udp_whatever_it_is_asked_for() -> None:
 async def test_datagrams_of_others_are_not_taken() -> None:
     taken, pair = [], UdpPair("127.0.0.1")
     await pair.receive(
-        lambda p, at: taken.append(bytes(p)), lambda p, at: None, {"127.0.0.1"}, lambda: 0.0
+        lambda p, at: taken.append(bytes(p)),
+        lambda p, at: None,
+        {"127.0.0.1"},
+        lambda: 0.0,
+        lambda error: None,
     )
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
@@ -112,3 +119,33 @@ async def test_reports_by_udp_go_to_the_port_that_the_camera_names() -> None:
             await asyncio.wait({reporting})
             await session.tear_down()
     assert packet[:2] == b"\x80\xc9"
+
+
+async def test_a_fault_of_ours_ends_the_session() -> None:
+    """An event loop says what went wrong with a datagram, and would go on with the next one."""
+
+    class Broken(Taken):
+        def on_frame(self, frame: Frame) -> None:
+            super().on_frame(frame)
+            if len(self.frames) == 1:
+                raise RuntimeError("no room")
+
+    camera, taken = Camera(script=sends_datagrams(taken_apart(film())), sdp=SDP), Broken()
+    said: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        end = await asyncio.wait_for(NativeSource(connection, offer).run(taken), BOUND_S)
+    assert end.cause is GapCause.STREAM_BROKEN and "fault of the recorder" in end.detail
+    assert "no room" in end.detail and len(taken.pictures()) == 1
+    assert [str(one["exception"]) for one in said] == ["no room"], "it is told once, with its place"
+
+
+async def test_ports_that_we_cannot_have_are_not_laid_to_the_camera() -> None:
+    camera = Camera(script=sends_datagrams([]), sdp=SDP)
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        assert connection._wire is not None
+        connection._wire.hosts = "192.0.2.1", "127.0.0.1"  # which is no address of this machine
+        end = await NativeSource(connection, offer).run(Taken())
+    assert end.cause is GapCause.STREAM_BROKEN and "UDP ports" in end.detail
