@@ -217,6 +217,21 @@ def test_a_packet_is_waited_for_only_so_long() -> None:
     assert counts == PacketCounts(received=3, lost=1, late=1)
 
 
+@pytest.mark.parametrize("order", [(1, 3, 2, 4), (1, 4, 3, 2)])
+def test_pictures_that_overtake_each_other_come_when_it_is_their_turn(
+    order: tuple[int, ...],
+) -> None:
+    """At a few pictures a second nothing comes in between; arrivals that go back would say that
+    the recorder's clock was set."""
+    taken, _, receiver = receive([], WINDOW)
+    for n, number in enumerate(order):
+        receiver.push(memoryview(rtp(number, stamp=number * 18_000)), 200.0 * n)
+    receiver.expire(5_000.0)
+    assert taken.bodies() == numbers(1, 2, 3, 4)
+    assert taken.arrivals == sorted(taken.arrivals)
+    assert taken.arrivals[1] == 200.0 * order.index(2), "it came no later than it did"
+
+
 def test_what_waits_is_handed_on_before_another_stream() -> None:
     taken, counts, _ = receive([*map(rtp, (1, 3)), rtp(500, ssrc=7), rtp(501, ssrc=7)], WINDOW)
     assert taken.bodies() == [b"1", b"3", b"restart", b"500", b"501"]
