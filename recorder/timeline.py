@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from recorder.arrivals import (
+    DRAINS,
     FEW,
     JUMP_MS,
     LASTING_MS,
@@ -21,8 +22,10 @@ from recorder.arrivals import (
     Line,
     Picture,
     beginning_line,
+    drains,
     fit,
     grew_at,
+    grown_ms,
     is_lasting,
     is_regular,
     least,
@@ -38,7 +41,6 @@ from recorder.reports import SenderReports
 EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
 HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
-DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 MOST_HELD = 500  # pictures; with more, each would take too long to look at
@@ -306,29 +308,30 @@ class Timeline:
                 self._held = held[:grew]
                 settled = self._move(Line(self._rate, least(levels_of(self._held, self._rate))))
                 return settled + [p for h in held[grew:] for p in self.push(h)]
+            if drains([h for h in held[:grew] if h.late_ms >= -EARLY_MS]):
+                return self._release(grew)  # the network held it back, and something else happened
             judged_ms = newest_ms - held[grew].arrival_ms
             if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
                 return ()  # what is to be judged has only begun
-        lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
+        late = [h for h in recent if h.late_ms >= -EARLY_MS]
         stepped = held[0].late_ms - self._late_ms > DOUBT_MS / 2  # no clock that runs slowly
-        if len(lates) > len(recent) // 2:
-            third = max(1, len(lates) // 3)
-            grown_ms = min(lates[-third:]) - min(lates[:third])
-            if -grown_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
+        if len(late) > len(recent) // 2:
+            least_ms, more_ms = min(h.late_ms for h in late), grown_ms(late)
+            if -more_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
                 self._judge_at_ms = newest_ms + SURE_MS
                 return self._release(sum(h.arrival_ms < newest_ms - HOLD_MS for h in held))
             waited_ms = newest_ms - held[0].arrival_ms
             may_wait = waited_ms < LONGEST_HOLD_MS and not last
-            small = min(lates) <= LASTING_MS
-            if small and grown_ms > GROWS_MS and may_wait:
+            small = least_ms <= LASTING_MS
+            if small and more_ms > GROWS_MS and may_wait:
                 return ()
             jumped = stepped and self._jumped_back(grew)
             slower = stepped and not jumped and self._is_slower()
             if slower:
-                return self._go_on_slower(min(lates))
-            if small and not (jumped and min(lates) > DOUBT_MS and not self._reorders):
-                self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
-                self._lasting_ms = min(lates) if stepped else 0.0
+                return self._go_on_slower(least_ms)
+            if small and not (jumped and least_ms > DOUBT_MS and not self._reorders):
+                self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, least_ms))
+                self._lasting_ms = least_ms if stepped else 0.0
                 return self._release(len(held))
             if slower is None and may_wait:
                 return ()

@@ -120,6 +120,21 @@ def test_a_network_that_stalls_moves_nothing(stall: float, faster: float) -> Non
     assert result.worst() <= 30 and not any(c.moved_ms for c in result.cuts)
 
 
+@pytest.mark.parametrize("stall", [300, 900, 1_900])
+@pytest.mark.parametrize("at", [290, 320, 350])
+def test_a_camera_that_stalls_before_a_network_has_caught_up(stall: float, at: int) -> None:
+    """What the network held back stays where it was; what came after the camera's stall is moved."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + max(0.0, (1_300 - (n - 260) * 12) if n >= 260 else 0)
+
+    result = record(
+        camera(40, lambda n, t: n * 40.0, delay, taken=lambda n: n * 40.0 + stall * (n >= at))
+    )
+    assert result.worst() <= 150
+    assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
+
+
 @pytest.mark.parametrize(("grown", "most"), [(100, 150), (200, 150), (400, 430), (2_000, 2_030)])
 @pytest.mark.parametrize("at", [5_000, 15_000])
 def test_a_delay_that_grows_and_stays(grown: float, most: float, at: float) -> None:
