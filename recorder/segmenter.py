@@ -258,14 +258,12 @@ class Segmenter:
             start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms) if self._origin_ms is None else self._origin_ms
         self._tfdt = 0 if self._origin_ms is None else max(0, self._ticks(start_ms))
+        self._sound.begin(self._tfdt * 1000 / VIDEO_TIMESCALE)
         self.target_duration_s = self.target_duration_s or target_duration(
             [self._clock_map.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )
-        drafts = []
         self._bytes = sum(p.size for p in held)
-        for picture in settled:
-            drafts += self._add(picture)
-        return drafts
+        return [draft for picture in settled for draft in self._add(picture)]
 
     # -- cutting -------------------------------------------------------------------------
 

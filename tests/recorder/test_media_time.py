@@ -123,7 +123,7 @@ def test_a_network_that_stalls_moves_nothing(stall: float, faster: float) -> Non
 @pytest.mark.parametrize("stall", [300, 900, 1_900])
 @pytest.mark.parametrize("at", [290, 320, 350])
 def test_a_camera_that_stalls_before_a_network_has_caught_up(stall: float, at: int) -> None:
-    """What the network held back stays where it was; what came after the camera's stall is moved."""
+    """What the network held back stays where it was; what comes after the stall is moved."""
 
     def delay(n: int, taken: float) -> float:
         return 20 + max(0.0, (1_300 - (n - 260) * 12) if n >= 260 else 0)

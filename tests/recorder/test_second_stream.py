@@ -20,6 +20,8 @@ from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
 from recorder.camera_spec import CameraSpec, camera_specs
 from recorder.disk_watch import SpoolDisk
+from recorder.rtsp.aac import AacConfig
+from recorder.sample_entry import sound_track
 from recorder.second_stream import LEFT, REST_S, SOON_S, SecondStream
 from recorder.segmenter import Segmenter
 from recorder.source import Frame
@@ -36,6 +38,8 @@ from tests.support.rtsp_camera import H264, Camera, Dialogue, Request, sdp_of, s
 from tests.support.stack import recordings
 from tests.support.waiting import until
 
+LASTS_MS = 1024 / 48
+AUDIO = sound_track(AacConfig.parse(bytes.fromhex("1188")), 48_000)
 FILM = [[SPS, PPS, KEY], *([[OTHER]] * 24)]
 ONE, TWO = TimeLine(7, int(UTC0)), TimeLine(8, int(UTC0) + 60_000)
 
@@ -64,6 +68,22 @@ def test_nothing_is_before_the_time_line_begins() -> None:
     drafts = [draft for frame in frames for draft in segmenter.push(frame)] + segmenter.finish()
     check(segmenter, drafts)
     assert drafts[0].tfdt_90k == 0
+
+
+@pytest.mark.parametrize("origin_ms", [None, int(UTC0) - 3_600_000])
+def test_sound_from_before_its_first_picture_is_in_no_run(origin_ms: int | None) -> None:
+    """It is not of this time line before the run begins, however long ago the first one's did."""
+    segmenter = Segmenter([VIDEO, AUDIO], origin_ms=origin_ms)
+    frames = [Frame(1, n * 3600, n % 50 == 0, b"v", UTC0 + n * 40 + 20) for n in range(250)]
+    frames += [Frame(2, n * 1024, True, b"s", UTC0 + n * LASTS_MS + 20) for n in range(-200, 460)]
+    drafts = []
+    for frame in sorted(frames, key=lambda frame: frame.arrival_ms):
+        drafts += segmenter.push(frame)
+    drafts += segmenter.finish()
+    check(segmenter, drafts)
+    pictures, sound = drafts[0].runs
+    assert abs(sound.decode_time / 48 - pictures.decode_time / 90) <= LASTS_MS
+    assert sum(len(draft.runs[1].samples) for draft in drafts) > 400
 
 
 def test_the_header_says_of_which_run_the_time_line_is() -> None:
