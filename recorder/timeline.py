@@ -180,15 +180,16 @@ class Timeline:
         self._tolerated_ms = self._lasting_ms = 0.0
         self._reports.begin_anew()
 
-    def _is_slower(self) -> bool | None:
-        """Say whether the link became slower: a sender report comes as much later as pictures do.
+    def _is_slower(self, at: int, by_ms: float) -> bool | None:
+        """Say whether the link became slower at a picture that waits: all sender reports since come
+        as much later as pictures do, by so much.
 
-        None where no report came with the pictures that wait, and one may come.
+        None where no report came since, and one may come.
         """
-        first = self._held[0]
-        for h in self._held[1:]:
-            if h.frame.report_ms != first.frame.report_ms:
-                return self._reports.grew_ms(h.frame) > h.late_ms / 2
+        first, *others = self._held[at:]
+        since = [h.frame for h in others if h.frame.report_ms != first.frame.report_ms]
+        if since:
+            return min(map(self._reports.grew_ms, since)) > by_ms / 2
         return None if self._reports.may_come(first.frame.arrival_ms) else False
 
     def _jumped_back(self, at: int) -> bool:
@@ -326,7 +327,7 @@ class Timeline:
             if small and more_ms > GROWS_MS and may_wait:
                 return ()
             jumped = stepped and self._jumped_back(grew)
-            slower = stepped and not jumped and self._is_slower()
+            slower = stepped and not jumped and self._is_slower(grew, least_ms)
             if slower:
                 return self._go_on_slower(least_ms)
             if small and not (jumped and least_ms > DOUBT_MS and not self._reorders):

@@ -179,6 +179,20 @@ def test_a_camera_that_stalls_and_sends_reports(stall: float, slower: float, eve
     assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
 
 
+@pytest.mark.parametrize("ratio", [0.5, 0.64, 0.8])
+@pytest.mark.parametrize("at", [10_000, 10_300, 10_600, 10_900])
+def test_another_rate_while_reports_come_late_now_and_then(ratio: float, at: int) -> None:
+    """A report that is as late as the first pictures of many says nothing of the others."""
+    chance = random.Random(at)
+    shots = camera(
+        60,
+        lambda n, t: min(t, at) + max(0.0, t - at) * ratio,
+        lambda n, t: 20 + (chance.uniform(0, 150) if at - 4_000 <= t <= at + 800 else 0),
+    )
+    result = record(reported(shots, 1_000))
+    assert result.worst(after=at + 3_000) <= 200
+
+
 @pytest.mark.parametrize("by", [-900, -4_000, 900, 60_000, -7_200_000])
 @pytest.mark.parametrize("every", [1_000, 2_000, 5_000])
 def test_time_that_jumps_where_there_are_reports(by: float, every: float) -> None:
