@@ -271,6 +271,11 @@ class Timeline:
             self._clock_map.observe(p.media_ms, p.arrival_ms)
         return p
 
+    @property
+    def _utc_rate(self) -> float:
+        """UTC per timestamp as it is known by now: what arrivals have told is not forgotten."""
+        return self._rate * self._clock_map.rate
+
     def _is_in_line(self, p: Picture) -> bool:
         return -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS
 
@@ -282,9 +287,9 @@ class Timeline:
         if len(held) < FEW:
             return ()
         if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
-            levels = levels_of(held, self._rate)
+            levels = levels_of(held, self._utc_rate)
             if spread(levels) <= LASTING_MS:  # one jump, not many
-                return self._move(Line(self._rate, least(levels)))
+                return self._move(Line(self._utc_rate, least(levels)))
         if len(held) >= MOST_HELD:
             return self._judge(last=True)
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
@@ -305,9 +310,11 @@ class Timeline:
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
         if (grew := grew_at(held, self._reorders)) and not last:
-            if is_lasting(held[:grew], self._rate):  # it happened twice
+            if is_lasting(held[:grew], self._utc_rate):  # it happened twice
                 self._held = held[:grew]
-                settled = self._move(Line(self._rate, least(levels_of(self._held, self._rate))))
+                settled = self._move(
+                    Line(self._utc_rate, least(levels_of(self._held, self._utc_rate)))
+                )
                 return settled + [p for h in held[grew:] for p in self.push(h)]
             if drains([h for h in held[:grew] if h.late_ms >= -EARLY_MS]):
                 return self._release(grew)  # the network held it back, and something else happened
@@ -336,9 +343,9 @@ class Timeline:
                 return self._release(len(held))
             if slower is None and may_wait:
                 return ()
-        line = fit(held, self._rate) or fit(recent, self._rate)
+        line = fit(held, self._utc_rate) or fit(recent, self._utc_rate)
         if line is None and is_regular(held):
-            line = Line(self._rate, least(levels_of(held, self._rate)))
+            line = Line(self._utc_rate, least(levels_of(held, self._utc_rate)))
         return self._move(line)
 
     def _move(self, line: Line | None) -> list[Picture]:

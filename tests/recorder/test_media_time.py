@@ -101,6 +101,13 @@ def test_any_steady_rate_after_a_backlog(ratio: float) -> None:
     assert record(camera(60, lambda n, t: t * ratio, delay)).worst(after=2_000) <= 60
 
 
+@pytest.mark.parametrize("by", [-4_000, 900])
+@pytest.mark.parametrize("fast", [0.985, 1.015])
+def test_how_fast_a_camera_counts_is_known_after_a_jump_too(fast: float, by: float) -> None:
+    result = record(camera(60, lambda n, t: t * fast + (by if t >= 30_000 else 0)))
+    assert result.worst(after=33_000) <= 60
+
+
 @pytest.mark.parametrize("stall", [300, 900, 1_900])
 def test_a_camera_that_stalls_and_counts_its_timestamps(stall: float) -> None:
     result = record(camera(40, lambda n, t: n * 40.0, taken=lambda n: n * 40.0 + stall * (n > 260)))
