@@ -12,11 +12,13 @@ from itertools import pairwise
 
 from recorder.source import Frame
 
+EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
 LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
 WINDOW_MS = 2_000.0
 SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
 REORDER_MS = 500.0  # B-frames show so much before those that came earlier
+REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
 FEW = 3  # pictures that are needed for a verdict
 DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 
 from recorder.arrivals import (
     DRAINS,
+    EARLY_MS,
     FEW,
     JUMP_MS,
     LASTING_MS,
     REORDER_MS,
+    REORDERED,
     SURE_MS,
     WINDOW_MS,
     Line,
@@ -36,17 +38,15 @@ from recorder.arrivals import (
     usual_step,
 )
 from recorder.clock_map import WHOLLY_WRONG, ClockMap
+from recorder.opening import place_opening
 from recorder.reports import SenderReports
 
-EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
 HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 MOST_HELD = 500  # pictures; with more, each would take too long to look at
-REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
-HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 
 
@@ -98,48 +98,17 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        self._open(opening, before, line, usual_step(tail, line))
+        place_opening(opening, before, line, usual_step(tail, line), self._reorders)
+        newest = max(opening, key=lambda p: p.media_ms)
+        self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
+        if line is not None:
+            self._settled.extend((p.stamp_ms, p.media_ms) for p in opening if not p.moved_ms)
         self._clock_map.start(min(p.media_ms for p in opening))
         self._before = opening[-1]
         settled = list(opening)
         for p in pictures[count:]:
             settled += self.push(p)
         return settled
-
-    def _open(
-        self, pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float
-    ) -> None:
-        """Settle the first pictures by the line that the later ones keep to; None: by arrival."""
-        first = pictures[0]
-        following: Picture | None = None
-        # ffmpeg gives the first picture of a session the timestamp of the next one at times
-        is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
-        earliest_ms, offset_ms = float("inf"), 0.0
-        for n, p in reversed(list(enumerate(pictures))):
-            at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
-            right_ms = at_ms + offset_ms
-            most_ms, least_ms = float("inf"), -REORDER_MS if self._reorders else 0.0
-            if following is not None:
-                waited_ms = following.arrival_ms - p.arrival_ms
-                most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
-            if line is None:
-                right_ms = min(right_ms, earliest_ms - 1)
-            elif following is not None and (
-                not least_ms <= following.media_ms - right_ms <= most_ms
-                or (p is first and is_guess)
-            ):
-                # it shows before all that follow, and so does what came before it
-                right_ms = earliest_ms - usual_ms
-                offset_ms = right_ms - at_ms
-            elif (late_ms := line.late_ms(p) - offset_ms) < -EARLY_MS:
-                offset_ms += late_ms  # it cannot show after it arrived, nor what came before it
-                right_ms += late_ms
-            p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
-            following, earliest_ms = p, min(earliest_ms, right_ms)
-        newest = max(pictures, key=lambda p: p.media_ms)
-        self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
-        if line is not None:
-            self._settled.extend((p.stamp_ms, p.media_ms) for p in pictures if not p.moved_ms)
 
     def push(self, p: Picture) -> Sequence[Picture]:
         """Take a picture; return those that are settled now."""
