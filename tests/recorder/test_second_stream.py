@@ -28,7 +28,7 @@ from recorder.source import Frame
 from recorder.states import State
 from recorder.worker import Worker
 from storage.media.fmp4 import boxes, parse_moof
-from storage.records import Header, parse_index
+from storage.records import Ending, GapCause, Header, parse_index
 from storage.spool.writer import TimeLine
 from tests.support.config_files import read
 from tests.support.frames import UTC0, VIDEO, check
@@ -118,7 +118,7 @@ async def test_it_waits_for_the_first_and_ends_with_it(disk: SpoolDisk) -> None:
 async def test_it_rests_where_the_first_breaks_whenever_it_is_asked_for(disk: SpoolDisk) -> None:
     """Some cameras end a session when another begins."""
     now_s, line = 1000.0, ONE
-    second = SecondStream("s/c.low", lambda: line, disk, lambda: now_s)
+    second = SecondStream("s/c.low", lambda: line, disk, lambda: now_s, look_s=0)
     with capture_logs() as said:
         for number, rest_s in enumerate(REST_S, 10):
             assert await second.wait(lambda: True)
@@ -131,6 +131,28 @@ async def test_it_rests_where_the_first_breaks_whenever_it_is_asked_for(disk: Sp
     assert await second.wait(lambda: True)
     now_s, line = now_s + SOON_S + 1, TWO  # it was recorded for long: not because of it
     assert second.why_not() == LEFT and await second.wait(lambda: True)
+
+
+async def test_a_camera_that_gives_none_is_asked_less_and_less_often(disk: SpoolDisk) -> None:
+    """It may take no more sessions, and is asked all day."""
+    now_s, busy = 1000.0, Ending(GapCause.STREAM_BROKEN, "it is busy")
+    second = SecondStream("s/c.low", lambda: ONE, disk, lambda: now_s, look_s=0)
+
+    async def waits_s() -> float:
+        nonlocal now_s
+        begun_s = now_s
+        while not await second.wait(iter((True, False)).__next__):
+            now_s += 1
+        return now_s - begun_s
+
+    found = []
+    for why in (busy, busy, LEFT, busy, busy, busy):
+        second.refused(why)
+        found.append(await waits_s())
+    assert found == [0, 5, 0, 15, 60, 60]
+    second.came()
+    second.refused(busy)
+    assert await waits_s() == 0
 
 
 async def test_it_waits_for_the_time_line_of_the_clock_that_is_followed(disk: SpoolDisk) -> None:
