@@ -11,9 +11,10 @@ from typing import Any
 from recorder.camera_state import CameraState, fault
 from recorder.disk_watch import MAX_WAITING, human
 from recorder.gap_accounting import note_gap
-from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter, output_tracks
+from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter
 from recorder.source import PICTURE_ID, Frame, Source
 from recorder.states import Event, State
+from recorder.tracks import output_tracks
 from storage.media.fmp4 import TrackInit, write_init, write_segment
 from storage.records import Ending, GapCause, Segment, Track
 from storage.spool.writer import CameraSpool, Run, TimeLine

@@ -63,7 +63,7 @@ class Timeline:
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
-        self._reorders = False
+        self.reorders = False  # there are B-frames
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._before: Picture | None = None  # that picture
@@ -83,7 +83,7 @@ class Timeline:
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        self._reorders = reorders(pictures)
+        self.reorders = reorders(pictures)
         line = beginning_line(tail)
         self.by_arrival = line is None
         count, before = len(pictures), len(pictures) - len(tail)
@@ -98,7 +98,7 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        place_opening(opening, before, line, usual_step(tail, line), self._reorders)
+        place_opening(opening, before, line, usual_step(tail, line), self.reorders)
         newest = max(opening, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
@@ -114,7 +114,7 @@ class Timeline:
         """Take a picture; return those that are settled now."""
         self._lately.append(p)
         if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
-            self._reorders = reorders(self._lately)
+            self.reorders = reorders(self._lately)
         p.slower_ms = self._slower_ms
         if self.by_arrival:
             return self._push_by_arrival(p)
@@ -227,7 +227,7 @@ class Timeline:
         if self._is_in_line(p) and not self._lasting_ms:
             self._reports.take_usual(p.frame)
         if not placed:
-            if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
+            if p.stamp_ms > self._newest_stamp_ms or not self.reorders:  # after all that came
                 p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
             elif not p.by_arrival:
                 p.media_ms = self._between(p)
@@ -267,7 +267,7 @@ class Timeline:
 
     def _shows_after(self, p: Picture, held: Sequence[Picture]) -> bool:
         """Say whether a picture shows after those that wait: a B-frame says nothing of them."""
-        if not self._reorders:
+        if not self.reorders:
             return True
         wild = [h.arrival_ms for h in held if self._is_wild(h)]
         return p.media_ms >= self._clock_map.media_of(max(wild, default=0.0))
@@ -278,7 +278,7 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
-        if (grew := grew_at(held, self._reorders)) and not last:
+        if (grew := grew_at(held, self.reorders)) and not last:
             if is_lasting(held[:grew], self._utc_rate):  # it happened twice
                 self._held = held[:grew]
                 settled = self._move(
@@ -306,7 +306,7 @@ class Timeline:
             slower = stepped and not jumped and self._is_slower(grew, least_ms)
             if slower:
                 return self._go_on_slower(least_ms)
-            if small and not (jumped and least_ms > DOUBT_MS and not self._reorders):
+            if small and not (jumped and least_ms > DOUBT_MS and not self.reorders):
                 self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, least_ms))
                 self._lasting_ms = least_ms if stepped else 0.0
                 return self._release(len(held))
@@ -322,7 +322,7 @@ class Timeline:
         held, clock_map = self._held, self._clock_map
         before_ms = [h.media_ms for h in held]
         # B-frames from before the jump come after the first picture from after it
-        stay = [h for h in held[:REORDERED] if self._reorders and self._is_in_line(h)]
+        stay = [h for h in held[:REORDERED] if self.reorders and self._is_in_line(h)]
         moved = [h for h in held if h not in stay]
         newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
         self._settled.clear()  # timestamps before and after need not compare
@@ -345,11 +345,11 @@ class Timeline:
 
     def _move_to(self, moved: Sequence[Picture], newest_ms: float) -> None:
         """Give pictures the time that their timestamps say now, none after its arrival."""
-        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self._reorders else moved
+        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self.reorders else moved
         latest_ms = float("inf")
         for h in reversed(in_order):
             h.media_ms = min(self.media_ms(h.stamp_ms), self._clock_map.media_of(h.arrival_ms))
-            if self._reorders and h.media_ms < latest_ms + REORDER_MS:
+            if self.reorders and h.media_ms < latest_ms + REORDER_MS:
                 latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
         for h in in_order:  # none before others
             newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
@@ -379,7 +379,7 @@ class Timeline:
 
     def _is_wild(self, p: Picture) -> bool:
         earliest_ms = self._newest_ms
-        if self._reorders:  # a B-frame shows after the one that was the newest before the newest
+        if self.reorders:  # a B-frame shows after the one that was the newest before the newest
             earliest_ms = max(self._newest_ms - REORDER_MS, self._before_newest_ms - 1)
         return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
@@ -390,13 +390,13 @@ class Timeline:
         """
         times, at_ms = [], self._newest_ms
         for p in pictures:
-            if following is not None and not self._reorders:
+            if following is not None and not self.reorders:
                 step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
                 at_ms += max(0.1, step_ms)
             else:
                 at_ms = max(at_ms + 0.1, self._clock_map.media_of(p.arrival_ms))
             times.append(at_ms)
-        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self._reorders else pictures
+        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self.reorders else pictures
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms

@@ -372,6 +372,22 @@ def test_pictures_that_show_before_earlier_ones_keep_their_order(
     assert all(a < b for a, b in itertools.pairwise(times)), "pictures change places"
 
 
+@pytest.mark.parametrize(("fps", "gop", "b"), [(25, 12, 2), (12.5, 24, 2), (25, 48, 3)])
+def test_b_frames_that_show_before_their_keyframe(fps: float, gop: int, b: int) -> None:
+    """An open group of pictures: the next segment begins with them, and each shows in its time."""
+    step, order = 1000 / fps, [0]
+    for last in range(b + 1, int(30 * fps), b + 1):
+        order += [last, *range(last - b, last)]
+    newest = itertools.accumulate((n * step for n in order), max)
+    shots = [
+        Shot(n * step, 5e7 + n * step, sent + 20 + k % (b + 1), n % gop == 0)
+        for k, (n, sent) in enumerate(zip(order, newest, strict=True))
+    ]
+    result = record(shots, False)
+    assert all(cut.starts_with_key for cut in result.cuts[1:])
+    assert all(abs(error - 20) <= 4 for taken, error, _ in result.errors if taken > 2_000)
+
+
 def test_a_first_timestamp_that_is_that_of_the_next_picture_is_not_believed() -> None:
     shots = camera(8)
     order = [0, *(n for group in range(66) for n in (3 * group + 3, 3 * group + 1, 3 * group + 2))]
