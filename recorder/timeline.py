@@ -326,6 +326,8 @@ class Timeline:
         moved = [h for h in held if h not in stay]
         newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
         self._settled.clear()  # timestamps before and after need not compare
+        if line is None or abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
+            self._recent.clear()  # else it may be this rate that moves them, again and again
         if line is None:
             self.by_arrival = True
             for h in held:
@@ -335,7 +337,6 @@ class Timeline:
             self._move_to(moved, newest_ms)
             self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
         self._tolerated_ms = self._lasting_ms = 0.0
-        self._recent.clear()
         clock_map.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
