@@ -100,6 +100,7 @@ class Segmenter:
         self._first_ms: float | None = None  # arrival of the first picture
         self._open: list[Picture] = []  # the open segment, in decode order
         self._next: list[Picture] = []  # a keyframe that ends it, and what came later, shows before
+        self._piece: Piece | None = None  # of the open segment, once that keyframe came
         self._bytes = 0  # of all pictures in hand
         self._newest: Picture | None = None
         self._in_pieces = False  # a picture came as several frames
@@ -279,7 +280,7 @@ class Segmenter:
             limit = self._limit()
             is_due = picture.frame.key and lasted_s >= enough_s and at <= limit
             if is_due and self._timeline.reorders:
-                self._next = [picture]
+                self._next, self._piece = [picture], self._advance(at)
                 return drafts
             if is_due or self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES:
                 drafts.append(self._cut(at, picture.arrival_ms))
@@ -293,7 +294,8 @@ class Segmenter:
         if not (following := self._next):
             return []
         end = max(p.media_ms for p in self._open) + 0.1
-        draft = self._cut(max(end, min(p.media_ms for p in following)), following[0].arrival_ms)
+        end = max(end, min(p.media_ms for p in following))
+        draft = self._cut(end, following[0].arrival_ms, self._piece)
         self._open, self._next = following, []
         return [draft]
 
@@ -313,16 +315,19 @@ class Segmenter:
             drafts.append(self._cut(picture.media_ms, picture.arrival_ms))
         return drafts
 
-    def _cut(self, end: float, until_ms: float) -> SegmentDraft:
+    def _advance(self, end: float) -> Piece:
+        """Return the mapping of the open segment, which ends at about the media time `end`."""
+        longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
+        highest = math.inf if end > self._limit() + 1 else longest_ms / max(1.0, end - self._start)
+        return self._clock_map.advance(self._start, highest)
+
+    def _cut(self, end: float, until_ms: float, piece: Piece | None = None) -> SegmentDraft:
         """Close the open segment at media time `end`, and not after `until_ms` (UTC)."""
         assert self.run_start_ms is not None
         pictures, self._open = self._open, []
         self._bytes -= sum(p.size for p in pictures)
-        longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
-        highest = math.inf if end > self._limit() + 1 else longest_ms / max(1.0, end - self._start)
-        piece = self._clock_map.advance(self._start, highest)
         tfdt = self._tfdt
-        times, stop = self._times(piece, pictures, end, until_ms)
+        times, stop = self._times(piece or self._advance(end), pictures, end, until_ms)
         # a picture that stood still makes a segment long, and the playlists say so
         lasted_s = (stop - tfdt) / VIDEO_TIMESCALE
         self.target_duration_s = max(self.target_duration_s, int(lasted_s + 0.5))

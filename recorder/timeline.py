@@ -243,7 +243,8 @@ class Timeline:
     @property
     def _utc_rate(self) -> float:
         """UTC per timestamp as it is known by now: what arrivals have told is not forgotten."""
-        return self._rate * self._clock_map.rate
+        beside = self._clock_map.rate
+        return self._rate * (beside if abs(beside - 1) < WHOLLY_WRONG else 1.0)
 
     def _is_in_line(self, p: Picture) -> bool:
         return -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS
