@@ -17,6 +17,7 @@ from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import send
+from streaming.http.scheduler import SCHEDULER
 from streaming.media.keyframes import own_keyframe
 from streaming.media.live import own_init, own_playlist, own_segment, send_playlist
 from streaming.media.pictures import read_picture
@@ -103,6 +104,18 @@ async def stretch(request: web.Request) -> web.StreamResponse:
     said = {"recordings": _recordings(reader, from_ms, to_ms)}
     gaps = [gap.to_dict() for gap in reader.gaps(from_ms, to_ms)]
     body = orjson.dumps(said | {"gaps": gaps})
+    return web.Response(body=body, content_type="application/json")
+
+
+@routes.get("/spool/{station}/{camera}/motion")
+async def motion(request: web.Request) -> web.StreamResponse:
+    """Tell what the pictures of a camera took between `from` and `to`, by steps."""
+    context = request.app[CONTEXT]
+    _, reader = context.camera(request)
+    from_ms, to_ms = time_ms(request, "from") or 0, time_ms(request, "to") or LATEST_MS
+    recordings = reader.recordings(from_ms, to_ms)
+    steps = await context.motion.of(request.app[SCHEDULER].in_steps(request, recordings))
+    body = orjson.dumps({"steps": list(steps.items())})
     return web.Response(body=body, content_type="application/json")
 
 
