@@ -19,6 +19,7 @@ from storage.spool.lease_file import (
     LEASES,
     SHARDS,
     CameraLease,
+    Holdings,
     Lease,
     Leases,
     LeaseWatch,
@@ -64,6 +65,20 @@ def test_only_cameras_of_leases_are_recorded_each_in_one_share(tmp_path: Path) -
         assert spec != later and spec.has_same_session(later) is (changed.epoch == EPOCH)
 
 
+def test_while_two_machines_have_a_camera_its_second_stream_waits(tmp_path: Path) -> None:
+    """Many cameras take few sessions at a time: both machines need one for the first stream."""
+    table = "station_id,camera_id,url,low_url\ns,c,rtsp://10.0.0.1/1,rtsp://10.0.0.1/2\n"
+    config = load(write(tmp_path, stations_csv=table), {})
+    lease = Lease(shard_of("s/c"), EPOCH, UTC0)
+
+    def recorded(lease: Lease) -> list[str]:
+        return [spec.name for spec in camera_specs(config, 0, 1, {lease.shard: lease})]
+
+    assert recorded(lease) == ["s/c", "s/c.low"]
+    assert recorded(replace(lease, given=True)) == ["s/c"]  # the machine that lets go
+    assert recorded(replace(lease, alone=False)) == ["s/c"]  # the one that begins
+
+
 def test_what_a_lease_says_of_the_time_before_it() -> None:
     def missing(**more: object) -> tuple[int, GapCause] | None:
         return CameraLease.of(Lease(1, EPOCH, UTC0, **more), "s/c").missing  # type: ignore[arg-type]
@@ -105,6 +120,25 @@ async def test_without_a_word_what_was_recorded_last_is_recorded(tmp_path: Path)
     write_leases(tmp_path, Leases(UTC0 - 86_400_000, (lease,)), durable=True)
     assert await LeaseWatch(tmp_path, 0.001, lambda: UTC0).first(0.003) == {1: lease}
     assert await LeaseWatch(tmp_path / "none", 0.001, lambda: UTC0).first(0.003) == {}
+
+
+def test_a_duty_ends_where_nobody_renews_the_lease(tmp_path: Path) -> None:
+    """Its role `node` hangs or is gone: another machine may have the duty by now."""
+    at_ms, camera = UTC0, "s/c"
+    holdings = Holdings(tmp_path, True, lambda: at_ms)
+    assert not holdings.has_duty() and not holdings.has(camera)
+    held = Lease(0, 5, UTC0), Lease(shard_of(camera), 5, UTC0)
+    write_leases(tmp_path, Leases(UTC0, held), durable=False)
+    assert holdings.has_duty()
+    at_ms += FRESH_MS + 1
+    assert not holdings.has_duty()
+    assert holdings.has(camera), "it is recorded all the same"
+    write_leases(tmp_path, Leases(at_ms, held), durable=False)
+    assert holdings.has_duty()
+    given = Lease(0, 6, UTC0, alone=False)  # the machine before still has it
+    write_leases(tmp_path, Leases(at_ms, (given,)), durable=False)
+    assert not holdings.has_duty()
+    assert Holdings(tmp_path, False).has_duty()
 
 
 @given(
