@@ -790,7 +790,10 @@ NONE_OR = {
 async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
     config: Config, state: State
 ) -> None:
-    async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
+    async with (
+        selling(config) as (base, catalogue),
+        aiohttp.ClientSession(base, headers={"Accept-Language": "en"}) as http,
+    ):
         secret = await ordered(http)
         order = await catalogue.orders.with_number(1)
         assert order is not None
