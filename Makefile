@@ -180,7 +180,7 @@ bench-player: tools ## what a viewer gets: first picture, delay of live, angles 
 soak: tools ## 500 moments, live loads and jumps in 6 tabs, half of them at 400 kbit/s, on a busy machine: does anything freeze? (MOMENTS, TABS)
 	@$(PY) -m benchmarks.soak --moments $(or $(MOMENTS),500) --tabs $(or $(TABS),6) 2>&1 | grep -v '^20'
 
-states: tools ## pictures of the station's page in each of its states, at four widths, in both themes and three languages (SHOTS=folder)
+states: tools ## pictures of the pages in each of their states, at four widths, in both themes and three languages (SHOTS=folder)
 	@$(PY) -m benchmarks.states $(or $(SHOTS),states) 2>&1 | grep -v '^20'
 
 screenshot: tools ## make docs/screenshot.png from a running demo (needs Chromium)

@@ -1,4 +1,4 @@
-"""Pictures of the station's page in each of its states: python -m benchmarks.states FOLDER
+"""Pictures of the pages in each of their states: python -m benchmarks.states FOLDER
 
 Four widths, light and dark, three languages; axe-core looks at each state. The pictures are to be
 looked at one by one: what is cut off, covered, or not said.
@@ -17,9 +17,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import aiohttp
+import sqlalchemy as sa
 from playwright.async_api import Browser, Page, async_playwright
 
 from benchmarks.soak import SLOW
+from copies.orders.service import OrderService
+from copies.states import State
+from storage.catalogue.orders import Payment
+from storage.catalogue.schema import orders
 from storage.records import GapCause
 from tests.support.live_fixture import LiveCamera
 from tests.support.pages import axe
@@ -36,6 +42,15 @@ COPIES = (
     " bank: Bank, bic: KCJBKZKX, beneficiary_code: '16', purpose_code: '859'}\n"
 )
 PLAYS = ".lead[data-state=plays]"
+PAGES = (
+    ("home", "/"),
+    ("nothing-found", "/?q=zzzzzz"),
+    ("about", "/about"),
+    ("help", "/help"),
+    ("copies", "/copies/"),
+    ("form", "/copies/new?station=s"),
+    ("register", "/copies/register"),
+)
 Act = Callable[[Page], Awaitable[object]]
 
 
@@ -161,11 +176,45 @@ async def while_open(shots: Shots, folder: Path) -> None:
         await shots.take("no-script", site, "/stations/s", ".still", script=False)
         await shots.take("embed", site, "/embed/s/c", "main[data-state=plays]")
         await shots.take("unknown", site, "/stations/118", "main")
+        for name, path in PAGES:
+            await shots.take(name, site, path, "main")
+        await an_order(shots, site)
         cameras[0].end(GapCause.NO_DATA)
         await shots.take("one-out", site, "/stations/s", "[data-camera=c][data-state=gap]")
         for one in cameras[1:]:
             one.end(GapCause.UNREACHABLE)
         await shots.take("all-out", site, "/stations/s", "[data-camera=e][data-state=gap]")
+
+
+async def an_order(shots: Shots, site: Site) -> None:
+    """Take an order in each state that its page names."""
+    assert site.catalogue
+    now_ms, seconds = int(time.time() * 1000), aiohttp.ClientTimeout(60)
+    wanted = {"station": "s", "cameras": CAMERAS, "from": now_ms - 500_000, "to": now_ms - 400_000}
+    async with aiohttp.ClientSession(site.base, timeout=seconds, raise_for_status=True) as session:
+        async with session.post("/api/v1/copies/quotes", json=wanted) as answer:
+            place = answer.headers["Location"]
+        path = f"/copies/{place.rpartition('/')[2]}"
+        await shots.take("order-quoted", site, path, ".standing")
+        async with session.post(f"{place}/order") as answer:
+            total = (await answer.json())["price"]["total"]
+    await shots.take("order-waiting", site, path, ".standing")
+    service = OrderService(site.config, site.catalogue, {})
+    for name, amount in (("partly-paid", total // 2), ("paid", total - total // 2)):
+        payment = Payment("invoice", name, amount, "KZT", now_ms)
+        await service.enter_payment(1, payment, "operator")
+        await shots.take(f"order-{name}", site, path, ".standing")
+    ended = {"ended_ms": now_ms}
+    for name, values in (
+        ("ready", {"state": State.READY, "ready_ms": now_ms}),
+        ("over", {"state": State.EXPIRED} | ended),
+        ("refunded", {"state": State.REFUNDED} | ended),
+        ("cancelled", {"state": State.CANCELLED, "paid_ms": None} | ended),
+        ("rejected", {"state": State.REJECTED, "reason": "A court forbids it."} | ended),
+        ("not-paid", {"state": State.EXPIRED} | ended),
+    ):
+        await site.catalogue.pool.execute(sa.update(orders).values(values))
+        await shots.take(f"order-{name}", site, path, ".standing")
 
 
 def _place(stack: contextlib.ExitStack) -> Path:

@@ -1,4 +1,6 @@
-"""The moment that a link names: whether it can be shown and, where not, why and what to do."""
+"""The moment that a link names: whether it can be shown and, where not, why and what to do; a
+minute of video of a moment where no script runs.
+"""
 
 from __future__ import annotations
 
@@ -72,17 +74,28 @@ def _copy(request: web.Request, station: Station, cameras: tuple[Camera, ...], a
     return link(request, "/copies/new", station=station.id, cameras=named, **times)
 
 
-def why_not_shown(
-    context: AppContext, station: Station, camera: Camera, moment: Moment, lang: str
-) -> str:
-    """Return why a camera has nothing at a moment that is to be shown; empty where it has."""
-    if moment.state != "shown" or moment.at_ms is None:
+def clip_at(context: AppContext, station: Station, camera: Camera, at_ms: int) -> str:
+    """Return the address of a minute of video that shows a moment first; empty where that is not
+    here, or cannot be watched any more.
+
+    The file begins with the segment of the moment; what comes before the moment is skipped by a
+    temporal fragment (W3C Media Fragments 1.0, 4.2.1).
+    """
+    if at_ms < context.clock() - context.config.rewind_s * 1000:
         return ""
-    reader, at_ms = context.reader(station, camera), moment.at_ms
-    for _, segments in reader.stretch(at_ms, at_ms + 1):
-        if any(segment.start_ms <= at_ms < segment.end_ms for segment in segments):
-            return ""
-    for gap in reader.gaps(at_ms, at_ms + 1):
+    for _, segments in context.reader(station, camera).stretch(at_ms, at_ms + 1):
+        for segment in segments:
+            if segment.start_ms <= at_ms < segment.end_ms:
+                skipped_s = (at_ms - segment.start_ms) / 1000
+                return f"/live/{station.id}/{camera.id}/moment.mp4?t={at_ms}#t={skipped_s:.3f}"
+    return ""
+
+
+def why_not_shown(
+    context: AppContext, station: Station, camera: Camera, at_ms: int, lang: str
+) -> str:
+    """Return why a camera has nothing at a moment of which nothing is here."""
+    for gap in context.reader(station, camera).gaps(at_ms, at_ms + 1):
         cause = describe_cause(gap.cause, lang)
         return gettext("No picture at this moment: %(cause)s.", lang, cause=cause)
     return gettext("There is no recording of this moment here.", lang)

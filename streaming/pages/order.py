@@ -15,6 +15,7 @@ from base.i18n.format import (
     format_minutes,
     format_money,
     format_percent,
+    format_second,
     format_stretch,
     format_time,
 )
@@ -25,7 +26,7 @@ from copies.payments.port import Online
 from copies.payments.statement import statement
 from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
-from streaming.context import current_ms
+from streaming.context import CONTEXT, current_ms
 from streaming.http.negotiation import checked_language, language_of
 from streaming.orders_context import (
     ORDERS,
@@ -34,6 +35,7 @@ from streaming.orders_context import (
     query_catalogue,
     receipt_provider,
 )
+from streaming.pages.moment import clip_at
 from streaming.pages.render import Fields, page
 
 NAMES = {
@@ -87,6 +89,7 @@ async def order_page(
         download_for=format_duration(order.quote["download_for_s"], lang),
         price=order.quote["price"],
         exists=any(line["exists_ms"] for line in order.quote["price"]["lines"]),
+        ends=_ends(request, order, lang),
         **_where_it_stands(request, order, lang),
         **_link(request, lang),
         **_money(request, order, lang),
@@ -114,6 +117,27 @@ def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str,
         "downloads": open_,
         "ended": order.state in ENDED,
     }
+
+
+def _ends(request: web.Request, order: Order, lang: str) -> list[tuple[str, str]]:
+    """Return what is recorded first and last of an order that is not paid: a video and its words;
+    nothing where it can only be had as a copy. Of several cameras the first that has both."""
+    context = request.app[CONTEXT]
+    station = context.stations.get(order.station)
+    if station is None or order.state not in (State.QUOTED, State.AWAITING_PAYMENT):
+        return []
+    cameras = {camera.id: camera for camera in station.cameras}
+    for quoted in order.quote["cameras"]:
+        if (camera := cameras.get(quoted["id"])) is None or not quoted["files"]:
+            continue
+        first_ms = max(order.from_ms, min(f["start_ms"] for f in quoted["files"]))
+        last_ms = min(order.to_ms, max(f["end_ms"] for f in quoted["files"])) - 1
+        clips = {at_ms: clip_at(context, station, camera, at_ms) for at_ms in (first_ms, last_ms)}
+        if all(clips.values()):
+            title = text_in(quoted["title"], lang)
+            when = [format_second(at_ms, station.time_zone) for at_ms in clips]
+            return [(src, f"{title} · {at}") for src, at in zip(clips.values(), when, strict=True)]
+    return []
 
 
 def _link(request: web.Request, lang: str) -> dict[str, object]:

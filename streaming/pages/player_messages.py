@@ -23,6 +23,7 @@ MESSAGES = {
     "future": N_("This moment has not come yet."),
     "tooOld": N_("This is further back than what can be watched here."),
     "tooOldLink": N_("{time} is further back than what can be watched here."),
+    "before": N_("Nothing was recorded then: recording began at {time}."),
     "toCopy": N_("A copy of it can be ordered."),
     "malformed": N_("The address names no moment: it is written as t=2026-11-29T09:40:00Z."),
     "malformedTime": N_("Write the day and the time, as 14:22:07."),

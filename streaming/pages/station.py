@@ -8,6 +8,7 @@ from aiohttp import web
 from babel.dates import get_month_names
 
 from base.currency import decimals
+from base.i18n.format import format_hours
 from base.i18n.gettext import gettext
 from config.copies import Copies
 from config.model import Camera, Station
@@ -17,7 +18,7 @@ from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import checked_language
 from streaming.http.site import base_url
 from streaming.pages.cards import station_cards
-from streaming.pages.moment import Moment, asked_moment, why_not_shown
+from streaming.pages.moment import Moment, asked_moment, clip_at, why_not_shown
 from streaming.pages.player_messages import player_messages
 from streaming.pages.render import link, page
 from streaming.stations.messages import when_recorded
@@ -52,10 +53,11 @@ async def station(request: web.Request) -> web.StreamResponse:
         station=described,
         notice=notice,
         moment=moment,
-        absent=_absent(context, found, found.cameras, moment, lang),
+        clips=_clips(context, found, found.cameras, moment, lang),
         live=link(request, f"/stations/{found.id}", **({"angle": angle} if lead and angle else {})),
         state=_state(lang, context, found, described),
         keys=_keys(lang),
+        hours=format_hours(context.config.rewind_s),
         lead=angle if angle in cameras else next(iter(cameras), None),
         chosen="lang" in request.query,
         oembed=_oembed(request, found),
@@ -75,7 +77,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
         "embed.html",
         moment.status,
         moment=moment,
-        absent=_absent(context, found, (camera,), moment, lang),
+        clips=_clips(context, found, (camera,), moment, lang),
         live=link(request, f"/embed/{found.id}/{camera.id}"),
         station=station_json(found, context.directory, lang),
         title=camera.title.in_(lang),
@@ -93,11 +95,19 @@ def _oembed(request: web.Request, found: Station) -> str:
     return f"{base}/api/v1/oembed?{urlencode({'url': url})}"
 
 
-def _absent(
+def _clips(
     context: AppContext, found: Station, cameras: tuple[Camera, ...], moment: Moment, lang: str
-) -> dict[str, str]:
-    """Return why cameras have nothing at the moment that is shown; empty for those that have."""
-    return {c.id: why_not_shown(context, found, c, moment, lang) for c in cameras}
+) -> dict[str, tuple[str, str]]:
+    """Return what is shown of the moment where no script runs: the address of a video of each
+    camera, or why it has none."""
+    at_ms = moment.at_ms
+    if moment.state != "shown" or at_ms is None:
+        return {}
+    clips = {c: clip_at(context, found, c, at_ms) for c in cameras}
+    return {
+        c.id: (clip, "" if clip else why_not_shown(context, found, c, at_ms, lang))
+        for c, clip in clips.items()
+    }
 
 
 async def _missing(request: web.Request) -> web.Response:

@@ -170,8 +170,8 @@ export class Angle {
    * @param {number} rate
    */
   follow(moment, moving, rate) {
-    if (!this.active) return;
     const { listing } = this;
+    if (!this.active || !listing) return;
     if (listing.opened && !listing.covers(moment)) {
       if (moment >= listing.oldest) this.open(moment);
       else { // nobody can have it any more
@@ -205,7 +205,7 @@ export class Angle {
    */
   load(moment, rate) {
     const { feed, listing, stride } = this;
-    if (!feed) return;
+    if (!feed || !listing) return;
     const horizonMs = this.ahead || (stride ? PICTURES_MS : BUFFER_MS * Math.max(1, rate / 2));
     feed.tick(listing, { moment, horizonMs, stride });
     this.bits = feed.segments.bits || this.bits;
@@ -235,8 +235,9 @@ export class Angle {
    * @param {number} moment
    */
   comes(moment) {
-    if (this.stride) return false;
-    const { feed: { apart, ranges }, loading, listing } = this;
+    const { feed, loading, listing } = this;
+    if (this.stride || !feed || !listing) return false;
+    const { apart, ranges } = feed;
     const after = moment + ahead(bridged(ranges, HOLE_S), loading.position(moment)) * 1000 + 30;
     const next = listing.at(after);
     if (!next) return !listing.gapAt(after);
@@ -266,12 +267,12 @@ export class Angle {
    * @param {number} position
    */
   apply({ play, jump, speed }, position) {
-    const { video, feed } = this;
+    const { video } = this;
     if (jump !== undefined) video.currentTime = jump;
     if (speed !== undefined && video.playbackRate !== speed) video.playbackRate = speed;
     if (play) this.go();
     else if (play === false) this.stand();
-    const should = ahead(feed.ranges, position) > 0 && (Boolean(play) || video.seeking);
+    const should = ahead(this.feed?.ranges ?? [], position) > 0 && (Boolean(play) || video.seeking);
     const help = this.watch.look({ should, seeking: video.seeking, at: video.currentTime }, performance.now());
     if (help === "push") video.currentTime += 0.05;
     else if (help === "anew") this.fail(this.pause() - RETRY_MS[0]); // the first time at once

@@ -2,6 +2,7 @@
 import * as going from "./going.mjs";
 import { listen } from "./keys.mjs";
 import { toast } from "./notices.mjs";
+import { $, field, here, within } from "./page.mjs";
 import { share } from "./share.mjs";
 import { put, say, told, zone } from "./text.mjs";
 import { player } from "./watching.mjs";
@@ -25,8 +26,6 @@ const RATES = [0.5, 1, 2, 4, 8];
 const STEPS = { back: -5000, on: 5000, minuteBack: -60_000, minuteOn: 60_000, hourBack: -3_600_000, hourOn: 3_600_000 };
 const NARROW = matchMedia("(max-width: 63.99rem)");
 
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
 const details = (/** @type {string} */ id) => /** @type {HTMLDetailsElement} */ ($(id));
 
 function sound() {
@@ -41,7 +40,8 @@ function layout() {
   const watch = $("watch");
   const equal = watch.dataset.layout !== "equal";
   watch.dataset.layout = equal ? "equal" : "one";
-  if ($("layout")) $("layout").ariaPressed = String(equal);
+  const button = document.getElementById("layout"); // of several cameras
+  if (button) button.ariaPressed = String(equal);
 }
 
 /** @param {SubmitEvent} event */
@@ -79,7 +79,7 @@ function acts(/** @type {Parts} */ { lists, marks, screen }) {
 
 // Makes buttons do what keys do, and what only they do.
 function buttons(/** @type {Record<string, () => void>} */ does, /** @type {Parts} */ { quality, timeline, screen, lead }) {
-  const on = (/** @type {string} */ id, /** @type {() => void} */ act) => $(id)?.addEventListener("click", act);
+  const on = (/** @type {string} */ id, /** @type {() => void} */ act) => document.getElementById(id)?.addEventListener("click", act);
   for (const [id, act] of Object.entries({
     play: "toggle", live: "live", sound: "sound", layout: "layout", help: "help", before: "pictureBack", after: "pictureOn",
     "gap-before": "gapBefore", "gap-after": "gapAfter",
@@ -97,7 +97,7 @@ function buttons(/** @type {Record<string, () => void>} */ does, /** @type {Part
   $("rate").addEventListener("change", () => going.speed(Number(field("rate").value)));
   $("jump").addEventListener("submit", jump);
   for (const { id } of told.cameras) {
-    document.querySelector(`[data-camera="${id}"] .pick`).addEventListener("click", () => {
+    within(document, `[data-camera="${id}"] .pick`).addEventListener("click", () => {
       if (player.main.id === id) screen.tap();
       else lead(id);
     });
@@ -106,11 +106,12 @@ function buttons(/** @type {Record<string, () => void>} */ does, /** @type {Part
 
 // The menu closes by Escape and by a press elsewhere; on a phone it keeps what is used less.
 function menu() {
-  const zooms = $("whole").parentElement;
-  const under = zooms.parentElement;
+  const zooms = here($("whole").parentElement, "a place");
+  const under = here(zooms.parentElement, "a place");
+  const beside = here($("live").parentElement, "a place");
   const place = () => {
     const narrow = NARROW.matches;
-    (narrow ? $("fine-here") : $("live").parentElement).insertBefore($("fine"), narrow ? null : $("live"));
+    (narrow ? $("fine-here") : beside).insertBefore($("fine"), narrow ? null : $("live"));
     (narrow ? $("fine-here") : under).append(zooms);
   };
   NARROW.addEventListener("change", place);
@@ -118,7 +119,7 @@ function menu() {
   $("menu").addEventListener("keydown", ({ key }) => {
     if (key !== "Escape") return;
     details("menu").open = false;
-    $("menu").querySelector("summary").focus();
+    within($("menu"), "summary").focus();
   });
   document.addEventListener("click", ({ target }) => {
     if (!/** @type {Element} */ (target).closest("#menu")) details("menu").open = false;

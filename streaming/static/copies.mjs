@@ -1,10 +1,12 @@
 // The page of an order: looks whether it has moved on, and copies its link.
-const state = document.getElementById("state");
+const $ = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
+const state = $("state");
 const LOOK_MS = 3000;
 
-async function look() {
+/** @param {string} address of the order */
+async function look(address) {
   try {
-    const answer = await fetch(state.dataset.order, { headers: { Accept: "application/json" } });
+    const answer = await fetch(address, { headers: { Accept: "application/json" } });
     if (answer.ok) {
       const order = await answer.json();
       const moved = order.state !== state.dataset.state || order.received !== Number(state.dataset.received);
@@ -12,29 +14,30 @@ async function look() {
       const bar = state.querySelector("progress");
       if (bar) {
         bar.value = order.hashed_bytes;
-        bar.nextElementSibling.textContent = `${order.hashed_words} / ${order.bytes_words}`;
+        /** @type {Element} */ (bar.nextElementSibling).textContent = `${order.hashed_words} / ${order.bytes_words}`;
       }
     }
   } catch {
     // the next look may be answered
   }
-  setTimeout(look, document.hidden ? 10 * LOOK_MS : LOOK_MS);
+  setTimeout(look, document.hidden ? 10 * LOOK_MS : LOOK_MS, address);
 }
 
-if (state.dataset.order) setTimeout(look, LOOK_MS);
+if (state.dataset.order) setTimeout(look, LOOK_MS, state.dataset.order);
 
 const copy = /** @type {HTMLButtonElement | null} */ (document.querySelector("[data-copy]"));
 
 if (copy) {
-  const field = /** @type {HTMLInputElement} */ (document.getElementById(copy.dataset.copy));
+  const { copy: id = "", done = "" } = copy.dataset;
+  const link = $(id);
   copy.hidden = false;
   copy.addEventListener("click", async () => {
-    field.select();
+    link.select();
     try {
-      await navigator.clipboard.writeText(field.value);
+      await navigator.clipboard.writeText(link.value);
     } catch { // not over plain HTTP
       if (!document.execCommand("copy")) return; // it stays selected
     }
-    document.getElementById("copied").textContent = copy.textContent = copy.dataset.done;
+    $("copied").textContent = copy.textContent = done;
   });
 }

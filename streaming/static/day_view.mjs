@@ -99,7 +99,7 @@ export class DayView {
  * @param {number} midnight that the day begins with
  */
 export function ticks([from, to], width, midnight) {
-  const step = STEPS_MS.find((one) => (width * one) / (to - from) > TICK_PX) ?? STEPS_MS.at(-1);
+  const step = STEPS_MS.find((one) => (width * one) / (to - from) > TICK_PX) ?? STEPS_MS[STEPS_MS.length - 1];
   const found = [];
   for (let at = midnight + Math.ceil((from - midnight) / step) * step; at < to; at += step) found.push(at);
   return { step, found };

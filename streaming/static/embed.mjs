@@ -1,6 +1,7 @@
 // The embedded player: one camera, live or from the moment in its address.
 import { CANNOT, GAP, MISSING, PLAYS, WAITS } from "./angle.mjs";
 import * as moments from "./moment.mjs";
+import { $, within } from "./page.mjs";
 import { Quality } from "./quality.mjs";
 import { clock, length, put, say, told } from "./text.mjs";
 import { player, server, watch } from "./watching.mjs";
@@ -8,12 +9,11 @@ import { player, server, watch } from "./watching.mjs";
 const ASK_MS = 5000;
 const BACK_MS = 10_000;
 const TRUE_MS = 20_000; // what is further back is not live
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const main = document.querySelector("main");
-const angle = watch(told.angle, main.querySelector("video"));
+const main = within(document, "main");
+const angle = watch(told.angle, within(main, "video"));
 let words = ""; // why there is no picture now
 let refused = "";
-const notice = $("notice"); // the server's words where the moment asked for cannot be shown
+const notice = document.getElementById("notice"); // the server's words where the moment asked for cannot be shown
 
 async function ask() {
   try {
@@ -41,8 +41,9 @@ function slate() {
 player.onTick = () => {
   const said = slate();
   const { state, video } = angle;
-  put($("slate"), said);
+  put($("why"), said);
   $("slate").hidden = !said;
+  $("again").hidden = !player.stands;
   const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS);
   main.dataset.shown = seen ? "video" : player.live && !said ? "still" : "none";
   main.dataset.state = state;
@@ -83,6 +84,7 @@ $("back").addEventListener("click", () => {
   player.seek((player.settled ? player.now : server.now()) - BACK_MS);
 });
 $("live").addEventListener("click", live);
+$("again").addEventListener("click", () => player.again());
 $("sound").addEventListener("click", () => {
   const on = angle.video.muted;
   angle.setSound(on);

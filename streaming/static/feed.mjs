@@ -203,6 +203,7 @@ export class Feed {
   async #give(address, init, segment, data, wish) {
     if (!this.#takes(init, segment, wish)) return;
     const said = mp4.readSegment(data, init);
+    if (!said) throw new Error("there is no picture in it");
     const known = this.loading.of(segment);
     if (!said.independent && !known.dependent && !wish.stride) {
       known.dependent = true; // what it depends on is loaded first
@@ -232,45 +233,58 @@ export class Feed {
   async #put(address, init, fragment, wish) {
     const { mime, data: head, sounds } = this.#kind(init, wish);
     await this.#opened;
-    if (!this.#buffer) {
-      this.#source.duration = LENGTH_S;
-      this.#buffer = this.#source.addSourceBuffer(mime);
-      this.#sounds = sounds;
-    } else if (mime !== this.#mime) this.#buffer.changeType(mime);
+    const buffer = this.#buffer ?? this.#begin(mime, sounds);
+    if (mime !== this.#mime) buffer.changeType(mime);
     this.#mime = mime;
-    await this.#makeRoom(wish);
-    if (this.#appended !== address) await this.#append(head, wish);
+    await this.#makeRoom(buffer, wish);
+    if (this.#appended !== address) await this.#append(buffer, head, wish);
     this.#appended = address;
-    const offset = (this.#began.get(address) - this.loading.origin) / 1000;
-    if (this.#buffer.timestampOffset !== offset) this.#buffer.timestampOffset = offset;
-    await this.#append(fragment, wish);
+    const offset = (/** @type {number} */ (this.#began.get(address)) - this.loading.origin) / 1000;
+    if (buffer.timestampOffset !== offset) buffer.timestampOffset = offset;
+    await this.#append(buffer, fragment, wish);
   }
 
-  /** @param {Wish} wish */
-  async #makeRoom({ moment, horizonMs }) {
+  /**
+   * @param {string} mime
+   * @param {boolean} sounds
+   */
+  #begin(mime, sounds) {
+    this.#source.duration = LENGTH_S;
+    this.#mime = mime;
+    this.#sounds = sounds;
+    this.#buffer = this.#source.addSourceBuffer(mime);
+    return this.#buffer;
+  }
+
+  /**
+   * @param {SourceBuffer} buffer
+   * @param {Wish} wish
+   */
+  async #makeRoom(buffer, { moment, horizonMs }) {
     const where = { position: this.loading.position(moment), shown: this.video.currentTime, horizon: horizonMs / 1000 };
     for (const [from, to] of this.loading.surplus(this.ranges, where)) {
-      this.#buffer.remove(from, to);
-      await updated(this.#buffer);
+      buffer.remove(from, to);
+      await updated(buffer);
     }
   }
 
   /**
    * Where the browser has no room, less is kept and loaded from now on.
+   * @param {SourceBuffer} buffer
    * @param {Uint8Array} data
    * @param {Wish} wish
    */
-  async #append(data, wish) {
+  async #append(buffer, data, wish) {
     for (;;) {
       try {
-        this.#buffer.appendBuffer(/** @type {Uint8Array<ArrayBuffer>} */ (data));
+        buffer.appendBuffer(/** @type {Uint8Array<ArrayBuffer>} */ (data));
         break;
       } catch (error) {
         if (/** @type {Error} */ (error).name !== "QuotaExceededError" || !this.loading.tighten()) throw error;
-        await this.#makeRoom(wish);
+        await this.#makeRoom(buffer, wish);
       }
     }
-    await updated(this.#buffer);
+    await updated(buffer);
   }
 }
 

@@ -1,13 +1,14 @@
 // The home page: answers while typing, stations of one's own, counts and pictures that renew.
 import { mine, toggle } from "./mine.mjs";
+import { $, field as input, here, within } from "./page.mjs";
 
-const words = JSON.parse(document.getElementById("words").textContent);
+const words = JSON.parse($("words").textContent);
 const WAIT_MS = 120; // after a letter, for the next one
 const RENEW_MS = 15_000;
 const SHOWN = 8;
-const field = /** @type {HTMLInputElement} */ (document.getElementById("q"));
-const list = document.getElementById("found");
-const count = document.getElementById("count");
+const field = input("q");
+const list = $("found");
+const count = $("count");
 const carried = new URLSearchParams(location.search).has("lang") ? `?lang=${words.lang}` : "";
 let timer = 0;
 let asked = 0;
@@ -73,14 +74,15 @@ function show({ stations, total, suggestions = [] }) {
   list.replaceChildren(...shown.map((one, n) => {
     const where = [one.address, one.district, one.region].filter(Boolean).join(", ");
     const number = element("strong", one.number);
-    const option = element("li", element("span", number, ` ${one.name}`, element("small", where)),
-      element("span", fill(words.live, { live: one.live, count: one.cameras.length })));
-    option.lastElementChild.className = "count";
+    const live = element("span", fill(words.live, { live: one.live, count: one.cameras.length }));
+    live.className = "count";
+    const option = element("li", element("span", number, ` ${one.name}`, element("small", where)), live);
+    const href = `/stations/${one.id}${carried}`;
     option.role = "option";
     option.id = `found-${n}`;
-    option.dataset.href = `/stations/${one.id}${carried}`;
+    option.dataset.href = href;
     option.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
-    option.addEventListener("click", () => { location.href = option.dataset.href; });
+    option.addEventListener("click", () => { location.href = href; });
     return option;
   }));
   list.hidden = !shown.length;
@@ -98,7 +100,7 @@ field.addEventListener("keydown", (event) => {
   if (event.key === "Escape") close();
   else if (event.key === "ArrowDown") choose(chosen + 1);
   else if (event.key === "ArrowUp") choose(chosen - 1);
-  else if (event.key === "Enter" && chosen >= 0) location.href = /** @type {HTMLElement} */ (list.children[chosen]).dataset.href;
+  else if (event.key === "Enter" && chosen >= 0) location.href = here(/** @type {HTMLElement} */ (list.children[chosen]).dataset.href, "a link");
   else return;
   event.preventDefault();
 });
@@ -107,7 +109,7 @@ field.addEventListener("keydown", (event) => {
 //
 // The page is asked for again, whole: all that it counts is of one moment, and never disagrees.
 
-const still = document.getElementById("still");
+const still = $("still");
 let held = matchMedia("(prefers-reduced-motion: reduce)").matches || !!navigator.connection?.saveData;
 let asking = false;
 let again = false; // once this answer is there
@@ -173,7 +175,8 @@ function renewed(old, fresh) {
  * @param {HTMLElement} fresh
  */
 async function replaced(old, fresh) {
-  const list = fresh.querySelector("ul") && document.importNode(fresh.querySelector("ul"), true);
+  const came = fresh.querySelector("ul");
+  const list = came && document.importNode(came, true);
   const images = [...(list?.querySelectorAll("img") ?? [])];
   for (const image of images) image.loading = "eager";
   await Promise.allSettled(images.map((image) => image.decode()));
@@ -205,7 +208,7 @@ async function look(asked = false) {
     for (const change of changes) change();
     retell(document.getElementById("tally"), fresh.getElementById("tally"));
     for (const one of document.querySelectorAll("[data-area]")) {
-      const { area } = /** @type {HTMLElement} */ (one).dataset;
+      const { area = "" } = /** @type {HTMLElement} */ (one).dataset;
       retell(one, fresh.querySelector(`[data-area="${CSS.escape(area)}"]`));
     }
   } catch { /* what is there stays */ } finally {
@@ -232,18 +235,19 @@ if (document.getElementById("stations")) {
 /** @param {HTMLElement} item */
 function addStar(item) {
   const button = document.createElement("button");
-  const title = item.querySelector("a").textContent.replace(/\s+/g, " ").trim();
+  const { station = "" } = item.dataset;
+  const title = within(item, "a").textContent.replace(/\s+/g, " ").trim();
   const show = () => {
-    const kept = mine().includes(item.dataset.station);
+    const kept = mine().includes(station);
     button.textContent = kept ? "★" : "☆";
     button.ariaLabel = fill(kept ? words.remove : words.add, { title });
   };
   button.type = "button";
   button.className = "star";
-  button.dataset.star = item.dataset.station;
+  button.dataset.star = station;
   button.addEventListener("click", () => {
-    toggle(item.dataset.station);
-    for (const other of document.querySelectorAll(`[data-star="${CSS.escape(item.dataset.station)}"]`)) other.dispatchEvent(new Event("kept"));
+    toggle(station);
+    for (const other of document.querySelectorAll(`[data-star="${CSS.escape(station)}"]`)) other.dispatchEvent(new Event("kept"));
     look(true);
   });
   button.addEventListener("kept", show);
@@ -259,7 +263,7 @@ if (mine().length) look(true);
 const near = document.getElementById("near");
 
 if (near && navigator.geolocation) {
-  const hint = document.getElementById("near-hint");
+  const hint = $("near-hint");
   near.hidden = hint.hidden = false;
   near.addEventListener("click", () => {
     navigator.geolocation.getCurrentPosition(({ coords }) => {

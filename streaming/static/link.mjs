@@ -139,7 +139,7 @@ export class Chooser {
     const all = levels(streams).filter(({ level }) => this.#allowed(level, streams.cameras));
     const now = all.findIndex(({ level }) => level.main === this.level.main && level.others === this.level.others);
     const known = streams.need > 0 && bits > 0;
-    if (now < 0) return this.#take(all.find(({ cost }) => !known || cost * SPARE <= bits) ?? all.at(-1));
+    if (now < 0) return this.#take(all.find(({ cost }) => !known || cost * SPARE <= bits) ?? all[all.length - 1]);
     if (!known) return this.level;
     const spare = this.#stood ? bits * STOOD : bits;
     const fits = all.findIndex(({ cost }) => cost * SPARE <= spare);

@@ -1,5 +1,6 @@
 // The timeline for who does not see it: outages and recordings of the day, with a way to each.
 import { outages } from "./outages.mjs";
+import { within } from "./page.mjs";
 import * as text from "./text.mjs";
 
 /** @import { Outage } from "./outages.mjs" */
@@ -34,8 +35,7 @@ export class Lists {
       .sort((a, b) => a.from - b.from);
     text.put(this.root.querySelector("#gaps summary"), text.say("gaps", { count: gaps.length }));
     text.put(this.root.querySelector("#recordings summary"), text.say("recordings", { count: recordings.length }));
-    /** @type {HTMLElement} */
-    const incomplete = this.root.querySelector("#incomplete");
+    const incomplete = within(this.root, "#incomplete");
     incomplete.hidden = this.record.complete;
     text.put(incomplete, text.say("incomplete"));
     const shown = JSON.stringify([gaps, recordings.map(({ from, who }) => [from, who])]);
@@ -68,7 +68,7 @@ export class Lists {
    * @param {boolean} again
    */
   fill(where, rows, none, now, again) {
-    const list = this.root.querySelector(`${where} ul`);
+    const list = within(this.root, `${where} ul`);
     if (again) list.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(none)]));
     rows.forEach(({ from, to }, n) => {
       const one = list.children[n];

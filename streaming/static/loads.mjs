@@ -30,7 +30,7 @@ export async function load(address, { link, abort = new AbortController(), onByt
     });
     measured.head();
     if (answer.status === 404 || answer.status === 410) throw new Missing(address);
-    if (!answer.ok) throw new Failed(`${answer.status} ${address}`);
+    if (!answer.ok || !answer.body) throw new Failed(`${answer.status} ${address}`);
     /** @type {Uint8Array[]} */
     const parts = [];
     for (const reader = answer.body.getReader(); ;) {

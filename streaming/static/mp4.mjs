@@ -36,8 +36,9 @@ export function boxes(data, from = 0, to = data.length) {
 function child(data, parent, ...path) {
   let found = parent;
   for (const type of path) {
-    found = boxes(data, found.body, found.to).find((one) => one.type === type);
-    if (!found) throw new Error(`no ${type}`);
+    const next = boxes(data, found.body, found.to).find((one) => one.type === type);
+    if (!next) throw new Error(`no ${type}`);
+    found = next;
   }
   return found;
 }
@@ -233,6 +234,7 @@ function runOf(bytes, { body, to }, defaults) {
  */
 export function silent(data, track) {
   const said = readSegment(data, track);
+  if (!said) throw new Error("no picture");
   return written(said, said.rows, data, track);
 }
 

@@ -32,9 +32,9 @@ export class NativeAngle extends Angle {
 
   start() {
     const { listing, video, page } = this;
-    const segment = listing.at(page.clock.now());
+    const segment = listing?.at(page.clock.now());
     const now = performance.now();
-    if (this.given || !segment || now < this.blocked) return;
+    if (this.given || !listing || !segment || now < this.blocked) return;
     this.first = segment;
     this.moved = [0, now];
     this.given = true;
@@ -42,7 +42,7 @@ export class NativeAngle extends Angle {
     const well = this.failures < 2 || now > this.failed + WELL_MS;
     this.grows = this.dated && well && listing.live && segment.at > listing.end - GROWS_MS;
     const from = Math.floor(segment.at) + 1;
-    const last = listing.segments.findLast((one) => one.at < from + STRETCH_MS);
+    const last = listing.segments.findLast((one) => one.at < from + STRETCH_MS) ?? segment;
     const to = this.grows ? from + STRETCH_MS : Math.max(from + 1, Math.floor(last.end) - 1);
     this.over = this.grows ? to : last.end;
     video.src = `${this.base}index.m3u8?from=${from}&to=${to}`;
@@ -71,14 +71,16 @@ export class NativeAngle extends Angle {
    * @param {number} moment
    */
   position(segment, moment) {
-    if (segment.no < this.first.no || segment.at >= this.over) {
+    const { first, listing } = this;
+    if (!first || !listing) return null;
+    if (segment.no < first.no || segment.at >= this.over) {
       this.fail(0);
       return null;
     }
     if (this.video.readyState < 1) return null;
-    const told = this.video.getStartDate?.().getTime();
-    this.dated ||= Math.abs(told - this.first.at) < 1000;
-    return this.listing.offset(moment) - this.listing.offset((this.grows && told) || this.first.at);
+    const told = this.video.getStartDate?.().getTime() ?? NaN;
+    this.dated ||= Math.abs(told - first.at) < 1000;
+    return listing.offset(moment) - listing.offset((this.grows && told) || first.at);
   }
 
   /**
@@ -157,12 +159,12 @@ export class NativeAngle extends Angle {
   stuck(moving) {
     const { currentTime, paused, seeking } = this.video;
     const now = performance.now();
-    const should = (seeking || (moving && !paused)) && !this.listing.away;
+    const should = (seeking || (moving && !paused)) && !this.listing?.away;
     if (currentTime !== this.moved[0] || !should) this.moved = [currentTime, now];
     return now - this.moved[1] > STUCK_MS;
   }
 
-  get ready() { return this.listing.end - this.behindMs + SPARE_MS; }
+  get ready() { return (this.listing?.end ?? 0) - this.behindMs + SPARE_MS; }
 
   nextReady() { return Infinity; }
 

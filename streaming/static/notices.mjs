@@ -1,4 +1,5 @@
 // What the page says over the pictures: a word for some seconds, and a card with what can be done.
+import { $ } from "./page.mjs";
 import { put } from "./text.mjs";
 
 const TOAST_MS = 6000;
@@ -12,7 +13,7 @@ let over = 0;
  * @param {string} words
  */
 export function toast(words) {
-  const place = document.getElementById("said");
+  const place = $("said");
   clearTimeout(over);
   put(place, "");
   put(place, words);
@@ -27,21 +28,21 @@ let carded = "";
  * @param {Way[]} ways
  */
 export function card(words, ways = []) {
-  const place = document.getElementById("card");
+  const place = $("card");
   place.hidden = !words && !ways.length;
   place.dataset.words = String(Boolean(words));
-  put(document.getElementById("card-words"), words);
+  put($("card-words"), words);
   const key = JSON.stringify(ways.map((one) => [one.text, one.href]));
   if (key === carded) return;
   carded = key;
-  document.getElementById("card-acts").replaceChildren(...ways.map((one, n) => button(one, n === 0)));
+  $("card-acts").replaceChildren(...ways.map((one, n) => button(one, n === 0)));
 }
 
 /**
  * @param {Way} way
  * @param {boolean} first
  */
-function button({ text, act, href }, first) {
+function button({ text, act = () => {}, href }, first) {
   const made = document.createElement(href ? "a" : "button");
   made.textContent = text;
   made.className = `button${first ? " primary" : ""}`;

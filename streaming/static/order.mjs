@@ -1,12 +1,12 @@
 // Marks a stretch of the timeline, of which a copy can be ordered, and says what it would cost.
 import { written } from "./moment.mjs";
+import { $ } from "./page.mjs";
 import { existing, price } from "./price.mjs";
 import { clock, length, money, put, say, told } from "./text.mjs";
 
 /** @import { DayRecord } from "./record.mjs" */
 /** @import { Timeline } from "./timeline.mjs" */
 
-const $ = (/** @type {string} */ id) => document.getElementById(id);
 const link = (/** @type {string} */ id) => /** @type {HTMLAnchorElement} */ ($(id));
 
 /**
@@ -38,7 +38,7 @@ export class Marks {
     this.timeline = timeline;
     this.record = record;
     this.clock = clock;
-    if (!$("marked")) return; // copies cannot be ordered here
+    if (!document.getElementById("marked")) return; // copies cannot be ordered here
     $("mark-from").addEventListener("click", () => this.begin());
     $("mark-to").addEventListener("click", () => this.end());
     $("unmark").addEventListener("click", () => this.mark(null));
@@ -68,23 +68,31 @@ export class Marks {
     const { from, to, timeline } = this;
     const whole = from !== null && to !== null && to > from;
     timeline.setMark(whole ? [from, to] : null);
-    if (!$("marked")) return;
+    if (!document.getElementById("marked")) return;
     /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
     $("marked").hidden = from === null;
-    $("marked-order").hidden = !whole;
-    put($("marked-words"), whole ? this.words(from, to) : from === null ? "" : say("marked", { from: clock(from) }));
+    const footage = whole ? this.footage(from, to) : [];
+    $("marked-order").hidden = !footage.some((ms) => ms > 0);
+    put($("marked-words"), whole ? words(from, to, footage) : from === null ? "" : say("marked", { from: clock(from) }));
     if (whole) link("marked-order").href = orderLink([from, to]);
   }
 
   /**
+   * Returns how much of each camera was recorded, in ms.
    * @param {number} from
    * @param {number} to
    */
-  words(from, to) {
-    const values = { from: clock(from), to: clock(to), length: length(to - from) };
-    const footage = told.cameras.map(({ id }) => existing(this.record.angles.get(id)?.stretches ?? [], from, to));
-    if (!footage.some((ms) => ms > 0)) return say("stretchEmpty", values);
-    if (!told.prices) return say("stretch", values);
-    return say("stretchFor", { ...values, price: money(price(told.prices, footage), told.prices) });
-  }
+  footage(from, to) { return told.cameras.map(({ id }) => existing(this.record.angles.get(id)?.stretches ?? [], from, to)); }
+}
+
+/**
+ * @param {number} from
+ * @param {number} to
+ * @param {number[]} footage of each camera, ms
+ */
+function words(from, to, footage) {
+  const values = { from: clock(from), to: clock(to), length: length(to - from) };
+  if (!footage.some((ms) => ms > 0)) return say("stretchEmpty", values);
+  if (!told.prices) return say("stretch", values);
+  return say("stretchFor", { ...values, price: money(price(told.prices, footage), told.prices) });
 }

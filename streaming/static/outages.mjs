@@ -24,7 +24,7 @@ export function outages(gaps) {
     if (same) {
       same.cameras.push(...one.cameras);
       same.cameras.sort((a, b) => a - b);
-      if (one.to !== null) same.to = Math.max(same.to, one.to);
+      if (one.to !== null && same.to !== null) same.to = Math.max(same.to, one.to);
     } else found.push(one);
   }
   return found;

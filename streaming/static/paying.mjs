@@ -3,7 +3,7 @@ const KEY = "kuager-order";
 const paying = document.getElementById("paying");
 
 if (paying) {
-  sessionStorage.setItem(KEY, paying.dataset.secret);
+  sessionStorage.setItem(KEY, paying.dataset.secret ?? "");
 } else {
   const secret = sessionStorage.getItem(KEY);
   if (secret) location.replace(`/copies/${encodeURIComponent(secret)}`);

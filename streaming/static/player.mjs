@@ -1,6 +1,7 @@
 // All angles of a page on one clock: live, back in time, at any speed.
 import { Clock } from "./clock.mjs";
 import { PLAYS, WAITS } from "./angle.mjs";
+import { here } from "./page.mjs";
 
 const TICK_MS = 50;
 const PATIENCE_MS = 2000; // so long all wait for an angle that has to load
@@ -17,6 +18,9 @@ const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a se
 /** @import { Angle } from "./angle.mjs" */
 
 export class Player {
+  /** @type {Angle | null} the camera that is large: the first one at first */
+  #main = null;
+
   /**
    * @param {Teller} server
    * @param {number} rewindMs how far back the public can go
@@ -27,8 +31,6 @@ export class Player {
     this.rewindMs = rewindMs;
     /** @type {Angle[]} */
     this.angles = [];
-    /** @type {Angle | null} */
-    this.main = null;
     this.live = true;
     this.paused = false;
     this.rate = 1;
@@ -54,7 +56,7 @@ export class Player {
   /** @param {Angle} angle */
   add(angle) {
     this.angles.push(angle);
-    this.main ??= angle;
+    this.#main ??= angle;
     angle.onRefused = () => {
       this.refused ||= this.live;
       this.pause();
@@ -62,6 +64,10 @@ export class Player {
   }
 
   get now() { return this.clock.now(); }
+
+  get main() { return here(this.#main, "a camera"); }
+
+  set main(angle) { this.#main = angle; }
 
   // Returns the first moment that can be watched.
   get oldest() { return this.server.now() - this.rewindMs + EDGE_MS; }
@@ -212,7 +218,7 @@ export class Player {
 
   // Returns for how long nothing moves that should, in ms; 0 while that is not worth a word.
   get stands() {
-    const ms = Math.max(performance.now() - this.since, this.main?.stride ? this.main.waited : 0);
+    const ms = Math.max(performance.now() - this.since, this.#main?.stride ? this.#main.waited : 0);
     return ms > SAID_MS ? ms : 0;
   }
 
@@ -241,9 +247,9 @@ export class Player {
 
   // Live stays near what happens: what fell behind jumps there.
   keepUp() {
-    const live = this.angles.filter((one) => one.listing?.live);
-    const newest = Math.max(0, ...live.map((one) => one.listing.end));
-    const most = Math.max(LATE_MS + 2000 * Math.max(0, ...live.map((one) => one.listing.target)), this.behindMs + LATE_MS);
+    const live = this.angles.flatMap(({ listing }) => (listing?.live ? [listing] : []));
+    const newest = Math.max(0, ...live.map(({ end }) => end));
+    const most = Math.max(LATE_MS + 2000 * Math.max(0, ...live.map(({ target }) => target)), this.behindMs + LATE_MS);
     if (newest - this.now < most) return;
     this.settled = false;
     this.opened = performance.now();
@@ -252,12 +258,12 @@ export class Player {
 
   // Finds where live is: as near to now as all angles that are live can play.
   settle() {
-    const on = this.angles.filter((one) => one.active && one.listing);
-    const ready = on.filter((one) => one.listing.opened);
+    const on = this.angles.flatMap(({ active, listing }) => (active && listing ? [listing] : []));
+    const ready = on.filter((one) => one.opened);
     if (ready.length < on.length && (!ready.length || performance.now() - this.opened < FIRST_MS)) return;
     if (!on.length) return;
-    const newest = Math.max(0, ...ready.map((one) => one.listing.end));
-    const ends = ready.map((one) => one.listing.end).filter((end) => end > newest - BEHIND_MS);
+    const newest = Math.max(0, ...ready.map(({ end }) => end));
+    const ends = ready.map(({ end }) => end).filter((end) => end > newest - BEHIND_MS);
     const now = this.server.now();
     const lives = newest > now - 20_000;
     this.clock.set(lives ? Math.min(...ends) - this.behindMs : now - 5000);
@@ -272,7 +278,7 @@ export class Player {
   approach(moment) {
     const live = this.angles.filter((one) => one.state === PLAYS && !one.stride);
     const newest = Math.max(...live.map((one) => one.listing?.end ?? 0));
-    const ready = live.filter((one) => one.listing?.end > newest - BEHIND_MS).map((one) => one.ready);
+    const ready = live.filter((one) => (one.listing?.end ?? 0) > newest - BEHIND_MS).map((one) => one.ready);
     if (!ready.length) return 1;
     const now = performance.now();
     this.looks.push([now, Math.min(...ready) - moment]);

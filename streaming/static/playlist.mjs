@@ -41,7 +41,7 @@ export function parse(text) {
   let seconds = 0;
   let target = 2;
   for (const line of text.split("\n")) {
-    if (line.startsWith("#EXT-X-MAP")) run = Number(/init-(\d+)/.exec(line)[1]);
+    if (line.startsWith("#EXT-X-MAP")) run = Number(/init-(\d+)/.exec(line)?.[1]);
     else if (line.startsWith("#EXT-X-PROGRAM-DATE-TIME:")) at = Date.parse(line.slice(25));
     else if (line.startsWith("#EXTINF:")) seconds = parseFloat(line.slice(8));
     else if (line.startsWith("#EXT-X-TARGETDURATION:")) target = Number(line.slice(22));
@@ -144,7 +144,7 @@ export class Listing {
    */
   gapAt(moment) {
     const { segments, live, until, end } = this;
-    if (!segments.length || segments.at(-1).at > moment) return true;
+    if ((segments.at(-1)?.at ?? Infinity) > moment) return true;
     return live ? until > end + LATE_MS : moment < until;
   }
 

@@ -3,6 +3,7 @@ import { CANNOT, OFF } from "./angle.mjs";
 import { canFeed } from "./feed.mjs";
 import { Chooser, saving } from "./link.mjs";
 import { toast } from "./notices.mjs";
+import { $, here, within } from "./page.mjs";
 import { variants } from "./playlist.mjs";
 import { clock, number, put, say, told } from "./text.mjs";
 import { cameWith, link, player } from "./watching.mjs";
@@ -27,7 +28,7 @@ export class Quality {
   /** @param {{ figure: HTMLElement, angle: Angle, camera: Camera }[]} figures */
   constructor(figures) {
     /** @type {One[]} */
-    this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: 0, lowBits: 0, unfit: false }));
+    this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: ((one.camera.takes.minute ?? 0) * 8) / 60, lowBits: 0, unfit: false }));
     if (canFeed()) this.chooser.begin(cameWith, saving());
     else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
     player.onStall = () => this.chooser.stalled();
@@ -67,7 +68,7 @@ export class Quality {
     this.show();
   }
 
-  get main() { return this.all.find(({ angle }) => angle === player.main); }
+  get main() { return here(this.all.find(({ angle }) => angle === player.main), "a camera"); }
 
   apply() {
     const { main, others } = this.chooser.level;
@@ -95,9 +96,9 @@ export class Quality {
   // Says in one line what is played, over the picture: nothing moves for it.
   show() {
     const { level: { main, others }, wanted } = this.chooser;
-    const place = document.getElementById("quality");
     const button = document.getElementById("video");
     if (!button) return; // an embedded camera has no room for it
+    const place = $("quality");
     const { picture } = player.main;
     const { need: bits } = this.main;
     let said = "";
@@ -111,8 +112,7 @@ export class Quality {
     put(place, main === "pictures" && picture !== null ? say("picture", { time: clock(picture) }) : said);
     button.hidden = main !== "pictures";
     put(button, bits ? say("videoCosts", { size: number((bits * 60) / 8e6) }) : say("videoInstead"));
-    const saves = document.getElementById("saving");
-    saves.ariaPressed = String(wanted === "saving");
+    $("saving").ariaPressed = String(wanted === "saving");
   }
 
   // Renews the small pictures of what does not play; back in time they would be of another moment.
@@ -120,7 +120,7 @@ export class Quality {
     if (document.hidden) return;
     for (const { figure, angle, camera } of this.all) {
       if (angle.state !== OFF || !player.live) continue;
-      /** @type {HTMLImageElement} */ (figure.querySelector(".still")).src = `${camera.picture}?n=${Math.floor(Date.now() / STILL_MS)}`;
+      /** @type {HTMLImageElement} */ (within(figure, ".still")).src = `${camera.picture}?n=${Math.floor(Date.now() / STILL_MS)}`;
     }
   }
 }

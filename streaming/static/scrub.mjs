@@ -1,4 +1,5 @@
 // The bubble over the timeline: the time under the pointer, and the picture of that moment.
+import { within } from "./page.mjs";
 import { put } from "./text.mjs";
 import { preview } from "./watching.mjs";
 
@@ -19,8 +20,9 @@ export class Bubble {
   constructor(place, base) {
     this.place = place;
     this.base = base;
-    this.video = place.querySelector("video");
-    this.words = place.querySelector("span");
+    /** @type {HTMLVideoElement} */
+    this.video = within(place, "video");
+    this.words = within(place, "span");
     this.angle = preview(this.video, { now: () => this.#moment });
     this.angle.stride = 1;
     this.angle.ahead = 1;

@@ -1,13 +1,12 @@
 // Shares what is shown: a link to the moment, code for other pages, the picture with its time on it.
 import { moment } from "./going.mjs";
 import { written } from "./moment.mjs";
+import { $, field, here } from "./page.mjs";
 import { put, say, told, zone } from "./text.mjs";
 import { player } from "./watching.mjs";
 
 const STRIP = 0.08; // of the picture's height, below it: nothing of the picture is covered
 
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
 
 /**
  * Returns the address of what is shown.
@@ -63,14 +62,14 @@ async function copy(from) {
 // Returns the large camera's picture with station, camera and time below it.
 async function stamped() {
   const { video, picture } = player.main;
-  const title = told.cameras.find((one) => one.id === player.main.id).title;
+  const title = told.cameras.find((one) => one.id === player.main.id)?.title ?? "";
   const at = picture ?? moment();
   const { day, time } = zone.local(at);
   const canvas = document.createElement("canvas");
   const strip = Math.max(28, Math.round(video.videoHeight * STRIP));
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight + strip;
-  const context = canvas.getContext("2d");
+  const context = here(canvas.getContext("2d"), "a canvas");
   context.fillStyle = "#0b0d0f";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(video, 0, 0);
@@ -81,7 +80,7 @@ async function stamped() {
   const words = `${say("station", { number: told.number })} · ${title} · ${day} ${time}.${ms} ${zone.offset(at)} · ${location.host}`;
   context.fillText(words, strip * 0.4, video.videoHeight + strip / 2, canvas.width - strip * 0.8);
   const blob = await new Promise((/** @type {BlobCallback} */ done) => { canvas.toBlob(done, "image/jpeg", 0.92); });
-  return new File([blob], `${told.number}-${player.main.id}-${day}-${time.replaceAll(":", "")}.jpg`, { type: "image/jpeg" });
+  return new File([here(blob, "a picture")], `${told.number}-${player.main.id}-${day}-${time.replaceAll(":", "")}.jpg`, { type: "image/jpeg" });
 }
 
 async function still() {
@@ -109,6 +108,6 @@ export function sharing() {
     navigator.share({ title: document.title, url: field("address").value }).catch(() => {});
   });
   for (const one of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".copies"))) {
-    one.addEventListener("click", () => copy(field(one.dataset.copies)));
+    one.addEventListener("click", () => copy(field(one.dataset.copies ?? "")));
   }
 }

@@ -4,6 +4,7 @@ import * as moments from "./moment.mjs";
 import { card } from "./notices.mjs";
 import { orderLink } from "./order.mjs";
 import { outageAt } from "./outages.mjs";
+import { $, within } from "./page.mjs";
 import * as text from "./text.mjs";
 import { player } from "./watching.mjs";
 
@@ -17,8 +18,6 @@ import { player } from "./watching.mjs";
 const { say, put } = text;
 const SLATE_MS = 700; // loading for longer is said
 const AROUND_MS = 300_000; // of a copy of a moment that cannot be watched
-
-const $ = (/** @type {string} */ id) => document.getElementById(id);
 
 export class Shown {
   /**
@@ -51,8 +50,7 @@ export class Shown {
   figure({ figure, video, angle }, n, now) {
     const { state, listing } = angle;
     const words = this.slate(angle, n, now);
-    /** @type {HTMLElement} */
-    const slate = figure.querySelector(".slate");
+    const slate = within(figure, ".slate");
     put(slate, words);
     slate.hidden = !words;
     const waits = state === WAITS && angle.waited > SLATE_MS;
@@ -96,9 +94,11 @@ export class Shown {
     const toLive = { text: say("watchLive"), act: this.live };
     if (state === moments.FUTURE) return { words: say("future"), ways: [toLive] };
     if (state !== moments.TOO_OLD) return { words: say("malformed"), ways: [toLive] };
-    const time = `${text.day(moment)}, ${text.clock(moment)}`;
+    const [[begins]] = [...text.told.windows, [-Infinity]];
+    const whole = (/** @type {number} */ ms) => `${text.day(ms)}, ${text.clock(ms)}`;
+    if (moment < begins) return { words: say("before", { time: whole(begins) }), ways: [toLive] };
     const copy = { text: say("orderCopy"), href: orderLink([moment - AROUND_MS, moment + AROUND_MS]) };
-    return { words: say("tooOldLink", { time }), ways: $("order") ? [copy, toLive] : [toLive] };
+    return { words: say("tooOldLink", { time: whole(moment) }), ways: document.getElementById("order") ? [copy, toLive] : [toLive] };
   }
 
   // Returns what is said when nothing has moved for a while that should; null while all is well.

@@ -5,6 +5,7 @@ import { Lists } from "./lists.mjs";
 import { toast } from "./notices.mjs";
 import { Marks } from "./order.mjs";
 import { Quality } from "./quality.mjs";
+import { $, field, here, within } from "./page.mjs";
 import { DayRecord } from "./record.mjs";
 import { Screen } from "./screen.mjs";
 import { Bubble } from "./scrub.mjs";
@@ -22,8 +23,6 @@ const MOTION_MS = 60_000; // and about what moves
 const LINK_MS = 1000; // browsers refuse to change the address more often than some times a second
 const TRUE_MS = 20_000; // what is further back is not live, whatever was pressed
 
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
 const watch = $("watch");
 const record = new DayRecord(told.station, server);
 /** @type {Map<string, Figure>} */
@@ -32,21 +31,21 @@ const figures = new Map();
 let day = [0, 0];
 let drawn = ""; // what changes once a second, or when somebody does something
 /** @type {Lists} */
-let lists = null;
+let lists;
 /** @type {Timeline} */
-let timeline = null;
+let timeline;
 /** @type {Shown} */
-let shown = null;
+let shown;
 /** @type {Quality} */
-let quality = null;
+let quality;
 /** @type {Bubble} */
-let bubble = null;
+let bubble;
 
 function show() {
   for (const camera of told.cameras) {
-    /** @type {HTMLElement} */
-    const figure = watch.querySelector(`[data-camera="${camera.id}"]`);
-    const video = figure.querySelector("video");
+    const figure = within(watch, `[data-camera="${camera.id}"]`);
+    /** @type {HTMLVideoElement} */
+    const video = within(figure, "video");
     figures.set(camera.id, { figure, video, angle: watchCamera(camera.id, video), camera });
   }
   lists = new Lists(watch, record, told.cameras, seek);
@@ -69,7 +68,8 @@ function show() {
   quality = new Quality([...figures.values()]);
   control({ lists, marks, quality, screen, timeline, lead });
   begin();
-  if (going.refused && $("notice")) $("notice").hidden = true; // the card says it, and what can be done
+  const notice = document.getElementById("notice");
+  if (going.refused && notice) notice.hidden = true; // the card says it, and what can be done
   ask();
 }
 
@@ -79,11 +79,11 @@ function show() {
 function lead(id) {
   for (const [other, one] of figures) {
     one.figure.classList.toggle("lead", other === id);
-    one.figure.querySelector(".pick").ariaPressed = String(other === id);
-    watch.querySelector(`[data-line="${other}"]`).classList.toggle("is-lead", other === id);
+    within(one.figure, ".pick").ariaPressed = String(other === id);
+    within(watch, `[data-line="${other}"]`).classList.toggle("is-lead", other === id);
   }
   const before = player.main;
-  player.main = figures.get(id).angle;
+  player.main = here(figures.get(id), id).angle;
   if (before !== player.main && !before.video.muted) {
     before.setSound(false);
     player.main.setSound(true);
@@ -108,7 +108,7 @@ function tick() {
   if (!paused || !player.settled) put($("now"), text.clock(now));
   /** @type {HTMLTimeElement} */ ($("now")).dateTime = player.settled ? new Date(now).toISOString() : "";
   put($("zone"), `${text.day(now)}, ${text.zone.offset(now)}`);
-  const { picture_zone: zone } = figures.get(player.main.id).camera;
+  const { picture_zone: zone } = here(figures.get(player.main.id), "a camera").camera;
   const other = text.elsewhere(now, zone);
   put($("burned"), other && say("burned", { time: other }));
   $("status").dataset.live = String(isLive);
@@ -203,4 +203,4 @@ function linkNow() {
   }
 }
 
-if ($("stage")) show();
+if (document.getElementById("stage")) show(); // a station without cameras has none

@@ -1,8 +1,9 @@
 // Words, times and sums as people of the page's language and of the station's zone write them.
+import { $ } from "./page.mjs";
 import { Zone } from "./zone.mjs";
 
 /** @type {Told} */
-export const told = JSON.parse(document.getElementById("told").textContent);
+export const told = JSON.parse($("told").textContent);
 export const zone = new Zone(told.zone);
 const locale = told.lang === "en" ? "en-GB" : told.lang;
 const minutes = /** @type {const} */ ({ hourCycle: "h23", hour: "2-digit", minute: "2-digit" });
@@ -19,8 +20,9 @@ const zones = new Map([[told.zone, zone]]);
  */
 function format(name, timeZone, options) {
   const key = `${name} ${timeZone}`;
-  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(locale, { ...options, timeZone }));
-  return formats.get(key);
+  const found = formats.get(key) ?? new Intl.DateTimeFormat(locale, { ...options, timeZone });
+  formats.set(key, found);
+  return found;
 }
 
 /**
@@ -48,8 +50,9 @@ export const exact = (ms) => format("exact", told.zone, { ...seconds, fractional
  */
 export function elsewhere(ms, name) {
   if (!name) return "";
-  if (!zones.has(name)) zones.set(name, new Zone(name));
-  const offset = zones.get(name).offset(ms);
+  const other = zones.get(name) ?? new Zone(name);
+  zones.set(name, other);
+  const offset = other.offset(ms);
   return offset === zone.offset(ms) ? "" : `${format("clock", name, seconds).format(ms)} ${offset}`;
 }
 

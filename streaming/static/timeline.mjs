@@ -1,5 +1,6 @@
 // The timeline of a day: a row for each angle, gaps as gaps; dragged, clicked, pinched, keyed.
 import { DayView, pieces, ticks } from "./day_view.mjs";
+import { within } from "./page.mjs";
 import * as text from "./text.mjs";
 
 /** @type {Record<string, number>} */
@@ -34,14 +35,11 @@ export class Timeline {
     this.bounds = around.bounds;
     this.oldest = around.oldest;
     this.view = new DayView(this.bounds, () => record.first);
-    /** @type {HTMLElement} */
-    this.track = root.querySelector("#track");
-    this.ticks = root.querySelector("#ticks");
+    this.track = within(root, "#track");
+    this.ticks = within(root, "#ticks");
     this.lines = [...root.querySelectorAll(".line")].map((one) => /** @type {HTMLElement} */ (one));
-    /** @type {HTMLElement} */
-    this.needle = root.querySelector("#needle");
-    /** @type {HTMLElement} */
-    this.mark = root.querySelector("#mark");
+    this.needle = within(root, "#needle");
+    this.mark = within(root, "#mark");
     /** @type {Map<number, Pointer>} */
     this.pointers = new Map();
     /** @type {Stretch | null} */
@@ -137,7 +135,7 @@ export class Timeline {
    * @param {Parameters<typeof pieces>[2]} more
    */
   drawLine(line, day, range, more) {
-    line.replaceChildren(line.firstElementChild, ...pieces(day, range, more).map(({ kind, from, to, gap }) => {
+    line.replaceChildren(within(line, ".name"), ...pieces(day, range, more).map(({ kind, from, to, gap }) => {
       const one = document.createElement("span");
       one.className = `piece ${kind}`;
       if (gap) {

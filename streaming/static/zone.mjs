@@ -63,6 +63,6 @@ export class Zone {
    */
   offset(ms) {
     const found = this.#offset.formatToParts(ms).find((one) => one.type === "timeZoneName");
-    return found.value.replace("GMT", "UTC");
+    return (found?.value ?? "").replace("GMT", "UTC");
   }
 }

@@ -60,6 +60,8 @@ interface Told {
   months: string[];
   now_ms: number;
   rewind_ms: number;
+  /** when any of its cameras is to be recorded, in order */
+  windows: Stretch[];
   angle: string;
   chosen: boolean;
   number: string;

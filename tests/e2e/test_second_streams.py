@@ -17,7 +17,8 @@ from streaming.http.assets import HERE
 from tests.support.archiving import configure
 from tests.support.live_fixture import LiveCamera
 from tests.support.programs import need
-from tests.support.site_stack import SMALL, opened, recorded, serving
+from tests.support.site_stack import opened, recorded, serving
+from tests.support.stack import SMALL
 from tests.support.waiting import until
 from tests.support.web import get
 

@@ -146,7 +146,7 @@ async def test_an_embedded_camera_keeps_its_moment_and_covers_no_picture(
         assert await page.get_attribute("#sound", "aria-pressed") == "true"
         await page.wait_for_selector("main[data-state=plays]")
         await page.goto(f"{site.base}/embed/s/d?lang=en&t={iso(3 * 3600)}")
-        await expect(page.locator("#slate")).to_contain_text("further back")
+        await expect(page.locator("#notice")).to_contain_text("further back")
         assert await page.locator("main[data-state=plays]").count() == 0
 
 
@@ -384,7 +384,7 @@ async def test_whatever_the_browser_throws_away_playback_goes_on(
 @pytest.mark.browser
 @pytest.mark.slow
 async def test_what_stands_is_said_with_a_button(tmp_path: Path, chromium: str) -> None:
-    async with page_at(tmp_path, chromium, viewport=DESK) as (page, _, _, _):
+    async with page_at(tmp_path, chromium, viewport=DESK) as (page, _, site, _):
         await plays(page)
         await page.context.set_offline(True)
         await expect(page.locator("#card-words")).to_contain_text("There is no connection")
@@ -395,6 +395,14 @@ async def test_what_stands_is_said_with_a_button(tmp_path: Path, chromium: str) 
         await plays(page)
         await expect(page.locator("#card")).to_be_hidden()
         await live(page).to_have_attribute("aria-pressed", "true")
+        await page.goto(f"{site.base}/embed/s/c?lang=en")
+        await page.wait_for_selector("main[data-state=plays]")
+        await page.context.set_offline(True)
+        await expect(page.locator("#again")).to_be_visible()
+        await page.context.set_offline(False)
+        await page.click("#again")
+        await page.wait_for_selector("main[data-state=plays]")
+        await expect(page.locator("#slate")).to_be_hidden()
 
 
 async def moment_ms(page: Page) -> float:

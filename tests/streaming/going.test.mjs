@@ -20,7 +20,7 @@ class Element extends EventTarget {
 }
 const elements = new Map();
 const told = {
-  station: "s", lang: "en", zone: "Asia/Almaty", months: [], now_ms: NOW, rewind_ms: 2 * HOUR, angle: null, chosen: false,
+  station: "s", lang: "en", zone: "Asia/Almaty", months: [], now_ms: NOW, rewind_ms: 2 * HOUR, windows: [[NOW - 9 * HOUR, NOW + HOUR]], angle: null, chosen: false,
   number: "117", cameras: [{ id: "c" }, { id: "d" }], words,
 };
 const root = new Element();
@@ -42,6 +42,7 @@ Object.assign(text.told, { words });
 const { player, server } = await import("../../streaming/static/watching.mjs");
 const going = await import("../../streaming/static/going.mjs");
 const { address } = await import("../../streaming/static/share.mjs");
+const { Shown } = await import("../../streaming/static/shown.mjs");
 const { Screen } = await import("../../streaming/static/screen.mjs");
 clearInterval(player.ticking);
 
@@ -89,6 +90,21 @@ test("what cannot be shown plays nothing, and its address stays true until someb
   going.live();
   assert.equal(going.going.refused, null);
   assert.equal(player.live, true);
+});
+
+test("no copy is offered of a moment before recording began", () => {
+  elements.set("order", new Element());
+  const refused = (search) => {
+    asked(search);
+    return new Shown([], null, { live() {}, seek() {} }).refused(going.going.refused);
+  };
+  const ways = (said) => said.ways.map((one) => one.text.split(" ")[0]);
+  const old = refused("?t=2026-11-29T05:00:00Z");
+  assert.match(old.words, /^tooOldLink/);
+  assert.deepEqual(ways(old), ["orderCopy", "watchLive"]);
+  const before = refused("?t=2026-11-28T05:00:00Z");
+  assert.match(before.words, /^before/);
+  assert.deepEqual(ways(before), ["watchLive"]);
 });
 
 test("from a moment that is none, ten seconds back are ten seconds ago", () => {

@@ -160,6 +160,32 @@ async def test_a_quote_of_nothing_offers_no_order(config: Config) -> None:
         assert "/copies/new?station=s" in page
 
 
+async def test_a_quote_shows_the_first_and_the_last_picture(config: Config) -> None:
+    later = NOW
+    async with (
+        selling(config, lambda: later) as (base, _),
+        aiohttp.ClientSession(base, headers={"Accept-Language": "en"}) as http,
+    ):
+        early = wanted() | {"from": BEGIN - 60_000, "to": BEGIN + 89_500}
+        async with http.post("/api/v1/copies/quotes", json=early) as answer:
+            path = f"/copies/{answer.headers['Location'].rpartition('/')[2]}"
+        async with http.get(path) as answer:
+            page = await answer.text()
+        clips = re.findall(r'<video [^>]*src="([^"]+)"></video><figcaption[^>]*>([^<]+)<', page)
+        first, last = BEGIN, BEGIN + 89_499
+        assert [re.findall(r"/c/moment.mp4\?t=(\d+)#t=(.*)", src) for src, _ in clips] == [
+            [(str(first), "0.000")],
+            [(str(last), "0.499")],
+        ]
+        for (src, words), at_ms in zip(clips, (first, last), strict=True):
+            assert words.endswith(f" · {format_second(at_ms, ZONE)}")
+            async with http.get(src) as answer:
+                assert answer.status == 200 and answer.content_type == "video/mp4"
+        later = NOW + 7_200_000  # it can be had as a copy only
+        async with http.get(path) as answer:
+            assert answer.status == 200 and "<video" not in await answer.text()
+
+
 async def test_errors_stand_beside_their_fields(config: Config) -> None:
     right = format_second(BEGIN, ZONE), format_second(BEGIN + 90_000, ZONE)
     async with (
