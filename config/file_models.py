@@ -167,7 +167,7 @@ class ConfigFile(Model):
     node: NodeFile | None = None
     rewind: Annotated[int, PlainValidator(_rewind)] = 24 * 3600
     pictures: Annotated[int | None, PlainValidator(_pictures)] = 10
-    source: SourceKind = "ffmpeg"
+    source: SourceKind = "auto"
     ffmpeg: PathText = "auto"
     user_agent: UserAgent = "Kuager"
     workers: Annotated[int, PlainValidator(_workers)] = Field(

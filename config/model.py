@@ -348,7 +348,7 @@ class Config(Model):
     node: Node | None = None
     rewind_s: int = Field(default=24 * 3600, ge=60)
     pictures_s: int | None = 10
-    source: SourceKind = "ffmpeg"
+    source: SourceKind = "auto"
     ffmpeg: Path | None = None
     user_agent: str = "Kuager"
     workers: int = Field(default=1, ge=1)

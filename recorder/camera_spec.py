@@ -20,7 +20,7 @@ class CameraSpec:
     station: str
     camera: str
     url: str = field(repr=False)
-    source: str = "ffmpeg"  # or native, or auto
+    source: str = "auto"  # or native, or ffmpeg
     transport: str = "auto"
     keep_audio: bool = True
     windows: tuple[Window, ...] = ()

@@ -56,19 +56,18 @@ class Nodes:
         SpoolTaken, and nothing was done."""
         hang = sa.func.set_config("idle_in_transaction_session_timeout", str(self._hang_ms), True)
         async with self._pool.work() as connection:
-            now_ms, server, _ = (await connection.execute(sa.select(NOW, SERVER, hang))).one()
+            now_ms, _ = (await connection.execute(sa.select(NOW, hang))).one()
             await self._renew(connection, me, now_ms)
-            view = await self._view(connection, me.spool, now_ms, server)
+            view = await self._view(connection, me.spool)
             if decision := decide(view):
                 await _change(connection, view, decision)
-                view = await self._view(connection, me.spool, now_ms, server)
+                view = await self._view(connection, me.spool)
         return view
 
     async def view(self, me: str = "") -> View:
         """Return all rows."""
         async with self._pool.single() as connection:
-            now_ms = (await connection.execute(sa.select(NOW))).scalar_one()
-            return await self._view(connection, me, now_ms)
+            return await self._view(connection, me)
 
     async def forget_viewers(self) -> None:
         """Forget machines that record nothing and are gone: each start of one may have another
@@ -104,11 +103,16 @@ class Nodes:
             asked = sa.select(nodes.c.address).where(nodes.c.spool == me.spool)
             raise SpoolTaken(str((await connection.execute(asked)).scalar_one()))
 
-    async def _view(self, connection: Connection, me: str, now_ms: int, server: int = 0) -> View:
-        found = (await connection.execute(sa.select(nodes))).mappings()
-        known = {row["spool"]: Node(**row) for row in found}
+    async def _view(self, connection: Connection, me: str) -> View:
+        """Return all rows. The time is that of the last ones, not of before them: else a lease that
+        was renewed meanwhile would last longer than one can, and its node seem dead."""
         rows = await connection.execute(sa.select(shards).order_by(shards.c.shard))
-        return View(me, now_ms, known, [_shard(row) for row in rows.mappings()], server)
+        held = [_shard(row) for row in rows.mappings()]
+        asked = sa.select(nodes, NOW.label("now_ms"), SERVER.label("server"))
+        found = [dict(row) for row in (await connection.execute(asked)).mappings()]
+        now_ms = max((row.pop("now_ms") for row in found), default=0)
+        server = max((row.pop("server") for row in found), default=0)
+        return View(me, now_ms, {row["spool"]: Node(**row) for row in found}, held, server)
 
     # -- what else is known of a node's cameras -----------------------------------------------
 

@@ -111,15 +111,20 @@ class LeaseWatch:
     def __init__(self, spool: Path, look_s: float = LOOK_S, clock: Clock = now_ms):
         self._spool, self._look_s, self._clock = spool, look_s, clock
         self._seen: Any = None
+        self._written_ms = 0
         self.now: dict[int, Lease] = {}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its writer has said lately what the file says."""
+        return abs(self._clock() - self._written_ms) <= FRESH_MS
 
     async def first(self, wait_s: float = 15.0) -> dict[int, Lease]:
         """Return the leases that its writer says to be true now. Where it says nothing for so
         long, as where it is gone, return those of before."""
         tries = max(1, round(wait_s / self._look_s))
         for left in range(tries, 0, -1):
-            found = self._look()
-            if found is not None and abs(self._clock() - found.written_ms) <= FRESH_MS:
+            if self._look() is not None and self.is_fresh:
                 break
             if left > 1:
                 await asyncio.sleep(self._look_s)
@@ -155,23 +160,24 @@ class LeaseWatch:
             return None
         self._seen = seen
         if (found := read_leases(self._spool)) is not None:
-            self.now = found.by_shard
+            self._written_ms, self.now = found.written_ms, found.by_shard
         return found
 
 
 class Holdings:
     """What is this machine's to look after: all of it, where it is not one of several."""
 
-    def __init__(self, spool: Path, is_shared: bool):
-        self._watch = LeaseWatch(spool) if is_shared else None
+    def __init__(self, spool: Path, is_shared: bool, clock: Clock = now_ms):
+        self._watch = LeaseWatch(spool, clock=clock) if is_shared else None
 
     def has(self, camera: str) -> bool:
-        """Tell whether this machine alone records "station/camera" now."""
+        """Tell whether this machine alone records "station/camera", as far as it knows."""
         return self._has(shard_of(camera))
 
     def has_duty(self) -> bool:
-        """Tell whether it is this machine that does what one of all has to do."""
-        return self._has(0)
+        """Tell whether it is this machine that does what must not be done twice. Where nobody
+        renews its leases another may have the duty by now: then it is not."""
+        return self._has(0) and (self._watch is None or self._watch.is_fresh)
 
     def _has(self, shard: int) -> bool:
         if self._watch is None:

@@ -93,7 +93,10 @@ class CameraPast:
             epoch=others.epoch,
         )
         # who records now is above what its catalogue knows, and below the clock
-        self.rise_above(Numbers(**{f: max(getattr(others, f), getattr(clock, f)) for f in NUMBERS}))
+        floor = Numbers(**{f: max(getattr(others, f), getattr(clock, f)) for f in NUMBERS})
+        if floor.is_leased:  # by others: the epoch of a lease is kept by its holder alone
+            floor = replace(floor, epoch=floor.epoch + 1)
+        self.rise_above(floor)
 
     def finish_abandoned(self) -> None:
         """Seal the recordings that the disk refused, as far as it takes that now."""

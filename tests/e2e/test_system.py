@@ -68,7 +68,7 @@ class Follower:
 @pytest.mark.slow
 async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
     """kill -9 of ffmpeg, a worker, the uploader, a web process and the supervisor."""
-    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+    async with kuager(tmp_path, CAMERAS, ffmpeg, source="ffmpeg") as running:
         await playing(running, ["a", "b"])
         followers = {n: Follower(f"{running.base}/live/s/{n}/index.m3u8") for n in ("a", "b")}
         tasks = [asyncio.create_task(f.follow()) for f in followers.values()]
@@ -159,10 +159,11 @@ def every_argument() -> bytes:
 
 @pytest.mark.slow
 async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: str) -> None:
-    async with kuager(tmp_path, CAMERAS[:1], ffmpeg) as running:
+    async with kuager(tmp_path, CAMERAS[:1], ffmpeg, source="ffmpeg") as running:
         await playing(running, ["a"])
         children = list(running.processes().values())
         grandchildren = [f for pid in children for f in running.ffmpegs(pid)]
+        assert grandchildren
         for pid in children:
             os.kill(pid, signal.SIGSTOP)  # so that they cannot end in order
 
@@ -183,7 +184,7 @@ async def test_a_second_signal_ends_everything_at_once(tmp_path: Path, ffmpeg: s
 @pytest.mark.slow
 async def test_sigterm_to_every_process_at_once_seals(tmp_path: Path, ffmpeg: str) -> None:
     """As systemd does it by default: also to ffmpeg, and the recorders get it twice."""
-    async with kuager(tmp_path, CAMERAS, ffmpeg) as running:
+    async with kuager(tmp_path, CAMERAS, ffmpeg, source="ffmpeg") as running:
         await playing(running, ["a", "b"])
         tree = psutil.Process(running.process.pid)
         for process in (tree, *tree.children(recursive=True)):

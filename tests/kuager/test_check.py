@@ -159,6 +159,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
         }
         listed = "".join(f"      - {{id: {n}, url: '{url}'}}\n" for n, url in urls.items())
         listed = listed.replace("}\n", f", low_url: '{simulator.url('hour')}'}}\n", 1)
+        listed = listed.replace(f"'{urls['h265']}'", f"'{urls['h265']}', source: ffmpeg")
         path = write(tmp_path, stations_yaml="stations:\n  - id: s1\n    cameras:\n" + listed)
         for name in ("hour", "h265", "long"):  # their encoders have begun
             wire = await play(simulator.url(name))
@@ -177,7 +178,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
             rows[name] += f" -> {line[10:]}"
     shown = re.fullmatch(
         r"ok h264 480x270, ([0-9.]+) pictures/s, keyframe every 1\.0 s, sound aac,"
-        r" clock ([+-][0-9.]+) s, through ffmpeg: the configuration says so",
+        r" clock ([+-][0-9.]+) s, read natively",
         rows["well"],
     )
     # a busy machine sends fewer pictures: see the test of what is measured
@@ -185,6 +186,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
     assert re.search(r"clock \+(3599\.[5-9]|3600\.[01]) s, .*-> .*NTP", rows["hour"])
     # on a busy machine it can have no second keyframe in that time
     assert rows["h265"].startswith("ok h265 ")
+    assert "through ffmpeg: the configuration says so" in rows["h265"]
     assert ("->" in rows["h265"]) == ("rarer than" in rows["h265"])
     assert "WRONG" in rows["long"] and "-> set its keyframe interval" in rows["long"]
     assert "refuses user name or password (401) -> check user" in rows["password"]

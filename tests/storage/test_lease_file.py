@@ -19,6 +19,7 @@ from storage.spool.lease_file import (
     LEASES,
     SHARDS,
     CameraLease,
+    Holdings,
     Lease,
     Leases,
     LeaseWatch,
@@ -105,6 +106,25 @@ async def test_without_a_word_what_was_recorded_last_is_recorded(tmp_path: Path)
     write_leases(tmp_path, Leases(UTC0 - 86_400_000, (lease,)), durable=True)
     assert await LeaseWatch(tmp_path, 0.001, lambda: UTC0).first(0.003) == {1: lease}
     assert await LeaseWatch(tmp_path / "none", 0.001, lambda: UTC0).first(0.003) == {}
+
+
+def test_a_duty_ends_where_nobody_renews_the_lease(tmp_path: Path) -> None:
+    """Its role `node` hangs or is gone: another machine may have the duty by now."""
+    at_ms, camera = UTC0, "s/c"
+    holdings = Holdings(tmp_path, True, lambda: at_ms)
+    assert not holdings.has_duty() and not holdings.has(camera)
+    held = Lease(0, 5, UTC0), Lease(shard_of(camera), 5, UTC0)
+    write_leases(tmp_path, Leases(UTC0, held), durable=False)
+    assert holdings.has_duty()
+    at_ms += FRESH_MS + 1
+    assert not holdings.has_duty()
+    assert holdings.has(camera), "it is recorded all the same"
+    write_leases(tmp_path, Leases(at_ms, held), durable=False)
+    assert holdings.has_duty()
+    given = Lease(0, 6, UTC0, alone=False)  # the machine before still has it
+    write_leases(tmp_path, Leases(at_ms, (given,)), durable=False)
+    assert not holdings.has_duty()
+    assert Holdings(tmp_path, False).has_duty()
 
 
 @given(

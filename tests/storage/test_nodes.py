@@ -158,6 +158,30 @@ async def test_what_another_took_meanwhile_is_taken_from_nobody(
     assert {(row.holder, row.before) for row in view.shards} == {(first.spool, None)}
 
 
+async def test_who_renews_while_another_reads_is_not_taken_for_dead(
+    postgres_url: str, catalogue: Catalogue
+) -> None:
+    """A node is held up between its first question and the rows; its clock is that of the rows."""
+    first, second = (Node(f"spool-{n}", n, f"127.0.0.{n}:1") for n in "12")
+    other, blocking = await patient(postgres_url), await asyncpg.connect(postgres_url)
+
+    async def waits() -> bool:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return bool(await blocking.fetchval(asked))
+
+    try:
+        await catalogue.nodes.round(first, lambda view: Decision())
+        async with blocking.transaction():
+            await blocking.execute("SELECT 1 FROM nodes FOR UPDATE")
+            round_ = asyncio.create_task(catalogue.nodes.round(first, lambda view: Decision()))
+            await until(waits)
+            await other.nodes.round(second, lambda view: Decision())
+        assert (await round_).is_alive(second.spool)
+    finally:
+        await blocking.close()
+        await other.close()
+
+
 async def test_who_hangs_within_a_round_loses_what_it_had_locked(
     postgres_url: str, catalogue: Catalogue
 ) -> None:

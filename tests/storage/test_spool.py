@@ -19,6 +19,9 @@ import pytest
 
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import (
+    NUMBERS,
+    OTHERS,
+    OTHERS_FORMAT,
     GapCause,
     Index,
     parse_index,
@@ -248,6 +251,23 @@ def test_a_recorder_rises_above_what_another_spool_used(tmp_path: Path) -> None:
     write(spool, run_at(UTC0 + 12_000), 0, 2)
     assert indexes(tmp_path)[-1].header.record_seq == newest.header.record_seq + 1
     spool.seal(None)
+    spool.close()
+
+
+def test_a_recorder_that_is_alone_takes_over_no_lease(tmp_path: Path) -> None:
+    """Of several machines one goes on without the others: above their numbers, by its own epoch."""
+    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    write(spool, run_at(UTC0), 0, 2)
+    lease = Numbers.by_lease(Numbers.by_clock(UTC0).epoch + 9, UTC0 + 60_000)
+    told = {name: value for name, value in lease.to_dict().items() if name in NUMBERS}
+    (tmp_path / "s/c" / OTHERS).write_bytes(orjson.dumps({"kuager": OTHERS_FORMAT} | told))
+    spool.seal(GapCause.NO_DATA)
+    for k in (1, 2):  # it is told once: what follows is above it
+        write(spool, run_at(UTC0 + k * 4_000), 0, 2)
+        newest = indexes(tmp_path)[-1]
+        assert newest.header.epoch == lease.epoch + 1
+        assert newest.header.record_seq == lease.record_seq + k
+        spool.seal(GapCause.NO_DATA)
     spool.close()
 
 

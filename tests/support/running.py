@@ -61,9 +61,11 @@ async def kuager(
     *,
     until_s: int = 2_000_000_000,
     archive: str = "",
+    source: str = "auto",
 ) -> AsyncIterator[Running]:
     """Start rclone, the simulator and `kuager run`; stop all at the end. The window ends
-    `until_s` seconds from now; `archive` is more of the archive's settings."""
+    `until_s` seconds from now; `archive` is more of the archive's settings, `source` what reads
+    the cameras."""
     port, s3 = free_port(), free_port()
     begin = int(time.time())
     with rclone(folder / "s3", s3):
@@ -79,7 +81,7 @@ async def kuager(
             (folder / "kuager.yaml").write_text(
                 "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
                 f" windows: [{{from: {opens}, to: {closes}}}]}}\n"
-                f"stations: stations.yaml\nspool: spool\nworkers: 2\n"
+                f"stations: stations.yaml\nspool: spool\nworkers: 2\nsource: {source}\n"
                 f"archives:\n- url: s3://{BUCKET}\n  endpoint: http://127.0.0.1:{s3}\n"
                 f"  region: us-east-1\n  access_key_id: {KEY}\n"
                 f"  secret_access_key: ${{TEST_SECRET}}\n{archive}"
