@@ -64,20 +64,26 @@ async def machines(config: Config, catalogue: Catalogue) -> AsyncIterator[Severa
 
 
 @contextlib.asynccontextmanager
-async def working(machine: Machine, catalogue: Catalogue) -> AsyncIterator[None]:
-    """Have the role `orders` of a machine work, which has the duty to."""
-    duty = Leases(now_ms(), (Lease(0, 1, BEGIN),))
-    write_leases(machine.spool, duty, durable=False)
+async def working(machine: Machine, catalogue: Catalogue) -> AsyncIterator[list[Lease]]:
+    """Have the role `orders` of a machine work, which has the duty to; gives its leases."""
+    leases = [Lease(0, 1, BEGIN)]
+
+    async def renew() -> None:
+        while True:
+            write_leases(machine.spool, Leases(now_ms(), tuple(leases)), durable=False)
+            await asyncio.sleep(0.5)
+
     peers = Peers()
     others = [OtherSpools(Machines(machine.spool), peers)]
     desk = OrderWorker(machine.config, catalogue, [], others=others, pauses=BRISK)
-    task = asyncio.create_task(desk.run())
+    tasks = [asyncio.create_task(renew()), asyncio.create_task(desk.run())]
     try:
-        yield
-        assert not task.done()
+        yield leases
+        assert not any(task.done() for task in tasks)
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await peers.close()
 
 
@@ -141,7 +147,7 @@ async def test_what_is_open_is_said_by_the_machine_that_works_on_it(
         told = json.loads(path.read_bytes()) if path.exists() else {}
         return (told.get("states"), told.get("refunds_due")) == what
 
-    async with working(machines["a"], catalogue):
+    async with working(machines["a"], catalogue) as leases:
         await until(lambda: said({State.READY: 1}, 1))
-        write_leases(machines["a"].spool, Leases(now_ms()), durable=False)  # another does it now
+        leases.clear()  # another machine has the duty now
         await until(lambda: said({}, 0))
