@@ -12,13 +12,16 @@ from itertools import pairwise
 
 from recorder.source import Frame
 
+EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
 LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
 WINDOW_MS = 2_000.0
 SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
 REORDER_MS = 500.0  # B-frames show so much before those that came earlier
+REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
 FEW = 3  # pictures that are needed for a verdict
+DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 STEADY_MS = 60.0  # by which the least delays of the quarters of a line may differ
 OUTLIER_MS = 250.0  # earlier than half of its quarter: a wild timestamp
 RATE_TAKES_MS = 1_500.0  # of later pictures, to know a rate in the beginning
@@ -201,3 +204,17 @@ def is_lasting(pictures: Sequence[Picture], rate: float) -> bool:
         and min(p.late_ms for p in pictures) > LASTING_MS
         and spread(levels_of(pictures, rate)) <= STEADY_MS
     )
+
+
+def grown_ms(pictures: Sequence[Picture]) -> float:
+    """Return by how much the least delay of the last third is above that of the first."""
+    third = max(1, len(pictures) // 3)
+    return min(p.late_ms for p in pictures[-third:]) - min(p.late_ms for p in pictures[:third])
+
+
+def drains(pictures: Sequence[Picture]) -> bool:
+    """Say whether the delay shrinks all the while: the network held pictures back."""
+    if len(pictures) < FEW:
+        return False
+    passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
+    return passed_ms >= SURE_MS and -grown_ms(pictures) > DRAINS * passed_ms

@@ -251,6 +251,8 @@ class CameraRecorder:
             self._session = None
             if self.status.frames > before:
                 self._approach.needs_key = session.saw_key
+                if self._second is not None:
+                    self._second.came()
 
     async def _connect(self) -> tuple[Connection, Offer]:
         connection, offer = await connect(
@@ -286,6 +288,8 @@ class CameraRecorder:
         state = self.state
         state.move(Event.ENDED)
         state.tell_ending(why)
+        if self._second is not None:
+            self._second.refused(why)
         await self._at_spool(gap_accounting.note_gap, spool, why, state.window, self.clock)
         if self._refused_for(why.cause):
             await self._pause(spool, why.cause)

@@ -74,7 +74,8 @@ def camera_specs(
     """Return the cameras of one share, 0 <= share < shares, each with its second stream; every
     camera is in exactly one.
 
-    Where there are `leases`, by shard, only what they are of is recorded.
+    Where there are `leases`, by shard, only what they are of is recorded. While two machines have a
+    camera its second stream is left: it may take as many sessions at a time as the first one needs.
     """
     found = []
     for station in config.stations:
@@ -84,5 +85,6 @@ def camera_specs(
                 continue
             lease = leases.get(shard_of(name)) if leases is not None else None
             if leases is None or lease is not None:
-                found += [camera_spec(config, station, one, lease) for one in camera.streams]
+                streams = (camera,) if lease and lease.is_shared else camera.streams
+                found += [camera_spec(config, station, one, lease) for one in streams]
     return found

@@ -113,6 +113,9 @@ class Demuxer:
             pipe.feed(data)
         except (Mp4Error, struct.error) as error:
             self.end = Ending(GapCause.STREAM_BROKEN, f"the stream cannot be read: {error}")
+        except Exception as error:  # the frames before it would be read again with the next bytes
+            self.end = Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
+            raise  # the event loop says where it is
 
     def _take_sound(self, pts: int, key: bool, data: bytes) -> None:
         self._tracks.sound = self._sound.track

@@ -219,9 +219,11 @@ class FfmpegSource:
 
         def feed(data: memoryview) -> None:
             self._played = True
-            demuxer.feed(data, self._clock_ms(), time.monotonic() * 1000)
-            if demuxer.end is not None:
-                ended.set()
+            try:
+                demuxer.feed(data, self._clock_ms(), time.monotonic() * 1000)
+            finally:
+                if demuxer.end is not None:
+                    ended.set()
 
         def feed_sound(data: memoryview) -> None:
             demuxer.feed_sound(data, self._clock_ms(), time.monotonic() * 1000)

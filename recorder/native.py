@@ -261,8 +261,11 @@ class NativeSource:
             return Ending(GapCause.UNREACHABLE, text)
         if isinstance(error, TimeoutError):
             return Ending(GapCause.NO_DATA, f"{where} described its stream and does not begin it")
-        if error is None or isinstance(error, OSError):
+        if error is None or isinstance(error, ConnectionError):
             return Ending(GapCause.CLOSED_BY_CAMERA, f"{where} closed the connection")
+        if isinstance(error, OSError):
+            text = f"the stream of {where} broke: {error.strerror or error}"
+            return Ending(GapCause.STREAM_BROKEN, text)
         return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
     def _refusal(self, refused: RefusedError) -> Ending:

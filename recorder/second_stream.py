@@ -23,6 +23,9 @@ from storage.spool.writer import TimeLine
 LOOK_S = 0.5
 SOON_S = 15.0  # after the second was asked for: the first breaks because of it, perhaps
 REST_S = (30.0, 120.0, 600.0, 3600.0)  # after it did so again and again
+# Before it is asked for again where the camera gave none, once and again: some take no more
+# sessions, or suffer from each that is asked for.
+REFUSED_S = (0.0, 5.0, 15.0, 60.0)
 LEFT = Ending(GapCause.CONNECTING, "it is recorded only beside the first stream, while room lasts")
 
 log = structlog.get_logger()
@@ -37,16 +40,18 @@ class SecondStream:
         first: Callable[[], TimeLine | None],
         disk: SpoolDisk,
         clock: Callable[[], float] = time.monotonic,
+        look_s: float = LOOK_S,
     ):
         """`first` returns the time line of the first stream, None while that is not recorded;
-        `clock` tells seconds since any moment."""
+        `clock` tells seconds since any moment; `look_s` are between looks at the first."""
+        self._look_s = look_s
         self._name, self._first, self._disk, self._clock = name, first, disk, clock
         self.line: TimeLine | None = None  # on which this one is recorded, or is to be
         self._gone: TimeLine | None = None  # of a clock that is not followed any more
         self._seen: TimeLine | None = None  # of the first, at the last look
         self._asked_s = float("-inf")  # when this one was asked for
         self._rest_until_s = float("-inf")
-        self._rests = Backoff(REST_S)
+        self._rests, self._refusals = Backoff(REST_S), Backoff(REFUSED_S)
 
     async def wait(self, goes_on: Callable[[], bool]) -> bool:
         """Wait until it may be asked for; False where it does not go on before that."""
@@ -55,12 +60,22 @@ class SecondStream:
             if self.line not in (None, self._gone) and self._clock() >= self._rest_until_s:
                 self._asked_s = self._clock()
                 return True
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
         return False
 
     def why_not(self) -> Ending | None:
         """Say why its session has to end, if it has to."""
         return None if self._look() == self.line else LEFT
+
+    def refused(self, why: Ending) -> None:
+        """Take note that there was none beside the first: it is asked for less often."""
+        if why != LEFT:
+            rest_until_s = self._clock() + self._refusals.failed()
+            self._rest_until_s = max(self._rest_until_s, rest_until_s)
+
+    def came(self) -> None:
+        """Take note that it had pictures."""
+        self._refusals.succeeded()
 
     def clock_was_set(self) -> None:
         """Wait for the first's next time line: what comes now is placed by another clock."""

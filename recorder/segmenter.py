@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from recorder.arrivals import Picture, first_line
@@ -99,6 +99,8 @@ class Segmenter:
         self._live_from: int | None = None  # the first of those that wait that was not held back
         self._first_ms: float | None = None  # arrival of the first picture
         self._open: list[Picture] = []  # the open segment, in decode order
+        self._next: list[Picture] = []  # a keyframe that ends it, and what came later, shows before
+        self._piece: Piece | None = None  # of the open segment, once that keyframe came
         self._bytes = 0  # of all pictures in hand
         self._newest: Picture | None = None
         self._in_pieces = False  # a picture came as several frames
@@ -137,20 +139,16 @@ class Segmenter:
             self._add_piece(frame)
             return []
         self._check_arrival(frame)
-        size = len(frame.data)
         stamp_ms = frame.pts * 1000 / self._video.timescale
-        picture = Picture(frame, stamp_ms, size, lost=frame.lost, damaged=frame.damaged)
+        picture = Picture(frame, stamp_ms, len(frame.data), lost=frame.lost, damaged=frame.damaged)
         self.newest_ms = frame.arrival_ms
         if self.run_start_ms is None:
             return self._wait(picture)
         self._newest = picture
-        self._bytes += size
-        drafts = []
-        for settled in self._timeline.push(picture):
-            drafts += self._add(settled)
+        self._bytes += picture.size
+        drafts = [draft for settled in self._timeline.push(picture) for draft in self._add(settled)]
         if self._bytes > MAX_BYTES:
-            for settled in self._timeline.flush():
-                drafts += self._add(settled)
+            drafts += [draft for settled in self._timeline.flush() for draft in self._add(settled)]
         return drafts
 
     def finish(self, until_ms: float = math.inf) -> list[SegmentDraft]:
@@ -162,13 +160,13 @@ class Segmenter:
         """
         until_ms = max(until_ms, self.newest_ms)  # the recorder's clock may have been set back
         if self._in_pieces and self._newest is not None:
-            self._drop_newest()
+            self._drop(self._newest)
         drafts = self._begin() if self._waiting else []
         if self.run_start_ms is None:
             return []
-        for settled in self._timeline.flush():
-            if settled.size:
-                drafts += self._add(settled)
+        settled = [picture for picture in self._timeline.flush() if picture.size]
+        drafts += [draft for picture in settled for draft in self._add(picture)]
+        drafts += self._cut_before_next()
         if self._open:
             times = sorted(p.media_ms for p in self._open)
             step = times[-1] - times[-2] if len(times) > 1 else 40.0
@@ -176,12 +174,11 @@ class Segmenter:
             drafts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
         return drafts
 
-    def _drop_newest(self) -> None:
-        for pictures in (self._waiting, self._open):
-            if pictures and pictures[-1] is self._newest:
+    def _drop(self, newest: Picture) -> None:
+        for pictures in (self._waiting, self._open, self._next):
+            if pictures and pictures[-1] is newest:
                 pictures.pop()
-        assert self._newest is not None
-        self._newest.size = 0  # where the time line holds it
+        newest.size = 0  # where the time line holds it
 
     def _add_piece(self, frame: Frame) -> None:
         """Take more of the newest picture; of one whose beginning was not seen nothing is made."""
@@ -258,14 +255,12 @@ class Segmenter:
             start_ms = min(self._before_ms, held[0].arrival_ms)
         self.run_start_ms = math.floor(start_ms) if self._origin_ms is None else self._origin_ms
         self._tfdt = 0 if self._origin_ms is None else max(0, self._ticks(start_ms))
+        self._sound.begin(self._tfdt * 1000 / VIDEO_TIMESCALE)
         self.target_duration_s = self.target_duration_s or target_duration(
             [self._clock_map.place(p.media_ms) / 1000 for p in settled if p.frame.key]
         )
-        drafts = []
         self._bytes = sum(p.size for p in held)
-        for picture in settled:
-            drafts += self._add(picture)
-        return drafts
+        return [draft for picture in settled for draft in self._add(picture)]
 
     # -- cutting -------------------------------------------------------------------------
 
@@ -274,20 +269,35 @@ class Segmenter:
         return self._start + 1000 * (self.target_duration_s + ROUNDS_DOWN_S) / self._clock_map.rate
 
     def _add(self, picture: Picture) -> list[SegmentDraft]:
-        drafts = []
+        if self._next and picture.media_ms < self._next[0].media_ms and not picture.frame.key:
+            self._next.append(picture)  # few: the time line knows no B-frames that show long before
+            return []
+        drafts = self._cut_before_next()
         if opened := self._open:
             at = picture.media_ms
             lasted_s = (at - self._start) * self._clock_map.rate / 1000
             enough_s = 0.6 * self.target_duration_s if opened[0].frame.key else 0.2
             limit = self._limit()
-            if (picture.frame.key and lasted_s >= enough_s and at <= limit) or (
-                self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES
-            ):
+            is_due = picture.frame.key and lasted_s >= enough_s and at <= limit
+            if is_due and self._timeline.reorders:
+                self._next, self._piece = [picture], self._advance(at)
+                return drafts
+            if is_due or self._bytes > MAX_BYTES or len(opened) >= MAX_FRAMES:
                 drafts.append(self._cut(at, picture.arrival_ms))
             elif at > limit:
                 drafts += self._cut_at_limit(picture)
         self._open.append(picture)
         return drafts
+
+    def _cut_before_next(self) -> list[SegmentDraft]:
+        """Cut before a keyframe, where B-frames that came after it and show before it begin."""
+        if not (following := self._next):
+            return []
+        end = max(p.media_ms for p in self._open) + 0.1
+        end = max(end, min(p.media_ms for p in following))
+        draft = self._cut(end, following[0].arrival_ms, self._piece)
+        self._open, self._next = following, []
+        return [draft]
 
     def _cut_at_limit(self, picture: Picture) -> list[SegmentDraft]:
         """Cut where no keyframe came in time, before `picture`, which shows beyond the limit.
@@ -305,17 +315,19 @@ class Segmenter:
             drafts.append(self._cut(picture.media_ms, picture.arrival_ms))
         return drafts
 
-    def _cut(self, end: float, until_ms: float) -> SegmentDraft:
+    def _advance(self, end: float) -> Piece:
+        """Return the mapping of the open segment, which ends at about the media time `end`."""
+        longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
+        highest = math.inf if end > self._limit() + 1 else longest_ms / max(1.0, end - self._start)
+        return self._clock_map.advance(self._start, highest)
+
+    def _cut(self, end: float, until_ms: float, piece: Piece | None = None) -> SegmentDraft:
         """Close the open segment at media time `end`, and not after `until_ms` (UTC)."""
         assert self.run_start_ms is not None
         pictures, self._open = self._open, []
         self._bytes -= sum(p.size for p in pictures)
-        longest_ms = 1000 * (self.target_duration_s + ROUNDS_DOWN_S)
-        long = end > self._limit() + 1
-        highest = math.inf if long else longest_ms / max(1.0, end - self._start)
-        piece = self._clock_map.advance(self._start, highest)
         tfdt = self._tfdt
-        times, stop = self._times(piece, pictures, end, until_ms)
+        times, stop = self._times(piece or self._advance(end), pictures, end, until_ms)
         # a picture that stood still makes a segment long, and the playlists say so
         lasted_s = (stop - tfdt) / VIDEO_TIMESCALE
         self.target_duration_s = max(self.target_duration_s, int(lasted_s + 0.5))
@@ -378,13 +390,6 @@ class Segmenter:
 
     def _utc_of(self, stamp_ms: float) -> float:
         return self._clock_map.place(self._timeline.media_ms(stamp_ms))
-
-
-def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:
-    """Return the tracks as a recording has them: video 1 in 1/90000 s, then audio 2."""
-    video = next(t for t in tracks if t.kind == "video")
-    audio = [replace(t, id=2) for t in tracks if t.kind == "audio"][:1]
-    return [replace(video, id=1, timescale=VIDEO_TIMESCALE), *audio]
 
 
 def target_duration(keys_s: Sequence[float]) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 from recorder.camera_state import CameraState, fault
 from recorder.disk_watch import MAX_WAITING, human
 from recorder.gap_accounting import note_gap
-from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter, output_tracks
+from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter
 from recorder.source import PICTURE_ID, Frame, Source
 from recorder.states import Event, State
+from recorder.tracks import output_tracks
 from storage.media.fmp4 import TrackInit, write_init, write_segment
 from storage.records import Ending, GapCause, Segment, Track
 from storage.spool.writer import CameraSpool, Run, TimeLine
@@ -25,6 +26,7 @@ SILENCE_S = 16.0  # without a picture: the session is ended. A still scene may s
 SOUND_S = 10.0  # without sound where it was promised: said so
 KEY_WITHIN_S = 3.0  # after the recorder's clock was set, a new run begins all the same
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
+MOST_FRAMES = 2_000  # pictures and frames of sound in a second; no camera sends so many
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
 
 
@@ -71,6 +73,7 @@ class Session:
         self._pictures = 0
         self._counted = [0, 0, 0, 0]  # packets: received, lost, late, doubled
         self._heard_at = loop.time()
+        self._second, self._frames = loop.time(), 0  # since when they are counted, for a second
         self._loop = loop
 
     async def run(self) -> Ending | None:
@@ -232,13 +235,23 @@ class Session:
 
         A fault of ours ends the session: a source goes on after it, or says what is not so.
         """
-        if self._ended.done():
+        if self._ended.done() or self._are_too_many():
             return
         try:
             self._take_frame(frame)
         except Exception as error:
             self._camera.tell_fault(error)
             self.end(fault(error))
+
+    def _are_too_many(self) -> bool:
+        """Count a frame; end the session where so many come that other cameras would wait."""
+        if self._loop.time() - self._second >= 1:
+            self._second, self._frames = self._loop.time(), 0
+        self._frames += 1
+        if is_over := self._frames > MOST_FRAMES:
+            text = f"it sends more than {MOST_FRAMES:,} pictures and frames of sound in a second"
+            self.end(Ending(GapCause.STREAM_BROKEN, text))
+        return is_over
 
     def _take_frame(self, frame: Frame) -> None:
         assert self._run is not None

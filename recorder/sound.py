@@ -39,8 +39,13 @@ class SoundTrack:
         self._other: tuple[float, float] | None = None  # than that, and when it was first so
         self._lately: deque[Frame] = deque(maxlen=RATE_SEEN)
         self._by_count = False  # timestamps say nothing
+        self._begin_ms = 0.0
         self._end = 0  # of what was written, in the track's timescale
         self._step = float(FRAME_SAMPLES)
+
+    def begin(self, offset_ms: float) -> None:
+        """Leave out what is to be heard before so long after the track's time 0."""
+        self._begin_ms = offset_ms
 
     def add(self, frame: Frame) -> None:
         """Take a frame; the oldest go where nobody takes them."""
@@ -62,6 +67,8 @@ class SoundTrack:
         lasts = FRAME_SAMPLES * scale / rate
         taken: list[tuple[int, Frame]] = []
         self.lost = 0
+        begin = round(self._begin_ms * scale / 1000)
+        self._end = max(self._end, begin)
         while self._waiting:
             frame = self._waiting[0]
             after = taken[-1][0] if taken else self._end - self._step / 2
@@ -85,7 +92,7 @@ class SoundTrack:
             self._by_count = by_count
             self.lost += frame.lost
             at = round((utc_ms - origin_ms) * scale / 1000)
-            if at > after and at >= 0:  # else it was heard already: time that goes back repeats
+            if at > after and at >= begin:  # else it was heard already: time that goes back repeats
                 taken.append((max(at, self._end) if not taken else at, frame))
         if not taken:
             return None

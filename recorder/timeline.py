@@ -12,17 +12,22 @@ from collections import deque
 from collections.abc import Sequence
 
 from recorder.arrivals import (
+    DRAINS,
+    EARLY_MS,
     FEW,
     JUMP_MS,
     LASTING_MS,
     REORDER_MS,
+    REORDERED,
     SURE_MS,
     WINDOW_MS,
     Line,
     Picture,
     beginning_line,
+    drains,
     fit,
     grew_at,
+    grown_ms,
     is_lasting,
     is_regular,
     least,
@@ -33,18 +38,15 @@ from recorder.arrivals import (
     usual_step,
 )
 from recorder.clock_map import WHOLLY_WRONG, ClockMap
+from recorder.opening import place_opening
 from recorder.reports import SenderReports
 
-EARLY_MS = 60.0  # placed after its arrival by more: its timestamp is wrong
 DOUBT_MS = 100.0  # placed before its arrival by so much more than others: is it late, or wrong?
 HOLD_MS = 3_000.0  # what was held back longer by the network is placed as it was before
-DRAINS = 0.1  # a delay that shrinks by so much of the time that passes is a network's
 GROWS_MS = 40.0  # a delay that grows by more within the window is not judged before it is large
 LONGEST_HOLD_MS = 6_000.0  # or before it was waited for so long
 MOST_HELD = 500  # pictures; with more, each would take too long to look at
-REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDER_SEEN = 32  # pictures that tell whether there are B-frames
-HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 OPENING = 8  # pictures of a run, whose timestamps may be of another time than what follows
 
 
@@ -61,7 +63,7 @@ class Timeline:
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
-        self._reorders = False
+        self.reorders = False  # there are B-frames
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._before: Picture | None = None  # that picture
@@ -81,7 +83,7 @@ class Timeline:
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        self._reorders = reorders(pictures)
+        self.reorders = reorders(pictures)
         line = beginning_line(tail)
         self.by_arrival = line is None
         count, before = len(pictures), len(pictures) - len(tail)
@@ -96,7 +98,11 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        self._open(opening, before, line, usual_step(tail, line))
+        place_opening(opening, before, line, usual_step(tail, line), self.reorders)
+        newest = max(opening, key=lambda p: p.media_ms)
+        self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
+        if line is not None:
+            self._settled.extend((p.stamp_ms, p.media_ms) for p in opening if not p.moved_ms)
         self._clock_map.start(min(p.media_ms for p in opening))
         self._before = opening[-1]
         settled = list(opening)
@@ -104,46 +110,11 @@ class Timeline:
             settled += self.push(p)
         return settled
 
-    def _open(
-        self, pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float
-    ) -> None:
-        """Settle the first pictures by the line that the later ones keep to; None: by arrival."""
-        first = pictures[0]
-        following: Picture | None = None
-        # ffmpeg gives the first picture of a session the timestamp of the next one at times
-        is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
-        earliest_ms, offset_ms = float("inf"), 0.0
-        for n, p in reversed(list(enumerate(pictures))):
-            at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
-            right_ms = at_ms + offset_ms
-            most_ms, least_ms = float("inf"), -REORDER_MS if self._reorders else 0.0
-            if following is not None:
-                waited_ms = following.arrival_ms - p.arrival_ms
-                most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
-            if line is None:
-                right_ms = min(right_ms, earliest_ms - 1)
-            elif following is not None and (
-                not least_ms <= following.media_ms - right_ms <= most_ms
-                or (p is first and is_guess)
-            ):
-                # it shows before all that follow, and so does what came before it
-                right_ms = earliest_ms - usual_ms
-                offset_ms = right_ms - at_ms
-            elif (late_ms := line.late_ms(p) - offset_ms) < -EARLY_MS:
-                offset_ms += late_ms  # it cannot show after it arrived, nor what came before it
-                right_ms += late_ms
-            p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
-            following, earliest_ms = p, min(earliest_ms, right_ms)
-        newest = max(pictures, key=lambda p: p.media_ms)
-        self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
-        if line is not None:
-            self._settled.extend((p.stamp_ms, p.media_ms) for p in pictures if not p.moved_ms)
-
     def push(self, p: Picture) -> Sequence[Picture]:
         """Take a picture; return those that are settled now."""
         self._lately.append(p)
         if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
-            self._reorders = reorders(self._lately)
+            self.reorders = reorders(self._lately)
         p.slower_ms = self._slower_ms
         if self.by_arrival:
             return self._push_by_arrival(p)
@@ -178,15 +149,16 @@ class Timeline:
         self._tolerated_ms = self._lasting_ms = 0.0
         self._reports.begin_anew()
 
-    def _is_slower(self) -> bool | None:
-        """Say whether the link became slower: a sender report comes as much later as pictures do.
+    def _is_slower(self, at: int, by_ms: float) -> bool | None:
+        """Say whether the link became slower at a picture that waits: all sender reports since come
+        as much later as pictures do, by so much.
 
-        None where no report came with the pictures that wait, and one may come.
+        None where no report came since, and one may come.
         """
-        first = self._held[0]
-        for h in self._held[1:]:
-            if h.frame.report_ms != first.frame.report_ms:
-                return self._reports.grew_ms(h.frame) > h.late_ms / 2
+        first, *others = self._held[at:]
+        since = [h.frame for h in others if h.frame.report_ms != first.frame.report_ms]
+        if since:
+            return min(map(self._reports.grew_ms, since)) > by_ms / 2
         return None if self._reports.may_come(first.frame.arrival_ms) else False
 
     def _jumped_back(self, at: int) -> bool:
@@ -255,7 +227,7 @@ class Timeline:
         if self._is_in_line(p) and not self._lasting_ms:
             self._reports.take_usual(p.frame)
         if not placed:
-            if p.stamp_ms > self._newest_stamp_ms or not self._reorders:  # after all that came
+            if p.stamp_ms > self._newest_stamp_ms or not self.reorders:  # after all that came
                 p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
             elif not p.by_arrival:
                 p.media_ms = self._between(p)
@@ -268,6 +240,12 @@ class Timeline:
             self._clock_map.observe(p.media_ms, p.arrival_ms)
         return p
 
+    @property
+    def _utc_rate(self) -> float:
+        """UTC per timestamp as it is known by now: what arrivals have told is not forgotten."""
+        beside = self._clock_map.rate
+        return self._rate * (beside if abs(beside - 1) < WHOLLY_WRONG else 1.0)
+
     def _is_in_line(self, p: Picture) -> bool:
         return -EARLY_MS <= p.late_ms <= self._tolerated_ms + DOUBT_MS
 
@@ -279,9 +257,9 @@ class Timeline:
         if len(held) < FEW:
             return ()
         if waited_ms >= SURE_MS and all(h.late_ms < -EARLY_MS for h in held):
-            levels = levels_of(held, self._rate)
+            levels = levels_of(held, self._utc_rate)
             if spread(levels) <= LASTING_MS:  # one jump, not many
-                return self._move(Line(self._rate, least(levels)))
+                return self._move(Line(self._utc_rate, least(levels)))
         if len(held) >= MOST_HELD:
             return self._judge(last=True)
         if waited_ms >= WINDOW_MS and p.arrival_ms >= self._judge_at_ms:
@@ -290,7 +268,7 @@ class Timeline:
 
     def _shows_after(self, p: Picture, held: Sequence[Picture]) -> bool:
         """Say whether a picture shows after those that wait: a B-frame says nothing of them."""
-        if not self._reorders:
+        if not self.reorders:
             return True
         wild = [h.arrival_ms for h in held if self._is_wild(h)]
         return p.media_ms >= self._clock_map.media_of(max(wild, default=0.0))
@@ -301,40 +279,43 @@ class Timeline:
         newest_ms = held[-1].arrival_ms
         recent = [h for h in held if h.arrival_ms >= newest_ms - WINDOW_MS]
         recent = held if len(recent) < FEW else recent
-        if (grew := grew_at(held, self._reorders)) and not last:
-            if is_lasting(held[:grew], self._rate):  # it happened twice
+        if (grew := grew_at(held, self.reorders)) and not last:
+            if is_lasting(held[:grew], self._utc_rate):  # it happened twice
                 self._held = held[:grew]
-                settled = self._move(Line(self._rate, least(levels_of(self._held, self._rate))))
+                settled = self._move(
+                    Line(self._utc_rate, least(levels_of(self._held, self._utc_rate)))
+                )
                 return settled + [p for h in held[grew:] for p in self.push(h)]
+            if drains([h for h in held[:grew] if h.late_ms >= -EARLY_MS]):
+                return self._release(grew)  # the network held it back, and something else happened
             judged_ms = newest_ms - held[grew].arrival_ms
             if judged_ms < WINDOW_MS and newest_ms - held[0].arrival_ms < LONGEST_HOLD_MS:
                 return ()  # what is to be judged has only begun
-        lates = [h.late_ms for h in recent if h.late_ms >= -EARLY_MS]
+        late = [h for h in recent if h.late_ms >= -EARLY_MS]
         stepped = held[0].late_ms - self._late_ms > DOUBT_MS / 2  # no clock that runs slowly
-        if len(lates) > len(recent) // 2:
-            third = max(1, len(lates) // 3)
-            grown_ms = min(lates[-third:]) - min(lates[:third])
-            if -grown_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
+        if len(late) > len(recent) // 2:
+            least_ms, more_ms = min(h.late_ms for h in late), grown_ms(late)
+            if -more_ms > DRAINS * (newest_ms - recent[0].arrival_ms) and not last:
                 self._judge_at_ms = newest_ms + SURE_MS
                 return self._release(sum(h.arrival_ms < newest_ms - HOLD_MS for h in held))
             waited_ms = newest_ms - held[0].arrival_ms
             may_wait = waited_ms < LONGEST_HOLD_MS and not last
-            small = min(lates) <= LASTING_MS
-            if small and grown_ms > GROWS_MS and may_wait:
+            small = least_ms <= LASTING_MS
+            if small and more_ms > GROWS_MS and may_wait:
                 return ()
             jumped = stepped and self._jumped_back(grew)
-            slower = stepped and not jumped and self._is_slower()
+            slower = stepped and not jumped and self._is_slower(grew, least_ms)
             if slower:
-                return self._go_on_slower(min(lates))
-            if small and not (jumped and min(lates) > DOUBT_MS and not self._reorders):
-                self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, min(lates)))
-                self._lasting_ms = min(lates) if stepped else 0.0
+                return self._go_on_slower(least_ms)
+            if small and not (jumped and least_ms > DOUBT_MS and not self.reorders):
+                self._tolerated_ms = min(LASTING_MS - DOUBT_MS, max(0.0, least_ms))
+                self._lasting_ms = least_ms if stepped else 0.0
                 return self._release(len(held))
             if slower is None and may_wait:
                 return ()
-        line = fit(held, self._rate) or fit(recent, self._rate)
+        line = fit(held, self._utc_rate) or fit(recent, self._utc_rate)
         if line is None and is_regular(held):
-            line = Line(self._rate, least(levels_of(held, self._rate)))
+            line = Line(self._utc_rate, least(levels_of(held, self._utc_rate)))
         return self._move(line)
 
     def _move(self, line: Line | None) -> list[Picture]:
@@ -342,10 +323,12 @@ class Timeline:
         held, clock_map = self._held, self._clock_map
         before_ms = [h.media_ms for h in held]
         # B-frames from before the jump come after the first picture from after it
-        stay = [h for h in held[:REORDERED] if self._reorders and self._is_in_line(h)]
+        stay = [h for h in held[:REORDERED] if self.reorders and self._is_in_line(h)]
         moved = [h for h in held if h not in stay]
         newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
         self._settled.clear()  # timestamps before and after need not compare
+        if line is None or abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
+            self._recent.clear()  # else it may be this rate that moves them, again and again
         if line is None:
             self.by_arrival = True
             for h in held:
@@ -355,7 +338,6 @@ class Timeline:
             self._move_to(moved, newest_ms)
             self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
         self._tolerated_ms = self._lasting_ms = 0.0
-        self._recent.clear()
         clock_map.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
             h.moved_ms = h.media_ms - was_ms
@@ -365,11 +347,11 @@ class Timeline:
 
     def _move_to(self, moved: Sequence[Picture], newest_ms: float) -> None:
         """Give pictures the time that their timestamps say now, none after its arrival."""
-        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self._reorders else moved
+        in_order = sorted(moved, key=lambda h: h.stamp_ms) if self.reorders else moved
         latest_ms = float("inf")
         for h in reversed(in_order):
             h.media_ms = min(self.media_ms(h.stamp_ms), self._clock_map.media_of(h.arrival_ms))
-            if self._reorders and h.media_ms < latest_ms + REORDER_MS:
+            if self.reorders and h.media_ms < latest_ms + REORDER_MS:
                 latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
         for h in in_order:  # none before others
             newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
@@ -399,7 +381,7 @@ class Timeline:
 
     def _is_wild(self, p: Picture) -> bool:
         earliest_ms = self._newest_ms
-        if self._reorders:  # a B-frame shows after the one that was the newest before the newest
+        if self.reorders:  # a B-frame shows after the one that was the newest before the newest
             earliest_ms = max(self._newest_ms - REORDER_MS, self._before_newest_ms - 1)
         return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
@@ -410,13 +392,13 @@ class Timeline:
         """
         times, at_ms = [], self._newest_ms
         for p in pictures:
-            if following is not None and not self._reorders:
+            if following is not None and not self.reorders:
                 step_ms = (following.media_ms - self._newest_ms) / (len(pictures) + 1)
                 at_ms += max(0.1, step_ms)
             else:
                 at_ms = max(at_ms + 0.1, self._clock_map.media_of(p.arrival_ms))
             times.append(at_ms)
-        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self._reorders else pictures
+        in_order = sorted(pictures, key=lambda p: p.stamp_ms) if self.reorders else pictures
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms

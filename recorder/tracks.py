@@ -8,7 +8,7 @@ from dataclasses import replace
 from recorder.parameter_sets import ParameterSets, parameter_sets
 from recorder.sample_entry import video_track, with_parameter_sets
 from recorder.source import PICTURE_ID, SOUND_ID, Sink
-from storage.media.fmp4 import TrackInit
+from storage.media.fmp4 import VIDEO_TIMESCALE, TrackInit
 
 SILENT_MS = 10_000.0  # without sound: the next run is without
 
@@ -61,3 +61,10 @@ class TrackTeller:
         if tracks != self._told:
             self._told = tracks
             self._sink.on_tracks(tracks, self._transcoded)
+
+
+def output_tracks(tracks: Sequence[TrackInit]) -> list[TrackInit]:
+    """Return the tracks as a recording has them: video 1 in 1/90000 s, then audio 2."""
+    video = next(t for t in tracks if t.kind == "video")
+    audio = [replace(t, id=2) for t in tracks if t.kind == "audio"][:1]
+    return [replace(video, id=1, timescale=VIDEO_TIMESCALE), *audio]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import methodcaller
@@ -62,6 +62,11 @@ def finish_others(specs: Sequence[CameraSpec], recorded: Sequence[CameraSpec], s
             log.error("What is here of a camera is not finished", camera=spec.name, why=str(error))
 
 
+def _count(specs: Sequence[CameraSpec]) -> int:
+    """Return how many cameras there are; second streams are none."""
+    return sum(not spec.first for spec in specs)
+
+
 class Worker:
     """Runs the cameras of one share until cancelled."""
 
@@ -73,8 +78,10 @@ class Worker:
         share: int = 0,
         limits: SpoolLimits = SpoolLimits(),  # noqa: B008
         clock: Clock | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
-        """`clock` is the system's where none is given."""
+        """`clock` is the system's where none is given; `sleep` waits where a recorder failed."""
+        self._sleep = sleep
         self._specs = cameras
         self._last_runs_ms = last_runs_ms(spool)
         self._clock = clock or Clock(
@@ -126,7 +133,7 @@ class Worker:
 
     async def run(self) -> None:
         """Record; on cancellation everything is sealed before this returns."""
-        log.info("Recorder started", cameras=sum(not s.first for s in self._specs))
+        log.info("Recorder started", cameras=_count(self._specs))
         await self.disk.look()
         self._begin()
         try:
@@ -150,7 +157,7 @@ class Worker:
         """
         new = {s.name: s for s in specs}
         unchanged = {
-            name: camera
+            name
             for name, camera in self._cameras.items()
             if name in new and camera.spec.has_same_session(new[name])
         }
@@ -161,13 +168,17 @@ class Worker:
         await self._end(list(ended))
         begun_ms = int(self._clock.now_ms())
         self._specs = specs
-        self._cameras = {n: unchanged.get(n) or self._camera(s, begun_ms) for n, s in new.items()}
-        for name, camera in unchanged.items():
-            if camera.spec != new[name]:
-                camera.change(new[name])
+        self._cameras = {  # as they are now: one of those that go on may have begun anew
+            name: self._cameras[name] if name in unchanged else self._camera(spec, begun_ms)
+            for name, spec in new.items()
+        }
+        for name in unchanged:
+            if self._cameras[name].spec != new[name]:
+                self._cameras[name].change(new[name])
         self._begin()
         await self.disk.thread(self._write_status)  # others wait for what was let go
-        log.info("The cameras were changed", cameras=len(new), undisturbed=len(unchanged))
+        undisturbed = _count([spec for spec in specs if spec.name in unchanged])
+        log.info("The cameras were changed", cameras=_count(specs), undisturbed=undisturbed)
 
     def _begin(self) -> None:
         """Begin the lives of cameras that have none."""
@@ -189,9 +200,9 @@ class Worker:
             try:
                 await self._cameras[name].run(spread_s)
             except Exception:
-                spec = self._cameras[name].spec
-                log.exception("A camera's recorder failed; it begins anew", camera=spec.name)
-                await asyncio.sleep(ANEW_S)
+                log.exception("A camera's recorder failed; it begins anew", camera=name)
+                await self._sleep(ANEW_S)
+                spec = self._cameras[name].spec  # which may have been changed meanwhile
                 self._cameras[name] = self._camera(spec, int(self._clock.now_ms()))
 
     async def _tick_for_ever(self) -> None:

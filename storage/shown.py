@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from base.intervals import merge, subtract
-from storage.records import Gap
+from storage.records import Gap, GapCause
 from storage.spool.numbers import lease_of
 
 Stretch = tuple[int, int]
@@ -44,24 +44,29 @@ class Shown:
     def missing(self, gaps: Iterable[Gap]) -> list[Gap]:
         """Return what is missing, by start: what nobody recorded, each moment with one cause.
 
-        Of gaps that overlap that of the higher number counts: numbers rise with the epoch. One that
-        lasts does so where nobody recorded after it began, and no later owner began anything: it is
-        not of one who died.
+        Of gaps that overlap that of the higher number counts: numbers rise with the epoch. But one
+        that says that no recorder ran counts only where no recorder tells of something else: a new
+        spool says so of all that was before it. One that lasts does so where nobody recorded after
+        it began, and no later owner began anything: it is not of one who died.
         """
-        found: list[Gap] = []
+        gaps, found = list(gaps), list[Gap]()
         taken = list(self.recorded)
-        later: list[int] = []  # starts of gaps of higher numbers
-        for gap in sorted(gaps, key=lambda gap: gap.gap_no, reverse=True):
+        for gap in sorted(gaps, key=_knowledge, reverse=True):
             end_ms, lasts = gap.end_ms, False
             if end_ms is None:
                 epoch = lease_of(gap.gap_no)
                 begun = [start for of, start in self._begun if of > epoch]
-                ends = [start for start in (*later, *begun) if start >= gap.start_ms]
+                begun += [other.start_ms for other in gaps if other.gap_no > gap.gap_no]
+                ends = [start for start in begun if start >= gap.start_ms]
                 lasts = not ends
                 end_ms = min(ends, default=max(gap.start_ms, *(end for _, end in taken), 0) + 1)
             for start_ms, until_ms in subtract([(gap.start_ms, end_ms)], taken):
                 is_last = lasts and until_ms == end_ms
                 found.append(replace(gap, start_ms=start_ms, end_ms=None if is_last else until_ms))
             taken = merge([*taken, (gap.start_ms, end_ms)])
-            later.append(gap.start_ms)
         return sorted(found, key=lambda gap: (gap.start_ms, gap.gap_no))
+
+
+def _knowledge(gap: Gap) -> tuple[bool, int]:
+    """Return the order of gaps by what they know."""
+    return gap.cause is not GapCause.RECORDER_STOPPED, gap.gap_no

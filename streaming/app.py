@@ -122,7 +122,6 @@ def create_app(
     app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
-    app[motion.MOTION] = motion.Motion()
     app[archived.INDEXES] = OrderedDict()
     app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()
@@ -148,6 +147,7 @@ def peers_app(public: web.Application) -> web.Application:
     """Return the application that answers other machines: from what the public one knows."""
     app = web.Application()
     app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
+    app[CLIENTS], app[SCHEDULER] = public[CLIENTS], public[SCHEDULER]
     app.add_routes(for_peers.routes)
     return app
 

@@ -24,6 +24,7 @@ from storage.cluster.other_spools import OtherSpools
 from storage.cluster.peers import Peers
 from storage.recording_source import Sources, Store
 from storage.records import Gap, GapCause
+from storage.spool.motion import Motion
 from storage.spool.node_map import MachineEntry
 from storage.spool.open_files import OpenFiles
 from storage.spool.rates import Rates, measure
@@ -51,6 +52,7 @@ class AppContext:
     archives: Sequence[Store]
     clock: Clock = now_ms
     files: OpenFiles = field(default_factory=OpenFiles)
+    motion: Motion = field(default_factory=Motion)
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
     machines: Machines | None = field(init=False, default=None)  # None where this is the only one

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from recorder.bits import Bits
 from recorder.source import SOUND_ID, Frame
 
+MAX_HEADERS = 4096  # bits of a packet's AU headers, those of 256 frames; cameras send a few
 MAX_FRAME = 8191  # bytes; AAC-hbr can say no more (RFC 3640, 3.3.6)
 
 # ISO/IEC 14496-3, table 1.18
@@ -140,7 +141,7 @@ class AacFrames:
         """Return the sizes of the frames by the AU headers (3.2.1); none: it cannot be read."""
         bits = int.from_bytes(payload[:2], "big")
         size = (bits + 7) // 8
-        if len(payload) < 2 + size:
+        if len(payload) < 2 + size or bits > MAX_HEADERS:
             return []
         value, left = int.from_bytes(payload[2 : 2 + size], "big") >> 8 * size - bits, bits
         sizes = []

@@ -82,8 +82,8 @@ class RtspSession:
         source = re.search(r"source\s*=\s*\"?([\w.:]+)", answered, re.I)
         senders = {camera, source[1] if source else camera}
         receiver.window = WINDOW
-        clock_ms = self._connection.clock_ms
-        await pair.receive(receiver.push, receiver.push_rtcp, senders, clock_ms)
+        clock_ms, fail = self._connection.clock_ms, self._connection.fail
+        await pair.receive(receiver.push, receiver.push_rtcp, senders, clock_ms, fail)
         port = re.search(r"server_port\s*=\s*\"?\d{1,5}\s*-\s*(\d{1,5})", answered, re.I)
         if port and 0 < int(port[1]) < 65536:
             send = partial(pair.send_control, host=camera, port=int(port[1]))

@@ -181,6 +181,11 @@ class Connection:
         assert self._wire is not None, "not open"
         return self._wire.hosts
 
+    def fail(self, error: Exception) -> None:
+        """Give the connection up for this reason, which `ended` returns."""
+        assert self._wire is not None, "not open"
+        self._wire.fail(error)
+
     async def ended(self) -> Exception | None:
         """Wait until the connection is closed; return what is wrong, None for a plain end."""
         assert self._wire is not None, "not open"
@@ -237,6 +242,12 @@ class _Wire(asyncio.BufferedProtocol):
         if not done:
             self._transport.abort()
 
+    def fail(self, error: Exception) -> None:
+        self.error = self.error or error
+        self._end(error)
+        self.closed = True
+        self._transport.abort()
+
     # -- called by the event loop ---------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -253,10 +264,7 @@ class _Wire(asyncio.BufferedProtocol):
         try:
             self.stream.advance(nbytes, self._clock_ms())
         except ProtocolError as error:
-            self.error = error
-            self._end(error)
-            self.closed = True
-            self._transport.abort()
+            self.fail(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True

@@ -17,6 +17,7 @@ REPORT = struct.Struct(">IIII").unpack_from  # SSRC, NTP seconds and fraction, t
 # of a receiver report: SSRC, fraction and number of lost packets, highest number, jitter, the last
 # sender report and how long ago it came (RFC 3550, 6.4.1)
 REPORT_BLOCK = struct.Struct(">IIIIII").pack
+MOST_LOST = (1 << 23) - 1  # that it can say
 
 
 def signed(value: int, bits: int) -> int:

@@ -22,7 +22,6 @@ REMEMBERED = 512  # numbers that were given up, to tell a late packet from a dou
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
 YEAR_S = 366 * 86_400
-_MOST_LOST = (1 << 23) - 1  # that a receiver report can say
 
 
 class Payloads(Protocol):
@@ -133,7 +132,8 @@ class RtpReceiver:
 
     def _deliver_waiting(self, waiting: _Waiting) -> None:
         head, kind, _, stamp, _ = waiting.header
-        self._deliver(memoryview(waiting.packet), head, kind, stamp, waiting.arrival_ms)
+        arrival_ms = max(waiting.arrival_ms, self._stamp_arrival_ms)  # when all before it were here
+        self._deliver(memoryview(waiting.packet), head, kind, stamp, arrival_ms)
 
     def _push_odd(
         self, packet: memoryview, header: tuple[int, int, int, int, int], arrival_ms: float
@@ -384,7 +384,7 @@ class RtpReceiver:
         newly, newly_lost = received - self._reported[0], lost - self._reported[1]
         self._reported = received, lost
         share = min(255, newly_lost * 256 // max(1, newly + newly_lost))
-        lost = share << 24 | min(_MOST_LOST, lost)
+        lost = share << 24 | min(packets.MOST_LOST, lost)
         report = ago = 0
         if self._sender_report is not None:
             report, ago_ms = self._sender_report[0], now_ms - self._sender_report[1]

@@ -13,17 +13,26 @@ PORTS_TRIED = 50
 BUFFER = 1 << 20  # bytes that the kernel is asked to keep: a keyframe comes at once
 
 Take = Callable[[memoryview, float], None]
+Fail = Callable[[Exception], None]
 
 
 class _Socket(asyncio.DatagramProtocol):
-    """Hands on what comes from the camera, whatever its port."""
+    """Hands on what comes from the camera, whatever its port, until a fault of ours."""
 
-    def __init__(self, take: Take, senders: Collection[str], clock_ms: Callable[[], float]):
-        self._take, self._senders, self._clock_ms = take, senders, clock_ms
+    def __init__(
+        self, take: Take, senders: Collection[str], clock_ms: Callable[[], float], fail: Fail
+    ):
+        self._take, self._senders, self._clock_ms, self._fail = take, senders, clock_ms, fail
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if addr[0] in self._senders:
+        if addr[0] not in self._senders:
+            return
+        try:
             self._take(memoryview(data), self._clock_ms())
+        except Exception as error:
+            self._senders = ()  # what was to become of the datagram is not known: none after it
+            self._fail(error)
+            raise  # the event loop says where it is
 
 
 class UdpPair:
@@ -47,13 +56,21 @@ class UdpPair:
         raise OSError("no two UDP ports side by side are free")
 
     async def receive(
-        self, media: Take, control: Take, senders: Collection[str], clock_ms: Callable[[], float]
+        self,
+        media: Take,
+        control: Take,
+        senders: Collection[str],
+        clock_ms: Callable[[], float],
+        fail: Fail,
     ) -> None:
-        """Hand on packets from these hosts with their arrival by `clock_ms` (UTC)."""
+        """Hand on packets from these hosts with their arrival by `clock_ms` (UTC).
+
+        `fail` is told of a fault of ours: an event loop would go on with the next datagram.
+        """
         loop = asyncio.get_running_loop()
         for take in (media, control):
             transport, _ = await loop.create_datagram_endpoint(
-                lambda take=take: _Socket(take, senders, clock_ms),  # type: ignore[misc]
+                lambda take=take: _Socket(take, senders, clock_ms, fail),  # type: ignore[misc]
                 sock=self._sockets[0],
             )
             del self._sockets[0]  # it is the transport's now

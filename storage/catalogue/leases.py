@@ -8,7 +8,7 @@ but for what `Contact` compares it with. The statements that read and write the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
 
@@ -196,7 +196,7 @@ def leases(view: View, known: Iterable[Lease]) -> dict[int, Lease]:
             alone = s.handover is None
             found[s.shard] = Lease(s.shard, s.epoch, s.taken_ms or view.now_ms, alone, s.lost_ms)
         elif s.before == view.me and s.handover is Handover.BOTH and s.shard in before:
-            found[s.shard] = before[s.shard]
+            found[s.shard] = replace(before[s.shard], given=True)
     return found
 
 

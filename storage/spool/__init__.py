@@ -8,6 +8,7 @@
 `repair`     makes whole what is left of a recording whose recorder died
 `reader`     reads one camera while a recorder writes it
 `rates`      what a stream takes, measured on a recording
+`motion`     what the pictures of a camera take, by steps: more where something moves
 `open_files` files that are read again and again, open for a moment
 `disk`       the disk under the spool: is it there, what room has it, how long does that last
 `lease_file` which shards of the cameras this machine records, where there are several

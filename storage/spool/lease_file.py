@@ -36,7 +36,8 @@ def shard_of(camera: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Lease(Record):
-    """A shard that is recorded under an epoch since `since_ms`; `alone`: by nobody else.
+    """A shard that is recorded under an epoch since `since_ms`; `alone`: by nobody else, `given`:
+    until another machine does, which begins to.
 
     Where its node before was dead, `lost_ms` is when that was last alive, or 0 where there was
     none; then `accounted` is until when recordings and gaps account for each camera
@@ -49,6 +50,12 @@ class Lease(Record):
     alone: Flag = True
     lost_ms: Number | None = None
     accounted: Mapping[str, Number] = field(default_factory=dict)
+    given: Flag = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether two machines record the cameras for a moment."""
+        return self.given or not self.alone
 
 
 @dataclass(frozen=True, slots=True)

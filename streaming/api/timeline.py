@@ -182,8 +182,8 @@ async def _camera(
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
             recordings[seq, start_ms] = index.end_ms, orjson.dumps(said)
     gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
-    missing = [gaps[key] for key in sorted(gaps)]
-    if context.machines is not None:
+    missing = list(gaps.values())
+    if missing or context.machines is not None:
         missing = _shown(recordings, missing)
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),

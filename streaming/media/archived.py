@@ -140,8 +140,9 @@ def oldest_ms(context: AppContext) -> int:
 
 def refuse_old(request: web.Request, end_ms: int) -> None:
     """Raise 403 for what ended before the public can watch: copies are the way to it."""
-    context, lang = request.app[CONTEXT], language_of(request)
+    context = request.app[CONTEXT]
     if end_ms < oldest_ms(context):
+        lang = language_of(request)  # only this has a language: what is given is one for all
         hours = format_hours(context.config.rewind_s)
         if context.config.copies is None:
             text = gettext(

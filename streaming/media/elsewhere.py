@@ -5,6 +5,7 @@ A machine answers others from its own spool alone (for_peers.py), so nothing goe
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
@@ -33,7 +34,8 @@ MOST_PICTURE = 2 << 20
 @dataclass(frozen=True, slots=True)
 class LivePlaylist:
     """A live playlist as it is sent, of recordings of an epoch: from the end of its first segment
-    to that of its last. `made_of` tells one from another of this spool."""
+    to that of its last. `made_of` tells one from another: the number of its first segment and, of
+    this spool, of its last, with what that is told by."""
 
     body: bytes
     etag: str
@@ -41,6 +43,12 @@ class LivePlaylist:
     epoch: int = 0
     first_ms: int = 0
     made_of: tuple[int, int, str] = (0, 0, "")
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Which of two is newer: numbers only rise, also where another machine takes the camera
+        over, whatever its clock says."""
+        return self.made_of[0], self.end_ms
 
 
 # the newest playlists of cameras that others record, by their files, and when they came
@@ -72,8 +80,9 @@ async def elsewhere_playlist(request: web.Request, name: Name, file: str) -> Liv
         with suppress(Unreachable):
             async with context.peers.ask(machine, path) as flight:
                 body, etag = await flight.body(), flight.headers["ETag"]
-                found = LivePlaylist(body, etag, _modified_ms(flight))
-            if last is not None and found.end_ms < last.end_ms:
+                made_of = (_first_no(body), 0, "")
+                found = LivePlaylist(body, etag, _modified_ms(flight), made_of=made_of)
+            if last is not None and found.order < last.order:
                 continue  # of a time before
             known[name, file] = found, time.monotonic()
             known.move_to_end((name, file))
@@ -145,6 +154,12 @@ async def elsewhere_picture(context: AppContext, name: Name, file: str) -> Conte
 
             return Content("image/jpeg", len(data), etag, read, modified_s)
     return None
+
+
+def _first_no(body: bytes) -> int:
+    """Return the number of the first segment of a playlist; 0 where it lists none."""
+    found = re.search(rb"^#EXT-X-MEDIA-SEQUENCE:(\d{1,18})$", body, re.M)
+    return int(found[1]) if found else 0
 
 
 def _modified_ms(flight: Flight) -> int:

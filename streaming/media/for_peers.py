@@ -13,10 +13,12 @@ import orjson
 from aiohttp import web
 
 from storage.records import Losses
+from storage.spool.motion import Steps
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import send
+from streaming.http.scheduler import SCHEDULER
 from streaming.media.keyframes import own_keyframe
 from streaming.media.live import own_init, own_playlist, own_segment, send_playlist
 from streaming.media.pictures import read_picture
@@ -103,6 +105,19 @@ async def stretch(request: web.Request) -> web.StreamResponse:
     said = {"recordings": _recordings(reader, from_ms, to_ms)}
     gaps = [gap.to_dict() for gap in reader.gaps(from_ms, to_ms)]
     body = orjson.dumps(said | {"gaps": gaps})
+    return web.Response(body=body, content_type="application/json")
+
+
+@routes.get("/spool/{station}/{camera}/motion")
+async def motion(request: web.Request) -> web.StreamResponse:
+    """Tell what the pictures of a camera took between `from` and `to`, by steps."""
+    context, steps = request.app[CONTEXT], Steps()
+    _, reader = context.camera(request)
+    from_ms, to_ms = time_ms(request, "from") or 0, time_ms(request, "to") or LATEST_MS
+    recordings = reader.recordings(from_ms, to_ms)
+    async for stored, index in request.app[SCHEDULER].in_steps(request, recordings):
+        context.motion.add(steps, stored, index)
+    body = orjson.dumps({"steps": list(steps.items())})
     return web.Response(body=body, content_type="application/json")
 
 

@@ -129,7 +129,8 @@ async def _playlist(request: web.Request, pictures: bool) -> web.StreamResponse:
     text = own_playlist(request, name, reader, pictures)
     if is_elsewhere(context, name, text):
         file = "pictures.m3u8" if pictures else "index.m3u8"
-        text = await elsewhere_playlist(request, name, file) or text
+        there = await elsewhere_playlist(request, name, file)
+        text = max(filter(None, (text, there)), key=lambda one: one.order, default=None)
     elif own := text:
         unchanged = Unchanged(reader)
 

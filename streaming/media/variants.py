@@ -28,12 +28,10 @@ async def variants(request: web.Request) -> web.StreamResponse:
     that is recorded, and the pictures of both."""
     context = request.app[CONTEXT]
     station, camera = context.station_and_camera(request)
-    body: bytes | None
-    if context.is_elsewhere(station, camera):
+    body = own_variants(context, station, camera)
+    if body is None or context.is_elsewhere(station, camera):
         found = await elsewhere_playlist(request, context.name(station, camera), FILE)
-        body = found.body if found else None
-    else:
-        body = own_variants(context, station, camera)
+        body = found.body if found else body
     return send_variants(request, body)
 
 

@@ -146,9 +146,10 @@ async def test_orders_and_removals_at_once(
         await asyncio.sleep(chance.uniform(0, 0.2))
         return await order(config, catalogue, pks[minute])
 
-    removing = asyncio.create_task(retire(catalogue, archive, NAME, 60, share=1))
-    taken = await asyncio.gather(*map(later, pks))
-    await removing
+    async with asyncio.TaskGroup() as at_once:
+        at_once.create_task(retire(catalogue, archive, NAME, 60, share=1))
+        orders = [at_once.create_task(later(minute)) for minute in pks]
+    taken = [done.result() for done in orders]
     for minute, was_taken in enumerate(taken):
         assert await there(config, catalogue, archive, minute) or not was_taken
     assert len(await catalogue.holds.of("e")) == sum(taken)

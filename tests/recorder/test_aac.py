@@ -181,3 +181,12 @@ def test_memory_is_bounded() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_FRAME
     finally:
         tracemalloc.stop()
+
+
+def test_a_packet_of_more_frames_than_any_camera_sends_is_not_read() -> None:
+    """65,535 headers of a bit each would hold up all other cameras for half a second."""
+    tiny = {**USUAL, "sizelength": "1", "indexlength": "0", "indexdeltalength": "0"}
+    data = (65_535).to_bytes(2, "big") + b"\xff" * 8_192 + b"x" * 50_000
+    assert frames_of([Payload(data, 0, True)], tiny) == ([], 1)
+    few = packed(*[b"%03d" % n for n in range(256)])
+    assert len(frames_of([Payload(few, 0, True)])[0]) == 256

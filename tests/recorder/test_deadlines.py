@@ -272,3 +272,13 @@ def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: 
     times = [(s.start_ms, s.end_ms) for i in recorded(tmp_path) for s in i.segments]
     assert all(b[0] - a[1] <= 60 for a, b in itertools.pairwise(times))
     assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))
+
+
+def test_a_camera_that_sends_more_than_there_is_to_see(tmp_path: Path) -> None:
+    """A slice of some bytes each, by ten thousands: others would wait while they are taken."""
+    burst = [(20.5 + n / 1e6, False) for n in range(1_500)]  # what a link held back comes at once
+    ended, state, _ = run(tmp_path, [*film(0.5, 20), *burst, *film(21.6, 10)], 30)
+    assert ended is None and state is State.RECORDING
+    ended, _, found = run(tmp_path / "more", [*film(0.5, 20), *burst, *burst], 30)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "more than 2,000 pictures" in ended.detail and found == pytest.approx(20, abs=1)

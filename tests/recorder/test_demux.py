@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recorder.demux import PROOF, Demuxer, _CameraClock
 from recorder.parameter_sets import ParameterSets
 from recorder.source import Frame
-from storage.media.fmp4 import TrackInit
+from storage.media.fmp4 import Sample, TrackInit, TrackRun, write_init, write_segment
+from tests.support.frames import VIDEO
 
 SPS = bytes.fromhex("6742c01eda0280bfe5c044000003000400000300f03c58ba80")
 PPS = bytes.fromhex("68ce3c80")
@@ -92,3 +93,27 @@ def test_any_bytes_end_the_stream_or_wait_for_more(parts: list[bytes]) -> None:
     for part in parts:
         demuxer.feed(part, 0.0, 0.0)
         demuxer.feed_sound(part, 0.0, 0.0)
+
+
+def test_a_fault_of_ours_ends_the_stream_and_no_picture_comes_twice() -> None:
+    class Broken(Nobody):
+        def __init__(self) -> None:
+            self.taken: list[bytes] = []
+
+        def on_frame(self, frame: Frame) -> None:
+            self.taken.append(bytes(frame.data))
+            if len(self.taken) == 2:
+                raise RuntimeError("no room")
+
+    sink, samples = Broken(), [Sample(3600, 8, True, 0)]
+    demuxer = Demuxer(sink, 3, 1, ())
+    pictures = [sample(b"\x65\x88%02d" % n) for n in range(4)]
+    film = [
+        write_segment(n, [TrackRun(1, n * 3600, samples, [data])])
+        for n, data in enumerate(pictures)
+    ]
+    with pytest.raises(RuntimeError):
+        demuxer.feed(write_init([VIDEO]) + b"".join(film[:3]), 0.0, 0.0)
+    demuxer.feed(film[3], 40.0, 40.0)
+    assert sink.taken == pictures[:2]
+    assert demuxer.end is not None and "fault of the recorder" in demuxer.end.detail

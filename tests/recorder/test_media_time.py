@@ -101,6 +101,13 @@ def test_any_steady_rate_after_a_backlog(ratio: float) -> None:
     assert record(camera(60, lambda n, t: t * ratio, delay)).worst(after=2_000) <= 60
 
 
+@pytest.mark.parametrize("by", [-4_000, 900])
+@pytest.mark.parametrize("fast", [0.985, 1.015])
+def test_how_fast_a_camera_counts_is_known_after_a_jump_too(fast: float, by: float) -> None:
+    result = record(camera(60, lambda n, t: t * fast + (by if t >= 30_000 else 0)))
+    assert result.worst(after=33_000) <= 60
+
+
 @pytest.mark.parametrize("stall", [300, 900, 1_900])
 def test_a_camera_that_stalls_and_counts_its_timestamps(stall: float) -> None:
     result = record(camera(40, lambda n, t: n * 40.0, taken=lambda n: n * 40.0 + stall * (n > 260)))
@@ -118,6 +125,21 @@ def test_a_network_that_stalls_moves_nothing(stall: float, faster: float) -> Non
 
     result = record(camera(60, delay=delay))
     assert result.worst() <= 30 and not any(c.moved_ms for c in result.cuts)
+
+
+@pytest.mark.parametrize("stall", [300, 900, 1_900])
+@pytest.mark.parametrize("at", [290, 320, 350])
+def test_a_camera_that_stalls_before_a_network_has_caught_up(stall: float, at: int) -> None:
+    """What the network held back stays where it was; what comes after the stall is moved."""
+
+    def delay(n: int, taken: float) -> float:
+        return 20 + max(0.0, (1_300 - (n - 260) * 12) if n >= 260 else 0)
+
+    result = record(
+        camera(40, lambda n, t: n * 40.0, delay, taken=lambda n: n * 40.0 + stall * (n >= at))
+    )
+    assert result.worst() <= 150
+    assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
 
 
 @pytest.mark.parametrize(("grown", "most"), [(100, 150), (200, 150), (400, 430), (2_000, 2_030)])
@@ -162,6 +184,20 @@ def test_a_camera_that_stalls_and_sends_reports(stall: float, slower: float, eve
     result = record(reported(shots, every))
     assert result.worst() <= 150
     assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.64, 0.8])
+@pytest.mark.parametrize("at", [10_000, 10_300, 10_600, 10_900])
+def test_another_rate_while_reports_come_late_now_and_then(ratio: float, at: int) -> None:
+    """A report that is as late as the first pictures of many says nothing of the others."""
+    chance = random.Random(at)
+    shots = camera(
+        60,
+        lambda n, t: min(t, at) + max(0.0, t - at) * ratio,
+        lambda n, t: 20 + (chance.uniform(0, 150) if at - 4_000 <= t <= at + 800 else 0),
+    )
+    result = record(reported(shots, 1_000))
+    assert result.worst(after=at + 3_000) <= 200
 
 
 @pytest.mark.parametrize("by", [-900, -4_000, 900, 60_000, -7_200_000])
@@ -334,6 +370,22 @@ def test_pictures_that_show_before_earlier_ones_keep_their_order(
     placed = sorted((taken, taken + error) for taken, error, _ in record(shots, False).errors)
     times = [at for _, at in placed]
     assert all(a < b for a, b in itertools.pairwise(times)), "pictures change places"
+
+
+@pytest.mark.parametrize(("fps", "gop", "b"), [(25, 12, 2), (12.5, 24, 2), (25, 48, 3)])
+def test_b_frames_that_show_before_their_keyframe(fps: float, gop: int, b: int) -> None:
+    """An open group of pictures: the next segment begins with them, and each shows in its time."""
+    step, order = 1000 / fps, [0]
+    for last in range(b + 1, int(30 * fps), b + 1):
+        order += [last, *range(last - b, last)]
+    newest = itertools.accumulate((n * step for n in order), max)
+    shots = [
+        Shot(n * step, 5e7 + n * step, sent + 20 + k % (b + 1), n % gop == 0)
+        for k, (n, sent) in enumerate(zip(order, newest, strict=True))
+    ]
+    result = record(shots, False)
+    assert all(cut.starts_with_key for cut in result.cuts[1:])
+    assert all(abs(error - 20) <= 4 for taken, error, _ in result.errors if taken > 2_000)
 
 
 def test_a_first_timestamp_that_is_that_of_the_next_picture_is_not_believed() -> None:

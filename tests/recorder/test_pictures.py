@@ -34,6 +34,7 @@ from recorder.pictures.decode import decode
 from recorder.pictures.keyframe import newest_keyframe, still
 from recorder.pictures.process import CrashJournal, Pictures, _Camera
 from storage.media.fmp4 import Sample, TrackRun, boxes, parse_moof, write_segment
+from storage.media.jpeg import time_of
 from storage.records import ClockState, GapCause, Track
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, Run
@@ -140,7 +141,7 @@ def test_what_fails_at_one_camera_leaves_the_others_their_pictures(tmp_path: Pat
         def _decode(self, still: bytes) -> tuple[bytes, bytes]:
             if b"falls" in still:
                 raise RuntimeError("out of memory")
-            return still[-5:], still
+            return b"\xff\xd8" + still[-5:], b"\xff\xd8"
 
     for name in ("falls", "works"):
         sample = Sample(90_000, 5, True, 0)
@@ -166,7 +167,8 @@ def test_what_fails_at_one_camera_leaves_the_others_their_pictures(tmp_path: Pat
         for name in made._cameras:
             made._make(journal, name)
     journal.close()
-    assert (tmp_path / "s/works/thumb.jpg").read_bytes() == b"works"
+    thumb = (tmp_path / "s/works/thumb.jpg").read_bytes()
+    assert thumb.endswith(b"works") and time_of(thumb) == 1_000
     assert not (tmp_path / "s/falls/thumb.jpg").exists()
     assert [line["why"] for line in said if line["event"].startswith("No picture")] == [
         "a fault of the picture process: RuntimeError('out of memory')"

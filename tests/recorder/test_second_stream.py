@@ -20,13 +20,15 @@ from config.limits import Reserve, SpoolLimits
 from config.schedule import Window
 from recorder.camera_spec import CameraSpec, camera_specs
 from recorder.disk_watch import SpoolDisk
+from recorder.rtsp.aac import AacConfig
+from recorder.sample_entry import sound_track
 from recorder.second_stream import LEFT, REST_S, SOON_S, SecondStream
 from recorder.segmenter import Segmenter
 from recorder.source import Frame
 from recorder.states import State
 from recorder.worker import Worker
 from storage.media.fmp4 import boxes, parse_moof
-from storage.records import Header, parse_index
+from storage.records import Ending, GapCause, Header, parse_index
 from storage.spool.writer import TimeLine
 from tests.support.config_files import read
 from tests.support.frames import UTC0, VIDEO, check
@@ -36,6 +38,8 @@ from tests.support.rtsp_camera import H264, Camera, Dialogue, Request, sdp_of, s
 from tests.support.stack import recordings
 from tests.support.waiting import until
 
+LASTS_MS = 1024 / 48
+AUDIO = sound_track(AacConfig.parse(bytes.fromhex("1188")), 48_000)
 FILM = [[SPS, PPS, KEY], *([[OTHER]] * 24)]
 ONE, TWO = TimeLine(7, int(UTC0)), TimeLine(8, int(UTC0) + 60_000)
 
@@ -64,6 +68,22 @@ def test_nothing_is_before_the_time_line_begins() -> None:
     drafts = [draft for frame in frames for draft in segmenter.push(frame)] + segmenter.finish()
     check(segmenter, drafts)
     assert drafts[0].tfdt_90k == 0
+
+
+@pytest.mark.parametrize("origin_ms", [None, int(UTC0) - 3_600_000])
+def test_sound_from_before_its_first_picture_is_in_no_run(origin_ms: int | None) -> None:
+    """It is not of this time line before the run begins, however long ago the first one's did."""
+    segmenter = Segmenter([VIDEO, AUDIO], origin_ms=origin_ms)
+    frames = [Frame(1, n * 3600, n % 50 == 0, b"v", UTC0 + n * 40 + 20) for n in range(250)]
+    frames += [Frame(2, n * 1024, True, b"s", UTC0 + n * LASTS_MS + 20) for n in range(-200, 460)]
+    drafts = []
+    for frame in sorted(frames, key=lambda frame: frame.arrival_ms):
+        drafts += segmenter.push(frame)
+    drafts += segmenter.finish()
+    check(segmenter, drafts)
+    pictures, sound = drafts[0].runs
+    assert abs(sound.decode_time / 48 - pictures.decode_time / 90) <= LASTS_MS
+    assert sum(len(draft.runs[1].samples) for draft in drafts) > 400
 
 
 def test_the_header_says_of_which_run_the_time_line_is() -> None:
@@ -98,7 +118,7 @@ async def test_it_waits_for_the_first_and_ends_with_it(disk: SpoolDisk) -> None:
 async def test_it_rests_where_the_first_breaks_whenever_it_is_asked_for(disk: SpoolDisk) -> None:
     """Some cameras end a session when another begins."""
     now_s, line = 1000.0, ONE
-    second = SecondStream("s/c.low", lambda: line, disk, lambda: now_s)
+    second = SecondStream("s/c.low", lambda: line, disk, lambda: now_s, look_s=0)
     with capture_logs() as said:
         for number, rest_s in enumerate(REST_S, 10):
             assert await second.wait(lambda: True)
@@ -111,6 +131,28 @@ async def test_it_rests_where_the_first_breaks_whenever_it_is_asked_for(disk: Sp
     assert await second.wait(lambda: True)
     now_s, line = now_s + SOON_S + 1, TWO  # it was recorded for long: not because of it
     assert second.why_not() == LEFT and await second.wait(lambda: True)
+
+
+async def test_a_camera_that_gives_none_is_asked_less_and_less_often(disk: SpoolDisk) -> None:
+    """It may take no more sessions, and is asked all day."""
+    now_s, busy = 1000.0, Ending(GapCause.STREAM_BROKEN, "it is busy")
+    second = SecondStream("s/c.low", lambda: ONE, disk, lambda: now_s, look_s=0)
+
+    async def waits_s() -> float:
+        nonlocal now_s
+        begun_s = now_s
+        while not await second.wait(iter((True, False)).__next__):
+            now_s += 1
+        return now_s - begun_s
+
+    found = []
+    for why in (busy, busy, LEFT, busy, busy, busy):
+        second.refused(why)
+        found.append(await waits_s())
+    assert found == [0, 5, 0, 15, 60, 60]
+    second.came()
+    second.refused(busy)
+    assert await waits_s() == 0
 
 
 async def test_it_waits_for_the_time_line_of_the_clock_that_is_followed(disk: SpoolDisk) -> None:

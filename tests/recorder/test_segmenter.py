@@ -16,10 +16,10 @@ from recorder.segmenter import (
     Discontinuity,
     SegmentDraft,
     Segmenter,
-    output_tracks,
     target_duration,
 )
 from recorder.source import Frame
+from recorder.tracks import output_tracks
 from storage.media.fmp4 import TrackInit, make_box
 from storage.records import GapCause
 from tests.support.frames import UTC0, VIDEO, check

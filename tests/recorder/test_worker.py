@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
+from config.schedule import Window
 from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
@@ -58,3 +61,43 @@ async def test_a_fault_of_ours_at_one_camera_ends_its_session_alone(tmp_path: Pa
     assert "a fault of the recorder" in faulty.ended[0].detail
     told = [line for line in said if "fault of the recorder" in line["event"]]
     assert [line["camera"] for line in told] == ["s/a"] * 2, "of each place once"
+
+
+@pytest.mark.parametrize("ends", ["before the others are sealed", "after it"])
+async def test_a_recorder_that_begins_anew_while_cameras_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """The recorder that failed is never taken for the one that records, nor its windows."""
+    pause, sealed = asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await pause.wait()
+
+    async def fails(spread_s: float) -> None:
+        raise RuntimeError("once")
+
+    async def seals(spread_s: float) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await sealed.wait()
+
+    specs = [CameraSpec("e", "s", name, "rtsp://127.0.0.1/c") for name in "ab"]
+    worker = Worker(specs, tmp_path, "ffmpeg", sleep=sleep)
+    failed, other = worker.cameras
+    monkeypatch.setattr(failed, "run", fails)
+    monkeypatch.setattr(other, "run", seals)
+    with capture_logs() as said:
+        worker._begin()
+        await until(lambda: said, every=0.005)
+        changed = replace(specs[0], windows=(Window(0, 1),))
+        changing = asyncio.create_task(worker.change([changed]))
+        (pause if ends == "before the others are sealed" else sealed).set()
+        await until(lambda: worker.cameras[0] is not failed or changing.done(), every=0.005)
+        pause.set()
+        sealed.set()
+        await changing
+        await until(lambda: worker.cameras[0] is not failed, every=0.005)
+        assert [camera.spec for camera in worker.cameras] == [changed]
+        await worker._end(["s/a"])
+    worker.disk.close()

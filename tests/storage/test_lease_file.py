@@ -65,6 +65,20 @@ def test_only_cameras_of_leases_are_recorded_each_in_one_share(tmp_path: Path) -
         assert spec != later and spec.has_same_session(later) is (changed.epoch == EPOCH)
 
 
+def test_while_two_machines_have_a_camera_its_second_stream_waits(tmp_path: Path) -> None:
+    """Many cameras take few sessions at a time: both machines need one for the first stream."""
+    table = "station_id,camera_id,url,low_url\ns,c,rtsp://10.0.0.1/1,rtsp://10.0.0.1/2\n"
+    config = load(write(tmp_path, stations_csv=table), {})
+    lease = Lease(shard_of("s/c"), EPOCH, UTC0)
+
+    def recorded(lease: Lease) -> list[str]:
+        return [spec.name for spec in camera_specs(config, 0, 1, {lease.shard: lease})]
+
+    assert recorded(lease) == ["s/c", "s/c.low"]
+    assert recorded(replace(lease, given=True)) == ["s/c"]  # the machine that lets go
+    assert recorded(replace(lease, alone=False)) == ["s/c"]  # the one that begins
+
+
 def test_what_a_lease_says_of_the_time_before_it() -> None:
     def missing(**more: object) -> tuple[int, GapCause] | None:
         return CameraLease.of(Lease(1, EPOCH, UTC0, **more), "s/c").missing  # type: ignore[arg-type]

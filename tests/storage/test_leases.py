@@ -299,16 +299,17 @@ def test_a_camera_of_one_session_is_let_go_before_it_is_recorded_elsewhere() -> 
     rows, (a, b, c), elapsed_ms = three()
     a.node = replace(a.node, leaving=True)
     b.records = c.records = False  # while another has it
-    states = set()
+    states, held, given = set(), set(a.known), set()
     while a.known:
         elapsed_ms = settle(rows, [a, b, c], 1.5, elapsed_ms)
         states |= {row.handover for row in rows.shards}
         for lease in (b.known | c.known).values():
             if lease.shard in a.known:
                 assert not lease.alone
-    assert states == {Handover.BOTH, Handover.ENDING, None}
+        given |= {lease.shard for lease in a.known.values() if lease.given}
+    assert states == {Handover.BOTH, Handover.ENDING, None} and given == held
     settle(rows, [a, b, c], 3, elapsed_ms)
-    assert all(lease.alone for one in (b, c) for lease in one.known.values())
+    assert not any(lease.is_shared for one in (b, c) for lease in one.known.values())
 
 
 def test_who_left_in_good_order_is_not_waited_for_and_goes_on_where_nobody_came() -> None:

@@ -101,3 +101,20 @@ def test_a_gap_that_lasts_and_began_before_all_else_ended() -> None:
     assert Shown([]).missing(
         [Gap(1, 10, None, GapCause.NO_DATA), Gap(1, 5, 5, GapCause.NO_DATA)]
     ) == [Gap(1, 10, None, GapCause.NO_DATA)]
+
+
+def test_a_spool_that_knows_nothing_of_before_takes_no_cause_from_one_that_did() -> None:
+    """The disk with the spool is lost: the recordings and gaps that it had are in the archive and
+    in the catalogue. The next one says that no recorder ran since the window opened."""
+    known = [Gap(5, 100, 130, GapCause.UNREACHABLE), Gap(6, 180, None, GapCause.NO_DATA)]
+    fresh = [
+        Gap(900, 0, 200, GapCause.RECORDER_STOPPED, "or what it wrote in this spool is gone"),
+        Gap(901, 200, 203, GapCause.CONNECTING),
+    ]
+    shown = Shown([(1, 0, 100), (1, 130, 160), (900, 203, 300)])
+    assert [(g.gap_no, g.start_ms, g.end_ms) for g in shown.missing([*known, *fresh])] == [
+        (5, 100, 130),
+        (900, 160, 180),
+        (6, 180, 200),
+        (901, 200, 203),
+    ]

@@ -1,6 +1,9 @@
 // A camera's video without a browser: which data it wants, what it does while none comes.
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
+import { stopped } from "./virtual_time.mjs";
+
+stopped();
 
 const fetched = [];
 class FakeSource extends EventTarget {

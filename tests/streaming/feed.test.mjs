@@ -1,8 +1,9 @@
 // From a server to a video, all in small: real playlists and MP4, a browser's buffer that is made up.
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { held, pass, sleep } from "./virtual_time.mjs";
 
+held();
 const UTC0 = Math.floor((Date.now() - 600_000) / 600_000) * 600_000; // whole ten minutes
 const SECONDS = 2;
 const RATE = 10; // pictures a second
@@ -157,7 +158,7 @@ function serve(count, { lacks = [], spoilt = [], fails = [], keys = () => true, 
   const playlist = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", ...lines.flat(), ""].join("\n");
   globalThis.fetch = async (address, { headers = {}, signal } = {}) => {
     asked.push(`${address} ${headers.Range ?? ""}`.trim());
-    await sleep(delay, null, { signal });
+    await sleep(delay, signal);
     if (address.includes("m3u8")) return new Response(playlist);
     if (address.includes("init-") && codec === "spoilt") return new Response(Buffer.alloc(500));
     if (address.includes("init-")) return new Response(init(address.includes("/low/") ? "avc1" : codec, !address.includes("init-1")));
@@ -204,7 +205,7 @@ function shown(moment) {
 async function until(what, why) {
   for (let n = 0; n < 4000; n += 1) {
     if (what()) return;
-    await sleep(5);
+    await pass(5);
   }
   assert.fail(why);
 }
@@ -262,7 +263,7 @@ test("what the browser cannot show is said, and nothing of it is loaded", async 
   const asked = serve(60, { codec: "hvc1" });
   const { angle } = shown(UTC0 + 31_000);
   await until(() => angle.state === "cannot", "it is not said");
-  await sleep(100);
+  await pass(100);
   assert.ok(asked.filter((one) => one.includes(".m4s")).length <= 2, asked.join("\n"));
 });
 

@@ -1,6 +1,9 @@
 // Where people go, and what the whole screen does, on a page that is made up.
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
+import { stopped } from "./virtual_time.mjs";
+
+stopped();
 
 const NOW = Date.parse("2026-11-29T09:40:00Z");
 const HOUR = 3_600_000;

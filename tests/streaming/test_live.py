@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model import Config
-from storage.records import Header, Segment, Track
+from storage.records import GapCause, Header, Segment, Track
 from streaming.http import assets
 from streaming.http.ports import PortInUse, check_port
 from streaming.media.playlist import RUNS_COUNTED, Listed, consecutive_tail, entries, playlist
@@ -123,6 +123,19 @@ async def test_rewind(config: Config) -> None:
         ):
             status, _, body = await get(session, f"/live/s/c/index.m3u8?{query}")
             assert (status, words in body) == (code, True), (query, status, body)
+
+
+async def test_what_was_recorded_is_in_no_gap(config: Config) -> None:
+    """A spool that knows nothing of before says that no recorder ran; another one may have."""
+    spool = fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=10)
+    spool.begin_gap(NOW - 200_000, GapCause.RECORDER_STOPPED)
+    spool.end_gap(NOW - 60_000)
+    spool.close()
+    async with serving(config) as session:
+        _, _, body = await get(session, f"/api/v1/stations/s/timeline?from={NOW - 300_000}")
+    (camera, *_) = json.loads(body)["cameras"]
+    told = [(gap["start_ms"] - NOW, gap["end_ms"] - NOW) for gap in camera["gaps"]]
+    assert told == [(-200_000, -100_000), (-80_000, -60_000)]
 
 
 async def test_operators_are_told_more(config: Config) -> None:

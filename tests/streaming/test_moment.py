@@ -62,7 +62,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("t", "state", "status", "words"), CASES)
+@pytest.mark.parametrize(("t", "state", "status", "words"), CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("path", ["/stations/s", "/embed/s/c"])
 async def test_a_page_shows_the_moment_or_says_why_not(
     config: Config, path: str, t: str, state: str, status: int, words: str | None
@@ -150,7 +150,7 @@ def mdat_of(data: bytes, box: Box) -> bytes:
     return data[box.start : box.end]
 
 
-@pytest.mark.parametrize("t", [str(MOMENT), "1999-01-01T00:00:00Z", "tomorrow", "x&y=<b>"])
+@pytest.mark.parametrize("t", [str(MOMENT), "1999-01-01T00:00:00Z", "tomorrow", "x&y=<b>"], ids=range(4))
 async def test_oembed_keeps_the_moment(config: Config, t: str) -> None:
     base = f"http://127.0.0.1:{config.web.port}"
     config = config.model_copy(update={"web": config.web.model_copy(update={"public_url": base})})

@@ -14,10 +14,12 @@ from config.model import Config
 from storage.media.fmp4 import Mp4Error, Sample, TrackRun, first_sample_size, write_segment
 from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
-from storage.spool.numbers import Numbers
+from storage.spool.motion import STEP_MS
+from storage.spool.numbers import CLOCK_2020_S, Numbers
 from storage.spool.writer import CameraSpool, Run
-from streaming.api.motion import STEP_MS, moves
+from streaming.api.motion import moves
 from tests.support.archiving import configure
+from tests.support.several import several
 from tests.support.web import ask, get, serving
 
 NOW = int(time.time() * 1000)
@@ -29,10 +31,10 @@ def config(tmp_path: Path) -> Config:
     return configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2h")
 
 
-def record(spool: Path, sizes: list[int]) -> None:
+def record(spool: Path, sizes: list[int], floor: Numbers = Numbers()) -> None:  # noqa: B008
     """Record segments of 2 s: a first picture of 3,000 bytes, and nine of so many each."""
     claim_spool(spool)
-    camera = CameraSpool(spool, "e", "s", "c", Numbers())
+    camera = CameraSpool(spool, "e", "s", "c", floor)
     run = Run(BEGUN, b"init", (Track(1, "video", "h264", 90_000, 320, 180),), 2)
     for n, size in enumerate(sizes):
         pictures = [Sample(18_000, 3000, True, 0), *[Sample(18_000, size, False, 0)] * 9]
@@ -65,6 +67,21 @@ async def test_what_moves_is_told_and_what_stands_is_not(config: Config) -> None
         assert (await ask(session, part))["cameras"][0] == {"id": "c", "motion": []}
         status, _, body = await get(session, f"/api/v1/stations/s/motion?from={NOW}&to={BEGUN}")
         assert status == 400 and b"not after" in body
+
+
+async def test_every_machine_tells_what_moved(config: Config) -> None:
+    """Of what two have recorded while a camera moved, each minute counts once."""
+    epoch = NOW // 1000 - CLOCK_2020_S - 300
+    async with several(config, "abc", clock=lambda: NOW) as machines:
+        for name, sizes in (("a", [100] * 60), ("b", [100] * 40 + [400] * 10 + [100] * 50)):
+            floor = Numbers.by_lease(epoch + (name == "b"), NOW)
+            record(machines[name].spool, sizes, floor)
+        machines.owns("b", "s/c", epoch + 1, before="a", both=True)
+        for name in "abc":
+            told = await ask(machines[name].session, "/api/v1/stations/s/motion")
+            start = BEGUN + 80_000
+            moved = [{"start_ms": start, "end_ms": start + 20_000}]
+            assert told["cameras"][0] == {"id": "c", "motion": moved}, name
 
 
 async def test_a_spoilt_recording_costs_only_its_own_marks(config: Config) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import m3u8
 import pytest
 from aiohttp import web
 
+from config.load import load
 from config.model import Config
 from storage.archive.factory import open_archive
 from storage.catalogue.catalogue import Catalogue
@@ -33,6 +35,7 @@ from storage.spool.numbers import CLOCK_2020_S, Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool
 from tests.support.archiving import configure
+from tests.support.playable import LOW, PlayableCamera
 from tests.support.s3 import free_port
 from tests.support.several import Machine, Several, several
 from tests.support.spools import fill
@@ -171,6 +174,39 @@ async def test_a_player_finds_what_follows_when_a_camera_changes_machines(site: 
         assert (await listed(machines["b"].session))[0][0] == after[0][0]
 
 
+async def test_both_streams_and_keyframes_are_found_on_every_machine(
+    config: Config, catalogue: Catalogue
+) -> None:
+    path = config.path.parent / "stations.yaml"
+    path.write_text(path.read_text().replace('/c"', '/c", low_url: "rtsp://127.0.0.1/2"'))
+    config = load(config.path, {})
+    async with several(config, "abc", catalogue, clock=lambda: NOW) as machines:
+        floor = Numbers.by_lease(OLD, (CLOCK_2020_S + OLD) * 1000)
+        first = PlayableCamera(machines["a"].spool, "c", NOW - 60_000, floor=floor)
+        second = PlayableCamera(machines["a"].spool, "c.low", NOW - 60_000, LOW, first.line, floor)
+        for stream in (first, second):
+            stream.append(29)
+            stream.close()
+        machines.owns("a", CAMERA, OLD)
+        await are_alike(machines)
+        machines.owns("b", CAMERA, NEW, before="a", both=True)  # which has nothing yet
+        await are_alike(machines)
+
+
+async def are_alike(machines: Several) -> None:
+    """Expect all machines to give the streams of the camera, and what they list."""
+    files = ["c/all.m3u8"]
+    for file in files:
+        found = [await get(machines[name].session, f"/live/s/{file}") for name in "abc"]
+        assert [status for status, _, _ in found] == [200] * 3, file
+        assert len({(headers["ETag"], body) for _, headers, body in found}) == 1, file
+        if file.endswith(".m3u8"):
+            listed = m3u8.loads(found[0][2].decode())
+            names = (*listed.playlists, *listed.iframe_playlists, *listed.segments[:1])
+            files += [f"{file.rpartition('/')[0]}/{one.uri}" for one in names]
+    assert len(files) == 1 + 4 + 4
+
+
 async def test_a_stretch_goes_on_over_machines_and_archives(
     site: Site, config: Config, catalogue: Catalogue
 ) -> None:
@@ -271,6 +307,10 @@ async def test_states_and_pictures_of_all_machines_are_known_to_each(site: Site)
         record(machines["a"], OLD, 60, 50, sealed=False).close()
         machines.owns("a", CAMERA, OLD)
         machines.owns("b", "s/d", OLD)
+        floor = Numbers.by_lease(OLD, (CLOCK_2020_S + OLD) * 1000)
+        silent = CameraSpool(machines["b"].spool, *NAME[:2], "d", floor)
+        silent.begin_gap(NOW - 60_000, GapCause.NO_DATA)
+        silent.close()
         said = {
             "a": {"s/c": {"state": "recording", "since_ms": NOW, "cause": None}},
             "b": {"s/d": {"state": "backoff", "since_ms": NOW - 60_000, "cause": "no_data"}},
@@ -282,15 +322,22 @@ async def test_states_and_pictures_of_all_machines_are_known_to_each(site: Site)
             path.write_text(json.dumps(record_))
         picture = machines["a"].spool / "s/c/thumb.jpg"
         picture.write_bytes(b"\xff\xd8 a picture")
+        os.utime(picture, (NOW / 1000, NOW / 1000))  # a picture of now, by the clock that stands
         peers = Peers()
         for machine in machines.machines.values():
             await PeerStatus(
                 machine.spool, Machines(machine.spool), peers, clock=lambda: NOW
             ).ask_all()
         for name, machine in machines.machines.items():
-            station = await ask(machine.session, "/api/v1/stations/s")
-            assert [c["state"] for c in station["cameras"]] == ["recording", "backoff"], name
-            assert "the camera sends no picture" in station["cameras"][1]["words"], name
+
+            async def told(session: aiohttp.ClientSession = machine.session) -> Any:
+                return (await ask(session, "/api/v1/stations/s"))["cameras"]
+
+            async def are_known(told: Callable[[], Awaitable[Any]] = told) -> bool:
+                return [c["state"] for c in await told()] == ["recording", "backoff"]
+
+            await until(are_known, why=name)  # its own answer to others made it look before
+            assert "the camera sends no picture" in (await told())[1]["words"], name
             election = await ask(machine.session, "/api/v1/election")
             assert (election["cameras_live"], election["stations_live"]) == (1, 1)
             thumb = await get(machine.session, "/live/s/c/thumb.jpg")

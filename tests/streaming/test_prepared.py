@@ -23,7 +23,7 @@ from aiohttp.typedefs import Handler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.clock import Clock, now_ms
+from base.clock import Clock
 from config.model import Config
 from storage.records import ClockState, GapCause
 from storage.spool.open_files import OpenFiles
@@ -38,9 +38,9 @@ from tests.support.archiving import configure
 from tests.support.s3 import free_port
 from tests.support.spools import TRACKS, fill
 from tests.support.waiting import BOUND_S, until
-from tests.support.web import get, say
+from tests.support.web import get, say, standing
 
-NOW = int(time.time() * 1000)
+NOW = standing()
 LIVE, INIT, THUMB = "/live/s/c/index.m3u8", "/live/s/c/init-1.mp4", "/live/s/c/thumb.jpg"
 SMALL, LARGE = "/live/s/c/2.m4s", "/live/s/d/2.m4s"
 
@@ -62,7 +62,7 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Config, clock: Clock = now_ms, caps: Caps | None = None, process: str = "web-0"
+    config: Config, clock: Clock = standing, caps: Caps | None = None, process: str = "web-0"
 ) -> AsyncIterator[Site]:
     app = create_app(config, None, [], clock, process)
     asked = list[str]()
@@ -90,8 +90,10 @@ def config(tmp_path: Path) -> Config:
     fill(made.spool, start_ms=begun, runs=1, segments=9, size=500, sealed=False).close()
     fill(made.spool, "s", "d", start_ms=begun, runs=1, segments=4, size=3 * PIECE).close()
     for name in ("thumb.jpg", "picture.jpg"):
-        (made.spool / "s/c" / name).write_bytes(os.urandom(3000))
-    say(made, "s/c", "s/d", clock=now_ms)
+        path = made.spool / "s/c" / name
+        path.write_bytes(os.urandom(3000))
+        os.utime(path, (NOW / 1000, NOW / 1000))
+    say(made, "s/c", "s/d")
     return made
 
 
@@ -244,7 +246,6 @@ async def test_what_is_too_old_is_told_no_longer(config: Config) -> None:
 
 async def test_a_picture_is_told_while_it_is_the_newest_and_one_of_now(config: Config) -> None:
     now, path = [NOW], config.spool / "s/c/thumb.jpg"
-    os.utime(path, (NOW / 1000, NOW / 1000))
     say(config, "s/c", clock=lambda: now[0])
     async with serving(config, clock=lambda: now[0]) as site:
         before = await get(site.session, THUMB)

@@ -31,6 +31,7 @@ from storage.records import (
     Segment,
     Track,
 )
+from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run
@@ -276,7 +277,7 @@ async def test_a_timeline_tells_what_is_missing(config: Config, catalogued: bool
 
 async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_path: Path) -> None:
     port, other = free_port(), tmp_path / "not-yet"
-    config = configure(tmp_path, f"sqlite:///{other}/k.db", "archives: [archive]\n")
+    config = configure(tmp_path, f"sqlite:///{other}/k.db", "archives: [archive]\n", "2h")
     config = config.model_copy(update={"web": config.web.model_copy(update={"port": port})})
     fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=5).close()
     tasks = [asyncio.create_task(serve(config)) for _ in range(2)]  # two share the port
@@ -308,6 +309,7 @@ async def test_operators_are_served_by_a_new_configuration_before_the_old_one_en
     port = free_port()
     web = {"port": port, "operators_port": port + 1}
     config = config.model_copy(update={"web": config.web.model_copy(update=web)})
+    claim_spool(config.spool)
     with capture_logs() as log:
         async with contextlib.AsyncExitStack() as old:
             await old.enter_async_context(app.serving(config))

@@ -26,7 +26,8 @@ recordings; `spool_files`, one written step by step `footage` recordings with re
 `playable`, streams that playlists can be made of;
 `live_fixture`, with real video in real time `recorded_cameras` a recording of each codec `frames`
 frames of a camera that does not exist; `shots`, pictures whose true time is known `packets` RTP and
-RTCP packets; `playing`, a few pictures and sound as a camera interleaves them `strip` reads the
-time burned into a picture; `burned`, in a page `waiting` waits for a condition `repository` the
-files of this repository; `architecture`, its rooms and floors as a picture
+RTCP packets; `payloads`, what becomes of them; `playing`, a few pictures and sound as a camera
+interleaves them `strip` reads the time burned into a picture; `burned`, in a page `waiting` waits
+for a condition `repository` the files of this repository; `architecture`, its rooms and floors as a
+picture
 """

@@ -52,10 +52,12 @@ class PlayableCamera:
         begin_ms: int,
         kind: Kind = FULL,
         line: tuple[int, int] | None = None,
+        floor: Numbers = Numbers(),  # noqa: B008
     ):
-        """`line` is the number and the start of the first stream's run, of a second stream."""
+        """`line` is the number and the start of the first stream's run, of a second stream; its own
+        numbers are above `floor`."""
         claim_spool(root)
-        self.spool = CameraSpool(root, "e", "s", camera, Numbers())
+        self.spool = CameraSpool(root, "e", "s", camera, floor)
         self._kind, self._made = kind, kind.tracks()
         self.begin(begin_ms, line)
 

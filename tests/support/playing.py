@@ -67,3 +67,18 @@ def plays(data: bytes, before: Script = usual, early: bool = False) -> Script:
         return True
 
     return script
+
+
+def answers(method: str, *headers: str, status: str = "200 OK", times: int = 99) -> Script:
+    """Return a script that answers a method with these headers."""
+    left = [times]
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method != method or not left[0]:
+            return False
+        left[0] -= 1
+        track = request.uri.rsplit("track", 1)[-1]
+        dialogue.answer(request, status, *(h.replace("N", track) for h in headers))
+        return True
+
+    return script

@@ -1,9 +1,9 @@
-"""A sink that keeps everything, and both sources beside each other at one camera."""
+"""Sinks, what a scripted camera gives to one, and both sources beside each other at one camera."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import Match, SequenceMatcher
 from itertools import pairwise
@@ -14,6 +14,9 @@ from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import connect
 from recorder.source import PICTURE_ID, SOUND_ID, Frame
 from storage.media.fmp4 import TrackInit
+from storage.records import Ending
+from tests.support.playing import SDP
+from tests.support.rtsp_camera import Camera, serving
 from tests.support.waiting import until
 
 FEW = 20  # pictures at the beginning
@@ -125,3 +128,43 @@ def nals(frame: Frame) -> list[bytes]:
 
 def _steps(frames: list[Frame]) -> list[int]:
     return [after.pts - before.pts for before, after in pairwise(frames)]
+
+
+async def taken_from(
+    camera: Camera,
+    until_it: Callable[[Taken], bool] | None = None,
+    login: str = "",
+    keep_audio: bool = True,
+    remarks: list[str] | None = None,
+) -> tuple[Taken, Ending | None, NativeSource]:
+    """Play until a condition, or until the session ends by itself."""
+    camera.sdp = camera.sdp or SDP
+    sink = Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(login=login), Resolver())
+        assert why_not(offer, keep_audio) is None
+        on_remark = (lambda text: None) if remarks is None else remarks.append
+        source = NativeSource(connection, offer, keep_audio=keep_audio, on_remark=on_remark)
+        running = asyncio.ensure_future(source.run(sink))
+        wanted = until_it or (lambda taken: False)
+        await until(lambda: wanted(sink) or running.done(), every=0.005)
+        end = running.result() if running.done() else None
+        running.cancel()
+        await asyncio.wait({running})
+        await until(lambda: camera.open == 0, why="the connection is left open")
+    return sink, end, source
+
+
+def all_came(taken: Taken) -> bool:
+    """Say whether all that `tests.support.playing.film` has came."""
+    return len(taken.of(1)) >= 4 and len(taken.of(2)) >= 4
+
+
+class Nobody:
+    """Takes payloads and keeps none."""
+
+    def push(
+        self, payload: memoryview, pts: int, marker: bool, lost: int, arrival_ms: float
+    ) -> None: ...
+
+    def restart(self) -> None: ...

@@ -1,0 +1,135 @@
+"""How sessions of the native source end, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import struct
+
+import pytest
+
+from recorder.native import FIRST_PACKETS, FIRST_S, NativeSource
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import connect
+from recorder.source import Frame
+from storage.records import GapCause
+from tests.support.packets import SSRC, rtp
+from tests.support.playing import OTHER, PICTURES, SDP, answers, film, plays, wrapped
+from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving
+from tests.support.sources import Taken, all_came, taken_from
+from tests.support.waiting import until
+
+
+def bye(ssrc: int = SSRC) -> bytes:
+    return wrapped(1, struct.pack(">BBHI", 0x81, 203, 1, ssrc))
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "words"),
+    [
+        (answers("SETUP", status="461 Unsupported Transport"), GapCause.STREAM_BROKEN, "UDP (461)"),
+        (answers("SETUP", status="404 Not Found"), GapCause.NO_SUCH_STREAM, "404"),
+        (answers("SETUP", status="453 Not Enough Bandwidth"), GapCause.STREAM_BROKEN, "busy"),
+        (answers("PLAY", status="455 Method Not Valid"), GapCause.STREAM_BROKEN, "455 to PLAY"),
+        (answers("PLAY", status="401 Unauthorized"), GapCause.REFUSED_PASSWORD, "401"),
+        (plays(film() + bye()), GapCause.CLOSED_BY_CAMERA, "says that its stream ends"),
+        (plays(film() + bytes(300_000)), GapCause.STREAM_BROKEN, "not RTSP"),
+    ],
+)
+async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words: str) -> None:
+    _, end, _ = await taken_from(Camera(script=script))
+    assert end is not None and end.cause is cause and words in end.detail
+
+
+@pytest.mark.parametrize(
+    ("packets", "strays", "words"),
+    [
+        ([rtp(n, b"x", kind=100 + n % 2) for n in range(FIRST_PACKETS)], 50, "of 50, 50 are not"),
+        # numbers that mean nothing: some make a picture
+        ([rtp(n * 7_919, OTHER, kind=96 | 0x80) for n in range(60)], 56, "of 59, 56 are not"),
+    ],
+)
+async def test_packets_that_make_no_picture(packets: list[bytes], strays: int, words: str) -> None:
+    """They are not waited for as long as a camera that begins late."""
+    camera = Camera(script=plays(b"".join(wrapped(0, p) for p in packets)), sdp=SDP)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await until(lambda: source.packets[0].strays >= strays, every=0.005)
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer, sleep=sleep)
+        end = await source.run(Taken())
+    assert end.cause is GapCause.STREAM_BROKEN and words in end.detail
+    assert waited == [FIRST_S]
+
+
+async def test_a_camera_that_closes() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == "PLAY":
+            dialogue.close()
+        return request.method == "PLAY"
+
+    _, end, _ = await taken_from(Camera(script=script))
+    assert end is not None and end.cause is GapCause.CLOSED_BY_CAMERA
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (errno.ETIMEDOUT, GapCause.UNREACHABLE),
+        (errno.EHOSTUNREACH, GapCause.UNREACHABLE),
+        (errno.ENOBUFS, GapCause.STREAM_BROKEN),
+    ],
+)
+async def test_what_the_camera_did_not_do_is_not_laid_to_it(number: int, cause: GapCause) -> None:
+    camera, taken = Camera(script=plays(film()), sdp=SDP), Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        running = asyncio.ensure_future(NativeSource(connection, offer).run(taken))
+        await until(lambda: all_came(taken), every=0.005)
+        assert connection._wire is not None
+        connection._wire.connection_lost(OSError(number, "as the system says it"))
+        end = await running
+    assert end.cause is cause and "as the system says it" in end.detail
+
+
+async def test_a_fault_of_ours_is_not_laid_to_the_camera() -> None:
+    class Broken(Taken):
+        def on_frame(self, frame: Frame) -> None:
+            raise RuntimeError("no room")
+
+    camera = Camera(script=plays(film()), sdp=SDP)
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        end = await NativeSource(connection, offer).run(Broken())
+    assert end.cause is GapCause.STREAM_BROKEN and "no room" in end.detail
+
+
+async def test_a_camera_that_says_bye_of_a_stream_that_goes_on() -> None:
+    """Each picture has its BYE; it ends when none comes any more."""
+    packets = film().split(b"$\0")
+    data = (bye() + b"$\0").join(packets) + bye()
+    taken, end, _ = await taken_from(Camera(script=plays(data)))
+    assert taken.of(1) == PICTURES and end is not None
+    assert "says that its stream ends" in end.detail
+
+
+@pytest.mark.parametrize("answers_first", [True, False])
+async def test_a_camera_that_ends_where_sound_is_asked_for(answers_first: bool) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == "SETUP" and request.uri.endswith("track1"):
+            if answers_first:
+                dialogue.send("HTTP/1.1 500 Oh\r\n\r\n" * 20_000)
+            dialogue.close()
+            return True
+        return False
+
+    _, end, source = await taken_from(Camera(script=plays(film(), script)))
+    assert end is not None and source.sound_broke_it
+    _, _, source = await taken_from(Camera(script=answers("PLAY", status="500 No")))
+    assert not source.sound_broke_it

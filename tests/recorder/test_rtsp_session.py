@@ -1,0 +1,149 @@
+"""An RTSP session: what keeps it, and what the camera is told meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from recorder.rtsp.client import RtspSession
+from recorder.rtsp.connection import Resolver
+from recorder.rtsp.describe import connect
+from recorder.rtsp.nal_units import H264Pictures
+from recorder.rtsp.rtp import RtpReceiver
+from tests.support.playing import SDP, answers, film, plays
+from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving, usual
+from tests.support.sources import Nobody, Taken
+from tests.support.waiting import until
+
+
+async def kept(
+    script: Script, enough: Callable[[Camera], bool], closed_at: Counter[str] | None = None
+) -> tuple[list[str], list[float], bool]:
+    """Return the methods that kept a session, the pauses before them, and whether it ended."""
+    camera, pauses = Camera(script=script, sdp=SDP), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer, sleep, closed_at)
+        await session.set_up(0, RtpReceiver(96, 90_000, Nobody()))
+        await session.play()
+        alive = asyncio.ensure_future(session.keep_alive())
+        await until(lambda: enough(camera) or alive.done(), every=0.005)
+        ended = alive.done()
+        alive.cancel()
+        await asyncio.gather(alive, return_exceptions=True)
+        await session.tear_down()
+    return camera.methods()[3:-1], pauses, ended
+
+
+def after(count: int) -> Callable[[Camera], bool]:
+    return lambda camera: len(camera.requests) >= 3 + count
+
+
+async def test_a_session_is_kept_by_what_the_camera_announces() -> None:
+    methods, pauses, ended = await kept(usual, after(5))
+    assert methods[:5] == ["OPTIONS", *["GET_PARAMETER"] * 4] and not ended
+    assert set(pauses) == {24.0}, "0.4 of 60 s"
+
+
+@pytest.mark.parametrize(
+    ("refuses", "methods"),
+    [
+        ((), ["OPTIONS", "GET_PARAMETER"] * 2),
+        (("GET_PARAMETER",), ["OPTIONS", "GET_PARAMETER", "OPTIONS", "OPTIONS"]),
+        (("OPTIONS",), ["OPTIONS", "GET_PARAMETER", "GET_PARAMETER", "GET_PARAMETER"]),
+    ],
+)
+async def test_a_camera_that_announces_nothing(
+    refuses: tuple[str, ...], methods: list[str]
+) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method not in ("OPTIONS", "GET_PARAMETER"):
+            return False
+        dialogue.answer(request, "501 No" if request.method in refuses else "200 OK")
+        return True
+
+    assert (await kept(script, after(4)))[0][:4] == methods
+
+
+@pytest.mark.parametrize("announces", [True, False])
+@pytest.mark.parametrize("deadly", ["GET_PARAMETER", "OPTIONS"])
+async def test_a_camera_that_closes_at_what_is_to_keep_the_session(
+    deadly: str, announces: bool
+) -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == deadly:
+            dialogue.close()
+        elif request.method == "OPTIONS" and not announces:
+            dialogue.answer(request, "200 OK", "Public: DESCRIBE, SETUP, PLAY")
+        return request.method == deadly or (request.method == "OPTIONS" and not announces)
+
+    closed_at = Counter[str]()
+    sessions = [await kept(script, after(20), closed_at) for _ in range(5)]
+    assert [ended for _, _, ended in sessions] == [True, True, False, True, False]
+    assert set(sessions[-1][0]) == {"GET_PARAMETER", "OPTIONS"} - {deadly}
+
+
+async def test_a_camera_that_closes_at_all_that_is_to_keep_the_session() -> None:
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if is_kept := request.method in ("GET_PARAMETER", "OPTIONS"):
+            dialogue.close()
+        return is_kept
+
+    closed_at, looks = Counter[str](), itertools.count()
+    for _ in range(4):
+        assert (await kept(script, after(20), closed_at))[2]
+    told = await kept(script, lambda camera: next(looks) > 9, closed_at)
+    assert told == ([], [], False)
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [
+        ("1;timeout=10", 4.0),
+        ("1 ; timeout = 600", 30.0),
+        ("1;timeout=1", 1.0),
+        ("1;timeout=0", 24.0),
+    ],
+)
+@pytest.mark.parametrize("method", ["SETUP", "PLAY"])
+async def test_pauses(header: str, pause_s: float, method: str) -> None:
+    _, pauses, _ = await kept(answers(method, f"Session: {header}"), after(1))
+    assert pauses[0] == pause_s
+
+
+async def test_a_camera_hears_what_came_of_its_packets() -> None:
+    camera, pauses = Camera(script=plays(film()), sdp=SDP), list[float]()
+    taken = Taken()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await until(lambda: taken.frames, every=0.005)
+        await asyncio.sleep(0)  # others have their turn
+
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        session = RtspSession(connection, offer, sleep)
+        receiver = RtpReceiver(96, 90_000, H264Pictures(taken.on_frame))
+        await session.set_up(0, receiver)
+        await session.play()
+        reporting = asyncio.ensure_future(session.report())
+        await until(lambda: len(camera.reports) >= 3, every=0.005)
+        reporting.cancel()
+        await asyncio.wait({reporting})
+        await session.tear_down()
+    assert {channel for channel, _ in camera.reports} == {1}
+    assert camera.reports[-1][1][:2] == b"\x81\xc9" and set(pauses) == {5.0}
+
+
+async def test_a_camera_that_has_forgotten_the_session() -> None:
+    script = answers("OPTIONS", status="454 Session Not Found")
+    assert (await kept(script, after(50)))[2]
