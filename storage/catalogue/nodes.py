@@ -76,10 +76,12 @@ class Nodes:
         gone = sa.delete(nodes).where(n.most == 0, n.until_ms < NOW - FORGET_MS)
         await self._pool.execute(gone)
 
-    async def leave(self, spool: str) -> None:
-        """End a node's lease: whoever wants its shards need not wait."""
-        ended = sa.update(nodes).where(nodes.c.spool == spool)
-        await self._pool.execute(ended.values(until_ms=0, leaving=True))
+    async def leave(self, me: Node) -> None:
+        """End a node's lease: whoever wants its shards need not wait. Nothing is done where the
+        lease is of another machine, with a copy of its spool."""
+        own = nodes.c.spool == me.spool, nodes.c.address == me.address
+        ended = sa.update(nodes).where(*own).values(until_ms=0, leaving=True)
+        await self._pool.execute(ended)
 
     async def drain(self, spool: str, drained: bool) -> None:
         """Have a node give its shards away and take no others, or take part again."""

@@ -324,7 +324,7 @@ class NodeAgent:
         if self._catalogue is not None:
             with contextlib.suppress(CatalogueError, TimeoutError):
                 async with asyncio.timeout(self._pauses.answer_s):
-                    await self._catalogue.nodes.leave(self._me.spool)
+                    await self._catalogue.nodes.leave(self._me)
         log.info("Node stopped", node=self._me.name, shards_that_nobody_took=left)
 
 

@@ -17,6 +17,7 @@ from config.model import Config, Node
 from kuager.cli import app
 from kuager.status import look
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.leases import Node as Row
 from storage.catalogue.leases import Own, View, decide
 from storage.catalogue.nodes import Nodes
@@ -55,7 +56,9 @@ def joined(url: str, *rows: Row, rounds: int = 8) -> None:
 
 
 @pytest.mark.slow
-def test_machines_are_listed_drained_and_given_up(tmp_path: Path, postgres_url: str) -> None:
+def test_machines_are_listed_drained_and_given_up(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = f'database: "{postgres_url}"\n'
     path = write(tmp_path, kuager_yaml=KUAGER + settings)
     assert types(path, "list") == (
@@ -85,13 +88,23 @@ def test_machines_are_listed_drained_and_given_up(tmp_path: Path, postgres_url: 
 
     async def away() -> None:
         catalogue = await Catalogue.open(postgres_url)
-        await catalogue.nodes.leave(B)
+        await catalogue.nodes.leave(b)
         await catalogue.close()
 
     asyncio.run(away())
     assert "n2 stopped" in types(path, "list")[1]
     assert types(path, "give-up", "n2")[0] == 0
     assert "n2 given up" in types(path, "list")[1]
+
+    async def slow(_: Nodes, spools: object) -> Any:
+        raise CatalogueError("no answer within 5 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Nodes, "unarchived", slow)
+        code, text = types(path, "list")
+        assert code != 2 and "n2 given up" in text and "was not counted: no answer" in text
+        code, text = types(path, "list", "--json")
+        assert code != 2 and '"recordings_only_here": null' in text
     other = Row("c" * 32, "n1", "10.0.0.3:8090")
     joined(postgres_url, a, other)
     code, text = types(path, "drain", "n1")

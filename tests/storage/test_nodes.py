@@ -100,7 +100,7 @@ async def test_statements_change_rows_as_the_rules_are_tested_with(
             holders |= {row.holder for row in found.shards}
             if random.random() < 0.03:
                 rows.leave(me.spool)
-                await catalogue.nodes.leave(me.spool)
+                await catalogue.nodes.leave(me)
             if random.random() < 0.03:
                 drained = not rows.nodes[me.spool].drained
                 rows.nodes[me.spool] = replace(rows.nodes[me.spool], drained=drained)
@@ -223,6 +223,8 @@ async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
         with pytest.raises(SpoolTaken, match=r"10\.0\.0\.1:1"):
             await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
         assert (await catalogue.nodes.view()).nodes[me.spool].address == me.address
+        await catalogue.nodes.leave(copy)  # it ends, and the other one goes on
+        assert (await catalogue.nodes.view()).is_alive(me.spool)
         await clock.passes(LEASE_MS)
         view = await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
         assert view.nodes[me.spool].address == copy.address
