@@ -17,7 +17,7 @@ from storage.archive.factory import open_archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.fsck.spool import seal_abandoned
+from storage.fsck.spool import seal_all_abandoned
 from storage.spool.disk import claim_spool
 from storage.spool.reader import SpoolReader
 
@@ -47,7 +47,7 @@ async def _upload(config: Config, until_done: bool) -> int:
     with _alone(config):
         pass  # the uploader takes the lock itself; this only tells at once that another has it
     for name, view in _cameras(config):
-        if sealed := await asyncio.to_thread(seal_abandoned, view, name):
+        if sealed := await asyncio.to_thread(seal_all_abandoned, view, name):
             say(f"{name[1]}/{name[2]}: what its recorder left was {sealed}.", err)
     async with _uploader(config) as uploader:
         work = asyncio.create_task(uploader.run())

@@ -133,6 +133,8 @@ def is_regular(pictures: Sequence[Picture]) -> bool:
     steps = sorted(b - a for a, b in pairwise(stamps))
     if not steps or (usual := steps[len(steps) // 2]) < 1:
         return False
+    if pictures[-1].stamp_ms < pictures[0].stamp_ms:  # they count down
+        return False
     usual_ones = sum(0.5 * usual <= step <= 1.5 * usual for step in steps)
     passed_ms = pictures[-1].arrival_ms - pictures[0].arrival_ms
     return usual_ones >= REGULAR * len(steps) and (

@@ -17,7 +17,8 @@ from storage.records import ClockState
 JUMP_MS = 150.0  # in half a second; what NTP slews is less, more has been set by somebody
 TRIES_NS = 10_000_000  # a reading that took longer says nothing
 # How long a leap is not taken over. Ahead, it would leave a window and put a gap into the future,
-# for good. Back, it does neither, and is mostly a clock that was wrong when the machine started.
+# for good. Back within a window it does neither, and is mostly a clock that was wrong when the
+# machine started.
 AHEAD_MS, BACK_MS = 3_600_000.0, 15_000.0
 
 
@@ -70,6 +71,9 @@ class Clock:
         `known_ms`, time goes on from there until somebody sets the clock.
         """
         self._read, self._elapsed, self._kernel = offset_ms, elapsed, kernel
+        self._is_on = is_on
+        # since when this offset is in force; the one before the last leap, and how long that was
+        self._since_ms, self._before = elapsed(), (0.0, 0.0)
         self._known_offset_ms = known_ms - elapsed()
         self._synchronized = kernel().synchronized
         self._offset_ms = self._read()
@@ -109,7 +113,8 @@ class Clock:
 
         To be called about every half second. A leap is taken over at once where nothing is
         `recording`, else when NTP has made it (the kernel was not synchronized, and is now), when
-        the time so far is before what is known to have passed, or when it has lasted.
+        the time so far is before what is known to have passed, when it takes back a leap that was
+        followed, or when it has lasted.
         """
         was_synchronized, self._synchronized = self._synchronized, self._kernel().synchronized
         offset_ms = self._read()
@@ -124,6 +129,8 @@ class Clock:
             leap.was_unsynchronized |= not self._synchronized
             if recording and not is_set and self._is_doubtful(leap, moved_ms):
                 return 0.0
+            now_ms = self._elapsed()
+            self._before, self._since_ms = (self._offset_ms, now_ms - self._since_ms), now_ms
         self._leap, self._offset_ms, self._goes_on_from_known = None, offset_ms, False
         return moved_ms if abs(moved_ms) > JUMP_MS else 0.0
 
@@ -132,5 +139,10 @@ class Clock:
             return False
         if self._offset_ms < self._known_offset_ms - LEAP_MS:
             return False
+        before_ms, lasted_ms = self._before
+        if abs(leap.offset_ms - before_ms) < LEAP_MS and leap.since_ms - self._since_ms < lasted_ms:
+            return False  # it is set right again
+        leaves = self._is_on(self.now_ms()) and not self._is_on(self.now_ms() + moved_ms)
         is_likely = moved_ms < 0 and leap.offset_ms > self._known_offset_ms - LEAP_MS
-        return self._elapsed() - leap.since_ms < (BACK_MS if is_likely else AHEAD_MS)
+        patience_ms = BACK_MS if is_likely and not leaves else AHEAD_MS
+        return self._elapsed() - leap.since_ms < patience_ms

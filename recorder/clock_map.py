@@ -20,7 +20,7 @@ from dataclasses import dataclass
 BUCKET_MS = 500  # of media time: the least-delayed frame of each is kept
 WINDOW = 600  # buckets
 SLEW = 500e-6  # beyond the estimated rate
-SETTLE_MS = 10_000  # at the beginning of a run the first estimate may be put right faster
+SETTLE_MS = 10_000  # an estimate that is young may be put right faster
 SETTLE_SLEW = 20_000e-6
 CATCH_UP_MS = 5_000  # time in which an error would be gone if no limit held it
 RATE_NEEDS_MS = 8_000  # a slope over less than this says more about jitter than about a clock
@@ -33,6 +33,7 @@ UNSTEADY = 0.15
 # Clocks are hardly ever wrong by more. A steeper slope is a delay that grows or shrinks, as long as
 # it does not make more than a network's delay in all.
 CLOCK, DELAY_MS = 3_000e-6, 150.0
+WANDERS_MS = 300.0  # a delay that wanders makes no more
 HURRY = 20_000e-6  # to place frames after their arrival is certainly wrong
 
 
@@ -56,7 +57,8 @@ class ClockMap:
         self._points: deque[list[float]] = deque(maxlen=WINDOW)  # [media, arrival - media]
         self._bucket = float("-inf")
         self._piece: Piece | None = None
-        self._start_ms = 0.0
+        self._young_since_ms = 0.0  # media time: since then the estimate is young
+        self._is_sure = False  # no delay, but a clock is so wrong
         self._newest = float("-inf")
         self.rate = 1.0  # UTC per media time, as estimated
 
@@ -73,7 +75,7 @@ class ClockMap:
     def start(self, media_ms: float) -> Piece:
         """Set the mapping from what was observed so far; `media_ms` is the run's first frame."""
         height, slope = self._line(media_ms)
-        self._start_ms, self.rate = media_ms, 1 + slope
+        self._young_since_ms, self.rate = media_ms, 1 + slope
         self._piece = Piece(media_ms, media_ms + height, 1 + slope)
         return self._piece
 
@@ -88,7 +90,10 @@ class ClockMap:
         assert self._piece is not None
         utc_ms = self._piece.place(media_ms)
         height, slope = self._line(media_ms)
-        settling = media_ms - self._start_ms < SETTLE_MS
+        was_sure, self._is_sure = self._is_sure, self._is_clock(slope)
+        if self._is_sure and not was_sure:  # it shows only now how wrong the clock is
+            self._young_since_ms = media_ms
+        settling = media_ms - self._young_since_ms < SETTLE_MS
         limit = SETTLE_SLEW if settling else SLEW
         self.rate, error_ms = 1 + slope, media_ms + height - utc_ms
         correction = min(limit, error_ms / CATCH_UP_MS)
@@ -143,6 +148,11 @@ class ClockMap:
             return False
         steps = ((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(self._points))
         return all(ALIKE < step / slope < 1 / ALIKE for step in steps)
+
+    def _is_clock(self, slope: float) -> bool:
+        """Say whether a steep slope makes more in all than a delay that wanders."""
+        span = self._points[-1][0] - self._points[0][0] if self._points else 0.0
+        return abs(slope) > CLOCK and abs(slope) * span > WANDERS_MS
 
     def _is_steady(self, slope: float, span: float) -> bool:
         """Say whether all points lie near the line, as they do by a clock, not after a step."""

@@ -151,12 +151,16 @@ class Segmenter:
             drafts += [draft for settled in self._timeline.flush() for draft in self._add(settled)]
         return drafts
 
+    def next_has_come(self) -> None:
+        """Note that the newest picture is whole: the next one is of another run."""
+        self._in_pieces = False
+
     def finish(self, until_ms: float = math.inf) -> list[SegmentDraft]:
         """Return what is left when the run ends; the last frame lasts as long as the one before.
 
         It does not last beyond `until_ms` (UTC): the next picture has arrived, or the session ends.
         Of a picture that came in pieces the last may be missing, which only the next picture would
-        tell: the newest one is left out where there are such.
+        tell: the newest one is left out where there are such, unless `next_has_come`.
         """
         until_ms = max(until_ms, self.newest_ms)  # the recorder's clock may have been set back
         if self._in_pieces and self._newest is not None:

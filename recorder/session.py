@@ -202,6 +202,7 @@ class Session:
         """End the run, and begin one with what arrives at `at_ms`; the session goes on."""
         before = self._run
         assert before is not None
+        before.segmenter.next_has_come()
         self._take(before, before.segmenter.finish(at_ms))
         self._queue.put_nowait((before, why))
         ended, tracks = before.segmenter, self._source_tracks

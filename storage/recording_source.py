@@ -64,6 +64,10 @@ class Spools(Store, Protocol):
         """Tell whether it is one of theirs."""
         ...
 
+    def is_away(self, spool: str | None) -> bool:
+        """Tell whether it is one of theirs, and its machine is not there now."""
+        ...
+
     async def settled_ms(
         self, name: Name, known: Collection[Key], from_ms: int, to_ms: int
     ) -> int | None:

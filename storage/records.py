@@ -219,6 +219,11 @@ class Header(Record):
         return record
 
     @property
+    def run(self) -> tuple[int, str]:
+        """What tells its run from others of the camera: its start, and its init."""
+        return self.run_start_ms, self.init_sha256
+
+    @property
     def line_no(self) -> int:
         """The number of the time line: that of the run, or of the first stream's."""
         return self.first_run_no or self.run_no

@@ -41,7 +41,7 @@ from streaming.http.groups import (
 from streaming.http.negotiation import MOST_PARAMETERS, language_of, too_many_parameters
 from streaming.http.ports import BACKLOG, PortInUse, claimed
 from streaming.http.prepared import PREPARED, PreparedAnswers
-from streaming.http.rate_limit import TOO_MANY
+from streaming.http.rate_limit import TOO_MANY, ConcurrencyLimit
 from streaming.http.responses import problem
 from streaming.http.scheduler import SCHEDULER, Scheduler, in_turn
 from streaming.http.site import SITE
@@ -122,6 +122,7 @@ def create_app(
     app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
     app[live.PLAYLISTS] = live.Playlists()
+    app[motion.TURNS] = ConcurrencyLimit(motion.MOST_TURNS, motion.MOST_IN_ALL)
     app[archived.INDEXES] = OrderedDict()
     app[elsewhere.LAST_LIVE] = OrderedDict()
     app[archived.ARCHIVE_SCHEDULER] = archived.archive_scheduler()

@@ -82,7 +82,7 @@ async def find(
     gaps: dict[Key, Gap] = {}
     if catalogue is not None:
         found = await catalogue.recordings_between(name, from_ms, to_ms)
-        add_spools(found, archives)
+        add_spools([row for row in found if not _is_away(row, archives)], archives)
         found.sort(key=lambda row: bool(row.archives))  # of two with one name what can be had
         rows = {row.key: row for row in found}
         known_gaps = await catalogue.gaps_between(name, from_ms, to_ms)
@@ -166,7 +166,7 @@ def _sort_out(
             there.append(row)
             continue
         removed_ms, reason = None, IN_NO_ARCHIVE
-        if row.spool and any(isinstance(archive, Spools) for archive in archives):
+        if _is_away(row, archives):
             reason = ON_A_MACHINE_AWAY
         if holding:
             reason = f"the archive '{holding[0]}' is not configured here"
@@ -177,6 +177,11 @@ def _sort_out(
             one = replace(one, start_ms=missing.pop().start_ms)
         missing.append(one)
     return there, missing
+
+
+def _is_away(row: RecordingRow, stores: Sequence[Store]) -> bool:
+    """Tell whether a recording is, or was, in the spool of a machine that is not there now."""
+    return any(isinstance(store, Spools) and store.is_away(row.spool) for store in stores)
 
 
 def _stretches(rows: Iterable[RecordingRow]) -> list[list[RecordingRow]]:

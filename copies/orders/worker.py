@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeVar
 
@@ -324,6 +324,19 @@ class OrderWorker:
         self.status.refunds_due = sum(bool(owed(order)) for order in uneven)
 
     async def _write_status(self) -> None:
+        if self._holdings.has_duty():
+            await self._count_open()
+        else:  # another machine says what is open, and each says what it did
+            done = [f.name for f in fields(self.status) if f.name.endswith("_total")]
+            kept = {name: getattr(self.status, name) for name in done}
+            self.status = OrdersStatus(pid=self.status.pid, written_ms=0, **kept)
+        self.status.written_ms = self._clock()
+        try:
+            replace_file(self._config.spool / "_status" / ORDERS, self.status.to_json())
+        except OSError as error:
+            raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+
+    async def _count_open(self) -> None:
         status, store = self.status, self._catalogue
         status.states = await store.orders.count()
         files = await store.order_files.unhashed(State.PAID)
@@ -336,11 +349,6 @@ class OrderWorker:
         status.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
         status.failing = sum(o.why is not None for o in self._outages.values())
         status.checkouts_open = len(await store.checkouts.all_open())
-        status.written_ms = self._clock()
-        try:
-            replace_file(self._config.spool / "_status" / ORDERS, status.to_json())
-        except OSError as error:
-            raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
 
 
 async def _ended(*tasks: asyncio.Task[None]) -> None:

@@ -17,6 +17,7 @@ MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, 
 OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be missing
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
+FAR = 1 << 30  # of timestamps: one is wild, or the camera counts from elsewhere
 OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
@@ -70,6 +71,7 @@ class RtpReceiver:
         self._ssrc: int | None = None
         self._next = 0  # number
         self._stamp = self._pts = 0  # of the newest packet, as it was sent and without the wrap
+        self._left: tuple[int, int] | None = None  # the same, before a far step
         self._lost = 0  # packets since the last payload
         self._unsettled = False  # something waits
         self._waiting: dict[int, _Waiting] = {}  # by number
@@ -117,6 +119,8 @@ class RtpReceiver:
         self.counts.received += 1
         if stamp != self._stamp:
             step = signed(stamp - self._stamp, 32)
+            if not -FAR < step < FAR:
+                step = self._far_step(stamp, step)
             self._pts += step
             self._stamp = stamp
             came = (arrival_ms - self._stamp_arrival_ms) * self._clock_rate / 1000
@@ -129,6 +133,15 @@ class RtpReceiver:
             return
         lost, self._lost = self._lost, 0
         self._payloads.push(payload, self._pts, kind > 0x7F, lost, arrival_ms)
+
+    def _far_step(self, stamp: int, step: int) -> int:
+        """Return a step that may be of either sign: that of a wild timestamp and the one back
+        come to what is between its neighbours."""
+        left, self._left = self._left, (self._stamp, self._pts)
+        if left is not None and abs(back := signed(stamp - left[0], 32)) < FAR:
+            self._left = None
+            return left[1] + back - self._pts
+        return step
 
     def _deliver_waiting(self, waiting: _Waiting) -> None:
         head, kind, _, stamp, _ = waiting.header
@@ -170,6 +183,9 @@ class RtpReceiver:
             self._next = number
             self._deliver(packet, head, kind, stamp, arrival_ms)
             self._settle(arrival_ms)
+        elif ahead < 0 and not self.window and signed(stamp - self._stamp, 32) > 0:
+            # later than all that came: over TCP no packet that was held up, but another count
+            self._push_suspect(_Waiting(packet, header, arrival_ms))
         elif ahead < 0 or number in self._waiting:
             self._count_again(number)
         else:
@@ -199,6 +215,7 @@ class RtpReceiver:
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
         self._pts = stamp if self._ssrc is None else self._pts + signed(stamp - self._stamp, 32)
         self._ssrc, self._next, self._stamp = ssrc, number, stamp
+        self._left = None
         self._begun_ms = arrival_ms
         self._begun = number, self.counts.received, self.counts.lost
         self._reported, self._sender_report = (0, 0), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +10,7 @@ from storage.archival.backlog import Blocked, Job
 from storage.catalogue.cameras import Name
 from storage.records import FormatError, Index, parse_index
 from storage.spool.reader import SpoolRecording
+from storage.spool.repair import compared
 
 
 class PermanentUploadError(Exception):
@@ -48,15 +48,18 @@ def read_sealed(stored: SpoolRecording) -> tuple[Index, Path]:
     raises PermanentUploadError."""
     try:
         index = parse_index(stored.lines.read_bytes())
-        with stored.media.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        stored.check_name(index)
+        unaltered, described = compared(index, stored.media)
     except FileNotFoundError:
         text = f"{stored.media} is gone from the spool"
         raise PermanentUploadError(Blocked.GONE, text) from None
     except (OSError, FormatError) as error:
         text = f"{stored.media} cannot be read: {error}"
         raise PermanentUploadError(Blocked.UNREADABLE, text) from None
-    if index.seal is None or sha256 != index.seal.sha256:
+    if not unaltered:
         text = f"{stored.media} does not have the bytes that were sealed"
         raise PermanentUploadError(Blocked.ALTERED, text)
+    if not described:
+        text = f"{stored.lines} is spoilt: it describes other bytes than those beside it"
+        raise PermanentUploadError(Blocked.UNREADABLE, text)
     return index, stored.media

@@ -252,6 +252,9 @@ class Replicator:
                 if not (self._spool / MARKER_FILE).exists():
                     raise
                 return await self._store_fetched(pending, self._fetch)
+        if index.name != pending.camera:  # since its row was written
+            text = f"{pending.stored.lines} is spoilt: it is of another camera than it was"
+            raise PermanentUploadError(Blocked.UNREADABLE, text)
         return await self.archive.store(index, media)
 
     async def _store_fetched(self, pending: PendingUpload, fetch: Fetch) -> Archived:

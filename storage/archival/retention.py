@@ -10,9 +10,10 @@ be believed is for the caller to know (base/hostclock.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import orjson
 import structlog
@@ -54,16 +55,18 @@ async def retire(
     keep_s: int,
     *,
     share: float = SHARE,
+    others: Mapping[str, int | None] = MappingProxyType({}),
     clock: Clock = now_ms,
     refuse: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Remove what an archive has of a camera that is older than `keep_s` and not held.
 
-    At most a `share` of all recordings that the camera ever had are removed, the oldest first;
-    the rest is for the next pass. What cannot be removed is said by its name, is tried again the
-    next time, and holds up no other; `refuse` is told how many these are. Returns how many were
-    removed. Raises what a database raises. After a crash at any step the next pass goes on: see
-    docs/crashes.md.
+    What one of the `others` is to keep, each for so many seconds, and never had stays as well: this
+    may be the last copy. At most a `share` of all recordings that the camera ever had are removed,
+    the oldest first; the rest is for the next pass. What cannot be removed is said by its name, is
+    tried again the next time, and holds up no other; `refuse` is told how many these are. Returns
+    how many were removed. Raises what a database raises. After a crash at any step the next pass
+    goes on: see docs/crashes.md.
     """
     at_ms, removed, last_seq = clock(), 0, 0
     refused: dict[str, str] = {}  # by name, and why
@@ -71,7 +74,7 @@ async def retire(
     before_ms = at_ms - keep_s * 1000
     at_most = math.ceil(await catalogue.holds.recordings(name) * share)
     while removed < at_most:
-        due = await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq)
+        due = await catalogue.holds.due(name, archive.name, before_ms, at_ms, last_seq, others)
         for row in due[: at_most - removed]:
             last_seq = row.record_seq
             try:

@@ -3,6 +3,8 @@ is beyond doubt."""
 
 from __future__ import annotations
 
+import structlog
+
 from base.clock import Clock
 from base.hostclock import ClockWatch
 from base.outage import Outage
@@ -18,6 +20,8 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.spool.lease_file import Holdings
+
+log = structlog.get_logger()
 
 AGAIN_S = 600.0  # until what is not removed now is tried again
 
@@ -48,6 +52,7 @@ class RetentionSchedule:
         self._holds = holds
         self._retire_s = retire_s
         self.overdue: dict[str, int] = {}  # by archive: what the last look did not remove
+        self._told = set[tuple[str, ...]]()  # archives, with the other elections that they have
         self._at_ms = float("-inf")  # in `elapsed_ms`: when it is next looked for
         self._outage = Outage(
             "Recordings whose time has come are not removed from archives now",
@@ -81,6 +86,7 @@ class RetentionSchedule:
                 self.overdue[replicator.name] = await self._due(replicator, keep_s, names)
         for replicator, keep_s in ready:
             try:
+                await self._tell_of_others(replicator, keep_s)
                 away = await self._retire_from(replicator, keep_s, names) or away
             except ArchiveError as error:
                 away = str(error)
@@ -96,8 +102,28 @@ class RetentionSchedule:
     async def _due(self, replicator: Replicator, keep_s: int, names: list[Name]) -> int:
         """Return how many recordings an archive need keep no longer, of each camera some."""
         now_ms, holds = self._clock(), self._catalogue.holds
-        asked = (replicator.name, now_ms - keep_s * 1000, now_ms)
+        asked = (replicator.name, now_ms - keep_s * 1000, now_ms, 0, self._others(replicator))
         return sum([len(await holds.due(name, *asked)) for name in names])
+
+    def _others(self, replicator: Replicator) -> dict[str, int | None]:
+        """Return the other archives, and for how long each keeps recordings."""
+        return {r.name: r.settings.keep for r in self._replicators.all if r is not replicator}
+
+    async def _tell_of_others(self, replicator: Replicator, keep_s: int) -> None:
+        """Say once which other elections an archive has longer than it keeps this one: their time
+        is told by their own configuration, which may say another."""
+        before_ms = self._clock() - keep_s * 1000
+        found = await self._catalogue.holds.elections_due(
+            self._election, replicator.name, before_ms
+        )
+        if (replicator.name, *found) not in self._told and found:
+            self._told.add((replicator.name, *found))
+            log.warning(
+                "Recordings of other elections stay in an archive, although it keeps those of this "
+                "one for less long: an uploader with their configuration removes them",
+                archive=replicator.name,
+                elections=found,
+            )
 
     async def _retire_from(self, replicator: Replicator, keep_s: int, names: list[Name]) -> str:
         """Remove what one archive need keep no longer; return what went wrong, "" for nothing."""
@@ -110,6 +136,7 @@ class RetentionSchedule:
             try:
                 self.retired_total += await retire(
                     *(self._catalogue, replicator.archive.archive, name, keep_s),
+                    others=self._others(replicator),
                     clock=self._clock,
                     refuse=overdue.append,
                 )

@@ -6,6 +6,7 @@ All times are UTC milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,15 @@ from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
 from storage.catalogue.database import HOLDING, take_lock
 from storage.catalogue.rows import DueRow, HoldRow, RecordingRow
-from storage.catalogue.schema import SAME_RECORDING, archived, holds, is_archived, recordings
+from storage.catalogue.schema import (
+    RECORDING_KEY,
+    SAME_RECORDING,
+    archived,
+    cameras,
+    holds,
+    is_archived,
+    recordings,
+)
 
 AT_ONCE = 500
 
@@ -92,19 +101,33 @@ class Holds:
         return [hold for hold in await self.of(election) if hold.order_pk is None]
 
     async def due(
-        self, name: Name, archive: str, before_ms: int, now_ms: int, after_seq: int = 0
+        self,
+        name: Name,
+        archive: str,
+        before_ms: int,
+        now_ms: int,
+        after_seq: int = 0,
+        others: Mapping[str, int | None] = MappingProxyType({}),
     ) -> list[DueRow]:
         """Return what an archive has of a camera that ended before a time and no hold keeps, with
         numbers above `after_seq`, the oldest first, some at a time.
 
-        What has `removal_begun_ms` was begun to be removed then, for `removed_reason`, and its
-        bytes may be there.
+        `others` are the other archives, with how many seconds each keeps recordings: what one of
+        them is to keep and never had is not due. What has `removal_begun_ms` was begun to be
+        removed then, for `removed_reason`, and its bytes may be there.
         """
         r, a = recordings.c, archived.c
         free = sa.and_(
             a.removed_ms.is_(None),
             sa.or_(a.locked_until_ms.is_(None), a.locked_until_ms < now_ms),
             ~_held(name, r.start_ms, r.end_ms, now_ms).exists(),
+            *(
+                sa.or_(
+                    r.end_ms <= now_ms - keep_s * 1000 if keep_s else sa.false(),
+                    _had_by(one),
+                )
+                for one, keep_s in others.items()
+            ),
         )
         begun = sa.and_(a.removed_ms.is_not(None), a.removal_begun_ms.is_not(None))
         return await self._pool.rows_as(
@@ -120,6 +143,24 @@ class Holds:
             .order_by(r.record_seq)
             .limit(AT_ONCE),
         )
+
+    async def elections_due(self, election: str, archive: str, before_ms: int) -> list[str]:
+        """Return the other elections of which an archive has recordings that ended before a
+        time."""
+        r, a, c = recordings.c, archived.c, cameras.c
+        found = []
+        for row in await self._pool.rows(sa.select(c.election).distinct()):
+            other = str(row["election"])
+            old = (
+                sa.select(r.record_seq)
+                .join(archived, SAME_RECORDING)
+                .join(cameras, c.camera_pk == r.camera_pk)
+                .where(c.election == other, r.start_ms < before_ms, r.end_ms < before_ms)
+                .where(a.archive == archive, a.removed_ms.is_(None))
+            )
+            if other != election and await self._pool.column(old.limit(1)):
+                found.append(other)
+        return sorted(found)
 
     async def is_held(self, name: Name, start_ms: int, end_ms: int, now_ms: int) -> bool:
         """Say whether a hold keeps a recording (UTC) now."""
@@ -175,6 +216,13 @@ class Holds:
     ) -> tuple[sa.ColumnElement[bool], ...]:
         same = is_archived(self._cameras.camera_pk(name), row.identity)
         return same, archived.c.archive == archive
+
+
+def _had_by(archive: str) -> sa.ColumnElement[bool]:
+    """Select recordings that an archive has, or had until their time came."""
+    other = archived.alias()
+    same = (other.c[key] == recordings.c[key] for key in RECORDING_KEY)
+    return sa.exists().where(*same, other.c.archive == archive)
 
 
 def _held(name: Name, start_ms: Any, end_ms: Any, now_ms: int) -> sa.Select[Any]:

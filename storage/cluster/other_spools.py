@@ -31,6 +31,11 @@ class OtherSpools:
         """Tell whether another machine has a spool."""
         return self._machines.machine(spool) is not None
 
+    def is_away(self, spool: str | None) -> bool:
+        """Tell whether another machine has a spool, and is not there now."""
+        machine = self._machines.machine(spool)
+        return machine is not None and not machine.alive
+
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
     ) -> bytes:

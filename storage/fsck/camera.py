@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from storage.catalogue.cameras import Name
-from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.catalogue import Catalogue, InSpool
 from storage.catalogue.rows import RecordingRow
 from storage.fsck.listing import ArchiveListing
 from storage.records import Identity, plain
@@ -50,6 +50,12 @@ class CheckedCamera:
     async def read_rows(self) -> dict[Identity, RecordingRow]:
         """Return the rows of its recordings as they are now."""
         return {r.identity: r for r in await self.catalogue.recordings_of(self.name)}
+
+    async def in_spool(self) -> dict[Key, InSpool]:
+        """Return the rows of what this spool has, of whatever election."""
+        if self.spool_id is None:
+            return {}
+        return await self.catalogue.in_spool(*self.name[1:], self.spool_id)
 
     async def says(self, row: RecordingRow, archive: str) -> bool:
         """Say whether the catalogue still says that an archive has a recording."""

@@ -28,7 +28,7 @@ from storage.fsck.repair import Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.records import FormatError, Index, Trace, is_id, plain
 from storage.spool.disk import spool_id
-from storage.spool.reader import Key, SpoolReader
+from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
@@ -144,7 +144,8 @@ class _CameraCheck:
             async for finding in self._unknown(listing):
                 yield finding
         camera.rows = await camera.read_rows() if wanted else camera.rows
-        async for local in self._fsck.spool.look(reader, camera.name, camera.rows):
+        others = await camera.in_spool()
+        async for local in self._fsck.spool.look(reader, camera.name, camera.rows, others):
             yield await self._local(local)
         camera.rows = await camera.read_rows() if wanted else camera.rows
         for identity, row in camera.rows.items():
@@ -171,7 +172,7 @@ class _CameraCheck:
         """Return what is wrong with the spool as a finding, put right where that is asked for."""
         done, key, camera = "", local.stored.key, self._camera
         if self._repair.wanted and local.what in (UNSEALED, UNREAD):
-            done = await asyncio.to_thread(seal_abandoned, camera.reader, camera.name)
+            done = await self._seal(local.stored)
         elif self._repair.wanted and local.index is not None and local.where == "catalogue":
             await self._writer.put_recordings([local.index], camera.spool_id)
             done = "row written"
@@ -179,8 +180,15 @@ class _CameraCheck:
             listing = next(t for t in camera.listings if t.name == local.where)
             if row := (await camera.read_rows()).get(local.index.identity):
                 done = await self._repair.restore(row, listing)
+                if not done and await self._seal(local.stored):  # its index was spoilt
+                    done = await self._repair.restore(row, listing)
                 self._put |= {(local.where, key)}
         return self._finding(local.where, local.kind, local.what, key[0], done)
+
+    async def _seal(self, stored: SpoolRecording) -> str:
+        """Seal or mend a recording of the spool; return what was done."""
+        camera = self._camera
+        return await asyncio.to_thread(seal_abandoned, camera.reader, camera.name, stored)
 
     # -- what the catalogue does not know ------------------------------------------------
 

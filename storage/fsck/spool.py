@@ -7,18 +7,20 @@ Every recording that nobody writes any longer must be sealed, have a row, and be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from base.clock import Clock, now_ms
+from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.catalogue.cameras import Name
+from storage.catalogue.catalogue import InSpool
 from storage.catalogue.rows import RecordingRow
-from storage.records import Identity, Index
+from storage.records import FormatError, Identity, Index
 from storage.spool.numbers import Numbers
-from storage.spool.reader import SpoolReader, SpoolRecording
-from storage.spool.repair import finish
+from storage.spool.reader import Key, SpoolReader, SpoolRecording
+from storage.spool.repair import finish, restore_header
 from storage.spool.writer import CameraSpool, SpoolBusy
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
@@ -55,16 +57,19 @@ class SpoolCheck:
     waits: dict[str, Waits] = field(default_factory=dict)  # by archive
 
     async def look(
-        self, reader: SpoolReader, name: Name, rows: Mapping[Identity, RecordingRow]
+        self,
+        reader: SpoolReader,
+        name: Name,
+        rows: Mapping[Identity, RecordingRow],
+        others: Mapping[Key, InSpool],
     ) -> AsyncIterator[Local]:
         """Yield what is wrong; `rows` are those of the catalogue, with their archives.
 
-        What an earlier election left in the spool is looked at with its own configuration.
+        What another election left in the spool waits as all else does; `others` are its rows, of
+        those of this spool.
         """
         for stored in reader.stored():
             index = reader.read(stored)
-            if index is not None and index.name != name:
-                continue
             late = self.clock() - _written_ms(stored.lines) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:
@@ -72,20 +77,21 @@ class SpoolCheck:
                 yield Local(stored, "spool", "different", UNREAD if unread else UNSEALED)
             if index is None or index.seal is None or not index.segments:
                 continue
-            row = rows.get(index.identity)
+            there = _archives_of(rows.get(index.identity), others.get(stored.key), index)
             if self.deep:
                 try:
                     await asyncio.to_thread(read_sealed, stored)
                 except PermanentUploadError as error:
-                    yield Local(stored, "spool", "different", f"{error.blocked} in the spool")
-            if row is None and late:
+                    is_index = error.blocked is Blocked.UNREADABLE
+                    what = UNREAD if is_index else f"{error.blocked} in the spool"
+                    yield Local(stored, "spool", "different", what)
+            if there is None and late:
                 what = "recording that only the spool has"
                 yield Local(stored, "catalogue", "missing", what, index)
-            there = {one.archive for one in row.archives} if row else set()
             for archive in self.archives:
-                if archive not in there:
+                if archive not in (there or ()):
                     self._wait(archive, index)
-                    if row is not None and late:
+                    if there is not None and late:
                         what = "recording that waits in the spool"
                         yield Local(stored, archive, "missing", what, index)
 
@@ -104,27 +110,50 @@ class SpoolCheck:
         waits.bytes += index.seal.length if index and index.seal else 0
 
 
-def seal_abandoned(reader: SpoolReader, name: Name) -> str:
-    """Seal what the recorder of a camera left without a seal; return what was done, "" for none.
+def _archives_of(
+    row: RecordingRow | None, other: InSpool | None, index: Index
+) -> Collection[str] | None:
+    """Return the archives that have, or had, a recording; None where it has no row."""
+    if row is not None:
+        return {one.archive for one in row.archives}
+    if other is not None and (other.name, other.identity) == (index.name, index.identity):
+        return other.archives.keys() | other.retired
+    return None
+
+
+def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> str:
+    """Seal what the recorder of a camera left without a seal, and mend a spoilt index where its
+    bytes or its run tell what it said; return what was done, "" for none.
 
     Nothing is touched while a recorder of the camera runs. Raises OSError.
     """
-    indexes = [(stored, reader.read(stored)) for stored in reader.stored()]
-    unsealed = [
-        stored for stored, index in indexes if index and not index.seal and index.name == name
-    ]
-    if not unsealed:
+    index = reader.read(stored)
+    is_named = index is not None and not stored.broken
+    if (index.name if index and is_named else (reader.election(), *name[1:])) != name:
         return ""
     try:
         camera = CameraSpool(reader.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
     except SpoolBusy:
         return ""
     try:
-        for stored in unsealed:
-            finish(stored.base)
+        if index is None:
+            restore_header(stored.base)
+        done = finish(stored.base, compare=True)
+    except (FormatError, FileNotFoundError):
+        return ""
     finally:
         camera.close()
-    return "sealed"
+    return "sealed" if done else ""
+
+
+def seal_all_abandoned(reader: SpoolReader, name: Name) -> str:
+    """Do the same for all that a camera has; return what was done. Raises OSError."""
+    done = ""
+    for stored in reader.stored():
+        index = reader.read(stored)
+        if index is None or index.seal is None:
+            done = seal_abandoned(reader, name, stored) or done
+    return done
 
 
 def _written_ms(path: Path) -> int:

@@ -7,6 +7,7 @@ and harms nothing else: its whole lines up to the first bad one are believed, th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -57,6 +58,11 @@ class SpoolRecording:
     def key(self) -> Key:
         """Number and start: its name, by which recordings are in order."""
         return self.record_seq, self.start_ms
+
+    def check_name(self, index: Index) -> None:
+        """Raise FormatError where an index names another recording: a digit of it is spoilt."""
+        if index.segments and (index.header.record_seq, index.start_ms) != self.key:
+            raise FormatError("its number or its start is not that of its name")
 
     @property
     def media(self) -> Path:
@@ -178,6 +184,7 @@ class SpoolReader:
             return index
         stored.seen = seen
         self.revision += 1
+        is_new = index is None
         try:
             if index is None:
                 head = data.find(b"\n") + 1
@@ -186,12 +193,31 @@ class SpoolReader:
                 index, data = parse_index(data[:head]), data[head:]
                 stored.index = index
             index.feed(data)
+            stored.check_name(index)
+            if is_new:
+                self._check_camera(stored, index)
         except FormatError as error:
             stored.broken = True
             if index is not None:
                 index.seal = None
             self._tell(path, error)
         return stored.index
+
+    def _check_camera(self, stored: SpoolRecording, index: Index) -> None:
+        """Raise FormatError for an index that names another camera, or another election, than all
+        those nearest to it of its run. A folder may have been renamed, and have of several."""
+        if index.name == (self._election, *stored.camera):
+            return
+        keys, told = sorted({*self._stored, stored.key}), list[tuple[str, str, str]]()
+        at = keys.index(stored.key)
+        for key in (*keys[max(0, at - 2) : at], *keys[at + 1 : at + 3]):
+            with contextlib.suppress(OSError, FormatError), self._stored[key].lines.open("rb") as f:
+                beside = parse_index(f.readline())
+                if beside.header.run == index.header.run:
+                    told.append(beside.name)
+        is_home = index.name[1:] == stored.camera
+        if told and index.name not in told and (len(told) > 1 or not is_home):
+            raise FormatError(f"it is of {'/'.join(index.name)}, and those of its run are not")
 
     def _tell(self, path: Path, error: Exception) -> None:
         if path not in self._told:

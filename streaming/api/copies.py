@@ -70,7 +70,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     """Order what was quoted; `email` is optional."""
     refuse_foreign(request)
     order = await order_of(request)
-    text = (await _body(request)).get("email") if request.can_read_body else None
+    text = (await _body(request)).get("email") if await request.read() else None
     email = address(text) if isinstance(text, str) else None
     if text is not None and email is None:
         raise _bad("'email' is not an e-mail address")

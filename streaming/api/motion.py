@@ -15,10 +15,12 @@ from aiohttp import web
 from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.cluster.peers import Unreachable
-from storage.spool.motion import STEP_MS, Steps
+from storage.spool.motion import STEP_MS
 from streaming.context import CONTEXT
+from streaming.http.clients import client
 from streaming.http.negotiation import checked_language
 from streaming.http.parameters import time_ms
+from streaming.http.rate_limit import ConcurrencyLimit
 from streaming.http.responses import json_response
 from streaming.http.scheduler import SCHEDULER
 
@@ -26,6 +28,10 @@ MOST_MS = 24 * 3_600_000
 QUIET = 0.3  # the share of the time that is taken for quiet
 MORE = 1.6  # times the bytes of quiet time: then something moves
 CACHE = "public, max-age=30"
+
+# of requests that wait for the disk at the same time
+TURNS = web.AppKey("turns", ConcurrencyLimit)
+MOST_TURNS, MOST_IN_ALL = 4, 32
 
 routes = web.RouteTableDef()
 
@@ -58,7 +64,8 @@ async def motion(request: web.Request) -> web.StreamResponse:
         raise web.HTTPBadRequest(text=gettext("'to' is not after 'from'.", lang))
     request.app[SCHEDULER].check(request)
     every = (_of(request, station, camera, from_ms, to_ms) for camera in station.cameras)
-    cameras = await asyncio.gather(*every)
+    with request.app[TURNS].turn(client(request)):
+        cameras = await asyncio.gather(*every)
     data = {"station": station.id, "from_ms": from_ms, "to_ms": to_ms, "cameras": cameras}
     return json_response(request, data, cache=CACHE)
 
@@ -66,10 +73,9 @@ async def motion(request: web.Request) -> web.StreamResponse:
 async def _of(
     request: web.Request, station: Station, camera: Camera, from_ms: int, to_ms: int
 ) -> dict[str, object]:
-    context, steps = request.app[CONTEXT], Steps()
+    context = request.app[CONTEXT]
     recordings = context.reader(station, camera).recordings(from_ms, to_ms)
-    async for stored, index in request.app[SCHEDULER].in_steps(request, recordings):
-        context.motion.add(steps, stored, index)
+    steps = await context.motion.of(request.app[SCHEDULER].in_steps(request, recordings))
     name = f"{station.id}/{camera.id}"
     for machine in context.machines.others(name) if context.machines else ():
         path = f"/spool/{name}/motion?from={from_ms}&to={to_ms}"

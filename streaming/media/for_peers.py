@@ -13,7 +13,6 @@ import orjson
 from aiohttp import web
 
 from storage.records import Losses
-from storage.spool.motion import Steps
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
 from streaming.http.parameters import time_ms
@@ -111,12 +110,11 @@ async def stretch(request: web.Request) -> web.StreamResponse:
 @routes.get("/spool/{station}/{camera}/motion")
 async def motion(request: web.Request) -> web.StreamResponse:
     """Tell what the pictures of a camera took between `from` and `to`, by steps."""
-    context, steps = request.app[CONTEXT], Steps()
+    context = request.app[CONTEXT]
     _, reader = context.camera(request)
     from_ms, to_ms = time_ms(request, "from") or 0, time_ms(request, "to") or LATEST_MS
     recordings = reader.recordings(from_ms, to_ms)
-    async for stored, index in request.app[SCHEDULER].in_steps(request, recordings):
-        context.motion.add(steps, stored, index)
+    steps = await context.motion.of(request.app[SCHEDULER].in_steps(request, recordings))
     body = orjson.dumps({"steps": list(steps.items())})
     return web.Response(body=body, content_type="application/json")
 

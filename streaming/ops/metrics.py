@@ -181,24 +181,28 @@ class StatusCollector(Collector):
         yield from _numbers("kuager_orders", ORDERS_NUMBERS, told, oldest_letter_seconds=age_s)
 
     def _nodes(self) -> Iterator[Metric]:
-        """Yield how this machine stands among others; nothing where it is the only one."""
-        if self._context.machines is None:
+        """Yield how this machine stands among others; nothing where it is the only one. Until it
+        was told of them, it knows of itself alone."""
+        node, machines = self._context.config.node, self._context.machines
+        if node is None or machines is None:
             return
-        found = self._context.machines.map
+        found = machines.map
         ok = GaugeMetricFamily("kuager_node_database_ok", "1 while PostgreSQL renews its lease")
         _add(ok, [], found.database is None if found else math.nan)
         held = GaugeMetricFamily("kuager_node_shards", "Parts of the cameras that it records")
         _add(held, [], sum(s.holder == found.spool for s in found.shards) if found else math.nan)
-        there = {node.spool for node in found.nodes if node.alive} if found else set[str]()
+        there = {one.spool for one in found.nodes if one.alive} if found else set[str]()
         free = GaugeMetricFamily("kuager_shards_without_node", "Those that nobody records")
         count = sum(s.holder not in there for s in found.shards) if found else math.nan
         _add(free, [], count)
         up = GaugeMetricFamily(
             "kuager_node_up", "1 while a machine is there, and is waited for", labels=["node"]
         )
-        for node in found.nodes if found else ():
-            if not node.given_up and (node.alive or not node.leaving):
-                _add(up, [node.name], node.alive)
+        if found is None:
+            _add(up, [node.name], None)
+        for machine in found.nodes if found else ():
+            if not machine.given_up and (machine.alive or not machine.leaving):
+                _add(up, [machine.name], machine.alive)
         yield from (ok, held, free, up)
 
     def _clock(self) -> Iterator[Metric]:

@@ -64,9 +64,11 @@ async def order_page(
     """Return the page of an order.
 
     `wrong` says why something was not done; `errors`, by the name of a field, what is wrong with
-    what was `posted`.
+    what was `posted`: it is said above all, as an order that changed meanwhile has other fields.
     """
     orders, lang = request.app[ORDERS], checked_language(request)
+    if errors:
+        wrong = gettext("Nothing was changed: %(why)s.", lang, why="; ".join(errors.values()))
     files = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.of(order.order_pk)
     )

@@ -83,6 +83,31 @@ def test_a_leap_that_lasts_is_followed_once() -> None:
         assert clock.doubt is None
 
 
+def test_a_leap_back_that_leaves_the_window_is_followed_no_sooner_than_one_ahead() -> None:
+    """Nothing is written of what comes before a window: half a minute would be lost by it."""
+    host = Host(synchronized=True)
+    clock = host.clock(begin_ms=NOW - HOUR, end_ms=NOW + 12 * HOUR)
+    host.offset_ms -= DAY
+    assert host.follow(clock, 10 * BACK_MS) == 0
+    host.offset_ms += DAY
+    assert host.follow(clock, 5_000) == 0 and clock.doubt is None
+
+
+@pytest.mark.parametrize(("by_ms", "lasts_ms"), [(-2 * HOUR, BACK_MS), (2 * HOUR, AHEAD_MS)])
+def test_a_leap_that_was_followed_and_is_taken_back(by_ms: float, lasts_ms: float) -> None:
+    """By half a minute an hour would be two hours wrong. What lasted less is not gone back to."""
+    host = Host(synchronized=True)
+    clock = host.clock(begin_ms=NOW - DAY, end_ms=NOW + DAY)
+    host.follow(clock, 2 * lasts_ms)
+    host.offset_ms += by_ms
+    assert host.follow(clock, lasts_ms + 15_000) == by_ms
+    host.offset_ms -= by_ms
+    assert host.follow(clock, 500) == -by_ms and clock.doubt is None
+    host.follow(clock, 2 * lasts_ms)
+    host.offset_ms += by_ms
+    assert host.follow(clock, 10_000) == 0
+
+
 def test_a_leap_that_ntp_made_is_followed_at_once() -> None:
     host = Host()
     clock = host.clock()

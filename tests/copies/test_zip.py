@@ -25,11 +25,19 @@ from copies.files.zip import Bundle, Item
 from copies.footage.find import find
 from copies.footage.plan import PlanPart
 from storage.recording_source import Sources
-from storage.records import GapCause
+from storage.records import GapCause, Losses
 from tests.support.footage import NAME, UTC0, Camera
 from tests.support.waiting import BOUND_S
 
 STRETCH = (UTC0 + 5_000, UTC0 + 170_000)
+SAID = {
+    "election": NAME[0],
+    "election_name": "Presidential election",
+    "station": NAME[1],
+    "station_number": "117",
+    "station_name": "School 12",
+    "station_address": "5 Abai Avenue",
+}
 
 
 def run(command: list[str], folder: Path | None = None) -> str:
@@ -59,12 +67,7 @@ async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
         "removed": [{"start_ms": 1, "end_ms": 2, "removed_ms": 3, "reason": "kept 1 day"}],
     }
     about = {
-        "election": NAME[0],
-        "election_name": "Presidential election",
-        "station": NAME[1],
-        "station_number": "117",
-        "station_name": "School 12",
-        "station_address": "5 Abai Avenue",
+        **SAID,
         "from_ms": STRETCH[0],
         "to_ms": STRETCH[1],
         "cameras": [camera_said],
@@ -206,7 +209,7 @@ async def test_any_files(sizes: list[int], data: st.DataObject) -> None:
 
     class Plan:
         camera, start_ms, end_ms, run_no, segments, bases = "c", UTC0, UTC0 + 1, 1, 0, {1: 0}
-        parts = (PlanPart(1, 1, "", 1, 1, 0, 0),)
+        parts, losses = (PlanPart(1, 1, "", 1, 1, 0, 0),), Losses()
 
         def __init__(self, length: int):
             self.length = length
@@ -215,8 +218,8 @@ async def test_any_files(sizes: list[int], data: st.DataObject) -> None:
     for n, content in enumerate(contents):
         file = cast("VirtualFile", Fixed(Plan(len(content)), n, len(content)))
         items.append(Item(file, hashlib.sha256(content).hexdigest(), zlib.crc32(content)))
-    about = dict(zip(("election", "station"), NAME[:2], strict=True))
-    bundle = Bundle({**about, "from_ms": 0, "to_ms": 1, "cameras": []}, items, "ru", "UTC")
+    camera = {"camera": "c", "title": "Ballot box", "gaps": [], "removed": []}
+    bundle = Bundle({**SAID, "from_ms": 0, "to_ms": 1, "cameras": [camera]}, items, "ru", "UTC")
     whole = await read(bundle)
     assert len(whole) == bundle.length
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:

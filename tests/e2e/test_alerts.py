@@ -16,7 +16,7 @@ import yaml
 from base.clock import now_ms
 from config.copies import Copies
 from config.load import load
-from config.model import Config
+from config.model import Config, Node
 from config.roles import processes
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
@@ -41,6 +41,12 @@ PANELS = json.loads((DEPLOY / "dashboard.json").read_text())["panels"]
 def config(tmp_path: Path) -> Config:
     found = load(DEPLOY / "kuager.example.yaml", {"CAMERA_PASSWORD": "x"})
     return found.model_copy(update={"spool": tmp_path / "spool", "copies": Copies(free=True)})
+
+
+@pytest.fixture
+def several(config: Config) -> Config:
+    """Return what one of several machines is configured with."""
+    return config.model_copy(update={"node": Node(name="n1", host="127.0.0.1", port=8090)})
 
 
 def exposed(config: Config) -> bytes:
@@ -70,11 +76,11 @@ def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
 
 
-def test_metrics_keep_the_rules_of_prometheus(config: Config) -> None:
+def test_metrics_keep_the_rules_of_prometheus(several: Config) -> None:
     """Counters are counters and end with _total, units are base units, each has its help."""
     promtool = need("promtool", "apt-get install prometheus")
     done = subprocess.run(
-        [promtool, "check", "metrics"], input=exposed(config), capture_output=True, timeout=BOUND_S
+        [promtool, "check", "metrics"], input=exposed(several), capture_output=True, timeout=BOUND_S
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
@@ -89,12 +95,14 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
             assert f"| `kuager {command}" in (DEPLOY.parent / "docs/operations.md").read_text()
 
 
-def test_what_is_asked_for_is_there_from_the_first_second(config: Config) -> None:
+def test_what_is_asked_for_is_there_from_the_first_second(several: Config) -> None:
     asked: list[str] = [rule["expr"] for rule in RULES]
     asked += [target["expr"] for panel in PANELS for target in panel["targets"]]
     names = {name for text in asked for name in re.findall(r"kuager[_:][a-z_:]+", text)}
     assert len(names) > 20
-    there = {re.split("[{ ]", line)[0] for line in series(config)} | RECORDED
+    found = series(several)
+    assert math.isnan(found['kuager_node_up{node="n1"}'])
+    there = {re.split("[{ ]", line)[0] for line in found} | RECORDED
     # of HTTP there is nothing before the first request
     assert {n for n in names if not n.startswith("kuager_http_")} <= there
 

@@ -150,7 +150,9 @@ def mdat_of(data: bytes, box: Box) -> bytes:
     return data[box.start : box.end]
 
 
-@pytest.mark.parametrize("t", [str(MOMENT), "1999-01-01T00:00:00Z", "tomorrow", "x&y=<b>"], ids=range(4))
+@pytest.mark.parametrize(
+    "t", [str(MOMENT), "1999-01-01T00:00:00Z", "tomorrow", "x&y=<b>"], ids=range(4)
+)
 async def test_oembed_keeps_the_moment(config: Config, t: str) -> None:
     base = f"http://127.0.0.1:{config.web.port}"
     config = config.model_copy(update={"web": config.web.model_copy(update={"public_url": base})})

@@ -327,6 +327,7 @@ async def test_the_payer_is_named_on_the_page(config: Config) -> None:
             async with http.post(f"{path}/payer", data={"name": name, "bin": bin_}) as answer:
                 page = await answer.text()
                 assert answer.status == 400 and f'id="{field}-error"' in page, (name, bin_)
+                assert "Nothing was changed: " in page
             assert (await the_order(catalogue)).payer_name is None
         typed = {"name": " ТОО  «Үлгі» <b> ", "bin": "1234 5678 9012"}
         async with http.post(f"{path}/payer", data=typed) as answer:
@@ -341,6 +342,9 @@ async def test_the_payer_is_named_on_the_page(config: Config) -> None:
         await OrderService(config, catalogue, {}).enter_payment(1, paid, "operator")
         async with http.post(f"{path}/payer", data={"name": "Other"}) as answer:
             assert "names a payer already" in await answer.text()
+        async with http.post(f"{path}/payer", data={"name": ""}) as answer:  # it has no such field
+            page = await answer.text()
+            assert answer.status == 400 and "Nothing was changed: write a name" in page
         assert (await the_order(catalogue)).payer_name == order.payer_name
 
 

@@ -1,0 +1,126 @@
+"""What other archives, and other elections, have to do with what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from config.load import load
+from config.model import Config
+from storage.archival.retention import retire
+from storage.archival.uploader import Uploader
+from storage.catalogue.catalogue import Catalogue
+from storage.fsck.check import Fsck
+from tests.support.archiving import BRISK, NOW, C, configure, later_ms, opened
+from tests.support.spools import fill
+
+DAY_S = 86_400
+DAY = DAY_S * 1000
+TWO = """\
+archives:
+  - {name: near, url: near, keep: 1d}
+  - {name: far, url: far}
+archives_needed: 1
+"""
+
+
+async def take(uploader: Uploader, *archives: str) -> None:
+    """Have an uploader look, and archives of these names take what is due."""
+    assert await uploader.recognise()
+    await uploader.discovery.look()
+    for replicator in uploader.replicators.all:
+        for backlog in replicator._backlogs.values() if replicator.name in archives else ():
+            while await replicator._take(backlog):
+                pass
+
+
+@contextlib.asynccontextmanager
+async def an_uploader(config: Config) -> AsyncIterator[tuple[Uploader, Catalogue, Any]]:
+    async with opened(config) as (catalogue, archives):
+        yield Uploader(config, catalogue, archives, pauses=BRISK), catalogue, archives
+
+
+@pytest.mark.parametrize(
+    ("far_keeps_s", "goes"), [(None, False), (30 * DAY_S, False), (2 * DAY_S, True)]
+)
+async def test_what_another_archive_is_to_keep_and_never_had_stays(
+    tmp_path: Path, far_keeps_s: int | None, goes: bool
+) -> None:
+    """The far one is away for longer than the near one keeps: that has the last copy."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO)
+    fill(config.spool, start_ms=NOW - 3 * DAY, runs=2, segments=5).close()
+    async with an_uploader(config) as (uploader, catalogue, archives):
+        await take(uploader, "near")
+        count = len(await catalogue.recordings_of(C))
+        others = {"far": far_keeps_s}
+        removed = await retire(catalogue, archives[0], C, DAY_S, share=1, others=others)
+        assert removed == (count if goes else 0)
+        if not goes:
+            await take(uploader, "far")
+            assert await retire(catalogue, archives[0], C, DAY_S, share=1, others=others) == count
+
+
+async def test_the_schedule_asks_for_the_other_archives(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO)
+    fill(config.spool, start_ms=NOW - 3 * DAY, runs=2, segments=5).close()
+    async with an_uploader(config) as (uploader, _, _):
+        await take(uploader, "near")
+        uploader.retention._watch.doubt = lambda: None  # type: ignore[method-assign]
+        uploader.retention._watch.steady_s = lambda: 2.0 * DAY_S  # type: ignore[method-assign]
+        await uploader.retention.retire()
+        assert uploader.retention.retired_total == 0
+        await take(uploader, "far")
+        await uploader.retention.retire()
+        assert uploader.retention.retired_total == 1  # a tenth
+
+
+def next_election(folder: Path) -> Config:
+    """Return the same configuration with another election."""
+    path = folder / "kuager.yaml"
+    path.write_text(path.read_text().replace("election: {id: e,", "election: {id: e2,"))
+    return load(path, {})
+
+
+async def test_fsck_tells_what_the_last_election_left_in_the_spool(tmp_path: Path) -> None:
+    """Nobody is to read that all agree, and then to wipe a disk that has the only copy."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, start_ms=NOW - DAY, runs=2, segments=5).close()
+    count = len(list(config.spool.glob("s/c/*/*.jsonl")))
+    config = next_election(tmp_path)
+    for has_rows in (False, True):
+        async with an_uploader(config) as (uploader, catalogue, archives):
+            if has_rows:
+                await take(uploader)
+            fsck = Fsck(config, catalogue, archives, clock=later_ms)
+            found = [f for name in await fsck.cameras() for f in await fsck.check(name)]
+            what = "waits in the spool" if has_rows else "only the spool has"
+            assert sum(what in f.what for f in found) == count
+            assert fsck.spool.waits["archive"].recordings == count
+    async with an_uploader(config) as (uploader, catalogue, archives):
+        await take(uploader, "archive")
+        fsck = Fsck(config, catalogue, archives, clock=later_ms)
+        found = [f for name in await fsck.cameras() for f in await fsck.check(name)]
+        assert [f for f in found if f.where != "schedule"] == [] and not fsck.spool.waits
+
+
+async def test_another_election_is_not_removed_by_what_this_one_says(tmp_path: Path) -> None:
+    """A rehearsal that keeps a day would empty the archive of an election; but it is told."""
+    keep = "archives: [{url: archive, keep: 1d}]\n"
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", keep)
+    fill(config.spool, start_ms=NOW - 3 * DAY, runs=2, segments=5).close()
+    async with an_uploader(config) as (uploader, _, _):
+        await take(uploader, "archive")
+    config = next_election(tmp_path)
+    async with an_uploader(config) as (uploader, _, _):
+        uploader.retention._watch.doubt = lambda: None  # type: ignore[method-assign]
+        uploader.retention._watch.steady_s = lambda: 2.0 * DAY_S  # type: ignore[method-assign]
+        with capture_logs() as logs:
+            for _ in range(2):
+                await uploader.retention.retire()
+        assert uploader.retention.retired_total == 0
+        assert [line["elections"] for line in logs if "elections" in line] == [["e"]]
