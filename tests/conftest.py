@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, (-10 if lane else 0) if root else 10)
 
 
+# Files whose tests share what takes seconds to make: one worker makes it, not each of them.
+SHARING = {"test_house"}
+
+
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
     """Tests by lane, in the order in which they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return LANES.get(Path(nodeid.partition("::")[0]).stem, nodeid)
+        file = Path(nodeid.partition("::")[0]).stem
+        return LANES.get(file, file if file in SHARING else nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
@@ -79,13 +85,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
 SLOW = {"stripe", "chromium", "suffered", "upstream", "postgres", "postgres_url"}
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Look for no garbage in what is collected, now and later: it stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow by what it needs, and begin with the lanes."""
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-    order = [*LANES, *{item.path.stem: None for item in items if item.path.stem not in LANES}]
+    first = {**LANES, **dict.fromkeys(SHARING)}
+    order = [*first, *{item.path.stem: None for item in items if item.path.stem not in first}]
     items.sort(key=lambda item: order.index(item.path.stem))
 
 
@@ -132,6 +150,10 @@ def no_processes_left() -> Iterator[None]:
 
 def _children() -> dict[int, str]:
     """Return our direct and indirect children that are not zombies, by pid."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # no child: the usual case, and all of /proc need not be read
+        return {}
     parents: dict[int, tuple[int, str]] = {}
     for path in Path("/proc").glob("[0-9]*"):  # no longer pattern: what ends meanwhile is no error
         try:
