@@ -17,13 +17,14 @@ from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.records import GapCause, Losses
 from tests.support.footage import NAME, UTC0, Camera
+from tests.support.tables import open_catalogue
 
 ZONE = "Asia/Almaty"
 
 
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
-    found = await Catalogue.open(f"sqlite:///{tmp_path}/k.db")
+    found = await open_catalogue(f"sqlite:///{tmp_path}/k.db")
     yield found
     await found.close()
 

@@ -25,6 +25,7 @@ from storage.catalogue.schema import holds
 from tests.support.archiving import configure
 from tests.support.footage import NAME, UTC0, Camera
 from tests.support.selling import COPIES
+from tests.support.tables import open_catalogue
 
 pytest_plugins = ["tests.support.postgres"]
 MINUTE = 60_000
@@ -54,7 +55,7 @@ def archive(tmp_path: Path) -> Slow:
 @pytest.fixture
 async def catalogue(config: Config, archive: Slow) -> AsyncIterator[Catalogue]:
     """With twelve minutes of one camera that are in the archive alone."""
-    opened = await Catalogue.open(config.database_url)
+    opened = await open_catalogue(config.database_url)
     camera = Camera(config.spool, size=10)
     camera.record(360)
     await camera.archive(opened, archive)
@@ -121,7 +122,7 @@ async def test_a_removal_waits_for_an_order_that_is_being_written(
     config: Config, catalogue: Catalogue
 ) -> None:
     row = (await catalogue.recordings_of(NAME))[3]
-    other = await Catalogue.open(config.database_url)  # of another process
+    other = await open_catalogue(config.database_url)  # of another process
     async with other.pool.work() as connection:
         await connection.execute(
             sa.insert(holds).values(election="e", reason="order 1", created_ms=1)

@@ -12,11 +12,11 @@ from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from copies.states import State
-from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import order_files
 from tests.support.archiving import configure
 from tests.support.footage import UTC0, Camera
+from tests.support.tables import open_catalogue
 
 COPIES = """archives: [archive]
 web: {public_url: "http://k"}
@@ -33,7 +33,7 @@ async def service(tmp_path: Path) -> AsyncIterator[OrderService]:
     camera = Camera(config.spool, size=20_000)
     camera.record(20)
     camera.spool.close()
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await open_catalogue(config.database_url)
     yield OrderService(config, catalogue, {}, clock=lambda: UTC0 + 60_000)
     await catalogue.close()
 

@@ -20,12 +20,12 @@ from config.model import Config
 from copies.orders.service import OrderService
 from copies.orders.worker import OrderWorker, Pauses
 from copies.states import State
-from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Payment
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.orders import configured, opened, pay, placed
 from tests.support.s3 import free_port
 from tests.support.stripe_server import running
+from tests.support.tables import open_catalogue
 from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.postgres"]
@@ -64,7 +64,7 @@ async def working(
     config: Config, clock: Clock = now_ms, kind: type[OrderWorker] = OrderWorker
 ) -> AsyncIterator[OrderService]:
     """A desk that works; gives a service of its orders."""
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await open_catalogue(config.database_url)
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
     desk = kind(config, catalogue, [], pauses=BRISK, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
@@ -166,7 +166,7 @@ async def test_what_is_over_ends_and_what_was_paid_in_the_last_moment_counts(
 ) -> None:
     config = configured(tmp_path, database_url, stripe, free_port())
     assert config.copies is not None
-    catalogue, clock = await Catalogue.open(config.database_url), LaterClock()
+    catalogue, clock = await open_catalogue(config.database_url), LaterClock()
     async with working(config, clock) as service:
         unpaid, paid = await placed(service, email="voter@example.kz"), await placed(service)
         url = await opened(service, unpaid)

@@ -25,6 +25,7 @@ from storage.media.fmp4 import boxes, parse_moof
 from storage.recording_source import Sources, Unreadable
 from tests.support.footage import NAME, UTC0, Camera, whole
 from tests.support.repository import ROOT
+from tests.support.tables import open_catalogue
 
 FROZEN = "7516f6f5f94d1bb5eb3e18a676c102258b03a09b1351b013655c6c04f4faaab4"
 FROZEN_ETAG = '"48f08603fdee4ab38bd5cf4d098928b6"'
@@ -151,7 +152,7 @@ async def test_one_pass_finds_hash_checksum_and_head(tmp_path: Path) -> None:
 @pytest.fixture
 async def kept(tmp_path: Path) -> AsyncIterator[tuple[Made, Catalogue, list[DirectoryArchive]]]:
     """A copy whose recordings are in two archives and in the spool."""
-    catalogue = await Catalogue.open(f"sqlite:///{tmp_path}/k.db")
+    catalogue = await open_catalogue(f"sqlite:///{tmp_path}/k.db")
     archives = [DirectoryArchive(name, tmp_path / name) for name in ("first", "second")]
     one = await made(tmp_path / "spool")
     await one.camera.archive(catalogue, *archives, keep=True)
@@ -227,7 +228,7 @@ async def test_another_recording_of_the_same_number_is_not_taken(
     other = Camera(tmp_path / "other", seed=2)
     other.record(70)
     impostor = DirectoryArchive("first", tmp_path / "o")
-    elsewhere = await Catalogue.open(f"sqlite:///{tmp_path}/o.db")
+    elsewhere = await open_catalogue(f"sqlite:///{tmp_path}/o.db")
     await other.archive(elsewhere, impostor, keep=True)
     await elsewhere.close()
     with pytest.raises(Unreadable):

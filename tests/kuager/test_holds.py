@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from base.clock import now_ms
 from config.model import Config
 from kuager.holds import add, release, show
-from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import cameras, holds
 from tests.support.archiving import configure
+from tests.support.tables import open_catalogue
 
 ALWAYS = (None, None, None)
 
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Config:
 
 def insert(config: Config, table: sa.Table, **row: Any) -> None:
     async def work() -> None:
-        catalogue = await Catalogue.open(config.database_url)
+        catalogue = await open_catalogue(config.database_url)
         await catalogue.pool.execute(sa.insert(table).values(row))
         await catalogue.close()
 

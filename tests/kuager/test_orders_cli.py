@@ -15,9 +15,9 @@ from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from kuager.cli import app
 from kuager.orders import _cell
-from storage.catalogue.catalogue import Catalogue
 from tests.support.archiving import configure
 from tests.support.orders import configured, placed
+from tests.support.tables import open_catalogue
 
 
 class Operator:
@@ -29,7 +29,7 @@ class Operator:
         asyncio.run(self._place(orders))
 
     async def _place(self, orders: int) -> None:
-        catalogue = await Catalogue.open(self.config.database_url)
+        catalogue = await open_catalogue(self.config.database_url)
         assert self.config.copies is not None
         for _ in range(orders):
             await placed(OrderService(self.config, catalogue, {}), email="voter@example.kz")
@@ -89,7 +89,7 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
 
 def test_whom_the_invoice_names_is_shown_where_the_order_is_looked_at(operator: Operator) -> None:
     async def name() -> None:
-        catalogue = await Catalogue.open(operator.config.database_url)
+        catalogue = await open_catalogue(operator.config.database_url)
         service = OrderService(operator.config, catalogue, {})
         await service.name_payer(1, "Firm [bold]", "123456789012")
         await catalogue.close()

@@ -9,7 +9,6 @@ import pytest
 
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import ArchiveError
-from storage.catalogue.catalogue import Catalogue
 from storage.recording_source import (
     HashedRange,
     NotStored,
@@ -18,6 +17,7 @@ from storage.recording_source import (
     Unreadable,
 )
 from tests.support.footage import NAME, Camera
+from tests.support.tables import open_catalogue
 
 
 class Away(DirectoryArchive):
@@ -34,7 +34,7 @@ async def camera(tmp_path: Path) -> AsyncIterator[Camera]:
     """A recording that is in the spool and in the archive `has`."""
     one = Camera(tmp_path / "spool")
     one.record(5)
-    catalogue = await Catalogue.open(f"sqlite:///{tmp_path}/k.db")
+    catalogue = await open_catalogue(f"sqlite:///{tmp_path}/k.db")
     archive = DirectoryArchive("has", tmp_path / "has")
     await one.archive(catalogue, archive, keep=True)
     yield one

@@ -30,6 +30,7 @@ from storage.spool.reader import SpoolReader
 from tests.support.archiving import configure
 from tests.support.selling import BEGIN, COPIES, ordered, paid, record, wanted
 from tests.support.several import Machine, Several, several
+from tests.support.tables import open_catalogue
 from tests.support.waiting import until
 
 BRISK = Pauses(look_s=0.05, due_s=0.05, status_s=0.05, owed_s=0.05)
@@ -44,7 +45,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def catalogue(config: Config) -> AsyncIterator[Catalogue]:
-    opened = await Catalogue.open(config.database_url)
+    opened = await open_catalogue(config.database_url)
     yield opened
     await opened.close()
 

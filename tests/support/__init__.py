@@ -13,6 +13,7 @@ What runs
 `stack`         a recorder in the test's own process; `sources`, both sources at one camera
 `running`       `kuager run` as operators start it
 `archiving`     a configuration with archives, and an uploader at work
+`tables`        catalogues in SQLite whose tables are copied, not made anew
 `web`           a web process in the test's own process; `selling`, one that sells copies
 `orders`        an order, its providers, and what pays it; `order_work`, one at work
 `site_stack`    cameras, recorder, web process and Chromium; `pages`, what a page becomes

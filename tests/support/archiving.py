@@ -26,6 +26,7 @@ from storage.records import parse_index
 from storage.spool.disk import DiskSpace, disk_space
 from storage.spool.status_records import ArchiveStatus
 from tests.support.s3 import BUCKET, KEY, SECRET, free_port
+from tests.support.tables import open_catalogue
 
 NOW = int(time.time() * 1000)
 C = ("e", "s", "c")
@@ -112,7 +113,7 @@ async def opened(
     config: Config, open_archive: Callable[[Settings], Archive] = open_archive
 ) -> AsyncIterator[tuple[Catalogue, Sequence[Archive]]]:
     """Catalogue and archives, without anyone at work."""
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await open_catalogue(config.database_url)
     archives = [open_archive(a) for a in config.archives]
     try:
         yield catalogue, archives

@@ -16,11 +16,11 @@ from config.model import Config
 from copies.orders import events
 from copies.orders.service import OrderService
 from copies.orders.worker import OrderWorker, Pauses
-from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import outbox
 from storage.catalogue.usage import Claim
 from tests.support.archiving import configure
 from tests.support.orders import quoted
+from tests.support.tables import open_catalogue
 
 COPIES = """\
 web: {{public_url: "http://k"}}
@@ -56,7 +56,7 @@ def configured(folder: Path, port: int | None, url: str | None = None) -> Config
 @contextlib.asynccontextmanager
 async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[OrderService]:
     """Orders of a catalogue."""
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await open_catalogue(config.database_url)
     assert config.copies is not None
     yield OrderService(config, catalogue, {}, clock=clock)
     await catalogue.close()

@@ -27,6 +27,7 @@ from streaming.app import create_app, make_runner
 from tests.support.archiving import configure
 from tests.support.live_fixture import LiveCamera
 from tests.support.s3 import free_port
+from tests.support.tables import open_catalogue
 
 NOW = int(time.time()) // 60 * 60_000  # a recording ends with the minute
 BEGIN = NOW - 600_000
@@ -70,7 +71,7 @@ def proxied(config: Config) -> Config:
 @contextlib.asynccontextmanager
 async def selling(config: Config, clock: Clock = now_ms) -> AsyncIterator[tuple[str, Catalogue]]:
     """A web process that sells copies; gives its address."""
-    catalogue, port = await Catalogue.open(config.database_url), free_port()
+    catalogue, port = await open_catalogue(config.database_url), free_port()
     if config.web.public_url == "http://k":
         here = config.web.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
         config = config.model_copy(update={"web": here})

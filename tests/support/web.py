@@ -19,6 +19,7 @@ from streaming.app import OPERATORS, create_app, make_runner
 from streaming.http.connections import Runner
 from streaming.ops.health import operators_app
 from tests.support.s3 import free_port
+from tests.support.tables import open_catalogue
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +41,7 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Catalogue]:
-    catalogue = await Catalogue.open(config.database_url)
+    catalogue = await open_catalogue(config.database_url)
     try:
         yield catalogue
     finally:
