@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-    first = {**LANES, **dict.fromkeys(SHARING)}
+    first = [*LANES, *SHARING]
     order = [*first, *{item.path.stem: None for item in items if item.path.stem not in first}]
     items.sort(key=lambda item: order.index(item.path.stem))
 
