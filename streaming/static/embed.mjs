@@ -19,6 +19,7 @@ async function ask() {
   try {
     const answer = await fetch(`/api/v1/stations/${told.station}?lang=${told.lang}`, { signal: AbortSignal.timeout(ASK_MS * 2) });
     const came = performance.now();
+    if (!answer.ok) throw new Error(answer.statusText);
     const data = await answer.json();
     server.learn(data.now_ms, came); // our own clock stood still if the machine slept
     words = data.cameras.find((/** @type {Camera} */ one) => one.id === told.angle).words;

@@ -9,11 +9,12 @@ with cameras that send mutated answers and packets `programs` other programs: fo
 skipped `small_disk` a disk of a few hundred kilobytes
 
 What runs
+`loop`          the event loop of tests, which says what was left open
 `stack`         a recorder in the test's own process; `sources`, both sources at one camera
 `running`       `kuager run` as operators start it
 `archiving`     a configuration with archives, and an uploader at work
 `web`           a web process in the test's own process; `selling`, one that sells copies
-`orders`        an order, its providers, and what pays it
+`orders`        an order, its providers, and what pays it; `order_work`, one at work
 `site_stack`    cameras, recorder, web process and Chromium; `pages`, what a page becomes
 `dying`         processes that kill themselves at a step; `dying_orders`, the same for an order
 `several`       several machines in the test's own process; `edge`, nginx in front of them
