@@ -35,8 +35,10 @@ SHIFTS = """
     for (const one of list.getEntries()) if (!one.hadRecentInput) window.shifts += one.value;
   }).observe({ type: 'layout-shift', buffered: true });
 """
-CUT = """[...document.querySelectorAll('.bar > *')].filter(one => one.clientHeight &&
-  (one.scrollWidth > one.clientWidth || one.clientHeight > 48)).map(one => one.id)"""
+# What of an embedded camera's bar is cut off, or broken in lines so that the bar is higher.
+CUT = """[...document.querySelectorAll('.bar, .bar > :not(a)')]
+  .filter((one) => one.scrollWidth > one.clientWidth || one.clientHeight > 48)
+  .map((one) => `${one.className} ${one.id}, ${one.scrollWidth} x ${one.clientHeight} px`)"""
 FIVE = ("#play", "#back", "#on", "#live", "#full")
 
 
