@@ -12,12 +12,12 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
-import uvloop
 from hypothesis import settings
 from playwright.async_api import expect
 from xdist.scheduler import LoadScopeScheduling
 
 from recorder.ffmpeg import find_ffmpeg
+from tests.support.loop import Loop
 from tests.support.programs import need
 from tests.support.waiting import BOUND_S
 
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run tests in the event loop that Kuager's processes have."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,8 @@ async def test_an_order_by_api(config: Config) -> None:
         assert quote["state"] == "quoted" and quote["number"] is None
         async with http.get("/api/v1/copies/register") as answer:
             assert (await answer.json())["orders"] == []
+        async with http.post(f"{place}/order", json={"email": "no address"}) as answer:
+            assert answer.status == 400  # it is read
         async with http.post(f"{place}/order", json={"email": "a@b.kz"}) as answer:
             order = await answer.json()
             assert (answer.status, order["state"], order["number"]) == (200, "awaiting_payment", 1)

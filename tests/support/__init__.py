@@ -9,6 +9,7 @@ with cameras that send mutated answers and packets `programs` other programs: fo
 skipped `small_disk` a disk of a few hundred kilobytes
 
 What runs
+`loop`          the event loop of tests, which says what was left open
 `stack`         a recorder in the test's own process; `sources`, both sources at one camera
 `running`       `kuager run` as operators start it
 `archiving`     a configuration with archives, and an uploader at work
