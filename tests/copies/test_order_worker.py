@@ -110,10 +110,10 @@ async def test_letters(database_url: str, tmp_path: Path, stripe: str) -> None:
             first, second = box.letters
             assert box.recipients == ["voter@example.kz"] * 2
             assert "http://k/copies/secret" in box.text(0)
-            assert "580,00 KZT" in box.text(0)  # what, and until when
+            assert "580,00\N{NO-BREAK SPACE}₸" in box.text(0)  # what, and until when
             assert "http://k/copies/secret" not in box.text(1) and "UTC+5" in box.text(1)
             assert second["In-Reply-To"] == first["Message-ID"]
-            assert first["Subject"] == "Kuager: 1-тапсырыс"
+            assert first["Subject"] == "Kuager: № 1 тапсырыс"
             await until(partial(all_sent, service))
             for n in (1, 2):  # neither address nor link is left where it waited
                 row = await _letter(service, n)
