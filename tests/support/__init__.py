@@ -19,7 +19,7 @@ What runs
 `running`       `kuager run` as operators start it
 `archiving`     a configuration with archives, and an uploader at work
 `web`           a web process in the test's own process; `selling`, one that sells copies
-`orders`        an order, its providers, and what pays it; `order_work`, the role `orders` at work
+`orders`        an order, its providers, and what pays it; `order_work`, one at work
 `site_stack`    cameras, recorder, web process and Chromium; `pages`, what a page becomes
 `dying`         processes that kill themselves at a step; `dying_orders`, the same for an order
 `several`       several machines in the test's own process; `edge`, nginx in front of them
