@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,6 +16,7 @@ MAX_BYTES = 4 * 1024 * 1024
 # has a time of its own (a camera whose tracks do not agree), and is placed by its arrival.
 EARLY_MS, LATE_MS = -150.0, 8_000.0
 OWN_LATE_MS = 500.0  # by which it may come after its own line
+HELD_OFF_MS = 150.0  # by which timestamps of what was held back may be beside its length
 FRAME_SAMPLES = 1_024  # of AAC, in a frame; 2,048 with SBR
 RATE_SEEN, RATE_MS = 64, 1_000.0  # frames and ms that tell whether timestamps run with the sound
 RATE_OFF = 0.1
@@ -27,7 +29,11 @@ _RATE_AT = 32  # bytes of an AudioSampleEntry before its rate in Hz (14496-12, 1
 
 
 class SoundTrack:
-    """Takes sound as it comes, gives what belongs to a segment."""
+    """Takes sound as it comes, gives what belongs to a segment.
+
+    A frame comes when its last sample was taken: placed by its arrival, it begins by its length
+    before it.
+    """
 
     def __init__(self) -> None:
         self.camera_less_stamp_ms: float | None = None  # of pictures, whose timestamps are others
@@ -64,7 +70,7 @@ class SoundTrack:
         """
         scale = track.timescale
         rate = int.from_bytes(track.entry[_RATE_AT : _RATE_AT + 2], "big") or scale
-        lasts = FRAME_SAMPLES * scale / rate
+        lasts, lasts_ms = FRAME_SAMPLES * scale / rate, FRAME_SAMPLES * 1000 / rate
         taken: list[tuple[int, Frame]] = []
         self.lost = 0
         begin = round(self._begin_ms * scale / 1000)
@@ -77,12 +83,12 @@ class SoundTrack:
             jumps = abs(stepped_ms) > JUMP_MS
             by_count = not jumps and not self._runs_on(frame, lasts, scale)
             if by_count and not self._by_count:
-                utc_ms = frame.arrival_ms
+                utc_ms = frame.arrival_ms - lasts_ms
             elif by_count or stepped_ms < 500 * lasts / scale:  # one after the other
                 utc_ms = max(origin_ms + ended * 1000 / scale, frame.arrival_ms - OWN_LATE_MS)
                 utc_ms = min(utc_ms, frame.arrival_ms - EARLY_MS)
             else:
-                utc_ms = self._utc(frame, scale, place)
+                utc_ms = self._utc(frame, scale, lasts_ms, place)
             if utc_ms >= end_ms:
                 break
             self._bytes -= len(self._waiting.popleft().data)
@@ -135,7 +141,9 @@ class SoundTrack:
             or abs(stamped_ms - passed_ms) <= PAUSE_MS
         )
 
-    def _utc(self, frame: Frame, scale: int, place: Callable[[float], float]) -> float:
+    def _utc(
+        self, frame: Frame, scale: int, lasts_ms: float, place: Callable[[float], float]
+    ) -> float:
         stamp_ms = frame.pts * 1000 / scale
         if frame.camera_ms is None or self.camera_less_stamp_ms is None:
             utc_ms = place(stamp_ms)
@@ -145,11 +153,23 @@ class SoundTrack:
         if _fits(frame, utc_ms):
             self._own_ms = None
             return utc_ms
-        if self._own_ms is None or not (
-            EARLY_MS <= frame.arrival_ms - stamp_ms - self._own_ms <= OWN_LATE_MS
-        ):
-            self._own_ms = frame.arrival_ms - stamp_ms
+        late_ms = frame.arrival_ms - lasts_ms - stamp_ms
+        if self._own_ms is None or not EARLY_MS <= late_ms - self._own_ms <= OWN_LATE_MS:
+            self._own_ms = self._least_delay_ms(scale, lasts_ms) - lasts_ms
         return stamp_ms + self._own_ms
+
+    def _least_delay_ms(self, scale: int, lasts_ms: float) -> float:
+        """Return the least arrival less timestamp of the frames that wait, each of `lasts_ms`.
+
+        The first of them may have been held back. They count as far as they follow each other.
+        """
+        first, least_ms = self._waiting[0], math.inf
+        for n, frame in enumerate(self._waiting):
+            stamped_ms = (frame.pts - first.pts) * 1000 / scale
+            if abs(stamped_ms - n * lasts_ms) > HELD_OFF_MS:
+                break
+            least_ms = min(least_ms, frame.arrival_ms - frame.pts * 1000 / scale)
+        return least_ms
 
     def _steadied(
         self, between_ms: float, frame: Frame, stamp_ms: float, place: Callable[[float], float]

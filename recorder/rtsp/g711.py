@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
@@ -19,6 +20,7 @@ from recorder.source import SOUND_ID, Frame
 RATE = 8_000  # samples and ticks a second
 BIT_RATE = 32_000
 FRAME_SAMPLES = 1_024
+IN_ENCODER = 3  # frames, with the one that it gives
 LONGEST_HOLE = RATE  # samples that are missing and made silence; after more, time begins anew
 STEADY = RATE // 25  # samples by which a clock beside that of the samples may be off
 MAX_PAYLOAD = RATE  # samples in a packet; cameras send 20 to 100 ms
@@ -69,7 +71,7 @@ class AacEncoder:
     def encode(self, samples: bytes, pts: int) -> Iterator[tuple[bytes, int]]:
         """Take 1,024 floats that begin at `pts`; yield frames of AAC and when each begins.
 
-        The encoder is a frame ahead of what it gives.
+        The encoder is two frames ahead of what it gives; the first it gives is before the samples.
         """
         frame: Any = self._av.AudioFrame("fltp", "mono", FRAME_SAMPLES)
         frame.sample_rate, frame.pts, frame.time_base = RATE, pts, Fraction(1, RATE)
@@ -97,6 +99,8 @@ class G711Sound:
         self._samples = bytearray()  # that are not encoded yet, as floats
         self._next: int | None = None  # timestamp of the sample after them
         self._arrival_ms = 0.0  # of the last packet
+        # of frames in the encoder: the timestamp, and the arrival of the last sample
+        self._came: deque[tuple[int, float]] = deque(maxlen=IN_ENCODER)
         self._lost, self._restarted = 0, False
 
     def restart(self) -> None:
@@ -144,8 +148,10 @@ class G711Sound:
             begin = self._next - len(self._samples) // 4
             taken = bytes(self._samples[: 4 * FRAME_SAMPLES])
             del self._samples[: 4 * FRAME_SAMPLES]
+            self._came.append((begin, arrival_ms))
             for data, at in self._encoder.encode(taken, begin):
-                self._send(data, at, arrival_ms)
+                came_ms = next((ms for first, ms in self._came if first == at), arrival_ms)
+                self._send(data, at, came_ms)
 
     def _send(self, data: bytes, pts: int, arrival_ms: float) -> None:
         lost, restarted = self._lost, self._restarted

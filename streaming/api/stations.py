@@ -219,7 +219,8 @@ async def featured(request: web.Request) -> web.StreamResponse:
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
     context, lang = request.app[CONTEXT], checked_language(request)
-    return json_response(request, explained_station(context, context.station(request), lang))
+    data = explained_station(context, context.station(request), lang)
+    return json_response(request, data, now_ms=context.clock())
 
 
 def explained_station(context: AppContext, station: Station, lang: str) -> StationJson:

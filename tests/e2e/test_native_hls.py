@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,26 @@ from playwright.async_api import Page
 
 from kuager.simulator.camera import SimCamera
 from tests.support.burned import burned
+from tests.support.pages import becomes
 from tests.support.site_stack import opened, recorded
 from tests.support.stack import SMALL
 from tests.support.waiting import BOUND_S, until
 
 BARE = "for (const name of ['MediaSource', 'ManagedMediaSource']) delete window[name]"
+# How often the second camera came to its gap: on a busy machine it may be over before it is asked.
+GAPS = """
+  window.gaps = 0;
+  new MutationObserver((all) => {
+    for (const { target: { dataset: { camera, state } }, oldValue } of all) {
+      if (camera === 'two' && state === 'gap' && oldValue !== 'gap') window.gaps += 1;
+    }
+  }).observe(document, { subtree: true, attributeFilter: ['data-state'], attributeOldValue: true });
+"""
+MOVES = "[...document.querySelectorAll('figure video')].some(one => !one.paused || one.seeking)"
+# Gaps that are nearer to each other are one (outages.mjs), and before the first segment is one.
+APART_S = 12
+# Five target durations and 8 s: on a busy machine segments are longer, and 4 s are their target.
+FAR_MS = 28_000
 # The clock is written once a second, and a picture is shown up to 67 ms after its time.
 EARLY_MS, LATE_MS = -200, 1300
 
@@ -44,6 +60,41 @@ async def true(page: Page, seconds: float, why: str, cameras: str = "") -> None:
         await asyncio.sleep(0.1)
 
 
+async def recorded_s(page: Page, camera: str) -> float:
+    """Return how many seconds of a camera's last minute are listed."""
+    stretch = "from=${Date.now() - 60000}&to=${Date.now()}"
+    text = await page.evaluate(
+        f"camera => fetch(`/live/s117/${{camera}}/index.m3u8?{stretch}`).then(one => one.text())",
+        camera,
+    )
+    return sum(float(one) for one in re.findall(r"#EXTINF:([\d.]+)", text))
+
+
+async def near_now(page: Page, why: str) -> None:
+    """Wait until the page shows what happened a moment ago; a busy machine records it late."""
+
+    async def near() -> bool:
+        return time.time() * 1000 - await clock_ms(page) < FAR_MS
+
+    await until(near, why=why)
+
+
+async def stands_ms(page: Page) -> int:
+    """Return the burned-in ms of the first picture, once all of them stand where they should."""
+    await page.wait_for_selector("#play[data-icon=play]")
+    seen: list[list[int | None]] = []
+
+    async def still() -> bool:
+        moves = await page.evaluate(MOVES)
+        seen.append((await burned(page))[1])
+        return not moves and len(seen) > 1 and None not in seen[-1] and seen[-1] == seen[-2]
+
+    await until(still, why="the pictures do not stand")
+    found = seen[-1][0]
+    assert found is not None
+    return found
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 async def test_live_and_rewind_play_and_the_clock_is_true(
@@ -54,32 +105,40 @@ async def test_live_and_rewind_play_and_the_clock_is_true(
         recorded(tmp_path, cameras, ffmpeg) as (site, simulator),
         opened(chromium, "about:blank") as (page, errors),
     ):
-        await page.add_init_script(BARE)
+        await page.add_init_script(BARE + GAPS)
         await page.goto(f"{site.base}/stations/s117?lang=en")
         await true(page, 2, "live")
         kinds = await page.eval_on_selector_all("figure video", "all => all.map(v => v.src)")
         assert all(".m3u8" in one for one in kinds), "it is not the browser that plays HLS"
-        assert time.time() * 1000 - await clock_ms(page) < 20_000, "far behind what happens"
+        await near_now(page, "far behind what happens")
+
+        async def long_enough() -> bool:
+            return await recorded_s(page, "two") > APART_S
+
+        await until(long_enough, why="too little is recorded before the gap")
+        before = await page.evaluate("window.gaps")
         simulator.fault("two", "drop", 3)
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]')
+        await becomes(page, f"window.gaps > {before}")
         await true(page, 1, "the other one, in a gap", "[data-camera=one]")
         await true(page, 1, "live after a gap")
+        gap = page.locator("#gaps .who", has_text=re.compile("^2 ")).first
+        await gap.wait_for(state="attached")  # the key goes to what is listed
+        before = await page.evaluate("window.gaps")
         await page.keyboard.press("[")
         await page.keyboard.press("Shift+Period")
-        await page.wait_for_selector('[data-camera=two][data-state="gap"]')
+        await becomes(page, f"window.gaps > {before}")
         await page.keyboard.press("Shift+Comma")
         await true(page, 1, "over a gap, back in time")
         await page.keyboard.press("Space")
-        await asyncio.sleep(0.3)
-        _, (stands, _) = await burned(page)
+        stands = await stands_ms(page)
         await page.keyboard.press("ArrowLeft")  # where the other one is in its gap
 
         async def went_back() -> bool:
             _, (back, _) = await burned(page)
-            return bool(back and stands and 4900 < stands - back < 5100)
+            return bool(back and 4900 < stands - back < 5100)
 
         await until(went_back, why=f"5 s back, paused, from {stands}")
         await page.keyboard.press("l")
         await true(page, 1, "live again")
-        assert time.time() * 1000 - await clock_ms(page) < 20_000, "not live again"
+        await near_now(page, "not live again")
         assert errors == []

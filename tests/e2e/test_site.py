@@ -122,6 +122,9 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
     assert await page.locator("h1").inner_text() == "Участок № 117 · Школа № 12"
     assert await page.locator(".still").count() == 2
     assert not await page.locator("#play").is_visible()
+    assert await page.locator(".told noscript .notice").is_visible()
+    sizes = "all => all.map(one => `${one.clientWidth} x ${one.clientHeight}`)"
+    assert len(set(await page.locator(".frame").evaluate_all(sizes))) == 1
     href = await page.locator(".plain").first.get_attribute("href")
     assert href == "/live/s/c/index.m3u8" and await page.locator(".plain").first.is_visible()
     await context.close()

@@ -26,7 +26,7 @@ LOUD = 0x80  # the largest sample of mu-law
 
 
 class Encoder(AacEncoder):
-    """Gives samples back as they came, a frame later, as the real one."""
+    """Gives samples back as they came, a frame later; the real one is two late."""
 
     def __init__(self) -> None:
         self.config = AacConfig.parse(bytes.fromhex("1588"))
@@ -151,6 +151,14 @@ def test_after_a_long_pause_time_begins_anew() -> None:
     assert [f.pts for f in frames] == [0, FRAME_SAMPLES, *later]
 
 
+def test_a_frame_arrived_with_its_last_sample() -> None:
+    """However much later the encoder gives it."""
+    frames = ramp([n * 160 for n in range(60)], STEADY_ARRIVALS)
+    assert [f.arrival_ms for f in frames] == [
+        ((n + 1) * FRAME_SAMPLES - 1) // 160 * 20.0 for n in range(len(frames))
+    ]
+
+
 def test_payloads_that_are_none_or_too_long() -> None:
     sound, frames = taken()
     sound.push(memoryview(b""), 0, False, 0, 0.0)
@@ -170,6 +178,8 @@ def test_the_real_encoder() -> None:
     assert (sound.config.rate, sound.config.channels) == (8_000, 1)
     for n in range(100):
         sound.push(memoryview(bytes([n, 255 - n]) * 80), 9_000 + n * 160, False, 0, n * 20.0)
+    came = [(n * FRAME_SAMPLES - 1) // 160 * 20.0 for n in range(1, len(frames))]
+    assert [f.arrival_ms for f in frames[1:]] == came
     assert len(frames) >= 100 * 160 // FRAME_SAMPLES - 2
     steps = {b.pts - a.pts for a, b in pairwise(frames)}
     assert steps == {FRAME_SAMPLES} and all(f.data for f in frames)

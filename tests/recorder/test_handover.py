@@ -104,7 +104,7 @@ async def test_a_camera_that_is_let_go_is_tried_at_once(tmp_path: Path, ffmpeg: 
         camera = new.cameras[0]
         await until(lambda: camera.state.backoff.failures >= 5)  # pauses of 5 s
         retries = camera.status.retries
-        simulator.fault("c", "clear")
+        simulator.clear("c", "refuse-password")
         await new.change([replace(spec, lease=replace(lease, alone=True))])
         assert new.cameras[0] is camera and camera.state.backoff.failures == 0
         await recorded(new, 2)

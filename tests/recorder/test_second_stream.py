@@ -234,6 +234,12 @@ async def recorder(spool: Path, camera: Camera) -> AsyncIterator[Streams]:
             await asyncio.wait({running})
 
 
+def lines(spool: Path, name: str) -> set[tuple[int, int]]:
+    """Return the time lines of a stream's recordings: number and beginning."""
+    headers = [recording.index.header for recording in recordings(spool, name)]
+    return {(header.line_no, header.run_start_ms) for header in headers}
+
+
 @pytest.mark.slow
 async def test_both_are_recorded_on_one_time_line(tmp_path: Path) -> None:
     async with recorder(tmp_path, Camera()) as streams:
@@ -243,11 +249,11 @@ async def test_both_are_recorded_on_one_time_line(tmp_path: Path) -> None:
         told = json.loads((tmp_path / "_status/recorder-0.json").read_bytes())
         assert list(told["cameras"]) == list(told["low"]) == ["s/c"]
         streams.playing["one"].close()  # what breaks the first ends the second
-        await until(lambda: second.runs == 2)
-        assert streams.asked == ["one", "two", "one", "two"] and first.runs == 2
-    ours, its = recordings(tmp_path, "c"), recordings(tmp_path, "c.low")
-    lines = [(r.index.header.run_no, r.index.header.run_start_ms) for r in ours]
-    assert [(r.index.header.line_no, r.index.header.run_start_ms) for r in its] == lines
+        await until(lambda: len(lines(tmp_path, "c.low")) == 2)
+        assert streams.asked == ["one", "two", "one", "two"]
+        assert first.runs == second.runs == 2
+    assert lines(tmp_path, "c.low") == lines(tmp_path, "c")
+    its = recordings(tmp_path, "c.low")
     for recording in its:
         header, segment = recording.index.header, recording.index.segments[0]
         assert header.first_run_no and header.camera == "c.low"

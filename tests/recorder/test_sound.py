@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.rtsp.aac import AacConfig
+from recorder.rtsp.g711 import RATE, G711Sound, can_encode
 from recorder.sample_entry import sound_track
 from recorder.segmenter import Segmenter
 from recorder.source import Frame
@@ -97,6 +98,53 @@ def test_timestamps_that_jump_cost_no_sound(by: float) -> None:
     found, sent = heard(lambda n, taken: 10_000 + taken + (by if taken > 15_000 else 0))
     assert len(found) >= sent - 10
     assert max(map(abs, found.values())) < 160
+
+
+def elsewhere(n: int, taken: float) -> float:
+    """Timestamps that have nothing to do with those of the picture."""
+    return HOUR_MS + taken
+
+
+@pytest.mark.parametrize("held_ms", [0, 400, 2_000])
+def test_sound_before_the_first_report_is_placed_by_what_was_not_held_back(held_ms: int) -> None:
+    """The first frames come at once: a camera's cache, or a network that was busy."""
+    found, sent = heard(elsewhere, late=lambda n: 30 + max(0.0, held_ms - n * LASTS_MS))
+    assert len(found) >= sent - 3
+    assert max(map(abs, found.values())) < 25
+
+
+def test_sound_that_a_busy_network_holds_back_stays_in_step() -> None:
+    def late(n: int) -> float:
+        return 30 + max(0.0, 16_000 - n * LASTS_MS) * (n * LASTS_MS > 15_000)
+
+    found, sent = heard(elsewhere, late=late)
+    assert len(found) >= sent - 3
+    assert max(map(abs, found.values())) < 25
+
+
+def test_g711_before_the_first_report_is_in_step() -> None:
+    """Its encoder gives a frame three frames after its first sample was taken."""
+    if not can_encode():
+        pytest.skip("PyAV is missing: pip install av")
+    frames: list[Frame] = []
+    sound = G711Sound(frames.append, "PCMU")
+    begin, packet = 123_456_789, RATE // 50
+    for n in range(500):
+        arrival_ms = UTC0 + (n + 1) * 20 + 30  # when its last sample was taken
+        sound.push(memoryview(bytes(packet)), begin + n * packet, False, 0, arrival_ms)
+    shown = [
+        Frame(1, 900_000 + n * 3_600, n % 50 == 0, b"v", UTC0 + n * 40 + 30) for n in range(250)
+    ]
+    segmenter = Segmenter([VIDEO, sound_track(sound.config, RATE)])
+    sent = sorted([*frames, *shown], key=lambda f: f.arrival_ms)
+    drafts = [d for f in sent for d in segmenter.push(f)]
+    assert segmenter.run_start_ms is not None
+    runs = [run for draft in drafts for run in draft.runs if run.track_id == 2]
+    assert len(runs) > 2
+    for run in runs:
+        first = next(f for f in frames if f.data is run.data[0])
+        placed_ms = segmenter.run_start_ms + run.decode_time * 1000 / RATE - UTC0 - 30
+        assert abs(placed_ms - (first.pts - begin) * 1000 / RATE) < 50
 
 
 def test_sound_that_pauses_is_where_it_was() -> None:

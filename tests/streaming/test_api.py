@@ -108,6 +108,7 @@ async def test_what_is_live_is_counted_by_region_and_district(tmp_path: Path) ->
         await until(nobody_is_live)
         station = await ask(session, "/api/v1/stations/s1")
         assert station["cameras"][0]["state"] == "unknown" and station["picture"] is None
+        assert station["now_ms"] == NOW  # the clock of embedded cameras
 
 
 async def test_search_and_its_pages(tmp_path: Path) -> None:
