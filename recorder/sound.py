@@ -13,8 +13,9 @@ from storage.media.fmp4 import Sample, TrackInit, TrackRun
 MAX_FRAMES = 2_000
 MAX_BYTES = 4 * 1024 * 1024
 # By how many ms sound may come after the picture says that it was to be heard. What is beyond
-# has a time of its own (a camera whose tracks do not agree), and is placed by its arrival.
-EARLY_MS, LATE_MS = -150.0, 8_000.0
+# has a time of its own (a camera whose tracks do not agree), and is placed by its arrival. Some
+# cameras take so long for a picture that its sound comes before it, as their clock says.
+EARLY_MS, EARLY_BY_CLOCK_MS, LATE_MS = -150.0, -1_000.0, 8_000.0
 OWN_LATE_MS = 500.0  # by which it may come after its own line
 HELD_OFF_MS = 150.0  # by which timestamps of what was held back may be beside its length
 FRAME_SAMPLES = 1_024  # of AAC, in a frame; 2,048 with SBR
@@ -146,11 +147,12 @@ class SoundTrack:
     ) -> float:
         stamp_ms = frame.pts * 1000 / scale
         if frame.camera_ms is None or self.camera_less_stamp_ms is None:
-            utc_ms = place(stamp_ms)
+            utc_ms, early_ms = place(stamp_ms), EARLY_MS
         else:  # the picture of the same moment by the camera's clock
             between_ms = frame.camera_ms - self.camera_less_stamp_ms - stamp_ms
             utc_ms = place(stamp_ms + self._steadied(between_ms, frame, stamp_ms, place))
-        if _fits(frame, utc_ms):
+            early_ms = EARLY_BY_CLOCK_MS
+        if early_ms <= frame.arrival_ms - utc_ms <= LATE_MS:
             self._own_ms = None
             return utc_ms
         late_ms = frame.arrival_ms - lasts_ms - stamp_ms
@@ -185,14 +187,14 @@ class SoundTrack:
             if other is None or abs(between_ms - other[0]) > STEADY_MS:
                 other = self._other = between_ms, frame.arrival_ms
             if frame.arrival_ms - other[1] < REPORTS_MS and (
-                _fits(frame, place(stamp_ms + known_ms))
-                or not _fits(frame, place(stamp_ms + between_ms))
+                _fits_by_clock(frame, place(stamp_ms + known_ms))
+                or not _fits_by_clock(frame, place(stamp_ms + between_ms))
             ):
                 return known_ms
         self._between_ms = between_ms
         return between_ms
 
 
-def _fits(frame: Frame, utc_ms: float) -> bool:
+def _fits_by_clock(frame: Frame, utc_ms: float) -> bool:
     """Say whether sound that came then may have been heard at a moment (UTC)."""
-    return EARLY_MS <= frame.arrival_ms - utc_ms <= LATE_MS
+    return EARLY_BY_CLOCK_MS <= frame.arrival_ms - utc_ms <= LATE_MS

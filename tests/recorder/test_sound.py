@@ -147,6 +147,19 @@ def test_g711_before_the_first_report_is_in_step() -> None:
         assert abs(placed_ms - (first.pts - begin) * 1000 / RATE) < 50
 
 
+@pytest.mark.parametrize("picture_ms", [300, 900])
+def test_a_camera_whose_pictures_come_late_is_in_step_by_its_clock(picture_ms: int) -> None:
+    """It encodes a picture for longer than its sound."""
+    found, sent = heard(
+        elsewhere,
+        picture_clock=lambda taken: 0.0,
+        sound_clock=lambda taken: 0.0,
+        late=lambda n: 30.0 - picture_ms,  # both are said to arrive 30 ms after they were taken
+    )
+    assert len(found) >= sent - picture_ms / LASTS_MS - 3
+    assert max(map(abs, found.values())) < 25
+
+
 def test_sound_that_pauses_is_where_it_was() -> None:
     """It is sent only while somebody speaks."""
 
