@@ -42,7 +42,8 @@ class SoundTrack:
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
         self._own_ms: float | None = None  # UTC less timestamp, where the picture's does not fit
-        self._between_ms: float | None = None  # a picture's timestamp less that of its sound
+        # the camera's clock less timestamps, of pictures and of sound, as they were believed last
+        self._clocks: tuple[float, float] | None = None
         self._other: tuple[float, float] | None = None  # than that, and when it was first so
         self._lately: deque[Frame] = deque(maxlen=RATE_SEEN)
         self._by_count = False  # timestamps say nothing
@@ -149,8 +150,8 @@ class SoundTrack:
         if frame.camera_ms is None or self.camera_less_stamp_ms is None:
             utc_ms, early_ms = place(stamp_ms), EARLY_MS
         else:  # the picture of the same moment by the camera's clock
-            between_ms = frame.camera_ms - self.camera_less_stamp_ms - stamp_ms
-            utc_ms = place(stamp_ms + self._steadied(between_ms, frame, stamp_ms, place))
+            clocks = self.camera_less_stamp_ms, frame.camera_ms - stamp_ms
+            utc_ms = place(stamp_ms + self._between_ms(clocks, frame, stamp_ms, place))
             early_ms = EARLY_BY_CLOCK_MS
         if early_ms <= frame.arrival_ms - utc_ms <= LATE_MS:
             self._own_ms = None
@@ -173,17 +174,23 @@ class SoundTrack:
             least_ms = min(least_ms, frame.arrival_ms - frame.pts * 1000 / scale)
         return least_ms
 
-    def _steadied(
-        self, between_ms: float, frame: Frame, stamp_ms: float, place: Callable[[float], float]
+    def _between_ms(
+        self,
+        clocks: tuple[float, float],
+        frame: Frame,
+        stamp_ms: float,
+        place: Callable[[float], float],
     ) -> float:
-        """Return what to believe of `between_ms`, a picture's timestamp less that of its sound.
+        """Return a picture's timestamp less that of its sound, as far as `clocks` are believed.
 
         Where the camera's clock is set, the reports of one track say so before those of the other.
+        Where both say another time than before, and other times, those before were wrong.
         """
-        known_ms, other = self._between_ms, self._other
-        if known_ms is None or abs(between_ms - known_ms) <= STEADY_MS:
+        between_ms, known, other = clocks[1] - clocks[0], self._clocks, self._other
+        if known is None or abs(between_ms - (known[1] - known[0])) <= STEADY_MS:
             self._other = None
-        else:
+        elif any(abs(now - before) <= STEADY_MS for now, before in zip(clocks, known, strict=True)):
+            known_ms = known[1] - known[0]
             if other is None or abs(between_ms - other[0]) > STEADY_MS:
                 other = self._other = between_ms, frame.arrival_ms
             if frame.arrival_ms - other[1] < REPORTS_MS and (
@@ -191,7 +198,7 @@ class SoundTrack:
                 or not _fits_by_clock(frame, place(stamp_ms + between_ms))
             ):
                 return known_ms
-        self._between_ms = between_ms
+        self._clocks = clocks
         return between_ms
 
 

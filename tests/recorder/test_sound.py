@@ -160,6 +160,18 @@ def test_a_camera_whose_pictures_come_late_is_in_step_by_its_clock(picture_ms: i
     assert max(map(abs, found.values())) < 25
 
 
+def test_first_reports_that_were_wrong_are_not_believed_when_both_say_otherwise() -> None:
+    """A busy camera's first ones of picture and sound are of moments that do not agree."""
+    found, sent = heard(
+        elsewhere,
+        picture_clock=lambda taken: -3_500.0 * (taken < 6_000),
+        sound_clock=lambda taken: -3_000.0 * (taken < 7_000),
+    )
+    assert len(found) >= sent - 30
+    settled = [off for n, off in found.items() if n * LASTS_MS > 9_000]
+    assert max(map(abs, settled)) < 60
+
+
 def test_sound_that_pauses_is_where_it_was() -> None:
     """It is sent only while somebody speaks."""
 
