@@ -49,7 +49,7 @@ def add(
         # also those that are configured no longer: their recordings are there
         known |= {name[1:] for name in await catalogue.cameras.names(config.election.id)}
         if camera and not any(s == station and one in ("", c) for s, c in known):
-            raise ValueError(f"{camera}: nobody knows of such a station or camera")
+            raise ValueError(f"{camera}: no such station or camera")
         return await catalogue.holds.add(
             config.election.id,
             f"{reason} (set by {operator(who)})",

@@ -8,7 +8,6 @@ import { player, server, watch } from "./watching.mjs";
 
 const ASK_MS = 5000;
 const BACK_MS = 10_000;
-const TRUE_MS = 20_000; // what is further back is not live
 const main = within(document, "main");
 const angle = watch(told.angle, within(main, "video"));
 let words = ""; // why there is no picture now
@@ -49,7 +48,7 @@ player.onTick = () => {
   main.dataset.shown = seen ? "video" : player.live && !said ? "still" : "none";
   main.dataset.state = state;
   const late = Math.max(0, server.now() - player.now);
-  const isLive = player.live && !player.paused && player.settled && late < TRUE_MS && !player.stands;
+  const isLive = player.isLive(late);
   $("live").ariaPressed = String(isLive);
   put($("now"), player.settled ? clock(player.now) : "");
   const { picture } = angle;

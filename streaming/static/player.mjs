@@ -11,6 +11,7 @@ const SAID_MS = 5000; // without a movement, before that is said
 const FIRST_MS = 1500; // for the playlists of all angles, before live begins with those there are
 const BEHIND_MS = 8000; // an angle further back than this is not waited for in live
 const LATE_MS = 8000; // and two segments: live is no further behind the newest footage
+const TRUE_MS = 20_000; // what is further back is not live, whatever was pressed
 const COMES_MS = 1000; // bytes that came since then are what is waited for
 const LOOK_MS = 6000; // how long the reserve is looked at
 const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
@@ -214,6 +215,16 @@ export class Player {
     if (!this.begun || this.paused || (this.settled && !this.held)) this.since = now;
     else if (now - this.since > PATIENCE_MS) this.goOn();
     this.onTick();
+  }
+
+  /**
+   * Tells whether what is shown is live. A browser that plays HLS by itself is five target durations
+   * behind: of a camera with long ones that is more than it would be else.
+   * @param {number} late how far behind now it is, in ms
+   */
+  isLive(late) {
+    const most = Math.max(TRUE_MS, this.behindMs + LATE_MS);
+    return this.live && !this.paused && this.settled && !this.stands && late < most;
   }
 
   // Returns for how long nothing moves that should, in ms; 0 while that is not worth a word.

@@ -21,7 +21,6 @@ const { told, say, put } = text;
 const RECORD_MS = 4000; // between questions about recordings and gaps
 const MOTION_MS = 60_000; // and about what moves
 const LINK_MS = 1000; // browsers refuse to change the address more often than some times a second
-const TRUE_MS = 20_000; // what is further back is not live, whatever was pressed
 
 const watch = $("watch");
 const record = new DayRecord(told.station, server);
@@ -95,9 +94,9 @@ function lead(id) {
 function tick() {
   const now = moment();
   shown.draw(now, going.refused);
-  const { live, paused } = player;
+  const { paused } = player;
   const late = server.now() - (player.main.stride ? player.main.picture ?? now : now);
-  const isLive = live && !paused && player.settled && !player.stands && late < TRUE_MS;
+  const isLive = player.isLive(late);
   $("live").ariaPressed = String(isLive);
   icon(paused);
   if (field("rate").value !== String(player.rate)) field("rate").value = String(player.rate);

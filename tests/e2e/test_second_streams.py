@@ -22,16 +22,19 @@ from tests.support.stack import SMALL
 from tests.support.waiting import until
 from tests.support.web import get
 
-HLS_JS = HERE / "node_modules/hls.js/dist/hls.min.js"
+HLS_JS = HERE / "node_modules/hls.js/dist/hls.min.js"  # the player of many others' pages
 PLAY = """(url) => {
   const video = document.body.appendChild(document.createElement("video"));
   video.muted = true;
-  const hls = new Hls({ startLevel: 0 });
+  const hls = new Hls();
   const fatal = [];
   hls.on(Hls.Events.ERROR, (_, error) => { if (error.fatal) fatal.push(error.details); });
   hls.loadSource(url);
   hls.attachMedia(video);
-  hls.on(Hls.Events.MANIFEST_PARSED, () => video.play());
+  hls.on(Hls.Events.MANIFEST_PARSED, () => {
+    hls.loadLevel = 0; // from now on it changes only when it is told to
+    video.play();
+  });
   Object.assign(window, { hls, video, fatal });
 }"""
 

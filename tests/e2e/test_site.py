@@ -122,7 +122,7 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
     assert await page.locator("h1").inner_text() == "Участок № 117 · Школа № 12"
     assert await page.locator(".still").count() == 2
     assert not await page.locator("#play").is_visible()
-    assert await page.get_by_text("Без JavaScript").is_visible()
+    assert await page.locator(".told noscript .notice").is_visible()
     sizes = "all => all.map(one => `${one.clientWidth} x ${one.clientHeight}`)"
     assert len(set(await page.locator(".frame").evaluate_all(sizes))) == 1
     href = await page.locator(".plain").first.get_attribute("href")

@@ -146,6 +146,10 @@ test("live that fell behind jumps to what happens, and is never said where it is
   player.settle();
   assert.equal(player.settled, true);
   assert.equal(player.now, UTC0 + 599_000 - 2400);
+  player.since = performance.now();
+  assert.deepEqual([19_000, 25_000].map((late) => player.isLive(late)), [true, false]);
+  player.angles[0].behindMs = 20_000; // the browser plays HLS by itself, and a segment takes 4 s
+  assert.deepEqual([25_000, 29_000].map((late) => player.isLive(late)), [true, false]);
 });
 
 test("what is held further on is gone on with, and said", () => {
