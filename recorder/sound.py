@@ -13,8 +13,9 @@ from storage.media.fmp4 import Sample, TrackInit, TrackRun
 MAX_FRAMES = 2_000
 MAX_BYTES = 4 * 1024 * 1024
 # By how many ms sound may come after the picture says that it was to be heard. What is beyond
-# has a time of its own (a camera whose tracks do not agree), and is placed by its arrival.
-EARLY_MS, LATE_MS = -150.0, 8_000.0
+# has a time of its own (a camera whose tracks do not agree), and is placed by its arrival. Some
+# cameras take so long for a picture that its sound comes before it, as their clock says.
+EARLY_MS, EARLY_BY_CLOCK_MS, LATE_MS = -150.0, -1_000.0, 8_000.0
 OWN_LATE_MS = 500.0  # by which it may come after its own line
 HELD_OFF_MS = 150.0  # by which timestamps of what was held back may be beside its length
 FRAME_SAMPLES = 1_024  # of AAC, in a frame; 2,048 with SBR
@@ -41,7 +42,8 @@ class SoundTrack:
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
         self._own_ms: float | None = None  # UTC less timestamp, where the picture's does not fit
-        self._between_ms: float | None = None  # a picture's timestamp less that of its sound
+        # the camera's clock less timestamps, of pictures and of sound, as they were believed last
+        self._clocks: tuple[float, float] | None = None
         self._other: tuple[float, float] | None = None  # than that, and when it was first so
         self._lately: deque[Frame] = deque(maxlen=RATE_SEEN)
         self._by_count = False  # timestamps say nothing
@@ -146,11 +148,12 @@ class SoundTrack:
     ) -> float:
         stamp_ms = frame.pts * 1000 / scale
         if frame.camera_ms is None or self.camera_less_stamp_ms is None:
-            utc_ms = place(stamp_ms)
+            utc_ms, early_ms = place(stamp_ms), EARLY_MS
         else:  # the picture of the same moment by the camera's clock
-            between_ms = frame.camera_ms - self.camera_less_stamp_ms - stamp_ms
-            utc_ms = place(stamp_ms + self._steadied(between_ms, frame, stamp_ms, place))
-        if _fits(frame, utc_ms):
+            clocks = self.camera_less_stamp_ms, frame.camera_ms - stamp_ms
+            utc_ms = place(stamp_ms + self._between_ms(clocks, frame, stamp_ms, place))
+            early_ms = EARLY_BY_CLOCK_MS
+        if early_ms <= frame.arrival_ms - utc_ms <= LATE_MS:
             self._own_ms = None
             return utc_ms
         late_ms = frame.arrival_ms - lasts_ms - stamp_ms
@@ -171,28 +174,34 @@ class SoundTrack:
             least_ms = min(least_ms, frame.arrival_ms - frame.pts * 1000 / scale)
         return least_ms
 
-    def _steadied(
-        self, between_ms: float, frame: Frame, stamp_ms: float, place: Callable[[float], float]
+    def _between_ms(
+        self,
+        clocks: tuple[float, float],
+        frame: Frame,
+        stamp_ms: float,
+        place: Callable[[float], float],
     ) -> float:
-        """Return what to believe of `between_ms`, a picture's timestamp less that of its sound.
+        """Return a picture's timestamp less that of its sound, as far as `clocks` are believed.
 
         Where the camera's clock is set, the reports of one track say so before those of the other.
+        Where both say another time than before, and other times, those before were wrong.
         """
-        known_ms, other = self._between_ms, self._other
-        if known_ms is None or abs(between_ms - known_ms) <= STEADY_MS:
+        between_ms, known, other = clocks[1] - clocks[0], self._clocks, self._other
+        if known is None or abs(between_ms - (known[1] - known[0])) <= STEADY_MS:
             self._other = None
-        else:
+        elif any(abs(now - before) <= STEADY_MS for now, before in zip(clocks, known, strict=True)):
+            known_ms = known[1] - known[0]
             if other is None or abs(between_ms - other[0]) > STEADY_MS:
                 other = self._other = between_ms, frame.arrival_ms
             if frame.arrival_ms - other[1] < REPORTS_MS and (
-                _fits(frame, place(stamp_ms + known_ms))
-                or not _fits(frame, place(stamp_ms + between_ms))
+                _fits_by_clock(frame, place(stamp_ms + known_ms))
+                or not _fits_by_clock(frame, place(stamp_ms + between_ms))
             ):
                 return known_ms
-        self._between_ms = between_ms
+        self._clocks = clocks
         return between_ms
 
 
-def _fits(frame: Frame, utc_ms: float) -> bool:
+def _fits_by_clock(frame: Frame, utc_ms: float) -> bool:
     """Say whether sound that came then may have been heard at a moment (UTC)."""
-    return EARLY_MS <= frame.arrival_ms - utc_ms <= LATE_MS
+    return EARLY_BY_CLOCK_MS <= frame.arrival_ms - utc_ms <= LATE_MS

@@ -31,8 +31,8 @@ function frame() {
   made.title = document.title;
   made.allow = "fullscreen";
   made.setAttribute("loading", "lazy");
-  made.setAttribute("style", "width:100%;aspect-ratio:16/10;border:0");
-  return made.outerHTML;
+  // written into the text: to set it on an element is against the policy of this page
+  return made.outerHTML.replace("<iframe ", '<iframe style="width:100%;aspect-ratio:16/10;border:0" ');
 }
 
 /** @param {"address" | "code"} first the field that is looked for */

@@ -240,9 +240,11 @@ async def test_keys_do_the_same_in_a_russian_layout(tmp_path: Path, chromium: st
         await press("KeyS", "ы")
         await expect(page.locator("#sharing")).to_be_visible()
         await page.keyboard.press("Escape")
+        await expect(page.locator("#sharing")).to_be_hidden()  # until then keys are the dialog's
         await press("Digit7", "?", shift=True)
         await expect(page.locator("#keys")).to_be_visible()
         await page.keyboard.press("Escape")
+        await expect(page.locator("#keys")).to_be_hidden()  # until then keys are the dialog's
         await press("KeyL", "д")
         await live(page).to_have_attribute("aria-pressed", "true")
         cameras[1].end(GapCause.UNREACHABLE)

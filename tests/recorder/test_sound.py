@@ -147,6 +147,31 @@ def test_g711_before_the_first_report_is_in_step() -> None:
         assert abs(placed_ms - (first.pts - begin) * 1000 / RATE) < 50
 
 
+@pytest.mark.parametrize("picture_ms", [300, 900])
+def test_a_camera_whose_pictures_come_late_is_in_step_by_its_clock(picture_ms: int) -> None:
+    """It encodes a picture for longer than its sound."""
+    found, sent = heard(
+        elsewhere,
+        picture_clock=lambda taken: 0.0,
+        sound_clock=lambda taken: 0.0,
+        late=lambda n: 30.0 - picture_ms,  # both are said to arrive 30 ms after they were taken
+    )
+    assert len(found) >= sent - picture_ms / LASTS_MS - 3
+    assert max(map(abs, found.values())) < 25
+
+
+def test_first_reports_that_were_wrong_are_not_believed_when_both_say_otherwise() -> None:
+    """A busy camera's first ones of picture and sound are of moments that do not agree."""
+    found, sent = heard(
+        elsewhere,
+        picture_clock=lambda taken: -3_500.0 * (taken < 6_000),
+        sound_clock=lambda taken: -3_000.0 * (taken < 7_000),
+    )
+    assert len(found) >= sent - 30
+    settled = [off for n, off in found.items() if n * LASTS_MS > 9_000]
+    assert max(map(abs, settled)) < 60
+
+
 def test_sound_that_pauses_is_where_it_was() -> None:
     """It is sent only while somebody speaks."""
 
