@@ -88,14 +88,14 @@ def format_duration(seconds: int, lang: str) -> str:
 def format_bytes(count: int, lang: str) -> str:
     """Return a number of bytes as people of a language write it: 1.25 GB, 3,1 МБ."""
     if count >= 1e9:
-        return gettext("%(size)s GB", lang, size=_rounded(count / 1e9, "0.00", lang))
-    return gettext("%(size)s MB", lang, size=format_tenths(count / 1e6, lang))
+        return _unbroken(gettext("%(size)s GB", lang, size=_rounded(count / 1e9, "0.00", lang)))
+    return _unbroken(gettext("%(size)s MB", lang, size=format_tenths(count / 1e6, lang)))
 
 
 def format_percent(basis: int, lang: str) -> str:
     """Return hundredths of a percent as people of a language write them: 16%, 12,5 %."""
     number = format_decimal(Decimal(basis) / 100, format="0.##", locale=lang)
-    return gettext("%(number)s%%", lang, number=number)
+    return _unbroken(gettext("%(number)s%%", lang, number=number))
 
 
 def format_number(value: int, lang: str) -> str:
@@ -118,6 +118,11 @@ def format_money(minor: int, currency: str, lang: str) -> str:
 def format_money_with_code(minor: int, currency: str, lang: str) -> str:
     """Return an amount with its code in each language: 12,50 KZT, as banks write it."""
     return f"{_amount(minor, currency, lang)}\N{NO-BREAK SPACE}{currency}"
+
+
+def _unbroken(text: str) -> str:
+    """Return a number with its unit so that no line ends between them."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _amount(minor: int, currency: str, lang: str) -> str:

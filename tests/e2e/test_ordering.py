@@ -117,7 +117,7 @@ async def order(page: Page, base: str, email: str = "") -> None:
     """Go from the station to an order that waits for its payment; a gap is seen on the way."""
     await page.goto(f"{base}/stations/s")
     await page.get_by_role("link", name="Copy of the recording").click()
-    await page.get_by_role("checkbox", name="d").uncheck()
+    await page.get_by_role("checkbox", name=re.compile("^d\\b")).uncheck()
     for label, ms in (("From", BEGIN), ("To", BEGIN + 90_000)):
         at = datetime.fromtimestamp(ms / 1000, UTC)  # the station's zone
         await page.get_by_label(label, exact=True).fill(f"{at:%Y-%m-%dT%H:%M:%S}")
