@@ -44,7 +44,9 @@ export function listen(page, act) {
   });
   page.addEventListener("keydown", (event) => {
     if (page.querySelector("dialog[open]")) return;
-    const inside = /** @type {Element} */ (event.target).closest("input, select, textarea, a, button, summary");
+    const target = /** @type {Element} */ (event.target);
+    // What was closed keeps the focus until the next picture of the page.
+    const inside = target.closest("dialog") ? null : target.closest("input, select, textarea, a, button, summary");
     const typing = inside?.matches("input, select, textarea");
     if (typing || (inside && inside !== clicked && event.code === "Space")) return;
     const wanted = wantedBy(event);

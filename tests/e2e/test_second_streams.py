@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -61,10 +62,12 @@ async def test_hls_js_goes_from_one_stream_to_the_other_and_back(
 ) -> None:
     first = SimCamera("one", **(SMALL | {"width": 640, "height": 360}))
     low = {"one": SimCamera("one-low", **SMALL)}
-    async with (
-        recorded(tmp_path, [first], ffmpeg, low) as (site, _),
-        opened(chromium, "about:blank") as (page, _),
-    ):
+    async with AsyncExitStack() as stack:
+        site, _ = await stack.enter_async_context(recorded(tmp_path, [first], ffmpeg, low))
+        another = site.base.replace("127.0.0.1", "localhost")  # somebody else's page
+        page, _ = await stack.enter_async_context(
+            opened(chromium, f"{another}/nothing", bypass_csp=True)
+        )
         url = f"{site.base}/live/s117/one/all.m3u8"
         await page.add_script_tag(path=HLS_JS)
 

@@ -169,8 +169,8 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         await becomes(page, "location.search.includes('t=')")
         await page.wait_for_selector('[data-camera=d][data-state="plays"]')
         await page.keyboard.press("Space")
+        await expect(page.locator("#play")).to_have_attribute("data-icon", "play")
         stood = await page.get_attribute("#now", "datetime")
-        assert await page.get_attribute("#play", "data-icon") == "play"
         await page.keyboard.press("?")
         assert await page.locator("#keys").is_visible()
         await page.keyboard.press("Escape")

@@ -54,10 +54,10 @@ def test_who_set_and_who_released_it_is_told(
         ("", None, ALWAYS, "write a reason"),
         ("a" * 1001, None, ALWAYS, "write a reason"),
         ("a\x1b[2J", None, ALWAYS, "write a reason"),
-        ("a", "s/x", ALWAYS, "nobody knows"),
-        ("a", "x", ALWAYS, "nobody knows"),
-        ("a", "s/c/d", ALWAYS, "nobody knows"),
-        ("a", "/c", ALWAYS, "nobody knows"),
+        ("a", "s/x", ALWAYS, "no such station or camera"),
+        ("a", "x", ALWAYS, "no such station or camera"),
+        ("a", "s/c/d", ALWAYS, "no such station or camera"),
+        ("a", "/c", ALWAYS, "no such station or camera"),
         ("a", None, (2, 1, None), "keep nothing"),
         ("a", None, (2, 2, None), "keep nothing"),
         ("a", None, (None, None, now_ms() - 1000), "keep nothing"),
@@ -73,7 +73,7 @@ def test_what_would_keep_nothing_is_refused(
 def test_what_is_configured_no_longer_can_be_kept(config: Config) -> None:
     insert(config, cameras, election="e", station="gone", camera="c", number="1")
     assert add(config, "a court", "gone", ALWAYS) and add(config, "a court", "gone/c", ALWAYS)
-    with pytest.raises(ValueError, match="nobody knows"):
+    with pytest.raises(ValueError, match="no such station or camera"):
         add(config, "a court", "gone/d", ALWAYS)
 
 
