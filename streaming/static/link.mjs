@@ -17,7 +17,9 @@ const SLOW_BIT_S = 1_500_000; // and here with one camera
 /** @typedef {{ main: "full" | "low" | "pictures", others: "full" | "low" | "off" }} Level */
 
 // Measures loads as they come: bytes by the time in which any of them came. What is waited for
-// before the first bytes is no matter of the link's speed.
+// before the first bytes is no matter of the link's speed. Of what comes in one piece nobody knows
+// how long it took to come; the link is as fast as it was with the waiting, or faster: that counts
+// where less was believed.
 export class Link {
   #ticks;
   /** @type {{ bytes: number, ms: number, at: number }[]} */
@@ -26,12 +28,14 @@ export class Link {
   #since = 0;
   #ms = 0;
   #bytes = 0;
+  #pieces = { bytes: 0, ms: 0 };
 
   // `ticks` counts milliseconds.
   constructor(ticks = () => performance.now()) { this.#ticks = ticks; }
 
   // Returns what is told of a load: that its answer begins, how many bytes came, that it is over.
   begin() {
+    const asked = this.#ticks();
     let head = 0;
     let first = 0;
     let chunks = 0;
@@ -51,6 +55,7 @@ export class Link {
         if (!chunks) return;
         this.#end();
         if (chunks === 1 && first >= BURST_BYTES) this.saw(first, Math.max(1, this.#ticks() - head));
+        else if (chunks === 1) this.#piece(first, this.#ticks() - asked);
         chunks = 0;
       },
     };
@@ -66,6 +71,20 @@ export class Link {
       this.#bytes = 0;
       this.#ms = 0;
     }
+  }
+
+  /**
+   * @param {number} bytes
+   * @param {number} ms with the waiting
+   */
+  #piece(bytes, ms) {
+    const both = this.#pieces;
+    both.bytes += bytes;
+    both.ms += ms;
+    if (both.bytes < LEAST_BYTES) return;
+    this.#pieces = { bytes: 0, ms: 0 };
+    const { bits } = this;
+    if (bits && both.bytes * 8000 > bits * both.ms) this.saw(both.bytes, Math.max(1, both.ms));
   }
 
   /**
@@ -144,12 +163,13 @@ export class Chooser {
     const spare = this.#stood ? bits * STOOD : bits;
     const fits = all.findIndex(({ cost }) => cost * SPARE <= spare);
     const target = fits < 0 ? all.length - 1 : fits;
+    const first = this.#changed === -Infinity; // nothing was measured when the page began
     if (target > now) {
-      if (this.#changed > -Infinity) this.#pause = Math.min(LAST_UP_MS, this.#pause * 2);
+      if (!first) this.#pause = Math.min(LAST_UP_MS, this.#pause * 2);
       return this.#take(all[target]);
     }
-    const up = all.findIndex(({ cost }) => cost * UP <= bits);
-    if (up >= 0 && up < now && this.#ticks() - this.#changed > (this.#changed > -Infinity ? this.#pause : 0)) {
+    const up = first ? fits : all.findIndex(({ cost }) => cost * UP <= bits);
+    if (up >= 0 && up < now && (first || this.#ticks() - this.#changed > this.#pause)) {
       this.#stood = false;
       return this.#take(all[up]);
     }

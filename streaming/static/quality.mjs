@@ -29,8 +29,11 @@ export class Quality {
   constructor(figures) {
     /** @type {One[]} */
     this.all = figures.map((one) => ({ ...one, full: one.angle.base, low: "", need: ((one.camera.takes.minute ?? 0) * 8) / 60, lowBits: 0, unfit: false }));
-    if (canFeed()) this.chooser.begin(cameWith, saving());
-    else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
+    if (canFeed()) {
+      const { main, others } = this.chooser.begin(cameWith, saving());
+      // single pieces, if only those come, say nothing where nothing was believed
+      if (cameWith && (main === "pictures" || others === "off")) link.saw(cameWith / 8, 1000);
+    } else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
     player.onStall = () => this.chooser.stalled();
     document.getElementById("video")?.addEventListener("click", () => this.choose("video"));
     for (const one of this.all) if (one.camera.low) this.#learn(one);

@@ -295,7 +295,7 @@ async def test_a_slow_link_plays_one_angle_and_says_so(
         tools = await page.context.new_cdp_session(page)
         await tools.send("Network.enable")
         link = {"offline": False, "latency": 40, "uploadThroughput": 50_000}
-        await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": 40_000})
+        await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": 50_000})
         await page.goto(f"{site.base}/stations/s?lang=en", wait_until="commit")
         await expect(page.locator("#quality")).to_contain_text("one camera plays")
         await page.wait_for_selector('[data-camera=d][data-state="off"]')

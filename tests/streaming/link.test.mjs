@@ -35,6 +35,23 @@ test("what comes at once came over a fast link, where it is enough to say so", (
   }
 });
 
+test("what comes in single pieces raises what is believed of the link, and never lowers it", () => {
+  let now = 0;
+  const link = new Link(() => now);
+  link.saw(25_000, 1000);
+  const piece = (ms) => {
+    const load = link.begin();
+    now += ms;
+    load.head();
+    load.got(6000);
+    load.end();
+  };
+  for (let n = 0; n < 4; n += 1) piece(900);
+  assert.equal(link.bits, 200_000, "the link is faster than that: it was waited, too");
+  for (let n = 0; n < 12; n += 1) piece(60);
+  assert.equal(link.bits, 800_000);
+});
+
 test("loads side by side share the link, and count once", () => {
   let now = 0;
   const link = new Link(() => now);
@@ -98,6 +115,14 @@ test("less is played at once, more after a while, and after a longer while the m
   assert.equal(look(5 * MBIT), "pictures+off", "twice as long");
   now += 30_000;
   assert.equal(look(5 * MBIT), "full+full");
+});
+
+test("what is measured first is believed: nothing was known when the page began", () => {
+  const one = new Chooser(() => 0);
+  const streams = { need: 164_000, low: 0, cameras: 2 };
+  one.begin(300_000, false);
+  assert.deepEqual(one.look(300_000, streams), { main: "full", others: "off" }); // 1.3 times 184,000
+  assert.deepEqual(one.look(9 * MBIT, streams), { main: "full", others: "off" }, "after a while");
 });
 
 test("what stood still is believed to be less than was measured", () => {
