@@ -95,12 +95,7 @@ def finish(
     kept, digest, damaged = _examine(media, index, lines)
     index.segments = [segment for segment, _ in kept]
     if not kept:
-        if damaged:
-            log.error("A recording has damaged bytes only; it is set aside", file=str(media))
-            _set_aside(media, index_path)
-        else:
-            media.unlink()
-            index_path.unlink()
+        _dismiss(media, index_path, damaged)
         return None
     seal = Seal(
         sealed_ms=now_ms(),
@@ -111,9 +106,8 @@ def finish(
         end_reason=reason,
     )
     if (old := index.seal) is not None and not anew:
-        vouched = [segment for segment, _ in kept] == [line.segment for line in lines]
-        vouched = vouched and (seal.segments, seal.length) == (old.segments, old.length)
-        if seal.sha256 != old.sha256 and not (vouched and media.stat().st_size == seal.length):
+        as_lined = [segment for segment, _ in kept] == [line.segment for line in lines]
+        if not _agree(seal, old, as_lined and media.stat().st_size == seal.length):
             log.error("A sealed recording cannot be made whole; it stays as it is", file=str(media))
             return index
         seal = replace(seal, sealed_ms=old.sealed_ms, end_reason=old.end_reason)
@@ -125,6 +119,22 @@ def finish(
     replace_file(index_path, b"".join(whole), durable=True)
     log.warning("A recording that was not finished was sealed", file=str(media), segments=len(kept))
     return index
+
+
+def _dismiss(media: Path, index_path: Path, damaged: bool) -> None:
+    """Remove a recording without a whole segment; what has damaged bytes is set aside."""
+    if damaged:
+        log.error("A recording has damaged bytes only; it is set aside", file=str(media))
+        _set_aside(media, index_path)
+    else:
+        media.unlink()
+        index_path.unlink()
+
+
+def _agree(seal: Seal, old: Seal, complete: bool) -> bool:
+    """Tell whether a recording is what was sealed: by its hash, or `complete`, as its lines say."""
+    same = (seal.segments, seal.length) == (old.segments, old.length)
+    return seal.sha256 == old.sha256 or (complete and same)
 
 
 def compared(index: Index, media: Path) -> tuple[bool, bool]:
