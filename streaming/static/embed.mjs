@@ -51,9 +51,8 @@ player.onTick = () => {
   const isLive = player.isLive(late);
   $("live").ariaPressed = String(isLive);
   put($("now"), player.settled ? clock(player.now) : "");
-  const { picture } = angle;
-  const slow = angle.stride && picture !== null ? say("picture", { time: clock(picture) }) : "";
-  put($("late"), slow || (player.settled && !isLive ? say("back", { ago: length(late) }) : ""));
+  put($("late"), player.settled && !isLive ? say("back", { ago: length(late) }) : "");
+  $("slow").hidden = !angle.stride;
   $("play").dataset.icon = player.paused ? "play" : "pause";
   $("play").ariaLabel = say(player.paused ? "play" : "pause");
   const link = /** @type {HTMLAnchorElement} */ ($("station"));

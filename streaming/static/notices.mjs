@@ -13,8 +13,9 @@ let over = 0;
  * @param {string} words
  */
 export function toast(words) {
-  const place = $("said");
+  const place = document.getElementById("said"); // not where a camera is embedded
   clearTimeout(over);
+  if (!place) return;
   put(place, "");
   put(place, words);
   over = setTimeout(() => put(place, ""), TOAST_MS);

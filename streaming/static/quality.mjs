@@ -35,7 +35,7 @@ export class Quality {
       if (cameWith && (main === "pictures" || others === "off")) link.saw(cameWith / 8, 1000);
     } else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
     player.onStall = () => this.chooser.stalled();
-    document.getElementById("video")?.addEventListener("click", () => this.choose("video"));
+    $("video").addEventListener("click", () => this.choose("video"));
     for (const one of this.all) if (one.camera.low) this.#learn(one);
     this.apply();
     setInterval(() => this.look(), LOOK_MS);
@@ -99,9 +99,8 @@ export class Quality {
   // Says in one line what is played, over the picture: nothing moves for it.
   show() {
     const { level: { main, others }, wanted } = this.chooser;
-    const button = document.getElementById("video");
-    if (!button) return; // an embedded camera has no room for it
     const place = $("quality");
+    const button = $("video");
     const { picture } = player.main;
     const { need: bits } = this.main;
     let said = "";
@@ -115,7 +114,8 @@ export class Quality {
     put(place, main === "pictures" && picture !== null ? say("picture", { time: clock(picture) }) : said);
     button.hidden = main !== "pictures";
     put(button, bits ? say("videoCosts", { size: number((bits * 60) / 8e6) }) : say("videoInstead"));
-    $("saving").ariaPressed = String(wanted === "saving");
+    const saver = document.getElementById("saving"); // not where a camera is embedded
+    if (saver) saver.ariaPressed = String(wanted === "saving");
   }
 
   // Renews the small pictures of what does not play; back in time they would be of another moment.
