@@ -388,7 +388,7 @@ async def test_a_copy_is_read_from_the_machine_that_has_it(
 async def answering(handler: Any) -> AsyncIterator[MachineEntry]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    runner, port = web.AppRunner(app), free_port()
+    runner, port = web.AppRunner(app, shutdown_timeout=0.1), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
