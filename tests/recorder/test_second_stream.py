@@ -8,8 +8,9 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,10 +97,10 @@ def test_the_header_says_of_which_run_the_time_line_is() -> None:
 # -- when it is recorded ---------------------------------------------------------------------
 
 
-def on(disk: SpoolDisk, *lines: TimeLine | None) -> SecondStream:
+def on(disk: SpoolDisk, *lines: TimeLine | None, **how: Any) -> SecondStream:
     """Return a second stream of a first whose time line is the next one at each look."""
     left = list(lines)
-    return SecondStream("s/c.low", lambda: left.pop(0) if len(left) > 1 else left[0], disk)
+    return SecondStream("s/c.low", lambda: left.pop(0) if len(left) > 1 else left[0], disk, **how)
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ async def test_a_camera_that_gives_none_is_asked_less_and_less_often(disk: Spool
 
 
 async def test_it_waits_for_the_time_line_of_the_clock_that_is_followed(disk: SpoolDisk) -> None:
-    second = on(disk, ONE, ONE, ONE, TWO)
+    later = count(step=10.0).__next__  # it rests, as the first breaks at once
+    second = on(disk, ONE, ONE, ONE, TWO, clock=later, look_s=0)
     await second.wait(lambda: True)
     second.clock_was_set()
     assert await second.wait(lambda: True) and second.line == TWO
