@@ -60,7 +60,7 @@ class Edge:
         (folder / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {folder / 'pid'};\n"
             f"error_log {folder / 'error.log'}; events {{}}\n"
-            f"http {{ {scratch} include {folder / main}; }}\n"
+            f"http {{ {scratch} access_log off; include {folder / main}; }}\n"
         )
         self.base = f"https://127.0.0.1:{self.port}"
         self.process: asyncio.subprocess.Process | None = None
