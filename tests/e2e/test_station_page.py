@@ -148,7 +148,7 @@ async def test_an_embedded_camera_keeps_its_moment_and_covers_no_picture(
         href = await page.get_attribute("#station", "href")
         assert href and "angle=d" in href and "t=" in href
         frame = await page.locator(".frame").bounding_box()
-        bar = await page.locator(".bar").bounding_box()
+        bar = await page.locator("div.bar").bounding_box()
         assert frame and bar and frame["y"] + frame["height"] <= bar["y"] + 1
         for width in (300, 390, 500, 800):
             await page.set_viewport_size({"width": width, "height": 220})
