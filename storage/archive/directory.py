@@ -109,13 +109,14 @@ class DirectoryArchive(Threads):
         beside = self._write(path, data, sha256)
         try:
             if replace:
-                path.unlink(missing_ok=True)
-            os.link(beside, path)
+                beside.replace(path)  # there is one at every moment
+            else:
+                os.link(beside, path)
         except FileExistsError:
             if self._sha256(path) != sha256:
                 raise ArchiveConflict(f"{path} exists and holds other bytes") from None
         finally:
-            beside.unlink()
+            beside.unlink(missing_ok=True)
         fsync_directory(path.parent)
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:

@@ -309,3 +309,22 @@ async def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="Not a directory"):
         await put(archive, "a/b.mp4", b"x")
     await archive.close()
+
+
+async def test_what_is_replaced_in_a_directory_is_there_at_every_moment(tmp_path: Path) -> None:
+    done = asyncio.Event()
+
+    def read() -> set[bytes]:
+        found = set()
+        while not done.is_set():
+            found.add((tmp_path / "archive/s/c/key-1.json").read_bytes())
+        return found
+
+    async with opened(Settings.model_validate(str(tmp_path / "archive"))) as archive:
+        await put(archive, "s/c/key-1.json", b"first")
+        reader = asyncio.create_task(asyncio.to_thread(read))
+        for n in range(200):
+            data = b"%d" % n
+            await archive.put("s/c/key-1.json", data, sha256_of(data), replace=True)
+        done.set()
+        assert (await reader) - {b"first", *(b"%d" % n for n in range(200))} == set()
