@@ -68,10 +68,10 @@ class Recording:
 
 
 def recordings(spool: Path, name: str, station: str = "s") -> list[Recording]:
-    """Return a camera's recordings, oldest first."""
+    """Return a camera's recordings, oldest first, without one whose header is being written."""
+    read = ((p, p.read_bytes()) for p in (spool / station / name).glob("*/*.jsonl"))
     found = [
-        Recording(p.with_suffix(".mp4"), parse_index(p.read_bytes()))
-        for p in (spool / station / name).glob("*/*.jsonl")
+        Recording(p.with_suffix(".mp4"), parse_index(data)) for p, data in read if b"\n" in data
     ]
     return sorted(found, key=lambda r: r.index.header.record_seq)
 
