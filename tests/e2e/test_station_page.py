@@ -430,8 +430,8 @@ async def moment_ms(page: Page) -> float:
     return float(await page.evaluate("Date.parse", text)) if text else 0.0
 
 
-async def throttled(page: Page) -> Callable[[int], Awaitable[None]]:
-    """Return what makes the page's link so slow, in bytes a second, with 300 ms; -1: not slow."""
+async def slowly(page: Page, url: str) -> Callable[[], Awaitable[None]]:
+    """Open a page over a link of 12 kB/s and 300 ms; return what makes the link fast."""
     tools = await page.context.new_cdp_session(page)
     await tools.send("Network.enable")
 
@@ -439,7 +439,9 @@ async def throttled(page: Page) -> Callable[[int], Awaitable[None]]:
         link = {"offline": False, "latency": 300, "uploadThroughput": 50_000}
         await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": speed})
 
-    return at
+    await at(12_000)
+    await page.goto(url, wait_until="commit")
+    return lambda: at(-1)
 
 
 @pytest.mark.browser
@@ -448,9 +450,7 @@ async def test_a_slow_link_shows_bright_pictures_with_their_own_time(
     tmp_path: Path, chromium: str
 ) -> None:
     async with page_at(tmp_path, chromium, "/embed/s/c", viewport=PHONE) as (page, _, site, _):
-        at = await throttled(page)
-        await at(12_000)
-        await page.goto(f"{site.base}/stations/s?lang=en", wait_until="commit")
+        be_fast = await slowly(page, f"{site.base}/stations/s?lang=en")
         await expect(page.locator("#quality")).to_contain_text("Slow link: picture of")
         await expect(page.locator("#video")).to_contain_text("MB a minute")
         assert await page.get_attribute(".lead", "data-shown") in ("video", "still")
@@ -462,7 +462,7 @@ async def test_a_slow_link_shows_bright_pictures_with_their_own_time(
 
         await until(renewed, why="the picture is not renewed")
         assert "-" not in await page.inner_text("#status"), "a negative delay"
-        await at(-1)
+        await be_fast()
         await page.click("#video")
         await expect(page.locator("#quality")).not_to_contain_text("picture of")
         await plays(page)
@@ -475,15 +475,13 @@ async def test_an_embedded_camera_says_on_a_slow_link_what_video_costs(
 ) -> None:
     size = {"width": 300, "height": 260}
     async with page_at(tmp_path, chromium, "/embed/s/c", viewport=size) as (page, _, site, _):
-        at = await throttled(page)
-        await at(12_000)
-        await page.goto(f"{site.base}/embed/s/c?lang=ru", wait_until="commit")
+        be_fast = await slowly(page, f"{site.base}/embed/s/c?lang=ru")
         await expect(page.locator("#quality")).to_contain_text("Медленная связь: снимок")
         await expect(page.locator("#video")).to_contain_text("МБ")
         for width in (300, 500):
             await page.set_viewport_size({"width": width, "height": 260})
             assert await page.evaluate(CUT) == [], width
-        await at(-1)
+        await be_fast()
         await page.click("#video")
         await expect(page.locator("#slow")).to_be_hidden()
         await page.wait_for_selector("main[data-state=plays][data-shown=video]")
