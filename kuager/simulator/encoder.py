@@ -243,7 +243,8 @@ def _codec_options(codec: str, gop: int, bframes: int) -> dict[str, object]:
     params = f"repeat-headers=1:keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}"
     if codec == "h265":
         name, own = "libx265", "x265-params"
-        params += ":log-level=error:pools=1:frame-threads=1:open-gop=0"  # as cameras do
+        # without threads of its own, to which it gives a low priority; closed GOPs, as of cameras
+        params += ":log-level=error:pools=none:wpp=0:frame-threads=1:open-gop=0"
     else:
         name, own = "libx264", "x264-params"
     if bframes:
