@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -285,17 +286,23 @@ def _alembic(connection: sa.Connection) -> Alembic:
     return settings
 
 
+@cache
+def _revisions() -> list[str]:
+    """Return the revisions of the schema that are known here, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+
+
 def _is_behind(connection: sa.Connection) -> bool:
     """Tell whether tables are to be made or changed; raises CatalogueError where they are of a
     newer Kuager that no longer works beside this one."""
-    scripts = ScriptDirectory.from_config(_alembic(connection))
-    head, found = scripts.get_current_head(), MigrationContext.configure(connection)
-    if (current := found.get_current_revision()) in (None, head):
+    head, *older = _revisions()
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current in (None, head):
         return current is None
-    if current in {script.revision for script in scripts.walk_revisions()}:
+    if current in older:
         return True
     oldest = connection.scalar(sa.select(catalogue.c.oldest))
-    if oldest is None or str(head) < oldest:
+    if oldest is None or head < oldest:
         raise CatalogueError(
             f"its tables are of a newer Kuager (revision {current}, for {oldest} and later; this "
             f"one knows {head}): upgrade this machine, too"

@@ -116,10 +116,13 @@ def jump(wire: Wire, begun_s: float) -> None:
 
 def step_clock(wire: Wire, begun_s: float) -> None:
     reports = wire.reports()
-    assert len([r for r in reports if r.arrival_s > begun_s]) >= 2
-    for r in reports:
-        ahead_s = 3600 if r.arrival_s > begun_s else 0
-        assert r.camera_s - r.arrival_s == pytest.approx(ahead_s, abs=1)
+    hours = [round((r.camera_s - r.arrival_s) / 3600) for r in reports]
+    assert hours == sorted(hours) and set(hours) <= {0, 1}
+    assert len([r for r in reports if r.arrival_s > begun_s]) >= 2 <= hours.count(1)
+    first = reports[0]
+    for r, hour in zip(reports, hours, strict=True):  # exact, however late it was read
+        step_s = r.camera_s - first.camera_s - ticks(r.stamp, first.stamp) / 90_000
+        assert step_s == pytest.approx(3600 * (hour - hours[0]), abs=0.01)
     assert rate(wire, begun_s) == pytest.approx(1, abs=0.001)
 
 

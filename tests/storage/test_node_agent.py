@@ -66,7 +66,8 @@ class Machine:
     @property
     def cameras(self) -> set[str]:
         """What is recorded."""
-        return {name for name in NAMES if shard_of(name) in self.leases}
+        leases = self.leases
+        return {name for name in NAMES if shard_of(name) in leases}
 
     def tell(self) -> None:
         """Have a recorder's status."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +20,10 @@ def read_strip(grey: NDArray[np.uint8]) -> int | None:
     height, width = grey.shape
     rows = grey[1 : max(2, round(height * STRIP_HEIGHT) - 2)].mean(axis=0)
     edges = np.linspace(0, width, BLOCKS + 1)
-    blocks = [
-        int(
-            rows[
-                round(a + (b - a) * 0.3) : max(
-                    round(a + (b - a) * 0.7), round(a + (b - a) * 0.3) + 1
-                )
-            ].mean()
-            > 120
-        )
-        for a, b in itertools.pairwise(edges)
-    ]
+    first = np.round(edges[:-1] + width / BLOCKS * 0.3).astype(int)  # the middle of each block
+    last = np.maximum(np.round(edges[:-1] + width / BLOCKS * 0.7).astype(int), first + 1)
+    before = np.concatenate(([0.0], rows.cumsum()))
+    blocks = [int(b) for b in (before[last] - before[first]) / (last - first) > 120]
     return read_bits(blocks)
 
 
