@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,28 @@ def test_the_glossary_has_the_words() -> None:
     text = (ROOT / "docs/glossary.md").read_text()
     for word in WORDS.split():
         assert f"| {word} |" in text
+
+
+@cache
+def functions_of(name: str) -> set[str]:
+    return set(re.findall(r"(?m)^(?:async )?def (test_\w+)\(", (ROOT / name).read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_named_in_docs_exist(page: str) -> None:
+    for name, test in re.findall(r"(tests/[\w/]+\.py)::(\w+)", (ROOT / page).read_text()):
+        assert name in TRACKED and test in functions_of(name), f"{page}: {name}::{test}"
+
+
+def test_every_fault_has_its_test() -> None:
+    """Or says that it is not ended; each has an id of its own, by its kind."""
+    rows = re.findall(r"(?m)^\| ([a-z]+-[0-9]+) \| (.*) \|$", (ROOT / "docs/faults.md").read_text())
+    ids = [one for one, _ in rows]
+    assert len(ids) == len(set(ids)) > 130
+    for one, text in rows:
+        what, how, tests, _, read = text.split(" | ")
+        assert what and how and read, one
+        assert "::" in tests or (tests == "none" and how.startswith("Not ended.")), one
 
 
 def test_make_targets_named_in_docs_exist() -> None:

@@ -74,7 +74,7 @@ class Repair:
         except ArchiveError:
             return ""
         trace, whole = await listing.trace(row), found.whole
-        held = await camera.catalogue.holds.is_held(name, row.start_ms, row.end_ms, camera.now_ms)
+        held = await camera.catalogue.holds.is_held(name, row.start_ms, row.end_ms)
         if trace and not (whole and held):
             await remove_exactly(archive, name, row, exactly, bucket)
             return "removed"

@@ -59,3 +59,20 @@ def test_time_that_goes_on_from_half_a_circle_away_does_so() -> None:
     taken, _, _ = receive(sent)
     found = [pts for _, pts, *_ in taken.all]
     assert all(b - a in (0, 3_600) for a, b in pairwise(found[1_500:]))
+
+
+@pytest.mark.parametrize("back_s", [1, 4, 60, 7_200, None])
+def test_time_that_goes_back_and_runs_on(back_s: int | None) -> None:
+    """By so many seconds, or to 0: no packet is missed, and pictures go on as before."""
+
+    def stamp(n: int) -> int:
+        on = 3_000_000_000 + n // 3 * 3_600
+        if n >= 1_500:
+            on = (n - 1_500) // 3 * 3_600 if back_s is None else on - back_s * 90_000
+        return on
+
+    taken, counts, _ = receive(rtp(n, stamp=stamp(n)) for n in range(COUNT))
+    found = [pts for _, pts, *_ in taken.all]
+    assert counts.received == COUNT and counts.restarts == 0
+    assert all(b - a in (0, 3_600) for a, b in pairwise(found[1_500:]))
+    assert back_s is None or found[1_500] - found[1_499] == 3_600 - back_s * 90_000

@@ -288,6 +288,7 @@ async def test_what_is_said_of_answers(answer: bytes, cause: GapCause, words: st
     failed = await refusal(Camera(script=script), LOGIN)
     assert failed.cause is cause and words in failed.detail and "127.0.0.1:" in failed.detail
     assert "power" not in failed.remedy
+    assert "no more viewers" not in words or failed.remedy.startswith("close other viewers")
 
 
 async def test_no_answer_at_all_is_not_called_unreachable() -> None:

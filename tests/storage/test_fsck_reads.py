@@ -17,7 +17,8 @@ from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.fsck.listing import GIVE_WAY
-from storage.records import GapCause
+from storage.records import GapCause, parse_index
+from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
 from tests.support.archiving import (
@@ -136,3 +137,20 @@ async def test_a_gap_that_only_the_spool_has(tmp_path: Path) -> None:
         assert await look(config, catalogue, [archive]) == []
         told = [p.read_bytes() for p in (tmp_path / "archive/e/s/c").glob("*/*-gap-*.json")]
         assert len(set(told)) == 2
+
+
+async def test_a_spoilt_recording_that_no_archive_has(tmp_path: Path) -> None:
+    """Its only copy has rotted in the spool: nobody is to read that all agree."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, camera="c", start_ms=NOW - 3 * HOUR, runs=1, segments=5).close()
+    for media in config.spool.glob("s/c/*/*.mp4"):
+        media.write_bytes(media.read_bytes()[:-1] + b"?")
+    indexes = [parse_index(p.read_bytes()) for p in config.spool.glob("s/c/*/*.jsonl")]
+    async with opened(config) as (catalogue, archives):
+        for has_rows in (False, True):
+            what = "waits in the spool" if has_rows else "only the spool has"
+            for deep in (False, True):
+                found = [f.what for f in await look(config, catalogue, archives, deep=deep)]
+                assert sum(what in text for text in found) == len(indexes)
+                assert found.count("altered in the spool") == (len(indexes) if deep else 0)
+            await catalogue.writer.put_recordings(indexes, claim_spool(config.spool))

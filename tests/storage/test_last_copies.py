@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
+from storage.archival.backlog import Blocked
 from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
@@ -124,3 +125,20 @@ async def test_another_election_is_not_removed_by_what_this_one_says(tmp_path: P
                 await uploader.retention.retire()
         assert uploader.retention.retired_total == 0
         assert [line["elections"] for line in logs if "elections" in line] == [["e"]]
+
+
+async def test_what_nobody_has_is_said_to_be_gone(tmp_path: Path) -> None:
+    """It is not said to stay in the spool, and it stays in the backlog: one may still have it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO)
+    fill(config.spool, start_ms=NOW - DAY, runs=1, segments=1).close()
+    async with an_uploader(config) as (uploader, _, _):
+        await take(uploader)
+        for path in config.spool.glob("s/c/*/*"):
+            path.unlink()
+        with capture_logs() as logs:
+            await take(uploader, "near", "far")
+        said = [line["why"] for line in logs if "cannot be archived now" in line["event"]]
+        assert len(said) == 2
+        assert all("gone from the spool, and no other archive has it now" in why for why in said)
+        assert {one.blocked for _, one in uploader.replicators.blocked} == {Blocked.GONE}
+        assert [r.status.backlog_recordings for r in uploader.replicators.all] == [1, 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from base.clock import Clock, now_ms
 from base.hostclock import ClockWatch, KernelClock
 from storage.archival.replicator import Pauses
 from storage.archival.retention import retire
@@ -47,9 +48,12 @@ class Machine:
     def __init__(self, *, synchronized: bool, ahead_ms: int = 0):
         self.up_ms, self.ahead_ms, self.synchronized = 0.0, ahead_ms, synchronized
 
+    def now_ms(self) -> int:
+        return int(NOW + self.ahead_ms + self.up_ms)
+
     def watch(self) -> ClockWatch:
         return ClockWatch(
-            lambda: int(NOW + self.ahead_ms + self.up_ms),
+            self.now_ms,
             lambda: self.up_ms,
             lambda: KernelClock(self.synchronized, None),
         )
@@ -67,7 +71,7 @@ class Dated(DirectoryArchive):
 
 @contextlib.asynccontextmanager
 async def retiring(
-    folder: Path, machine: Machine, *, dated: bool = False
+    folder: Path, machine: Machine, *, dated: bool = False, clock: Clock = now_ms
 ) -> AsyncIterator[tuple[Uploader, Catalogue]]:
     """Have an uploader at work where ten recordings of three days ago are in the archive."""
     config = configure(folder, f"sqlite:///{folder}/k.db", KEEP, rewind="30d")
@@ -80,7 +84,8 @@ async def retiring(
         if dated:
             chosen = Dated("archive", folder / "archive")
             chosen.machine = machine
-        uploader = Uploader(config, catalogue, [chosen], pauses=SOON, watch=machine.watch())
+        watch = machine.watch()
+        uploader = Uploader(config, catalogue, [chosen], pauses=SOON, clock=clock, watch=watch)
         task = asyncio.create_task(uploader.run())
         try:
             yield uploader, catalogue
@@ -185,6 +190,25 @@ async def test_a_clock_that_is_set_puts_it_off_by_a_day(tmp_path: Path) -> None:
         await some_looks(uploader)
         assert await removed(catalogue) == 0
         machine.up_ms += 2000
+        await until(lambda: uploader.status.retired_total > 0)
+
+
+async def test_a_hold_ends_by_a_clock_that_is_believed(tmp_path: Path) -> None:
+    """A day ahead it is over, and what it keeps is there until its end."""
+    machine = Machine(synchronized=True)
+    site = retiring(tmp_path, machine, dated=True, clock=machine.now_ms)
+    async with site as (uploader, catalogue):
+        await catalogue.holds.add("e", "a court asks", NOW, until_ms=NOW + 3 * DAY)
+        machine.up_ms += DAY
+        await until(lambda: uploader.retention.overdue == {"archive": 0})
+        machine.ahead_ms = DAY + 1000
+        await until(lambda: "+1.0 days" in (uploader.status.clock_doubt or ""))
+        machine.up_ms += DAY
+        await until(lambda: "+1.0 days" in (uploader.retention._outage.why or ""))
+        machine.ahead_ms = 0
+        await until(lambda: not uploader.status.clock_doubt)
+        assert await removed(catalogue) == 0
+        machine.up_ms += DAY + 1000
         await until(lambda: uploader.status.retired_total > 0)
 
 

@@ -243,6 +243,22 @@ async def test_fsck_finishes_no_removal_of_what_the_row_does_not_name(
         assert {p: p.read_bytes() for p in media[1].parent.glob(f"{media[1].stem}.*")} == before
 
 
+async def test_fsck_ends_no_hold_by_its_date(tmp_path: Path) -> None:
+    """It has no witness: by a clock that is ahead a hold of years is over."""
+    config, year = await archived(tmp_path), 365 * 24 * HOUR
+    async with looking(config) as (catalogue, archives, media):
+        row = (await catalogue.recordings_of(C))[0]
+        trace = media[0].with_name(media[0].stem + TRACE)
+        trace.write_bytes(a_trace(asdict(row)))
+        assert await catalogue.holds.begin_removal(C, row, "archive", 1, "kept for a day")
+        await catalogue.holds.add("e", "a court asks", NOW, until_ms=NOW + year)
+        look = Fsck(config, catalogue, archives, repair=True, clock=lambda: NOW + 2 * year)
+        (finding,) = [f for f in await look.check(C) if f.where == "archive"]
+        assert finding.done.endswith("a hold keeps it") and media[0].exists()
+        assert traces(media) == [False] * len(media)
+        assert all(row.archives[0].removed_ms is None for row in await catalogue.recordings_of(C))
+
+
 async def test_a_full_directory_can_be_cleared(tmp_path: Path) -> None:
     """The room for a trace is kept from the beginning, and again after each removal."""
     with small_disk("1m") as disk:

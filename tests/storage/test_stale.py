@@ -23,6 +23,7 @@ from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
+from storage.fsck.spool import UNREAD, UNSEALED
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import (
     REMOVED_FORMAT,
@@ -292,7 +293,8 @@ async def test_gaps_of_two_spools_with_one_number_are_both_told(
         assert len(await catalogue.gaps_between(C, 0, NOW)) == 2
 
 
-async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [2, -1])  # a segment's, and the seal
+async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path, line: int) -> None:
     """A recorder that starts looks at its newest recording only."""
     config = one_archive(tmp_path, "2d")
     claim_spool(config.spool)
@@ -319,12 +321,15 @@ async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path)
     lines = min(config.spool.glob("s/c/*/*.jsonl"))
     whole = parse_index(lines.read_bytes())
     parts = lines.read_bytes().splitlines(keepends=True)
-    lines.write_bytes(b"".join([*parts[:2], b"spoilt\n", *parts[3:]]))
+    parts[line] = b"spoilt\n"
+    lines.write_bytes(b"".join(parts))
     os.utime(lines, (1, 1))
     found = await fsck(config, repair=True)
-    assert {f.done for f in found if f.what == "index that cannot be read"} == {"sealed"}
+    assert {f.done for f in found if f.what in (UNREAD, UNSEALED)} == {"sealed"}
     mended = parse_index(lines.read_bytes())
-    assert mended.seal == whole.seal and len(mended.segments) == len(whole.segments)
+    assert mended.seal and whole.seal and mended.seal.sha256 == whole.seal.sha256
+    assert len(mended.segments) == len(whole.segments)
+    assert mended.seal == whole.seal or line == -1  # made anew
     async with opened(config) as (catalogue, archives):
         await work(an_uploader(config, catalogue, archives))
         assert len([r for r in await catalogue.recordings_of(C) if r.archives]) == 2

@@ -312,6 +312,19 @@ async def test_a_stop_archives_what_is_sealed_meanwhile(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_a_stop_says_how_many_wait(tmp_path: Path) -> None:
+    """What no archive has is on this disk alone: nobody is to wipe it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    fill(config.spool, start_ms=NOW - 600_000).close()
+    (tmp_path / "archive").write_text("away")
+    with capture_logs() as log:
+        async with uploading(config) as (uploader, _, _):
+            await until(lambda: not kept(uploader).ok)
+    (said,) = [entry for entry in log if entry["event"].startswith("Uploader stopped")]
+    assert (said["log_level"], said["recordings"]) == ("warning", sealed(config))
+    assert said["bytes"] == sum(p.stat().st_size for p in config.spool.glob("s/c/*/*.mp4"))
+
+
 def other_digit(data: bytes) -> bytes:
     """Alter one digit of a segment's hash: a document that still can be read."""
     at = data.index(b'"sha256":"', data.index(b'"segments":[')) + 10
