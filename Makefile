@@ -67,7 +67,7 @@ fuzz-rtsp: tools ## a million sessions with cameras that send mutated answers an
 check: check-style check-types check-walls check-scripts check-docs ## style, types, walls between the packages, scripts of pages, docs
 
 check-style: tools
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: well"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: ok"
 
 check-types: tools
 	@$(BIN)/mypy
@@ -92,7 +92,7 @@ time-table: tools ## the table of docs/time.md
 fault-table: tools ## what operators see of each fault of a camera: the table of docs/operations.md
 	@$(PY) -m tests.support.camera_faults
 
-crash-table: tools ## crashes at every step of the order of truth: the table of docs/crashes.md
+crash-table: tools ## crashes at every step of the commit order: the table of docs/crashes.md
 	@$(PY) -m benchmarks.crash_table 2>/dev/null | grep "^|"
 
 identity-walk: tools ## two recorders, uploaders and fsck, in any order (WALKS=300)

@@ -1,4 +1,4 @@
-"""What a crash at each step of the order of truth leaves, and what the next start makes of it:
+"""What a crash at each step of the commit order leaves, and what the next start makes of it:
 `python -m benchmarks.crash_table` prints the table of docs/crashes.md. The checks themselves are
 in tests/storage/test_crashes.py.
 """

@@ -57,7 +57,7 @@ async def look(config: Config) -> list[Finding]:
         _pages(),
         *_extras(config),
         *await _copies(config),
-        *_proxies(config),
+        *_proxies(),
     ]
 
 
@@ -229,7 +229,7 @@ def _extras(config: Config) -> list[Finding]:
     return []
 
 
-def _proxies(config: Config) -> list[Finding]:
+def _proxies() -> list[Finding]:
     found = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
     if not found:
         return []

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -25,7 +27,7 @@ from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from copies.balance import owed
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
@@ -36,7 +38,7 @@ from copies.payments.port import Online, ProviderUnavailable, open_providers
 from copies.states import ENDED, State
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.database import CatalogueError, error_text
+from storage.catalogue.database import CatalogueError
 from storage.catalogue.orders import Order
 from storage.catalogue.rows import CheckoutRow, FileRow, OfOrder
 from storage.recording_source import Sources, Store, Unreadable
@@ -70,6 +72,10 @@ class Pauses:
         *(60, 300, 900, 3600, 3 * 3600),
         *(6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600),
     )
+
+
+class NotNow(RuntimeError):
+    """A part of the work waits for something that is not as it should be: the clock, the disk."""
 
 
 class OrderWorker:
@@ -145,8 +151,11 @@ class OrderWorker:
                     await part()
                 outage.end()
                 backoff.succeeded()
-            except Exception as error:  # a database has many ways to say no
-                outage.begin(error_text(error)[:300])
+            except (CatalogueError, ServerAway, NotNow) as error:
+                outage.begin(str(error)[:300])
+                pause_s = max(every_s, backoff.failed())
+            except Exception as error:  # a fault of Kuager ends no other work
+                outage.begin(f"a fault of Kuager: {_describe(error)}")
                 pause_s = max(every_s, backoff.failed())
             await asyncio.sleep(pause_s)
 
@@ -216,7 +225,7 @@ class OrderWorker:
         reporting = asyncio.create_task(report())
         try:
             plan = CopyPlan.from_dict(found[0].plan)
-            made = await sha256_of(VirtualFile(plan, self._sources), progress)
+            made = await hash_copy(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(reporting)
             await self._files.progress(pk, file_no, 0, _describe(error))
@@ -227,13 +236,13 @@ class OrderWorker:
         await self._files.hashed(pk, file_no, made.sha256, made.crc32, made.head, plan.length)
 
     def _judge_clock(self) -> None:
-        """Raise RuntimeError, which is told, where the clock is not to be acted on."""
+        """Raise NotNow where the clock is not to be acted on."""
         self._watch.look()
         for archive in self._archives:
             if archive.server_time:
                 self._watch.heard(archive.name, *archive.server_time)
         if why := self._watch.unlikely():
-            raise RuntimeError(why)
+            raise NotNow(why)
 
     # -- what is over --------------------------------------------------------------------
 
@@ -334,7 +343,7 @@ class OrderWorker:
         try:
             replace_file(self._config.spool / "_status" / ORDERS, self.status.to_json())
         except OSError as error:
-            raise RuntimeError(f"the status cannot be written: {error.strerror}") from None
+            raise NotNow(f"the status cannot be written: {error.strerror}") from None
 
     async def _count_open(self) -> None:
         status, store = self.status, self._catalogue
@@ -361,7 +370,8 @@ async def _ended(*tasks: asyncio.Task[None]) -> None:
 
 def _describe(error: Exception) -> str:
     """Return why a step failed, for log and catalogue; the words of what is not ours may quote an
-    address or a link, so of that only its kind is told."""
+    address or a link, so of that only its kind and place are told."""
     if isinstance(error, CatalogueError | ProviderUnavailable | Refused | Unreadable):
         return str(error)[:300]
-    return type(error).__name__
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}, in {last.name}"

@@ -145,7 +145,7 @@ class _CameraCheck:
                 yield finding
         camera.rows = await camera.read_rows() if wanted else camera.rows
         others = await camera.in_spool()
-        async for local in self._fsck.spool.look(reader, camera.name, camera.rows, others):
+        async for local in self._fsck.spool.look(reader, camera.rows, others):
             yield await self._local(local)
         camera.rows = await camera.read_rows() if wanted else camera.rows
         for identity, row in camera.rows.items():

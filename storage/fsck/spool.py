@@ -59,7 +59,6 @@ class SpoolCheck:
     async def look(
         self,
         reader: SpoolReader,
-        name: Name,
         rows: Mapping[Identity, RecordingRow],
         others: Mapping[Key, InSpool],
     ) -> AsyncIterator[Local]:

@@ -162,16 +162,12 @@ def _parse_trak(moov: bytes, trak: Box) -> TrackInit | None:
 def parse_moof(data: bytes | bytearray, moof: Box) -> list[TrackFragment]:
     """Read the track fragments of a `moof` (8.8.4 to 8.8.8); raises Mp4Error when malformed."""
     try:
-        return [
-            _parse_traf(data, moof, b)
-            for b in boxes(data, moof.body, moof.end)
-            if b.type == b"traf"
-        ]
+        return [_parse_traf(data, b) for b in boxes(data, moof.body, moof.end) if b.type == b"traf"]
     except struct.error as error:
         raise Mp4Error(f"moof: {error}") from None
 
 
-def _parse_traf(data: bytes | bytearray, moof: Box, traf: Box) -> TrackFragment:
+def _parse_traf(data: bytes | bytearray, traf: Box) -> TrackFragment:
     track_id = decode_time = duration = size = flags = 0
     data_offset = 0
     samples: list[Sample] = []

@@ -28,7 +28,6 @@ from streaming.http.ranges import Content, send
 FRESH_S = 0.5  # for which a playlist of another machine is not asked for again
 STALE_S = 30.0  # for which the last one is given while nobody has a newer one
 MOST_PLAYLISTS = 50_000  # in memory, about 1 kB each
-MOST_PICTURE = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from base.hostclock import ClockWatch, KernelClock
 from config.copies import Stripe as Keys
 from copies.balance import owed
 from copies.orders.service import OrderService
-from copies.orders.worker import OVERDUE_MS, OrderWorker
+from copies.orders.worker import OVERDUE_MS, NotNow, OrderWorker
 from copies.payments.port import CheckoutGone, ProviderUnavailable
 from copies.payments.stripe import Stripe
 from copies.states import State
@@ -52,6 +54,33 @@ async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> Non
         assert (told["step"], told["order"]) == ("end", 1)
 
 
+async def test_a_fault_of_ours_is_told_by_its_place_and_not_by_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an order, or of all: what an error says may be somebody's address."""
+    config, clock = configured(tmp_path, None), SetClock()
+
+    async def fails(*_: object) -> None:
+        raise ValueError("voter@example.kz")
+
+    async with opened(config) as service:
+        await placed(service)
+        monkeypatch.setattr(service.orders, "change", fails)
+        monkeypatch.setattr(service.orders, "uneven", fails)
+        watch = ClockWatch(clock, clock)
+        desk = OrderWorker(config, service.catalogue, [], pauses=BRISK, clock=clock, watch=watch)
+        clock.ahead_ms = service.settings.pay_within * 1000
+        with capture_logs() as log:
+            task = asyncio.create_task(desk.run())
+            await until(lambda: len([entry for entry in log if "why" in entry]) == 2)
+            task.cancel()
+            await asyncio.wait({task})
+    whys = {entry["event"].partition(";")[0]: entry["why"] for entry in log if "why" in entry}
+    place = r"ValueError at test_order_worker_items\.py:\d+, in fails"
+    assert re.fullmatch(place, whys["A step of an order fails"])
+    assert re.fullmatch(f"a fault of Kuager: {place}", whys["Work on orders fails"])
+
+
 @pytest.mark.parametrize("when", ["meanwhile", "at the start"])
 async def test_no_order_ends_on_the_word_of_a_clock_that_leapt(tmp_path: Path, when: str) -> None:
     """Nor is its footage let go: what is paid in time has to be there."""
@@ -63,7 +92,7 @@ async def test_no_order_ends_on_the_word_of_a_clock_that_leapt(tmp_path: Path, w
         watch = ClockWatch(clock, lambda: 0.0, lambda: KernelClock(True, 1))
         desk = OrderWorker(config, service.catalogue, [], clock=clock, watch=watch)
         clock.ahead_ms = 400 * DAY_MS
-        with pytest.raises(RuntimeError, match=r"400\.0 days"):
+        with pytest.raises(NotNow, match=r"400\.0 days"):
             await desk._end_what_is_over()
         assert (await service.orders.get(order.order_pk)).state == State.AWAITING_PAYMENT
         assert [h.released_ms for h in await service.catalogue.holds.of("e")] == [None]

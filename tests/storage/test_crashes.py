@@ -1,4 +1,4 @@
-"""A crash between any two steps of the order of truth is repaired (docs/architecture.md)."""
+"""A crash between any two steps of the commit order is repaired (docs/architecture.md)."""
 
 from __future__ import annotations
 
