@@ -131,6 +131,7 @@ function status(isLive, late) {
   if (isLive) return say("behind", { seconds: Math.max(0, Math.round(late / 1000)) });
   if (!player.begun) return say("notShown");
   if (!player.settled) return say("loading");
+  if (player.empty) return say("noPictureNow");
   return say("back", { ago: text.length(Math.max(0, late)) });
 }
 

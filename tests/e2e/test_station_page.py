@@ -198,6 +198,27 @@ async def test_the_whole_screen_is_the_picture_and_controls_fade(
 ) -> None:
     async with page_at(tmp_path, chromium, viewport=DESK) as (page, _, _, _):
         await plays(page)
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_before_recording_begins_nothing_is_said_to_be_live(
+    tmp_path: Path, chromium: str
+) -> None:
+    stations = station_yaml("s", "117", {"c": "rtsp://127.0.0.1/c"}, NAMES)
+    later = "  windows: [{from: 2089-01-01T00:00, to: 2090-01-01T00:00}]\n"
+    async with (
+        serving(write_config(tmp_path, stations, later)) as site,
+        opened(chromium, f"{site.base}/stations/s?lang=en") as (page, errors),
+    ):
+        await expect(page.locator("#status")).to_have_text("No picture now")
+        await expect(page.locator(".lead .slate")).to_contain_text("Recording begins at")
+        await live(page).to_have_attribute("aria-pressed", "false")
+        await page.goto(f"{site.base}/embed/s/c?lang=en")
+        await expect(page.locator("#why")).to_contain_text("Recording begins at")
+        await live(page).to_have_attribute("aria-pressed", "false")
+        await expect(page.locator("#late")).to_be_empty()
+        assert errors == []
+
+
         await page.keyboard.press("f")
         await becomes(page, "document.fullscreenElement !== null")
         await _fills(page)
