@@ -148,7 +148,9 @@ function repaint(item) {
   if (held || !image || bottom < 0 || top > innerHeight) return;
   const next = new Image();
   next.onload = () => { image.src = next.src; };
-  next.src = `${image.src.split("?")[0]}?n=${Math.floor(Date.now() / RENEW_MS)}`;
+  const url = new URL(image.src);
+  url.searchParams.set("n", String(Math.floor(Date.now() / RENEW_MS)));
+  next.src = url.href;
 }
 
 /**
