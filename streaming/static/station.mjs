@@ -153,6 +153,7 @@ async function ask() {
   await record.load(...day, told.lang);
   lists.show(server.now());
   timeline.draw();
+  if (record.words) put($("count"), record.words);
   const recording = [...record.angles.values()].some((one) => one.state === "recording");
   if (recording) $("state").hidden = true;
   asking = setTimeout(ask, RECORD_MS);

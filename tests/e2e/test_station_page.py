@@ -287,6 +287,7 @@ async def test_keys_do_the_same_in_a_russian_layout(tmp_path: Path, chromium: st
         await expect(page.locator("#status")).to_contain_text("ago")
         await press("BracketLeft", "х")
         await expect(page.locator("#said")).to_contain_text("no gap before")
+        await expect(page.locator("#count")).to_have_text("Live: 2 of 3 cameras")
 
 
 @pytest.mark.browser
