@@ -127,6 +127,9 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
     assert len(set(await page.locator(".frame").evaluate_all(sizes))) == 1
     href = await page.locator(".plain").first.get_attribute("href")
     assert href == "/live/s/c/index.m3u8" and await page.locator(".plain").first.is_visible()
+    await page.goto(f"{site.base}/embed/s/c")  # it has a picture, and no dead buttons
+    assert await page.locator(".still").is_visible() and await page.locator("#station").is_visible()
+    assert await page.get_by_role("button").count() == 0
     await context.close()
 
 
