@@ -181,9 +181,14 @@ function over(at, share) {
   bubble.show(at, share, why ? `${text.clock(at)} · ${why}` : text.clock(at), recorded && !old);
 }
 
-/** @param {number} now */
+/**
+ * Says the nearest gap of the large camera; where it has none, of any.
+ * @param {number} now
+ */
 function nearest(now) {
-  const found = lists.outages.map((one) => ({ one, far: Math.max(one.from - now, now - (one.to ?? now), 0) }));
+  const place = told.cameras.findIndex(({ id }) => id === player.main.id);
+  const own = lists.outages.filter(({ cameras }) => cameras.includes(place));
+  const found = (own.length ? own : lists.outages).map((one) => ({ one, far: Math.max(one.from - now, now - (one.to ?? now), 0) }));
   found.sort((a, b) => a.far - b.far);
   $("nearest").hidden = !found.length;
   if (found.length) put($("nearest"), lists.line(found[0].one));
