@@ -31,6 +31,7 @@ from tests.support.site_stack import CHROMIUM, Site, recorded
 HLS_JS = HERE / "node_modules/hls.js/dist/hls.light.min.mjs"
 MOST_MS = 150
 SIZE = {"width": 640, "height": 360, "bitrate": 400_000}
+LOW = {"width": 320, "height": 180, "bitrate": 120_000}  # of a second stream
 # When the first picture of any angle and of the last one was shown, in ms since the click.
 FIRST = """() => {
   window.first = [];
@@ -85,7 +86,7 @@ async def loads(browser: Browser, site: Site, count: int) -> None:
             async with page_of(browser, f"{site.base}/?lang=en") as page:
                 for _ in range(1 + again):
                     await page.goto(f"{site.base}/?lang=en")
-                    await page.click(".stations a")
+                    await page.click("#stations a")
                     found: list[float] = []
                     while len(found) < 3:
                         await asyncio.sleep(0.02)
@@ -111,7 +112,7 @@ async def watch(page: Page, seconds: float) -> tuple[list[float], list[float]]:
     return delays, spreads
 
 
-async def slow(browser: Browser, site: Site, count: int) -> None:
+async def slow(browser: Browser, site: Site, count: int, cameras: str) -> None:
     """Measure what a viewer gets at 400 kbit/s and 300 ms: the first picture, how old is what is
     called live, bytes in a minute."""
     first: list[float] = []
@@ -137,9 +138,9 @@ async def slow(browser: Browser, site: Site, count: int) -> None:
                     behind.append(now_ms - times[0])
                 await asyncio.sleep(1)
             sizes.append(sum(came) / 1000)
-    told("400 kbit/s, 300 ms: first picture", first, "ms")
-    told("400 kbit/s, 300 ms: behind, called live", behind, "ms")
-    told("400 kbit/s, 300 ms: in a minute", sizes, "kB")
+    told(f"400 kbit/s, 300 ms, {cameras}: first picture", first, "ms")
+    told(f"400 kbit/s, 300 ms, {cameras}: behind, called live", behind, "ms")
+    told(f"400 kbit/s, 300 ms, {cameras}: in a minute", sizes, "kB")
 
 
 async def in_step(page: Page) -> float:
@@ -218,7 +219,7 @@ async def main(seconds: float, count: int) -> None:
             print("\n| what | median | p95 | p99 | most | unit | samples |")
             print("|---|---|---|---|---|---|---|")
             await loads(browser, site, count)
-            await slow(browser, site, max(1, count // 6))
+            await slow(browser, site, max(1, count // 6), "one stream")
             async with page_of(browser, f"{site.base}/stations/s117?lang=en") as page:
                 await asyncio.sleep(15)
                 told("live behind the burned-in clock", (await watch(page, 60))[0], "ms")
@@ -231,6 +232,19 @@ async def main(seconds: float, count: int) -> None:
                 delays, spreads = await watch(page, 60)
                 told("peer, hls.js alone: behind", delays, "ms")
                 told("peer, hls.js alone: apart", spreads, "ms")
+            await browser.close()
+    low = {
+        c.name: SimCamera(f"{c.name}-low", angle=c.angle, **LOW)  # type: ignore[arg-type]
+        for c in cameras
+    }
+    with tempfile.TemporaryDirectory(prefix="kuager-bench-") as name:
+        async with (
+            recorded(Path(name), cameras, find_ffmpeg(None), low) as (site, _),
+            async_playwright() as play,
+        ):
+            browser = await play.chromium.launch(args=CHROMIUM, executable_path=program)
+            await asyncio.sleep(20)
+            await slow(browser, site, max(1, count // 6), "second streams")
             await browser.close()
 
 

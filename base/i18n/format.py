@@ -27,12 +27,13 @@ def format_second(ms: int, zone: str) -> str:
     return f"{_local(ms, zone):%d.%m.%Y %H:%M:%S}"
 
 
-def format_time_of_day(ms: int, zone: str, now_ms: int, lang: str) -> str:
-    """Return a moment as people of a time zone write it: 14:03 UTC+5, with the day if not today."""
+def format_time_of_day(ms: int, zone: str, now_ms: int, lang: str, *, seconds: bool = False) -> str:
+    """Return a moment as people of a time zone write it: 14:03 UTC+5, with the day if not today;
+    to the second, 14:03:07 UTC+5, for what may last for seconds only."""
     at = _local(ms, zone)
     today = at.date() == _local(now_ms, zone).date()
     day = "" if today else f"{format_day(at.date(), 'long', lang)}, "
-    return f"{day}{at:%H:%M} {format_offset(ms, zone)}"
+    return f"{day}{at:{'%H:%M:%S' if seconds else '%H:%M'}} {format_offset(ms, zone)}"
 
 
 def format_range(from_ms: int, to_ms: int, zone: str, dash: str = "–") -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -118,6 +119,7 @@ class Pictures:
         self._cameras: dict[str, _Camera] = {}
         self._made = self._failures = 0
         self._refused: str | None = None
+        self._looked = -math.inf  # by the loop's clock, for cameras without a picture
 
     async def run(self) -> None:
         """Make pictures, round after round, spread evenly over each interval."""
@@ -146,10 +148,29 @@ class Pictures:
         while True:
             begun, cameras = loop.time(), self._due(journal)
             for n, name in enumerate(cameras):
-                at = begun + n * self._interval_s / len(cameras)
-                await asyncio.sleep(max(0.0, at - loop.time()))
+                await self._wait(journal, begun + n * self._interval_s / len(cameras))
+                if name in self._cameras:  # it is still recorded
+                    self._make(journal, name)
+            await self._wait(journal, max(loop.time() + LOOK_S, begun + self._interval_s))
+
+    async def _wait(self, journal: CrashJournal, until: float) -> None:
+        """Wait until a moment of the loop's clock; the first picture of a camera does not wait for
+        its turn, as people look at what has just begun."""
+        loop = asyncio.get_running_loop()
+        while (left_s := until - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, LOOK_S))
+            if loop.time() - self._looked >= LOOK_S:
+                self._make_first(journal, loop.time() + LOOK_S / 2)
+                self._looked = loop.time()
+        await asyncio.sleep(0)
+
+    def _make_first(self, journal: CrashJournal, until: float) -> None:
+        """Make the pictures of cameras that have none yet, until a moment of the loop's clock."""
+        for name in self._due(journal):
+            if self._cameras[name].segment_no < 0:
                 self._make(journal, name)
-            await asyncio.sleep(max(LOOK_S, begun + self._interval_s - loop.time()))
+            if asyncio.get_running_loop().time() > until:
+                return
 
     def _due(self, journal: CrashJournal) -> list[str]:
         """Return the cameras that are recorded, while the disk has room and is not slow."""

@@ -28,6 +28,7 @@ from streaming.http.negotiation import checked_language, language_of
 from streaming.http.parameters import time_ms
 from streaming.http.responses import json_response
 from streaming.http.scheduler import SCHEDULER
+from streaming.stations.messages import cameras_live
 from streaming.stations.serialize import camera_json
 
 MOST_MS = 7 * 86_400_000
@@ -68,9 +69,15 @@ async def timeline(request: web.Request) -> web.StreamResponse:
         "from_ms": from_ms,
         "to_ms": to_ms,
         "complete": complete,
+        "words": _how_many_live(context, station, lang),
         "cameras": cameras,
     }
     return json_response(request, data, now_ms=now_ms)
+
+
+def _how_many_live(context: AppContext, station: Station, lang: str) -> str:
+    live = sum(context.directory.is_live(station, camera) for camera in station.cameras)
+    return cameras_live(live, len(station.cameras), lang)
 
 
 def _stretch(request: web.Request, now_ms: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from base.i18n.gettext import gettext
 from config.model import Camera, Station
 from storage.media.jpeg import time_of
 from streaming.context import CONTEXT, AppContext
-from streaming.http.negotiation import checked_language, language_of
+from streaming.http.negotiation import checked_language
 from streaming.http.prepared import OFFER, Offer
 from streaming.http.ranges import Content, send
 from streaming.media.elsewhere import elsewhere_picture
@@ -88,9 +88,7 @@ async def _picture(request: web.Request, name: str) -> web.StreamResponse:
     if found is None:  # only this has a language, so caches need one picture for all
         lang = checked_language(request)
         words = context.why_no_picture(station, camera, lang)
-        not_yet = gettext(
-            "The latest picture is not ready yet; the video goes on.", language_of(request)
-        )
+        not_yet = gettext("There is no still picture yet; the video can be watched.", lang)
         return _slate(lang, station, camera, words or not_yet)
     content, data, stat = found
     newest = Newest(path, stat)

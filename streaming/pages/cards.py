@@ -22,6 +22,7 @@ def station_cards(
         live = [c for c in station.cameras if directory.is_live(station, c)]
         silent = [c.title.in_(lang) for c in station.cameras if c not in live] if live else []
         shown = (live or station.cameras)[:1]
+        said = "" if live else f"?lang={lang}"  # a slate has a language, a picture has none
         far = (metres or {}).get(station.id)
         where = (station.address, station.district, station.region)
         cards.append(
@@ -30,7 +31,7 @@ def station_cards(
                 "number": station.number,
                 "name": station.name.in_(lang),
                 "where": ", ".join(filter(None, (text.in_(lang) for text in where))),
-                "picture": picture_url(station, shown[0]) if shown else None,
+                "picture": f"{picture_url(station, shown[0])}{said}" if shown else None,
                 "whole": len(live) == len(station.cameras),
                 "words": cameras_live(len(live), len(station.cameras), lang),
                 "silent": no_picture_from(silent, lang),

@@ -10,6 +10,7 @@ MESSAGES = {
     "back": N_("{ago} ago"),
     "behind": N_("Live, {seconds} s behind"),
     "notShown": N_("Not playing"),
+    "noPictureNow": N_("No picture now"),
     "paused": N_("Paused at {time}."),
     "jumped": N_("Shown from {time}."),
     "isLive": N_("Shown live."),

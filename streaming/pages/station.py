@@ -72,6 +72,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
     found, camera = context.station_and_camera(request)
     moment = asked_moment(request, found, (camera,))
     shown = {"t": str(moment.at_ms)} if moment.state in ("shown", "too_old") else {}
+    said = "" if context.directory.is_live(found, camera) else f"?lang={lang}"  # of its slate
     return page(
         request,
         "embed.html",
@@ -81,7 +82,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
         live=link(request, f"/embed/{found.id}/{camera.id}"),
         station=station_json(found, context.directory, lang),
         title=camera.title.in_(lang),
-        picture=picture_url(found, camera).replace("thumb", "picture"),
+        picture=picture_url(found, camera).replace("thumb", "picture") + said,
         href=link(request, f"/stations/{found.id}", angle=camera.id, **shown),
         script_data=_script_data(request, found, (camera,), moment, camera.id),
     )
@@ -179,7 +180,6 @@ def _script_data(
             {
                 "id": camera.id,
                 "title": camera.title.in_(lang),
-                "picture": picture_url(found, camera),
                 "picture_zone": camera.picture_zone,
                 "low": camera.low_url is not None,
                 "takes": takes(context, found, camera),

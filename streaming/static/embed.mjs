@@ -51,7 +51,7 @@ player.onTick = () => {
   const isLive = player.isLive(late);
   $("live").ariaPressed = String(isLive);
   put($("now"), player.settled ? clock(player.now) : "");
-  put($("late"), player.settled && !isLive ? say("back", { ago: length(late) }) : "");
+  put($("late"), player.settled && !isLive && !player.empty ? say("back", { ago: length(late) }) : "");
   $("slow").hidden = !angle.stride;
   $("play").dataset.icon = player.paused ? "play" : "pause";
   $("play").ariaLabel = say(player.paused ? "play" : "pause");

@@ -48,15 +48,17 @@ export function seek(wanted) {
     return words;
   }
   going.refused = null;
+  const { empty } = player;
   player.seek(wanted);
-  toast(player.live ? say("isLive") : say("jumped", { time: clock(wanted) }));
+  toast(player.live ? say(empty ? "noPictureNow" : "isLive") : say("jumped", { time: clock(wanted) }));
   return "";
 }
 
 export function live() {
   going.refused = null;
+  const { empty } = player; // live was on already, and showed nothing
   player.goLive();
-  toast(say("isLive"));
+  toast(say(empty ? "noPictureNow" : "isLive"));
 }
 
 export function toggle() {

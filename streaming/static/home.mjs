@@ -129,13 +129,14 @@ const items = (place) => /** @type {HTMLElement[]} */ ([...place.querySelectorAl
 const ids = (place) => items(place).map((one) => one.dataset.station).join();
 
 /**
- * @param {Element | null} old
- * @param {Element | null} fresh
+ * @param {HTMLElement | null} old
+ * @param {HTMLElement | null} fresh
  */
 function retell(old, fresh) {
   if (!old || !fresh) return;
   old.textContent = fresh.textContent;
   old.className = fresh.className;
+  old.hidden = fresh.hidden;
 }
 
 /**
@@ -148,7 +149,9 @@ function repaint(item) {
   if (held || !image || bottom < 0 || top > innerHeight) return;
   const next = new Image();
   next.onload = () => { image.src = next.src; };
-  next.src = `${image.src.split("?")[0]}?n=${Math.floor(Date.now() / RENEW_MS)}`;
+  const url = new URL(image.src);
+  url.searchParams.set("n", String(Math.floor(Date.now() / RENEW_MS)));
+  next.src = url.href;
 }
 
 /**
@@ -160,7 +163,7 @@ function renewed(old, fresh) {
   const after = items(fresh);
   return () => items(old).forEach((item, n) => {
     for (const part of [".count", ".silent"]) {
-      const [was, is] = [item, after[n]].map((one) => one.querySelector(part));
+      const [was, is] = [item, after[n]].map((one) => /** @type {HTMLElement | null} */ (one.querySelector(part)));
       if (was && is) retell(was, is);
       else if (was) was.remove();
       else if (is) item.append(document.importNode(is, true));
@@ -206,9 +209,9 @@ async function look(asked = false) {
       changes.push(same ? renewed(old, is) : await replaced(old, is));
     }
     for (const change of changes) change();
-    retell(document.getElementById("tally"), fresh.getElementById("tally"));
-    for (const one of document.querySelectorAll("[data-area]")) {
-      const { area = "" } = /** @type {HTMLElement} */ (one).dataset;
+    for (const id of ["tally", "state", "faulty"]) retell(document.getElementById(id), fresh.getElementById(id));
+    for (const one of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-area]"))) {
+      const { area = "" } = one.dataset;
       retell(one, fresh.querySelector(`[data-area="${CSS.escape(area)}"]`));
     }
   } catch { /* what is there stays */ } finally {

@@ -55,10 +55,7 @@ export class Lists {
    * Returns an outage in a line.
    * @param {Outage} outage
    */
-  line({ from, to, causes }) {
-    const until = to === null ? text.say("until") : text.minute(to);
-    return text.say("gapLine", { from: text.minute(from), to: until, cause: causes[0] });
-  }
+  line({ from, to, causes }) { return text.say("gapLine", { ...text.ends(from, to), cause: causes[0] }); }
 
   /**
    * @param {string} where
@@ -72,8 +69,8 @@ export class Lists {
     if (again) list.replaceChildren(...(rows.length ? rows.map((row) => this.row(row)) : [this.none(none)]));
     rows.forEach(({ from, to }, n) => {
       const one = list.children[n];
-      const until = to === null ? text.say("until") : text.clock(to);
-      text.put(one?.querySelector("button"), `${text.clock(from)} – ${until}`);
+      const ends = text.ends(from, to);
+      text.put(one?.querySelector("button"), `${ends.from} – ${ends.to}`);
       text.put(one?.querySelector(".long"), text.length((to ?? now) - from));
     });
   }

@@ -1,6 +1,6 @@
 // All angles of a page on one clock: live, back in time, at any speed.
 import { Clock } from "./clock.mjs";
-import { PLAYS, WAITS } from "./angle.mjs";
+import { GAP, OFF, PLAYS, WAITS } from "./angle.mjs";
 import { here } from "./page.mjs";
 
 const TICK_MS = 50;
@@ -224,8 +224,11 @@ export class Player {
    */
   isLive(late) {
     const most = Math.max(TRUE_MS, this.behindMs + LATE_MS);
-    return this.live && !this.paused && this.settled && !this.stands && late < most;
+    return this.live && !this.paused && this.settled && !this.stands && !this.empty && late < most;
   }
+
+  // Tells whether live has nothing to show: nothing is recorded now of any camera that is played.
+  get empty() { return this.live && this.angles.every(({ state }) => state === GAP || state === OFF); }
 
   // Returns for how long nothing moves that should, in ms; 0 while that is not worth a word.
   get stands() {

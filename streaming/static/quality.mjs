@@ -121,9 +121,13 @@ export class Quality {
   // Renews the small pictures of what does not play; back in time they would be of another moment.
   stills() {
     if (document.hidden) return;
-    for (const { figure, angle, camera } of this.all) {
+    for (const { figure, angle } of this.all) {
       if (angle.state !== OFF || !player.live) continue;
-      /** @type {HTMLImageElement} */ (within(figure, ".still")).src = `${camera.picture}?n=${Math.floor(Date.now() / STILL_MS)}`;
+      /** @type {HTMLImageElement} */
+      const still = within(figure, ".still");
+      const url = new URL(still.src);
+      url.searchParams.set("n", String(Math.floor(Date.now() / STILL_MS)));
+      still.src = url.href;
     }
   }
 }

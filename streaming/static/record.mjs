@@ -22,6 +22,7 @@ export class DayRecord {
     this.to = 0;
     this.known = 0; // until here
     this.complete = true;
+    this.words = ""; // how many cameras are live
     this.away = false;
     /** @type {Map<string, Stretch[]>} when something moved before a camera */
     this.motion = new Map();
@@ -53,6 +54,7 @@ export class DayRecord {
       if (from !== this.from) return; // another day was asked for meanwhile
       this.server.learn(data.now_ms, came);
       this.complete = data.complete;
+      this.words = data.words;
       for (const camera of data.cameras) this.merge(camera, since);
       this.known = Math.min(to, data.now_ms);
     } catch {

@@ -127,6 +127,6 @@ export class Shown {
 
 /** @param {Outage} outage */
 function gapWords({ from, to, causes }) {
-  const values = { from: text.clock(from), cause: causes.join("; ") };
-  return to === null ? say("noPictureSince", values) : say("noPicture", { ...values, to: text.clock(to) });
+  const values = { ...text.ends(from, to), cause: causes.join("; ") };
+  return say(to === null ? "noPictureSince" : "noPicture", values);
 }

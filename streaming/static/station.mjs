@@ -131,6 +131,7 @@ function status(isLive, late) {
   if (isLive) return say("behind", { seconds: Math.max(0, Math.round(late / 1000)) });
   if (!player.begun) return say("notShown");
   if (!player.settled) return say("loading");
+  if (player.empty) return say("noPictureNow");
   return say("back", { ago: text.length(Math.max(0, late)) });
 }
 
@@ -152,6 +153,7 @@ async function ask() {
   await record.load(...day, told.lang);
   lists.show(server.now());
   timeline.draw();
+  if (record.words) put($("count"), record.words);
   const recording = [...record.angles.values()].some((one) => one.state === "recording");
   if (recording) $("state").hidden = true;
   asking = setTimeout(ask, RECORD_MS);
@@ -179,9 +181,14 @@ function over(at, share) {
   bubble.show(at, share, why ? `${text.clock(at)} · ${why}` : text.clock(at), recorded && !old);
 }
 
-/** @param {number} now */
+/**
+ * Says the nearest gap of the large camera; where it has none, of any.
+ * @param {number} now
+ */
 function nearest(now) {
-  const found = lists.outages.map((one) => ({ one, far: Math.max(one.from - now, now - (one.to ?? now), 0) }));
+  const place = told.cameras.findIndex(({ id }) => id === player.main.id);
+  const own = lists.outages.filter(({ cameras }) => cameras.includes(place));
+  const found = (own.length ? own : lists.outages).map((one) => ({ one, far: Math.max(one.from - now, now - (one.to ?? now), 0) }));
   found.sort((a, b) => a.far - b.far);
   $("nearest").hidden = !found.length;
   if (found.length) put($("nearest"), lists.line(found[0].one));

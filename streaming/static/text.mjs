@@ -44,6 +44,19 @@ export const minute = (ms) => format("minute", told.zone, minutes).format(ms);
 export const exact = (ms) => format("exact", told.zone, { ...seconds, fractionalSecondDigits: 3 }).format(ms);
 
 /**
+ * Returns both ends of a gap or a recording to the second; with thousandths where seconds would not
+ * tell them apart.
+ * @param {number} from
+ * @param {number | null} to null while it lasts
+ * @returns {{ from: string, to: string }}
+ */
+export function ends(from, to) {
+  if (to === null) return { from: clock(from), to: say("until") };
+  const as = to - from < 1000 ? exact : clock;
+  return { from: as(from), to: as(to) };
+}
+
+/**
  * Returns a moment by the clock of another zone, with its offset; "" where that clock shows the same.
  * @param {number} ms
  * @param {string | null | undefined} name IANA
@@ -67,6 +80,7 @@ export function day(ms) {
 
 /** @param {number} ms */
 export function length(ms) {
+  if (ms < 1000) return say("seconds", { seconds: number(ms / 1000) });
   const whole = Math.round(ms / 1000);
   if (whole < 60) return say("seconds", { seconds: whole });
   const whole60 = Math.floor(whole / 60);

@@ -140,7 +140,7 @@ export class Timeline {
       one.className = `piece ${kind}`;
       if (gap) {
         const key = gap.to === null ? "noPictureSince" : "noPicture";
-        one.title = text.say(key, { from: text.clock(gap.from), to: text.clock(gap.to ?? more.now), cause: gap.words });
+        one.title = text.say(key, { ...text.ends(gap.from, gap.to), cause: gap.words });
       }
       this.place(one, from, to);
       return one;

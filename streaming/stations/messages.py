@@ -41,7 +41,7 @@ def why_no_picture(
         at = format_time_of_day(begins_ms, zone, now_ms, lang)
         return gettext("Recording begins at %(at)s.", lang, at=at)
     if gap := open_gap():
-        since = format_time_of_day(gap.start_ms, zone, now_ms, lang)
+        since = format_time_of_day(gap.start_ms, zone, now_ms, lang, seconds=True)
         cause = describe_cause(gap.cause, lang)
         return gettext("No picture since %(since)s: %(cause)s.", lang, since=since, cause=cause)
     return gettext(STATES.get(state, STATES["connecting"]), lang)

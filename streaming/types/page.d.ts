@@ -41,7 +41,6 @@ interface Takes {
 interface Camera {
   id: string;
   title: string;
-  picture: string;
   /** its `all.m3u8` has a second stream, of fewer bytes */
   low: boolean;
   takes: Takes;
@@ -82,9 +81,6 @@ interface FoundStation {
   live: number;
   cameras: unknown[];
 }
-
-/** A picture on the home page. */
-interface Shown { station: string; camera: string; number: string; name: string; title: string; picture: string }
 
 type Values = Record<string, string | number>;
 

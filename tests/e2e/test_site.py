@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, Route, async_playwright, expect
 
 from config.model import Config
 from storage.records import GapCause
@@ -127,6 +127,9 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
     assert len(set(await page.locator(".frame").evaluate_all(sizes))) == 1
     href = await page.locator(".plain").first.get_attribute("href")
     assert href == "/live/s/c/index.m3u8" and await page.locator(".plain").first.is_visible()
+    await page.goto(f"{site.base}/embed/s/c")  # it has a picture, and no dead buttons
+    assert await page.locator(".still").is_visible() and await page.locator("#station").is_visible()
+    assert await page.get_by_role("button").count() == 0
     await context.close()
 
 
@@ -220,6 +223,20 @@ async def test_counts_on_the_home_page_renew_by_themselves(
         counts = await page.locator("[data-area]").all_inner_texts()
         assert counts == ["Live: 0 of 1 station"] * 2 and errors == []
         assert "Live: 0 of 2 cameras" in await page.inner_text("[data-station=s]")
+
+        async def recording_ends(route: Route) -> None:
+            answer = await route.fetch()
+            page_of_then = (await answer.text()).replace('id="state" hidden>', 'id="state">Ended.')
+            await route.fulfill(response=answer, body=page_of_then)
+
+        await page.route(re.compile(r"/\?"), recording_ends)
+
+        async def says_so() -> bool:
+            await page.clock.fast_forward(15_000)
+            return await page.locator("#state").is_visible()
+
+        await until(says_so)
+        assert await page.inner_text("#state") == "Ended."
 
 
 @pytest.mark.browser

@@ -46,6 +46,11 @@ PRESSED_AS_IT_CLOSES = """() => {
 CUT = """[...document.querySelectorAll('.bar, .bar > :not(a)')]
   .filter((one) => one.scrollWidth > one.clientWidth || one.clientHeight > 48)
   .map((one) => `${one.className} ${one.id}, ${one.scrollWidth} x ${one.clientHeight} px`)"""
+# The heights at which the controls below the picture stand.
+ROWS = """[...new Set([...document.querySelectorAll('.controls > button')].map((one) => {
+  const { top, height } = one.getBoundingClientRect();
+  return Math.round((top + height / 2) / 4);
+}))]"""
 FIVE = ("#play", "#back", "#on", "#live", "#full")
 
 
@@ -166,11 +171,12 @@ async def test_an_embedded_camera_keeps_its_moment_and_covers_no_picture(
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize(("size", "lang"), [(PHONE, "kk"), (DESK, "ru")], ids=["phone", "desk"])
 async def test_one_screen_has_all_that_matters_and_nothing_moves(
-    tmp_path: Path, chromium: str, size: dict[str, int]
+    tmp_path: Path, chromium: str, size: dict[str, int], lang: str
 ) -> None:
-    async with page_at(tmp_path, chromium, viewport=size) as (page, _, _, _):
+    path = f"/stations/s?lang={lang}"
+    async with page_at(tmp_path, chromium, path, viewport=size) as (page, _, _, _):
         for camera in CAMERAS:
             await plays(page, camera)
         for one in (".lead video", "#now", "#track", *FIVE):
@@ -180,6 +186,7 @@ async def test_one_screen_has_all_that_matters_and_nothing_moves(
             assert box["y"] >= 0 and box["y"] + box["height"] <= size["height"], (one, box)
             if one in FIVE:
                 assert box["height"] >= 44 and box["width"] >= 44, (one, box)
+        assert len(await page.evaluate(ROWS)) == 1, "the controls are broken in lines"
         await becomes(page, "document.querySelector('#track').ariaValueNow > 0")
         assert await page.locator(f"[data-line={CAMERAS[0]}] .is-recorded").first.is_visible()
         assert await page.evaluate("window.shifts") <= 0.02
@@ -189,6 +196,27 @@ async def test_one_screen_has_all_that_matters_and_nothing_moves(
         await page.reload(wait_until="commit")  # a slow machine has a page piece by piece
         await plays(page)
         assert await page.evaluate("window.shifts") <= 0.02
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_before_recording_begins_nothing_is_said_to_be_live(
+    tmp_path: Path, chromium: str
+) -> None:
+    stations = station_yaml("s", "117", {"c": "rtsp://127.0.0.1/c"}, NAMES)
+    later = "  windows: [{from: 2089-01-01T00:00, to: 2090-01-01T00:00}]\n"
+    async with (
+        serving(write_config(tmp_path, stations, later)) as site,
+        opened(chromium, f"{site.base}/stations/s?lang=en") as (page, errors),
+    ):
+        await expect(page.locator("#status")).to_have_text("No picture now")
+        await expect(page.locator(".lead .slate")).to_contain_text("Recording begins at")
+        await live(page).to_have_attribute("aria-pressed", "false")
+        await page.goto(f"{site.base}/embed/s/c?lang=en")
+        await expect(page.locator("#why")).to_contain_text("Recording begins at")
+        await live(page).to_have_attribute("aria-pressed", "false")
+        await expect(page.locator("#late")).to_be_empty()
+        assert errors == []
 
 
 @pytest.mark.browser
@@ -259,6 +287,7 @@ async def test_keys_do_the_same_in_a_russian_layout(tmp_path: Path, chromium: st
         await live(page).to_have_attribute("aria-pressed", "true")
         cameras[1].end(GapCause.UNREACHABLE)
         await page.wait_for_selector("[data-camera=d][data-state=gap]")
+        await expect(page.locator("#count")).to_have_text("Live: 2 of 3 cameras")
         cameras[1].begin(int(time.time() * 1000), "blue")
         await plays(page, "d")
         await expect(page.locator("#nearest")).to_contain_text("the camera does not answer")

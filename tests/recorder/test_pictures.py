@@ -260,9 +260,26 @@ async def test_pictures_of_what_is_recorded_and_slates_of_what_is_not(
         async def is_told() -> bool:
             status, _, body = await get(session, "/live/s/wide/thumb.jpg")
             assert status == 404
-            return b"not ready yet" in body
+            return b"no still picture yet" in body
 
         await until(is_told)  # when the status files are looked at again
+
+
+@pytest.mark.slow
+async def test_the_first_picture_of_a_camera_does_not_wait_for_its_turn(
+    config: Config, recorded: dict[str, Recorded]
+) -> None:
+    config.path.write_text(config.path.read_text().replace("pictures: 2s", "pictures: 10m"))
+    said = ["s/wide", "s/cif"]
+
+    def have(*names: str) -> bool:
+        say(config, *said, clock=now_ms)
+        return all((config.spool / name / "thumb.jpg").exists() for name in names)
+
+    async with making(config):
+        await until(lambda: have("s/wide", "s/cif"), why="the second of two waits for 5 minutes")
+        said.append("s/h265")  # its recording begins
+        await until(lambda: have("s/h265"), why="it waits for the next round")
 
 
 async def _served(session: aiohttp.ClientSession, url: str, size: tuple[int, int]) -> None:

@@ -150,6 +150,12 @@ test("live that fell behind jumps to what happens, and is never said where it is
   assert.deepEqual([19_000, 25_000].map((late) => player.isLive(late)), [true, false]);
   player.angles[0].behindMs = 20_000; // the browser plays HLS by itself, and a segment takes 4 s
   assert.deepEqual([25_000, 29_000].map((late) => player.isLive(late)), [true, false]);
+  player.angles[0].state = "gap"; // as before recording begins
+  assert.deepEqual([player.isLive(5000), player.empty], [false, true]);
+  player.angles.push({ state: "off", behindMs: 2400 });
+  assert.equal(player.isLive(5000), false);
+  player.angles.push({ state: "plays", behindMs: 2400 });
+  assert.deepEqual([player.isLive(5000), player.empty], [true, false], "one camera is live");
 });
 
 test("what is held further on is gone on with, and said", () => {

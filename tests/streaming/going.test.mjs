@@ -45,6 +45,7 @@ Object.assign(text.told, { words });
 const { player, server } = await import("../../streaming/static/watching.mjs");
 const going = await import("../../streaming/static/going.mjs");
 const { address } = await import("../../streaming/static/share.mjs");
+const { Lists } = await import("../../streaming/static/lists.mjs");
 const { Shown } = await import("../../streaming/static/shown.mjs");
 const { Screen } = await import("../../streaming/static/screen.mjs");
 clearInterval(player.ticking);
@@ -130,6 +131,29 @@ test("to the gap before and the one after, some seconds before each; where there
   assert.equal(player.now, outages[0].from - 3000);
   going.toGap(outages, -1);
   assert.match(said(), /^noGapBefore/);
+});
+
+test("live is not said to be shown where nothing is recorded now", () => {
+  for (const one of player.angles) one.state = "gap";
+  going.live();
+  assert.match(said(), /^noPictureNow/);
+  player.live = false; // the gap is one of the past
+  going.live();
+  assert.match(said(), /^isLive/);
+  for (const one of player.angles) one.state = "waits";
+});
+
+test("a gap is told to the second, and one that is shorter to the thousandth, wherever it is told", () => {
+  const from = Date.parse("2026-11-29T03:46:07.250Z");
+  const lists = new Lists(root, null, told.cameras, () => {});
+  const line = (/** @type {number | null} */ to) => lists.line({ from, to, cameras: [0], causes: ["away"] });
+  Object.assign(text.told, { words: { gapLine: "{from}–{to}: {cause}", until: "now", seconds: "{seconds} s" } });
+  assert.equal(line(from + 4000), "08:46:07–08:46:11: away");
+  assert.equal(line(from + 400), "08:46:07.250–08:46:07.650: away");
+  assert.equal(line(null), "08:46:07–now: away");
+  assert.equal(text.length(400), "0.4 s");
+  assert.equal(text.length(4000), "4 s");
+  Object.assign(text.told, { words });
 });
 
 test("controls fade on the whole screen only; a tap hides them, another shows them", () => {

@@ -123,7 +123,8 @@ async def test_a_list_has_pictures_and_says_which_camera_is_silent(tmp_path: Pat
     async with serving(config, clock=standing) as session:
         page = await page_at(session, "/")
         assert 'src="/live/s1/b/thumb.jpg"' in page  # of a camera that is live
-        assert 'src="/live/s2/a/thumb.jpg"' in page  # a slate that says why there is none
+        # a slate that says why there is none, in the language of the page
+        assert 'src="/live/s2/a/thumb.jpg?lang=en"' in page
         said = cards(page)
         assert "Live: 1 of 2 cameras" in said["s1"] and "No picture: A" in said["s1"]
         assert "No picture" not in said["s2"]  # of none: the count says it
