@@ -244,8 +244,9 @@ async def test_a_copy_of_a_spool_records_nothing_beside_the_machine_that_it_is_o
     await go_on(clock, [a, copy], 2)
     assert a.cameras == set(NAMES) and not copy.cameras
     assert "one is a copy of the other" in capsys.readouterr().out
-    await go_on(clock, [copy], LEASE_MS // 1_500 + 1)  # the other was stopped
+    await go_on(clock, [copy], LEASE_MS // 1_500 + 1)  # the other was stopped, or is cut off
     assert copy.cameras == set(NAMES)
+    assert all(copy.leases[s].epoch > lease.epoch for s, lease in a.leases.items())
 
 
 async def test_two_machines_of_one_name_are_told_of(
