@@ -149,7 +149,7 @@ def create_app(
 
 def peers_app(public: web.Application) -> web.Application:
     """Return the application that answers other machines: from what the public one knows."""
-    app = web.Application()
+    app = web.Application(middlewares=[for_peers.known])
     app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
     app[CLIENTS], app[SCHEDULER] = public[CLIENTS], public[SCHEDULER]
     app.add_routes(for_peers.routes)

@@ -72,10 +72,12 @@ class AppContext:
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
         self.directory = Directory(self.config)
-        self.peers = Peers(clock=self.elapsed_s)
-        several = self.config.node is not None
+        node = self.config.node
+        password = node.password if node else None
+        self.peers = Peers(clock=self.elapsed_s, password=password, utc=self.clock)
+        several = node is not None
         self.status = SpoolStatus(self.config.spool, self.clock, with_peers=several)
-        if self.config.node is not None:
+        if several:
             self.machines = Machines(self.config.spool)
             self.archives = [*self.archives, OtherSpools(self.machines, self.peers)]
         self._outage = Outage(

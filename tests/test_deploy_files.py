@@ -23,6 +23,7 @@ NEEDED = {
     "NODE_NAME": "n1",
     "NODE_ADDRESS": "10.0.0.5:8090",
     "NODE_CAMERAS": "400",
+    "NODE_PASSWORD": "a long random text",
     "PG_HOST": "postgres",
     "PG_PASSWORD": "secret",
     "S3_BUCKET": "kuager",
@@ -47,6 +48,7 @@ def test_the_settings_of_several_machines_are_right(tmp_path: Path) -> None:
     environ = NEEDED | {"CAMERA_PASSWORD": "x"}
     config = load(tmp_path / "kuager.yaml", environ)
     assert config.node is not None and config.node.address == "10.0.0.5:8090"
+    assert config.node.password is not None
     assert named((DEPLOY / "kuager.nodes.yaml").read_text()) <= NEEDED.keys()
 
 

@@ -17,8 +17,11 @@ from typing import Any
 import aiohttp
 import orjson
 import structlog
+from pydantic import SecretStr
 
+from base.clock import Clock, now_ms
 from base.outage import Outage
+from storage.cluster.peer_auth import HEADER, sign
 from storage.spool.node_map import MachineEntry
 
 CONNECT_S, READ_S, ALL_S = 1.0, 5.0, 60.0
@@ -108,9 +111,12 @@ class Peers:
         read_s: float = READ_S,
         absent_s: float = ABSENT_S,
         clock: Callable[[], float] = time.monotonic,
+        password: SecretStr | None = None,
+        utc: Clock = now_ms,
     ):
         """Nobody waits longer than `read_s` for a piece; what was not there is asked for again
-        after `absent_s`."""
+        after `absent_s`. Questions are signed with the `password`, where there is one."""
+        self._password, self._utc = password, utc
         self._read_s, self._absent_s, self._clock = read_s, absent_s, clock
         self._session: aiohttp.ClientSession | None = None
         self._flights: dict[tuple[str, str], tuple[Flight, asyncio.Task[None]]] = {}
@@ -205,9 +211,12 @@ class Peers:
             timeout = aiohttp.ClientTimeout(ALL_S, sock_connect=CONNECT_S, sock_read=self._read_s)
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONE)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
-        async with self._session.get(
-            f"http://{machine.address}{path}", allow_redirects=False
-        ) as answer:
+        url, headers = f"http://{machine.address}{path}", dict[str, str]()
+        if self._password is not None:
+            headers[HEADER] = sign(self._password.get_secret_value(), path, self._utc())
+        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            if answer.status == 403:
+                raise Unreachable("it has another node.password, or its clock is wrong")
             flight.begin(answer.status, answer.headers)
             size = 0
             if answer.status == 200:

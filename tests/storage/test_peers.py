@@ -1,4 +1,4 @@
-"""Other machines are asked for what they have: once for all who want it, and none holds up another."""
+"""Other machines are asked once for all who want it, and none of them holds up another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from storage.cluster.peer_auth import VALID_MS, is_signed, sign
 from storage.cluster.peers import AT_ONCE, AT_ONE, Peers, Unreachable
 from storage.spool.node_map import MachineEntry
 from tests.support.s3 import free_port
@@ -151,4 +155,42 @@ async def test_what_waits_for_a_machine_fails_with_what_was_asked_before() -> No
         go_on.set()
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(one) for one in found} == {Unreachable} and len(asked) == AT_ONE
+        await peers.close()
+
+
+# -- who may ask -----------------------------------------------------------------------------
+
+
+@given(
+    target=st.text(st.characters(codec="ascii"), max_size=20),
+    at_ms=st.integers(0, 1 << 45),
+    off_ms=st.integers(-2 * VALID_MS, 2 * VALID_MS),
+)
+def test_a_question_is_signed_by_who_has_the_password(target: str, at_ms: int, off_ms: int) -> None:
+    said = sign("a secret word", target, at_ms)
+    assert is_signed("a secret word", target, said, at_ms + off_ms) is (abs(off_ms) <= VALID_MS)
+    assert not is_signed("another word", target, said, at_ms)
+    assert not is_signed("a secret word", target + "x", said, at_ms)
+    moment, _, mac = said.partition(":")
+    assert not is_signed("a secret word", target, f"{int(moment) + 1}:{mac}", at_ms)
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("said", ["", ":", "1", "-1:x", "\u0661:x", "9" * 30 + ":x", "1:\u00fc"])
+def test_what_is_no_signature_is_none(said: str) -> None:
+    assert not is_signed("a secret word", "/", said, 1)
+
+
+async def test_a_machine_with_another_password_is_told_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPForbidden
+
+    async with answering(handler) as far:
+        peers = Peers(clock=lambda: 0.0, password=SecretStr("a secret word"))
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                await peers.body(far, "/x")
+        assert "another node.password" in capsys.readouterr().out
         await peers.close()

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import m3u8
 import pytest
+from pydantic import SecretStr
 
 from config.load import load
 from config.model import Config
@@ -24,6 +25,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.rows import Archived
 from storage.cluster.machines import Machines
 from storage.cluster.other_spools import OtherSpools
+from storage.cluster.peer_auth import HEADER, sign
 from storage.cluster.peer_status import PeerStatus
 from storage.cluster.peers import ABSENT_S, Peers
 from storage.recording_source import Sources
@@ -142,6 +144,21 @@ async def test_whichever_machine_is_asked_gives_the_same(site: Site) -> None:
         assert (await get(machines["c"].inner, f"/live/s/c/{number}"))[0] == 404
         assert (await get(machines["b"].session, "/live/s/c/77.m4s"))[0] == 404
         assert (await get(machines["b"].session, "/live/s/c/init-77.mp4"))[0] == 404
+
+
+async def test_a_stranger_of_the_inner_network_is_told_nothing(site: Site) -> None:
+    async with site(password=SecretStr("a word of machines")) as machines:
+        record(machines["a"], OLD, 60, 50, sealed=False).close()
+        machines.owns("a", CAMERA, OLD)
+        (number, _), *_ = await listed(machines["b"].session)
+        segment = f"/live/s/c/{number}.m4s"
+        assert (await get(machines["b"].session, segment))[0] == 200
+        for path in ("/status.json", segment, "/spool/s/c/stretch?from=0", "/nowhere"):
+            for said in ({}, {HEADER: sign("a word of others", path, NOW)}):
+                status, _, body = await get(machines["a"].inner, path, headers=said)
+                assert status == 403 and b"s/c" not in body, path
+            said = {HEADER: sign("a word of machines", path, NOW)}
+            assert (await get(machines["a"].inner, path, headers=said))[0] in (200, 404), path
 
 
 async def test_a_player_finds_what_follows_when_a_camera_changes_machines(site: Site) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from pydantic import SecretStr
 
 from base.clock import Clock, now_ms
 from config.model import Config, Node
@@ -98,6 +99,7 @@ async def several(
     catalogue: Catalogue | None = None,
     archives: Sequence[Archive] = (),
     clock: Clock = now_ms,
+    password: SecretStr | None = None,
 ) -> AsyncIterator[Several]:
     """Serve machines with the stations of a configuration."""
     found = Several({})
@@ -107,7 +109,7 @@ async def several(
 
     async with AsyncExitStack() as stack:
         for name in names:
-            node = Node(name=name, host="127.0.0.1", port=free_port())
+            node = Node(name=name, host="127.0.0.1", port=free_port(), password=password)
             spool = config.path.parent / f"spool-{name}"
             machine = Machine(name, config.model_copy(update={"spool": spool, "node": node}))
             claim_spool(spool)
