@@ -90,6 +90,13 @@ def test_the_image_runs_without_root_and_with_locked_requirements() -> None:
     assert 'CMD ["run", "--config", "/etc/kuager/kuager.yaml"]' in last
 
 
+def test_nothing_that_is_written_beside_the_examples_goes_into_the_image() -> None:
+    """As the stations file that compose.yaml asks for, which has passwords of cameras."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "deploy/*" in ignored
+    assert [line for line in ignored if line.startswith("!")] == ["!deploy/requirements.txt"]
+
+
 # -- systemd -----------------------------------------------------------------------------------
 
 
@@ -161,6 +168,12 @@ def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
 
 
 # -- nginx -------------------------------------------------------------------------------------
+
+
+def test_the_second_cache_is_not_open_to_the_world() -> None:
+    """It believes who asks it: it has no limits, and passes on for whom he says that he asks."""
+    text = (DEPLOY / "nginx/edge.conf").read_text()
+    assert re.findall(r"(?m)^ *listen +(\S+);", text) == ["127.0.0.1:8089"]
 
 
 @pytest.mark.parametrize("name", ["public.conf", "compose.conf"])
