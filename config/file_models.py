@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
 
 from config.base import HttpUrl, Model, seconds
 from config.copies import Copies
@@ -113,6 +113,12 @@ def _database(text: str) -> str:
     return f"postgresql://{parts.netloc}{parts.path}{query}"
 
 
+def _long(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < 16:  # whoever reads along may try as many as he likes
+        raise Wrong("is shorter than 16 characters", "write one of `openssl rand -hex 32`")
+    return secret
+
+
 PathText = Annotated[str, AfterValidator(check_path)]
 
 
@@ -138,6 +144,7 @@ class NodeFile(Model):
     name: Id
     address: Annotated[Listen, PlainValidator(_listen)]
     cameras: int | None = Field(default=None, ge=0)
+    password: Annotated[SecretStr, AfterValidator(_long)] | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -19,7 +19,8 @@ from config.validate import Document, note, validate
 from config.values import is_zone
 from config.yamlfile import BROKEN, YamlDocument, read_yaml
 
-_COPIES_SECRETS = (
+_SECRETS = (
+    (("node",), "password"),
     (("copies", "stripe"), "secret_key"),
     (("copies", "stripe"), "webhook_secret"),
     (("copies", "mail"), "password"),
@@ -75,7 +76,7 @@ class _Loading:
             take_secret(main, (), "database", problems)
             for n, _ in _parts(main.data, "archives"):
                 take_secret(main, ("archives", n), "secret_access_key", problems)
-            for at, key in _COPIES_SECRETS:
+            for at, key in _SECRETS:
                 if _is_there(main.data, at):
                     take_secret(main, at, key, problems)
         return main
@@ -251,6 +252,7 @@ def _config(
             host=file.node.address.host,
             port=file.node.address.port,
             cameras=file.node.cameras,
+            password=file.node.password,
         )
         if file.node
         else None,

@@ -310,13 +310,15 @@ class Web(Model):
 class Node(Model):
     """This machine as one of several: other nodes reach it at `host` and `port`.
 
-    It records `cameras` at the most; None: as many as there are, by its number of cores.
+    It records `cameras` at the most; None: as many as there are, by its number of cores. Who asks
+    it has to know the `password`; None: it answers anybody.
     """
 
     name: Id
     host: str
     port: int
     cameras: int | None = None
+    password: SecretStr | None = None
 
     @property
     def address(self) -> str:

@@ -77,7 +77,8 @@ async def _node(configs: Configs) -> None:
     from storage.cluster.peer_status import PeerStatus
     from storage.cluster.peers import Peers
 
-    spool, peers = configs.now.spool, Peers()
+    node, spool = configs.now.node, configs.now.spool
+    peers = Peers(password=node.password if node else None)
     agent = NodeAgent(configs.now, VERSION)
     status = PeerStatus(spool, Machines(spool), peers)
 
@@ -118,7 +119,7 @@ async def _other_spools(config: Config) -> AsyncIterator[list[Store]]:
     from storage.cluster.other_spools import OtherSpools
     from storage.cluster.peers import Peers
 
-    peers = Peers()
+    peers = Peers(password=config.node.password if config.node else None)
     try:
         yield [OtherSpools(Machines(config.spool), peers)] if config.node else []
     finally:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import sys
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -104,9 +106,10 @@ def create_app(
     archives: Sequence[Archive],
     clock: Clock = now_ms,
     process: str = "web-0",
+    elapsed_s: Callable[[], float] = time.monotonic,
 ) -> web.Application:
     """Return the application; the caller closes catalogue and archives. `process` is what its
-    metrics of HTTP are told apart by."""
+    metrics of HTTP are told apart by; `elapsed_s` is a clock that nobody sets."""
     for lang in LANGUAGES:  # a catalogue that cannot be read is seen at the start
         translations(lang)
     assets.version()  # so is a script that is missing
@@ -117,7 +120,7 @@ def create_app(
     clients = app[CLIENTS] = Clients(config.web.trusted_proxies)
     app[SITE] = config.web
     app[GROUPS] = ADDRESSES
-    context = app[CONTEXT] = AppContext(config, catalogue, archives, clock)
+    context = app[CONTEXT] = AppContext(config, catalogue, archives, clock, elapsed_s)
     counts = app[HTTP_COUNTS] = HttpCounts(config, process, clock=clock)
     app[metrics.REGISTRY] = metrics.make_registry(context, counts)
     app[health.HEALTH] = health.Health(context)
@@ -146,7 +149,7 @@ def create_app(
 
 def peers_app(public: web.Application) -> web.Application:
     """Return the application that answers other machines: from what the public one knows."""
-    app = web.Application()
+    app = web.Application(middlewares=[for_peers.known])
     app[CONTEXT], app[live.PLAYLISTS] = public[CONTEXT], public[live.PLAYLISTS]
     app[CLIENTS], app[SCHEDULER] = public[CLIENTS], public[SCHEDULER]
     app.add_routes(for_peers.routes)
@@ -232,6 +235,12 @@ def make_runner(
     )
 
 
+def machines_runner(public: web.Application, stop_s: float = STOP_S) -> web.AppRunner:
+    """Return what answers other machines, beside the public application."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Runner(peers_app(public), stop_s=stop_s, caps=Caps.of_machines(files))
+
+
 @contextlib.asynccontextmanager
 async def serving(
     config: Config, stop_s: float = STOP_S, process: str = "web-0"
@@ -259,7 +268,7 @@ async def serving(
         except PortInUse as error:  # the public is served all the same
             log.error("Metrics are not served", why=str(error))
         if (node := config.node) is not None:
-            inner = Runner(peers_app(app), stop_s=stop_s, caps=OPERATORS)
+            inner = machines_runner(app, stop_s)
             place = (node.host, node.port, "node.address")
             await stack.enter_async_context(_listening(inner, *place, config.spool))
         log.info("Serving", address=f"http://{where.host}:{where.port}/")

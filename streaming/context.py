@@ -51,12 +51,13 @@ class AppContext:
     catalogue: Catalogue | None
     archives: Sequence[Store]
     clock: Clock = now_ms
+    elapsed_s: Callable[[], float] = time.monotonic
     files: OpenFiles = field(default_factory=OpenFiles)
     motion: Motion = field(default_factory=Motion)
     stations: dict[str, Station] = field(init=False)
     directory: Directory = field(init=False)
     machines: Machines | None = field(init=False, default=None)  # None where this is the only one
-    peers: Peers = field(init=False, default_factory=Peers)
+    peers: Peers = field(init=False)
     status: SpoolStatus = field(init=False)
     _outage: Outage = field(init=False)
     _refreshed_s: float = float("-inf")
@@ -71,9 +72,12 @@ class AppContext:
     def __post_init__(self) -> None:
         self.stations = {s.id: s for s in self.config.stations}
         self.directory = Directory(self.config)
-        several = self.config.node is not None
+        node = self.config.node
+        password = node.password if node else None
+        self.peers = Peers(clock=self.elapsed_s, password=password, utc=self.clock)
+        several = node is not None
         self.status = SpoolStatus(self.config.spool, self.clock, with_peers=several)
-        if self.config.node is not None:
+        if several:
             self.machines = Machines(self.config.spool)
             self.archives = [*self.archives, OtherSpools(self.machines, self.peers)]
         self._outage = Outage(

@@ -23,6 +23,7 @@ NEEDED = {
     "NODE_NAME": "n1",
     "NODE_ADDRESS": "10.0.0.5:8090",
     "NODE_CAMERAS": "400",
+    "NODE_PASSWORD": "a long random text",
     "PG_HOST": "postgres",
     "PG_PASSWORD": "secret",
     "S3_BUCKET": "kuager",
@@ -47,6 +48,7 @@ def test_the_settings_of_several_machines_are_right(tmp_path: Path) -> None:
     environ = NEEDED | {"CAMERA_PASSWORD": "x"}
     config = load(tmp_path / "kuager.yaml", environ)
     assert config.node is not None and config.node.address == "10.0.0.5:8090"
+    assert config.node.password is not None
     assert named((DEPLOY / "kuager.nodes.yaml").read_text()) <= NEEDED.keys()
 
 
@@ -86,6 +88,13 @@ def test_the_image_runs_without_root_and_with_locked_requirements() -> None:
     last = text[text.rindex("FROM ") :]
     assert "USER 10001" in last and "make setup" in text and "pip install" not in text
     assert 'CMD ["run", "--config", "/etc/kuager/kuager.yaml"]' in last
+
+
+def test_nothing_that_is_written_beside_the_examples_goes_into_the_image() -> None:
+    """As the stations file that compose.yaml asks for, which has passwords of cameras."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "deploy/*" in ignored
+    assert [line for line in ignored if line.startswith("!")] == ["!deploy/requirements.txt"]
 
 
 # -- systemd -----------------------------------------------------------------------------------
@@ -159,6 +168,12 @@ def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
 
 
 # -- nginx -------------------------------------------------------------------------------------
+
+
+def test_the_second_cache_is_not_open_to_the_world() -> None:
+    """It believes who asks it: it has no limits, and passes on for whom he says that he asks."""
+    text = (DEPLOY / "nginx/edge.conf").read_text()
+    assert re.findall(r"(?m)^ *listen +(\S+);", text) == ["127.0.0.1:8089"]
 
 
 @pytest.mark.parametrize("name", ["public.conf", "compose.conf"])

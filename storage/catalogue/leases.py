@@ -62,7 +62,7 @@ class Shard:
     """A row of `shards`: `holder` records it under `epoch` since `taken_ms`.
 
     `before` is who held it before. `lost_ms` is when that one was last alive, where it was dead,
-    and 0 where there was none.
+    and 0 where there was none, or where it had stopped in good order before anybody took it.
     """
 
     shard: int

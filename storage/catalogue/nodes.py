@@ -34,6 +34,7 @@ NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 SERVER = sa.literal_column(
     "(extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint", sa.BigInteger
 )
+EPOCH = sa.func.greatest(shards.c.epoch + 1, NOW // 1000 - CLOCK_2020_S)  # of who takes a shard
 HANG_MS = LEASE_MS // 2
 FORGET_MS = 600_000
 # what a node says of itself with each renewal; the rest is an operator's
@@ -55,9 +56,12 @@ class Nodes:
         are then. Raises CatalogueError; whether anything was done is then unknown. Raises
         SpoolTaken, and nothing was done."""
         hang = sa.func.set_config("idle_in_transaction_session_timeout", str(self._hang_ms), True)
+        address = sa.select(nodes.c.address).where(nodes.c.spool == me.spool).scalar_subquery()
         async with self._pool.work() as connection:
-            now_ms, _ = (await connection.execute(sa.select(NOW, hang))).one()
+            now_ms, was_at, _ = (await connection.execute(sa.select(NOW, address, hang))).one()
             await self._renew(connection, me, now_ms)
+            if was_at not in (None, me.address):
+                await _begin_anew(connection, me.spool)
             view = await self._view(connection, me.spool)
             if decision := decide(view):
                 await _change(connection, view, decision)
@@ -192,6 +196,18 @@ def _is_alive(now_ms: Any) -> sa.ColumnElement[bool]:
     return sa.and_(until_ms > now_ms, until_ms <= now_ms + LEASE_MS)
 
 
+async def _begin_anew(connection: Connection, me: str) -> None:
+    """Raise the epochs of what a node holds whose lease was over, and is at another address now:
+    it may be a copy, and the first one may record on under the old epochs, without the database.
+    So may who was handing over."""
+    s = shards.c
+    handing = sa.update(shards).where(s.before == me, s.handover.is_not(None))
+    await connection.execute(handing.values(handover=None))
+    before = sa.case((s.handover.is_(None), s.holder), else_=s.before)
+    held = sa.update(shards).where(s.holder == me)
+    await connection.execute(held.values(epoch=EPOCH, before=before, lost_ms=0, taken_ms=NOW))
+
+
 async def _change(connection: Connection, view: View, decision: Decision) -> None:
     s = shards.c
     own, before = s.holder == view.me, s.before == view.me
@@ -239,9 +255,9 @@ async def _take(connection: Connection, view: View, decision: Decision) -> None:
     alive = sa.and_(n.spool.is_not(None), _is_alive(NOW))
     given = sa.and_(alive, s.offered)
     lost_ms = sa.case(
-        (s.holder.is_(None), 0),
         (sa.and_(given, n.weight == 0), NOW),
-        (sa.or_(given, n.until_ms == 0), None),
+        (given, None),
+        (sa.or_(s.holder.is_(None), n.until_ms == 0), 0),
         else_=n.until_ms - LEASE_MS,
     )
     free = (
@@ -259,7 +275,7 @@ async def _take(connection: Connection, view: View, decision: Decision) -> None:
         sa.update(shards)
         .where(s.shard == free.c.shard)
         .values(
-            epoch=sa.func.greatest(s.epoch + 1, NOW // 1000 - CLOCK_2020_S),
+            epoch=EPOCH,
             before=s.holder,
             holder=view.me,
             handover=free.c.handover,

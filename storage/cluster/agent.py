@@ -31,6 +31,7 @@ from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node
 from storage.spool.status import SpoolStatus
 
 REFUSED_MS = 10_000  # for which a spool may take no recordings before others are to record
+MOST_LOST = 3  # answers in a row, before what is held is handed over to nobody
 CORE = 45  # cameras that a core is reckoned to carry (docs/install.md), where nobody says how many
 
 log = structlog.get_logger()
@@ -313,11 +314,13 @@ class NodeAgent:
 
         What nobody takes is recorded again when this machine comes back, or by who comes first.
         """
-        self._me = replace(self._me, leaving=True)
+        self._me, lost = replace(self._me, leaving=True), 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pauses.leave_s):
                 while self._known:
-                    if (view := await self.round()) is None or not view.takers:
+                    view = await self.round()
+                    lost = lost + 1 if view is None else 0
+                    if lost == MOST_LOST or (view is not None and not view.takers):
                         break
                     await asyncio.sleep(self._pauses.moving_s)
         left = len(self._known)

@@ -17,15 +17,19 @@ from typing import Any
 import aiohttp
 import orjson
 import structlog
+from pydantic import SecretStr
 
+from base.clock import Clock, now_ms
 from base.outage import Outage
+from storage.cluster.peer_auth import HEADER, sign
 from storage.spool.node_map import MachineEntry
 
 CONNECT_S, READ_S, ALL_S = 1.0, 5.0, 60.0
 AWAY_S = 1.0  # for which a machine is not asked again that did not answer
 ABSENT_S = 0.5  # and what it does not have
 MOST_ABSENT = 10_000  # of these, in memory
-AT_ONCE = 64  # questions to all machines
+AT_ONCE = 256  # questions to all machines
+AT_ONE = 16  # and to one of them: so one that hangs holds up no other
 PIECE = 64 << 10
 MOST_BYTES = 32 << 20  # of one answer
 
@@ -107,9 +111,12 @@ class Peers:
         read_s: float = READ_S,
         absent_s: float = ABSENT_S,
         clock: Callable[[], float] = time.monotonic,
+        password: SecretStr | None = None,
+        utc: Clock = now_ms,
     ):
         """Nobody waits longer than `read_s` for a piece; what was not there is asked for again
-        after `absent_s`."""
+        after `absent_s`. Questions are signed with the `password`, where there is one."""
+        self._password, self._utc = password, utc
         self._read_s, self._absent_s, self._clock = read_s, absent_s, clock
         self._session: aiohttp.ClientSession | None = None
         self._flights: dict[tuple[str, str], tuple[Flight, asyncio.Task[None]]] = {}
@@ -117,6 +124,7 @@ class Peers:
         self._away: dict[str, float] = {}  # until when, by address
         self._outages: dict[str, Outage] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._room_at: dict[str, asyncio.Semaphore] = {}
 
     async def close(self) -> None:
         """End what is on its way."""
@@ -133,7 +141,7 @@ class Peers:
         """Give the answer to GET of a path: 200, begun; raises Unreachable where it is another, or
         none. Once nobody reads it any more it is not fetched any further."""
         key = (machine.address, path)
-        if self._away.get(machine.address, 0.0) > self._clock():
+        if self._is_away(machine):
             raise Unreachable(f"{machine.name} does not answer")
         if self._absent.get(key, 0.0) > self._clock():
             raise Unreachable(f"{machine.name} does not have it")
@@ -170,7 +178,10 @@ class Peers:
     async def _fly(self, machine: MachineEntry, path: str, flight: Flight) -> None:
         key = (machine.address, path)
         try:
-            async with self._room:
+            room_at = self._room_at.setdefault(machine.address, asyncio.Semaphore(AT_ONE))
+            async with room_at, self._room:
+                if self._is_away(machine):  # noticed while this one waited
+                    raise Unreachable("it does not answer")
                 await self._fetch(machine, path, flight)
             if flight.status != 200:
                 self._absent[key] = self._clock() + self._absent_s
@@ -179,7 +190,7 @@ class Peers:
             flight.end()
         except (aiohttp.ClientError, TimeoutError, OSError, Unreachable) as error:
             why = str(error) or "no answer in time"
-            if not flight.status:
+            if not (flight.status or self._is_away(machine)):
                 self._away[machine.address] = self._clock() + AWAY_S
                 self._outage(machine).begin(why)
             flight.end(Unreachable(f"{machine.name}: {why}"))
@@ -192,14 +203,20 @@ class Peers:
             if self._flights.get(key, (None, None))[0] is flight:
                 del self._flights[key]
 
+    def _is_away(self, machine: MachineEntry) -> bool:
+        return self._away.get(machine.address, 0.0) > self._clock()
+
     async def _fetch(self, machine: MachineEntry, path: str, flight: Flight) -> None:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(ALL_S, sock_connect=CONNECT_S, sock_read=self._read_s)
-            connector = aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE)
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONE)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
-        async with self._session.get(
-            f"http://{machine.address}{path}", allow_redirects=False
-        ) as answer:
+        url, headers = f"http://{machine.address}{path}", dict[str, str]()
+        if self._password is not None:
+            headers[HEADER] = sign(self._password.get_secret_value(), path, self._utc())
+        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            if answer.status == 403:
+                raise Unreachable("it has another node.password, or its clock is wrong")
             flight.begin(answer.status, answer.headers)
             size = 0
             if answer.status == 200:

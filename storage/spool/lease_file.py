@@ -40,8 +40,8 @@ class Lease(Record):
     until another machine does, which begins to.
 
     Where its node before was dead, `lost_ms` is when that was last alive, or 0 where there was
-    none; then `accounted` is until when recordings and gaps account for each camera
-    ("station/camera"), as far as that is known.
+    none or it had stopped; then `accounted` is until when recordings and gaps account for each
+    camera ("station/camera"), as far as that is known.
     """
 
     shard: Number

@@ -36,6 +36,7 @@ LEAST_BYTES = 64 << 10  # 2 kB/s: slower than any network on which video can be 
 SWEEP_S = 1.0
 MOST_UNSENT = 256 << 20  # bytes of answers that wait for slow clients, in all
 MOST_CONNECTIONS = 10_000  # about 25 kB of memory each
+MOST_OF_MACHINES = 2_000  # of these, of the other machines of an installation
 LEAST_EACH, SHARE_EACH = 64, 16  # one address: at least so many, at most that part of all
 OWN_FILES = 256  # for the spool, the catalogue, archives, and what is being accepted
 RECEIVED, UNSENT = 32 << 10, 128 << 10  # bytes that the system keeps for a connection
@@ -68,6 +69,12 @@ class Caps(NamedTuple):
     def here(cls) -> Caps:
         """Return the caps of this process."""
         return cls.of_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+    @classmethod
+    def of_machines(cls, files: int) -> Caps:
+        """Return the caps of the address at which other machines ask a process that may open so
+        many files: each machine has some connections, and a country 80 machines."""
+        return cls(max(LEAST_EACH, min(MOST_OF_MACHINES, files // SHARE_EACH)), LEAST_EACH)
 
 
 class Connection(RequestHandler):

@@ -6,7 +6,6 @@ A machine answers others from its own spool alone (for_peers.py), so nothing goe
 from __future__ import annotations
 
 import re
-import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -71,7 +70,7 @@ async def elsewhere_playlist(request: web.Request, name: Name, file: str) -> Liv
     what follows."""
     context, known = request.app[CONTEXT], request.app[LAST_LIVE]
     last, at_s = known.get((name, file), (None, float("-inf")))
-    if time.monotonic() - at_s < FRESH_S:
+    if context.elapsed_s() - at_s < FRESH_S:
         return last
     path = f"/live/{name[1]}/{name[2]}/{file}"
     machines = context.machines
@@ -83,12 +82,12 @@ async def elsewhere_playlist(request: web.Request, name: Name, file: str) -> Liv
                 found = LivePlaylist(body, etag, _modified_ms(flight), made_of=made_of)
             if last is not None and found.order < last.order:
                 continue  # of a time before
-            known[name, file] = found, time.monotonic()
+            known[name, file] = found, context.elapsed_s()
             known.move_to_end((name, file))
             while len(known) > MOST_PLAYLISTS:
                 known.popitem(last=False)
             return found
-    return last if time.monotonic() - at_s < STALE_S else None
+    return last if context.elapsed_s() - at_s < STALE_S else None
 
 
 async def elsewhere(

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from storage.cluster.peer_auth import HEADER, is_signed
 from storage.records import Losses
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
@@ -27,6 +29,18 @@ LATEST_MS = 253_402_300_800_000  # the year 10000
 MOST_RANGE = 32 << 20  # bytes of a recording at once
 
 routes = web.RouteTableDef()
+
+
+@web.middleware
+async def known(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer machines of this installation alone, where they have a password; 403 else."""
+    context = request.app[CONTEXT]
+    node = context.config.node
+    if node is not None and node.password is not None:
+        said, secret = request.headers.get(HEADER, ""), node.password.get_secret_value()
+        if not is_signed(secret, request.raw_path, said, context.clock()):
+            raise web.HTTPForbidden
+    return await handler(request)
 
 
 @routes.get("/status.json")

@@ -224,3 +224,13 @@ def test_limits_of_the_spool_that_cannot_be(tmp_path: Path) -> None:
     assert len(found) == 3 and all("spool_" in text for text in found), found
     wrong = "spool_reserve: 1 GiB\nspool_warn: 24h\n"
     assert len(problems(tmp_path, kuager_yaml=KUAGER + wrong)) == 2
+
+
+def test_a_password_of_machines_is_long_and_not_shown(tmp_path: Path) -> None:
+    node = "database: postgresql://u:p@h/d\nnode: {name: n, address: '10.0.0.5:1', password: %s}\n"
+    (found,) = problems(tmp_path, kuager_yaml=KUAGER + node % "qwertzuiopasdfg")
+    assert brief(found) == "kuager.yaml:12 node.password is shorter than 16 characters"
+    assert "qwertz" not in str(found)
+    config = read(tmp_path, kuager_yaml=KUAGER + node % "qwertzuiopasdfgh")
+    assert config.node is not None and config.node.password is not None
+    assert "qwertz" not in repr(config)

@@ -16,7 +16,7 @@ from kuager import VERSION
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.leases import HANDOVER_MS, LEASE_MS, SETTLE_MS
 from storage.catalogue.nodes import Nodes
-from storage.cluster.agent import REFUSED_MS, NodeAgent, Pauses
+from storage.cluster.agent import MOST_LOST, REFUSED_MS, NodeAgent, Pauses
 from storage.records import Gap, GapCause
 from storage.spool.lease_file import SHARDS, Lease, read_leases, shard_of
 from storage.spool.node_map import read_node_map
@@ -175,9 +175,11 @@ async def test_without_its_database_a_machine_goes_on_by_what_it_has(
     assert a.leases == before[away] and c.leases == before[c.agent]
 
 
+@pytest.mark.parametrize("lost", [0, MOST_LOST - 1])
 async def test_a_machine_that_is_stopped_hands_over_while_it_records(
-    make: Make, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    make: Make, clock: SetClock, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
+    """Also where PostgreSQL does not answer at first."""
     a, b, c = await three(make, clock)
     rounds = 0
     real = a.agent.round
@@ -185,6 +187,7 @@ async def test_a_machine_that_is_stopped_hands_over_while_it_records(
     async def round_() -> object:
         nonlocal rounds
         rounds += 1
+        a.agent._catalogue = None if rounds <= lost else a.catalogue
         view = await real()
         a.tell()
         await go_on(clock, [b, c], 1, 500)
@@ -193,7 +196,7 @@ async def test_a_machine_that_is_stopped_hands_over_while_it_records(
 
     monkeypatch.setattr(a.agent, "round", round_)
     await a.agent.leave()
-    assert not a.leases and rounds <= 5
+    assert not a.leases and rounds <= 5 + lost
     view = await a.catalogue.nodes.view()
     assert {row.holder for row in view.shards} == {m.agent._me.spool for m in (b, c)}
     assert {row.lost_ms for row in view.shards if row.before == a.agent._me.spool} == {None}
@@ -245,8 +248,9 @@ async def test_a_copy_of_a_spool_records_nothing_beside_the_machine_that_it_is_o
     await go_on(clock, [a, copy], 2)
     assert a.cameras == set(NAMES) and not copy.cameras
     assert "one is a copy of the other" in capsys.readouterr().out
-    await go_on(clock, [copy], LEASE_MS // 1_500 + 1)  # the other was stopped
+    await go_on(clock, [copy], LEASE_MS // 1_500 + 1)  # the other was stopped, or is cut off
     assert copy.cameras == set(NAMES)
+    assert all(copy.leases[s].epoch > lease.epoch for s, lease in a.leases.items())
 
 
 async def test_two_machines_of_one_name_are_told_of(

@@ -120,17 +120,23 @@ async def test_nodes_that_ask_at_once_share_no_epoch_and_leave_no_shard(
         random, me = Random(n), Node(f"spool-{n}", f"n{n}", f"127.0.0.{n}:1")
         known, all_ = await patient(postgres_url), frozenset(range(COUNT))
         own = Own([0] * COUNT, all_, all_, settled=True)
+        holders = set[str | None]()
         try:
-            view = await known.nodes.view()
-            while time.monotonic() < ends_s and len({row.holder for row in view.shards}) < 8:
-                view = await known.nodes.round(me, lambda v: decide(v, own, random))
+            while time.monotonic() < ends_s and len(holders) < 8:
+                try:
+                    view = await known.nodes.round(me, lambda v: decide(v, own, random))
+                except CatalogueError:  # on a busy machine more answers are lost
+                    continue
+                holders = {row.holder for row in view.shards}
                 for lease in leases(view, ()).values() if random.random() < 0.5 else ():
                     assert owners.setdefault((lease.shard, lease.epoch), me.spool) == me.spool
         finally:
             await known.close()
 
     ends_s = time.monotonic() + BOUND_S
-    await asyncio.gather(*(live(n) for n in range(8)))
+    async with asyncio.TaskGroup() as living:
+        for n in range(8):
+            living.create_task(live(n))
     view = await catalogue.nodes.view()
     for row in view.shards:
         assert row.holder and owners.get((row.shard, row.epoch), row.holder) == row.holder
@@ -215,11 +221,12 @@ async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
     clock: SetClock, postgres_url: str
 ) -> None:
     catalogue = await patient(postgres_url)
-    me, own = Node("a" * 32, "a", "10.0.0.1:1"), Own([1] * COUNT)
+    me, own = Node("a" * 32, "a", "10.0.0.1:1"), Own([1] * COUNT, settled=True)
     copy = replace(me, address="10.0.0.2:1")
     try:
         for node in (me, me):
-            await catalogue.nodes.round(node, lambda view: decide(view, own, Random(1)))
+            first = await catalogue.nodes.round(node, lambda view: decide(view, own, Random(1)))
+        assert len(first.held) == COUNT
         with pytest.raises(SpoolTaken, match=r"10\.0\.0\.1:1"):
             await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
         assert (await catalogue.nodes.view()).nodes[me.spool].address == me.address
@@ -228,6 +235,11 @@ async def test_a_copy_of_a_spool_does_not_hold_what_the_spool_does(
         await clock.passes(LEASE_MS)
         view = await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
         assert view.nodes[me.spool].address == copy.address
+        # the first may only be cut off, and record: what the copy records has other numbers
+        taken = zip(first.held, view.held, strict=True)
+        assert all(was.epoch < row.epoch and row.lost_ms == 0 for was, row in taken)
+        again = await catalogue.nodes.round(copy, lambda view: decide(view, own, Random(1)))
+        assert again.held == view.held
     finally:
         await catalogue.close()
 

@@ -99,6 +99,14 @@ def held() -> Iterator[list[socket.socket]]:
         one.close()
 
 
+async def test_all_machines_of_a_country_stay_connected(held: list[socket.socket]) -> None:
+    """Each keeps a connection of each of its two web processes, and of the role `node`."""
+    async with serving(Caps.of_machines(65_536)) as served:
+        for n in range(80):
+            held += [served.connect(GET, f"127.0.1.{n + 1}") for _ in range(3)]
+        await until(lambda: len(served.server.open) == len(held))
+
+
 @pytest.mark.parametrize("said", [b"", GET[:20], GET, GET + GET[:9]], ids=str)
 async def test_who_says_nothing_makes_room(held: list[socket.socket], said: bytes) -> None:
     async with serving(Caps(20, 8)) as served:

@@ -43,7 +43,6 @@ class Edge:
             for old, new in {
                 "/etc/nginx/kuager/": f"{folder}/",
                 "127.0.0.1:8089": f"127.0.0.1:{self.shelf}",
-                "listen 8089;": f"listen 127.0.0.1:{self.shelf};",
                 "listen 80;": f"listen 127.0.0.1:{free_port()};",
                 "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
                 "/etc/ssl/certs/live.example.kz.pem": certificate,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from storage.catalogue.leases import LEASE_MS, Decision, Handover, Node, Shard, View
+from storage.catalogue.nodes import SpoolTaken
 from storage.spool.numbers import CLOCK_2020_S
 
 
@@ -22,7 +23,12 @@ class LeaseRows:
         return cls(now_ms, [Shard(n) for n in range(count)])
 
     def renew(self, me: Node) -> View:
-        """Renew a lease and read all rows."""
+        """Renew a lease and read all rows; raises SpoolTaken."""
+        before = self.nodes.get(me.spool)
+        if before is not None and before.address != me.address:
+            if before.is_alive(self.now_ms):
+                raise SpoolTaken(before.address)
+            self._begin_anew(me.spool)
         drained = self.nodes[me.spool].drained if me.spool in self.nodes else False
         until_ms = self.now_ms + LEASE_MS
         self.nodes[me.spool] = replace(me, until_ms=until_ms, drained=drained, given_up_ms=None)
@@ -70,12 +76,12 @@ class LeaseRows:
             return False
         lost_ms: int | None = 0
         if holder is not None:
-            lost_ms = now_ms if alive else holder.until_ms - LEASE_MS
-            if holder.until_ms == 0 or (alive and holder.weight):
-                lost_ms = None
+            lost_ms = holder.until_ms - LEASE_MS if holder.until_ms else 0
+            if alive:
+                lost_ms = None if holder.weight else now_ms
         self.shards[n] = Shard(
             n,
-            max(row.epoch + 1, now_ms // 1000 - CLOCK_2020_S),
+            self._epoch(row),
             holder=seen.me,
             before=row.holder,
             handover=Handover.BOTH if alive else None,
@@ -83,6 +89,18 @@ class LeaseRows:
             lost_ms=lost_ms,
         )
         return True
+
+    def _begin_anew(self, me: str) -> None:
+        for n, row in enumerate(self.shards):
+            if row.before == me and row.handover:
+                self._set(n, handover=None)
+            if row.holder == me:
+                before = row.before if row.handover else me
+                anew = {"before": before, "lost_ms": 0, "taken_ms": self.now_ms}
+                self._set(n, epoch=self._epoch(row), **anew)
+
+    def _epoch(self, row: Shard) -> int:
+        return max(row.epoch + 1, self.now_ms // 1000 - CLOCK_2020_S)
 
     def _set(self, n: int, **values: object) -> None:
         self.shards[n] = replace(self.shards[n], **values)  # type: ignore[arg-type]

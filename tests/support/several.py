@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from pydantic import SecretStr
 
 from base.clock import Clock, now_ms
 from config.model import Config, Node
@@ -17,9 +19,8 @@ from storage.catalogue.catalogue import Catalogue
 from storage.spool.disk import claim_spool
 from storage.spool.lease_file import SHARDS, shard_of
 from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
-from streaming.app import OPERATORS, create_app, make_runner, peers_app
+from streaming.app import create_app, machines_runner, make_runner
 from streaming.context import CONTEXT
-from streaming.http.connections import Runner
 from tests.support.s3 import free_port
 
 
@@ -61,6 +62,7 @@ class Several:
     )
     away: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
+    passed_s: float = 0.0  # of which machines believe that it has passed, and it has not
 
     def __getitem__(self, name: str) -> Machine:
         return self.machines[name]
@@ -97,23 +99,30 @@ async def several(
     catalogue: Catalogue | None = None,
     archives: Sequence[Archive] = (),
     clock: Clock = now_ms,
+    password: SecretStr | None = None,
 ) -> AsyncIterator[Several]:
     """Serve machines with the stations of a configuration."""
     found = Several({})
+
+    def elapsed_s() -> float:
+        return time.monotonic() + found.passed_s
+
     async with AsyncExitStack() as stack:
         for name in names:
-            node = Node(name=name, host="127.0.0.1", port=free_port())
+            node = Node(name=name, host="127.0.0.1", port=free_port(), password=password)
             spool = config.path.parent / f"spool-{name}"
             machine = Machine(name, config.model_copy(update={"spool": spool, "node": node}))
             claim_spool(spool)
             found.machines[name] = machine
-            machine.app = create_app(machine.config, catalogue, archives, clock)
+            machine.app = create_app(
+                machine.config, catalogue, archives, clock, elapsed_s=elapsed_s
+            )
             port = free_port()
             machine.base = f"http://127.0.0.1:{port}"
             machine.session = await stack.enter_async_context(
                 _serving(make_runner(machine.app), port)
             )
-            inner = Runner(peers_app(machine.app), stop_s=1, caps=OPERATORS)
+            inner = machines_runner(machine.app, 1)
             machine.inner = await stack.enter_async_context(_serving(inner, node.port))
         found.tell()
         yield found

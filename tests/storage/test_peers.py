@@ -1,0 +1,196 @@
+"""Other machines are asked once for all who want it, and none of them holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from storage.cluster.peer_auth import VALID_MS, is_signed, sign
+from storage.cluster.peers import AT_ONCE, AT_ONE, Peers, Unreachable
+from storage.spool.node_map import MachineEntry
+from tests.support.s3 import free_port
+from tests.support.waiting import BOUND_S, until
+
+
+@asynccontextmanager
+async def answering(handler: Any) -> AsyncIterator[MachineEntry]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner, port = web.AppRunner(app, shutdown_timeout=0.1), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield MachineEntry("f" * 32, "far", f"127.0.0.1:{port}", True)
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_many_ask_for_is_fetched_once_and_passed_on_as_it_comes() -> None:
+    asked, go_on = 0, asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        response = web.StreamResponse(headers={"Content-Length": "10", "ETag": '"x"'})
+        await response.prepare(request)
+        await response.write(b"01234")
+        await go_on.wait()
+        await response.write(b"56789")
+        return response
+
+    async with answering(handler) as far:
+        peers, first = Peers(), list[bytes]()
+
+        async def read(start: int, stop: int) -> bytes:
+            async with peers.ask(far, "/x") as flight:
+                pieces = []
+                async for piece in flight.read(start, stop):
+                    pieces.append(piece)
+                    first.append(piece)
+                return b"".join(pieces)
+
+        readers = [asyncio.create_task(read(n, 10)) for n in range(5)]
+        await until(lambda: len(first) == 5)  # each has the beginning
+        go_on.set()
+        assert await asyncio.gather(*readers) == [b"0123456789"[n:] for n in range(5)]
+        assert asked == 1
+        await read(0, 10)
+        assert asked == 2  # it is not kept
+        await peers.close()
+
+
+async def test_a_machine_that_hangs_or_lies_costs_nobody_else_anything() -> None:
+    asked = list[str]()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if request.path == "/none":
+            raise web.HTTPNotFound
+        if request.path == "/half":
+            response = web.StreamResponse(headers={"Content-Length": "10"})
+            await response.prepare(request)
+            await response.write(b"01234")
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        if request.path == "/text":
+            return web.Response(text="no JSON")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    now_s = 0.0
+    async with answering(handler) as far:
+        peers = Peers(read_s=0.2, clock=lambda: now_s)
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="does not have it"):
+                await peers.body(far, "/none")
+        assert asked == ["/none"]  # the second was not asked
+        with pytest.raises(Unreachable, match="far"):
+            await peers.body(far, "/half")
+        with pytest.raises(Unreachable, match="JSON"):
+            await peers.json(far, "/text")
+        with pytest.raises(Unreachable):
+            await peers.body(far, "/hangs")
+        with pytest.raises(Unreachable, match="does not answer"):
+            await peers.body(far, "/text")  # it is left alone for a moment
+        now_s += 2
+        assert await peers.body(far, "/text") == b"no JSON"
+        gone = asyncio.create_task(peers.body(far, "/hangs"))
+        await until(lambda: asked.count("/hangs") == 2)
+        gone.cancel()  # nobody waits for it any more
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert not peers._flights
+        nowhere = MachineEntry("e" * 32, "nowhere", f"127.0.0.1:{free_port()}", True)
+        with pytest.raises(Unreachable):
+            await peers.body(nowhere, "/x")
+        await peers.close()
+
+
+async def test_a_machine_that_hangs_holds_up_no_question_to_another() -> None:
+    """As where its processes stand still: it takes connections, and answers nothing."""
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answers(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    now_s = 0.0
+    async with answering(hangs) as far, answering(answers) as near:
+        peers = Peers(read_s=BOUND_S, clock=lambda: now_s)
+        waiting = [asyncio.create_task(peers.body(far, f"/{n}")) for n in range(AT_ONCE)]
+        await until(lambda: len(peers._flights) == len(waiting))
+        assert await asyncio.wait_for(peers.body(near, "/x"), BOUND_S) == b"here"
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await peers.close()
+
+
+async def test_what_waits_for_a_machine_fails_with_what_was_asked_before() -> None:
+    """Not after a wait of its own: that would be many for one that hangs."""
+    asked, go_on = set[str](), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.add(request.path)
+        await go_on.wait()
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with answering(handler) as far:
+        peers = Peers(read_s=BOUND_S, clock=lambda: 0.0)
+        waiting = [asyncio.create_task(peers.body(far, f"/{n}")) for n in range(3 * AT_ONE)]
+        await until(lambda: len(asked) == AT_ONE)
+        go_on.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(one) for one in found} == {Unreachable} and len(asked) == AT_ONE
+        await peers.close()
+
+
+# -- who may ask -----------------------------------------------------------------------------
+
+
+@given(
+    target=st.text(st.characters(codec="ascii"), max_size=20),
+    at_ms=st.integers(0, 1 << 45),
+    off_ms=st.integers(-2 * VALID_MS, 2 * VALID_MS),
+)
+def test_a_question_is_signed_by_who_has_the_password(target: str, at_ms: int, off_ms: int) -> None:
+    said = sign("a secret word", target, at_ms)
+    assert is_signed("a secret word", target, said, at_ms + off_ms) is (abs(off_ms) <= VALID_MS)
+    assert not is_signed("another word", target, said, at_ms)
+    assert not is_signed("a secret word", target + "x", said, at_ms)
+    moment, _, mac = said.partition(":")
+    assert not is_signed("a secret word", target, f"{int(moment) + 1}:{mac}", at_ms)
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("said", ["", ":", "1", "-1:x", "\u0661:x", "9" * 30 + ":x", "1:\u00fc"])
+def test_what_is_no_signature_is_none(said: str) -> None:
+    assert not is_signed("a secret word", "/", said, 1)
+
+
+async def test_a_machine_with_another_password_is_told_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPForbidden
+
+    async with answering(handler) as far:
+        peers = Peers(clock=lambda: 0.0, password=SecretStr("a secret word"))
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                await peers.body(far, "/x")
+        assert "another node.password" in capsys.readouterr().out
+        await peers.close()
