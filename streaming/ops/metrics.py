@@ -54,6 +54,7 @@ SPOOL_NUMBERS = (
 )
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
+SPOOL_CAUSES = (GapCause.DISK_FULL, GapCause.DISK_FAILED)
     ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
     ("backlog_bytes", "Their bytes"),
     ("oldest_unarchived_seconds", "Age of the oldest of them; 0 for none"),
@@ -114,7 +115,7 @@ class StatusCollector(Collector):
             "How often the supervisor has started it",
             labels=["process"],
         )
-        supervised = self._status.supervised()
+        supervised = self._status.supervised(is_alive=False)
         config, now_ms = self._context.config, self._context.clock()
         for name in processes(config):
             is_up = self._status.is_up(name)
@@ -206,8 +207,10 @@ class StatusCollector(Collector):
         yield from (ok, held, free, up)
 
     def _clock(self) -> Iterator[Metric]:
-        """Yield what the recorders say of their clock."""
-        clocks = self._status.clocks()
+        """Yield what the recorders say of their clock, or said last."""
+        told = self._status.recorders(is_alive=False)
+        workers = self._context.config.workers
+        clocks = [said.clock for n, said in told.items() if said.clock and n < workers]
         synchronized = all(clock.synchronized for clock in clocks) if clocks else None
         believed = not any(clock.doubt for clock in clocks) if clocks else None
         text = "1 while the kernel says that the clock is synchronized"
@@ -247,7 +250,7 @@ class StatusCollector(Collector):
         cause = GaugeMetricFamily(
             "kuager_spool_cause", "1 for why it takes no recordings", labels=["cause"]
         )
-        for each in (GapCause.DISK_FULL, GapCause.DISK_FAILED):
+        for each in SPOOL_CAUSES:
             _add(cause, [each], refused is each)
         yield cause
 
@@ -262,6 +265,9 @@ def _family(name: str, text: str, labels: list[str]) -> Family:
 
 def _numbers(
     prefix: str, keys: Iterable[tuple[str, str]], told: Status | None, **more: float | None
+        # a recorder pauses until there is room for a while
+        pauses = {r.spool.cause for r in recorders}
+        refused = refused or next((cause for cause in SPOOL_CAUSES if cause in pauses), None)
 ) -> Iterator[Family]:
     """Yield numbers of a status file, and `more`, by their keys."""
     for key, text in keys:
