@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack attack-silent reload-table fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -137,8 +137,14 @@ bench-record: tools ## what recording costs by both sources, against raw TCP, pl
 bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures
 
-attack: tools ## what a viewer gets while somebody attacks the public pages (SECONDS for each attack)
-	@$(PY) -m benchmarks.attack --seconds $(or $(SECONDS),10)
+attack: tools ## what a viewer gets while somebody attacks the public pages, then by all attacks at once for a minute (SECONDS for each, ONLY="one of them")
+	@$(PY) -m benchmarks.attack --seconds $(or $(SECONDS),10) $(if $(ONLY),"$(ONLY)")
+
+attack-silent: tools ## the same of silent connections, 1,100 and 20,000, slow readers and slow bodies (SECONDS for each)
+	@$(PY) -m benchmarks.attack --silent --seconds $(or $(SECONDS),10)
+
+reload-table: tools ## files broken in 13 ways and reloaded while 60 cameras are recorded, then 5 cameras changed (CAMERAS, CHANGED)
+	@$(PY) -m benchmarks.reload_table --cameras $(or $(CAMERAS),60) --changed $(or $(CHANGED),5)
 
 bench-site: tools ## 10,000 stations and 40,000 cameras: how fast pages, search and API answer
 	@$(PY) -m benchmarks.bench_site

@@ -12,11 +12,12 @@ of 100,000 recordings `bench_upload` taking recordings to a bucket, against rclo
 hour as a copy, against ffmpeg's concat `bench_guess` guesses at order links that get through from
 one address `attack` what a viewer gets while somebody attacks the public pages `player_table` what
 players make of a copy: a table of docs/copies.md `code_table` what the code is like, in numbers, of
-several versions `alert_table` when each alert fires and clears `crash_table` what a crash at each
-step leaves: the table of docs/crashes.md `chaos` kill -9 at random, with a bucket that fails at
-random `installation` several machines with PostgreSQL, an S3 server and nginx;
-`nodes_table` what becomes of them when something dies, `nodes_watch` who watches; `nodes_viewers`
-many viewers through one nginx; `nodes_country` 80 machines and 40,000 cameras as rows
+several versions `alert_table` when each alert fires and clears `reload_table` what broken files and
+changed cameras do to a running Kuager `crash_table` what a crash at each step leaves: the table of
+docs/crashes.md `chaos` kill -9 at random, with a bucket that fails at random `installation` several
+machines with PostgreSQL, an S3 server and nginx; `nodes_table` what becomes of them when something
+dies, `nodes_watch` who watches; `nodes_viewers` many viewers through one nginx; `nodes_country` 80
+machines and 40,000 cameras as rows
 `soak` whether playback ever freezes, by what people do at random `states` pictures of the
 station's page in each of its states `walk` the demo as people use it, at three widths
 `webkit_table` WebKitGTK without Media Source Extensions (`webkit_page`): a table of docs/site.md

@@ -3,9 +3,10 @@
 A real web process with few files (`ulimit -n 1024`), 10,000 stations, two cameras with up to a day
 in the spool, ten stations with a week in the catalogue, and an order. A viewer of one address asks
 for the playlist and for a segment, all the time; an attacker of other addresses, in processes of
-its own, does one thing after the other, then all at once. Each row stands beside the quiet one
-before it. All of them are on one machine: the attacker is given what processor time the others
-leave, as he would have a machine of his own.
+its own, does one thing after the other, then all at once for a minute. Each row stands beside the
+quiet one before it. Six cameras are recorded beside it all, and in the end it is said whether they
+missed anything. All of them are on one machine: the attacker is given what processor time the
+others leave, as he would have a machine of his own.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from benchmarks.bench_record import memory_mb, process
+from benchmarks.bench_record import kuager_config, listening, memory_mb, missed, process, simulated
 from benchmarks.bench_site import Site, make
 from config.load import load
 from storage.media.fmp4 import Sample, TrackRun, write_init, write_segment
 from storage.records import ClockState
 from storage.spool.numbers import Numbers
+from storage.spool.status import SpoolStatus
 from storage.spool.writer import CameraSpool, Run
 from tests.support.footage import VIDEO
+from tests.support.s3 import free_port
 from tests.support.spools import TRACKS
+from tests.support.waiting import until
 
 FILES = 1024
 SEGMENT_BYTES = 500_000
@@ -59,6 +63,17 @@ copies:
 ORDER = "KUAGER_ATTACK_ORDER"  # the address of an order, for who attacks its invoice
 VIEWER, ATTACKER = "127.9.9.9", "127.9.9.8"
 AT_ONCE = 16
+ALL, ALL_S = "all of these", 60.0
+SILENT = (  # what `make attack-silent` does
+    "1,100 that say nothing, of one address",
+    "20,000 that say nothing",
+    "half a head",
+    "half a body",
+    "800 slow readers",
+    "800 slow readers, of one address",
+)
+RECORDED = [f"recorded{n}" for n in range(6)]
+FILM = {"width": 640, "height": 360, "fps": 15, "bitrate": 500_000, "film_s": 10}
 
 choose = random.Random(5)
 
@@ -258,7 +273,8 @@ async def measure(site: Site, seconds: float, names: Sequence[str]) -> None:
         await view(site.port, 1)
         print("| attack | playlist p50, p99 | segment p99 | times quiet | none | memory | files |")
         print("|---|---|---|---|---|---|---|")
-        for name in names or [*ATTACKS, "all of these"]:
+        for name in names or [*ATTACKS, ALL]:
+            row_s = max(seconds, ALL_S) if name == ALL else seconds
             quiet, _ = await view(site.port, seconds)
             count = 2 if name.startswith("20,000") else 1  # one may not open so many files
             async with contextlib.AsyncExitStack() as stack:
@@ -269,7 +285,7 @@ async def measure(site: Site, seconds: float, names: Sequence[str]) -> None:
                     while not begun.exists():  # noqa: ASYNC110 another process makes it
                         await asyncio.sleep(0.05)
                 await asyncio.sleep(1)
-                found, refused = await view(site.port, seconds)
+                found, refused = await view(site.port, row_s)
                 files = len(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
                 memory = memory_mb([server.pid])
             worst = max(_p(found[k], 99) / _p(quiet[k], 99) for k in found)
@@ -282,6 +298,28 @@ def _p(took: list[float], percent: int) -> float:
     return took[min(len(took) - 1, len(took) * percent // 100)] if took else float("nan")
 
 
+@contextlib.asynccontextmanager
+async def recording(folder: Path) -> AsyncIterator[None]:
+    """Record cameras meanwhile; then say what they missed."""
+    port, me = free_port(), sys.executable
+    serve = (me, "-m", "kuager.simulator", "--config", simulated(folder, RECORDED, FILM))
+    async with process(*serve, "--port", str(port)):
+        await listening(port)
+        kuager_config(folder, port, RECORDED)
+        record = (me, "-m", "kuager", "run", "--role", "recorder", "--config")
+        async with process(*record, str(folder / "kuager.yaml")):
+            status = SpoolStatus(folder / "spool")
+
+            def are_recorded() -> bool:
+                list(status.refresh())
+                states = list(status.states.values())
+                return states == ["recording"] * len(RECORDED)
+
+            await until(are_recorded)
+            yield
+    print(f"recorded meanwhile: {missed(folder / 'spool', RECORDED).text}")
+
+
 async def _answers(site: Site) -> None:
     async with aiohttp.ClientSession() as session:
         for _ in range(1200):
@@ -291,6 +329,12 @@ async def _answers(site: Site) -> None:
                         return
             await asyncio.sleep(0.1)
     raise SystemExit("the web process is not ready")
+
+
+async def beside(folder: Path, work: Coroutine[Any, Any, None]) -> None:
+    """Record cameras while something else is done."""
+    async with recording(folder):
+        await work
 
 
 async def _order(site: Site) -> str:
@@ -310,6 +354,7 @@ def main() -> None:
     parser.add_argument("--stations", type=int, default=10_000)
     parser.add_argument("--minutes", type=int, default=1439, help="of the long camera")
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
+    parser.add_argument("--silent", action="store_true", help="those that say or take little")
     parser.add_argument("names", nargs="*", help="of attacks; all where none is named")
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--begun", type=Path, help=argparse.SUPPRESS)
@@ -325,7 +370,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kuager-attack-"))
     try:
         site = prepare(folder / "site", arguments.stations, arguments.minutes)
-        asyncio.run(measure(site, arguments.seconds, arguments.names))
+        names = [*SILENT, *arguments.names] if arguments.silent else arguments.names
+        (folder / "recorded").mkdir()
+        asyncio.run(beside(folder / "recorded", measure(site, arguments.seconds, names)))
     finally:
         shutil.rmtree(folder)
 

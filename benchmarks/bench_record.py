@@ -31,6 +31,7 @@ from storage.records import parse_index
 from tests.support.s3 import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
+FILM = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
 
 
 def descendants(root: int) -> list[int]:
@@ -129,9 +130,8 @@ def raw_tcp(port: int, names: list[str], folder: Path) -> None:
             key.data.write(key.fileobj.recv(1 << 18))  # type: ignore[union-attr]
 
 
-def simulated(folder: Path, names: list[str]) -> str:
+def simulated(folder: Path, names: list[str], film: dict[str, int] = FILM) -> str:
     """Write a configuration by which the simulator shows one film as all cameras; its path."""
-    film = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
     listed = [{"name": n, "shared": names[0]} for n in names[1:]]
     path = folder / "simulator.json"
     path.write_text(json.dumps({"cameras": [{"name": names[0]} | film, *listed]}))
@@ -193,7 +193,7 @@ async def kuager(folder: Path, port: int, names: list[str], source: str, seconds
     one, all_ = costs
     more_mb = (all_.memory_mb - one.memory_mb) / max(1, len(names) - 1)
     row(f"Kuager, source: {source}", all_, more_mb, one.memory_mb - more_mb)
-    _whole(folder / str(len(names)) / "spool", names)
+    print(missed(folder / str(len(names)) / "spool", names).text, file=sys.stderr)
 
 
 async def listening(port: int) -> None:
@@ -205,19 +205,34 @@ async def listening(port: int) -> None:
         await asyncio.sleep(0.5)
 
 
-def _whole(spool: Path, names: list[str]) -> None:
-    """Say whether any camera missed a segment: one run each, numbers without a hole."""
+class Missed(NamedTuple):
+    """What cameras in a spool have: runs, segments that do not join within one, packets lost."""
+
+    cameras: int
+    runs: int
+    holes: int
+    lost: int
+
+    @property
+    def text(self) -> str:
+        """All of it in a sentence."""
+        text = f"runs {self.runs} of {self.cameras} cameras"
+        return f"{text}, segments that do not join: {self.holes}, packets lost: {self.lost}"
+
+
+def missed(spool: Path, names: list[str]) -> Missed:
+    """Return whether cameras missed a segment: one run each, times without a hole in it."""
     runs, holes, lost = 0, 0, 0
     for name in names:
         found = [parse_index(p.read_bytes()) for p in (spool / "s" / name).glob("*/*.jsonl")]
         found.sort(key=lambda i: i.header.record_seq)
         runs += len({i.header.run_no for i in found})
-        segments = [s for i in found for s in i.segments]
-        lost += sum(s.lost for s in segments)
-        for before, after in itertools.pairwise(segments):
-            holes += after.tfdt_90k != before.tfdt_90k + before.duration_90k
-    text = f"runs {runs} of {len(names)} cameras, segments that do not join: {holes}"
-    print(f"{text}, packets lost: {lost}", file=sys.stderr)
+        segments = [(i.header.run_no, s) for i in found for s in i.segments]
+        lost += sum(s.lost for _, s in segments)
+        for (run, before), (next_run, after) in itertools.pairwise(segments):
+            joins = after.tfdt_90k == before.tfdt_90k + before.duration_90k
+            holes += run == next_run and not joins
+    return Missed(len(names), runs, holes, lost)
 
 
 def kuager_config(folder: Path, port: int, names: list[str], source: str = "auto") -> None:

@@ -52,9 +52,11 @@ def check(path: Path, probe: bool) -> int:
     out.print(summary(config))
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    for text in clock_warnings(status):
+    for text in (warnings := clock_warnings(status)):
         say(f"warning: {text}")
     found = asyncio.run(look(config))
+    if not warnings:
+        found.append(Finding("clock", seen=("synchronized",)))
     for finding in found:
         show(finding)
     wrong = any(finding.wrong is not None for finding in found)

@@ -20,7 +20,7 @@ from kuager.extras import ExtraMissing, check_extras
 from kuager.reload import is_at_work
 from kuager.run import files_needed
 from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
-from storage.archive.factory import open_archive
+from storage.archive.factory import open_archive, proxy_of
 from storage.archive.port import Archive, ArchiveError
 from storage.catalogue.database import CatalogueError, describe_database
 from storage.spool.disk import disk_space
@@ -57,7 +57,7 @@ async def look(config: Config) -> list[Finding]:
         _pages(),
         *_extras(config),
         *await _copies(config),
-        *_proxies(),
+        *_proxies(config),
     ]
 
 
@@ -229,9 +229,13 @@ def _extras(config: Config) -> list[Finding]:
     return []
 
 
-def _proxies() -> list[Finding]:
+def _proxies(config: Config) -> list[Finding]:
+    """Say which settings of proxies are found, and for what they are used: for buckets alone."""
     found = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
     if not found:
         return []
-    text = f"{', '.join(found)} {'are' if len(found) > 1 else 'is'} set and not used"
-    return [Finding("proxy", seen=(text, "cameras and archives are reached directly"))]
+    ways = [(archive.name, proxy_of(archive)) for archive in config.archives]
+    through = [f"archive {name} is reached through {proxy}" for name, proxy in ways if proxy]
+    direct = "all else is reached directly" if through else "no archive is reached through one"
+    text = f"{', '.join(found)} {'are' if len(found) > 1 else 'is'} set"
+    return [Finding("proxy", seen=(text, *through, direct))]

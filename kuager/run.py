@@ -24,6 +24,8 @@ from kuager.extras import check_extras
 from kuager.reload import Configs, Frames, Reloading, lock_spool
 from kuager.supervisor import Supervisor, why_not
 from recorder.ffmpeg import find_ffmpeg
+from storage.spool.status_records import ORDERS, UPLOADER
+from storage.spool.waiting import saying_that_it_waits
 from storage.spool.writer import spool_problem
 from streaming.http.ports import PortInUse, check_port
 
@@ -97,12 +99,15 @@ async def _node(configs: Configs) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _stores(config: Config) -> AsyncIterator[tuple[Catalogue, list[Archive]]]:
-    """Have the catalogue, waited for, and the archives meanwhile."""
+async def _stores(config: Config, said: str) -> AsyncIterator[tuple[Catalogue, list[Archive]]]:
+    """Have the catalogue, waited for, and the archives meanwhile; `said` is the status file."""
     from storage.archive.factory import open_archive
     from storage.catalogue.catalogue import Catalogue
 
-    catalogue = await Catalogue.open_patiently(config.database_url)
+    async with saying_that_it_waits(config.spool, said) as tell:
+        catalogue = await Catalogue.open_patiently(
+            config.database_url, lambda error: tell(str(error), error.fault)
+        )
     archives = [open_archive(a) for a in config.archives]
     try:
         yield catalogue, archives
@@ -129,7 +134,7 @@ async def _other_spools(config: Config) -> AsyncIterator[list[Store]]:
 async def _uploader(config: Config) -> None:
     from storage.archival.uploader import Uploader
 
-    async with _stores(config) as stores:
+    async with _stores(config, UPLOADER) as stores:
         await Uploader(config, *stores).run()
 
 
@@ -138,7 +143,7 @@ async def _orders(config: Config) -> None:
 
     if config.copies is None:
         raise OSError("copies are off: there is no 'copies' section in the configuration")
-    async with _stores(config) as (catalogue, archives), _other_spools(config) as others:
+    async with _stores(config, ORDERS) as (catalogue, archives), _other_spools(config) as others:
         await OrderWorker(config, catalogue, archives, others=others).run()
 
 

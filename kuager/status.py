@@ -249,9 +249,10 @@ def _orders(status: SpoolStatus, at_ms: int) -> Iterator[Finding]:
         yield Finding("waiting", text, to_do=("the log says what the mail server answers",))
     if told.failing:
         to_do = "the log says which and why: 'Work on orders fails'"
-        yield Finding(
-            "orders", f"{_count(told.failing, 'kind')} of work on them: it fails", to_do=(to_do,)
-        )
+        text = f"{_count(told.failing, 'kind')} of work on them: it fails"
+        if told.failing_work:
+            text += f" ({', '.join(told.failing_work)})"
+        yield Finding("orders", text, to_do=(to_do,))
     if told.overdue:
         text = f"{told.overdue} should have ended, and what they hold is kept"
         yield Finding("orders", text, to_do=("the log says why: a step `end`",))

@@ -24,6 +24,7 @@ from config.model import Config
 from storage.archive.factory import open_archive
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.database import CatalogueError
 from streaming.api import copies as copies_api
 from streaming.api import motion, oembed, openapi, timeline, webhooks
 from streaming.api import stations as stations_api
@@ -306,4 +307,7 @@ async def _catalogue(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _open(context: AppContext) -> None:
-    context.catalogue = await Catalogue.open_patiently(context.config.database_url)
+    def tell(error: CatalogueError) -> None:
+        context.catalogue_fault = error.fault
+
+    context.catalogue = await Catalogue.open_patiently(context.config.database_url, tell)

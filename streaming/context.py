@@ -19,6 +19,7 @@ from config.schedule import windows
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.faults import DatabaseFault, fault_of
 from storage.cluster.machines import Machines
 from storage.cluster.other_spools import OtherSpools
 from storage.cluster.peers import Peers
@@ -60,6 +61,8 @@ class AppContext:
     peers: Peers = field(init=False)
     status: SpoolStatus = field(init=False)
     _outage: Outage = field(init=False)
+    # the kind of what the catalogue said last; None while it answers
+    catalogue_fault: DatabaseFault | None = field(init=False, default=None)
     _refreshed_s: float = float("-inf")
     _refreshing: asyncio.Task[None] | None = None
     _readers: dict[tuple[str, str], SpoolReader] = field(default_factory=dict)
@@ -220,7 +223,8 @@ class AppContext:
         """Return what the catalogue answers; raises CatalogueError where it is away, or does not
         answer in time. What `question` raises besides is passed on."""
         if self.catalogue is None:
-            raise CatalogueError(self.catalogue_outage)
+            fault = self.catalogue_fault or DatabaseFault.OTHER
+            raise CatalogueError(self.catalogue_outage or "", fault)
         try:
             async with asyncio.timeout(within_s) as limit:
                 answer = await question(self.catalogue)
@@ -229,8 +233,10 @@ class AppContext:
                 raise
             why = str(error) or f"no answer within {within_s} s"
             self._outage.begin(why)
-            raise CatalogueError(why) from None
+            self.catalogue_fault = fault_of(error)
+            raise CatalogueError(why, self.catalogue_fault) from None
         self._outage.end()
+        self.catalogue_fault = None
         return answer
 
 

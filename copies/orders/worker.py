@@ -43,10 +43,11 @@ from storage.catalogue.orders import Order
 from storage.catalogue.rows import CheckoutRow, FileRow, OfOrder
 from storage.recording_source import Sources, Store, Unreadable
 from storage.spool.lease_file import Holdings
-from storage.spool.status_records import ORDERS, OrdersStatus
+from storage.spool.status_records import ORDERS, WORK, OrdersStatus
 
 OVERDUE_MS = 3_600_000  # beyond the time of an order
 YOUNG_MS = 3_600_000
+STATUS = "status"  # the work of saying how all other work stands
 
 K = TypeVar("K", bound=Hashable)
 W = TypeVar("W", bound=OfOrder)
@@ -107,9 +108,10 @@ class OrderWorker:
         self._service = OrderService(
             config, catalogue, open_providers(config.copies), self._sources.archives, clock
         )
-        self._outages: defaultdict[str, Outage] = defaultdict(
-            lambda: Outage("Work on orders fails; trying again", "Work on orders goes on")
-        )
+        self._outages = {
+            work: Outage("Work on orders fails; trying again", "Work on orders goes on", work=work)
+            for work in (*WORK, STATUS)
+        }
         self._backoffs: defaultdict[str, ItemBackoff] = defaultdict(
             lambda: ItemBackoff(pauses.again_s)
         )
@@ -125,13 +127,14 @@ class OrderWorker:
             log.info("Desk of orders started")
             pauses = self._pauses
             parts = (
-                (self._hash, pauses.look_s),
-                (self._send_letters, pauses.look_s),
-                (self._end_what_is_over, pauses.due_s),
-                (self._tidy, pauses.due_s),
-                (self._ask_providers, pauses.due_s),
-                (self._count_owed, pauses.owed_s),
-                (self._write_status, pauses.status_s),
+                ("hash", self._hash, pauses.look_s),
+                ("letter", self._send_letters, pauses.look_s),
+                ("end", self._end_what_is_over, pauses.due_s),
+                ("tidy", self._tidy, pauses.due_s),
+                ("ask", self._ask_providers, pauses.due_s),
+                ("owed", self._count_owed, pauses.owed_s),
+                ("count", self._count_open, pauses.status_s),
+                (STATUS, self._write_status, pauses.status_s),
             )
             tasks = [asyncio.create_task(self._repeat(*part)) for part in parts]
             try:
@@ -142,12 +145,12 @@ class OrderWorker:
                     if isinstance(provider, Online):
                         await provider.close_connections()
 
-    async def _repeat(self, part: Callable[[], Awaitable[None]], every_s: float) -> None:
-        outage, backoff = self._outages[part.__name__], Backoff(self._pauses.away_s)
+    async def _repeat(self, work: str, part: Callable[[], Awaitable[None]], every_s: float) -> None:
+        outage, backoff = self._outages[work], Backoff(self._pauses.away_s)
         while True:
             pause_s = every_s
             try:
-                if self._holdings.has_duty() or part == self._write_status:
+                if self._holdings.has_duty() or work == STATUS:
                     await part()
                 outage.end()
                 backoff.succeeded()
@@ -333,12 +336,18 @@ class OrderWorker:
         self.status.refunds_due = sum(bool(owed(order)) for order in uneven)
 
     async def _write_status(self) -> None:
-        if self._holdings.has_duty():
-            await self._count_open()
-        else:  # another machine says what is open, and each says what it did
+        """Say how it stands, as far as it is known: this process runs, also while the catalogue is
+        away."""
+        if self._mailer:
+            self.status.letters_sent_total = self._mailer.sent
+            self.status.letter_failures_total = self._mailer.failures
+        if not self._holdings.has_duty():
+            # another machine says what is open, and each says what it did
             done = [f.name for f in fields(self.status) if f.name.endswith("_total")]
             kept = {name: getattr(self.status, name) for name in done}
             self.status = OrdersStatus(pid=self.status.pid, written_ms=0, **kept)
+        self.status.failing_work = [w for w in WORK if self._outages[w].why is not None]
+        self.status.failing = len(self.status.failing_work)
         self.status.written_ms = self._clock()
         try:
             replace_file(self._config.spool / "_status" / ORDERS, self.status.to_json())
@@ -346,18 +355,18 @@ class OrderWorker:
             raise NotNow(f"the status cannot be written: {error.strerror}") from None
 
     async def _count_open(self) -> None:
+        """Count what is open; all of it is told at once."""
         status, store = self.status, self._catalogue
-        status.states = await store.orders.count()
+        states = await store.orders.count()
         files = await store.order_files.unhashed(State.PAID)
+        letters = await store.outbox.waiting(self._clock())
+        overdue = await store.orders.due(self._clock() - OVERDUE_MS)
+        checkouts = await store.checkouts.all_open()
+        status.states = states
         status.unhashed_files = len(files)
         status.unhashed_bytes = sum(f.length - f.hashed for f in files)
-        if self._mailer:
-            status.letters_sent_total = self._mailer.sent
-            status.letter_failures_total = self._mailer.failures
-        status.letters_waiting, status.oldest_letter_ms = await store.outbox.waiting(self._clock())
-        status.overdue = len(await store.orders.due(self._clock() - OVERDUE_MS))
-        status.failing = sum(o.why is not None for o in self._outages.values())
-        status.checkouts_open = len(await store.checkouts.all_open())
+        status.letters_waiting, status.oldest_letter_ms = letters
+        status.overdue, status.checkouts_open = len(overdue), len(checkouts)
 
 
 async def _ended(*tasks: asyncio.Task[None]) -> None:

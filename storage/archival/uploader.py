@@ -38,6 +38,7 @@ from storage.archival.spool_cleaner import SpoolCleaner
 from storage.archive.port import Archive
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.faults import fault_of
 from storage.records import FormatError, Marker
 from storage.spool.disk import DiskSpace, disk_space, spool_id
 from storage.spool.status_records import UPLOADER, UploaderStatus
@@ -182,6 +183,7 @@ class Uploader:
 
     def _catalogue_refuses(self, error: Exception) -> None:
         self._outage.begin(str(error)[:300])
+        self.status.catalogue_fault = fault_of(error)
 
     async def recognise(self) -> bool:
         """Begin anew where another database or another spool has taken the place of the last.
@@ -225,6 +227,8 @@ class Uploader:
         status.written_ms = self._clock()
         status.catalogue_ok = self._outage.why is None
         status.catalogue_error = self._outage.why
+        if status.catalogue_ok:
+            status.catalogue_fault = None
         status.clock_synchronized = self._watch.synchronized
         status.removed_total = self.cleaner.removed_total
         status.retired_total = self.retention.retired_total

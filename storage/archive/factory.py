@@ -14,3 +14,12 @@ def open_archive(settings: Settings) -> Archive:
     from storage.archive.s3 import S3Archive  # boto3 takes half a second to load
 
     return S3Archive(settings)
+
+
+def proxy_of(settings: Settings) -> str | None:
+    """Return the proxy through which an archive is reached, without its login; None for none."""
+    if settings.directory is not None:
+        return None
+    from storage.archive import s3_client
+
+    return s3_client.proxy_of(settings)

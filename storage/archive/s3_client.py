@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -47,6 +48,7 @@ CONNECT_S, READ_S = 30, 120
 # So much may wait in the kernel beyond what the network took. Left alone it swallows megabytes
 # of a slow upload, then stands still for minutes, and the answer is waited for in vain.
 UNSENT = 1 << 17
+AMAZON = "https://s3.amazonaws.com"  # where no endpoint is named
 _UNSUPPORTED = (
     "BadDigest",
     "InvalidArgument",
@@ -94,6 +96,17 @@ class _Body:
         return self._file.read(size)
 
 
+def proxy_of(settings: Settings) -> str | None:
+    """Return the proxy through which the environment has this server reached, as a URL without
+    login; None where it is reached directly."""
+    url = settings.endpoint or AMAZON
+    proxy: str | None = get_environ_proxies(url).get(urlsplit(url).scheme)
+    if not proxy:
+        return None
+    scheme, _, rest = proxy.rpartition("://")
+    return f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
+
+
 class S3Client:
     """An S3 server as one archive's settings name it; `where` is what to call it in a message.
 
@@ -105,6 +118,8 @@ class S3Client:
         self.server_time: tuple[int, float] | None = None  # see Archive
         self.prefix = f"{settings.prefix}/" if settings.prefix else ""
         self.where = settings.url + (f" at {settings.endpoint}" if settings.endpoint else "")
+        if proxy := proxy_of(settings):
+            self.where += f" through the proxy {proxy}"
         self._client: BaseClient | None = None
         self._making = threading.Lock()
 

@@ -4,6 +4,7 @@
 `schema`       the tables
 `rows`         rows as types: what readers of the catalogue get
 `migrations`   how the tables of an older Kuager become those of this one
+`faults`       why the database does not do what it is asked, by kinds
 `database`     opens the database, brings its schema up to date, makes partitions
 `sqlite`       SQLite asked from threads, with what is used of SQLAlchemy's asyncio interface
 `connection`   a pool of connections, and how statements are sent

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -91,13 +91,17 @@ class Catalogue:
         return cls(await open_database(url), url)
 
     @classmethod
-    async def open_patiently(cls, url: str) -> Self:
-        """Open, for as long as it takes; why it cannot be opened is said once per reason."""
+    async def open_patiently(
+        cls, url: str, tell: Callable[[CatalogueError], None] = lambda _: None
+    ) -> Self:
+        """Open, for as long as it takes; why it cannot be opened is said once per reason, and
+        `tell` hears it each time."""
         told, again = "", Backoff(REOPEN_S)
         while True:
             try:
                 return await cls.open(url)
             except CatalogueError as error:
+                tell(error)
                 if str(error) != told:
                     told = str(error)
                     log.error("The catalogue cannot be opened; trying again", why=told)

@@ -19,6 +19,7 @@ from storage.catalogue.database import (
     Engine,
     error_text,
 )
+from storage.catalogue.faults import fault_of
 
 BATCH = 500
 
@@ -105,4 +106,4 @@ def _said() -> Iterator[None]:
     try:
         yield
     except DATABASE_ERRORS as error:
-        raise CatalogueError(error_text(error)) from None
+        raise CatalogueError(error_text(error), fault_of(error)) from None

@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from base.durable import nearest
 from base.network import connection_words
+from storage.catalogue.faults import DatabaseFault, fault_of
 from storage.catalogue.schema import DAY_MS, PARTITIONED, catalogue, metadata
 from storage.catalogue.sqlite import SqliteConnection, SqliteEngine, sync_engine
 
@@ -48,7 +49,11 @@ Connection = AsyncConnection | SqliteConnection
 
 
 class CatalogueError(RuntimeError):
-    """The database refuses; the text names it without a password."""
+    """The database refuses; the text names it without a password, `fault` is of which kind."""
+
+    def __init__(self, text: str = "", fault: DatabaseFault = DatabaseFault.OTHER):
+        super().__init__(text)
+        self.fault = fault
 
 
 # what SQLAlchemy, the drivers' connections and alembic (of tables that a newer Kuager made) raise
@@ -170,7 +175,8 @@ async def describe_database(url: str) -> str:
 async def _refuse_unwritable(connection: AsyncConnection) -> None:
     """Raise CatalogueError where nothing could be written."""
     if await connection.scalar(sa.text("SHOW transaction_read_only")) == "on":
-        raise CatalogueError("takes no rows: it is read-only, or a copy of another server's")
+        text = "takes no rows: it is read-only, or a copy of another server's"
+        raise CatalogueError(text, DatabaseFault.DISK)
     allowed = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
     if not await connection.scalar(sa.text(allowed)):
         raise CatalogueError("this user may not make tables in its schema")
@@ -189,7 +195,8 @@ def _named(url: str) -> Iterator[None]:
     try:
         yield
     except (*DATABASE_ERRORS, CatalogueError) as error:
-        raise CatalogueError(f"{_shown(url)}: {error_text(error)}") from None
+        text = f"{_shown(url)}: {error_text(error)}"
+        raise CatalogueError(text, fault_of(error)) from None
     except (TypeError, ValueError) as error:
         # an address, or what follows its `?`, that the drivers do not take
         text = f"{_shown(url)}: its address is not taken: {error}"

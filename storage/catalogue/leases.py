@@ -119,20 +119,23 @@ class Own:
     """What a node knows of itself. `cameras` is how many a shard has, in the order of shards.
 
     `recorded` are shards of which all cameras have been recorded since they were taken, `stopped`
-    those that nobody records here. `settled`: what `Contact` says.
+    those that nobody records here. `settled`: what `Contact` says. `forgotten` are leases that the
+    rows do not know.
     """
 
     cameras: Sequence[int]
     recorded: frozenset[int] = frozenset()
     stopped: frozenset[int] = frozenset()
     settled: bool = False
+    forgotten: tuple[Lease, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a node wants to change. Each change is made only where its row is still as it was seen.
 
-    `take` are shards in the order in which they are wanted, `most` of them.
+    `take` are shards in the order in which they are wanted, `most` of them; `restore` are leases
+    that the rows do not know.
     """
 
     take: tuple[int, ...] = ()
@@ -141,6 +144,7 @@ class Decision:
     withdraw: frozenset[int] = frozenset()  # what was offered
     ending: frozenset[int] = frozenset()  # whose holder before is to end
     done: frozenset[int] = frozenset()  # whose handover is over
+    restore: tuple[Lease, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything is to be changed."""
@@ -153,17 +157,20 @@ class Contact:
 
     Whoever was not may have missed that others renewed, or come first after an outage in which
     nobody could. So it is after a pause of this process, as all machines of a host may have had it;
-    where the clock of the database was set, as leases then only seem over; and where another server
-    answers, which may not know what was taken last.
+    where the clock of the database was set, as leases then only seem over; where another server
+    answers, which may not know what was taken last; and where rows are gone, as those who had them
+    first have to enter them again.
     """
 
     _since_ms: int = 0
     # the database's clock, ours, which nobody sets, and which server it was
     _last: tuple[int, float, int] | None = None
 
-    def renewed(self, now_ms: int, elapsed_ms: float, server: int = 0) -> None:
-        """Take note of an answer of a server, which says `now_ms`."""
-        if not self._goes_on(now_ms, elapsed_ms, server):
+    def renewed(
+        self, now_ms: int, elapsed_ms: float, server: int = 0, *, is_whole: bool = True
+    ) -> None:
+        """Take note of an answer of a server, which says `now_ms`; `is_whole`: no rows are gone."""
+        if not (is_whole and self._goes_on(now_ms, elapsed_ms, server)):
             self._since_ms = now_ms
         self._last = now_ms, elapsed_ms, server
 
@@ -184,14 +191,34 @@ class Contact:
         return self._last is not None and self._last[0] - self._since_ms >= SETTLE_MS
 
 
-def leases(view: View, known: Iterable[Lease]) -> dict[int, Lease]:
-    """Return what a node is to record now; `known` is what it recorded until now.
+def forgotten(view: View, known: Iterable[Lease], is_told: bool = True) -> dict[int, Lease]:
+    """Return the leases of which the rows know nothing, as epochs only rise: the database was
+    emptied, or came back from a copy.
 
-    What it hands over it goes on with, under its own epoch, until it is told to end.
+    `is_told`: the database gave them to this very process. Else they may be of long ago or of
+    another installation, and another node that lives and has the shard is believed.
+    """
+    found = {}
+    for lease in known:
+        row = view.shards[lease.shard]
+        is_others = row.holder != view.me and view.is_alive(row.holder)
+        if row.epoch < lease.epoch and (is_told or not is_others):
+            found[lease.shard] = lease
+    return found
+
+
+def leases(view: View, known: Iterable[Lease], is_told: bool = True) -> dict[int, Lease]:
+    """Return what a node is to record now; `known` is what it recorded until now, and `is_told`
+    what `forgotten` says.
+
+    What it hands over it goes on with, under its own epoch, until it is told to end; and what the
+    rows have forgotten until they know better.
     """
     before = {lease.shard: lease for lease in known}
-    found: dict[int, Lease] = {}
+    found = forgotten(view, before.values(), is_told)
     for s in view.shards:
+        if s.shard in found:
+            continue
         if s.holder == view.me:
             alone = s.handover is None
             found[s.shard] = Lease(s.shard, s.epoch, s.taken_ms or view.now_ms, alone, s.lost_ms)
@@ -215,6 +242,7 @@ def decide(view: View, own: Own, random: Random) -> Decision:
         frozenset(offered if keeps else ()),
         frozenset(ending),
         frozenset(done),
+        tuple(lease for lease in own.forgotten if not lease.given),
     )
 
 

@@ -28,6 +28,7 @@ from storage.catalogue.schema import (
     shards,
 )
 from storage.records import LONGEST_MS
+from storage.spool.lease_file import SHARDS, Lease
 from storage.spool.numbers import CLOCK_2020_S
 
 NOW = sa.literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sa.BigInteger)
@@ -63,6 +64,12 @@ class Nodes:
             if was_at not in (None, me.address):
                 await _begin_anew(connection, me.spool)
             view = await self._view(connection, me.spool)
+            if len(view.shards) < SHARDS:  # somebody emptied the database
+                rows = [{"shard": n, "epoch": 0} for n in range(SHARDS)]
+                await connection.execute(
+                    self._pool.insert(shards).values(rows).on_conflict_do_nothing()
+                )
+                view = await self._view(connection, me.spool)
             if decision := decide(view):
                 await _change(connection, view, decision)
                 view = await self._view(connection, me.spool)
@@ -217,6 +224,7 @@ async def _change(connection: Connection, view: View, decision: Decision) -> Non
     ending = [own, s.handover == Handover.BOTH]
     await _set(connection, view, decision.ending, ending, handover=Handover.ENDING)
     await _set(connection, view, decision.done, [sa.or_(own, before)], handover=None)
+    await _restore(connection, view, decision.restore)
     if decision.most:
         await _take(connection, view, decision)
 
@@ -242,6 +250,32 @@ def _as_seen(view: View, which: Iterable[int]) -> sa.ColumnElement[bool]:
     """Tell whether a row is one of these, and under the epoch that was seen."""
     seen = [(n, view.shards[n].epoch) for n in sorted(which)]
     return sa.tuple_(shards.c.shard, shards.c.epoch).in_(seen)
+
+
+async def _restore(connection: Connection, view: View, kept: Sequence[Lease]) -> None:
+    """Enter leases again that the rows do not know, where these are still as they were seen."""
+    if not kept:
+        return
+    s = shards.c
+    free = sa.select(s.shard).where(_as_seen(view, [lease.shard for lease in kept]))
+    columns = (sa.column(one.name, one.type) for one in (s.shard, s.epoch, s.taken_ms, s.lost_ms))
+    found = sa.values(*columns, name="kept").data(
+        [(lease.shard, lease.epoch, lease.since_ms, lease.lost_ms) for lease in kept]
+    )
+    await connection.execute(
+        sa.update(shards)
+        .where(s.shard == found.c.shard)
+        .where(s.shard.in_(free.with_for_update(skip_locked=True).scalar_subquery()))
+        .values(
+            epoch=found.c.epoch,
+            before=None,
+            holder=view.me,
+            handover=None,
+            lost_ms=sa.cast(found.c.lost_ms, sa.BigInteger),  # of NULLs alone it has no type
+            offered=False,
+            taken_ms=found.c.taken_ms,
+        )
+    )
 
 
 async def _take(connection: Connection, view: View, decision: Decision) -> None:

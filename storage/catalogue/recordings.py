@@ -5,7 +5,8 @@ Every step may be done twice, as it is after a crash. All times are UTC millisec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ import structlog
 
 from storage.catalogue.cameras import Cameras, Name
 from storage.catalogue.connection import Pool
-from storage.catalogue.database import Connection, make_partitions
+from storage.catalogue.database import CatalogueError, Connection, make_partitions
 from storage.catalogue.rows import Archived, recording_values
 from storage.catalogue.schema import (
     DAY_MS,
@@ -68,8 +69,8 @@ class RecordingRows:
         """
         if not found:
             return []
-        await self._have_days({index.start_ms // DAY_MS for index in found})
-        async with self._pool.work() as connection:  # one, as each costs a flush of the disk
+        days = {index.start_ms // DAY_MS for index in found}
+        async with self._writing(days) as connection:  # one, as each costs a flush of the disk
             pks = await self._cameras.make(connection, {index.name for index in found})
             rows, run_rows, gap_rows, loss_rows = [], {}, [], []
             for index in found:
@@ -247,8 +248,7 @@ class RecordingRows:
         row["day"] = day
         gone = {"removed_ms": trace.removed_ms, "removed_reason": trace.reason}
         told = Archived(archive, bucket, trace.removed_ms, "told by its trace")
-        await self._have_days({day})
-        async with self._pool.work() as connection:
+        async with self._writing({day}) as connection:
             row["camera_pk"] = (await self._cameras.make(connection, [name]))[name]
             row["collision"] = (await self._stored(connection, [row])).get(_bytes_of(row), 0)
             nothing = self._pool.insert(recordings).on_conflict_do_nothing()
@@ -271,6 +271,18 @@ class RecordingRows:
         gone = is_archived(self._cameras.camera_pk(name), identity), archived.c.archive == archive
         told = archived.c.removed_ms.is_not(None) if removed else archived.c.removed_ms.is_(None)
         await self._pool.execute(sa.delete(archived).where(*gone, told))
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, days: set[int]) -> AsyncIterator[Connection]:
+        """Give a transaction in which rows of these days can be written. Where it fails it may be
+        of another database than before, without the partitions that the last one had."""
+        try:
+            await self._have_days(days)
+            async with self._pool.work() as connection:
+                yield connection
+        except CatalogueError:
+            self._days.clear()
+            raise
 
     async def _have_days(self, days: set[int]) -> None:
         if missing := days - self._days:

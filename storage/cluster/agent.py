@@ -23,7 +23,17 @@ from config.schedule import is_scheduled, windows
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.leases import Contact, Decision, Handover, Node, Own, View, decide, leases
+from storage.catalogue.leases import (
+    Contact,
+    Decision,
+    Handover,
+    Node,
+    Own,
+    View,
+    decide,
+    forgotten,
+    leases,
+)
 from storage.catalogue.nodes import SpoolTaken
 from storage.spool.disk import claim_spool
 from storage.spool.lease_file import SHARDS, Lease, Leases, read_leases, shard_of, write_leases
@@ -78,6 +88,7 @@ class NodeAgent:
             version=version,
         )
         self._known: dict[int, Lease] = {}
+        self._is_told = False  # whether the database gave these to this process
         self._written: dict[int, Lease] | None = None
         self._map = NodeMap(os.getpid(), 0, "", settings.name, "it was not asked yet")
         self._contact = Contact()
@@ -93,6 +104,11 @@ class NodeAgent:
             "Another machine has a spool of this one's id: one is a copy of the other. This "
             "machine records nothing meanwhile: empty its spool, or stop the other machine",
             "No other machine has this spool's id any more",
+        )
+        self._forgotten = Outage(
+            "The database no longer knows what this machine records: that is entered again, and "
+            "recording goes on",
+            "The database knows again what this machine records",
         )
         self._twin = Outage(
             "Another machine calls itself by this node's name: give each its own",
@@ -188,9 +204,9 @@ class NodeAgent:
         self._copied.end()
         self._look_for_twin(view)
         self._moves = any(s.handover and view.me in (s.holder, s.before) for s in view.shards)
-        found = leases(view, self._known.values())
+        found = leases(view, self._known.values(), self._is_told)
         await self._account(found, view.now_ms)
-        self._known = found
+        self._known, self._is_told = found, True
         self._map = _map_of(view, self._map)
         await self._write()
         return view
@@ -208,10 +224,18 @@ class NodeAgent:
 
     def _decide(self, view: View) -> Decision:
         """Return what is to be changed; called within a round."""
-        self._contact.renewed(view.now_ms, self._elapsed(), view.server)
+        kept = forgotten(view, self._known.values(), self._is_told)
+        gone = {node.spool for node in self._map.nodes} - view.nodes.keys()
+        is_whole = not (kept or gone)
+        self._contact.renewed(view.now_ms, self._elapsed(), view.server, is_whole=is_whole)
+        if kept:
+            self._forgotten.begin(f"{len(kept)} shards of this machine are not in it")
+        else:
+            self._forgotten.end()
         recorded, stopped = self._progress(view)
         cameras = [len(names) for names in self._cameras]
-        own = Own(cameras, recorded, stopped, self._contact.is_settled)
+        settled = self._contact.is_settled
+        own = Own(cameras, recorded, stopped, settled, tuple(kept.values()))
         return decide(view, own, self._random)
 
     def _progress(self, view: View) -> tuple[frozenset[int], frozenset[int]]:

@@ -16,4 +16,5 @@
 `node_map`   which machine records each shard, as the role `node` says it in the spool
 `status_records`  the status files as types
 `status`     what the processes say of themselves in the spool's `_status/`
+`waiting`    what a process says while it waits for the database at its start
 """

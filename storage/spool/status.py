@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,15 +101,17 @@ class SpoolStatus:
         self._clock, self._with_peers = clock, with_peers
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
+        self._told: dict[str, RecorderStatus] = {}  # what `cameras` read last
         self.states: dict[str, str] = {}  # of "station/camera"
         # since when cameras of other machines are not recorded, and why
         self.missing_elsewhere: dict[str, tuple[int, str]] = {}
 
     def _paths(self) -> list[Path]:
-        try:
-            return sorted(self._directory.glob("*.json"))
-        except OSError:  # a spool that may not be read, which others tell
-            return []
+        """Return all files. While the spool's disk is away, those that were there: what they said
+        last goes on to be told."""
+        with contextlib.suppress(OSError):
+            return [path for path in sorted(self._directory.iterdir()) if path.suffix == ".json"]
+        return [self._directory / name for name in sorted(self._files)]
 
     def refresh(self) -> Iterator[None]:
         """Look at all files; yields after each, as many cameras make it long. What it found
@@ -145,8 +148,12 @@ class SpoolStatus:
             if known and known.seen == seen:
                 return known
             said, now_ms = kind.parse(path.read_bytes()), elapsed_ms()
-        except (OSError, FormatError):
-            return None  # being replaced, or not ours
+        except FormatError:
+            return None  # not ours
+        except FileNotFoundError:
+            return None if self._directory.exists() else known
+        except OSError:
+            return known
         file = _File(seen, now_ms, _goes_on(known, said, now_ms), said)
         if isinstance(said, PeerStates):
             file.missing = {
@@ -164,23 +171,29 @@ class SpoolStatus:
 
     def cameras(self, *, low: bool = False) -> Iterator[tuple[bool, dict[str, CameraStatus]]]:
         """Yield all that each recorder said of its cameras, or of their second streams (`low`), by
-        "station/camera", and whether it is alive."""
-        for name, file in list(self._files.items()):
-            if file.states and isinstance(file.said, RecorderStates):
-                try:
-                    said = RecorderStatus.parse((self._directory / name).read_bytes())
-                except (OSError, FormatError):
-                    continue
-                yield file.is_alive(self._clock()), said.low if low else said.cameras
+        "station/camera", and whether it is alive: who wrote last comes last."""
+        now_ms, files = self._clock(), self._files
+        self._told = {name: said for name, said in self._told.items() if name in files}
+        found = [
+            (file.is_alive(now_ms), file.said.written_ms, name)
+            for name, file in files.items()
+            if file.states and isinstance(file.said, RecorderStates)
+        ]
+        for is_alive, _, name in sorted(found):
+            with contextlib.suppress(OSError, FormatError):
+                self._told[name] = RecorderStatus.parse((self._directory / name).read_bytes())
+            if (said := self._told.get(name)) is not None:
+                yield is_alive, said.low if low else said.cameras
 
-    def recorders(self) -> dict[int, RecorderStates]:
-        """Return what the living recorders say of disk and clock, by share."""
+    def recorders(self, *, is_alive: bool = True) -> dict[int, RecorderStates]:
+        """Return what the recorders say of disk and clock, by share: those that live, or of all
+        what they said last."""
         return {
             int(share): file.said
             for name, file in self._files.items()
             if isinstance(file.said, RecorderStates)
             and (share := name.removeprefix(RECORDER).removesuffix(".json")).isdigit()
-            and file.is_alive(self._clock())
+            and (file.is_alive(self._clock()) or not is_alive)
         }
 
     def clocks(self) -> list[ClockStatus]:
@@ -216,9 +229,10 @@ class SpoolStatus:
         file = self._files.get(_file_of(process))
         return file.said.written_ms if file else 0
 
-    def supervised(self) -> dict[str, ProcessStatus]:
-        """Return what a living supervisor says of its processes, by name."""
-        told = self.last(SupervisorStatus, is_alive=True)
+    def supervised(self, *, is_alive: bool = True) -> dict[str, ProcessStatus]:
+        """Return what a supervisor says of its processes, by name: one that lives, or of the last
+        one what it said last."""
+        told = self.last(SupervisorStatus, is_alive=is_alive)
         return told.processes if told else {}
 
     def last(self, kind: type[S], *, is_alive: bool = False) -> S | None:

@@ -17,6 +17,9 @@ UPLOADER, PICTURES, ORDERS = "uploader.json", "pictures.json", "orders.json"
 SUPERVISOR, RELOAD = "supervisor.json", "reload.json"
 NODE = "node.json"  # all of it: storage/spool/node_map.py
 PEER = "peer-"  # beginning of the names of files that say what other machines said
+# the kinds of work of the role `orders`: to hash files, to send letters, to end and to tidy up what
+# is over, to ask providers, to count what is owed back and what is open
+WORK = ("hash", "letter", "end", "tidy", "ask", "owed", "count")
 UNKNOWN = "unknown"  # the state of a camera of which no recorder tells
 
 
@@ -160,6 +163,7 @@ class UploaderStatus(Status):
     retired_total: int = 0
     catalogue_ok: bool = True
     catalogue_error: str | None = None
+    catalogue_fault: str | None = None  # its kind
     clock_synchronized: bool = True
     clock_doubt: str | None = None
     archives: dict[str, ArchiveStatus] = field(default_factory=dict)
@@ -181,6 +185,7 @@ class OrdersStatus(Status):
     refunds_due: int = 0
     overdue: int = 0  # orders that should have ended an hour ago: what they hold is kept
     failing: int = 0  # kinds of work that fail now
+    failing_work: list[str] = field(default_factory=list)  # which
     checkouts_open: int = 0
     provider_failures_total: int = 0
 

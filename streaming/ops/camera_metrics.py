@@ -32,10 +32,12 @@ def camera_lines(context: AppContext) -> Iterator[bytes]:
     """Yield the metrics of all cameras as text, in pieces: with thousands of cameras this is
     long, and others want answers."""
     known: dict[str, CameraStatus] = {}  # of recorders that are alive
+    last: dict[str, CameraStatus] = {}  # of all, as what is counted may not fall meanwhile
     recorded_ms: dict[str, int] = {}
     for alive, cameras in context.status.cameras():
         for name, one in cameras.items():
             recorded_ms[name] = max(recorded_ms.get(name, 0), one.recorded_ms or 0)
+        last |= cameras
         known |= cameras if alive else {}
         yield b""
     election, now_ms = context.config.election, context.clock()
@@ -59,7 +61,7 @@ def camera_lines(context: AppContext) -> Iterator[bytes]:
     for key, metric, text in CAMERA_COUNTS:
 
         def count(station: Station, camera: Camera, labels: str, key: str = key) -> str:
-            one = known.get(_name(station, camera), _NOT_KNOWN)
+            one = last.get(_name(station, camera), _NOT_KNOWN)
             return f"{{{labels}}} {getattr(one, key)}\n"
 
         yield from _lines(context, metric, text, count)

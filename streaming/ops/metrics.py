@@ -19,9 +19,11 @@ from config.roles import processes
 from copies.states import State
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
+from storage.catalogue.faults import DatabaseFault
 from storage.records import GapCause
 from storage.spool.disk import check_spool, refusal_of, seconds_left
 from storage.spool.status_records import (
+    WORK,
     ArchiveStatus,
     OrdersStatus,
     PicturesStatus,
@@ -52,6 +54,7 @@ SPOOL_NUMBERS = (
     ("waiting_bytes", "In memory, waiting for a slow disk"),
     ("slow_seconds", "The longest write since the disk began to be slow; 0 while it is not"),
 )
+SPOOL_CAUSES = (GapCause.DISK_FULL, GapCause.DISK_FAILED)
 ARCHIVE_NUMBERS = (
     ("ok", "1 while the archive takes recordings"),
     ("backlog_recordings", "Recordings that the archive does not have, whatever the reason"),
@@ -74,7 +77,6 @@ ORDERS_NUMBERS = (
     ("letter_failures_total", "Tries to send one that failed since the role started"),
     ("refunds_due", "Orders whose requester is owed money"),
     ("overdue", "Orders and quotes that should have ended an hour ago and have not"),
-    ("failing", "Kinds of work on orders that fail now"),
     ("checkouts_open", "Pages of providers on which an order can be paid"),
     ("provider_failures_total", "Questions to providers without an answer since the role started"),
 )
@@ -95,12 +97,27 @@ class StatusCollector(Collector):
         catalogue = GaugeMetricFamily("kuager_catalogue_ok", "1 while it answers this web process")
         _add(catalogue, [], self._context.catalogue_outage is None)
         yield catalogue
+        yield self._catalogue_cause()
         if self._context.config.pictures_s:
             yield from self._pictures()
         if self._context.config.copies is not None:
             yield from self._orders()
         yield from self._uploader()
         yield from self._archives()
+
+    def _catalogue_cause(self) -> Metric:
+        """Return why the database does not do what web process or uploader ask."""
+        faults, told = set[str](), self._status.last(UploaderStatus)
+        if self._context.catalogue_outage is not None:
+            faults.add(self._context.catalogue_fault or DatabaseFault.OTHER)
+        if told is not None and not told.catalogue_ok:
+            faults.add(told.catalogue_fault or DatabaseFault.OTHER)
+        cause = GaugeMetricFamily(
+            "kuager_catalogue_cause", "1 for why the database refuses", labels=["cause"]
+        )
+        for fault in DatabaseFault:
+            _add(cause, [fault], fault in faults)
+        return cause
 
     def _processes(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("kuager_process_up", "1 while it runs", labels=["process"])
@@ -114,7 +131,7 @@ class StatusCollector(Collector):
             "How often the supervisor has started it",
             labels=["process"],
         )
-        supervised = self._status.supervised()
+        supervised = self._status.supervised(is_alive=False)
         config, now_ms = self._context.config, self._context.clock()
         for name in processes(config):
             is_up = self._status.is_up(name)
@@ -177,6 +194,12 @@ class StatusCollector(Collector):
         for state in State:
             _add(states, [state], told.states.get(state, 0) if told else 0)
         yield states
+        failing = GaugeMetricFamily(
+            "kuager_orders_failing", "1 while a kind of work on orders fails", labels=["work"]
+        )
+        for work in WORK:
+            _add(failing, [work], work in told.failing_work if told else None)
+        yield failing
         age_s = _age_s(self._context.clock(), told.oldest_letter_ms) or 0 if told else None
         yield from _numbers("kuager_orders", ORDERS_NUMBERS, told, oldest_letter_seconds=age_s)
 
@@ -206,8 +229,10 @@ class StatusCollector(Collector):
         yield from (ok, held, free, up)
 
     def _clock(self) -> Iterator[Metric]:
-        """Yield what the recorders say of their clock."""
-        clocks = self._status.clocks()
+        """Yield what the recorders say of their clock, or said last."""
+        told = self._status.recorders(is_alive=False)
+        workers = self._context.config.workers
+        clocks = [said.clock for n, said in told.items() if said.clock and n < workers]
         synchronized = all(clock.synchronized for clock in clocks) if clocks else None
         believed = not any(clock.doubt for clock in clocks) if clocks else None
         text = "1 while the kernel says that the clock is synchronized"
@@ -240,6 +265,9 @@ class StatusCollector(Collector):
                 refused = GapCause.DISK_FULL
         except OSError as error:  # it is not there, or cannot be written
             refused = refusal_of(error).cause
+        # a recorder pauses until there is room for a while
+        pauses = {r.spool.cause for r in recorders}
+        refused = refused or next((cause for cause in SPOOL_CAUSES if cause in pauses), None)
         values["ok"] = refused is None
         values["waiting_bytes"] = sum(r.spool.waiting_bytes for r in recorders)
         values["slow_seconds"] = max((r.spool.slow_s for r in recorders), default=0)
@@ -247,7 +275,7 @@ class StatusCollector(Collector):
         cause = GaugeMetricFamily(
             "kuager_spool_cause", "1 for why it takes no recordings", labels=["cause"]
         )
-        for each in (GapCause.DISK_FULL, GapCause.DISK_FAILED):
+        for each in SPOOL_CAUSES:
             _add(cause, [each], refused is each)
         yield cause
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from copies.payments.stripe import Stripe
 from copies.states import State
 from storage.catalogue.orders import Payment
 from storage.catalogue.schema import DAY_MS, order_files, orders
+from storage.spool.status_records import ORDERS, OrdersStatus
 from tests.support.order_work import BRISK, SetClock, change, configured, opened, working
 from tests.support.orders import placed, quoted
 from tests.support.waiting import until
@@ -79,6 +82,24 @@ async def test_a_fault_of_ours_is_told_by_its_place_and_not_by_its_words(
     place = r"ValueError at test_order_worker_items\.py:\d+, in fails"
     assert re.fullmatch(place, whys["A step of an order fails"])
     assert re.fullmatch(f"a fault of Kuager: {place}", whys["Work on orders fails"])
+
+
+async def test_without_the_catalogue_it_says_that_it_runs(tmp_path: Path) -> None:
+    """A status file that is old says of its process that it is gone."""
+    config = configured(tmp_path, None)
+
+    def told() -> OrdersStatus:
+        return OrdersStatus.parse((config.spool / "_status" / ORDERS).read_bytes())
+
+    async with opened(config) as service, working(config, service):
+        await until((config.spool / "_status" / ORDERS).exists)
+        for names in (("orders", "gone"), ("gone", "orders")):
+            with contextlib.closing(sqlite3.connect(tmp_path / "k.db")) as database:
+                database.execute("ALTER TABLE {} RENAME TO {}".format(*names))
+            is_away = names[0] == "orders"
+            await until(lambda: ("count" in told().failing_work) is is_away)  # noqa: B023
+            before_ms = told().written_ms
+            await until(lambda: told().written_ms > before_ms)  # noqa: B023
 
 
 @pytest.mark.parametrize("when", ["meanwhile", "at the start"])

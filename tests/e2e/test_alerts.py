@@ -6,7 +6,7 @@ import json
 import math
 import re
 import subprocess
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from config.model import Config, Node
 from config.roles import processes
 from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
+from storage.catalogue.faults import DatabaseFault
+from storage.spool.disk import claim_spool
 from streaming.context import AppContext
 from streaming.ops import metrics as status
 from tests.support.programs import need
@@ -85,10 +87,30 @@ def test_metrics_keep_the_rules_of_prometheus(several: Config) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
+def looked_at() -> dict[str, list[list[bool]]]:
+    """Return of each alert, for each group of tests, whether it is to fire at each moment that is
+    looked at, in their order."""
+    found: dict[str, list[list[bool]]] = {}
+    for group in yaml.safe_load((DEPLOY / "alerts.test.yaml").read_text())["tests"]:
+        looked: dict[str, list[tuple[int, bool]]] = {}
+        for one in group.get("promql_expr_test", ()):
+            at_s = int(one["eval_time"][:-1]) * {"s": 1, "m": 60}[one["eval_time"][-1]]
+            for name in re.findall(r"Kuager\w+", one["expr"]):
+                looked.setdefault(name, []).append((at_s, "exp_samples" in one))
+        for one in group.get("alert_rule_test", ()):
+            at_s = int(one["eval_time"].removesuffix("s"))
+            looked.setdefault(one["alertname"], []).append((at_s, "exp_alerts" in one))
+        for name, moments in looked.items():
+            found.setdefault(name, []).append([fires for _, fires in sorted(moments)])
+    return found
+
+
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
-    tested = (DEPLOY / "alerts.test.yaml").read_text()
+    """Tested is that it fires, and that it ends."""
+    moments = looked_at()
     for alert in ALERTS:
-        assert alert["alert"] in tested
+        steps = [step for fires in moments[alert["alert"]] for step in pairwise(fires)]
+        assert (True, False) in steps, alert["alert"]
         assert {"summary", "description"} <= alert["annotations"].keys()
         assert alert["labels"]["severity"] in ("warning", "critical")
         for command in re.findall(r"`kuager ([a-z]+)", alert["annotations"]["description"]):
@@ -152,6 +174,91 @@ def test_a_camera_that_is_tried_again_and_one_whose_recorder_died(config: Config
     assert found[f'kuager_camera_cause{{{labels},cause="unknown"}}'] == 1
     assert found['kuager_process_up{process="recorder-0"}'] == 0
     assert found['kuager_process_told_timestamp_seconds{process="recorder-0"}'] == 1010
+
+
+def counted(found: dict[str, float]) -> dict[str, float]:
+    """Return what was counted."""
+    return {line: n for line, n in found.items() if "_total" in line and n}
+
+
+def test_what_is_counted_does_not_fall_while_its_teller_is_silent(config: Config) -> None:
+    """`increase` would count it twice, and an alert fire for what was long ago."""
+    station, camera = config.stations[0], config.stations[0].cameras[0]
+    context = AppContext(config, None, [])
+    now = context.clock()
+    one = {"state": "recording", "recorded_ms": now, "bytes": 7, "frames": 6, "retries": 5}
+    clock = {"synchronized": False, "doubt": "it is off by +1.0 days"}
+    cameras = {f"{station.id}/{camera.id}": one}
+    archive = {"verification_failures_total": 2, "archived_total": 9}
+    archives = {config.archives[0].name: archive}
+    supervised = {"orders-0": {"up": True, "starts": 4}}
+
+    def all_told(at_ms: int) -> dict[str, float]:
+        tell(config, "recorder-0.json", written_ms=at_ms, cameras=cameras, clock=clock)
+        tell(config, "uploader.json", written_ms=at_ms, archives=archives)
+        tell(config, "supervisor.json", written_ms=at_ms, processes=supervised)
+        return series(config)
+
+    before, silent = all_told(now), all_told(now - 60_000)
+    assert len(counted(before)) >= 6 and counted(silent) == counted(before)
+    for name in ("kuager_clock_synchronized", "kuager_clock_believed"):
+        assert before[name] == silent[name] == 0
+    for found, up in ((before, 1), (silent, 0)):
+        assert found['kuager_process_up{process="recorder-0"}'] == up
+
+
+def test_what_was_told_stays_while_the_disk_of_the_spool_is_away(config: Config) -> None:
+    station, camera = config.stations[0], config.stations[0].cameras[0]
+    context = AppContext(config, None, [])
+    registry = status.make_registry(context)
+    now = context.clock()
+    one = {"state": "recording", "recorded_ms": now, "bytes": 7}
+    tell(config, "recorder-0.json", written_ms=now, cameras={f"{station.id}/{camera.id}": one})
+    archive = {"verification_failures_total": 2, "backlog_recordings": 3}
+    tell(config, "uploader.json", written_ms=now, archives={config.archives[0].name: archive})
+
+    def shown() -> list[str]:
+        list(context.refresh())
+        text = b"".join(status.exposition(registry, context)).decode()
+        words = "recorded_timestamp", "recorded_bytes", "verification_failures", "backlog_rec"
+        lines = [line for line in text.splitlines() if any(word in line for word in words)]
+        numbers = [line for line in lines if not line.startswith("#")]
+        return [line for line in numbers if float(line.rpartition(" ")[2]) > 0]
+
+    before = shown()
+    assert len(before) == 4, before
+    config.spool.rename(config.spool.with_name("away"))
+    assert shown() == before
+    config.spool.with_name("away").rename(config.spool)
+    (config.spool / "_status/recorder-0.json").unlink()
+    assert len(shown()) == 2  # somebody removed it
+
+
+def test_a_recorder_that_still_pauses_is_told(config: Config) -> None:
+    """It waits for room for a minute more, so there may be room already."""
+    claim_spool(config.spool)
+    spool = {"cause": "disk_full", "bytes_per_s": 0}
+    for cause, ok in ((None, 1), ("disk_full", 0)):
+        said = {"cameras": {}, "spool": spool | {"cause": cause}}
+        tell(config, "recorder-0.json", written_ms=now_ms(), **said)
+        found = series(config)
+        assert found['kuager_spool_cause{cause="disk_full"}'] == 1 - ok
+        assert found["kuager_spool_ok"] == ok
+
+
+def test_why_the_database_refuses_is_told(config: Config) -> None:
+    """A web process that has not opened it yet, and an uploader: for each cause a series."""
+    tell(config, "uploader.json", written_ms=now_ms(), catalogue_ok=False, catalogue_fault="disk")
+    found = series(config)
+    cause = {fault: found[f'kuager_catalogue_cause{{cause="{fault}"}}'] for fault in DatabaseFault}
+    assert cause == {fault: fault in ("disk", "other") for fault in DatabaseFault}
+
+
+def test_work_on_orders_that_fails_has_a_name(config: Config) -> None:
+    tell(config, "orders.json", written_ms=now_ms(), failing=1, failing_work=["letter"])
+    found = series(config)
+    assert found['kuager_orders_failing{work="letter"}'] == 1
+    assert found['kuager_orders_failing{work="hash"}'] == 0
 
 
 def test_web_processes_are_those_that_the_supervisor_has(config: Config) -> None:

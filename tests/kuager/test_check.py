@@ -248,10 +248,10 @@ def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:
     assert code == 1 and "WRONG  ffmpeg: ffmpeg: /no/such/ffmpeg is not a program" in out
 
 
-def needs(folder: Path, settings: str) -> tuple[int, dict[str, str]]:
+def needs(folder: Path, settings: str, **environ: str) -> tuple[int, dict[str, str]]:
     """Check a configuration with more settings; return the exit code and what was said of what."""
     path = write(folder, kuager_yaml=KUAGER.replace("archives: [archive]\n", "") + settings)
-    code, out, _ = check(path, HTTPS_PROXY="http://proxy.example:3128")
+    code, out, _ = check(path, **environ or {"HTTPS_PROXY": "http://proxy.example:3128"})
     lines = re.sub(r"\n +-> ", " -> ", out).splitlines()
     found = [line.split(": ", 1) for line in lines if line.startswith(("ok ", "WRONG "))]
     return code, dict(found)
@@ -274,7 +274,8 @@ def test_what_run_needs_is_tried(tmp_path: Path) -> None:
         assert "written, read and removed" in said["ok     archive archive"]
         assert not list((tmp_path / "s3").rglob("check-*")), "nothing stays"
         assert "made at the first start" in said["ok     database"]
-        assert "HTTPS_PROXY is set and not used" in said["ok     proxy"]
+        unused = "HTTPS_PROXY is set, no archive is reached through one"
+        assert said["ok     proxy"] == unused, "the endpoint speaks HTTP"
         assert not (tmp_path / "kuager.db").exists() and not (tmp_path / "spool").exists()
         code, said = needs(tmp_path, bucket(port, secret="not-the-secret") + listen)
         assert code == 1 and "WRONG  archive archive" in said, said
@@ -293,6 +294,25 @@ def test_what_run_needs_is_tried(tmp_path: Path) -> None:
     code, said = needs(tmp_path, "archives: [archive]\n" + wrong + listen)
     assert code == 1 and "connection refused" in said["WRONG  database"]
     assert "pass-of-u" not in str(said)
+
+
+@pytest.mark.slow
+def test_a_proxy_is_named_where_it_is_used(tmp_path: Path) -> None:
+    """This S3 server takes requests as a proxy gets them; without it nobody knows the name."""
+    port, listen = free_port(), f"web: {{listen: '127.0.0.1:{free_port()}'}}\n"
+    away = bucket(port).replace(f"127.0.0.1:{port}", "bucket.invalid") + listen
+    proxy = f"http://u:pass-of-u@127.0.0.1:{port}"
+    with rclone(tmp_path / "s3", port):
+        code, said = needs(tmp_path, away, http_proxy=proxy)
+        assert code == 0 and "written, read and removed" in said["ok     archive archive"], said
+        through = f"archive archive is reached through http://127.0.0.1:{port}"
+        assert through in said["ok     proxy"] and "all else is reached directly" in str(said)
+        code, said = needs(tmp_path, away, http_proxy=proxy, no_proxy="bucket.invalid")
+        assert code == 1 and "the name server does not know" in said["WRONG  archive archive"]
+        assert "no archive is reached through one" in said["ok     proxy"]
+    code, said = needs(tmp_path, away, http_proxy=proxy)
+    assert f"through the proxy http://127.0.0.1:{port}" in said["WRONG  archive archive"]
+    assert "connection refused" in said["WRONG  archive archive"] and "pass-of-u" not in str(said)
 
 
 async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from kuager.supervisor import why_not
 from recorder.states import State
 from storage.records import GapCause
 from storage.spool.status_records import ReloadStatus
+from tests.support.broken_files import BROKEN
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.running import kuager, playing
 from tests.support.stack import SMALL, gaps, recorded, recording, recordings
@@ -89,23 +90,6 @@ async def asked(reloading: Reloading, told: list[ReloadStatus]) -> None:
     reloading.ask()
     await until(lambda: len(told) == before + 2)
     task.cancel()
-
-
-BROKEN: dict[str, Callable[[Path], object]] = {
-    "not YAML": lambda p: write(p, kuager_yaml=KUAGER + "spool: [\n"),
-    "half written": lambda p: write(p, kuager_yaml=KUAGER[: len(KUAGER) // 2]),
-    "empty": lambda p: write(p, kuager_yaml=""),
-    "gone": lambda p: (p / "kuager.yaml").unlink(),
-    "stations gone": lambda p: (p / "stations.yaml").unlink(),
-    "stations empty": lambda p: write(p, stations_yaml=""),
-    "unknown setting": lambda p: write(p, kuager_yaml=KUAGER + "wokers: 2\n"),
-    "the same id twice": lambda p: write(p, stations_yaml=STATIONS.replace("c2", "c1")),
-    "no address": lambda p: write(p, stations_yaml=STATIONS.replace("rtsp://10.0.0.2/a", "")),
-    "not text": lambda p: write(p, stations_yaml=b"\xff\xfe\x00\x00" * 9),
-    "a variable that is not set": lambda p: write(p, kuager_yaml=KUAGER + "user_agent: ${NOT}\n"),
-    "a time that is none": lambda p: write(p, kuager_yaml=KUAGER.replace("T06:00", "T26:00")),
-    "an unknown kind": lambda p: write(p, kuager_yaml=KUAGER.replace("stations.y", "stations.z")),
-}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ from kuager.preflight import Finding
 from kuager.status import SHOWN, look
 from storage.catalogue.catalogue import Catalogue
 from storage.spool.disk import claim_spool
+from storage.spool.status import SpoolStatus
+from storage.spool.status_records import ORDERS, UPLOADER, OrdersStatus, UploaderStatus
 from tests.support.config_files import KUAGER, STATIONS, read, write
+from tests.support.s3 import free_port
+from tests.support.waiting import until
 
 # a moment in the window of the configuration
 NOW = int(datetime.fromisoformat("2026-11-29T12:00+05:00").timestamp() * 1000)
@@ -198,3 +203,47 @@ def test_orders_that_do_not_go_on_are_wrong(tmp_path: Path) -> None:
 def test_the_version() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert (done.exit_code, done.stdout) == (0, f"kuager {VERSION}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "file"), [("uploader", UPLOADER), ("orders", ORDERS)])
+async def test_who_waits_for_the_database_at_the_start_says_that_it_runs(
+    tmp_path: Path, role: str, file: str
+) -> None:
+    """An alert for the process would send people to look for another fault."""
+    database = f"database: postgresql://u@127.0.0.1:{free_port()}/d\n"
+    copies = "web: {public_url: 'http://k'}\ncopies: {free: true}\n"
+    config = read(tmp_path, kuager_yaml=KUAGER + database + copies)
+    claim_spool(config.spool)
+    archives = {"archive": {**ARCHIVE, "archive_id": "x" * 32}}
+    path = config.spool / "_status" / file
+    path.write_text(json.dumps({"written_ms": 1, "archives": archives, "refunds_due": 3}))
+    command = ("-m", "kuager", "run", "--role", role, "--config", str(config.path))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    status = SpoolStatus(config.spool)
+
+    def runs() -> bool:
+        list(status.refresh())
+        return bool(status.is_up(f"{role}-0"))
+
+    try:
+        await until(runs)
+        if role == "uploader":
+
+            def tells_why() -> bool:
+                said = status.last(UploaderStatus) if runs() else None
+                return said is not None and said.catalogue_fault == "unreachable"
+
+            await until(tells_why)
+            uploader = status.last(UploaderStatus)
+            assert uploader is not None and uploader.pid == process.pid
+            assert not uploader.catalogue_ok and "refused" in (uploader.catalogue_error or "")
+            assert uploader.archives["archive"].archive_id == "x" * 32, "what is known stays known"
+        else:
+            orders = status.last(OrdersStatus)
+            assert orders is not None and orders.refunds_due == 3 and orders.pid == process.pid
+    finally:
+        process.terminate()
+        assert await process.wait() == 0

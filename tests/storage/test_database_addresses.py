@@ -6,13 +6,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from config.load import load
 from config.problems import ConfigError
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError, describe_database
+from storage.catalogue.faults import DatabaseFault, fault_of
 from tests.support.config_files import KUAGER, write
 from tests.support.postgres_server import Server
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -41,6 +45,53 @@ async def test_what_cannot_be_used_is_refused_without_its_password(
         said = str(refused.value)
         assert "Errno" not in said and "keyword" not in said and "SQLAlchemy" not in said, said
         assert "pass-of-u" not in said or "sslrootcert" in address
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("postgresql://u:pass-of-u@127.0.0.1:1/d", "unreachable"),
+        ("postgresql://u:pass-of-u@no-such-host.invalid/d", "unreachable"),
+        ("postgresql:///d?host=/no/such/directory", "unreachable"),
+        ("sqlite:////dev/full/k.db", "missing"),
+    ],
+)
+async def test_why_it_cannot_be_opened_is_of_a_kind(address: str, fault: str) -> None:
+    heard: list[CatalogueError] = []
+    opening = asyncio.create_task(Catalogue.open_patiently(address, heard.append))
+    await until(lambda: heard)
+    opening.cancel()
+    assert heard[0].fault == fault
+
+
+async def test_what_a_database_refuses_is_of_a_kind(postgres_url: str, tmp_path: Path) -> None:
+    for url in (postgres_url, f"sqlite:///{tmp_path}/k.db"):
+        catalogue = await Catalogue.open(url)
+        for statement, fault in (
+            ("SELECT * FROM of_another_kuager", DatabaseFault.MISSING),
+            ("SELECT nonsense(1)", DatabaseFault.OTHER),
+        ):
+            with pytest.raises(CatalogueError) as refused:
+                await catalogue.pool.rows(sa.text(statement))  # type: ignore[arg-type]
+            assert refused.value.fault is fault
+        await catalogue.close()
+    wrong = make_url(postgres_url).set(database="no_such_database")
+    with pytest.raises(CatalogueError) as refused:
+        await Catalogue.open(wrong.render_as_string(hide_password=False))
+    assert refused.value.fault is DatabaseFault.MISSING
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [("57014", "slow"), ("53100", "disk"), ("53300", "slow"), ("28P01", "credentials"),
+     ("42501", "credentials"), ("25006", "disk"), ("57P03", "unreachable"), ("22012", "other")],
+)  # fmt: skip
+def test_codes_of_postgresql_are_of_a_kind(code: str, fault: str) -> None:
+    class Refused(Exception):
+        sqlstate = code
+
+    assert fault_of(sa.exc.DBAPIError("statement", {}, Refused())) == fault
+    assert fault_of(TimeoutError()) == "slow" and fault_of(OSError(104, "cut")) == "unreachable"
 
 
 def test_names_that_no_disk_takes(tmp_path: Path) -> None:

@@ -153,6 +153,26 @@ async def test_a_database_without_tables_is_not_ready_and_gets_them(tmp_path: Pa
     await found.close()
 
 
+async def test_a_database_in_the_place_of_the_first_gets_partitions(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Who wrote to the one before knows that that one had them."""
+    config = machine(tmp_path, "a", postgres_url)
+    fill(config.spool, start_ms=NOW - HOUR).close()
+    (index, *_) = indexes(config)
+    found = await Catalogue.open(postgres_url)
+    await found.writer.put_recordings([index], "a")
+    async with found.pool.work() as connection:
+        await connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        await connection.execute(sa.text("CREATE SCHEMA public"))
+    assert len(await found.prepared()) == 32
+    with pytest.raises(CatalogueError, match="no partition"):
+        await found.writer.put_recordings([index], "a")
+    await found.writer.put_recordings([index], "a")  # as it is tried again
+    assert len(await found.recordings_of(index.name)) == 1
+    await found.close()
+
+
 async def test_a_row_under_another_camera_is_put_right(tmp_path: Path) -> None:
     """A catalogue that an earlier version filled while it was rebuilt."""
     config = machine(tmp_path, "a", f"sqlite:///{tmp_path}/k.db", rewind="60s")

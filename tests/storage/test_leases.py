@@ -31,6 +31,7 @@ from storage.catalogue.leases import (
     Shard,
     View,
     decide,
+    forgotten,
     leases,
 )
 from storage.catalogue.nodes import SpoolTaken
@@ -53,12 +54,16 @@ class Process:
     known: dict[int, Lease] = field(default_factory=dict)
     begun: tuple[View, Decision] | None = None
     records: bool = True  # its cameras, as soon as it has them
+    is_told: bool = False  # what it knows, by the rows
+    forgotten: dict[int, Lease] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)  # that it saw last, itself among them
 
     def own(self) -> Own:
         """Return what it knows of itself."""
         recorded = frozenset(self.known) if self.records else frozenset()
         stopped = frozenset(range(len(self.cameras))) - set(self.known)
-        return Own(self.cameras, recorded, stopped, self.contact.is_settled)
+        settled, lost = self.contact.is_settled, tuple(self.forgotten.values())
+        return Own(self.cameras, recorded, stopped, settled, lost)
 
     def begin(self, rows: LeaseRows, elapsed_ms: float, random: Random) -> None:
         """Renew, read and decide: its changes are on their way."""
@@ -68,7 +73,10 @@ class Process:
             self.contact.failed()
             self.known = {}
             return
-        self.contact.renewed(seen.now_ms, elapsed_ms)
+        self.forgotten = forgotten(seen, self.known.values(), self.is_told)
+        is_whole = not (self.forgotten or self.others - seen.nodes.keys())
+        self.contact.renewed(seen.now_ms, elapsed_ms, is_whole=is_whole)
+        self.others = set(seen.nodes)
         self.begun = seen, decide(seen, self.own(), random)
 
     def end(self, rows: LeaseRows, heard: bool = True) -> None:
@@ -79,7 +87,9 @@ class Process:
         rows.change(seen, decision)
         self.begun = None
         if heard:
-            self.known = leases(rows.view(self.node.spool), self.known.values())
+            view = rows.view(self.node.spool)
+            self.known = leases(view, self.known.values(), self.is_told)
+            self.is_told = True
         else:
             self.contact.failed()
 
@@ -147,7 +157,7 @@ class Leases(RuleBasedStateMachine):
     def dies_and_comes_back(self, spool: str) -> None:
         """With what `leases.json` kept, and nothing else."""
         one = self.all[spool]
-        one.contact, one.begun = Contact(), None
+        one.contact, one.begun, one.is_told = Contact(), None, False
         one.node = replace(one.node, leaving=False)
 
     @rule(spool=st.sampled_from(ALL))
@@ -267,6 +277,39 @@ def test_an_outage_of_the_database_moves_no_camera(
         assert one.known
     settle(rows, all_, 60, elapsed_ms)
     assert [(row.holder, row.epoch) for row in rows.shards] == before
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    order=st.permutations([0, 1, 2]),
+    pauses=st.lists(st.integers(0, 3_000), min_size=3, max_size=3),
+    is_copy=st.booleans(),
+    restarted=st.sets(st.integers(0, 2)),
+)
+def test_a_database_that_was_emptied_or_is_an_old_copy_ends_no_recording(
+    order: list[int], pauses: list[int], is_copy: bool, restarted: set[int]
+) -> None:
+    """Each node goes on under its epochs, and has the rows know them again."""
+    rows, all_ = LeaseRows.new(T0, FEW), [process(s, [2] * FEW) for s in "abc"]
+    elapsed_ms = settle(rows, all_[:2], 60)
+    old = list(rows.shards)
+    elapsed_ms = settle(rows, all_, 120, elapsed_ms)
+    before = [dict(one.known) for one in all_]
+    rows.shards, rows.nodes = (old if is_copy else LeaseRows.new(T0, FEW).shards), {}
+    for n in restarted:
+        all_[n].contact, all_[n].is_told, all_[n].others = Contact(), False, set()
+    for n, pause_ms in zip(order, pauses, strict=True):
+        rows.now_ms, elapsed_ms = rows.now_ms + pause_ms, elapsed_ms + pause_ms
+        all_[n].begin(rows, elapsed_ms, Random(1))
+        all_[n].end(rows)
+        assert all_[n].known.keys() >= before[n].keys() or n in restarted
+    settle(rows, all_, 120, elapsed_ms)
+    if not is_copy:
+        assert [one.known for one in all_] == before
+    elif not restarted:
+        epochs = [{s: lease.epoch for s, lease in one.known.items()} for one in all_]
+        assert epochs == [{s: lease.epoch for s, lease in known.items()} for known in before]
+    assert sorted(shard for one in all_ for shard in one.known) == list(range(FEW))
 
 
 def test_what_a_dead_node_held_is_taken_at_once_by_those_that_live() -> None:

@@ -9,6 +9,7 @@ from random import Random
 
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from config.load import load
 from config.model import Config, Node
@@ -16,6 +17,7 @@ from kuager import VERSION
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.leases import HANDOVER_MS, LEASE_MS, SETTLE_MS
 from storage.catalogue.nodes import Nodes
+from storage.catalogue.schema import nodes, shards
 from storage.cluster.agent import MOST_LOST, REFUSED_MS, NodeAgent, Pauses
 from storage.records import Gap, GapCause
 from storage.spool.lease_file import SHARDS, Lease, read_leases, shard_of
@@ -173,6 +175,35 @@ async def test_without_its_database_a_machine_goes_on_by_what_it_has(
         await go_on(clock, [machine], 1)
     await go_on(clock, [a, b, c], 20)
     assert a.leases == before[away] and c.leases == before[c.agent]
+
+
+@pytest.mark.parametrize("emptied", ["rows", "tables", "an old copy"])
+async def test_a_database_that_was_emptied_ends_no_recording(
+    make: Make, clock: SetClock, emptied: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = await three(make, clock)
+    if emptied == "tables":  # as where each was handed over while both recorded
+        await a.catalogue.pool.execute(sa.update(shards).values(lost_ms=None))
+        await go_on(clock, [a, b, c], 1)
+    before = [m.leases for m in (a, b, c)]
+    async with a.catalogue.pool.work() as connection:
+        await connection.execute(sa.delete(nodes))
+        if emptied == "rows":
+            await connection.execute(sa.delete(shards))
+        else:
+            old = sa.update(shards).values(epoch=0, before=None, lost_ms=None, taken_ms=1)
+            holder = a.agent._me.spool if emptied == "an old copy" else None
+            await connection.execute(old.values(holder=holder))
+    for _ in range(SETTLE_MS // 1_500 + 4):
+        await go_on(clock, [c, a, b], 1)
+        assert c.leases == before[2] and b.leases == before[1], "not for a moment"
+        assert a.leases.keys() >= before[0].keys()
+    assert [m.leases for m in (a, b, c)] == before
+    view = await a.catalogue.nodes.view()
+    assert len(view.nodes) == 3 and {s.shard for s in view.shards} == set(range(SHARDS))
+    out = capsys.readouterr().out
+    assert "no longer knows what this machine records" in out
+    assert "knows again what this machine records" in out
 
 
 @pytest.mark.parametrize("lost", [0, MOST_LOST - 1])

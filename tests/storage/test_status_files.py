@@ -45,7 +45,7 @@ def test_status_files(tmp_path: Path) -> None:
     list(status.refresh())
     assert status.states == {"s/c": "recording"}
     recording, unknown = CameraStatus(state="recording"), CameraStatus()
-    assert list(status.cameras()) == [(True, {"s/c": recording}), (False, {"s/old": unknown})]
+    assert list(status.cameras()) == [(False, {"s/old": unknown}), (True, {"s/c": recording})]
     assert status.last(UploaderStatus) == UploaderStatus(written_ms=now + 60_000)
     assert status.last(UploaderStatus, is_alive=True) is None
     assert SpoolStatus(tmp_path / "nowhere").last(UploaderStatus) is None

@@ -29,7 +29,7 @@ What runs
 `camera_faults` every fault of the simulator at once; `disk_faults`, every fault of a disk
 
 What is made and read
-`config_files`  small valid configurations
+`config_files`  small valid configurations; `broken_files`, ways to break one
 `spools`        spools with valid recordings; `spool_files`, one written step by step
 `footage`       recordings with real boxes; `playable`, streams that playlists can be made of;
                 `live_fixture`, with real video in real time

@@ -52,6 +52,15 @@ class LeaseRows:
         for n in decision.done:
             if self._same(seen, n, before=True):
                 self._set(n, handover=None)
+        for lease in decision.restore:
+            if self.shards[lease.shard].epoch == seen.shards[lease.shard].epoch:
+                self.shards[lease.shard] = Shard(
+                    lease.shard,
+                    lease.epoch,
+                    holder=seen.me,
+                    taken_ms=lease.since_ms,
+                    lost_ms=lease.lost_ms,
+                )
         taken = 0
         for n in decision.take:
             if taken < decision.most and self._take(n, seen):

@@ -74,7 +74,7 @@ async def working(
         yield desk
         assert not task.done()
         held_up = {part: one.why for part, one in desk._outages.items() if one.why}
-        assert held_up.keys() <= {"_send_letters"}, held_up
+        assert held_up.keys() <= {"letter"}, held_up
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
