@@ -5,7 +5,8 @@
 `past`       what a camera's directory tells of its past; repairs it when a recorder starts
 `recording`  the recording in the making: its two files, and how they are sealed
 `gaps`       the journal of a camera's gaps, and what recordings and gaps account for
-`repair`     makes whole what is left of a recording whose recorder died
+`repair`     makes whole what is left of a recording whose recorder died, and seals it
+`salvage`    what a spoilt recording still tells: header, lines, segments
 `reader`     reads one camera while a recorder writes it
 `rates`      what a stream takes, measured on a recording
 `motion`     what the pictures of a camera take, by steps: more where something moves
