@@ -36,7 +36,7 @@ import ffmpeg
 import orjson
 from aiohttp import web
 
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
@@ -162,7 +162,7 @@ async def serve(place: str, plans: bytes, port: int) -> None:
 
     async def one_pass(request: web.Request) -> web.StreamResponse:
         n = int(request.match_info["n"])
-        found = await sha256_of(VirtualFile(ready[n], sources))
+        found = await hash_copy(VirtualFile(ready[n], sources))
         heads[n] = found.head
         return web.Response(text=found.sha256)
 

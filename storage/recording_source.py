@@ -8,7 +8,6 @@ while another place has those that were recorded.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.catalogue.rows import ArchivedRow, RecordingRow
-from storage.records import Index, parse_archive_document, parse_index, recording_name
+from storage.records import Index, parse_archive_document, parse_index, recording_name, sha256_of
 from storage.spool.open_files import OpenFiles
 from storage.spool.reader import Key
 
@@ -243,7 +242,7 @@ class HashedRange:
         return await self.reader.media(self.key, self.offset, self.length, self._check)
 
     def _check(self, data: bytes) -> bytes:
-        if len(data) != self.length or hashlib.sha256(data).hexdigest() != self.sha256:
+        if len(data) != self.length or sha256_of(data) != self.sha256:
             raise ValueError(f"{self.length} bytes at {self.offset} have another hash")
         return data
 

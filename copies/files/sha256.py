@@ -18,7 +18,7 @@ AT_ONCE = 4 << 20  # bytes that go to a thread at once
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
+class CopyHashes:
     """What one pass over a copy found: `head` is to be given to `VirtualFile` from now on."""
 
     sha256: str
@@ -26,7 +26,7 @@ class Digest:
     head: bytes
 
 
-async def sha256_of(file: VirtualFile, progress: Callable[[int], None] | None = None) -> Digest:
+async def hash_copy(file: VirtualFile, progress: Callable[[int], None] | None = None) -> CopyHashes:
     """Read a copy once; `progress` is told how many bytes were read so far.
 
     Raises Unreadable where a part of it cannot be read now.
@@ -67,4 +67,4 @@ async def sha256_of(file: VirtualFile, progress: Callable[[int], None] | None = 
     if taking:
         await taking
     await take(waiting, held)
-    return Digest(sha.hexdigest(), crc, head)
+    return CopyHashes(sha.hexdigest(), crc, head)

@@ -6,7 +6,6 @@ an offset needs it. The CRC-32 of every copy is known before, so that any range 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import zlib
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from copies.files.readme import readme
 from copies.files.virtual import Bytes, VirtualFile
+from storage.records import sha256_of
 
 MANIFEST_FORMAT = "copies/1"
 MAX32 = 0xFFFFFFFF
@@ -97,7 +97,7 @@ def _described(item: Item) -> dict[str, Any]:
 def checksums(items: Sequence[Item], texts: Mapping[str, bytes]) -> bytes:
     """Return SHA256SUMS of copies and of other files by name, as `sha256sum -c` reads it."""
     sums = {i.file.plan.file_name: i.sha256 or UNKNOWN for i in items}
-    sums |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    sums |= {name: sha256_of(text) for name, text in texts.items()}
     return "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()
 
 
@@ -126,7 +126,7 @@ class Bundle:
         self.length = self._end + sum(map(len, self._directory()))
         tags = [i.file.etag.encode() for i in items]
         content = b"".join([text, manifest_json, *tags])
-        self.etag = f'"{hashlib.sha256(content).hexdigest()[:31]}z"'
+        self.etag = f'"{sha256_of(content)[:31]}z"'
 
     @property
     def _end(self) -> int:

@@ -5,7 +5,6 @@ A plan is frozen with an order, and the same bytes can be made from it years lat
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +17,7 @@ import orjson
 
 from copies.mp4 import sidx_length
 from storage.catalogue.cameras import Name
-from storage.records import Losses
+from storage.records import Losses, sha256_of
 from storage.spool.reader import Key
 
 PLAN_FORMAT = "copy-plan/1"
@@ -99,7 +98,7 @@ class CopyPlan:
         del document["file_name"]
         document.pop("losses", None)
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-        return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+        return f'"{sha256_of(text)[:32]}"'
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_dict` makes the same plan of it."""

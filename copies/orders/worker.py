@@ -27,7 +27,7 @@ from base.lock import wait_for_lock
 from base.outage import Outage
 from config.model import Config
 from copies.balance import owed
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
@@ -225,7 +225,7 @@ class OrderWorker:
         reporting = asyncio.create_task(report())
         try:
             plan = CopyPlan.from_dict(found[0].plan)
-            made = await sha256_of(VirtualFile(plan, self._sources), progress)
+            made = await hash_copy(VirtualFile(plan, self._sources), progress)
         except Exception as error:
             await _ended(reporting)
             await self._files.progress(pk, file_no, 0, _describe(error))

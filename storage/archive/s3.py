@@ -42,6 +42,7 @@ from storage.archive.s3_client import (
     UploadTimeout,
     describe_error,
 )
+from storage.records import sha256_of
 
 OWN = "_kuager/"  # what is ours alone: no election has such an id
 PROBE = OWN + "probe"
@@ -151,7 +152,7 @@ class S3Archive(Threads):
             for bucket in self._settings.buckets:
                 self._check_lock(bucket)
         bucket, data = self._settings.buckets[0], b"kuager\n"
-        right, wrong = (hashlib.sha256(d).hexdigest() for d in (data, b"other"))
+        right, wrong = (sha256_of(d) for d in (data, b"other"))
         self._server.sends_sha256 = True  # whatever a probe found out that was broken off
         self._server.sends_sha256 = self._takes(bucket, PROBE, data, right)
         if not self._server.sends_sha256:

@@ -14,7 +14,7 @@ from storage.records import Identity
 DAY_MS = 86_400_000
 
 
-class Digest(sa.TypeDecorator[str]):
+class Sha256(sa.TypeDecorator[str]):
     """A SHA-256: 64 hex digits here, 32 bytes in the database."""
 
     impl = sa.LargeBinary
@@ -76,7 +76,7 @@ recordings = sa.Table(
     sa.Column("start_ms", sa.BigInteger, nullable=False),
     sa.Column("end_ms", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", Digest, nullable=False),
+    sa.Column("sha256", Sha256, nullable=False),
     sa.Column("overlaps", sa.Boolean, nullable=False),
     sa.Column("removed_ms", sa.BigInteger),  # from the spool
     sa.Column("spool", sa.String(32)),  # the id of the spool that has or had it; null: unknown
@@ -157,7 +157,7 @@ orders = sa.Table(
     metadata,
     sa.Column("order_pk", sa.Integer, primary_key=True),
     sa.Column("number", sa.Integer, unique=True),  # without holes; null until it is ordered
-    sa.Column("key_sha256", Digest, nullable=False, unique=True),  # of the secret in its link
+    sa.Column("key_sha256", Sha256, nullable=False, unique=True),  # of the secret in its link
     sa.Column("election", sa.String(64), nullable=False),
     sa.Column("station", sa.String(64), nullable=False),
     sa.Column("from_ms", sa.BigInteger, nullable=False),
@@ -190,7 +190,7 @@ order_files = sa.Table(
     sa.Column("recordings", sa.JSON),  # what it is made of: record_seq, start_ms, sha256 of each
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("hashed", sa.BigInteger, nullable=False, server_default="0"),  # bytes, of its pass
-    sa.Column("sha256", Digest),  # with all that follows once the pass is done
+    sa.Column("sha256", Sha256),  # with all that follows once the pass is done
     sa.Column("crc32", sa.BigInteger),
     sa.Column("head", sa.LargeBinary),
     sa.Column("failed", sa.Text),  # why the last pass ended early
@@ -252,7 +252,7 @@ usage = sa.Table(  # what somebody had within a day; older rows are deleted
     "usage",
     metadata,
     sa.Column("usage_no", sa.Integer, primary_key=True),
-    sa.Column("who", Digest, nullable=False),  # a client, its site or a mailbox, by a keyed hash
+    sa.Column("who", Sha256, nullable=False),  # a client, its site or a mailbox, by a keyed hash
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("free_ms", sa.BigInteger, nullable=False, server_default="0"),  # of an order
     sa.Column("order_pk", sa.ForeignKey(orders.c.order_pk)),  # that was placed, or told of

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
 from aiohttp import web
 
+from storage.records import sha256_of
 from streaming.http.ranges import not_modified
 
 CACHE = "public, max-age=2"
@@ -28,7 +28,7 @@ def json_response(
     `now_ms` is in the answer and not in the ETag, which is weak: nothing else changed.
     """
     body = orjson.dumps(data)
-    etag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+    etag = f'W/"{sha256_of(body)[:32]}"'
     headers = {"ETag": etag, "Cache-Control": cache}
     if not_modified(request, etag):
         return web.Response(status=304, headers=headers)

@@ -18,7 +18,7 @@ from base.i18n.gettext import gettext
 from storage.catalogue.cameras import Name
 from storage.cluster.peers import Unreachable
 from storage.recording_source import HashedRange, RecordingReader, Unreadable
-from storage.records import Index, Segment
+from storage.records import Index, Segment, sha256_of
 from storage.spool.node_map import MachineEntry
 from storage.spool.reader import SpoolReader
 from streaming.context import CONTEXT
@@ -79,7 +79,7 @@ class Playlists:
         text = self._live.get((name, pictures))
         if text is None or text.made_of != made_of:
             body = b"".join(playlist(entries(listed, pictures)))
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            etag = f'"{sha256_of(body)[:32]}"'
             text = LivePlaylist(body, etag, last.end_ms, header.epoch, first.end_ms, made_of)
             self._live[name, pictures] = text
             if len(self._live) > CACHED_PLAYLISTS:

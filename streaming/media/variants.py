@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from aiohttp import web
 
 from config.model import Camera, Station
+from storage.records import sha256_of
 from storage.spool.rates import Rates
 from streaming.context import CONTEXT, AppContext
 from streaming.http.ranges import not_modified
@@ -47,7 +47,7 @@ def send_variants(request: web.Request, body: bytes | None) -> web.Response:
         raise nothing_recorded(request)
     headers = {
         "Cache-Control": "public, max-age=5",
-        "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        "ETag": f'"{sha256_of(body)[:32]}"',
     }
     if not_modified(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.footage.find import find
 from copies.footage.plan import CopyPlan
@@ -142,7 +142,7 @@ async def test_the_head_is_of_the_plan(tmp_path: Path) -> None:
 async def test_one_pass_finds_hash_checksum_and_head(tmp_path: Path) -> None:
     one = await made(tmp_path)
     seen: list[int] = []
-    found = await sha256_of(VirtualFile(one.plan, one.sources), seen.append)
+    found = await hash_copy(VirtualFile(one.plan, one.sources), seen.append)
     assert found.sha256 == hashlib.sha256(one.data).hexdigest()
     assert found.crc32 == zlib.crc32(one.data)
     assert seen[-1] == len(one.data) and one.data.startswith(found.head)

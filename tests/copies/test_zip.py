@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copies.files.readme import TEXTS
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item
 from copies.footage.find import find
@@ -58,7 +58,7 @@ async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
     items = []
     for plan in found.files:
         file = VirtualFile(plan, Sources(root, []))
-        passed = await sha256_of(file)
+        passed = await hash_copy(file)
         items.append(Item(file, passed.sha256, passed.crc32))
     camera_said = {
         "camera": NAME[2],

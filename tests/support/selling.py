@@ -14,7 +14,7 @@ from aiohttp import web
 
 from base.clock import Clock, now_ms
 from config.model import Config
-from copies.files.sha256 import sha256_of
+from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.footage.plan import CopyPlan
 from copies.orders import events
@@ -113,7 +113,7 @@ async def read_through(config: Config, catalogue: Catalogue, number: int = 1) ->
     assert order is not None
     for row in await catalogue.order_files.plans(order.order_pk):
         plan = CopyPlan.from_dict(row.plan)
-        made = await sha256_of(VirtualFile(plan, Sources(config.spool, [])))
+        made = await hash_copy(VirtualFile(plan, Sources(config.spool, [])))
         await catalogue.order_files.hashed(
             order.order_pk, row.file_no, made.sha256, made.crc32, made.head, plan.length
         )
