@@ -1,6 +1,6 @@
-"""How long to wait before something that failed is tried again: the one ladder of all parts.
+"""How long to wait before something that failed is tried again: one way for all parts.
 
-A ladder is the pauses in seconds after the first, second, ... failure in a row; the last one
+`pauses_s` are the pauses in seconds after the first, second, ... failure in a row; the last one
 stays.
 """
 
@@ -11,26 +11,26 @@ import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 
 
-def pause_s(ladder_s: Sequence[float], failures: int) -> float:
+def pause_s(pauses_s: Sequence[float], failures: int) -> float:
     """Return the pause after so many failures in a row; 0.0 after none."""
-    return ladder_s[min(failures, len(ladder_s)) - 1] if failures > 0 else 0.0
+    return pauses_s[min(failures, len(pauses_s)) - 1] if failures > 0 else 0.0
 
 
 class Backoff:
     """Counts the failures in a row of one thing; `spread` 0.3 varies each pause by 30 %."""
 
-    def __init__(self, ladder_s: Sequence[float], spread: float = 0.0):
-        self._ladder_s, self._spread = ladder_s, spread
+    def __init__(self, pauses_s: Sequence[float], spread: float = 0.0):
+        self._pauses_s, self._spread = pauses_s, spread
         self.failures = 0
 
     def failed(self) -> float:
         """Count a failure; return the pause before the next try."""
         self.failures += 1
         spread = random.uniform(1 - self._spread, 1 + self._spread)
-        return pause_s(self._ladder_s, self.failures) * spread
+        return pause_s(self._pauses_s, self.failures) * spread
 
     def succeeded(self) -> None:
-        """Begin the ladder anew."""
+        """Begin with the first pause again."""
         self.failures = 0
 
 
@@ -41,8 +41,8 @@ class ItemBackoff:
     `clock` tells seconds, and never goes back.
     """
 
-    def __init__(self, ladder_s: Sequence[float], clock: Callable[[], float] = time.monotonic):
-        self._ladder_s, self._clock = ladder_s, clock
+    def __init__(self, pauses_s: Sequence[float], clock: Callable[[], float] = time.monotonic):
+        self._pauses_s, self._clock = pauses_s, clock
         self._failed: dict[Hashable, tuple[int, float]] = {}  # how often, and when it is due again
 
     def due(self, item: Hashable) -> bool:
@@ -56,10 +56,10 @@ class ItemBackoff:
     def failed(self, item: Hashable) -> None:
         """Count a failure of an item."""
         failures = self.failures(item) + 1
-        self._failed[item] = failures, self._clock() + pause_s(self._ladder_s, failures)
+        self._failed[item] = failures, self._clock() + pause_s(self._pauses_s, failures)
 
     def succeeded(self, item: Hashable) -> None:
-        """Begin the ladder of an item anew."""
+        """Begin with the first pause of an item again."""
         self._failed.pop(item, None)
 
     def retain(self, items: Collection[Hashable]) -> None:

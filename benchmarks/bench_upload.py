@@ -29,7 +29,7 @@ from tests.support.s3 import BIN, KEY, SECRET, free_port, rclone, settings
 
 
 async def upload(waiting: list[Path], bucket: str, port: int, read_back: bool) -> None:
-    """Take every file to the bucket as a keeper does, so many at once."""
+    """Take every file to the bucket as the uploader does, so many at once."""
     archive = open_archive(settings(port, url=f"s3://{bucket}"))
 
     async def work() -> None:

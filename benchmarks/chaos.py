@@ -211,7 +211,7 @@ class Chaos:
 
     async def _check_order(self) -> None:
         """Check that what had waited went the oldest first, a few at a time; what a slow bucket did
-        not take in time waits by its own ladder."""
+        not take in time waits by its own back-off."""
         config = load(self.folder / "kuager.yaml", {"TEST_SECRET": SECRET})
         catalogue = await Catalogue.open(config.database_url)
         rows = [

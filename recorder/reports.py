@@ -10,7 +10,7 @@ from collections import deque
 
 from recorder.source import Frame
 
-KEPT = 3  # reports that say how late they come as usual
+USUAL_REPORTS = 3  # reports that say how late they come as usual
 SET_BACK_MS = (
     220.0  # one that comes later by more while pictures do not: the camera's clock was set
 )
@@ -23,7 +23,8 @@ class SenderReports:
     def __init__(self) -> None:
         self._newest_ms: float | None = None  # how late it came
         self._came_ms = float("-inf")  # when
-        self._usual: deque[float] = deque(maxlen=KEPT)  # the newest that came while all was usual
+        # the newest that came while all was usual
+        self._usual: deque[float] = deque(maxlen=USUAL_REPORTS)
 
     def hear(self, frame: Frame) -> bool:
         """Take note of the newest report by a frame; say whether it is another than before."""

@@ -51,7 +51,7 @@ class _Camera:
 
 
 @dataclass(slots=True)
-class _Notes(Record):
+class _JournalFile(Record):
     """`_status/pictures.notes` (docs/formats.md)."""
 
     decoding: str | None = None
@@ -67,15 +67,15 @@ class CrashJournal:
 
     def __init__(self, path: Path):
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        said = _Notes()
+        said = _JournalFile()
         with contextlib.suppress(FormatError):
-            said = _Notes.parse(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
+            said = _JournalFile.parse(os.pread(self._fd, 1 << 20, 0).rstrip(b"\0"))
         self.quarantined, self._crash_counts = said.left_out, said.deaths
         self._killed_by = said.decoding
 
     def decoding(self, name: str | None) -> None:
         """Note which camera is decoded now, if any."""
-        data = _Notes(name, self.quarantined, self._crash_counts).to_json()
+        data = _JournalFile(name, self.quarantined, self._crash_counts).to_json()
         os.pwrite(self._fd, data, 0)
         os.ftruncate(self._fd, len(data))
 

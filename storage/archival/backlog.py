@@ -7,9 +7,9 @@ is refused holds up no other, and an archive that is away is not asked by everyo
   row, last.
 - A failure may be the recording's or the archive's. The next success of another recording tells:
   where the archive took one shortly before and one now, it was the recording's, which then waits
-  by its own ladder, and at most one such is tried at a time. Else it was the archive's, and what
+  by its own back-off, and at most one such is tried at a time. Else it was the archive's, and what
   failed meanwhile counts as never tried.
-- After AWAY failures in a row one recording at a time is tried, by the ladder of the archive, in
+- After AWAY failures in a row one recording at a time is tried, by the back-off of the archive, in
   turn the oldest and the newest that was not tried yet: so no number of refused recordings makes
   an archive look away for long.
 """
@@ -27,8 +27,8 @@ from enum import StrEnum
 from base.backoff import pause_s
 from storage.catalogue.cameras import Name
 
-RECORDING_S = (5.0, 30.0, 60.0, 300.0, 600.0)  # the ladder of what is refused by itself
-ARCHIVE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # the ladder of an archive that takes nothing
+RECORDING_S = (5.0, 30.0, 60.0, 300.0, 600.0)  # the pauses of what is refused by itself
+ARCHIVE_S = (1.0, 2.0, 5.0, 10.0, 15.0)  # the pauses of an archive that takes nothing
 AWAY = 4  # failures in a row
 SEVERAL = 3  # refused in a row: so are perhaps all of this camera
 BLAME_S = 60.0  # between two successes: what failed in between did so by itself
@@ -67,10 +67,10 @@ class Backlog:
         archive_s: tuple[float, ...] = ARCHIVE_S,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Ladders are in seconds; `clock` tells seconds since any moment."""
+        """Pauses are in seconds; `clock` tells seconds since any moment."""
         self._recording_s, self._archive_s, self._clock = recording_s, archive_s, clock
         self._all: dict[str, Job] = {}
-        self._held: set[str] = set()
+        self._deferred: set[str] = set()
         self._fresh: dict[Name, list[tuple[int, str]]] = {}  # by camera: start and key, sorted
         self._suspects: dict[str, Job] = {}  # failed since the last success, oldest try first
         self._refused: Counter[Name] = Counter()  # by camera, in a row
@@ -109,22 +109,22 @@ class Backlog:
 
     def add(self, job: Job) -> None:
         """Have a job tried as soon as it is its turn; nothing to do where it waits already."""
-        if job.key not in self._all or job.key in self._held:
-            self._held.discard(job.key)
+        if job.key not in self._all or job.key in self._deferred:
+            self._deferred.discard(job.key)
             self._all[job.key] = job
             self._refresh(job)
 
-    def hold(self, job: Job, blocked: Blocked, why: str) -> None:
+    def defer(self, job: Job, blocked: Blocked, why: str) -> None:
         """Count a job that cannot be tried before `add` is called for it."""
-        if job.key not in self._all or job.key in self._held:
-            self._held.add(job.key)
+        if job.key not in self._all or job.key in self._deferred:
+            self._deferred.add(job.key)
             job.blocked, job.why = blocked, why
             self._all[job.key] = job
 
     def forget(self, key: str) -> None:
-        """Leave out a job that is held and that needs not be done after all."""
-        if key in self._held:
-            self._held.discard(key)
+        """Leave out a job that is deferred and that needs not be done after all."""
+        if key in self._deferred:
+            self._deferred.discard(key)
             del self._all[key]
 
     def take(self) -> Job | None:

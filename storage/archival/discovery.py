@@ -35,7 +35,7 @@ MISSING = 500  # of each camera, off the spool and not in every archive: so many
 
 log = structlog.get_logger()
 
-HELD = {
+WHY_DEFERRED = {
     Blocked.NO_ROW: "the catalogue has no row of it yet",
     Blocked.UNREADABLE: "its index cannot be read",
     Blocked.UNSEALED: "its recorder ended without sealing it: the next recorder of the camera, or "
@@ -68,7 +68,7 @@ class Discovery:
             camera = self._cameras.at(station, directory)
             if camera.known is None:
                 camera.reader.refresh()
-                self._hold_all(camera)
+                self._defer_all(camera)
 
     async def look(self) -> None:
         """Find what was sealed since the last look, and what happened to gaps.
@@ -133,7 +133,7 @@ class Discovery:
 
     async def _ask_catalogue(self, camera: SpoolCamera) -> None:
         """Learn which recordings of a camera have rows."""
-        self._hold_all(camera)
+        self._defer_all(camera)
         known = await self._catalogue.in_spool(*camera.name[1:], self._cameras.spool_id)
         await self._repair(camera, known)
         while camera.unknown:
@@ -153,11 +153,11 @@ class Discovery:
             if row is None:
                 index = reader.read(stored)
                 if index is not None and index.seal is not None and index.segments:
-                    new.append((index, self._hold(camera, stored, Blocked.NO_ROW)))
+                    new.append((index, self._defer(camera, stored, Blocked.NO_ROW)))
                 elif self._is_late(stored):
                     unread = index is None or stored.broken
                     why = Blocked.UNREADABLE if unread else Blocked.UNSEALED
-                    self._hold(camera, stored, why)
+                    self._defer(camera, stored, why)
             elif not camera.seen:  # the first look: an uploader before this one wrote its row
                 self._replicators.add(row.name, stored, row.archives, row.retired)
         self._forget(camera)
@@ -187,7 +187,7 @@ class Discovery:
                 camera.tell_once(text, election=index.name[0])
             key = pending.stored.key
             known[key] = InSpool(index.name, index.identity, spool_id, pending.done)
-            camera.held.pop(key, None)
+            camera.deferred.pop(key, None)
             if pending.camera != index.name:  # it may belong to another bucket
                 self._replicators.forget(pending)
             self._replicators.add(index.name, pending.stored, pending.done)
@@ -220,26 +220,28 @@ class Discovery:
 
     # -- what cannot be archived yet -----------------------------------------------------
 
-    def _hold_all(self, camera: SpoolCamera) -> None:
+    def _defer_all(self, camera: SpoolCamera) -> None:
         """Count all recordings of a camera of which the catalogue was not asked yet."""
         for stored in camera.reader.stored()[:-1] if camera.archived else ():
-            self._hold(camera, stored, Blocked.NO_ROW)
+            self._defer(camera, stored, Blocked.NO_ROW)
 
-    def _hold(self, camera: SpoolCamera, stored: SpoolRecording, blocked: Blocked) -> PendingUpload:
+    def _defer(
+        self, camera: SpoolCamera, stored: SpoolRecording, blocked: Blocked
+    ) -> PendingUpload:
         """Count a recording that cannot be archived before something else has happened."""
-        pending = camera.held.get(stored.key)
+        pending = camera.deferred.get(stored.key)
         if pending is None or pending.blocked is not blocked:
             pending = PendingUpload.of(camera.name, stored, length_of(stored), {})
-            camera.held[stored.key] = pending
-        self._replicators.hold(pending, blocked, HELD[blocked])
+            camera.deferred[stored.key] = pending
+        self._replicators.defer(pending, blocked, WHY_DEFERRED[blocked])
         return pending
 
     def _forget(self, camera: SpoolCamera) -> None:
-        """Count no longer what is held and is gone, set aside, or archived already."""
+        """Count no longer what is deferred and is gone, set aside, or archived already."""
         there = {stored.key for stored in camera.reader.stored()}
-        for key, pending in list(camera.held.items()):
+        for key, pending in list(camera.deferred.items()):
             if key not in there or (camera.known and key in camera.known):
-                del camera.held[key]
+                del camera.deferred[key]
                 self._replicators.forget(pending)
 
     def _is_late(self, stored: SpoolRecording) -> bool:

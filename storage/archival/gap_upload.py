@@ -82,7 +82,7 @@ class GapUpload:
         for camera in self._cameras:
             if not camera.archived:
                 continue
-            if camera.held:  # what held them up may have gone meanwhile
+            if camera.deferred:  # what held them up may have gone meanwhile
                 camera.seen = ()
             ended = camera.ended_gaps
             camera.ended_gaps, waits = {}, False

@@ -97,12 +97,12 @@ class Replicator:
             there.done = pending.done
         backlog.add(pending)
 
-    def hold(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
+    def defer(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be kept until it is given to `add`."""
-        self._backlog(pending).hold(pending, blocked, why)
+        self._backlog(pending).defer(pending, blocked, why)
 
     def forget(self, pending: PendingUpload) -> None:
-        """Count a recording that is held no longer."""
+        """Count a recording that is deferred no longer."""
         self._backlog(pending).forget(pending.key)
 
     def waits_for(self, pending: PendingUpload) -> bool:

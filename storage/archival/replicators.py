@@ -74,13 +74,13 @@ class Replicators:
             if replicator.name not in done and replicator.name not in retired:
                 replicator.add(PendingUpload.of(name, stored, length, done))
 
-    def hold(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
+    def defer(self, pending: PendingUpload, blocked: Blocked, why: str) -> None:
         """Count a recording that cannot be archived until it is given to `add`."""
         for replicator in self.all:
-            replicator.hold(pending, blocked, why)
+            replicator.defer(pending, blocked, why)
 
     def forget(self, pending: PendingUpload) -> None:
-        """Count a recording that is held no longer."""
+        """Count a recording that is deferred no longer."""
         for replicator in self.all:
             replicator.forget(pending)
 

@@ -32,7 +32,7 @@ class SpoolCamera:
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
     unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
     # what waits to be sealed or for a row
-    held: dict[Key, PendingUpload] = field(default_factory=dict)
+    deferred: dict[Key, PendingUpload] = field(default_factory=dict)
     # off the spool, not in every archive; None: not asked
     missing: list[PendingUpload] | None = None
     seen: tuple[object, ...] = ()

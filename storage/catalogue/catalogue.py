@@ -45,7 +45,7 @@ from storage.catalogue.usage import Usage
 from storage.records import LONGEST_MS, NUMBERS, Gap, Identity, Losses
 
 OWNERS = 4  # of one number, at most
-REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the ladder of a database that is away
+REOPEN_S = (1.0, 2.0, 5.0, 10.0)  # the pauses of a database that is away
 
 log = structlog.get_logger()
 

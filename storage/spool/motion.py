@@ -19,7 +19,7 @@ from storage.records import Index
 from storage.spool.reader import SpoolRecording
 
 STEP_MS = 10_000
-KEPT = 16_384  # recordings whose steps are in memory, about 0.5 kB each
+CACHE_ENTRIES = 16_384  # recordings whose steps are in memory, about 0.5 kB each
 
 Steps = dict[int, float]  # bytes beside the first pictures, by number of STEP_MS since 1970
 
@@ -84,6 +84,6 @@ class Motion:
             return {}
         if sealed:
             self._kept[key] = found
-            if len(self._kept) > KEPT:
+            if len(self._kept) > CACHE_ENTRIES:
                 self._kept.popitem(last=False)
         return found

@@ -36,7 +36,7 @@ Stretch = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Remote:
     """A recording that is not in this spool. `machine` has it, or `archives` do, with their
     buckets; `sha256` is that of its seal, None while it is being recorded."""
 
@@ -76,14 +76,14 @@ async def shown_entries(
     """Yield the entries of what is shown of a stretch, by time."""
     steps = request.app[SCHEDULER].in_steps
     own = [one async for one in steps(request, reader.stretch(*stretch))]
-    parts = await find_parts(request, name, stretch)
+    parts = await find_remote(request, name, stretch)
     for index, _ in own:
         parts.pop((index.header.record_seq, index.start_ms), None)
     there = [(lease_of(i.header.record_seq), i.start_ms, i.end_ms) for i, _ in own]
     shown = Shown([*there, *(part.recorded for part in parts.values())])
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def fetched(part: Part) -> tuple[int, Entries] | None:
+    async def fetched(part: Remote) -> tuple[int, Entries] | None:
         _, start_ms, end_ms = part.recorded
         pieces = shown.parts(*part.recorded)
         is_whole = stretch[0] <= start_ms and end_ms <= stretch[1]
@@ -116,11 +116,11 @@ def _chosen(segments: list[Segment], stretch: Stretch, pieces: Sequence[Stretch]
     return segments if len(chosen) == len(segments) else chosen
 
 
-async def find_parts(request: web.Request, name: Name, stretch: Stretch) -> dict[Key, Part]:
+async def find_remote(request: web.Request, name: Name, stretch: Stretch) -> dict[Key, Remote]:
     """Return the recordings of a stretch that other machines or archives have, as far as who can
     tell answers."""
     context, camera = request.app[CONTEXT], "/".join(name[1:])
-    found: dict[Key, Part] = {}
+    found: dict[Key, Remote] = {}
     for begin_ms in range(stretch[0], stretch[1], PIECE_MS):
         end_ms = min(begin_ms + PIECE_MS, stretch[1])
         try:
@@ -132,13 +132,13 @@ async def find_parts(request: web.Request, name: Name, stretch: Stretch) -> dict
         async for row in request.app[SCHEDULER].in_steps(request, rows):
             machine = context.only_on(row.spool) if row.removed_ms is None else None
             if row.there or (machine and machine.alive):  # what nobody has now hides nothing
-                found[row.key] = Part(row.key, row.end_ms, row.sha256, machine, row.buckets)
+                found[row.key] = Remote(row.key, row.end_ms, row.sha256, machine, row.buckets)
     machines = context.machines.others(camera) if context.machines else []
     for machine in reversed(machines):  # who records it now knows best
         for told in await _listed(request, machine, camera, stretch):
             key = (told["record_seq"], told["start_ms"])
             archives = found[key].archives if key in found else None
-            found[key] = Part(key, told["end_ms"], told["sha256"], machine, archives)
+            found[key] = Remote(key, told["end_ms"], told["sha256"], machine, archives)
     return found
 
 
@@ -153,7 +153,7 @@ async def _listed(
         return []
 
 
-async def _index(request: web.Request, name: Name, part: Part) -> Index | None:
+async def _index(request: web.Request, name: Name, part: Remote) -> Index | None:
     """Return the index of a recording, from its machine or an archive; None where none gives it."""
     context = request.app[CONTEXT]
     if part.machine is not None:

@@ -111,16 +111,16 @@ def test_one_refused_recording_is_not_an_archive_that_is_away() -> None:
 def test_what_is_held_counts_and_is_not_tried_before_it_is_added() -> None:
     time = Time()
     backlog = Backlog(clock=time)
-    backlog.hold(job(1), Blocked.UNSEALED, "no seal")
-    backlog.hold(job(2), Blocked.NO_ROW, "no row")
+    backlog.defer(job(1), Blocked.UNSEALED, "no seal")
+    backlog.defer(job(2), Blocked.NO_ROW, "no row")
     assert len(backlog) == 2 and backlog.take() is None
     backlog.add(job(1))
-    backlog.forget(job(1).key)  # no longer held
+    backlog.forget(job(1).key)  # no longer deferred
     backlog.forget(job(2).key)
     assert list(work(backlog, time, set(), 1)) == [job(1).key] and not len(backlog)
 
 
-def test_what_is_unfit_is_tried_again_by_its_own_ladder() -> None:
+def test_what_is_unfit_is_tried_again_by_its_own_back_off() -> None:
     time = Time()
     backlog = Backlog(clock=time)
     backlog.add(job(1))
@@ -159,7 +159,7 @@ def test_whatever_fails_all_that_can_be_archived_is(
     assert not len(backlog)
 
 
-def test_a_ladder_ends_with_its_last_pause() -> None:
+def test_a_back_off_ends_with_its_last_pause() -> None:
     assert [pause_s((1, 2, 5), n) for n in range(5)] == [0, 1, 2, 5, 5]
     again = Backoff((1, 2))
     assert [again.failed() for _ in range(3)] == [1, 2, 2]

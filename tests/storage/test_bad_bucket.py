@@ -142,7 +142,7 @@ async def test_away_then_slow_catches_up_oldest_first(
     await compare(upstream, media)
 
 
-async def put_as_keepers_do(archive: Archive, key: str, data: bytes) -> None:
+async def put_as_the_uploader_does(archive: Archive, key: str, data: bytes) -> None:
     """Put, read back and compare; raises ArchiveError where that fails."""
     sha256 = hashlib.sha256(data).hexdigest()
     put = await archive.put(key, data, sha256)
@@ -157,27 +157,27 @@ async def test_nothing_is_overwritten_and_a_later_try_succeeds(
 ) -> None:
     through, direct = open_archive(settings(bad.port)), open_archive(settings(upstream))
     first, other = os.urandom(size), os.urandom(size)
-    await put_as_keepers_do(through, "e/s/c/first", first)
+    await put_as_the_uploader_does(through, "e/s/c/first", first)
     for lie in PUT:
         bad.fault(lie)
         with pytest.raises(ArchiveError):
-            await put_as_keepers_do(through, "e/s/c/first", other)
+            await put_as_the_uploader_does(through, "e/s/c/first", other)
         bad.heal()
         assert await direct.get("e/s/c/first") == first
-        await put_as_keepers_do(through, "e/s/c/first", first)
+        await put_as_the_uploader_does(through, "e/s/c/first", first)
         with pytest.raises(ArchiveConflict):
-            await put_as_keepers_do(through, "e/s/c/first", other)
+            await put_as_the_uploader_does(through, "e/s/c/first", other)
         bad.fault(lie, 1)
         with pytest.raises(ArchiveError):
-            await put_as_keepers_do(through, f"e/s/c/{lie}", other)
+            await put_as_the_uploader_does(through, f"e/s/c/{lie}", other)
         damaged = await direct.sha256(f"e/s/c/{lie}")
         assert bad.done[lie]
-        if lie in ("wrong-bytes", "half"):  # not overwritten blindly either: the keeper decides
+        if lie in ("wrong-bytes", "half"):  # not overwritten blindly either: the uploader decides
             assert damaged not in (None, hashlib.sha256(other).hexdigest())
             with pytest.raises(ArchiveConflict):
-                await put_as_keepers_do(through, f"e/s/c/{lie}", other)
+                await put_as_the_uploader_does(through, f"e/s/c/{lie}", other)
             await through.remove(f"e/s/c/{lie}")
-        await put_as_keepers_do(through, f"e/s/c/{lie}", other)
+        await put_as_the_uploader_does(through, f"e/s/c/{lie}", other)
         assert await direct.get(f"e/s/c/{lie}") == other
     await through.close()
     await direct.close()
