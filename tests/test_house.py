@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -226,6 +230,34 @@ def test_what_a_newcomer_is_told_not_to_say_is_not_said() -> None:
             assert name in ours, f"{name} is gone"
         for name in avoided.split(", "):
             assert name not in ours, f"{name} is still there: {said}"
+
+
+def distribution(name: str) -> str:
+    """Return a distribution's name as indexes compare it, without version and extras."""
+    found = re.match(r"[\w.-]+", name)
+    assert found is not None, name
+    return re.sub(r"[._-]+", "-", found[0]).lower()
+
+
+def test_what_the_product_imports_is_declared() -> None:
+    """Not only installed by chance, as a part of something else or for tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    declared = {distribution(d) for d in (*project["dependencies"], *chain(*extras))}
+    installs = packages_distributions()
+    for name in modules(*PRODUCT):
+        for node in ast.walk(tree(name)):
+            match node:
+                case ast.Import(names=aliases):
+                    imported = [alias.name for alias in aliases]
+                case ast.ImportFrom(module=str(module)):
+                    imported = [module]
+                case _:
+                    continue
+            for top in {one.partition(".")[0] for one in imported}:
+                if top not in sys.stdlib_module_names and top not in PRODUCT:
+                    given_by = {distribution(d) for d in installs.get(top, [])}
+                    assert given_by & declared, f"{name} imports {top}"
 
 
 def test_the_picture_of_rooms_is_that_of_the_contracts() -> None:
