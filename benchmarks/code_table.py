@@ -32,6 +32,7 @@ ROWS = (
     "rooms in a circle",
     "lines of tests",
     "sleeps in tests",
+    "… that take time",
     "setattr in tests",
     "… of dotted names",
 )
@@ -111,8 +112,10 @@ def measure_test(numbers: Numbers, text: str) -> None:
     numbers.count("lines of tests", len(text.splitlines()))
     for node in ast.walk(ast.parse(text)):
         match node:
-            case ast.Call(func=ast.Attribute(attr="sleep" | "wait_for_timeout")):
+            case ast.Call(func=ast.Attribute(attr="sleep" | "wait_for_timeout"), args=args):
                 numbers.count("sleeps in tests")
+                turns = any(isinstance(a, ast.Constant) and a.value == 0 for a in args)
+                numbers.count("… that take time", int(not turns))
             case ast.Call(func=ast.Attribute(attr="setattr"), args=[first, *_]):
                 numbers.count("setattr in tests")
                 numbers.count("… of dotted names", int(isinstance(first, ast.Constant)))
