@@ -40,7 +40,7 @@ class Payloads(Protocol):
         """What comes is another stream: the camera counts anew."""
 
 
-class _Waiting:
+class _BufferedPacket:
     """A copy of a packet that waits, with what its header says."""
 
     __slots__ = ("arrival_ms", "header", "packet")
@@ -74,8 +74,8 @@ class RtpReceiver:
         self._left: tuple[int, int] | None = None  # the same, before a far step
         self._lost = 0  # packets since the last payload
         self._unsettled = False  # something waits
-        self._waiting: dict[int, _Waiting] = {}  # by number
-        self._suspect: _Waiting | None = None  # does another stream begin with it?
+        self._waiting: dict[int, _BufferedPacket] = {}  # by number
+        self._suspect: _BufferedPacket | None = None  # does another stream begin with it?
         self._given_up: dict[int, None] = {}  # numbers
         self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
         self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
@@ -143,7 +143,7 @@ class RtpReceiver:
             return left[1] + back - self._pts
         return step
 
-    def _deliver_waiting(self, waiting: _Waiting) -> None:
+    def _deliver_waiting(self, waiting: _BufferedPacket) -> None:
         head, kind, _, stamp, _ = waiting.header
         arrival_ms = max(waiting.arrival_ms, self._stamp_arrival_ms)  # when all before it were here
         self._deliver(memoryview(waiting.packet), head, kind, stamp, arrival_ms)
@@ -178,14 +178,14 @@ class RtpReceiver:
             or not -MAX_LATE <= ahead <= MAX_LOST
             or abs(signed(stamp - self._stamp, 32)) > MAX_STAMP_STEP
         ):
-            self._push_suspect(_Waiting(packet, header, arrival_ms))
+            self._push_suspect(_BufferedPacket(packet, header, arrival_ms))
         elif ahead == -1 and self._stands_still(packet):
             self._next = number
             self._deliver(packet, head, kind, stamp, arrival_ms)
             self._settle(arrival_ms)
         elif ahead < 0 and not self.window and signed(stamp - self._stamp, 32) > 0:
             # later than all that came: over TCP no packet that was held up, but another count
-            self._push_suspect(_Waiting(packet, header, arrival_ms))
+            self._push_suspect(_BufferedPacket(packet, header, arrival_ms))
         elif ahead < 0 or number in self._waiting:
             self._count_again(number)
         else:
@@ -241,7 +241,7 @@ class RtpReceiver:
             self._give_up_one()
         ahead = number - self._next & 0xFFFF
         if 0 < ahead <= self.window:
-            self._waiting[number] = _Waiting(packet, header, arrival_ms)
+            self._waiting[number] = _BufferedPacket(packet, header, arrival_ms)
             self._unsettled = True
             self.expire(arrival_ms)
             return
@@ -283,7 +283,7 @@ class RtpReceiver:
         self.expire(arrival_ms)
         self._unsettled = bool(self._waiting)
 
-    def _push_suspect(self, packet: _Waiting) -> None:
+    def _push_suspect(self, packet: _BufferedPacket) -> None:
         """Take a packet that does not fit; two in a row that fit each other are a new stream."""
         before = self._suspect
         self._suspect, self._unsettled = packet, True
@@ -307,7 +307,7 @@ class RtpReceiver:
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
 
-    def _is_outage(self, packet: _Waiting) -> bool:
+    def _is_outage(self, packet: _BufferedPacket) -> bool:
         """Say whether the network lost all that was sent before a packet, more than MAX_LOST.
 
         Nothing came for as long as timestamps went on, and about as many numbers are missing as

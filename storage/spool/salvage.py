@@ -205,6 +205,7 @@ def _as_boxed(segment: Segment, boxed: Segment) -> Segment:
 
 
 def could_be(header: Header, s: Segment) -> bool:
+    """Tell whether a segment has bytes, and starts when its run says."""
     return s.length > 0 and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
 
 
