@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +92,9 @@ async def test_without_the_catalogue_it_says_that_it_runs(tmp_path: Path) -> Non
     async with opened(config) as service, working(config, service):
         await until((config.spool / "_status" / ORDERS).exists)
         for names in (("orders", "gone"), ("gone", "orders")):
-            with contextlib.closing(sqlite3.connect(tmp_path / "k.db")) as database:
-                database.execute("ALTER TABLE {} RENAME TO {}".format(*names))
+            await service.catalogue.pool.execute(
+                sa.text("ALTER TABLE {} RENAME TO {}".format(*names))
+            )
             is_away = names[0] == "orders"
             await until(lambda: ("count" in told().failing_work) is is_away)  # noqa: B023
             before_ms = told().written_ms
