@@ -53,7 +53,7 @@ export class Shown {
     const slate = within(figure, ".slate");
     put(slate, words);
     slate.hidden = !words;
-    const waits = state === WAITS && angle.waited > SLATE_MS;
+    const waits = player.begun && state === WAITS && angle.waited > SLATE_MS; // else nothing is asked for
     if (angle === player.main) {
       $("wait").hidden = !waits || Boolean(player.stands);
       put($("wait"), say("loading"));

@@ -130,6 +130,7 @@ async def test_a_link_shows_its_moment_or_says_why_not(tmp_path: Path, chromium:
             assert await page.locator("[data-state=plays]").count() == 0, (
                 "it plays live all the same"
             )
+            assert await page.locator("[data-waits]").count() == 0, "it says that it loads"
             await page.get_by_role("button", name="Watch live").click()
             await plays(page)
             await live(page).to_have_attribute("aria-pressed", "true")
