@@ -368,18 +368,4 @@ class Session:
         if end_ms <= self._camera.window.start_ms:
             return None
         data = write_segment(self._spool.next_segment_no, draft.runs)
-        return self._spool.append(
-            run.written,
-            data,
-            tfdt_90k=draft.tfdt_90k,
-            duration_90k=draft.duration_90k,
-            starts_with_key=draft.starts_with_key,
-            arrival_ms=draft.arrival_ms,
-            camera_ms=draft.camera_ms,
-            clock=self._clock.state(),
-            moved_ms=draft.moved_ms,
-            by_arrival=draft.by_arrival,
-            lost=draft.lost,
-            damaged=draft.damaged,
-            restarted=draft.restarted,
-        )
+        return self._spool.append(run.written, data, draft, self._clock.state())
