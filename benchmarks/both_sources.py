@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import hashlib
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from kuager.simulator.camera import SimCamera
@@ -22,16 +23,17 @@ from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
 from storage.media.fmp4 import boxes, parse_init, parse_moof
 from tests.support.sources import split_nals
-from tests.support.stack import Recording, recording, recordings
+from tests.support.stack import SMALL, Recording, recording, recordings
 
 CAMERAS = {
-    "H.264 and AAC": (SimCamera("aac", audio="aac"), "tcp"),
-    "H.264 and G.711": (SimCamera("pcmu", audio="pcmu"), "tcp"),
-    "H.264 with B-frames": (SimCamera("b", bframes=2), "tcp"),
-    "H.264, UDP": (SimCamera("udp"), "udp"),
-    "H.265": (SimCamera("h265", codec="h265"), "tcp"),
+    "H.264 and AAC": (SimCamera("aac", audio="aac", **SMALL), "tcp"),
+    "H.264 and G.711": (SimCamera("pcmu", audio="pcmu", **SMALL), "tcp"),
+    "H.264 with B-frames": (SimCamera("b", bframes=2, **SMALL), "tcp"),
+    "H.264, UDP": (SimCamera("udp", **SMALL), "udp"),
+    "H.265": (SimCamera("h265", codec="h265", **SMALL), "tcp"),
 }
 SOURCES = ("native", "ffmpeg")
+NEAR_MS = 2_000.0  # by which what is one may be apart
 SETTLES_MS = 10_000.0  # of a run, until its mapping is what it stays (docs/time.md)
 
 
@@ -80,23 +82,45 @@ class Compared:
 
 
 def compare(mine: list[Placed], theirs: list[Placed]) -> Compared:
-    """Compare what two sources made of one track; frames of silence that are alike are left out."""
-    times = Counter(p.digest for p in mine), Counter(p.digest for p in theirs)
-    alike = {digest for each in times for digest, count in each.items() if count > 1}
-    mine, theirs = ([p for p in each if p.digest not in alike] for each in (mine, theirs))
-    by_digest = {p.digest: p for p in theirs}
-    both = [(m, by_digest[m.digest]) for m in mine if m.digest in by_digest]
+    """Compare what two sources made of one track; frames of silence may be alike, so each belongs
+    to the nearest one."""
+    alike: dict[bytes, deque[Placed]] = defaultdict(deque)
+    for t in sorted(theirs, key=_at):
+        alike[t.digest].append(t)
+    both = []
+    for m in sorted(mine, key=_at):
+        left = alike[m.digest]
+        while left and left[0].at_ms < m.at_ms - NEAR_MS:
+            left.popleft()
+        near = [(abs(t.at_ms - m.at_ms), n) for n, t in enumerate(_until(left, m.at_ms + NEAR_MS))]
+        if near:
+            _, n = min(near)
+            both.append((m, left[n]))
+            del left[n]
     if not both:
         return Compared(0, len(mine), len(theirs), [])
-    (m0, t0), (m1, t1) = both[0], both[-1]
     return Compared(
         len(both),
-        sum(m0.at_ms <= m.at_ms <= m1.at_ms for m in mine) - len(both),
-        sum(t0.at_ms <= t.at_ms <= t1.at_ms for t in theirs) - len(both),
+        _between(mine, [m for m, _ in both]) - len(both),
+        _between(theirs, [t for _, t in both]) - len(both),
         sorted(
             abs(m.at_ms - t.at_ms) for m, t in both if min(m.since_ms, t.since_ms) >= SETTLES_MS
         ),
     )
+
+
+def _at(placed: Placed) -> float:
+    return placed.at_ms
+
+
+def _until(placed: Iterable[Placed], at_ms: float) -> Iterator[Placed]:
+    return takewhile(lambda p: p.at_ms <= at_ms, placed)
+
+
+def _between(placed: list[Placed], both: list[Placed]) -> int:
+    """Return how many are between the first and the last that both have."""
+    first, last = min(p.at_ms for p in both), max(p.at_ms for p in both)
+    return sum(first <= p.at_ms <= last for p in placed)
 
 
 async def run(minutes: float) -> None:

@@ -221,8 +221,8 @@ async def run(cameras: int, seconds: float) -> None:
                 phases.append(await watch("away", spool, names, recorder.pid, seconds))
                 async with process(*me):
                     phases.append(await watch("misbehave", spool, names, recorder.pid, seconds))
-                (path,) = (spool / "_status").glob("recorder-*.json")
-                status = RecorderStatus.parse(path.read_bytes())
+                    (path,) = (spool / "_status").glob("recorder-*.json")
+                    status = RecorderStatus.parse(path.read_bytes())
             tally.read()
         _print(phases, tally, seconds)
         _print_bad(spool, list(bad), status)
