@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --n
 export PORT ?= 8080
 export DATA ?= demo-data
 
-.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack attack-silent reload-table fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
+.PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack attack-silent reload-table fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-sound density both-sources foreign-table loss-table neighbours bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -83,14 +83,14 @@ check-scripts: tools
 check-docs: tools
 	@$(PY) -m pytest -q tests/test_docs.py tests/test_house.py tests/test_deploy_files.py
 
-bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time
-	@$(PY) -m benchmarks.bench_time --minutes 30
+bench-time: tools ## 30 minutes at +200 ppm: drift of placed against burned-in time (MINUTES, SOURCE=native)
+	@$(PY) -m benchmarks.bench_time --minutes $(or $(MINUTES),30) --source $(or $(SOURCE),ffmpeg)
 
-time-table: tools ## the table of docs/time.md
-	@$(PY) -m benchmarks.bench_time --table
+time-table: tools ## the table of docs/time.md (SOURCE=native; 13 minutes)
+	@$(PY) -m benchmarks.bench_time --table --source $(or $(SOURCE),ffmpeg)
 
-fault-table: tools ## what operators see of each fault of a camera: the table of docs/operations.md
-	@$(PY) -m tests.support.camera_faults
+fault-table: tools ## what operators see of each fault of a camera: the table of docs/operations.md (SOURCE=native)
+	@$(PY) -m tests.support.camera_faults $(or $(SOURCE),ffmpeg)
 
 crash-table: tools ## crashes at every step of the commit order: the table of docs/crashes.md
 	@$(PY) -m benchmarks.crash_table 2>/dev/null | grep "^|"
@@ -131,8 +131,26 @@ nodes-country: tools ## 80 nodes and 40,000 cameras in PostgreSQL, without video
 bucket-away: tools ## the bucket away for 20 minutes, then slow, with 12 cameras recorded (MINUTES)
 	@$(PY) -m benchmarks.chaos --rounds 0 --rate 0 --away $(or $(MINUTES),20)
 
-bench-record: tools ## what recording costs by both sources, against raw TCP, plain ffmpeg and MediaMTX (CAMERAS, SECONDS, MEDIAMTX=binary)
+bench-record: tools ## what recording costs by both sources, against raw TCP, plain ffmpeg and MediaMTX (CAMERAS="50 200", SECONDS, MEDIAMTX=binary)
 	@$(PY) -m benchmarks.bench_record --cameras $(or $(CAMERAS),50) --seconds $(or $(SECONDS),600)
+
+bench-sound: tools ## what AAC and G.711 add to the cost of a camera that is read natively (CAMERAS, SECONDS)
+	@$(PY) -m benchmarks.bench_record --sound --cameras $(or $(CAMERAS),20) --seconds $(or $(SECONDS),60)
+
+density: tools ## so many cameras on this machine: is any segment late or lost, what do they take? (CAMERAS, MINUTES, DISK=folder)
+	@$(PY) -m benchmarks.density --cameras $(or $(CAMERAS),400) --minutes $(or $(MINUTES),30) $(if $(DISK),--data $(DISK))
+
+both-sources: tools ## the same cameras natively and through ffmpeg: frames, moments, sound (MINUTES)
+	@$(PY) -m benchmarks.both_sources --minutes $(or $(MINUTES),60)
+
+foreign-table: tools ## what both sources make of GStreamer's cameras, and of MediaMTX (MEDIAMTX=binary)
+	@$(PY) -m tests.support.foreign_cameras
+
+loss-table: tools ## packets lost, late and doubled over UDP: are the marked segments those that were hit? (SECONDS)
+	@$(PY) -m benchmarks.loss_table --seconds $(or $(SECONDS),120)
+
+neighbours: tools ## what cameras that flood, hang and lie cost the others (CAMERAS, SECONDS of each part)
+	@$(PY) -m benchmarks.neighbours --cameras $(or $(CAMERAS),199) --seconds $(or $(SECONDS),120)
 
 bench-pictures: tools ## 30 cameras: CPU of their pictures against that of recording them
 	@$(PY) -m benchmarks.bench_pictures

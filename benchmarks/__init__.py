@@ -1,6 +1,9 @@
 """Measurements: each prints ratios against a named peer or floor of the same run.
 
 `bench_record` CPU and memory of recording, against raw TCP, MediaMTX and plain ffmpeg
+`density` how many cameras a machine carries; `neighbours` what cameras that misbehave cost the
+others; `both_sources` the same cameras natively and through ffmpeg; `loss_table` what becomes of
+lost, late and doubled packets; `tally` counts what a recorder wrote
 `bench_pictures` CPU of the latest pictures, against that of recording the same cameras `bench_time`
 how near to the burned-in time recordings are placed; drift `bench_player` what a viewer gets: first
 picture, delay, angles in step `bench_site` pages, search and API with 10,000 stations; `country`

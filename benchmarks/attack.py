@@ -29,14 +29,15 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.bench_record import kuager_config, listening, memory_mb, missed, process, simulated
+from benchmarks.bench_record import kuager_config, listening, memory_mb, process, simulated
 from benchmarks.bench_site import Site, make
+from benchmarks.tally import sealed
 from config.load import load
 from storage.media.fmp4 import Sample, TrackRun, write_init, write_segment
 from storage.records import ClockState
 from storage.spool.numbers import Numbers
 from storage.spool.status import SpoolStatus
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.footage import VIDEO
 from tests.support.s3 import free_port
 from tests.support.spools import TRACKS
@@ -229,12 +230,14 @@ def prepare(folder: Path, count: int, minutes: int) -> Site:
             spool.append(
                 run,
                 write_segment(spool.next_segment_no, [TrackRun(1, n * 180_000, *picture)]),
-                tfdt_90k=n * 180_000,
-                duration_90k=180_000,
-                starts_with_key=True,
-                arrival_ms=run.run_start_ms + 2000 * n,
-                camera_ms=None,
-                clock=ClockState(True, 2),
+                SegmentInfo(
+                    tfdt_90k=n * 180_000,
+                    duration_90k=180_000,
+                    starts_with_key=True,
+                    arrival_ms=run.run_start_ms + 2000 * n,
+                    camera_ms=None,
+                ),
+                ClockState(True, 2),
             )
         spool.seal(None)
         spool.close()
@@ -317,7 +320,7 @@ async def recording(folder: Path) -> AsyncIterator[None]:
 
             await until(are_recorded)
             yield
-    print(f"recorded meanwhile: {missed(folder / 'spool', RECORDED).text}")
+    print(f"recorded meanwhile: {sealed(folder / 'spool', RECORDED)}")
 
 
 async def _answers(site: Site) -> None:

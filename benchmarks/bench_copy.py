@@ -57,7 +57,7 @@ from storage.recording_source import Sources
 from storage.records import ClockState, GapCause, Track, parse_index
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming.http.ranges import send
 from streaming.media.downloads import content_of
 from tests.support.s3 import BUCKET, KEY, SECRET, client_of, free_port, rclone, settings
@@ -114,12 +114,14 @@ def record(root: Path, hours: float, program: str) -> None:
         spool.append(
             run,
             write_segment(n, [TrackRun(1, at, samples, [data])]),
-            tfdt_90k=at,
-            duration_90k=SEGMENT_S * 90_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + n * SEGMENT_S * 1000,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=at,
+                duration_90k=SEGMENT_S * 90_000,
+                starts_with_key=True,
+                arrival_ms=UTC0 + n * SEGMENT_S * 1000,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
     spool.seal(GapCause.RECORDER_STOPPED)
     spool.close()

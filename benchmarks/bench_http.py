@@ -30,7 +30,7 @@ from benchmarks.bench_record import process
 from storage.records import ClockState
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming.media.live import PLAYLIST_TYPE, SEGMENT_TYPE
 from tests.support.programs import need
 from tests.support.s3 import free_port
@@ -115,12 +115,14 @@ class Cameras:
             spool.append(
                 self._run,
                 os.urandom(SIZES[name]),
-                tfdt_90k=self._count * SEGMENT_S * 90_000,
-                duration_90k=SEGMENT_S * 90_000,
-                starts_with_key=True,
-                arrival_ms=self._run.run_start_ms + self._count * SEGMENT_S * 1000,
-                camera_ms=None,
-                clock=ClockState(True, 2),
+                SegmentInfo(
+                    tfdt_90k=self._count * SEGMENT_S * 90_000,
+                    duration_90k=SEGMENT_S * 90_000,
+                    starts_with_key=True,
+                    arrival_ms=self._run.run_start_ms + self._count * SEGMENT_S * 1000,
+                    camera_ms=None,
+                ),
+                ClockState(True, 2),
             )
         self._count += 1
 

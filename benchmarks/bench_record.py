@@ -1,10 +1,12 @@
-"""What recording costs: `make bench-record`, or python -m benchmarks.bench_record --cameras 50.
+"""What recording costs: `make bench-record`, or python -m benchmarks.bench_record --cameras 50 200.
 
-In one run and of the same cameras: raw TCP to a file, MediaMTX where MEDIAMTX names its binary,
-plain `ffmpeg -c copy -f segment` per camera, Kuager through ffmpeg, and Kuager natively. CPU is of
-one core per camera, user and system, of all processes that the recorder needs; memory is the
-proportional share (PSS) of them all. Of Kuager's memory what one camera more takes is told apart
-from what is there once: its recorder is measured with one camera, too.
+In one run and of the same cameras, for each number of them: raw TCP to a file, MediaMTX where
+MEDIAMTX names its binary, plain `ffmpeg -c copy -f segment` per camera, Kuager through ffmpeg, and
+Kuager natively. CPU is of one core per camera, user and system, of all processes that the recorder
+needs; memory is the proportional share (PSS) of them all. Of Kuager's memory what one camera more
+takes is told apart from what is there once: its recorder is measured with one camera, too.
+
+With --sound it is Kuager alone, natively: the same camera without sound, with AAC and with G.711.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import selectors
@@ -20,18 +21,21 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import ffmpeg
 
+from benchmarks.tally import sealed
 from recorder.ffmpeg import find_ffmpeg
-from storage.records import parse_index
 from tests.support.s3 import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 FILM = {"width": 1920, "height": 1080, "fps": 25, "bitrate": 2_000_000, "film_s": 10}
+# a film has no sound: one encoder of a smaller picture for all cameras
+LIVE = {"width": 854, "height": 480, "fps": 15, "bitrate": 2_000_000}
+SOUNDS = {"no sound": None, "AAC": "aac", "G.711": "pcmu"}
 
 
 def descendants(root: int) -> list[int]:
@@ -130,12 +134,21 @@ def raw_tcp(port: int, names: list[str], folder: Path) -> None:
             key.data.write(key.fileobj.recv(1 << 18))  # type: ignore[union-attr]
 
 
-def simulated(folder: Path, names: list[str], film: dict[str, int] = FILM) -> str:
-    """Write a configuration by which the simulator shows one film as all cameras; its path."""
+def simulated(folder: Path, names: list[str], what: Mapping[str, object] = FILM) -> str:
+    """Write a configuration by which the simulator shows one camera as all; its path."""
     listed = [{"name": n, "shared": names[0]} for n in names[1:]]
     path = folder / "simulator.json"
-    path.write_text(json.dumps({"cameras": [{"name": names[0]} | film, *listed]}))
+    path.write_text(json.dumps({"cameras": [{"name": names[0]} | dict(what), *listed]}))
     return str(path)
+
+
+@contextlib.asynccontextmanager
+async def cameras_at(port: int, config: str) -> AsyncIterator[None]:
+    """Have the simulator serve while the block runs."""
+    serve = (sys.executable, "-m", "kuager.simulator", "--config", config, "--port", str(port))
+    async with process(*serve):
+        await listening(port)
+        yield
 
 
 async def run(cameras: int, seconds: float) -> None:
@@ -143,10 +156,7 @@ async def run(cameras: int, seconds: float) -> None:
     names, peers_s = [f"cam{n}" for n in range(cameras)], min(seconds, 120.0)
     with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
         folder, port = Path(text), free_port()
-        served = simulated(folder, names)
-        serve = (sys.executable, "-m", "kuager.simulator", "--config")
-        async with process(*serve, served, "--port", str(port)):
-            await listening(port)
+        async with cameras_at(port, simulated(folder, names)):
             took = f"{seconds:.0f} s of Kuager each, {peers_s:.0f} s of the others"
             print(f"{cameras} cameras, 1080p25 at 2 Mbit/s, {took}\n")
             print("| recorder | CPU per camera | memory per camera | memory once |")
@@ -164,6 +174,19 @@ async def run(cameras: int, seconds: float) -> None:
             row("ffmpeg -c copy -f segment", by_ffmpeg, by_ffmpeg.memory_mb / cameras)
             for source in ("ffmpeg", "native"):
                 await kuager(folder / source, port, names, source, seconds)
+            print(flush=True)
+
+
+async def run_sounds(cameras: int, seconds: float) -> None:
+    """Measure what sound adds to the cost of a camera that is read natively."""
+    names = [f"cam{n}" for n in range(cameras)]
+    print(f"{cameras} cameras, 854x480 at 15 pictures/s and 2 Mbit/s, {seconds:.0f} s each\n")
+    print("| recorder | CPU per camera | memory per camera | memory once |\n|---|---|---|---|")
+    for title, audio in SOUNDS.items():
+        with tempfile.TemporaryDirectory(prefix="kuager-bench-") as text:
+            folder, port = Path(text), free_port()
+            async with cameras_at(port, simulated(folder, names, LIVE | {"audio": audio})):
+                await kuager(folder / "native", port, names, "native", seconds, title)
 
 
 async def segmenting(folder: Path, port: int, names: list[str], seconds: float) -> Cost:
@@ -180,7 +203,9 @@ async def segmenting(folder: Path, port: int, names: list[str], seconds: float) 
         return await measure(roots, len(names), 10, seconds)
 
 
-async def kuager(folder: Path, port: int, names: list[str], source: str, seconds: float) -> None:
+async def kuager(
+    folder: Path, port: int, names: list[str], source: str, seconds: float, title: str = ""
+) -> None:
     """Measure a recorder of ours with one camera, then with all; say whether any missed some."""
     costs = []
     for listed, measured_s in ((names[:1], 20.0), (names, seconds)):
@@ -192,8 +217,8 @@ async def kuager(folder: Path, port: int, names: list[str], source: str, seconds
             costs.append(await measure([child.pid], len(listed), 10, measured_s))
     one, all_ = costs
     more_mb = (all_.memory_mb - one.memory_mb) / max(1, len(names) - 1)
-    row(f"Kuager, source: {source}", all_, more_mb, one.memory_mb - more_mb)
-    print(missed(folder / str(len(names)) / "spool", names).text, file=sys.stderr)
+    row(title or f"Kuager, source: {source}", all_, more_mb, one.memory_mb - more_mb)
+    print(sealed(folder / str(len(names)) / "spool", names), file=sys.stderr)
 
 
 async def listening(port: int) -> None:
@@ -205,50 +230,24 @@ async def listening(port: int) -> None:
         await asyncio.sleep(0.5)
 
 
-class Missed(NamedTuple):
-    """What cameras in a spool have: runs, segments that do not join within one, packets lost."""
-
-    cameras: int
-    runs: int
-    holes: int
-    lost: int
-
-    @property
-    def text(self) -> str:
-        """All of it in a sentence."""
-        text = f"runs {self.runs} of {self.cameras} cameras"
-        return f"{text}, segments that do not join: {self.holes}, packets lost: {self.lost}"
-
-
-def missed(spool: Path, names: list[str]) -> Missed:
-    """Return whether cameras missed a segment: one run each, times without a hole in it."""
-    runs, holes, lost = 0, 0, 0
-    for name in names:
-        found = [parse_index(p.read_bytes()) for p in (spool / "s" / name).glob("*/*.jsonl")]
-        found.sort(key=lambda i: i.header.record_seq)
-        runs += len({i.header.run_no for i in found})
-        segments = [(i.header.run_no, s) for i in found for s in i.segments]
-        lost += sum(s.lost for _, s in segments)
-        for (run, before), (next_run, after) in itertools.pairwise(segments):
-            joins = after.tfdt_90k == before.tfdt_90k + before.duration_90k
-            holes += run == next_run and not joins
-    return Missed(len(names), runs, holes, lost)
-
-
-def kuager_config(folder: Path, port: int, names: list[str], source: str = "auto") -> None:
-    """Write the configuration of the cameras and of what reads them."""
+def kuager_config(
+    folder: Path, port: int, names: list[str], source: str = "auto", web: int | None = None
+) -> None:
+    """Write the configuration of the cameras, of what reads them, and of a port for the site."""
     cameras = "".join(f'      - {{id: {n}, url: "rtsp://127.0.0.1:{port}/{n}"}}\n' for n in names)
     (folder / "stations.yaml").write_text("stations:\n  - id: s\n    cameras:\n" + cameras)
+    ways = f'listen: "127.0.0.1:{web}", operators: "127.0.0.1:{free_port()}"'
     (folder / "kuager.yaml").write_text(
         "election: {id: e, name: E, date: 2026-11-29, time_zone: UTC,"
         " windows: [{from: 2020-01-01T00:00, to: 2090-01-01T00:00}]}\n"
         f"stations: stations.yaml\nspool: spool\narchives: [archive]\nsource: {source}\n"
+        + (f"web: {{{ways}}}\n" if web else "")
     )
 
 
 def _mediamtx(port: int, names: list[str], folder: Path) -> str:
-    out = "logLevel: error\nrtsp: no\nrtmp: no\nhls: no\nwebrtc: no\nsrt: no\npathDefaults:\n"
-    out += f"  record: yes\n  recordPath: {folder}/m/%path/%Y-%m-%d_%H-%M-%S-%f\n"
+    out = "logLevel: error\nrtsp: no\nrtmp: no\nhls: no\nwebrtc: no\nsrt: no\nmoq: no\n"
+    out += f"pathDefaults:\n  record: yes\n  recordPath: {folder}/m/%path/%Y-%m-%d_%H-%M-%S-%f\n"
     out += "  recordFormat: fmp4\n  rtspTransport: tcp\npaths:\n"
     return out + "".join(f"  {n}:\n    source: rtsp://127.0.0.1:{port}/{n}\n" for n in names)
 
@@ -256,15 +255,19 @@ def _mediamtx(port: int, names: list[str], folder: Path) -> str:
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cameras", type=int, default=50)
+    parser.add_argument("--cameras", type=int, nargs="+", default=[50])
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--sound", action="store_true", help="what sound adds, natively")
     parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    names = [f"cam{n}" for n in range(arguments.cameras)]
-    if arguments.raw:
-        raw_tcp(int(arguments.raw[0]), names, Path(arguments.raw[1]))
-    else:
-        asyncio.run(run(arguments.cameras, arguments.seconds))
+    for cameras in arguments.cameras:
+        if arguments.raw:
+            names = [f"cam{n}" for n in range(cameras)]
+            raw_tcp(int(arguments.raw[0]), names, Path(arguments.raw[1]))
+        elif arguments.sound:
+            asyncio.run(run_sounds(cameras, arguments.seconds))
+        else:
+            asyncio.run(run(cameras, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 python -m benchmarks.bench_time --table [--seconds 60] [--only PATTERN]   docs/time.md's
 python -m benchmarks.bench_time --minutes 30               drift at +200 ppm
+
+Each takes --source native or ffmpeg, which is usual.
 """
 
 from __future__ import annotations
@@ -75,11 +77,12 @@ SCENES: dict[str, tuple[SimCamera, str | None, float | None, float]] = {
 AT_ONCE = 4
 
 
-async def table(seconds: float, only: str) -> None:
+async def table(seconds: float, only: str, source: str) -> None:
     """Print the table, a few cameras at a time, so that the machine is not what is measured."""
     ffmpeg = find_ffmpeg(None)
     major, minor = ffmpeg_version(ffmpeg)
-    print(f"ffmpeg {major}.{minor}, {seconds:.0f} s each, after the first 10 s\n")
+    by = f"ffmpeg {major}.{minor}" if source == "ffmpeg" else f"source: {source}"
+    print(f"{by}, {seconds:.0f} s each, after the first 10 s\n")
     print("| camera | pictures | median | p99 of the absolute | marked | runs |")
     print("|---|---|---|---|---|---|")
     scenes = [
@@ -91,10 +94,10 @@ async def table(seconds: float, only: str) -> None:
     others = [s for s in scenes if s not in set_clock]
     parts = [others[n : n + AT_ONCE] for n in range(0, len(others), AT_ONCE)]
     for part in [*parts, *([s] for s in set_clock)]:
-        await _measure(part, seconds, ffmpeg)
+        await _measure(part, seconds, ffmpeg, source)
 
 
-async def _measure(part: list[Scene], seconds: float, ffmpeg: str) -> None:
+async def _measure(part: list[Scene], seconds: float, ffmpeg: str, source: str) -> None:
     ahead = {"ms": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder)
@@ -122,6 +125,7 @@ async def _measure(part: list[Scene], seconds: float, ffmpeg: str) -> None:
                     spool,
                     simulator,
                     ffmpeg,
+                    source=source,
                     transport=lambda name: transports.get(name, "auto"),
                     clock=clock,
                 ),
@@ -154,7 +158,7 @@ async def _later(seconds: float, what: Coroutine[None, None, None]) -> None:
     await what
 
 
-async def drift(minutes: float, ppm: float) -> None:
+async def drift(minutes: float, ppm: float, source: str) -> None:
     """Print how far placed time moves against burned-in time over a long run."""
     ffmpeg = find_ffmpeg(None)
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +166,7 @@ async def drift(minutes: float, ppm: float) -> None:
         camera = SimCamera("a", width=320, height=180, bitrate=100_000)
         async with Simulator([camera], ffmpeg=ffmpeg) as simulator:
             simulator.fault("a", "ppm", ppm)
-            async with recording(spool, simulator, ffmpeg):
+            async with recording(spool, simulator, ffmpeg, source=source):
                 for minute in range(int(minutes)):
                     print(f"\r{minute} of {minutes:.0f} minutes", end="", flush=True)
                     await asyncio.sleep(60)
@@ -187,11 +191,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name has this pattern")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--ppm", type=float, default=200)
+    parser.add_argument("--source", choices=("ffmpeg", "native"), default="ffmpeg")
     arguments = parser.parse_args()
     if arguments.table:
-        asyncio.run(table(arguments.seconds, arguments.only))
+        asyncio.run(table(arguments.seconds, arguments.only, arguments.source))
     else:
-        asyncio.run(drift(arguments.minutes, arguments.ppm))
+        asyncio.run(drift(arguments.minutes, arguments.ppm, arguments.source))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from storage.records import ClockState, Track
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 
 CAMERAS, SEGMENTS, SEGMENT_BYTES = 8, 30, 5_000_000
 STATIONS = "stations: [{id: s, number: '1', cameras: [{id: c0, url: 'rtsp://127.0.0.1/c'}]}]\n"
@@ -47,12 +47,14 @@ def main() -> None:
                 spool.append(
                     run,
                     data,
-                    tfdt_90k=k * 180_000,
-                    duration_90k=180_000,
-                    starts_with_key=True,
-                    arrival_ms=begin,
-                    camera_ms=None,
-                    clock=ClockState(True, 2),
+                    SegmentInfo(
+                        tfdt_90k=k * 180_000,
+                        duration_90k=180_000,
+                        starts_with_key=True,
+                        arrival_ms=begin,
+                        camera_ms=None,
+                    ),
+                    ClockState(True, 2),
                 )
             spool.seal(None)
             spool.close()

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.bench_record import kuager_config, listening, missed, process, simulated
+from benchmarks.bench_record import kuager_config, listening, process, simulated
+from benchmarks.tally import sealed
 from storage.spool.status import SpoolStatus
 from tests.support.broken_files import BROKEN
 from tests.support.s3 import free_port
@@ -98,11 +99,11 @@ async def run(folder: Path, count: int, changed: int) -> list[str]:
             await asyncio.sleep(AFTER_S)
             if code:
                 wrong.append("the changed cameras were not taken over")
-    others = missed(folder / "spool", names[changed:])
-    print(f"\nchanged: {missed(folder / 'spool', names[:changed]).text}")
-    print(f"others: {others.text}\nthe reload took {took:.1f} s")
-    if (others.runs, others.holes, others.lost) != (count - changed, 0, 0):
-        wrong.append(f"cameras that were not changed: {others.text}")
+    others = sealed(folder / "spool", names[changed:])
+    print(f"\nchanged: {sealed(folder / 'spool', names[:changed])}")
+    print(f"others: {others}\nthe reload took {took:.1f} s")
+    if (others.runs, others.apart, others.lost) != (count - changed, 0, 0):
+        wrong.append(f"cameras that were not changed: {others}")
     return wrong
 
 

@@ -6,6 +6,7 @@ The camera's life and its sessions share it; neither of them has to know the oth
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from storage.spool.status_records import CameraStatus
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 HEALTHY_S = 60.0  # of recording, until pauses begin with the shortest again
 TOLD_AGAIN_S = 60.0  # a new run for the same cause
+MOST_BYTES_S = 12_500_000  # of a camera in a second, for long: 100 Mbit/s. No camera sends so many
+MOST_BYTES = 128 * 1024 * 1024  # beyond that at once: what a link held back
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +66,7 @@ class CameraState:
         self._has_own_line = False  # of the log, on why nothing is recorded
         self._hears = True  # the sound that the camera promises
         self._new_run: tuple[GapCause, float] | None = None  # the last that was told, and when
+        self._taken, self._taken_s = 0.0, -math.inf  # bytes beyond MOST_BYTES_S, and when
         self._faults: set[tuple[CodeType, int]] = set()  # of ours: where those are that were told
 
     def move(self, event: Event) -> None:
@@ -84,6 +88,14 @@ class CameraState:
             self.backoff.succeeded()
         status.segment_no, status.recorded_ms = segment.segment_no, segment.end_ms
         status.bytes += segment.length
+
+    def take_bytes(self, count: int, now_s: float) -> bool:
+        """Count bytes that came at `now_s` (seconds that never go back); False where they are more
+        than the disk of all cameras has for one. What one session took counts for the next, too.
+        """
+        passed_s, self._taken_s = now_s - self._taken_s, now_s
+        self._taken = max(0.0, self._taken - passed_s * MOST_BYTES_S) + count
+        return self._taken <= MOST_BYTES
 
     # -- what the operator is told -------------------------------------------------------
 

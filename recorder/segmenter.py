@@ -22,6 +22,7 @@ from recorder.source import Frame
 from recorder.timeline import Timeline
 from storage.media.fmp4 import VIDEO_TIMESCALE, Sample, TrackInit, TrackRun
 from storage.records import Ending, GapCause
+from storage.spool.writer import SegmentInfo
 
 SEGMENT_S = 2.0  # what a segment lasts where keyframes allow it
 LONGEST_TARGET_S = 8
@@ -46,21 +47,11 @@ class Discontinuity(Exception):
         self.ending = Ending(cause, detail)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentDraft:
-    """One segment, ready to be written; times in 1/90000 s on the run's time line."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDraft(SegmentInfo):
+    """One segment, ready to be written."""
 
-    tfdt_90k: int
-    duration_90k: int
-    starts_with_key: bool
-    arrival_ms: int
-    camera_ms: int | None
     runs: tuple[TrackRun, ...]
-    moved_ms: int = 0  # docs/formats.md, as all that follows
-    by_arrival: bool = False
-    lost: int = 0
-    damaged: int = 0
-    restarted: bool = False
 
     @property
     def size(self) -> int:

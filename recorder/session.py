@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recorder.camera_state import CameraState, fault
+from recorder.camera_state import MOST_BYTES_S, CameraState, fault
 from recorder.disk_watch import MAX_WAITING, human
 from recorder.gap_accounting import note_gap
 from recorder.segmenter import Discontinuity, SegmentDraft, Segmenter
@@ -27,6 +27,7 @@ SOUND_S = 10.0  # without sound where it was promised: said so
 KEY_WITHIN_S = 3.0  # after the recorder's clock was set, a new run begins all the same
 TAIL_MS = 500  # go on this long after it closed: what was taken last is still on its way
 MOST_FRAMES = 2_000  # pictures and frames of sound in a second; no camera sends so many
+MOST_PACKETS = 50_000  # of any kind, in a second: others wait while they are looked at
 MAX_UNWRITTEN = 64 * 1024 * 1024  # bytes of a camera that may wait for a slow disk
 
 
@@ -72,6 +73,7 @@ class Session:
         self._recording_since: float | None = None
         self._pictures = 0
         self._counted = [0, 0, 0, 0]  # packets: received, lost, late, doubled
+        self._came, self._came_at = 0, loop.time()  # packets of any kind by the last look
         self._heard_at = loop.time()
         self._second, self._frames = loop.time(), 0  # since when they are counted, for a second
         self._loop = loop
@@ -146,6 +148,7 @@ class Session:
         ):
             self._camera.move(Event.SILENCE)
         self._count_packets()
+        self._check_packets(now)
         if self._sound_promised and self._pictures:
             self._camera.tell_sound(now - self._heard_at < SOUND_S)
 
@@ -171,6 +174,14 @@ class Session:
         status.packets_late += total[2] - before[2]
         status.packets_doubled += total[3] - before[3]
         self._counted = total
+
+    def _check_packets(self, now: float) -> None:
+        """End the session of a camera that floods; frames are counted as they come."""
+        came, passed_s = sum(counts.came for counts in self._source.packets), now - self._came_at
+        if came - self._came > MOST_PACKETS * max(1.0, passed_s):
+            text = f"it sends more than {MOST_PACKETS:,} packets in a second"
+            self.end(Ending(GapCause.STREAM_BROKEN, text))
+        self._came, self._came_at = came, now
 
     # -- the sink ------------------------------------------------------------------------
 
@@ -236,23 +247,31 @@ class Session:
 
         A fault of ours ends the session: a source goes on after it, or says what is not so.
         """
-        if self._ended.done() or self._are_too_many():
+        if self._ended.done():
             return
         try:
-            self._take_frame(frame)
+            if not self._is_too_much(len(frame.data)):
+                self._take_frame(frame)
         except Exception as error:
             self._camera.tell_fault(error)
             self.end(fault(error))
 
-    def _are_too_many(self) -> bool:
-        """Count a frame; end the session where so many come that other cameras would wait."""
-        if self._loop.time() - self._second >= 1:
-            self._second, self._frames = self._loop.time(), 0
+    def _is_too_much(self, size: int) -> bool:
+        """Count a frame; end the session where so many come that other cameras would wait, or so
+        many bytes that the disk of all would be one camera's."""
+        now = self._loop.time()
+        if now - self._second >= 1:
+            self._second, self._frames = now, 0
         self._frames += 1
-        if is_over := self._frames > MOST_FRAMES:
+        if self._frames > MOST_FRAMES:
             text = f"it sends more than {MOST_FRAMES:,} pictures and frames of sound in a second"
             self.end(Ending(GapCause.STREAM_BROKEN, text))
-        return is_over
+            return True
+        if not self._camera.take_bytes(size, now):
+            text = f"it sends more than {MOST_BYTES_S * 8 // 1_000_000} Mbit/s, as no camera does"
+            self.end(Ending(GapCause.STREAM_BROKEN, text, "lower the bit rate in the camera"))
+            return True
+        return False
 
     def _take_frame(self, frame: Frame) -> None:
         assert self._run is not None
@@ -349,18 +368,4 @@ class Session:
         if end_ms <= self._camera.window.start_ms:
             return None
         data = write_segment(self._spool.next_segment_no, draft.runs)
-        return self._spool.append(
-            run.written,
-            data,
-            tfdt_90k=draft.tfdt_90k,
-            duration_90k=draft.duration_90k,
-            starts_with_key=draft.starts_with_key,
-            arrival_ms=draft.arrival_ms,
-            camera_ms=draft.camera_ms,
-            clock=self._clock.state(),
-            moved_ms=draft.moved_ms,
-            by_arrival=draft.by_arrival,
-            lost=draft.lost,
-            damaged=draft.damaged,
-            restarted=draft.restarted,
-        )
+        return self._spool.append(run.written, data, draft, self._clock.state())

@@ -6,7 +6,7 @@ Nothing above this file knows of child processes or of RTSP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from storage.media.fmp4 import TrackInit
@@ -41,7 +41,8 @@ class PacketCounts:
     """Packets of a track since its session began.
 
     `lost` were missing when it was their turn; those of them that came afterwards are `late`.
-    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP.
+    `strays` are of another stream or payload type, `malformed` are no RTP or RTCP, `rtcp` are all
+    packets of it.
     """
 
     received: int = 0
@@ -51,6 +52,12 @@ class PacketCounts:
     strays: int = 0
     malformed: int = 0
     restarts: int = 0
+    rtcp: int = field(default=0, compare=False)
+
+    @property
+    def came(self) -> int:
+        """All that the camera sent."""
+        return self.received + self.late + self.doubled + self.strays + self.malformed + self.rtcp
 
 
 class Sink(Protocol):

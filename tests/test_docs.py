@@ -17,6 +17,8 @@ from config.copies import Copies
 from config.load import load
 from config.model import Node
 from kuager.cli import app
+from recorder import camera_state, disk_watch, segmenter, session
+from recorder.rtsp import connection, messages, nal_units, rtp, stream
 from storage.records import GapCause
 from streaming.app import COPIES_MODULES, MODULES
 from streaming.context import AppContext
@@ -92,6 +94,24 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
         assert f"`{name}`" in OPERATIONS, name
     rows = set(re.findall(r"(?m)^\| `(kuager_\w+)` \|", OPERATIONS))
     assert rows == names
+
+
+def test_what_one_camera_may_take_is_what_the_code_lets_it() -> None:
+    text = (ROOT / "docs/capacity.md").read_text()
+    for value in (
+        f"{camera_state.MOST_BYTES_S * 8 // 10**6} Mbit/s for long",
+        f"{camera_state.MOST_BYTES >> 20} MiB beyond that",
+        f"{session.MOST_FRAMES:,} in a second",
+        f"{session.MOST_PACKETS:,} in a second",
+        f"{connection.MAX_UNASKED:,} |",
+        f"{nal_units.MAX_FRAME >> 20} MB |",
+        f"{segmenter.MAX_BYTES >> 20} MB, {segmenter.MAX_FRAMES:,} pictures",
+        f"{session.MAX_UNWRITTEN >> 20} MB; {disk_watch.MAX_WAITING >> 20} MB for all",
+        f"{stream.CAPACITY >> 10} kB; while a large answer comes, "
+        f"{messages.MAX_HEAD + messages.MAX_BODY + stream.ROOM >> 10} kB",
+        f"{rtp.WINDOW}, and {rtp.WAIT_MS:.0f} ms",
+    ):
+        assert value in text, value
 
 
 def test_every_cause_has_words_and_a_page() -> None:

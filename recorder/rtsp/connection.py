@@ -25,6 +25,7 @@ DEFAULT_USER_AGENT = "Kuager"
 LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
 ANSWERS = 2  # to challenges of one request: the login, and once more where its nonce was stale
 MAX_UNSENT = 16 * 1024  # bytes that wait for a camera: then it gets no reports
+MAX_UNASKED = 1_000  # answers in a row that belong to no request
 _SHUTDOWN_S = 1.0  # for the other side to see that the connection is closed
 
 
@@ -213,7 +214,11 @@ def _tls() -> ssl.SSLContext:
 
 
 class _Wire(asyncio.BufferedProtocol):
-    """The bytes of one connection; answers that nobody waits for are dropped."""
+    """The bytes of one connection; answers that nobody waits for are dropped.
+
+    Whoever sends so much that a read fills the buffer waits for the other connections: an event
+    loop may read on from one as long as there is something to read.
+    """
 
     def __init__(self, clock_ms: Callable[[], float]):
         self.closed = False
@@ -223,6 +228,8 @@ class _Wire(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[Response] | None = None
         self._answered = False  # at least once: it does speak RTSP
+        self._unasked = 0  # answers since one was waited for
+        self._room = 0  # bytes that the read under way has room for
 
     async def send(self, request: bytes) -> Response:
         if self.closed:
@@ -244,7 +251,7 @@ class _Wire(asyncio.BufferedProtocol):
 
     def fail(self, error: Exception) -> None:
         self.error = self.error or error
-        self._end(error)
+        self._give_up(error)
         self.closed = True
         self._transport.abort()
 
@@ -256,7 +263,9 @@ class _Wire(asyncio.BufferedProtocol):
         self.hosts = own[0], other[0]
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.stream.buffer()
+        buffer = self.stream.buffer()
+        self._room = len(buffer)
+        return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.closed:
@@ -265,25 +274,36 @@ class _Wire(asyncio.BufferedProtocol):
             self.stream.advance(nbytes, self._clock_ms())
         except ProtocolError as error:
             self.fail(error)
+            return
+        if nbytes == self._room and not self.closed:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.closed:
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         self.error = self.error or error
         if self.stream.skipped and not self._answered:
-            self._end(ProtocolError("something that is not RTSP"))
-        self._end(ClosedError())
+            self._give_up(ProtocolError("something that is not RTSP"))
+        self._give_up(ClosedError())
         if not self.lost.done():
             self.lost.set_result(None)
 
     def _take(self, response: Response) -> None:
-        if response.status >= 200:  # 100 is not the answer yet
-            self._answered = True
-            self._end(response)
-
-    def _end(self, result: Response | Exception) -> None:
-        if self._answer is None or self._answer.done():
+        is_answer = response.status >= 200  # 100 is not the answer yet
+        self._answered = self._answered or is_answer
+        if is_answer and self._answer is not None and not self._answer.done():
+            self._unasked = 0
+            self._answer.set_result(response)
             return
-        if isinstance(result, Response):
-            self._answer.set_result(result)
-        else:
-            self._answer.set_exception(result)
+        self._unasked += 1
+        if self._unasked > MAX_UNASKED:
+            raise ProtocolError(f"more than {MAX_UNASKED:,} answers to nothing")
+
+    def _give_up(self, error: Exception) -> None:
+        """Have no answer come any more."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)

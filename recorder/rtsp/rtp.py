@@ -344,6 +344,7 @@ class RtpReceiver:
         if len(packet) >= HEADER_BYTES and packet[1] not in RTCP_KINDS:
             self.push(packet, arrival_ms)
             return
+        self.counts.rtcp += 1
         at, end = 0, len(packet)
         while at < end:
             if end - at < 4:

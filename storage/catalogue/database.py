@@ -294,15 +294,15 @@ def _alembic(connection: sa.Connection) -> Alembic:
 
 
 @cache
-def _revisions() -> list[str]:
-    """Return the revisions of the schema that are known here, the newest first."""
-    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+def _revisions(folder: Path) -> list[str]:
+    """Return the revisions of the schema that a folder of migrations leads to, newest first."""
+    return [script.revision for script in ScriptDirectory(str(folder)).walk_revisions()]
 
 
 def _is_behind(connection: sa.Connection) -> bool:
     """Tell whether tables are to be made or changed; raises CatalogueError where they are of a
     newer Kuager that no longer works beside this one."""
-    head, *older = _revisions()
+    head, *older = _revisions(MIGRATIONS)
     current = MigrationContext.configure(connection).get_current_revision()
     if current in (None, head):
         return current is None

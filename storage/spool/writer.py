@@ -59,6 +59,23 @@ class Run:
     first_run_no: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """What a segment's index line says beside its number, its hash and where it lies: see
+    `Segment`. Times in 1/90000 s on the run's time line, and in ms (UTC)."""
+
+    tfdt_90k: int
+    duration_90k: int
+    starts_with_key: bool
+    arrival_ms: int
+    camera_ms: int | None
+    moved_ms: int = 0
+    by_arrival: bool = False
+    lost: int = 0
+    damaged: int = 0
+    restarted: bool = False
+
+
 def spool_problem(path: Path, mount: Path | None = None) -> str | None:
     """Say what keeps a spool from being written, if anything does; writes nothing.
 
@@ -156,33 +173,17 @@ class CameraSpool:
         """The number that the next appended segment will have."""
         return self.numbers.segment_no + 1
 
-    def append(
-        self,
-        run: Run,
-        data: bytes,
-        *,
-        tfdt_90k: int,
-        duration_90k: int,
-        starts_with_key: bool,
-        arrival_ms: int,
-        camera_ms: int | None,
-        clock: ClockState,
-        moved_ms: int = 0,
-        by_arrival: bool = False,
-        lost: int = 0,
-        damaged: int = 0,
-        restarted: bool = False,
-    ) -> Segment:
+    def append(self, run: Run, data: bytes, info: SegmentInfo, clock: ClockState) -> Segment:
         """Write a segment and its index line: when this returns, the segment is live.
 
         A run that was not seen before gets the next run_no and ends the open gap. Raises
         OSError when the disk refuses; the recording then ends at its last whole segment.
         """
-        start_ms = run.run_start_ms + tfdt_90k // 90
+        start_ms = run.run_start_ms + info.tfdt_90k // 90
         new_run = run is not self._run
         if self._recording is not None:
             late_ms = start_ms - self._recording.rotate_ms
-            if new_run or late_ms >= (0 if starts_with_key else KEY_WITHIN_MS):
+            if new_run or late_ms >= (0 if info.starts_with_key else KEY_WITHIN_MS):
                 self.seal(None)
         if self._recording is None:
             if new_run:
@@ -193,21 +194,21 @@ class CameraSpool:
         segment = Segment(
             segment_no=self.next_segment_no,
             start_ms=start_ms,
-            tfdt_90k=tfdt_90k,
-            duration_90k=duration_90k,
+            tfdt_90k=info.tfdt_90k,
+            duration_90k=info.duration_90k,
             offset=recording.length,
             length=len(data),
             sha256=sha256_of(data),
-            starts_with_key=starts_with_key,
-            arrival_ms=arrival_ms,
-            camera_ms=camera_ms,
-            moved_ms=moved_ms,
-            by_arrival=by_arrival,
-            lost=lost,
-            damaged=damaged,
-            restarted=restarted,
+            starts_with_key=info.starts_with_key,
+            arrival_ms=info.arrival_ms,
+            camera_ms=info.camera_ms,
+            moved_ms=info.moved_ms,
+            by_arrival=info.by_arrival,
+            lost=info.lost,
+            damaged=info.damaged,
+            restarted=info.restarted,
         )
-        end_ms = run.run_start_ms + (tfdt_90k + duration_90k) // 90
+        end_ms = run.run_start_ms + (info.tfdt_90k + info.duration_90k) // 90
         recording.append(data, segment, end_ms)
         past = self._past
         past.numbers = replace(past.numbers, segment_no=segment.segment_no)

@@ -92,9 +92,8 @@ async def test_without_the_catalogue_it_says_that_it_runs(tmp_path: Path) -> Non
     async with opened(config) as service, working(config, service):
         await until((config.spool / "_status" / ORDERS).exists)
         for names in (("orders", "gone"), ("gone", "orders")):
-            await service.catalogue.pool.execute(
-                sa.text("ALTER TABLE {} RENAME TO {}".format(*names))
-            )
+            async with service.catalogue.pool.work() as connection:
+                await connection.execute(sa.text("ALTER TABLE {} RENAME TO {}".format(*names)))
             is_away = names[0] == "orders"
             await until(lambda: ("count" in told().failing_work) is is_away)  # noqa: B023
             before_ms = told().written_ms

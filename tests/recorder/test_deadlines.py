@@ -17,7 +17,7 @@ import pytest
 
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera_state import CameraState
+from recorder.camera_state import MOST_BYTES, MOST_BYTES_S, CameraState
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.segmenter import SegmentDraft
@@ -65,9 +65,10 @@ async def run_session(
     needs_key: bool,
     spoil: Callable[[Session], None],
     tracks: Mapping[float, TrackInit],
+    size: int,
 ) -> tuple[Ending | None, State]:
     """Run a session in which pictures, keyframes or not, come at moments in seconds after PLAY;
-    before those of `tracks` they are told to be of another track.
+    before those of `tracks` they are told to be of another track. Each has `size` bytes.
 
     None is a frame that cannot be handled; `spoil` does something to the session before it ends.
     Returns how it ended by itself by `until_s`, None where it went on, and the state then.
@@ -91,7 +92,7 @@ async def run_session(
                 if session._pictures == 0 or shown_s in tracks:
                     session.on_tracks([tracks.get(shown_s, VIDEO)], ())
                 pts = round(shown_s * 90_000)
-                data = b"v" * 10 if key is not None else cast(bytes, 7)
+                data = b"v" * size if key is not None else cast(bytes, 7)
                 session.on_frame(Frame(1, pts, bool(key), data, UTC0 + shown_s * 1000))
             loop.passed_s = at_s
             session.tick()
@@ -122,13 +123,14 @@ def run(
     needs_key: bool = True,
     spoil: Callable[[Session], None] = lambda session: None,
     tracks: Mapping[float, TrackInit] = MappingProxyType({}),
+    size: int = 10,
 ) -> tuple[Ending | None, State, float]:
     """Return also how many seconds are recorded."""
     loop = Loop()
     try:
         source = source or Silent()
         ended, state = loop.run_until_complete(
-            run_session(root, shots, until_s, source, needs_key, spoil, tracks)
+            run_session(root, shots, until_s, source, needs_key, spoil, tracks, size)
         )
     finally:
         loop.close()
@@ -282,3 +284,44 @@ def test_a_camera_that_sends_more_than_there_is_to_see(tmp_path: Path) -> None:
     ended, _, found = run(tmp_path / "more", [*film(0.5, 20), *burst, *burst], 30)
     assert ended is not None and ended.cause == "stream_broken"
     assert "more than 2,000 pictures" in ended.detail and found == pytest.approx(20, abs=1)
+
+
+def test_a_camera_that_would_fill_the_disk_of_all(tmp_path: Path) -> None:
+    """However large its pictures are, their bytes are taken up to what a link can hold back, and
+    from then on as many as no camera sends."""
+    ended, _, found = run(tmp_path, film(0.5, 30), 30, size=12_000_000)
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "more than 100 Mbit/s" in ended.detail and 0 < found < 5
+    written = sum(p.stat().st_size for p in tmp_path.glob("s/c/*/*.mp4"))
+    assert written <= MOST_BYTES + 5 * MOST_BYTES_S
+
+
+def test_what_one_session_took_counts_for_the_next(tmp_path: Path) -> None:
+    pool, disk = ThreadPoolExecutor(1), SpoolDisk(tmp_path, SpoolLimits(), 0, int)
+    camera = CameraState("s/c", Clock(), disk, pool)
+    assert camera.take_bytes(MOST_BYTES, 100.0)
+    assert not camera.take_bytes(1, 100.0) and not camera.take_bytes(MOST_BYTES_S, 100.5)
+    begun = 102.0
+    assert all(camera.take_bytes(MOST_BYTES_S // 10, begun + n / 10) for n in range(10_000))
+    disk.close()
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["received", "strays", "malformed", "doubled", "rtcp"])
+def test_a_camera_that_sends_packets_that_make_no_pictures(tmp_path: Path, kind: str) -> None:
+    """They are as many as a camera can send: others would wait while they are looked at."""
+
+    class Floods(Silent):
+        @property
+        def packets(self) -> list[PacketCounts]:  # type: ignore[override]
+            now_s = asyncio.get_running_loop().time()
+            return [PacketCounts(**{kind: round(self.rate * max(0.0, now_s - 20))})]
+
+        def __init__(self, rate: int):
+            self.rate = rate
+
+    ended, state, _ = run(tmp_path, film(0.5, 30), 30, Floods(50_000))
+    assert ended is None and state is State.RECORDING
+    ended, _, found = run(tmp_path / "more", film(0.5, 30), 30, Floods(200_000))
+    assert ended is not None and ended.cause == "stream_broken"
+    assert "more than 50,000 packets" in ended.detail and found == pytest.approx(20, abs=1)

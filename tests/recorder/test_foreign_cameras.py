@@ -1,4 +1,5 @@
-"""Cameras that are not ours: GStreamer's RTSP server, with Digest, over TCP and UDP."""
+"""Cameras that are not ours: GStreamer's RTSP server, with Digest, over TCP and UDP, and
+MediaMTX where it is named."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ import pytest
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import DescribeFailed
 from storage.records import GapCause, parse_archive_document
-from tests.support.programs import missing, need
-from tests.support.repository import ROOT
+from tests.support.foreign_cameras import MEDIAMTX, MOUNTS, NATIVE, PUBLISHED, mediamtx, server
+from tests.support.programs import need
 from tests.support.rtsp_camera import described
 from tests.support.s3 import free_port
 from tests.support.sources import compare
@@ -28,62 +29,7 @@ from tests.support.stack import recordings
 from tests.support.strip import beeps, presentation_times
 from tests.support.waiting import BOUND_S, until
 
-VIDEO = (
-    "videotestsrc is-live=true pattern=ball flip=true ! "
-    "video/x-raw,width=640,height=360,framerate=25/1 ! "
-)
-H264 = VIDEO + "x264enc tune=zerolatency key-int-max=50 bitrate=600 ! "
-PAY = "rtph264pay name=pay0 pt=96 config-interval={n}"
-# packets of 20 ms, as cameras send them: sound may lead by one until ffmpeg has a sender report
-AUDIO = "audiotestsrc is-live=true wave=ticks samplesperbuffer={n} ! "
-AUDIO += "audio/x-raw,rate={rate},channels=1 ! "
-MOUNTS = {
-    "aac": H264
-    + PAY.format(n=-1)
-    + " "
-    + AUDIO.format(rate=48000, n=960)
-    + "avenc_aac ! rtpmp4gpay name=pay1 pt=97",
-    "b": VIDEO
-    + "x264enc b-adapt=false bframes=2 rc-lookahead=2 key-int-max=50 bitrate=600 ! "
-    + "video/x-h264,profile=main ! "
-    + PAY.format(n=0),
-    "g711": H264
-    + PAY.format(n=1)
-    + " "
-    + AUDIO.format(rate=8000, n=160)
-    + "mulawenc ! rtppcmupay name=pay1 pt=0",
-    "h265": VIDEO
-    + "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=50 bitrate=600 ! "
-    + "rtph265pay name=pay0 pt=96 config-interval=-1",
-    "jpeg": VIDEO.replace("25/1", "15/1,format=I420") + "jpegenc ! rtpjpegpay name=pay0 pt=26",
-}
 pytestmark = [pytest.mark.gstreamer, pytest.mark.slow]
-SYSTEM_PYTHON = "/usr/bin/python3"
-
-
-@contextlib.asynccontextmanager
-async def server(*more: str) -> AsyncIterator[int]:
-    """Serve all mounts; yields the port."""
-    probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
-    asked = await asyncio.to_thread(
-        subprocess.run, [SYSTEM_PYTHON, "-c", probe], capture_output=True
-    )
-    if asked.returncode:
-        missing("GStreamer's RTSP server is missing: apt-get install gir1.2-gst-rtsp-server-1.0")
-    port = free_port()
-    mounts = [f"{name}={pipeline}" for name, pipeline in MOUNTS.items()]
-    script = str(ROOT / "tests/support/gst_server.py")
-    child = await asyncio.create_subprocess_exec(
-        *(SYSTEM_PYTHON, script, str(port), *mounts, *more),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert child.stdout is not None
-        assert await asyncio.wait_for(child.stdout.readline(), BOUND_S) == b"ready\n"
-        yield port
-    finally:
-        child.kill()
-        await child.wait()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
@@ -198,9 +144,20 @@ def check(name: str, path: Path, ffmpeg: str) -> None:
 async def test_read_without_ffmpeg(ffmpeg: str, transport: str) -> None:
     """The native source makes the same frames of them, with Digest too."""
     async with server("--user", "viewer:pass word", "--protocols", transport) as rtsp:
-        for name in ("aac", "b", "h265"):
+        for name in NATIVE:
             url = f"rtsp://viewer:pass%20word@127.0.0.1:{rtsp}/{name}"
             await compare(url, ffmpeg, transport, sound=name == "aac", steady=False)
+
+
+@pytest.mark.skipif(MEDIAMTX is None, reason="MEDIAMTX names no binary")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_mediamtx_with_what_ffmpeg_sends_to_it(
+    tmp_path: Path, ffmpeg: str, transport: str
+) -> None:
+    async with mediamtx(tmp_path, ffmpeg) as rtsp:
+        for name, published in PUBLISHED.items():
+            url = f"rtsp://127.0.0.1:{rtsp}/{name}"
+            await compare(url, ffmpeg, transport, sound="c:a" in published, steady=False)
 
 
 async def test_what_a_camera_refuses_is_said_in_its_words() -> None:

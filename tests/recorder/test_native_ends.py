@@ -19,6 +19,8 @@ from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving
 from tests.support.sources import Taken, all_came, taken_from
 from tests.support.waiting import until
 
+ANSWER, CONTINUE = b"RTSP/1.0 200 OK\r\n\r\n", b"RTSP/1.0 100 Continue\r\n\r\n"
+
 
 def bye(ssrc: int = SSRC) -> bytes:
     return wrapped(1, struct.pack(">BBHI", 0x81, 203, 1, ssrc))
@@ -34,6 +36,8 @@ def bye(ssrc: int = SSRC) -> bytes:
         (answers("PLAY", status="401 Unauthorized"), GapCause.REFUSED_PASSWORD, "401"),
         (plays(film() + bye()), GapCause.CLOSED_BY_CAMERA, "says that its stream ends"),
         (plays(film() + bytes(300_000)), GapCause.STREAM_BROKEN, "not RTSP"),
+        (plays(film() + ANSWER * 1_001), GapCause.STREAM_BROKEN, "more than 1,000 answers"),
+        (plays(film() + CONTINUE * 1_001), GapCause.STREAM_BROKEN, "more than 1,000 answers"),
     ],
 )
 async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words: str) -> None:

@@ -37,7 +37,7 @@ from storage.media.fmp4 import Sample, TrackRun, boxes, parse_moof, write_segmen
 from storage.media.jpeg import time_of
 from storage.records import ClockState, GapCause, Track
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming.media import pictures
 from tests.support.archiving import look, uploading
 from tests.support.live_fixture import encoded, fragments
@@ -99,12 +99,14 @@ class Recorded:
         self._spool.append(
             self._run,
             data or self._segments[n % 2],
-            tfdt_90k=n * 90_000,
-            duration_90k=90_000,
-            starts_with_key=key,
-            arrival_ms=self._run.run_start_ms + n * 1000,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=n * 90_000,
+                duration_90k=90_000,
+                starts_with_key=key,
+                arrival_ms=self._run.run_start_ms + n * 1000,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
 
     def close(self) -> None:
@@ -151,12 +153,14 @@ def test_what_fails_at_one_camera_leaves_the_others_their_pictures(tmp_path: Pat
         spool.append(
             run,
             data,
-            tfdt_90k=0,
-            duration_90k=90_000,
-            starts_with_key=True,
-            arrival_ms=1_000,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=0,
+                duration_90k=90_000,
+                starts_with_key=True,
+                arrival_ms=1_000,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
         spool.seal(GapCause.NO_DATA)
         spool.close()

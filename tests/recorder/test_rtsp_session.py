@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
+from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession
-from recorder.rtsp.connection import Resolver
+from recorder.rtsp.connection import Connection, Resolver
 from recorder.rtsp.describe import connect
 from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.rtp import RtpReceiver
-from tests.support.playing import SDP, answers, film, plays
+from recorder.rtsp.stream import CAPACITY, Channel
+from tests.support.packets import rtp
+from tests.support.playing import SDP, answers, film, plays, wrapped
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving, usual
 from tests.support.sources import Nobody, Taken
 from tests.support.waiting import until
@@ -147,3 +152,34 @@ async def test_a_camera_hears_what_came_of_its_packets() -> None:
 async def test_a_camera_that_has_forgotten_the_session() -> None:
     script = answers("OPTIONS", status="454 Session Not Found")
     assert (await kept(script, after(50)))[2]
+
+
+def test_who_floods_is_read_in_turn_with_the_others() -> None:
+    """uvloop would read its buffer full 32 times, and take all those packets, before any other."""
+    data = wrapped(0, rtp(1, bytes(20))) * 200_000
+    turns = [0]  # bytes taken in each round of the loop
+
+    def take(packet: memoryview, arrival_ms: float) -> None:
+        turns[-1] += len(packet)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def turn() -> None:
+            turns.append(0)
+            loop.call_soon(turn)
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = Address.parse(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")
+            connection = Connection(address, Resolver())
+            await connection.open(10)
+            connection.expect(0, Channel(take, lambda head: True))
+            camera, _ = server.accept()
+            with camera:
+                turn()
+                await asyncio.to_thread(camera.sendall, data)
+            await connection.ended()
+            await connection.close()
+
+    uvloop.run(main())
+    assert sum(turns) == 200_000 * 32 and max(turns) <= CAPACITY

@@ -22,7 +22,7 @@ from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader, SpoolRecording
 from storage.spool.repair import compared, finish, restore_header
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.support.spool_files import CLOCK, TRACKS, UTC0
 
@@ -46,12 +46,14 @@ def fill_run(root: Path, start_ms: int, count: int, election: str = "e") -> None
         spool.append(
             run,
             write_segment(spool.next_segment_no, [TrackRun(1, k * 180_000, samples, data)]),
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=start_ms + 2000 * k,
-            camera_ms=None,
-            clock=CLOCK,
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=start_ms + 2000 * k,
+                camera_ms=None,
+            ),
+            CLOCK,
         )
     spool.seal(GapCause.NO_DATA)
     spool.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from storage.records import GapCause, Header, Segment
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
-from storage.spool.writer import CameraSpool
+from storage.spool.writer import CameraSpool, SegmentInfo
 from streaming.media.playlist import entries, playlist
 from tests.support.spools import UTC0, fill
 
@@ -55,12 +55,14 @@ def _append(spool: CameraSpool, number: int) -> None:
     spool.append(
         run,
         os.urandom(40),
-        tfdt_90k=(number - 1) * 180_000,
-        duration_90k=180_000,
-        starts_with_key=True,
-        arrival_ms=UTC0,
-        camera_ms=None,
-        clock=_clock(),
+        SegmentInfo(
+            tfdt_90k=(number - 1) * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0,
+            camera_ms=None,
+        ),
+        _clock(),
     )
 
 

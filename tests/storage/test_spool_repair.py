@@ -17,6 +17,7 @@ from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index, parse_index
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
+from storage.spool.writer import SegmentInfo
 from tests.support.spool_files import CLOCK, UTC0, check_files, indexes, open_spool, run_at, write
 
 
@@ -99,12 +100,14 @@ def test_a_spoilt_line_costs_nothing(
         spool.append(
             run,
             real_segment(spool.next_segment_no, k),
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + 2000 * k,
-            camera_ms=None,
-            clock=CLOCK,
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=UTC0 + 2000 * k,
+                camera_ms=None,
+            ),
+            CLOCK,
         )
     if sealed:
         spool.seal(GapCause.NO_DATA)

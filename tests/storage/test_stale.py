@@ -38,7 +38,7 @@ from storage.records import (
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.recording import ROTATE_MS
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.archiving import BRISK, NOW, C, configure, later_ms, opened
 from tests.support.spools import TRACKS, fill
 from tests.support.waiting import until
@@ -309,12 +309,14 @@ async def test_a_spoilt_line_of_an_older_index_is_mended_by_fsck(tmp_path: Path,
                 write_segment(
                     spool.next_segment_no, [TrackRun(1, k * 180_000, samples, [bytes(100)])]
                 ),
-                tfdt_90k=k * 180_000,
-                duration_90k=180_000,
-                starts_with_key=True,
-                arrival_ms=begin_ms,
-                camera_ms=None,
-                clock=ClockState(True, 2),
+                SegmentInfo(
+                    tfdt_90k=k * 180_000,
+                    duration_90k=180_000,
+                    starts_with_key=True,
+                    arrival_ms=begin_ms,
+                    camera_ms=None,
+                ),
+                ClockState(True, 2),
             )
         spool.seal(GapCause.NO_DATA)
     spool.close()

@@ -13,7 +13,7 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.records import ClockState, GapCause
 from storage.spool.disk import DiskSpace
 from storage.spool.reader import SpoolReader, SpoolRecording
-from storage.spool.writer import Run
+from storage.spool.writer import Run, SegmentInfo
 from tests.support.archiving import BRISK, NOW, C, configure, kept, opened, sealed, uploading
 from tests.support.spools import TRACKS, fill
 from tests.support.waiting import until
@@ -28,12 +28,14 @@ async def test_a_recording_of_the_future_blocks_no_removal(tmp_path: Path) -> No
         spool.append(
             old,
             b"x" * 100,
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=0,
-            camera_ms=None,
-            clock=ClockState(True, 2),
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=0,
+                camera_ms=None,
+            ),
+            ClockState(True, 2),
         )
     spool.seal(GapCause.RECORDER_STOPPED)
     spool.close()

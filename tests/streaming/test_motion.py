@@ -16,7 +16,7 @@ from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
 from storage.spool.motion import STEP_MS
 from storage.spool.numbers import CLOCK_2020_S, Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming.api.motion import moves
 from tests.support.archiving import configure
 from tests.support.several import several
@@ -42,12 +42,14 @@ def record(spool: Path, sizes: list[int], floor: Numbers = Numbers()) -> None:  
         camera.append(
             run,
             media,
-            tfdt_90k=n * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=BEGUN + n * 2000,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=n * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=BEGUN + n * 2000,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
         if n % 30 == 29:
             camera.seal(None)

@@ -11,6 +11,7 @@ from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index
 from storage.spool.motion import Motion, Parts, Steps, read_steps
 from storage.spool.reader import SpoolReader, SpoolRecording
+from storage.spool.writer import SegmentInfo
 from tests.support.spool_files import CLOCK, UTC0, open_spool, run_at
 
 
@@ -22,12 +23,14 @@ async def test_a_slow_disk_holds_up_nothing_else(tmp_path: Path) -> None:
         spool.append(
             run,
             write_segment(k + 1, [TrackRun(1, k * 180_000, samples, [bytes(3_100)])]),
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + 2000 * k,
-            camera_ms=None,
-            clock=CLOCK,
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=UTC0 + 2000 * k,
+                camera_ms=None,
+            ),
+            CLOCK,
         )
     spool.seal(GapCause.NO_DATA)
     spool.close()

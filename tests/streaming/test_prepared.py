@@ -27,7 +27,7 @@ from base.clock import Clock
 from config.model import Config
 from storage.records import ClockState, GapCause
 from storage.spool.open_files import OpenFiles
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming.app import create_app, make_runner
 from streaming.context import CONTEXT
 from streaming.http.connections import BoundedServer, Caps, Connection
@@ -168,12 +168,14 @@ def append(spool: CameraSpool, segments: int = 1, size: int = 50) -> None:
         spool.append(
             run,
             os.urandom(size),
-            tfdt_90k=place * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=NOW - 30_000 + 2000 * place,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=place * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=NOW - 30_000 + 2000 * place,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
 
 
@@ -199,12 +201,14 @@ async def test_a_playlist_is_told_until_there_is_a_newer_one(
         spool.append(
             Run(NOW, b"\0\0\0\x10ftypiso5" + bytes(4), TRACKS, 2),
             b"another run",
-            tfdt_90k=0,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=NOW,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=0,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=NOW,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
 
         async def goes_on() -> bool:

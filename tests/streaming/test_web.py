@@ -34,7 +34,7 @@ from storage.records import (
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming import app
 from streaming.http.ports import PortInUse, check_port
 from streaming.http.responses import LONG, json_response
@@ -156,12 +156,14 @@ async def test_playlists_are_kept_until_there_is_something_new(config: Config) -
         spool.append(
             run,
             b"x" * 50,
-            tfdt_90k=9 * 180_000,
-            duration_90k=180_000,
-            starts_with_key=False,
-            arrival_ms=NOW,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=9 * 180_000,
+                duration_90k=180_000,
+                starts_with_key=False,
+                arrival_ms=NOW,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
         two = one
 
@@ -367,12 +369,10 @@ async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
     spool.append(
         Run(NOW - 60_000, b"init", TRACKS, 2),
         data,
-        tfdt_90k=0,
-        duration_90k=180_000,
-        starts_with_key=True,
-        arrival_ms=NOW,
-        camera_ms=None,
-        clock=ClockState(True, 1),
+        SegmentInfo(
+            tfdt_90k=0, duration_90k=180_000, starts_with_key=True, arrival_ms=NOW, camera_ms=None
+        ),
+        ClockState(True, 1),
     )
     task = asyncio.create_task(serve(config, stop_s=BOUND_S))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

@@ -7,7 +7,8 @@ Servers and clients, each a real one
 `postgres_server` a PostgreSQL of one's own, to kill
 `stripe_server` localstripe in a process of its own
 `mailbox`       an SMTP server that keeps what it gets
-`rtsp_camera`   a camera whose dialogue is scripted; `gst_server`, GStreamer's
+`rtsp_camera`   a camera whose dialogue is scripted; `gst_server`, GStreamer's;
+                `foreign_cameras`, all that are not ours
 `wire`          a bare RTSP client
 `fuzz_rtsp`     whole sessions with cameras that send mutated answers and packets
 `programs`      other programs: found, or the test is skipped

@@ -1,6 +1,7 @@
 """Every fault of the simulator on a camera of its own, at once, and what an operator sees.
 
-python -m tests.support.camera_faults prints the table of docs/operations.md.
+python -m tests.support.camera_faults [native] prints the table of docs/operations.md, of what is
+read through ffmpeg or natively.
 """
 
 from __future__ import annotations
@@ -167,8 +168,9 @@ def table(found: dict[str, Suffered]) -> str:
 
 def main() -> None:
     """Print the table."""
+    source, begin_ms = (*sys.argv[1:], "ffmpeg")[0], int(time.time() * 1000)
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(suffer(Path(folder), find_ffmpeg(None), int(time.time() * 1000)))
+        found = asyncio.run(suffer(Path(folder), find_ffmpeg(None), begin_ms, source))
         print(table(found))
         sys.stdout.flush()
 

@@ -31,7 +31,7 @@ from storage.catalogue.holds import Holds
 from storage.catalogue.recordings import RecordingRows
 from storage.records import ClockState
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.archiving import BRISK
 from tests.support.s3 import SECRET
 from tests.support.spools import TRACKS, UTC0
@@ -149,12 +149,14 @@ def write(spool_path: Path, begin_ms: int, segments: int = 70) -> None:
         segment = spool.append(
             run,
             (416).to_bytes(4, "big") + b"moof" + os.urandom(408),
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=begin_ms + 2000 * k,
-            camera_ms=None,
-            clock=ClockState(True, 2),
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=True,
+                arrival_ms=begin_ms + 2000 * k,
+                camera_ms=None,
+            ),
+            ClockState(True, 2),
         )
         print(segment.segment_no, segment.sha256, flush=True)
     spool.seal(None)

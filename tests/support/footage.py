@@ -29,7 +29,7 @@ from storage.records import (
 )
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 
 UTC0 = 1_764_392_400_000  # 10:00 in Almaty
 AVC1 = make_box(b"avc1", bytes(24) + b"\x03\x56\x01\xe0" + bytes(50), make_box(b"avcC", bytes(4)))
@@ -77,14 +77,16 @@ class Camera:
             segment = self.spool.append(
                 run,
                 data,
-                tfdt_90k=n * 180_000,
-                duration_90k=180_000,
-                starts_with_key=n % keys == 0,
-                arrival_ms=self.at_ms + 2000 * n,
-                camera_ms=None,
-                clock=ClockState(True, 2),
-                lost=lost,
-                damaged=min(1, lost),
+                SegmentInfo(
+                    tfdt_90k=n * 180_000,
+                    duration_90k=180_000,
+                    starts_with_key=n % keys == 0,
+                    arrival_ms=self.at_ms + 2000 * n,
+                    camera_ms=None,
+                    lost=lost,
+                    damaged=min(1, lost),
+                ),
+                ClockState(True, 2),
             )
             self.segments[segment.segment_no] = data
         self.at_ms = self.spool.last_end_ms or 0

@@ -172,6 +172,10 @@ class Camera(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return "127.0.0.1", 554
 

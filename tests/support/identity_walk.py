@@ -43,7 +43,7 @@ from storage.records import (
 )
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.archiving import BRISK, NOW, configure, later_ms
 from tests.support.spools import TRACKS
 
@@ -120,12 +120,14 @@ class Walk(RuleBasedStateMachine):
             segment = spool.append(
                 run,
                 b"\0\0\1\0moof" + os.urandom(60),
-                tfdt_90k=k * 180_000,
-                duration_90k=180_000,
-                starts_with_key=True,
-                arrival_ms=begin + 2000 * k,
-                camera_ms=None,
-                clock=ClockState(True, 2),
+                SegmentInfo(
+                    tfdt_90k=k * 180_000,
+                    duration_90k=180_000,
+                    starts_with_key=True,
+                    arrival_ms=begin + 2000 * k,
+                    camera_ms=None,
+                ),
+                ClockState(True, 2),
             )
             self.written[segment.sha256] = ("e", "s", camera), owner
             key = owner, camera, segment.segment_no

@@ -18,7 +18,7 @@ from recorder.ffmpeg import find_ffmpeg
 from storage.media.fmp4 import boxes
 from storage.records import ClockState, GapCause, Segment, Track
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.waiting import BOUND_S
 
 SEGMENT_90K = 90_000  # a keyframe a second
@@ -97,12 +97,14 @@ class LiveCamera:
         return self._spool.append(
             self._run,
             _later(self._segments[n % LENGTH_S], n // LENGTH_S * LENGTH_S * SEGMENT_90K),
-            tfdt_90k=n * SEGMENT_90K,
-            duration_90k=SEGMENT_90K,
-            starts_with_key=True,
-            arrival_ms=self._run.run_start_ms + n * 1000,
-            camera_ms=None,
-            clock=ClockState(True, 1),
+            SegmentInfo(
+                tfdt_90k=n * SEGMENT_90K,
+                duration_90k=SEGMENT_90K,
+                starts_with_key=True,
+                arrival_ms=self._run.run_start_ms + n * 1000,
+                camera_ms=None,
+            ),
+            ClockState(True, 1),
         )
 
     def keep_up(self) -> None:

@@ -10,7 +10,7 @@ from storage.media.fmp4 import Sample, TrackInit, TrackRun, make_box, write_init
 from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 
 AVCC = make_box(b"avcC", bytes.fromhex("0164001f"))
 ESDS = bytes.fromhex("031900000004114015000000000000000000000005021190060102")
@@ -84,12 +84,14 @@ class PlayableCamera:
             self.spool.append(
                 self._run,
                 write_segment(self.spool.next_segment_no, runs),
-                tfdt_90k=self._tfdt,
-                duration_90k=2 * SECOND_90K,
-                starts_with_key=key,
-                arrival_ms=self._run.run_start_ms + self._tfdt // 90,
-                camera_ms=None,
-                clock=ClockState(True, 2),
+                SegmentInfo(
+                    tfdt_90k=self._tfdt,
+                    duration_90k=2 * SECOND_90K,
+                    starts_with_key=key,
+                    arrival_ms=self._run.run_start_ms + self._tfdt // 90,
+                    camera_ms=None,
+                ),
+                ClockState(True, 2),
             )
             self._tfdt += 2 * SECOND_90K
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import Match, SequenceMatcher
 from itertools import pairwise
+from typing import NamedTuple
 
 from recorder.ffmpeg import FfmpegSource
 from recorder.native import NativeSource, why_not
@@ -43,7 +44,16 @@ class Taken:
         return [bytes(f.data) for f in self.frames if f.track_id == track]
 
 
-async def compare(url: str, ffmpeg: str, transport: str, sound: bool, steady: bool = True) -> None:
+class Same(NamedTuple):
+    """What both sources made of a camera, and how long each took to its first picture (s)."""
+
+    pictures: int
+    sound: int
+    native_s: float
+    ffmpeg_s: float
+
+
+async def compare(url: str, ffmpeg: str, transport: str, sound: bool, steady: bool = True) -> Same:
     """Read a camera by both sources and compare what they make of it.
 
     A camera that is not `steady` leaves something out when somebody joins, or on a busy machine:
@@ -60,9 +70,10 @@ async def compare(url: str, ffmpeg: str, transport: str, sound: bool, steady: bo
         return len(shown) > pictures and has_clock and len(taken.tracks[-1]) == 1 + sound
 
     running = [asyncio.ensure_future(by_ffmpeg.run(other))]
-    await until(lambda: other.frames or running[0].done())
+    ffmpeg_s = await until(lambda: other.frames or running[0].done())
     by_us = NativeSource(connection, offer, transport=transport)
     running.append(asyncio.ensure_future(by_us.run(native)))
+    native_s = await until(lambda: native.frames or any(r.done() for r in running))
     await until(
         lambda: (is_enough(native) and is_enough(other)) or any(r.done() for r in running),
         why=f"{url}: too few pictures or tracks",
@@ -94,6 +105,7 @@ async def compare(url: str, ffmpeg: str, transport: str, sound: bool, steady: bo
         assert apart and max(map(abs, apart)) < 20, "the camera's clock"
         ends = same.a + same.size == len(heard) or same.b + same.size == len(theirs_heard)
         assert (same.a <= FEW and ends) or not sound
+    return Same(len(both), same.size if sound else 0, native_s, ffmpeg_s)
 
 
 def blocks(mine: Sequence[bytes], theirs: Sequence[bytes]) -> list[Match]:
@@ -117,8 +129,13 @@ def whole(taken: Taken) -> list[tuple[Frame, list[bytes]]]:
 
 
 def nals(frame: Frame) -> list[bytes]:
-    """Return the NAL units of a picture without the zeros that ffmpeg leaves after some."""
-    data, at, found = bytes(frame.data), 0, []
+    """Return the NAL units of a picture."""
+    return split_nals(bytes(frame.data))
+
+
+def split_nals(data: bytes) -> list[bytes]:
+    """Return the NAL units of a sample without the zeros that ffmpeg leaves after some."""
+    at, found = 0, []
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
         found.append(data[at + 4 : at + 4 + size].rstrip(b"\0"))

@@ -13,7 +13,7 @@ from storage.records import (
     parse_index,
 )
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)
@@ -35,12 +35,14 @@ def write(
         spool.append(
             run,
             b"moof" + os.urandom(size),
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=key,
-            arrival_ms=run.run_start_ms + k * 2000 + 5,
-            camera_ms=None,
-            clock=CLOCK,
+            SegmentInfo(
+                tfdt_90k=k * 180_000,
+                duration_90k=180_000,
+                starts_with_key=key,
+                arrival_ms=run.run_start_ms + k * 2000 + 5,
+                camera_ms=None,
+            ),
+            CLOCK,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from storage.records import ClockState, GapCause, Track
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
-from storage.spool.writer import CameraSpool, Run
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 
 UTC0 = 1_764_392_400_000
 TRACKS = (Track(1, "video", "h264", 90_000, 854, 480),)
@@ -39,13 +39,15 @@ def fill(
             spool.append(
                 run,
                 b"\0\0\1\0moof" + os.urandom(size),
-                tfdt_90k=k * 180_000,
-                duration_90k=180_000,
-                starts_with_key=True,
-                arrival_ms=begin + 2000 * k + 20,
-                camera_ms=None,
-                clock=ClockState(True, 2),
-                lost=lost,
+                SegmentInfo(
+                    tfdt_90k=k * 180_000,
+                    duration_90k=180_000,
+                    starts_with_key=True,
+                    arrival_ms=begin + 2000 * k + 20,
+                    camera_ms=None,
+                    lost=lost,
+                ),
+                ClockState(True, 2),
             )
         begin += segments * 2000
         if n < runs - 1:
