@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,16 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from base.clock import now_ms
+from base.durable import replace_file
 from config.load import load
 from kuager.check import _measured, _Sink
 from kuager.preflight import Finding, look
@@ -50,6 +54,26 @@ def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
+
+
+@contextlib.contextmanager
+def living(path: Path, said: dict[str, Any]) -> Iterator[None]:
+    """Have a process say something of itself, again and again, as one that lives does."""
+    ended = threading.Event()
+
+    def say() -> None:
+        while True:
+            replace_file(path, json.dumps({"written_ms": now_ms(), **said}).encode())
+            if ended.wait(0.5):
+                return
+
+    saying = threading.Thread(target=say)
+    saying.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        saying.join()
 
 
 def test_the_example_is_well(tmp_path: Path) -> None:
@@ -118,9 +142,8 @@ def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     spool = load(path, {}).spool
     claim_spool(spool)
     clock = {"synchronized": True, "doubt": "it is off by +1.0 days"}
-    said = {"written_ms": now_ms(), "cameras": {}, "clock": clock}
-    (spool / "_status/recorder-0.json").write_text(json.dumps(said))
-    _, out, _ = check(path)
+    with living(spool / "_status/recorder-0.json", {"cameras": {}, "clock": clock}):
+        _, out, _ = check(path)
     assert "warning: the clock: it is off by +1.0 days" in out
 
 

@@ -319,7 +319,7 @@ async def test_a_stop_says_how_many_wait(tmp_path: Path) -> None:
     (tmp_path / "archive").write_text("away")
     with capture_logs() as log:
         async with uploading(config) as (uploader, _, _):
-            await until(lambda: not kept(uploader).ok)
+            await until(lambda: kept(uploader).backlog_recordings == sealed(config))
     (said,) = [entry for entry in log if entry["event"].startswith("Uploader stopped")]
     assert (said["log_level"], said["recordings"]) == ("warning", sealed(config))
     assert said["bytes"] == sum(p.stat().st_size for p in config.spool.glob("s/c/*/*.mp4"))
