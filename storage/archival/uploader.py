@@ -110,7 +110,9 @@ class Uploader:
                 try:
                     await self._every(look_s, self.find)
                 except asyncio.CancelledError:
-                    await self._drain()
+                    # in a task of its own: in one that was cancelled, Python before 3.11.4 ends all
+                    # of it where its time is over
+                    await asyncio.create_task(self._drain())
                     raise
 
     async def _drain(self) -> None:

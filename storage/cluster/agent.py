@@ -137,7 +137,9 @@ class NodeAgent:
                 await self.round()
                 await self._pause()
         except asyncio.CancelledError:
-            await self.leave()
+            # in a task of its own: in one that was cancelled, Python before 3.11.4 ends all of it
+            # where an answer does not come in time
+            await asyncio.create_task(self.leave())
             raise
         finally:
             opening.cancel()
