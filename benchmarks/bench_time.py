@@ -54,7 +54,7 @@ SCENES: dict[str, tuple[SimCamera, str | None, float | None, float]] = {
     },
     **{
         f"from then on {rate:g} times as fast": (SimCamera("rate"), "rate", rate, 20)
-        for rate in (0.5, 0.8, 1.25)
+        for rate in (0.5, 0.8, 1.25, 2.0)
     },
     **{
         f"stalls {stall:g} s, stamps counted": (SimCamera("stall"), "stall", stall, 20)
@@ -64,6 +64,7 @@ SCENES: dict[str, tuple[SimCamera, str | None, float | None, float]] = {
         f"RTP time {by:+g} s": (SimCamera("jump"), "jump", by, 20)
         for by in (-0.9, 0.9, -1.0, -4.0, -60.0, -7200.0)
     },
+    "RTP time to 0": (SimCamera("zero"), "from-zero", None, 20),
     "one wild timestamp": (SimCamera("wild"), "wild", None, 20),
     "one wild timestamp, back": (SimCamera("wild"), "wild", -3600, 20),
     "wild timestamps now and then": (SimCamera("wild"), "wild-often", None, 0),

@@ -222,6 +222,9 @@ class Camera:
         elif name == "jump":
             for track in self.tracks:
                 track.change(jump_s=amount)
+        elif name == "from-zero":
+            for track in self.tracks:
+                track.from_zero()
         elif isinstance(self._encoder, Encoder):
             stall_s = int(amount * self.what.fps + 0.001) / self.what.fps  # whole pictures
             self._encoder.stall(stall_s)

@@ -20,6 +20,7 @@ FAULTS = {
     "step-clock": "set the camera's clock in sender reports N seconds ahead (3600)",
     "no-reports": "send no sender reports",
     "jump": "jump RTP timestamps by N seconds, once (7200)",
+    "from-zero": "count RTP timestamps from 0 again, once",
     "resize": "change to 640x360 in mid-stream; clear changes back",
     "wrong-rate": "declare and stamp 25 pictures a second, take 21",
     "lose": "lose N per cent of the packets (5)",
@@ -57,6 +58,7 @@ _DEFAULTS = {
 MEDIA_FAULTS = {
     "ppm",
     "jump",
+    "from-zero",
     "wrong-rate",
     "rate",
     "stall",
@@ -64,7 +66,7 @@ MEDIA_FAULTS = {
     "wild-often",
     "same-time",
 }  # of the packets' timestamps
-ONCE = {"jump", "stall", "wild"}  # there is nothing to clear
+ONCE = {"jump", "from-zero", "stall", "wild"}  # there is nothing to clear
 ENCODER_FAULTS = {"resize", "wrong-rate", "no-keyframe", "b-frames"}
 SIGNED = {"ppm", "step-clock", "jump", "wild", "wild-often"}
 TIMED = {"drop", "no-keyframe"}  # these end by themselves after their value in seconds

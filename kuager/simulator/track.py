@@ -23,6 +23,7 @@ class Track:
         self._rate = 1.0
         self._picture_ms, self._pictures = 0.0, 0  # the newest, and how many there were
         self._tick_ms = 0.0
+        self._from_zero = False  # from the next picture on
         self._wild: tuple[float, int] = 0.0, 0  # by how many seconds, and every how manieth
         self._same: tuple[int, float] | None = None  # number and media time of the first
 
@@ -32,6 +33,10 @@ class Track:
         self._media_ms += (now_ms - self._from_ms) * self._rate + jump_s * 1000
         self._from_ms = now_ms
         self._rate = self._rate if rate is None else rate
+
+    def from_zero(self) -> None:
+        """Stamp the next picture 0, and count on from there."""
+        self._from_zero = True
 
     def wild(self, off_s: float, every: int) -> None:
         """Stamp every so manieth picture so many seconds off, the next one first; 1 is once."""
@@ -47,6 +52,9 @@ class Track:
         """Return the RTP timestamp of a packet of a picture."""
         if utc_ms != self._picture_ms:
             self._picture_ms, self._pictures = utc_ms, self._pictures + 1
+            if self._from_zero:
+                self._from_zero = False
+                self._base, self._media_ms, self._from_ms = 0, 0.0, utc_ms
         if self._same is not None:
             first, media_ms = self._same
             return self._ticks(media_ms + (self._pictures - first) * self._tick_ms)

@@ -34,6 +34,7 @@ OWN_ENCODER = (
     "no-sound",
     "ppm",
     "jump",
+    "from-zero",
     "resize",
     "wrong-rate",
     "no-keyframe",
@@ -111,6 +112,14 @@ def jump(wire: Wire, begun_s: float) -> None:
     first, *_, last = wire.reports()
     camera_s = last.camera_s - first.camera_s
     assert ticks(last.stamp, first.stamp) / 90_000 - camera_s == pytest.approx(7200, abs=0.01)
+    whole(wire, begun_s)
+
+
+def from_zero(wire: Wire, begun_s: float) -> None:
+    stamps = [stamp for stamp, _ in wire.pictures()]
+    after = stamps[stamps.index(0, 1) :]
+    assert after == sorted(after) and after[-1] < 60 * 90_000
+    assert wire.reports()[-1].stamp < 60 * 90_000
     whole(wire, begun_s)
 
 
@@ -251,6 +260,7 @@ CHECKS: dict[str, Callable[[Wire, float], None]] = {
     "step-clock": step_clock,
     "no-reports": no_reports,
     "jump": jump,
+    "from-zero": from_zero,
     "resize": resize,
     "wrong-rate": wrong_rate,
     "lose": lose,

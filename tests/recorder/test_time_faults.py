@@ -17,6 +17,7 @@ from tests.support.waiting import until
 FAULTS = {
     "back": ("jump", -60.0, False),
     "ahead": ("jump", 0.9, False),
+    "zero": ("from-zero", None, False),
     "wild": ("wild", -3600.0, False),
     "stall": ("stall", 0.9, False),
     "rate": ("rate", 0.5, False),
