@@ -53,9 +53,9 @@ class Credentials:
             fix = "write lines such as station/camera: {user: …, password: …}"
             problems.append(note(document, (), "not a list of logins", fix))
             return credentials
-        if document.path.stat().st_mode & 0o077:
-            fix = f"chmod 600 {document.path}"
-            what = "others than its owner may read it"
+        if document.path.stat().st_mode & 0o007:
+            fix = f"chmod o= {document.path}"
+            what = "others than its owner and group may read it"
             problems.append(Problem(document.path, None, "", what, fix, warning=True))
         for key, entry in document.data.items():
             if not _KEY.fullmatch(key):

@@ -269,10 +269,22 @@ def test_credentials_warn(tmp_path: Path) -> None:
     logins = "s1/c3: {user: a, password: b}\n"
     config = read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins)
     assert [brief(p) for p in config.warnings] == [
-        "credentials.yaml others than its owner may read it",
+        "credentials.yaml others than its owner and group may read it",
         "credentials.yaml:1 … no such station or camera",
     ]
     assert config.warnings[1].fix in ("did you mean 's1/c1'?", "did you mean 's1/c2'?")
+
+
+def test_credentials_that_the_group_of_kuager_may_read_are_as_they_should_be(
+    tmp_path: Path,
+) -> None:
+    """As docs/install.md has them: of root, and readable for the group. With 600, Kuager's user
+    could read them no longer."""
+    (tmp_path / "credentials.yaml").touch(0o640)
+    (tmp_path / "credentials.yaml").chmod(0o640)
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    logins = "s1/c1: {user: a, password: b}\n"
+    assert not read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins).warnings
 
 
 def test_credentials_wrong(tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ def test_what_differs(tmp_path: Path) -> None:
     second = "        low_url: rtsp://10.0.0.2/b\n"
     found = Difference.of(old, load(write(tmp_path, stations_yaml=STATIONS + second), {}))
     assert found == Difference((), (), ("s1/c2",), (), ())
+    head, first, second = STATIONS.partition("      - id: c1\n        url: rtsp://10.0.0.1/a\n")
+    for other in (head + second + first, STATIONS + "  - id: s2\n    cameras: []\n"):
+        found = Difference.of(old, load(write(tmp_path, stations_yaml=other), {}))
+        assert found == Difference((), (), (), ("stations",), ())
     many = [f"s1/c{n}" for n in range(25)]
     told = next(iter(Difference(tuple(many), (), (), (), ()).lines()))
     assert told == f"Cameras added (25): {', '.join(many[:20])} and 5 more"
