@@ -17,7 +17,7 @@ from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import windows
 from config.validate import Document, note, validate
 from config.values import is_zone
-from config.yamlfile import BROKEN, YamlDocument, read_yaml
+from config.yamlfile import BROKEN, Loc, YamlDocument, read_yaml
 
 _SECRETS = (
     (("node",), "password"),
@@ -62,6 +62,7 @@ class _Loading:
             problems += _repeated(document)
         if not file or not stations or not document or not all(p.warning for p in problems):
             raise ConfigError(problems)
+        problems += _unguarded(file, main)
         problems += _doubtful(file.election, stations.stations, document)
         problems += credentials.unused(_names(stations.stations))
         return _config(file, stations.stations, self._path, tuple(problems))
@@ -160,6 +161,23 @@ def _repetition(
         yield note(document, loc, f"the same id is on line {line} already", "write another id")
     else:
         lines[name.strip()] = document.line(loc)
+
+
+def _unguarded(file: ConfigFile, main: YamlDocument) -> Iterator[Problem]:
+    """Yield a warning for each mount that has nothing of what it is to guard: where the disk of
+    that is missing, the directory below it would be written to."""
+    mounts: list[tuple[Loc, Path | str | None, Path | str | None]] = [
+        (("spool_mount",), file.spool_mount, file.spool)
+    ]
+    for n, archive in enumerate(file.archives):
+        mounts.append((("archives", n, "mount"), archive.mount, archive.directory))
+    for loc, mount, path in mounts:
+        if mount is not None and path is not None:
+            real, above = (os.path.realpath(main.path.absolute().parent / p) for p in (path, mount))
+            if not Path(real).is_relative_to(above):
+                what = "is neither the directory that it is to guard nor one above it"
+                fix = "write where the disk of that directory is mounted"
+                yield note(main, loc, what, fix, warning=True)
 
 
 def _doubtful(

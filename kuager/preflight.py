@@ -14,11 +14,13 @@ from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.model import Archive as Settings
 from config.model import Config
+from config.schedule import windows
 from copies.orders.mail import ServerAway, connect
 from copies.payments.port import Online, ProviderUnavailable, open_providers
 from kuager.extras import ExtraMissing, check_extras
 from kuager.reload import is_at_work
 from kuager.run import files_needed
+from kuager.terminal import format_utc
 from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 from storage.archive.factory import open_archive, proxy_of
 from storage.archive.port import Archive, ArchiveError
@@ -83,6 +85,20 @@ def clock_warnings(status: SpoolStatus) -> list[str]:
     if not kernel_clock().synchronized:
         found = [f"the clock: {UNSYNCHRONIZED}", *found]
     return list(dict.fromkeys(found))
+
+
+def schedule_warnings(config: Config, at_ms: int) -> list[str]:
+    """Return that all that was to be recorded is past, as it is where a date was mistyped."""
+    ends = [
+        window.end_ms
+        for station in config.stations
+        for camera in station.cameras
+        for window in windows(config.election, station, camera)
+    ]
+    if not ends or max(ends) > at_ms:
+        return []
+    ended = format_utc(max(ends))
+    return [f"nothing is to be recorded any more: the last window ended {ended}; look at 'windows'"]
 
 
 async def look_at_database(config: Config) -> Finding:

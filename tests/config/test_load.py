@@ -275,12 +275,35 @@ def test_credentials_warn(tmp_path: Path) -> None:
     assert config.warnings[1].fix in ("did you mean 's1/c1'?", "did you mean 's1/c2'?")
 
 
-def test_credentials_that_the_group_of_kuager_may_read_are_as_they_should_be(
-    tmp_path: Path,
-) -> None:
+def test_an_empty_name_is_none(tmp_path: Path) -> None:
+    """Programs write '' for nothing: a station or an angle without a name cannot be clicked."""
+    empty = "stations:\n- {id: s1, number: '', name: {ru: ''}, cameras:\n"
+    empty += "  [{id: c1, title: ' ', url: 'rtsp://h/1'}]}\n"
+    (station,) = read(tmp_path, stations_yaml=empty).stations
+    assert (station.number, station.name.in_("kk")) == ("s1", "s1")
+    assert station.cameras[0].title.in_("ru") == "c1"
+
+
+def test_a_mount_that_guards_nothing_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    named = (
+        "archives:\n- {name: a, url: disk/a, mount: other}\n- {name: b, url: disk, mount: disk}\n"
+    )
+    text = KUAGER.replace("archives: [archive]\n", named + "spool_mount: disk\n")
+    what = "is neither the directory that it is to guard nor one above it"
+    assert [brief(p) for p in read(tmp_path, kuager_yaml=text).warnings] == [
+        f"kuager.yaml:13 spool_mount {what}",
+        f"kuager.yaml:11 archives[0].mount {what}",
+    ]
+    text = text.replace("spool: spool", "spool: link/spool").replace("other", "link")
+    assert not read(tmp_path, kuager_yaml=text).warnings
+
+
+def test_credentials_may_be_read_by_the_group_of_kuager(tmp_path: Path) -> None:
     """As docs/install.md has them: of root, and readable for the group. With 600, Kuager's user
     could read them no longer."""
-    (tmp_path / "credentials.yaml").touch(0o640)
+    (tmp_path / "credentials.yaml").touch()
     (tmp_path / "credentials.yaml").chmod(0o640)
     kuager = f"{KUAGER}credentials: credentials.yaml\n"
     logins = "s1/c1: {user: a, password: b}\n"
