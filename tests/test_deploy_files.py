@@ -177,6 +177,20 @@ def test_the_second_cache_is_not_open_to_the_world() -> None:
     assert re.findall(r"(?m)^ *listen +(\S+);", text) == ["127.0.0.1:8089"]
 
 
+@pytest.mark.parametrize("names", [("nginx.conf",), ("nginx/public.conf", "nginx/compose.conf")])
+def test_no_log_of_nginx_has_the_address_of_an_order(names: tuple[str, ...]) -> None:
+    """Its secret stands in it, also where it was asked for by http, or could not be answered."""
+    locations = (DEPLOY / "nginx/public-locations.conf").read_text()
+    for name in names:
+        text = (DEPLOY / name).read_text()
+        text = text.replace("    include /etc/nginx/kuager/public-locations.conf;\n", locations)
+        for server in text.split("\nserver {")[1:]:
+            assert "access_log off;" in server, name
+            if "proxy_pass" in server:
+                (copies,) = re.findall(r"location ~ \^/\(api/v1/\)\?copies/ \{([^}]*)\}", server)
+                assert "error_log stderr crit;" in copies, name
+
+
 @pytest.mark.parametrize("name", ["public.conf", "compose.conf"])
 def test_nginx_takes_the_files_of_an_edge(tmp_path: Path, name: str) -> None:
     Edge(tmp_path / "edge", [free_port(), free_port()], name).check()
