@@ -300,6 +300,17 @@ def test_a_mount_that_guards_nothing_is_a_warning(tmp_path: Path) -> None:
     assert not read(tmp_path, kuager_yaml=text).warnings
 
 
+def test_logins_of_other_machines_are_told_together(tmp_path: Path) -> None:
+    """A country's credentials beside the stations of a region: to look for the name that each of
+    40,000 was to be took a quarter of an hour, at each start."""
+    (tmp_path / "credentials.yaml").touch(0o600)
+    logins = "".join(f"x{n}: {{user: a, password: b}}\n" for n in range(1000))
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    told = [brief(p) for p in read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins).warnings]
+    assert told[:2] == [f"credentials.yaml:{n} … no such station or camera" for n in (1, 2)]
+    assert told[20:] == ["credentials.yaml:1 980 more of no station or camera in the stations file"]
+
+
 def test_credentials_may_be_read_by_the_group_of_kuager(tmp_path: Path) -> None:
     """As docs/install.md has them: of root, and readable for the group. With 600, Kuager's user
     could read them no longer."""
