@@ -14,7 +14,7 @@ from config.files import read_text, reason
 from config.limits import SpoolLimits
 from config.model import Archive, Config, Election, Node, Station, Web, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
-from config.schedule import windows
+from config.schedule import offset_in_doubt, windows
 from config.validate import Document, note, validate
 from config.values import is_zone
 from config.yamlfile import BROKEN, Loc, YamlDocument, read_yaml
@@ -185,7 +185,13 @@ def _doubtful(
 ) -> Iterator[Problem]:
     """Yield warnings: what may be meant so, and probably is not."""
     urls: dict[str, tuple[str, int]] = {}
+    zones = set[str]()
     for n, station in enumerate(stations):
+        if station.time_zone not in zones:
+            zones.add(station.time_zone)
+            if doubt := offset_in_doubt(station.time_zone, election.windows):
+                fix = "bring the older one up to date: apt-get install tzdata"
+                yield note(document, ("stations", n, "time_zone"), doubt, fix, warning=True)
         if not station.cameras:
             what, fix = "the station has no cameras", "add them, or remove the station"
             yield note(document, ("stations", n), what, fix, warning=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import pickle
+import zoneinfo
+from importlib import resources
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
@@ -273,6 +276,25 @@ def test_credentials_warn(tmp_path: Path) -> None:
         "credentials.yaml:1 … no such station or camera",
     ]
     assert config.warnings[1].fix in ("did you mean 's1/c1'?", "did you mean 's1/c2'?")
+
+
+def test_an_old_time_zone_database_is_a_warning(tmp_path: Path) -> None:
+    """Of before 1 March 2024 it has Almaty an hour further east: the last hour would be missing."""
+    (tmp_path / "Asia").mkdir()
+    omsk = resources.files("tzdata").joinpath("zoneinfo", "Asia", "Omsk").read_bytes()
+    (tmp_path / "Asia" / "Almaty").write_bytes(omsk)
+    assert not read(tmp_path).warnings
+    try:
+        zoneinfo.reset_tzpath([tmp_path])
+        ZoneInfo.clear_cache()
+        (told,) = read(tmp_path).warnings
+        assert brief(told) == (
+            "stations.yaml:2 stations[0].time_zone Asia/Almaty is +0600 on 2026-11-29 by the time"
+            " zone database of this machine, and +0500 by that which came with Kuager"
+        )
+    finally:
+        zoneinfo.reset_tzpath()
+        ZoneInfo.clear_cache()
 
 
 def test_an_empty_name_is_none(tmp_path: Path) -> None:
