@@ -88,17 +88,20 @@ def clock_warnings(status: SpoolStatus) -> list[str]:
 
 
 def schedule_warnings(config: Config, at_ms: int) -> list[str]:
-    """Return that all that was to be recorded is past, as it is where a date was mistyped."""
+    """Return what is odd of when cameras are recorded, as it is where a date was mistyped."""
+    found, election = list[str](), config.election
+    if not any(w.start.date() <= election.date <= w.end.date() for w in election.windows):
+        found.append(f"no window is on the day of the vote, {election.date}: look at 'windows'")
     ends = [
         window.end_ms
         for station in config.stations
         for camera in station.cameras
-        for window in windows(config.election, station, camera)
+        for window in windows(election, station, camera)
     ]
-    if not ends or max(ends) > at_ms:
-        return []
-    ended = format_utc(max(ends))
-    return [f"nothing is to be recorded any more: the last window ended {ended}; look at 'windows'"]
+    if ends and max(ends) <= at_ms:
+        ended = f"the last window ended {format_utc(max(ends))}"
+        found.append(f"nothing is to be recorded any more: {ended}; look at 'windows'")
+    return found
 
 
 async def look_at_database(config: Config) -> Finding:
