@@ -68,8 +68,8 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
     if expected is None:
         found = found or await _mark(archive, ids)
         async with ids.naming:  # of two new names of one place the second sees the first
-            others = {n for n, known_id in (await ids.known()).items() if known_id == found}
-            if others := sorted(others - {archive.name}):
+            named = {name for name, other in (await ids.known()).items() if other == found}
+            if others := sorted(named - {archive.name}):
                 raise AnotherArchive(
                     f"this is the archive '{others[0]}': give it that name again, or another place"
                 )
