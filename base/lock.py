@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +39,18 @@ async def wait_for_lock(
     path: Path, look_s: float, on_wait: Callable[[], object] = lambda: None
 ) -> BinaryIO:
     """Return the lock once nobody else has it and its directory is there, looking every `look_s`
-    seconds; `on_wait` is called once where another has it."""
+    seconds; `on_wait` is called once where another has it. Raises PermissionError where it is
+    another user's file, as of a command that root ran: waiting would not end, and say nothing."""
     waits = False
     while True:
-        with contextlib.suppress(OSError):  # nobody made the spool yet, or its disk is away
+        try:
             if lock := try_lock(path):
                 return lock
             if not waits:
                 waits = True
                 on_wait()
+        except PermissionError:
+            raise
+        except OSError:  # nobody made the spool yet, or its disk is away
+            pass
         await asyncio.sleep(look_s)

@@ -20,6 +20,7 @@ from config.yamlfile import BROKEN, Loc, YamlDocument
 
 _ID = r"[a-z0-9][a-z0-9_-]{0,63}"
 _KEY = re.compile(rf"\*|{_ID}(/{_ID})?")
+SHOWN = 20  # logins that nobody needs, one by one
 IN_FILES = (  # each can be KEY_file instead
     "database",
     "secret_access_key",
@@ -53,9 +54,9 @@ class Credentials:
             fix = "write lines such as station/camera: {user: …, password: …}"
             problems.append(note(document, (), "not a list of logins", fix))
             return credentials
-        if document.path.stat().st_mode & 0o077:
-            fix = f"chmod 600 {document.path}"
-            what = "others than its owner may read it"
+        if document.path.stat().st_mode & 0o007:
+            fix = f"chmod o= {document.path}"
+            what = "others than its owner and group may read it"
             problems.append(Problem(document.path, None, "", what, fix, warning=True))
         for key, entry in document.data.items():
             if not _KEY.fullmatch(key):
@@ -76,12 +77,19 @@ class Credentials:
                 camera[key] = with_login(url, login.user, login.password.get_secret_value())
 
     def unused(self, known: set[str]) -> Iterator[Problem]:
-        """Yield a warning for each login of a station or camera that is not among the known."""
-        for key in self._logins.keys() - known - {"*"}:
-            near = did_you_mean(key, known)
+        """Yield a warning for each login of a station or camera that is not among the known; of
+        many, as in a file that several machines share, for the first ones and for all others."""
+        if self._document is None:
+            return
+        unused = [key for key in self._logins if key not in known and key != "*"]
+        for key in unused[:SHOWN]:
+            near = did_you_mean(key, known)  # takes 20 ms of 1,000 names
             fix = f"did you mean '{near}'?" if near else "remove it"
-            assert self._document is not None
             yield note(self._document, (key,), "no such station or camera", fix, warning=True)
+        if (more := len(unused) - SHOWN) > 0:
+            what = f"{more:,} more of no station or camera in the stations file"
+            fix = "remove them, unless other machines need them"
+            yield note(self._document, (), what, fix, warning=True)
 
 
 def take_secret(document: YamlDocument, at: Loc, key: str, problems: list[Problem]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, NamedTuple, Self
 
@@ -19,6 +20,7 @@ from config.model import (
     Operator,
     SourceKind,
     Station,
+    port_beside,
 )
 from config.problems import Wrong
 from config.secrets import check_url
@@ -119,6 +121,14 @@ def _long(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _places(archive: Archive) -> Iterator[tuple[str, ...]]:
+    """Yield where an archive keeps its objects, as far as its settings tell."""
+    if archive.directory is not None:
+        yield (os.path.normpath(archive.directory),)
+    for bucket in archive.buckets:
+        yield archive.endpoint or "", bucket, archive.prefix
+
+
 PathText = Annotated[str, AfterValidator(check_path)]
 
 
@@ -190,10 +200,25 @@ class ConfigFile(Model):
         if len(set(names)) < len(names):
             what = "two archives have the same name"
             raise Wrong(what, "give each a 'name' of its own, and never change it", "archives")
+        places = [place for archive in self.archives for place in set(_places(archive))]
+        if len(set(places)) < len(places):
+            fix = "give each a bucket, a prefix or a directory of its own, or remove one"
+            raise Wrong("two archives are in the same place", fix, "archives")
         if (self.archives_needed or 0) > len(names):
             raise Wrong(
                 "more than there are archives", f"write 1 to {len(names)}", "archives_needed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports(self) -> Self:
+        """Web processes share their ports among themselves: of two such servers on one, the system
+        would give a visitor to either."""
+        public = self.web.listen
+        operators = self.web.operators or Listen("127.0.0.1", port_beside(public.port))
+        for name, address in (("web.listen", public), ("web.operators", operators)):
+            if self.node and self.node.address.meets(address):
+                raise Wrong(f"is the address of '{name}'", "write another port", "node")
         return self
 
     @model_validator(mode="after")

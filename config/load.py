@@ -14,10 +14,10 @@ from config.files import read_text, reason
 from config.limits import SpoolLimits
 from config.model import Archive, Config, Election, Node, Station, Web, port_beside
 from config.problems import ConfigError, Problem, UnreadableConfig
-from config.schedule import windows
+from config.schedule import offset_in_doubt, windows
 from config.validate import Document, note, validate
 from config.values import is_zone
-from config.yamlfile import BROKEN, YamlDocument, read_yaml
+from config.yamlfile import BROKEN, Loc, YamlDocument, read_yaml
 
 _SECRETS = (
     (("node",), "password"),
@@ -62,6 +62,7 @@ class _Loading:
             problems += _repeated(document)
         if not file or not stations or not document or not all(p.warning for p in problems):
             raise ConfigError(problems)
+        problems += _unguarded(file, main)
         problems += _doubtful(file.election, stations.stations, document)
         problems += credentials.unused(_names(stations.stations))
         return _config(file, stations.stations, self._path, tuple(problems))
@@ -162,12 +163,35 @@ def _repetition(
         lines[name.strip()] = document.line(loc)
 
 
+def _unguarded(file: ConfigFile, main: YamlDocument) -> Iterator[Problem]:
+    """Yield a warning for each mount that has nothing of what it is to guard: where the disk of
+    that is missing, the directory below it would be written to."""
+    mounts: list[tuple[Loc, Path | str | None, Path | str | None]] = [
+        (("spool_mount",), file.spool_mount, file.spool)
+    ]
+    for n, archive in enumerate(file.archives):
+        mounts.append((("archives", n, "mount"), archive.mount, archive.directory))
+    for loc, mount, path in mounts:
+        if mount is not None and path is not None:
+            real, above = (os.path.realpath(main.path.absolute().parent / p) for p in (path, mount))
+            if not Path(real).is_relative_to(above):
+                what = "is neither the directory that it is to guard nor one above it"
+                fix = "write where the disk of that directory is mounted"
+                yield note(main, loc, what, fix, warning=True)
+
+
 def _doubtful(
     election: Election, stations: tuple[Station, ...], document: Document
 ) -> Iterator[Problem]:
     """Yield warnings: what may be meant so, and probably is not."""
     urls: dict[str, tuple[str, int]] = {}
+    zones = set[str]()
     for n, station in enumerate(stations):
+        if station.time_zone not in zones:
+            zones.add(station.time_zone)
+            if doubt := offset_in_doubt(station.time_zone, election.windows):
+                fix = "bring the older one up to date: apt-get install tzdata"
+                yield note(document, ("stations", n, "time_zone"), doubt, fix, warning=True)
         if not station.cameras:
             what, fix = "the station has no cameras", "add them, or remove the station"
             yield note(document, ("stations", n), what, fix, warning=True)

@@ -161,6 +161,11 @@ class Camera(Model):
     first_day: Day | None = None
     last_day: Day | None = None
 
+    @field_validator("title")
+    @classmethod
+    def _titled(cls, title: Localized, told: ValidationInfo) -> Localized:
+        return title if title.in_("") else _everywhere(told.data.get("id", ""))
+
     @model_validator(mode="after")
     def _forward(self) -> Self:
         if self.first_day and self.last_day and self.last_day < self.first_day:
@@ -197,6 +202,16 @@ class Station(Model):
     time_zone: Zone
     exceptions: tuple[ScheduleException, ...] = ()
     cameras: tuple[Camera, ...] = ()
+
+    @field_validator("number")
+    @classmethod
+    def _numbered(cls, number: str, told: ValidationInfo) -> str:
+        return number or told.data.get("id", "")  # programs write '' for nothing
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: Localized, told: ValidationInfo) -> Localized:
+        return name if name.in_("") else _everywhere(told.data.get("number", ""))
 
     @model_validator(mode="after")
     def _both(self) -> Self:

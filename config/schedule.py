@@ -12,9 +12,10 @@ the change): rather an hour too much than evidence lost.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -45,6 +46,28 @@ def is_scheduled(windows: Sequence[Window], ms: float) -> bool:
 def next_change(windows: Sequence[Window], ms: float) -> int | None:
     """Return the next moment after `ms` at which a window begins or ends; None after the last."""
     return next((edge for window in windows for edge in window if edge > ms), None)
+
+
+def offset_in_doubt(zone: str, local: Iterable[LocalWindow]) -> str | None:
+    """Say where this machine's time zone database, which counts, and the one that came along have a
+    zone otherwise; None where they agree, at the ends of these windows."""
+    if (bundled := _bundled(zone)) is None:
+        return None
+    for at in (at for window in local for at in (window.start, window.end)):
+        ours, theirs = (f"{at.replace(tzinfo=each):%z}" for each in (ZoneInfo(zone), bundled))
+        if ours != theirs:
+            of_us = f"{ours} on {at:%Y-%m-%d} by the time zone database of this machine"
+            return f"{zone} is {of_us}, and {theirs} by that which came with Kuager"
+    return None
+
+
+@cache
+def _bundled(zone: str) -> ZoneInfo | None:
+    try:
+        with resources.files("tzdata").joinpath("zoneinfo", *zone.split("/")).open("rb") as file:
+            return ZoneInfo.from_file(file, zone)
+    except OSError:  # it lacks this zone
+        return None
 
 
 @lru_cache(maxsize=1024)  # most cameras of an election have the same

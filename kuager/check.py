@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from base.clock import now_ms
 from config.model import LOW, Camera, Config, Station
-from kuager.preflight import Finding, clock_warnings, look
+from kuager.preflight import Finding, clock_warnings, look, schedule_warnings
 from kuager.reading import read
 from kuager.summary import summary
 from kuager.terminal import err, out, say
@@ -52,7 +52,7 @@ def check(path: Path, probe: bool) -> int:
     out.print(summary(config))
     status = SpoolStatus(config.spool)
     list(status.refresh())
-    for text in (warnings := clock_warnings(status)):
+    for text in (*(warnings := clock_warnings(status)), *schedule_warnings(config, now_ms())):
         say(f"warning: {text}")
     found = asyncio.run(look(config))
     if not warnings:

@@ -207,7 +207,9 @@ def release(
 def demo(
     context: typer.Context,
     data: Data = Path("demo-data"),
-    port: Annotated[int, typer.Option(envvar="PORT", help="Port of the pages.")] = 8080,
+    port: Annotated[
+        int, typer.Option(envvar="PORT", min=1, max=65534, help="Port of the pages.")
+    ] = 8080,
 ) -> None:
     """Start six simulated cameras, an S3 server and Kuager between them; Ctrl-C stops all."""
     if context.invoked_subcommand is not None:

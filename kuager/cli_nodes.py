@@ -13,7 +13,7 @@ nodes_app = typer.Typer(
     help="The machines of an installation, and who records what.", no_args_is_help=True
 )
 NodeName = Annotated[
-    str, typer.Argument(metavar="NODE", help="Its name, or the beginning of its spool's id.")
+    str, typer.Argument(metavar="NODE", help="Its name, or its spool's id, at least 6 characters.")
 ]
 
 

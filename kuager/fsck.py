@@ -50,8 +50,9 @@ def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras:
 async def _fsck(
     config: Config, repair: bool, deep: bool, from_start: bool, cameras: list[str]
 ) -> int:
-    state = config.spool / "_status" / "fsck.json"
-    after, wrong_before = (None, 0) if from_start or not deep else _read_state(state)
+    # of a look at everything: one at some cameras neither goes on with it nor is gone on with
+    state = config.spool / "_status" / "fsck.json" if deep and not cameras else None
+    after, wrong_before = (None, 0) if from_start or state is None else _read_state(state)
     lock = _lock(config.spool) if repair else None
     if repair and lock is None:
         err.print("Another kuager fsck --repair works on this spool: wait until it has ended.")
@@ -74,7 +75,7 @@ async def _fsck(
         holds = [] if cameras else await fsck.holds()
         for finding in holds:
             say(_line(finding), err)
-        findings, begun = await _look(fsck, names, state if deep else None, wrong_before)
+        findings, begun = await _look(fsck, names, state, wrong_before)
         findings += holds
     finally:
         for archive in archives:
@@ -82,7 +83,7 @@ async def _fsck(
         await catalogue.close()
         if lock is not None:
             lock.close()
-    if deep:
+    if state is not None:
         state.unlink(missing_ok=True)
     _print(findings, bool(fsck.spool.waits))
     for name, waits in fsck.spool.waits.items():

@@ -25,6 +25,8 @@ DONE = {
     "give-up": "Nobody waits for {} any more. It takes part again if it comes back.",
 }
 
+FEWEST = 6  # characters of the id of a spool
+
 Alone = tuple[int | None, int | None]  # recordings and bytes; None where they were not counted
 UNCOUNTED: Alone = (None, None)
 T = TypeVar("T")
@@ -85,8 +87,11 @@ def change(config: Config, what: str, name: str) -> None:
 
 
 def _named(view: View, name: str) -> Node:
-    """Return the machine of a name; of several the one that is alive."""
-    found = [n for n in view.nodes.values() if n.name == name or n.spool.startswith(name)]
+    """Return the machine of a name, of several the one that is alive; else of a spool's id."""
+    nodes = view.nodes.values()
+    found = [n for n in nodes if n.name == name]
+    if not found and len(name) >= FEWEST:  # less of an id may be the mistyped name of a machine
+        found = [n for n in nodes if n.spool.startswith(name)]
     if len(found) > 1:
         found = [n for n in found if view.is_alive(n.spool)] or found
     if not found:

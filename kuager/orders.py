@@ -206,7 +206,7 @@ def _of(
         order = await service.orders.with_number(int(named[1]))
         if order is None:
             return _say(f"there is no order {int(named[1])}", 1)
-        if named[2] and named[0] != order.reference:
+        if named[2] and not order.reference.endswith(f"-{order.number}{named[2]}"):
             text = f"the reference of order {order.number} is {order.reference}, not {named[0]}"
             return _say(f"{text}: that is of another catalogue, or mistyped", 1)
         try:

@@ -14,11 +14,13 @@ from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from config.model import Archive as Settings
 from config.model import Config
+from config.schedule import windows
 from copies.orders.mail import ServerAway, connect
 from copies.payments.port import Online, ProviderUnavailable, open_providers
 from kuager.extras import ExtraMissing, check_extras
 from kuager.reload import is_at_work
 from kuager.run import files_needed
+from kuager.terminal import format_utc
 from recorder.ffmpeg import FfmpegMissing, find_ffmpeg
 from storage.archive.factory import open_archive, proxy_of
 from storage.archive.port import Archive, ArchiveError
@@ -83,6 +85,23 @@ def clock_warnings(status: SpoolStatus) -> list[str]:
     if not kernel_clock().synchronized:
         found = [f"the clock: {UNSYNCHRONIZED}", *found]
     return list(dict.fromkeys(found))
+
+
+def schedule_warnings(config: Config, at_ms: int) -> list[str]:
+    """Return what is odd of when cameras are recorded, as it is where a date was mistyped."""
+    found, election = list[str](), config.election
+    if not any(w.start.date() <= election.date <= w.end.date() for w in election.windows):
+        found.append(f"no window is on the day of the vote, {election.date}: look at 'windows'")
+    ends = [
+        window.end_ms
+        for station in config.stations
+        for camera in station.cameras
+        for window in windows(election, station, camera)
+    ]
+    if ends and max(ends) <= at_ms:
+        ended = f"the last window ended {format_utc(max(ends))}"
+        found.append(f"nothing is to be recorded any more: {ended}; look at 'windows'")
+    return found
 
 
 async def look_at_database(config: Config) -> Finding:

@@ -42,6 +42,10 @@ SHOWN = 20  # cameras in a line of the log
 LENGTH = 8  # bytes
 LOCK = "_status/supervisor.lock"  # in the spool
 WAIT_S, LOOK_S = 120.0, 0.1  # for the answer to `kuager reload`
+NOTHING_DIFFERS = (
+    "Nothing differs from what runs. (What ${NAME} stands for is read from the environment at a "
+    "start alone.)"
+)
 
 log = structlog.get_logger()
 
@@ -69,13 +73,13 @@ class Difference:
         fixed = [FIXED[name] for name in others if name in FIXED]
         if old.election.id != new.election.id:
             fixed.append("election.id")
-        return cls(
-            tuple(name for name in after if name not in before),
-            tuple(name for name in before if name not in after),
-            tuple(name for name in after if name in both and before[name] != after[name]),
-            tuple(NAMES.get(name, name) for name in others),
-            tuple(fixed),
-        )
+        added = tuple(name for name in after if name not in before)
+        removed = tuple(name for name in before if name not in after)
+        changed = tuple(name for name in after if name in both and before[name] != after[name])
+        if not (added or removed or changed) and old.stations != new.stations:
+            others.append("stations")  # their order, that of cameras, or a station without any
+        settings = tuple(NAMES.get(name, name) for name in others)
+        return cls(added, removed, changed, settings, tuple(fixed))
 
     def lines(self) -> Iterator[str]:
         """Yield what differs, a line for each kind; none where nothing does."""
@@ -271,7 +275,7 @@ def reload(path: Path) -> int:
             if not after.taken:
                 print("Nothing was taken over: all goes on as it was.")
                 return 1
-            print("Taken over." if after.lines else "Nothing differs from what runs.")
+            print("Taken over." if after.lines else NOTHING_DIFFERS)
             return 0
         if not is_at_work(spool):
             raise ProcessLookupError(f"process {pid} has ended meanwhile")

@@ -21,9 +21,10 @@ import uvloop
 from config.model import Config
 from kuager import VERSION, signals
 from kuager.extras import check_extras
-from kuager.reload import Configs, Frames, Reloading, lock_spool
+from kuager.reload import Configs, Frames, Reloading
 from kuager.supervisor import Supervisor, why_not
 from recorder.ffmpeg import find_ffmpeg
+from storage.spool.disk import is_mounted
 from storage.spool.status_records import ORDERS, UPLOADER
 from storage.spool.waiting import saying_that_it_waits
 from storage.spool.writer import spool_problem
@@ -239,11 +240,10 @@ def run_all(config: Config, supervised: bool) -> int:
     check_extras(config)
     check_port(config.web.host, config.web.port)
     find_ffmpeg(config.ffmpeg)
-    if wrong := spool_problem(config.spool):
+    # of a disk that is not mounted recorders say so, and wait for it
+    if is_mounted(config.spool_limits.mount) and (wrong := spool_problem(config.spool)):
         raise OSError(wrong)
-    supervisor, lock = Supervisor(config), lock_spool(config.spool)
-    if lock is None:
-        log.warning("Another `kuager run` has this spool: `kuager reload` reaches that one alone")
+    supervisor = Supervisor(config)
     return _run_until_signal(
         supervisor.run,
         reload=supervisor.reload,

@@ -20,7 +20,7 @@ from config.schedule import is_scheduled, windows
 from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
-from storage.spool.disk import check_spool, refusal_of, seconds_left
+from storage.spool.disk import check_spool, is_mounted, refusal_of, seconds_left
 from storage.spool.lease_file import Holdings
 from storage.spool.node_map import NodeMap, read_node_map
 from storage.spool.status import STATUS_OLD_MS, SpoolStatus
@@ -73,6 +73,11 @@ async def look(config: Config, clock: Clock = now_ms) -> list[Finding]:
 
 def _unreadable(config: Config) -> Finding | None:
     """Return that nothing can be known here, where the status files may not be read."""
+    if not is_mounted(mount := config.spool_limits.mount):
+        text = (
+            f"no disk is mounted at {mount}: nothing is recorded, and what processes say is there"
+        )
+        return Finding("spool", text, to_do=("mount it: recording begins by itself",))
     try:
         os.scandir(config.spool / "_status").close()
     except FileNotFoundError:  # nothing ever ran

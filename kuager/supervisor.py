@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import BinaryIO
 
 import structlog
 
@@ -28,7 +29,8 @@ from config.roles import processes
 from kuager import VERSION
 from kuager.extras import ExtraMissing, check_extras
 from kuager.notify import notify
-from kuager.reload import Reloading, frame, write_outcome
+from kuager.reload import Reloading, frame, lock_spool, write_outcome
+from storage.spool.disk import is_mounted
 from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
 from streaming.http.ports import PortInUse, check_port
 
@@ -120,22 +122,50 @@ class Supervisor:
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()
+        self._at_work = False  # the spool's disk is mounted: we say there that we are
+        self._lock: BinaryIO | None = None
 
     def reload(self) -> None:
         """Have the files read anew, and taken over where they are right."""
         self._reloading.ask()
 
     async def run(self) -> None:
-        """Run until cancelled; then every process has ended when this returns."""
+        """Run until cancelled; then every process has ended when this returns.
+
+        Raises OSError where the spool cannot be written.
+        """
         try:
+            self._take_spool()
             async with self._group:
                 self._begin(self._reloading.config)
-                self._group.create_task(self._reloading.run())
+                self._group.create_task(self._reload())
                 self._group.create_task(self._write_status())
                 self._group.create_task(self._tell_alive())
         finally:
             notify("STOPPING=1")
             await asyncio.shield(self._stop_all())
+            if self._lock is not None:
+                self._lock.close()
+
+    def _take_spool(self) -> None:
+        """Take the lock by which `kuager reload` finds us, once the spool's disk is mounted: below
+        it nothing is written, and nobody would look there. Raises OSError."""
+        config = self._reloading.config
+        if self._at_work or not is_mounted(config.spool_limits.mount):
+            return
+        self._lock = lock_spool(config.spool)
+        self._at_work = True
+        if self._lock is None:
+            text = "Another `kuager run` has this spool: `kuager reload` reaches that one alone"
+            log.warning(text)
+
+    async def _reload(self) -> None:
+        """Reload whenever asked, for ever."""
+        while not self._at_work:
+            await asyncio.sleep(STATUS_S)
+            with contextlib.suppress(OSError):  # the recorders say what is wrong with the disk
+                await asyncio.to_thread(self._take_spool)
+        await self._reloading.run()
 
     def _begin(self, config: Config) -> None:
         for name, arguments in _processes(config).items():
@@ -173,8 +203,9 @@ class Supervisor:
                 },
             )
             path = self._reloading.config.spool / "_status" / SUPERVISOR
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(replace_file, path, told.to_json())
+            if self._at_work:
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 
     async def _tell_alive(self) -> None:

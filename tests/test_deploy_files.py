@@ -54,7 +54,8 @@ def test_the_settings_of_several_machines_are_right(tmp_path: Path) -> None:
 
 def test_compose_gives_each_machine_what_its_settings_name() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    wanted = named((DEPLOY / "kuager.nodes.yaml").read_text())
+    files = ("kuager.nodes.yaml", "stations.example.csv")  # its first lines say: copy that one
+    wanted = {name for file in files for name in named((DEPLOY / file).read_text())}
     services = compose["services"]
     nodes = {n: s for n, s in services.items() if "NODE_NAME" in s.get("environment", {})}
     assert len(nodes) == 2
@@ -174,6 +175,20 @@ def test_the_second_cache_is_not_open_to_the_world() -> None:
     """It believes who asks it: it has no limits, and passes on for whom he says that he asks."""
     text = (DEPLOY / "nginx/edge.conf").read_text()
     assert re.findall(r"(?m)^ *listen +(\S+);", text) == ["127.0.0.1:8089"]
+
+
+@pytest.mark.parametrize("names", [("nginx.conf",), ("nginx/public.conf", "nginx/compose.conf")])
+def test_no_log_of_nginx_has_the_address_of_an_order(names: tuple[str, ...]) -> None:
+    """Its secret stands in it, also where it was asked for by http, or could not be answered."""
+    locations = (DEPLOY / "nginx/public-locations.conf").read_text()
+    for name in names:
+        text = (DEPLOY / name).read_text()
+        text = text.replace("    include /etc/nginx/kuager/public-locations.conf;\n", locations)
+        for server in text.split("\nserver {")[1:]:
+            assert "access_log off;" in server, name
+            if "proxy_pass" in server:
+                (copies,) = re.findall(r"location ~ \^/\(api/v1/\)\?copies/ \{([^}]*)\}", server)
+                assert "error_log stderr crit;" in copies, name
 
 
 @pytest.mark.parametrize("name", ["public.conf", "compose.conf"])

@@ -6,6 +6,7 @@ archive: nothing is written there, and nothing leaves the spool because of what 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ class ArchiveIds:
 
     def __init__(self, pool: Pool):
         self._pool = pool
+        self.naming = asyncio.Lock()  # archives are noted one after the other
 
     async def known(self) -> dict[str, str]:
         """Return ids by name."""
@@ -64,13 +66,15 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
     found = await marked(archive)
     expected = known.get(archive.name)
     if expected is None:
-        if others := [name for name, other in known.items() if other == found]:
-            raise AnotherArchive(
-                f"this is the archive '{others[0]}': give it that name again, or another place"
-            )
         found = found or await _mark(archive, ids)
-        await ids.remember(archive.name, found)
-        expected = (await ids.known())[archive.name]
+        async with ids.naming:  # of two new names of one place the second sees the first
+            named = {name for name, other in (await ids.known()).items() if other == found}
+            if others := sorted(named - {archive.name}):
+                raise AnotherArchive(
+                    f"this is the archive '{others[0]}': give it that name again, or another place"
+                )
+            await ids.remember(archive.name, found)
+            expected = (await ids.known())[archive.name]
     compare_ids(found, expected, f"the place of '{archive.name}'")
     archive.expected_id = expected
 

@@ -72,13 +72,18 @@ def seconds_left(found: DiskSpace, reserve_bytes: int, bytes_per_s: float) -> fl
     return max(0, found.free_bytes - reserve_bytes) / bytes_per_s
 
 
+def is_mounted(mount: Path | None) -> bool:
+    """Tell whether a disk is mounted where one is to be; None: nowhere."""
+    return mount is None or os.path.ismount(mount)
+
+
 def claim_spool(spool: Path, mount: Path | None = None) -> str:
     """Return the spool's id; a new spool is made and marked with one.
 
     By the mark, a disk that went is told from a directory that is empty because it went. Nothing
     is made unless a disk is mounted at `mount`, if that is given. Raises OSError.
     """
-    if mount is not None and not os.path.ismount(mount):
+    if not is_mounted(mount):
         raise OSError(errno.ENODEV, f"no disk is mounted at {mount}: mount it")
     with contextlib.suppress(FileNotFoundError):
         return spool_id(spool)

@@ -25,6 +25,7 @@ from storage.records import (
     recording_name,
     sha256_of,
 )
+from storage.spool.disk import is_mounted
 from storage.spool.numbers import CameraNumbers, Numbers
 from storage.spool.past import recover
 from storage.spool.recording import Recording
@@ -81,12 +82,13 @@ def spool_problem(path: Path, mount: Path | None = None) -> str | None:
 
     Where `mount` is given, a disk must be mounted there.
     """
-    if mount is not None and not os.path.ismount(mount):
+    if not is_mounted(mount):
         return f"No disk is mounted at {mount}: mount it, or leave out 'spool_mount'"
     there = nearest(path)
     if os.access(f"{there}/.", os.W_OK | os.X_OK):
         return None
-    why = "no right to write there, or a read-only disk"
+    why = "no right to write there, or a read-only disk, as each is for a unit of systemd"
+    why += " whose ReadWritePaths do not name it"
     if not os.access(there, os.F_OK):
         why = "it is a link that leads nowhere"
     elif not there.is_dir():

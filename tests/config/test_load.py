@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import pickle
+import zoneinfo
+from importlib import resources
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
@@ -269,10 +272,75 @@ def test_credentials_warn(tmp_path: Path) -> None:
     logins = "s1/c3: {user: a, password: b}\n"
     config = read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins)
     assert [brief(p) for p in config.warnings] == [
-        "credentials.yaml others than its owner may read it",
+        "credentials.yaml others than its owner and group may read it",
         "credentials.yaml:1 … no such station or camera",
     ]
     assert config.warnings[1].fix in ("did you mean 's1/c1'?", "did you mean 's1/c2'?")
+
+
+def test_an_old_time_zone_database_is_a_warning(tmp_path: Path) -> None:
+    """Of before 1 March 2024 it has Almaty an hour further east: the last hour would be missing."""
+    (tmp_path / "Asia").mkdir()
+    omsk = resources.files("tzdata").joinpath("zoneinfo", "Asia", "Omsk").read_bytes()
+    (tmp_path / "Asia" / "Almaty").write_bytes(omsk)
+    assert not read(tmp_path).warnings
+    try:
+        zoneinfo.reset_tzpath([tmp_path])
+        ZoneInfo.clear_cache()
+        (told,) = read(tmp_path).warnings
+        assert brief(told) == (
+            "stations.yaml:2 stations[0].time_zone Asia/Almaty is +0600 on 2026-11-29 by the time"
+            " zone database of this machine, and +0500 by that which came with Kuager"
+        )
+    finally:
+        zoneinfo.reset_tzpath()
+        ZoneInfo.clear_cache()
+
+
+def test_an_empty_name_is_none(tmp_path: Path) -> None:
+    """Programs write '' for nothing: a station or an angle without a name cannot be clicked."""
+    empty = "stations:\n- {id: s1, number: '', name: {ru: ''}, cameras:\n"
+    empty += "  [{id: c1, title: ' ', url: 'rtsp://h/1'}]}\n"
+    (station,) = read(tmp_path, stations_yaml=empty).stations
+    assert (station.number, station.name.in_("kk")) == ("s1", "s1")
+    assert station.cameras[0].title.in_("ru") == "c1"
+
+
+def test_a_mount_that_guards_nothing_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    named = (
+        "archives:\n- {name: a, url: disk/a, mount: other}\n- {name: b, url: disk, mount: disk}\n"
+    )
+    text = KUAGER.replace("archives: [archive]\n", named + "spool_mount: disk\n")
+    what = "is neither the directory that it is to guard nor one above it"
+    assert [brief(p) for p in read(tmp_path, kuager_yaml=text).warnings] == [
+        f"kuager.yaml:13 spool_mount {what}",
+        f"kuager.yaml:11 archives[0].mount {what}",
+    ]
+    text = text.replace("spool: spool", "spool: link/spool").replace("other", "link")
+    assert not read(tmp_path, kuager_yaml=text).warnings
+
+
+def test_logins_of_other_machines_are_told_together(tmp_path: Path) -> None:
+    """A country's credentials beside the stations of a region: to look for the name that each of
+    40,000 was to be took a quarter of an hour, at each start."""
+    (tmp_path / "credentials.yaml").touch(0o600)
+    logins = "".join(f"x{n}: {{user: a, password: b}}\n" for n in range(1000))
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    told = [brief(p) for p in read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins).warnings]
+    assert told[:2] == [f"credentials.yaml:{n} … no such station or camera" for n in (1, 2)]
+    assert told[20:] == ["credentials.yaml:1 980 more of no station or camera in the stations file"]
+
+
+def test_credentials_may_be_read_by_the_group_of_kuager(tmp_path: Path) -> None:
+    """As docs/install.md has them: of root, and readable for the group. With 600, Kuager's user
+    could read them no longer."""
+    (tmp_path / "credentials.yaml").touch()
+    (tmp_path / "credentials.yaml").chmod(0o640)
+    kuager = f"{KUAGER}credentials: credentials.yaml\n"
+    logins = "s1/c1: {user: a, password: b}\n"
+    assert not read(tmp_path, kuager_yaml=kuager, credentials_yaml=logins).warnings
 
 
 def test_credentials_wrong(tmp_path: Path) -> None:

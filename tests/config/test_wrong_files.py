@@ -145,6 +145,11 @@ def test_one_thing_wrong(tmp_path: Path, old: str, new: str, told: str) -> None:
         ("{url: s3://bucket, read_back: 101%}", "not a share"),
         ("{url: s3://bucket, keep: 1h}", "shorter than a day"),
         ("{url: x}, {url: y}", "two archives have the same name"),
+        ("{name: a, url: x}, {name: b, url: ./x/}", "two archives are in the same place"),
+        (
+            "{name: a, url: s3://one/x, more_buckets: [two]}, {name: b, url: s3://two/x/}",
+            "two archives are in the same place",
+        ),
         ("{url: s3://bucket, access_key_id: x}", "has only one of"),
         ("{url: s3://bucket, endpoint: 'http://a:b@c'}", "the address holds a user name"),
     ],
@@ -234,3 +239,25 @@ def test_a_password_of_machines_is_long_and_not_shown(tmp_path: Path) -> None:
     config = read(tmp_path, kuager_yaml=KUAGER + node % "qwertzuiopasdfgh")
     assert config.node is not None and config.node.password is not None
     assert "qwertz" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("node", "listen", "met"),
+    [
+        ("10.0.0.5:8080", "0.0.0.0:8080", "web.listen"),
+        ("n1:8080", "127.0.0.1:8080", "web.listen"),  # a name may be any address
+        ("127.0.0.1:8081", "0.0.0.0:8080", "web.operators"),  # the port after that of listen
+        ("10.0.0.5:8081", "0.0.0.0:8080", None),
+    ],
+)
+def test_what_machines_tell_each_other_is_on_a_port_of_its_own(
+    tmp_path: Path, node: str, listen: str, met: str | None
+) -> None:
+    """Else the system would give a visitor to either, and all that is in the spool to anybody."""
+    text = f"database: postgresql:///d\nnode: {{name: n, address: '{node}'}}\n"
+    text = f"{KUAGER}{text}web: {{listen: '{listen}'}}\n"
+    if met is None:
+        assert read(tmp_path, kuager_yaml=text).node is not None
+        return
+    (found,) = problems(tmp_path, kuager_yaml=text)
+    assert brief(found) == f"kuager.yaml:12 node is the address of '{met}'"

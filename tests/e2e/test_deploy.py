@@ -230,8 +230,10 @@ async def work_on(url: str, folder: Path, reason: str, start_ms: int) -> None:
 def test_the_backup_of_sqlite_is_restored(tmp_path: Path) -> None:
     url, copy = f"sqlite:///{tmp_path}/k.db", tmp_path / "copy.db"
     asyncio.run(work_on(url, tmp_path, "kept", DAY))
-    here = {"/var/lib/kuager/kuager.db": f"{tmp_path}/k.db", "/backup/kuager.db": str(copy)}
-    shell(documented("python3 -c"), here)
+    here = {"/var/lib/kuager/kuager.db": f"{tmp_path}/k.db"}
+    shell(documented("python3 -c"), here | {"/backup/kuager-$(date +%F).db": str(copy)})
+    # SQLite writes into no file that is there: the name of each night is another
+    shell(documented("python3 -c"), here | {"/backup": str(tmp_path), "$(date +%F)": "tomorrow"})
     asyncio.run(work_on(url, tmp_path, "lost", DAY + 86_400_000))
     assert asyncio.run(reasons(url)) == ["kept", "lost"]
     for path in tmp_path.glob("k.db*"):

@@ -24,7 +24,7 @@ from base.clock import now_ms
 from base.durable import replace_file
 from config.load import load
 from kuager.check import _measured, _Sink
-from kuager.preflight import Finding, look
+from kuager.preflight import Finding, look, schedule_warnings
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
@@ -135,6 +135,22 @@ def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "[bold]School[/x]" in out
     (warning,) = err.splitlines()
     assert warning.startswith(f"warning: {tmp_path}/stations.yaml:8: stations[0].cameras[1].url: ")
+
+
+def test_dates_that_were_mistyped_are_told(tmp_path: Path) -> None:
+    """Every camera is well then, and none is recorded on the day."""
+    config = load(write(tmp_path), {})
+    ends_ms = 1_795_989_600_000  # 2026-11-30T03:00 in Almaty
+    assert not schedule_warnings(config, ends_ms - 1)
+    (told,) = schedule_warnings(config, ends_ms)
+    assert told.startswith(
+        "nothing is to be recorded any more: the last window ended 2026-11-29 22"
+    )
+    later = KUAGER.replace(
+        "{from: 2026-11-29T06:00, to: 2026-11", "{from: 2026-12-29T06:00, to: 2026-12"
+    )
+    (told,) = schedule_warnings(load(write(tmp_path, kuager_yaml=later), {}), ends_ms)
+    assert told == "no window is on the day of the vote, 2026-11-29: look at 'windows'"
 
 
 def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kuager.cli import app
 from tests.support.archiving import configure
 from tests.support.repository import ROOT
 from tests.support.waiting import BOUND_S
@@ -83,3 +85,9 @@ def test_what_is_missing_is_said_with_how_to_have_it(tmp_path: Path) -> None:
     code, text = kuager("demo", "--data", str(tmp_path / "demo"))
     assert code == 2 and "pip install 'kuager[demo]'" in text, text
     assert kuager("demo", "faults")[0] == 0
+
+
+@pytest.mark.parametrize("port", ["0", "99999"])
+def test_a_port_of_the_demo_that_is_none_is_told(tmp_path: Path, port: str) -> None:
+    done = CliRunner().invoke(app, ["demo", "--data", str(tmp_path)], env={"PORT": port})
+    assert done.exit_code == 2 and "--port" in done.output and not list(tmp_path.iterdir())

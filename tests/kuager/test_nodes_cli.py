@@ -15,11 +15,12 @@ from base.clock import now_ms
 from config.load import load
 from config.model import Config, Node
 from kuager.cli import app
+from kuager.nodes import _named
 from kuager.status import look
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.leases import LEASE_MS, Own, View, decide
 from storage.catalogue.leases import Node as Row
-from storage.catalogue.leases import Own, View, decide
 from storage.catalogue.nodes import Nodes
 from storage.spool.lease_file import SHARDS, Lease, Leases, write_leases
 from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
@@ -53,6 +54,17 @@ def joined(url: str, *rows: Row, rounds: int = 8) -> None:
         await catalogue.close()
 
     asyncio.run(run())
+
+
+def test_a_name_is_never_taken_for_the_id_of_another_machines_spool() -> None:
+    """Ids are hexadecimal, and so may names be: `drain c1` would drain whose id begins so."""
+    c1, c7 = Row("a0" * 16, "c1", ""), Row("c1" * 16, "c7", "", until_ms=LEASE_MS)
+    view = View("", 1, {node.spool: node for node in (c1, c7)}, ())
+    assert view.is_alive(c7.spool) and _named(view, "c1") is c1
+    assert _named(view, "c1c1c1") is c7
+    for mistyped in ("c", "c1c", ""):
+        with pytest.raises(LookupError, match="there are: c1, c7"):
+            _named(view, mistyped)
 
 
 @pytest.mark.slow

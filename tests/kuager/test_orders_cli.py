@@ -114,6 +114,8 @@ def test_a_reference_is_of_one_catalogue(operator: Operator, tmp_path: Path) -> 
     assert other.json("show", "1")["received"] == 0
     code, text = other.types("confirm", theirs.lower(), *pay)
     assert code == 0 and "Order 1: paid" in text
+    for shorter in (theirs.removeprefix("KUAGER-"), theirs.replace("-1-", "-01-")):  # the same
+        assert other.types("show", shorter)[0] == 0
 
 
 def test_the_audit_log_says_who_and_how_much(operator: Operator) -> None:

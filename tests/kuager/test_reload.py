@@ -22,16 +22,27 @@ from hypothesis import strategies as st
 from config.load import load
 from config.model import Config
 from config.schedule import Window
-from kuager.reload import Configs, Difference, Frames, Reloading, frame, receive
+from kuager.reload import (
+    Configs,
+    Difference,
+    Frames,
+    Reloading,
+    frame,
+    is_at_work,
+    read_outcome,
+    receive,
+)
+from kuager.run import run_all
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
-from kuager.supervisor import why_not
+from kuager.supervisor import Supervisor, why_not
 from recorder.states import State
 from storage.records import GapCause
-from storage.spool.status_records import ReloadStatus
+from storage.spool.status_records import SUPERVISOR, ReloadStatus
 from tests.support.broken_files import BROKEN
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.running import kuager, playing
+from tests.support.s3 import free_port
 from tests.support.stack import SMALL, gaps, recorded, recording, recordings
 from tests.support.waiting import until
 
@@ -52,6 +63,10 @@ def test_what_differs(tmp_path: Path) -> None:
     second = "        low_url: rtsp://10.0.0.2/b\n"
     found = Difference.of(old, load(write(tmp_path, stations_yaml=STATIONS + second), {}))
     assert found == Difference((), (), ("s1/c2",), (), ())
+    head, first, second = STATIONS.partition("      - id: c1\n        url: rtsp://10.0.0.1/a\n")
+    for other in (head + second + first, STATIONS + "  - id: s2\n    cameras: []\n"):
+        found = Difference.of(old, load(write(tmp_path, stations_yaml=other), {}))
+        assert found == Difference((), (), (), ("stations",), ())
     many = [f"s1/c{n}" for n in range(25)]
     told = next(iter(Difference(tuple(many), (), (), (), ()).lines()))
     assert told == f"Cameras added (25): {', '.join(many[:20])} and 5 more"
@@ -161,6 +176,31 @@ async def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, kuager_yaml=KUAGER + "rewind: 2h\n")
     await asked(reloading, told)
     assert not told[-1].taken and told[-1].lines == ("86400 is better than 7200",)
+
+
+async def test_a_spool_that_is_not_mounted_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written below its mount: a lock there is found by no `kuager reload` later."""
+    (mount := tmp_path / "disk").mkdir()
+    spool = f"spool: disk/kuager\nspool_mount: disk\nweb: {{listen: '127.0.0.1:{free_port()}'}}"
+    config = load(write(tmp_path, kuager_yaml=KUAGER.replace("spool: spool", spool)), {})
+    asked = list[Path]()
+    monkeypatch.setattr("os.path.ismount", lambda path: asked.append(path))
+    monkeypatch.setattr("kuager.run._run_until_signal", lambda *_, **__: 0)
+    assert run_all(config, False) == 0
+    stays = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
+    running = asyncio.create_task(Supervisor(config, stays).run())
+    begun = len(asked)
+    await until(lambda: len(asked) > begun + 1)
+    assert set(asked) == {mount} and not list(mount.iterdir())
+    monkeypatch.setattr("os.path.ismount", lambda path: path == mount)
+    await until(lambda: is_at_work(config.spool) and read_outcome(config.spool))
+    await until((config.spool / "_status" / SUPERVISOR).exists)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not is_at_work(config.spool)
 
 
 @settings(deadline=None, max_examples=50)

@@ -152,6 +152,15 @@ def test_what_cannot_be_removed_is_wrong(running: Installation) -> None:
     assert running.wrong() == {"archive archive": "3 recordings past their date cannot be removed"}
 
 
+def test_of_a_disk_that_is_not_mounted_nothing_else_is_told(tmp_path: Path) -> None:
+    """Neither that Kuager does not run nor that nothing was ever recorded is known then."""
+    (tmp_path / "spool").mkdir()
+    config = read(tmp_path, kuager_yaml=KUAGER + "spool_mount: spool\n")
+    (found,) = asyncio.run(look(config, lambda: NOW))
+    assert found.wrong is not None
+    assert found.wrong.startswith(f"no disk is mounted at {tmp_path}/spool: nothing is recorded")
+
+
 def test_nothing_runs_and_nothing_ever_ran(tmp_path: Path) -> None:
     many = "".join(f"      - {{id: m{n}, url: 'rtsp://10.0.0.3/{n}'}}\n" for n in range(20))
     config = read(tmp_path, stations_yaml=STATIONS + many)

@@ -107,6 +107,22 @@ async def test_ids_tell_new_lost_other_and_renamed_archives(tmp_path: Path) -> N
         await archive.put("e/x", b"x", sha256_of(b"x"))
 
 
+async def test_two_new_names_of_one_place_are_not_two_archives(tmp_path: Path) -> None:
+    """A recording that "both" have would be there once, and go when the first lets it go."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE)
+    marker = tmp_path / "archive" / MARKER_KEY
+    marker.parent.mkdir(parents=True)
+    marker.write_text('{"kuager":"archive/1","id":"0"}')  # as another catalogue left it
+    async with opened(config) as (catalogue, _):
+        names = [DirectoryArchive(name, tmp_path / "archive") for name in ("near", "far")]
+        ids = catalogue.archive_ids
+        ends = await asyncio.gather(*(identify(n, ids) for n in names), return_exceptions=True)
+        assert sorted(map(type, ends), key=str) == [type(None), AnotherArchive]
+        assert list((await ids.known()).values()) == ["0"]
+        for archive in names:
+            await archive.close()
+
+
 async def test_an_archive_from_before_there_were_ids_is_marked_where_it_is(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE, "2d")
     fill(config.spool, start_ms=NOW - 600_000, runs=1).close()

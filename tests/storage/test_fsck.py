@@ -273,6 +273,23 @@ def test_of_two_repairs_one_says_so_and_ends(
     assert fsck_command(config, repair=True, **how) == 0
 
 
+def test_a_look_at_one_camera_leaves_that_at_all_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It went on where the other was interrupted: of a camera before that nothing was read, and
+    all agreed. Interrupted itself, the next look at everything began behind it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    (config.spool / "_status").mkdir(parents=True)
+    state = config.spool / "_status/fsck.json"
+    left = json.dumps({"position": ["t", "zz", 0, [10**9, 0]], "wrong": 3})
+    state.write_text(left)
+    name = "/".join((config.stations[0].id, config.stations[0].cameras[0].id))
+    fsck_command(config, repair=False, deep=True, from_start=False, cameras=[name])
+    said = capfd.readouterr().out
+    assert "1 cameras" in said and "Going on" not in said and "before" not in said
+    assert state.read_text() == left
+
+
 async def test_one_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None:
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
     await filled(config)
