@@ -50,6 +50,12 @@ function choose(n) {
   }
 }
 
+/** @param {FoundStation} station */
+const addressOf = (station) => `/stations/${station.id}${carried}`;
+
+/** Returns the address of the station that is chosen, if one is. */
+const selected = () => /** @type {HTMLElement | undefined} */ (list.children[chosen])?.dataset.href;
+
 async function search() {
   const query = field.value.trim();
   asked += 1;
@@ -71,13 +77,14 @@ async function search() {
 /** @param {{ stations: FoundStation[], total: number, suggestions?: FoundStation[] }} found */
 function show({ stations, total, suggestions = [] }) {
   const shown = stations.length ? stations : suggestions.slice(0, SHOWN);
+  const had = selected();
   list.replaceChildren(...shown.map((one, n) => {
     const where = [one.address, one.district, one.region].filter(Boolean).join(", ");
     const number = element("strong", one.number);
     const live = element("span", fill(words.live, { live: one.live, count: one.cameras.length }));
     live.className = "count";
     const option = element("li", element("span", number, ` ${one.name}`, element("small", where)), live);
-    const href = `/stations/${one.id}${carried}`;
+    const href = addressOf(one);
     option.role = "option";
     option.id = `found-${n}`;
     option.dataset.href = href;
@@ -88,10 +95,11 @@ function show({ stations, total, suggestions = [] }) {
   list.hidden = !shown.length;
   field.ariaExpanded = String(!list.hidden);
   count.textContent = stations.length ? fill(words.found, { count: total.toLocaleString(words.lang) }) : words.none;
-  choose(-1);
+  choose(shown.findIndex((one) => addressOf(one) === had)); // a late answer takes no choice away
 }
 
 field.addEventListener("input", () => {
+  choose(-1);
   clearTimeout(timer);
   timer = setTimeout(search, WAIT_MS);
 });
@@ -100,7 +108,7 @@ field.addEventListener("keydown", (event) => {
   if (event.key === "Escape") close();
   else if (event.key === "ArrowDown") choose(chosen + 1);
   else if (event.key === "ArrowUp") choose(chosen - 1);
-  else if (event.key === "Enter" && chosen >= 0) location.href = here(/** @type {HTMLElement} */ (list.children[chosen]).dataset.href, "a link");
+  else if (event.key === "Enter" && chosen >= 0) location.href = here(selected(), "a link");
   else return;
   event.preventDefault();
 });

@@ -156,11 +156,22 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         said = await page.locator("#count").bounding_box()
         assert said and said["height"] > 10  # all see it
         await page.fill("#q", "")
-        await page.keyboard.type("shkola 12")
+        await page.keyboard.type("shkola 1")
         await expect(page.locator("#found li")).to_have_count(1)
+        chosen = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await chosen.wait()
+            await route.continue_()
+
+        await page.route("**/api/v1/stations?*", late)
+        await page.keyboard.type("2")
         await page.keyboard.press("ArrowDown")
-        active = await page.get_attribute("#q", "aria-activedescendant")
-        assert active and await page.get_attribute(f"#{active}", "aria-selected") == "true"
+        await page.evaluate("document.querySelector('#found li').dataset.old = ''")
+        chosen.set()
+        await becomes(page, "!document.querySelector('#found [data-old]')")
+        await expect(page.locator("#found-0")).to_have_attribute("aria-selected", "true")
+        await expect(page.locator("#q")).to_have_attribute("aria-activedescendant", "found-0")
         await page.keyboard.press("Enter")
         await page.wait_for_selector('[data-camera=c][data-state="plays"]')
         assert await page.locator("h1").inner_text() == f"Station 117 · School {EVIL}"
