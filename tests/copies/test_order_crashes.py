@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from tests.support.archiving import configure
 from tests.support.dying_orders import STEPS, live
 from tests.support.live_fixture import LiveCamera
 from tests.support.mailbox import Mailbox, mailbox
+from tests.support.mortals import Mortals
 from tests.support.orders import COPIES
 from tests.support.s3 import free_port
 from tests.support.stripe_server import KEY, WEBHOOK_SECRET, running
@@ -59,15 +58,9 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mortals() -> Iterator[subprocess.Popen[str]]:
-    """Forks processes that die; see tests.support.dying_orders."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.dying_orders"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process  # the end of its standard input ends it
+def mortals() -> Iterator[Mortals]:
+    with Mortals("tests.support.dying_orders") as mortals:
+        yield mortals
 
 
 def configured(folder: Path, url: str, spool: Path, stripe: str, port: int) -> Config:
@@ -91,16 +84,13 @@ async def test_crash_after(
     spool: Path,
     stripe: str,
     box: Mailbox,
-    mortals: subprocess.Popen[str],
+    mortals: Mortals,
     step: str,
 ) -> None:
     config = configured(tmp_path, database_url, spool, stripe, box.port)
     secret, stretch = new_secret(), (BEGIN, BEGIN + 30_000)
     before, letters = await counted(stripe), len(box.letters)
-    assert mortals.stdin is not None and mortals.stdout is not None
-    mortals.stdin.write(f"{config.path} {secret} {stretch[0]} {stretch[1]} {step}\n")
-    mortals.stdin.flush()
-    assert int(mortals.stdout.readline()) == -9
+    mortals.die(str(config.path), secret, *stretch, step)
     order = await live(config, secret, stretch)
     assert (order.state, order.number, received(order)) == (State.REFUNDED, 1, 0)
     assert [p.amount > 0 for p in order.payments] == [True, False]

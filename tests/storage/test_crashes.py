@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tests.support.archiving import (
     uploading,
 )
 from tests.support.dying import REMOVER, UPLOADER, WRITER, write
+from tests.support.mortals import Mortals
 from tests.support.spools import UTC0, fill
 from tests.support.waiting import until
 
@@ -32,21 +32,16 @@ pytest_plugins = ["tests.support.postgres"]
 pytestmark = pytest.mark.slow
 
 
-def die(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a process that kills itself; fails when it does not."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.dying", *arguments],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -9, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[Mortals]:
+    with Mortals("tests.support.dying") as mortals:
+        yield mortals
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", UPLOADER)
 async def test_crash_of_the_uploader(
-    database_url: str, tmp_path: Path, step: str, when: str
+    database_url: str, tmp_path: Path, mortals: Mortals, step: str, when: str
 ) -> None:
     """`step` names what it was about to do, or had just done: put-after is after the put and
     before the commit."""
@@ -58,7 +53,7 @@ async def test_crash_of_the_uploader(
         index = parse_index(path.read_bytes())
         assert index.seal is not None
         sealed[path.parent.parent.name, index.header.record_seq] = index.seal.sha256
-    die("uploader", str(config.path), step, when)
+    mortals.die("uploader", str(config.path), step, when)
     async with uploading(config) as (uploader, catalogue, _):
 
         async def only_the_newest_are_left() -> bool:
@@ -93,7 +88,9 @@ def left_in(folder: Path) -> dict[int, set[str]]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", REMOVER)
-async def test_crash_of_a_removal(database_url: str, tmp_path: Path, step: str, when: str) -> None:
+async def test_crash_of_a_removal(
+    database_url: str, tmp_path: Path, mortals: Mortals, step: str, when: str
+) -> None:
     """What is removed is never without a trace, and what a hold keeps is there."""
     config = configure(tmp_path, database_url, "archives: [archive]\n")
     fill(config.spool, camera="c", start_ms=NOW - 7_200_000, segments=60).close()
@@ -103,7 +100,7 @@ async def test_crash_of_a_removal(database_url: str, tmp_path: Path, step: str, 
     async with opened(config) as (catalogue, archives):
         await forget_the_spool(config, catalogue)
     whole, trace = {"mp4", "json"}, {"removed.json"}
-    die("remover", str(config.path), step, when)
+    mortals.die("remover", str(config.path), step, when)
     async with opened(config) as (catalogue, archives):
         rows = await catalogue.recordings_of(("e", "s", "c"))
         removed = {r.record_seq: r.archives[0].removed_ms is not None for r in rows}
@@ -134,8 +131,9 @@ async def test_crash_of_a_removal(database_url: str, tmp_path: Path, step: str, 
         for when in ("before", *(("half",) if function == "write_all" else ()), "after")
     ],
 )
-def test_crash_of_the_recorder(tmp_path: Path, step: str, when: str) -> None:
-    live = [line.split() for line in die("writer", str(tmp_path), step, when).stdout.splitlines()]
+def test_crash_of_the_recorder(tmp_path: Path, mortals: Mortals, step: str, when: str) -> None:
+    said = mortals.die("writer", str(tmp_path), step, when)
+    live = [line.split() for line in said.splitlines()]
     spool = CameraSpool(tmp_path, "e", "s", "c", Numbers())
     bases = sorted(p.with_suffix("") for p in tmp_path.glob("s/c/*/*.jsonl"))
     indexes = [i for b in bases if (i := finish(b)) is not None]

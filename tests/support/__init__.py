@@ -23,7 +23,8 @@ What runs
 `web`           a web process in the test's own process; `selling`, one that sells copies
 `orders`        an order, its providers, and what pays it; `order_work`, one at work
 `site_stack`    cameras, recorder, web process and Chromium; `pages`, what a page becomes
-`dying`         processes that kill themselves at a step; `dying_orders`, the same for an order
+`dying`         processes that kill themselves at a step; `dying_orders`, the same for an order;
+                `mortals` forks them
 `several`       several machines in the test's own process; `edge`, nginx in front of them
 `lease_rows`    what the database has of nodes, in memory; `set_clock`, a clock that a test sets
 `identity_walk` two recorders with one list of cameras, at random

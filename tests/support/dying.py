@@ -164,9 +164,8 @@ def write(spool_path: Path, begin_ms: int, segments: int = 70) -> None:
         spool.close()
 
 
-def main() -> None:
+def main(role: str, path: str, step: str, when: str) -> None:
     """Set the trap and work until it snaps."""
-    role, path, step, when = sys.argv[1:5]
     traps = {"uploader": UPLOADER, "remover": REMOVER}.get(role, {}).get(step) or [WRITER[step]]
     for owner, name, match in traps:
         _trap(owner, name, when, match)
@@ -179,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

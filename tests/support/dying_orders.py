@@ -1,8 +1,6 @@
 """The life of an order, in processes that kill themselves (SIGKILL) at a step of it.
 
-`python -m tests.support.dying_orders` reads lines `CONFIG SECRET STEP`, has a child live that life
-until the step kills it, and answers with the child's exit status. What runs is the real thing; only
-the step is watched. One process for all, as the imports take longer than the life.
+What runs is the real thing; only the step is watched.
 """
 
 from __future__ import annotations
@@ -123,20 +121,7 @@ async def live(config: Config, secret: str, stretch: tuple[int, int]) -> Order:
         await catalogue.close()
 
 
-def main() -> None:
-    """Fork a child for every line."""
-    for line in sys.stdin:
-        path, secret, from_ms, to_ms, step = line.rstrip("\n").split(" ", 4)
-        child = os.fork()
-        if child == 0:
-            _trap(*STEPS[step])
-            asyncio.run(live(load(Path(path), {}), secret, (int(from_ms), int(to_ms))))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
-if __name__ == "__main__":
-    # the steps name this module, which runs as __main__
-    STEPS["paid at Stripe"] = (sys.modules["__main__"], "pay", 1)
-    main()
+def main(path: str, secret: str, from_ms: int, to_ms: int, step: str) -> None:
+    """Set the trap and live until it snaps."""
+    _trap(*STEPS[step])
+    asyncio.run(live(load(Path(path), {}), secret, (from_ms, to_ms)))
