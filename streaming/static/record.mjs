@@ -22,6 +22,7 @@ export class DayRecord {
     this.to = 0;
     this.known = 0; // until here
     this.complete = true;
+    this.whole = true; // else the catalogue did not say all of the day; once it answers, all is asked for again
     this.words = ""; // how many cameras are live
     this.away = false;
     /** @type {Map<string, Stretch[]>} when something moved before a camera */
@@ -53,10 +54,11 @@ export class DayRecord {
       this.away = false;
       if (from !== this.from) return; // another day was asked for meanwhile
       this.server.learn(data.now_ms, came);
-      this.complete = data.complete;
+      if (since === from) this.whole = data.complete;
+      this.complete = data.complete && this.whole;
       this.words = data.words;
       for (const camera of data.cameras) this.merge(camera, since);
-      this.known = Math.min(to, data.now_ms);
+      this.known = data.complete && !this.whole ? 0 : Math.min(to, data.now_ms);
     } catch {
       this.away = true;
     }

@@ -108,6 +108,37 @@ test("a day's record joins recordings, and forgets a gap that ended earlier than
   assert.equal(record.first, 0);
 });
 
+test("what the catalogue did not say of a day is asked for again once it answers", async (t) => {
+  const record = new DayRecord("s", new ServerClock(DAY0 + 12 * HOUR, 0, () => 0));
+  const known = { start_ms: DAY0 + HOUR, end_ms: DAY0 + 2 * HOUR }; // by the catalogue alone
+  const asked = [];
+  let answers = false;
+  t.mock.method(globalThis, "fetch", async (address) => {
+    const since = Number(new URL(address, "http://k").searchParams.get("from"));
+    asked.push(since - DAY0);
+    const recordings = answers && since < known.end_ms ? [known] : [];
+    const camera = { id: "c", state: "recording", words: "", recordings, gaps: [] };
+    return Response.json({ now_ms: DAY0 + 12 * HOUR, complete: answers, words: "", cameras: [camera] });
+  });
+  const load = () => record.load(DAY0, DAY0 + 24 * HOUR, "en");
+  await load();
+  await load();
+  assert.equal(record.complete, false);
+  answers = true;
+  await load();
+  assert.equal(record.complete, false, "of most of the day nothing was said yet");
+  await load();
+  assert.equal(record.complete, true);
+  assert.equal(record.first, known.start_ms);
+  answers = false; // for a moment: nothing of before is lost by that
+  await load();
+  assert.equal(record.complete, false);
+  answers = true;
+  await load();
+  assert.equal(record.complete, true);
+  assert.deepEqual(asked.map((ms) => ms === 0), [true, false, false, true, false, false]);
+});
+
 test("local times are those of the station's zone", () => {
   const almaty = new Zone("Asia/Almaty");
   assert.deepEqual(almaty.local(DAY0), { day: "2026-11-29", time: "00:00:00" });
