@@ -28,6 +28,7 @@ from storage.shown import Shown
 from storage.spool.numbers import lease_of
 from storage.spool.reader import Key, SpoolReader
 
+TOLD_MS = 1000  # of time that nobody was to record; runs may be some ms apart
 AT_ONCE = 8  # files that are planned side by side
 # of the newest time nothing is final: pictures wait until their segment is written, and a gap ends
 # where they begin
@@ -120,6 +121,11 @@ async def find(
             for a, b in pairwise(files)
         ),
     )
+
+
+def told_unscheduled(stretches: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return what people are told of `unscheduled`."""
+    return [(start, end) for start, end in stretches if end - start >= TOLD_MS]
 
 
 def _missing(

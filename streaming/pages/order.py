@@ -21,6 +21,7 @@ from base.i18n.format import (
 )
 from base.i18n.gettext import N_, gettext, text_in
 from copies.balance import owed, owed_since_ms, received
+from copies.footage.find import told_unscheduled
 from copies.orders.describe import Standing, standing_of, title_of
 from copies.payments.port import Online
 from copies.payments.statement import statement
@@ -93,7 +94,7 @@ async def order_page(
         **_where_it_stands(request, order, lang),
         **_link(request, lang),
         **_money(request, order, lang),
-        **_words(order, lang),
+        **words_of(order, lang),
     )
 
 
@@ -182,7 +183,7 @@ def _money(request: web.Request, order: Order, lang: str) -> dict[str, object]:
     }
 
 
-def _words(order: Order, lang: str) -> dict[str, object]:
+def words_of(order: Order, lang: str) -> dict[str, object]:
     """Return what the template writes times, lengths, money and sizes with."""
     zone = order.quote["station"]["time_zone"]
     return {
@@ -195,6 +196,7 @@ def _words(order: Order, lang: str) -> dict[str, object]:
         "reason": partial(describe_removal, lang=lang),
         "size": partial(format_bytes, lang=lang),
         "minutes": format_minutes,
+        "unscheduled": told_unscheduled,
     }
 
 

@@ -26,7 +26,9 @@ from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.schema import orders
+from streaming.pages.order import words_of
 from streaming.pages.quote_form import read_local
+from streaming.pages.render import templates
 from tests.support.archiving import configure
 from tests.support.selling import BEGIN, COPIES, NOW, record, selling, wanted
 
@@ -133,6 +135,33 @@ async def test_the_form_says_what_exists_and_what_it_costs(config: Config) -> No
         fields = dict(re.findall(r'name="(from|to)"[^>]*value="([^"]+)"', page))
         assert fields == {"from": begin, "to": end}  # all there is, as it is less than an hour
         assert "datetime-local" not in page
+
+
+def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> None:
+    camera: dict[str, Any] = {
+        "title": {"en": "Box"},
+        "exists_ms": 60_000,
+        "bytes": 1,
+        "files": [],
+        "gaps": [],
+    }
+    camera |= {
+        "removed": [],
+        "unscheduled": [[BEGIN + 60_000, BEGIN + 120_000], [BEGIN, BEGIN + 1]],
+    }
+    order = Order(
+        *(1, 1, "e", "s", BEGIN, BEGIN + 120_000, State.QUOTED, "en"),
+        {"asked_to_ms": BEGIN + 120_000, "cameras": [camera], "station": {"time_zone": ZONE}},
+        *("KZT", 0, BEGIN),
+    )
+    page = templates("en").get_template("order_footage.html")
+    text = plain(
+        "<main"
+        + page.render(order=order, downloads=False, ends=[], files={}, **words_of(order, "en"))
+    )
+    assert text.count("outside the hours of recording") == 1
+    end = format_second(BEGIN + 120_000, ZONE).split()[1]
+    assert f"Missing: {format_second(BEGIN + 60_000, ZONE)}–{end} UTC: outside the hours" in text
 
 
 async def test_nothing_can_be_ordered_where_nothing_is_recorded(tmp_path: Path) -> None:
