@@ -6,6 +6,7 @@ import html
 import re
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -18,14 +19,17 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.clock import parse_time
 from base.i18n.format import format_second
-from config.copies import Mail
+from config.copies import Copies, Mail
 from config.model import Config
 from copies.orders.service import OrderService
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.schema import orders
+from streaming.orders_context import ORDERS
+from streaming.pages import quote_form
 from streaming.pages.order import words_of
 from streaming.pages.quote_form import read_local
 from streaming.pages.render import templates
@@ -117,6 +121,22 @@ def test_a_form_takes_what_it_was_filled_with(seconds: int) -> None:
         assert read_local(written) == at
     except ValueError:
         assert at.year == 1970
+
+
+def test_the_form_tells_the_offset_of_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a winter of Sofia somebody asks for what was recorded in its summer."""
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(quote_form, "page", lambda *_, **values: said.update(values))
+    monkeypatch.setattr(quote_form, "language_of", lambda _: "en")
+    monkeypatch.setattr(quote_form, "current_ms", lambda _: parse_time("2026-12-01T10:00:00Z"))
+    summer_ms = parse_time("2026-07-05T10:00:00Z")
+    request: Any = SimpleNamespace(app={ORDERS: SimpleNamespace(settings=Copies(free=True))})
+    station: Any = SimpleNamespace(time_zone="Europe/Sofia")
+    known = {"c": (summer_ms - 1000, summer_ms)}
+    quote_form._form(request, station, known, ["c"], ("", ""), {})
+    assert said["offset"] == "UTC+3"
+    quote_form._form(request, station, {}, [], ("", ""), {})
+    assert said["offset"] == "UTC+2"
 
 
 async def test_the_form_says_what_exists_and_what_it_costs(config: Config) -> None:
