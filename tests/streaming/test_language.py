@@ -28,7 +28,9 @@ from base.i18n.format import (
     format_time_of_day,
 )
 from base.i18n.gettext import LANGUAGES, LOCALES, gettext, ngettext
+from storage.catalogue.rows import ArchivedRow
 from storage.records import GapCause
+from streaming.api.timeline import _removal
 from streaming.http.negotiation import accepted
 from tests.support.repository import ROOT
 
@@ -285,3 +287,22 @@ def test_why_a_recording_was_removed_is_said_in_the_language() -> None:
     assert describe_removal(IN_NO_ARCHIVE, "en") == IN_NO_ARCHIVE
     assert describe_removal(IN_NO_ARCHIVE, "kk") != IN_NO_ARCHIVE
     assert describe_removal("a court's order", "kk") == "a court's order"
+
+
+def test_a_recording_that_was_removed_says_so_in_words() -> None:
+    gone = ArchivedRow(
+        archive="a",
+        bucket="",
+        archived_ms=1,
+        verified="",
+        camera_pk=1,
+        record_seq=1,
+        day=0,
+        collision=0,
+        removal_begun_ms=None,
+        removed_ms=1_796_000_000_000,
+        removed_reason="kept for 45 days",
+    )
+    said = _removal(gone, "Asia/Almaty", "en")
+    assert said["words"] == "removed on 30.11.2026 05:53 UTC+5 (kept for 45 days)"
+    assert said["removed_reason"] == "kept for 45 days"
