@@ -29,7 +29,7 @@ from storage.records import (
     recording_name,
     start_of,
 )
-from storage.spool.gaps import read_gaps
+from storage.spool.gaps import GapReader
 from storage.spool.numbers import CameraNumbers
 
 log = structlog.get_logger()
@@ -94,8 +94,7 @@ class SpoolReader:
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
         self._told: set[Path] = set()
-        self._gaps: list[Gap] = []
-        self._gaps_seen: tuple[int, int] | None = None
+        self._gaps = GapReader(self.directory / "gaps.jsonl")
         self._current: SpoolRecording | None = None
         self.revision = 0  # another number whenever recordings or segments came or went
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
@@ -366,17 +365,12 @@ class SpoolReader:
         return last[0] if last and last[0].end_ms is None else None
 
     def all_gaps(self) -> list[Gap]:
-        """Return the gaps of the journal, oldest first; it is read again when it has grown."""
-        path = self.directory / "gaps.jsonl"
+        """Return the gaps of the journal, oldest first; what is new of it is read."""
         try:
-            stat = path.stat()
-            if (seen := (stat.st_ino, stat.st_size)) != self._gaps_seen:
-                self._gaps, self._gaps_seen = read_gaps(path), seen
-        except FileNotFoundError:
-            self._gaps, self._gaps_seen = [], None
+            return self._gaps.read()
         except OSError as error:
-            self._tell(path, error)
-        return self._gaps
+            self._tell(self.directory / "gaps.jsonl", error)
+            return self._gaps.gaps
 
 
 def _seen(stat: os.stat_result) -> tuple[int, int]:
