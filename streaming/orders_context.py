@@ -159,14 +159,18 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     if key is None or order is None:
         orders.guesses.take(client(request))
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
-    cameras = order.quote["cameras"]
-    items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
-    scheduler.count(request, items / ITEMS_A_TOKEN)
+    scheduler.count(request, items_of(order) / ITEMS_A_TOKEN)
     orders.known[key] = None
     orders.known.move_to_end(key)
     while len(orders.known) > MOST_KNOWN:
         orders.known.popitem(last=False)
     return order
+
+
+def items_of(order: Order) -> int:
+    """Return how many files and missing stretches an order has."""
+    cameras = order.quote["cameras"]
+    return sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
 
 
 async def ask_providers(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:

@@ -6,7 +6,6 @@ import html
 import re
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -19,20 +18,15 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.clock import parse_time
 from base.i18n.format import format_second
-from config.copies import Copies, Mail
+from config.copies import Mail
 from config.model import Config
 from copies.orders.service import OrderService
 from copies.states import State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.orders import Order, Payment
 from storage.catalogue.schema import orders
-from streaming.orders_context import ORDERS
-from streaming.pages import quote_form
-from streaming.pages.order import words_of
 from streaming.pages.quote_form import read_local
-from streaming.pages.render import templates
 from tests.support.archiving import configure
 from tests.support.selling import BEGIN, COPIES, NOW, record, selling, wanted
 
@@ -123,22 +117,6 @@ def test_a_form_takes_what_it_was_filled_with(seconds: int) -> None:
         assert at.year == 1970
 
 
-def test_the_form_tells_the_offset_of_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a winter of Sofia somebody asks for what was recorded in its summer."""
-    said: dict[str, Any] = {}
-    monkeypatch.setattr(quote_form, "page", lambda *_, **values: said.update(values))
-    monkeypatch.setattr(quote_form, "language_of", lambda _: "en")
-    monkeypatch.setattr(quote_form, "current_ms", lambda _: parse_time("2026-12-01T10:00:00Z"))
-    summer_ms = parse_time("2026-07-05T10:00:00Z")
-    request: Any = SimpleNamespace(app={ORDERS: SimpleNamespace(settings=Copies(free=True))})
-    station: Any = SimpleNamespace(time_zone="Europe/Sofia")
-    known = {"c": (summer_ms - 1000, summer_ms)}
-    quote_form._form(request, station, known, ["c"], ("", ""), {})
-    assert said["offset"] == "UTC+3"
-    quote_form._form(request, station, {}, [], ("", ""), {})
-    assert said["offset"] == "UTC+2"
-
-
 async def test_the_form_says_what_exists_and_what_it_costs(config: Config) -> None:
     config = with_copies(config, minimum=10_000)
     async with (
@@ -155,33 +133,6 @@ async def test_the_form_says_what_exists_and_what_it_costs(config: Config) -> No
         fields = dict(re.findall(r'name="(from|to)"[^>]*value="([^"]+)"', page))
         assert fields == {"from": begin, "to": end}  # all there is, as it is less than an hour
         assert "datetime-local" not in page
-
-
-def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> None:
-    camera: dict[str, Any] = {
-        "title": {"en": "Box"},
-        "exists_ms": 60_000,
-        "bytes": 1,
-        "files": [],
-        "gaps": [],
-    }
-    camera |= {
-        "removed": [],
-        "unscheduled": [[BEGIN + 60_000, BEGIN + 120_000], [BEGIN, BEGIN + 1]],
-    }
-    order = Order(
-        *(1, 1, "e", "s", BEGIN, BEGIN + 120_000, State.QUOTED, "en"),
-        {"asked_to_ms": BEGIN + 120_000, "cameras": [camera], "station": {"time_zone": ZONE}},
-        *("KZT", 0, BEGIN),
-    )
-    page = templates("en").get_template("order_footage.html")
-    text = plain(
-        "<main"
-        + page.render(order=order, downloads=False, ends=[], files={}, **words_of(order, "en"))
-    )
-    assert text.count("outside the hours of recording") == 1
-    end = format_second(BEGIN + 120_000, ZONE).split()[1]
-    assert f"Missing: {format_second(BEGIN + 60_000, ZONE)}–{end} UTC: outside the hours" in text
 
 
 async def test_nothing_can_be_ordered_where_nothing_is_recorded(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""What pages of orders are made of, without a site."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from base.clock import parse_time
+from base.i18n.format import format_second
+from config.copies import Copies
+from copies.states import State
+from storage.catalogue.orders import Order
+from streaming.http.clients import CLIENTS, Clients
+from streaming.http.scheduler import SCHEDULER, Scheduler
+from streaming.orders_context import ORDERS
+from streaming.pages import quote_form
+from streaming.pages.order import made, words_of
+from streaming.pages.render import templates
+
+BEGIN, ZONE = 1_796_000_040_000, "UTC"
+
+
+def test_the_form_tells_the_offset_of_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a winter of Sofia somebody asks for what was recorded in its summer."""
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(quote_form, "page", lambda *_, **values: said.update(values))
+    monkeypatch.setattr(quote_form, "language_of", lambda _: "en")
+    monkeypatch.setattr(quote_form, "current_ms", lambda _: parse_time("2026-12-01T10:00:00Z"))
+    summer_ms = parse_time("2026-07-05T10:00:00Z")
+    request: Any = SimpleNamespace(app={ORDERS: SimpleNamespace(settings=Copies(free=True))})
+    station: Any = SimpleNamespace(time_zone="Europe/Sofia")
+    known = {"c": (summer_ms - 1000, summer_ms)}
+    quote_form._form(request, station, known, ["c"], ("", ""), {})
+    assert said["offset"] == "UTC+3"
+    quote_form._form(request, station, {}, [], ("", ""), {})
+    assert said["offset"] == "UTC+2"
+
+
+async def test_a_page_of_many_files_holds_up_no_live_video() -> None:
+    app = web.Application()
+    app[SCHEDULER], app[CLIENTS] = Scheduler(), Clients(())
+    request = make_mocked_request("GET", "/", app=app)
+    for count, at_once in ((10, True), (3_000, False)):
+        camera = {"files": [{}] * count, "gaps": [{}] * count, "removed": []}
+        order = Order(*(1, 1, "e", "s", 0, 1, "paid", "en"), {"cameras": [camera]}, "KZT", 0, 0)
+        here = await made(request, order, threading.current_thread)
+        assert (here is threading.current_thread()) is at_once
+
+
+def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> None:
+    camera: dict[str, Any] = {"title": {"en": "Box"}, "exists_ms": 60_000, "bytes": 1}
+    outside = [[BEGIN + 60_000, BEGIN + 120_000], [BEGIN, BEGIN + 1]]
+    camera |= {"files": [], "gaps": [], "removed": [], "unscheduled": outside}
+    order = Order(
+        *(1, 1, "e", "s", BEGIN, BEGIN + 120_000, State.QUOTED, "en"),
+        {"asked_to_ms": BEGIN + 120_000, "cameras": [camera], "station": {"time_zone": ZONE}},
+        *("KZT", 0, BEGIN),
+    )
+    page, words = templates("en").get_template("order_footage.html"), words_of(order, "en")
+    text = page.render(order=order, downloads=False, ends=[], files={}, **words)
+    assert text.count("outside the hours of recording") == 1
+    end = format_second(BEGIN + 120_000, ZONE).split()[1]
+    assert f"{format_second(BEGIN + 60_000, ZONE)}–{end} UTC: outside the hours" in text
