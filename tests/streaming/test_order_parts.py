@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +15,13 @@ from aiohttp.test_utils import make_mocked_request
 from base.clock import parse_time
 from base.i18n.format import format_second
 from config.copies import Copies
+from copies.orders.events import Refused
 from copies.states import State
 from storage.catalogue.orders import Order
+from streaming import orders_context
 from streaming.http.clients import CLIENTS, Clients
 from streaming.http.scheduler import SCHEDULER, Scheduler
-from streaming.orders_context import ORDERS
+from streaming.orders_context import ORDERS, QUOTES_AT_ONCE, OrdersContext
 from streaming.pages import quote_form
 from streaming.pages.order import made, words_of
 from streaming.pages.render import templates
@@ -50,6 +54,29 @@ async def test_a_page_of_many_files_holds_up_no_live_video() -> None:
         order = Order(*(1, 1, "e", "s", 0, 1, "paid", "en"), {"cameras": [camera]}, "KZT", 0, 0)
         here = await made(request, order, threading.current_thread)
         assert (here is threading.current_thread()) is at_once
+
+
+async def test_what_takes_too_long_to_look_for_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def with_service(_: object, work: Callable[[Any], Awaitable[None]]) -> None:
+        await work(None)
+
+    async def endless(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(orders_context, "_work", with_service)
+    monkeypatch.setattr(orders_context, "QUOTE_S", 0.01)
+    app, orders = web.Application(), OrdersContext(Copies(free=True), {})
+    app[ORDERS], app[CLIENTS] = orders, Clients(())
+    request = make_mocked_request("POST", "/", app=app)
+    for _ in range(QUOTES_AT_ONCE + 1):
+        with pytest.raises(Refused, match="shorter stretch"):
+            await orders_context._in_turn(request, endless)
+    for _ in range(QUOTES_AT_ONCE):  # others are before this one: it may be answered later
+        await orders.quoting.acquire()
+    with pytest.raises(web.HTTPServiceUnavailable):
+        await orders_context._in_turn(request, endless)
 
 
 def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> None:
