@@ -231,11 +231,13 @@ def test_a_journal_of_many_gaps_is_read_once(
         spool.begin_gap(UTC0 + 10_000 * n, GapCause.UNREACHABLE)
         spool.end_gap(UTC0 + 10_000 * n + 5_000)
     assert len(view.all_gaps()) == 50
-    read: list[bytes] = []
-    take = GapReader._take
-    monkeypatch.setattr(
-        GapReader, "_take", lambda self, line: (read.append(line), take(self, line))
-    )
+    read, take = list[bytes](), GapReader._take
+
+    def counted(self: GapReader, line: bytes) -> None:
+        read.append(line)
+        take(self, line)
+
+    monkeypatch.setattr(GapReader, "_take", counted)
     spool.begin_gap(UTC0 + 600_000, GapCause.NO_DATA)
     with journal.open("ab") as file:
         file.write(b'{"gap_no":51,"end')  # torn

@@ -50,7 +50,7 @@ async def test_a_page_of_many_files_holds_up_no_live_video() -> None:
     app[SCHEDULER], app[CLIENTS] = Scheduler(), Clients(())
     request = make_mocked_request("GET", "/", app=app)
     for count, at_once in ((10, True), (3_000, False)):
-        camera = {"files": [{}] * count, "gaps": [{}] * count, "removed": []}
+        camera: dict[str, Any] = {"files": [{}] * count, "gaps": [{}] * count, "removed": []}
         order = Order(*(1, 1, "e", "s", 0, 1, "paid", "en"), {"cameras": [camera]}, "KZT", 0, 0)
         here = await made(request, order, threading.current_thread)
         assert (here is threading.current_thread()) is at_once
