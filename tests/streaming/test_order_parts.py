@@ -9,20 +9,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import stripe
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from pydantic import SecretStr
 
 from base.clock import parse_time
 from base.i18n.format import format_second
 from config.copies import Copies
+from config.copies import Stripe as Keys
+from config.model import Web
 from copies.orders.events import Refused
+from copies.payments.stripe import Stripe, _answer_of
 from copies.states import State
 from storage.catalogue.orders import Order
 from streaming import orders_context
 from streaming.http.clients import CLIENTS, Clients
 from streaming.http.scheduler import SCHEDULER, Scheduler
+from streaming.http.site import SITE
 from streaming.orders_context import ORDERS, QUOTES_AT_ONCE, OrdersContext
-from streaming.pages import quote_form
+from streaming.pages import order_actions, quote_form
 from streaming.pages.order import made, words_of
 from streaming.pages.render import templates
 
@@ -77,6 +83,46 @@ async def test_what_takes_too_long_to_look_for_is_not_asked_for_again(
         await orders.quoting.acquire()
     with pytest.raises(web.HTTPServiceUnavailable):
         await orders_context._in_turn(request, endless)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("amount_too_small", 409, "This amount cannot be paid by card"),
+        ("api_key_expired", 503, "The payment service does not answer"),
+    ],
+)
+async def test_a_rest_that_no_card_pays_is_said_to_be_one(
+    monkeypatch: pytest.MonkeyPatch, code: str, status: int, words: str
+) -> None:
+    """Of a transfer its bank kept some tenge: less than Stripe takes."""
+
+    async def refused() -> None:
+        raise stripe.InvalidRequestError("50 cents at least", None, code, http_status=400)
+
+    async def order_of(_: object) -> Order:
+        return Order(
+            *(1, 1, "e", "s", BEGIN, BEGIN + 60_000, State.AWAITING_PAYMENT, "en"),
+            {"station": {"number": "1", "name": {"en": "School"}, "time_zone": ZONE}},
+            *("KZT", 100, BEGIN),
+        )
+
+    async def order_page(*more: Any, wrong: str) -> tuple[int, str]:
+        return more[-1], wrong
+
+    monkeypatch.setattr(order_actions, "order_of", order_of)
+    monkeypatch.setattr(order_actions, "order_page", order_page)
+    monkeypatch.setattr(order_actions, "ask_providers", lambda *_: _answer_of(refused()))
+    provider = Stripe(Keys(secret_key=SecretStr("k"), webhook_secret=SecretStr("w")))
+    app = web.Application()
+    app[ORDERS] = OrdersContext(Copies(free=True), {"stripe": provider})
+    app[SITE] = Web(public_url="http://k")
+    request = make_mocked_request(
+        "POST", "/?lang=en", app=app, match_info={"provider": "stripe", "secret": "x"}
+    )
+    said: Any = await order_actions.post_pay(request)
+    assert said[0] == status and words in said[1]
+    await provider.close_connections()
 
 
 def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> None:
