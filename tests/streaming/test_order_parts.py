@@ -98,7 +98,8 @@ async def test_a_rest_that_no_card_pays_is_said_to_be_one(
     """Of a transfer its bank kept some tenge: less than Stripe takes."""
 
     async def refused() -> None:
-        raise stripe.InvalidRequestError("50 cents at least", None, code, http_status=400)
+        refusal: Any = stripe.InvalidRequestError
+        raise refusal("50 cents at least", None, code, http_status=400)
 
     async def order_of(_: object) -> Order:
         return Order(
