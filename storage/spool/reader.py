@@ -93,7 +93,7 @@ class SpoolReader:
         self._stored: dict[Key, SpoolRecording] = {}
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
-        self._told: set[Path] = set()
+        self._told, self._counted = set[Path](), (-1, 0)  # segments in memory at a revision
         self._gaps = GapReader(self.directory / "gaps.jsonl")
         self._current: SpoolRecording | None = None
         self.revision = 0  # another number whenever recordings or segments came or went
@@ -225,15 +225,18 @@ class SpoolReader:
 
     @property
     def loaded(self) -> int:
-        """Number of segments held in memory."""
-        return sum(len(s.index.segments) for s in self._stored.values() if s.index)
+        """Number of segments held in memory; counted again where something came or went."""
+        if self._counted[0] != self.revision:
+            count = sum(len(s.index.segments) for s in self._stored.values() if s.index)
+            self._counted = self.revision, count
+        return self._counted[1]
 
     def trim(self) -> None:
         """Forget the indexes of all recordings but the newest two; they are read again when
         somebody asks for them."""
-        for key in sorted(self._stored)[:-2]:
-            stored = self._stored[key]
+        for stored in self.stored()[:-2]:
             stored.index, stored.seen = None, (0, 0)
+        self._counted = -1, 0
 
     def forget(self, key: Key) -> None:
         """Leave out a recording that was removed."""

@@ -220,6 +220,33 @@ def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None
             view.init(n)
 
 
+class Counted(dict[Any, Any]):
+    """What a reader has, with how often all of it was looked at."""
+
+    count = 0
+
+    def values(self) -> Any:
+        self.count += 1
+        return super().values()
+
+
+def test_what_is_in_memory_is_counted_where_it_changed(tmp_path: Path) -> None:
+    """It is asked of all cameras every two seconds, each of which has 1,440 recordings a day."""
+    spool = fill(tmp_path, runs=1, segments=80, sealed=False)
+    view = SpoolReader(tmp_path, "s", "c")
+    assert len(numbers(view)) == 80
+    stored = view._stored = Counted(view._stored)
+    assert [view.loaded for _ in range(5)] == [80] * 5
+    assert stored.count == 1
+    _append(spool, 81)
+    assert len(numbers(view)) == 81 and view.loaded == 81
+    view.trim()
+    assert view.loaded < 81
+    assert len(numbers(view)) == view.loaded == 81
+    spool.seal(None)
+    spool.close()
+
+
 def test_a_journal_of_many_gaps_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
