@@ -5,6 +5,7 @@ What is returned is sorted, and no interval in it is empty or touches another.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 
@@ -49,3 +50,37 @@ def clip(intervals: Iterable[tuple[int, int]], start: int, end: int) -> list[tup
 def length(intervals: Iterable[tuple[int, int]]) -> int:
     """Return how much the intervals cover; what several cover counts once."""
     return sum(end - start for start, end in merge(intervals))
+
+
+class Cover:
+    """What intervals cover that come one after the other, thousands of them: each is added, and
+    asked about, without a look at all others."""
+
+    def __init__(self, intervals: Iterable[tuple[int, int]] = ()):
+        merged = merge(intervals)
+        self._starts = [start for start, _ in merged]
+        self._ends = [end for _, end in merged]
+
+    @property
+    def end(self) -> int | None:
+        """Where the last of it ends; None where nothing is covered."""
+        return self._ends[-1] if self._ends else None
+
+    def add(self, start: int, end: int) -> None:
+        """Cover an interval, too."""
+        if start >= end:
+            return
+        first, stop = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < stop:  # it touches these
+            start, end = min(start, self._starts[first]), max(end, self._ends[stop - 1])
+        self._starts[first:stop], self._ends[first:stop] = [start], [end]
+
+    def left(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return what of an interval is not covered."""
+        found, at = list[tuple[int, int]](), bisect_right(self._ends, start)
+        while at < len(self._starts) and self._starts[at] < end:
+            if start < self._starts[at]:
+                found.append((start, self._starts[at]))
+            start = self._ends[at]
+            at += 1
+        return [*found, (start, end)] if start < end else found

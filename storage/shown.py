@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 
-from base.intervals import merge, subtract
+from base.intervals import Cover, merge
 from storage.records import Gap, GapCause
 from storage.spool.numbers import lease_of
 
@@ -27,15 +27,14 @@ class Shown:
         found = sorted(recordings, reverse=True)
         self._begun = [(epoch, start) for epoch, start, _ in found]
         self.recorded: list[Stretch] = []  # by anybody
-        self._above: dict[int, list[Stretch]] = {}  # what higher epochs have of the time of each
+        self._above: dict[int, Cover] = {}  # what higher epochs have of the time of each
         for epoch, some in groupby(found, key=lambda one: one[0]):
-            self._above[epoch] = self.recorded
+            self._above[epoch] = Cover(self.recorded)
             self.recorded = merge([*self.recorded, *((start, end) for _, start, end in some)])
 
     def parts(self, epoch: int, start_ms: int, end_ms: int) -> list[Stretch]:
         """Return what is shown of a stretch of an epoch that was among the recordings."""
-        above = self._above.get(epoch)
-        return subtract([(start_ms, end_ms)], above) if above else [(start_ms, end_ms)]
+        return self._above[epoch].left(start_ms, end_ms)
 
     def is_second(self, epoch: int, start_ms: int, end_ms: int) -> bool:
         """Tell whether nothing is shown of it: another epoch shows all of its time."""
@@ -50,7 +49,7 @@ class Shown:
         it began, and no later owner began anything: it is not of one who died.
         """
         gaps, found = list(gaps), list[Gap]()
-        taken = list(self.recorded)
+        taken = Cover(self.recorded)
         for gap in sorted(gaps, key=_knowledge, reverse=True):
             end_ms, lasts = gap.end_ms, False
             if end_ms is None:
@@ -59,11 +58,11 @@ class Shown:
                 begun += [other.start_ms for other in gaps if other.gap_no > gap.gap_no]
                 ends = [start for start in begun if start >= gap.start_ms]
                 lasts = not ends
-                end_ms = min(ends, default=max(gap.start_ms, *(end for _, end in taken), 0) + 1)
-            for start_ms, until_ms in subtract([(gap.start_ms, end_ms)], taken):
+                end_ms = min(ends, default=max(gap.start_ms, taken.end or 0) + 1)
+            for start_ms, until_ms in taken.left(gap.start_ms, end_ms):
                 is_last = lasts and until_ms == end_ms
                 found.append(replace(gap, start_ms=start_ms, end_ms=None if is_last else until_ms))
-            taken = merge([*taken, (gap.start_ms, end_ms)])
+            taken.add(gap.start_ms, end_ms)
         return sorted(found, key=lambda gap: (gap.start_ms, gap.gap_no))
 
 

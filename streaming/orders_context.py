@@ -16,7 +16,7 @@ from aiohttp import web
 from base.i18n.gettext import N_, gettext
 from base.prefixes import site_of
 from config.copies import Copies
-from copies.orders.events import key_of
+from copies.orders.events import Refused, key_of
 from copies.orders.quotes import QuoteRequest
 from copies.orders.service import OrderService
 from copies.payments.port import (
@@ -44,6 +44,7 @@ ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `sche
 QUOTES_AT_ONCE = 4
 REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `scheduler`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
+TOO_MUCH = N_("so much cannot be looked through at once: ask for a shorter stretch")
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -159,14 +160,18 @@ async def _look_up(request: web.Request, key: str | None) -> Order:
     if key is None or order is None:
         orders.guesses.take(client(request))
         raise web.HTTPNotFound(text=gettext("There is no such order.", language_of(request)))
-    cameras = order.quote["cameras"]
-    items = sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
-    scheduler.count(request, items / ITEMS_A_TOKEN)
+    scheduler.count(request, items_of(order) / ITEMS_A_TOKEN)
     orders.known[key] = None
     orders.known.move_to_end(key)
     while len(orders.known) > MOST_KNOWN:
         orders.known.popitem(last=False)
     return order
+
+
+def items_of(order: Order) -> int:
+    """Return how many files and missing stretches an order has."""
+    cameras = order.quote["cameras"]
+    return sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
 
 
 async def ask_providers(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
@@ -217,12 +222,22 @@ def count_letter(request: web.Request) -> None:
 
 
 async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
-    """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503."""
+    """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503, and
+    Refused where that takes too long, as it would again."""
     orders, who = request.app[ORDERS], client(request)
 
     async def in_turn(service: OrderService) -> T:
-        async with asyncio.timeout(QUOTE_S), orders.quoting:
-            return await work(service)
+        async with asyncio.timeout(QUOTE_S):  # others are looked for
+            await orders.quoting.acquire()
+        try:
+            async with asyncio.timeout(QUOTE_S) as limit:
+                return await work(service)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise Refused(TOO_MUCH, "to") from None
+        finally:
+            orders.quoting.release()
 
     orders.quotes.check(who)
     orders.quotes.take(who)

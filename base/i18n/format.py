@@ -37,15 +37,32 @@ def format_time_of_day(ms: int, zone: str, now_ms: int, lang: str, *, seconds: b
 
 
 def format_range(from_ms: int, to_ms: int, zone: str, dash: str = "–") -> str:
-    """Return a stretch in local time: 29.11.2026 08:00:00–09:30:00."""
-    start, end = _local(from_ms, zone), _local(to_ms, zone)
-    day = "" if start.date() == end.date() else f"{end:%d.%m.%Y} "
-    return f"{start:%d.%m.%Y %H:%M:%S}{dash}{day}{end:%H:%M:%S}"
+    """Return a stretch in local time: 29.11.2026 08:00:00–09:30:00; where the clocks of the zone
+    are changed in it, or one of its times comes twice, as `format_stretch` does."""
+    first, last, offset = _ends(from_ms, to_ms, zone)
+    doubtful = "UTC" in first or any(_comes_twice(_local(ms, zone)) for ms in (from_ms, to_ms))
+    return f"{first}{dash}{last} {offset}" if doubtful else f"{first}{dash}{last}"
 
 
 def format_stretch(from_ms: int, to_ms: int, zone: str) -> str:
-    """Return a stretch in local time with its offset: 29.11.2026 08:00:00–09:30:00 UTC+5."""
-    return f"{format_range(from_ms, to_ms, zone)} {format_offset(to_ms, zone)}"
+    """Return a stretch in local time with its offset: 29.11.2026 08:00:00–09:30:00 UTC+5; with both
+    where they differ: 25.10.2026 01:30:00 UTC+3–03:30:00 UTC+2."""
+    first, last, offset = _ends(from_ms, to_ms, zone)
+    return f"{first}–{last} {offset}"
+
+
+def _ends(from_ms: int, to_ms: int, zone: str) -> tuple[str, str, str]:
+    """Return both ends of a stretch in local time, and the offset of the second; the first has its
+    own where that is another one."""
+    start, end = _local(from_ms, zone), _local(to_ms, zone)
+    own = "" if start.utcoffset() == end.utcoffset() else f" {format_offset(from_ms, zone)}"
+    day = "" if start.date() == end.date() else f"{end:%d.%m.%Y} "
+    first, last = f"{start:%d.%m.%Y %H:%M:%S}{own}", f"{day}{end:%H:%M:%S}"
+    return first, last, format_offset(to_ms, zone)
+
+
+def _comes_twice(at: datetime) -> bool:
+    return at.utcoffset() != at.replace(fold=1 - at.fold).utcoffset()
 
 
 def format_offset(ms: int, zone: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from base.i18n.causes import describe_removal
 from base.i18n.format import format_range
+from copies.footage.find import told_unscheduled
 from copies.footage.plan import CopyPlan
 
 DASH = " - "
@@ -108,14 +109,23 @@ manifest.json ішінде бағдарламаларға арналған со�
 Уақыт жергілікті, {zone}. Файл аттарында сайлаудың, учаскенің және камераның идентификаторлары бар.
 """,
 }
-TITLES = {  # of the files, of what is missing; nothing is missing; it was removed, is away
-    "en": ("FILES", "WHAT IS MISSING", "Nothing.", "removed", "recorded, and cannot be had now"),
+# of the files, of what is missing; nothing is missing; it was removed, is away, was not to be
+TITLES = {
+    "en": (
+        "FILES",
+        "WHAT IS MISSING",
+        "Nothing.",
+        "removed",
+        "recorded, and cannot be had now",
+        "outside the hours of recording",
+    ),
     "ru": (
         "ФАЙЛЫ",
         "КАКИХ ЗАПИСЕЙ НЕТ",
         "Записано всё.",
         "удалено",
         "записано, но сейчас недоступно",
+        "вне часов записи",
     ),
     "kk": (
         "ФАЙЛДАР",
@@ -123,6 +133,7 @@ TITLES = {  # of the files, of what is missing; nothing is missing; it was remov
         "Барлығы жазылған.",
         "жойылған",
         "жазылған, бірақ қазір қолжетімсіз",
+        "жазу уақытынан тыс",
     ),
 }
 
@@ -132,7 +143,7 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
 
     A gap's "words", where it has them, say its cause in the language.
     """
-    files_title, missing_title, nothing, removed, away = TITLES[language]
+    files_title, missing_title, nothing, removed, away, unscheduled = TITLES[language]
     titles = {camera["camera"]: camera["title"] for camera in about["cameras"]}
     missing = [
         (g["start_ms"], g["end_ms"], camera["title"], g.get("words") or g["cause"])
@@ -147,6 +158,11 @@ def readme(about: Mapping[str, Any], plans: Sequence[CopyPlan], language: str, z
         )
         for camera in about["cameras"]
         for r in camera["removed"]
+    ]
+    missing += [
+        (start_ms, end_ms, camera["title"], unscheduled)
+        for camera in about["cameras"]
+        for start_ms, end_ms in told_unscheduled(camera["unscheduled"])
     ]
     stretch = partial(format_range, zone=zone, dash=DASH)
     names = (f"№ {about['station_number']}", about["station_name"], about["station_address"])

@@ -59,9 +59,9 @@ class _Entry(NamedTuple):
 def manifest(about: Mapping[str, Any], items: Sequence[Item]) -> bytes:
     """Return manifest.json (docs/copies.md).
 
-    `about` has election, station, from_ms, to_ms and cameras, each with camera, gaps and removed,
-    and what people call all of these; to each camera the files are added. Hashes that are not
-    known are 64 zeros.
+    `about` has election, station, from_ms, to_ms and cameras, each with camera, gaps, removed and
+    unscheduled, and what people call all of these; to each camera the files are added. Hashes that
+    are not known are 64 zeros.
     """
     cameras = [
         {

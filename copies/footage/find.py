@@ -28,7 +28,11 @@ from storage.shown import Shown
 from storage.spool.numbers import lease_of
 from storage.spool.reader import Key, SpoolReader
 
+TOLD_MS = 1000  # of time that nobody was to record; runs may be some ms apart
 AT_ONCE = 8  # files that are planned side by side
+# of the newest time nothing is final: pictures wait until their segment is written, and a gap ends
+# where they begin
+UNSURE_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,9 @@ class CameraFootage:
 
     `files` are in the order of recording. `gaps` are clipped to the stretch; one that lasts ends
     with what is settled. `unscheduled` is time that is neither recorded nor missing. What is
-    after `settled_until_ms` is not offered yet, being recorded or in the future; it is the end
-    of the stretch where all of it is settled. `overlaps` says that a clock was set back, and
-    that the times of files overlap.
+    after `settled_until_ms` is not offered yet, being recorded, or of the last UNSURE_MS, or in
+    the future; it is the end of the stretch where all of it is settled. `overlaps` says that a
+    clock was set back, and that the times of files overlap.
     """
 
     files: tuple[CopyPlan, ...]
@@ -119,6 +123,11 @@ async def find(
     )
 
 
+def told_unscheduled(stretches: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return what people are told of `unscheduled`."""
+    return [(start, end) for start, end in stretches if end - start >= TOLD_MS]
+
+
 def _missing(
     gaps: Iterable[Gap], rows: Iterable[RecordingRow], from_ms: int, settled_ms: int
 ) -> list[Gap]:
@@ -136,8 +145,8 @@ def _sealed(
     spool_reader: SpoolReader, known: dict[Key, RecordingRow], from_ms: int, to_ms: int
 ) -> tuple[dict[Key, RecordingRow], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
-    which on the stretch is being recorded, or in the future."""
-    fresh, settled_ms = dict[Key, RecordingRow](), min(to_ms, now_ms())
+    which on the stretch is being recorded, may be, or is in the future."""
+    fresh, settled_ms = dict[Key, RecordingRow](), min(to_ms, now_ms() - UNSURE_MS)
     for stored in spool_reader.stored():
         if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue

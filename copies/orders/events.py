@@ -83,7 +83,7 @@ def place(
             Entry("requester", Event.ORDER, values["state"], {"total": order.total}),
         ]
         if order.total == 0:
-            values |= _paid(settings, now_ms)
+            values |= _paid(settings, order, now_ms)
             entries.append(Entry("system", Event.PAY, values["state"], {"total": 0}))
         letters = (Letter("placed", email, link),) if email else ()
         return Change(
@@ -168,7 +168,7 @@ def pay(
         letter = None
         if order.state == State.AWAITING_PAYMENT:
             if received(after) >= order.total:
-                values = _paid(settings, now_ms)
+                values = _paid(settings, order, now_ms)
                 entries.append(Entry(actor, Event.PAY, values["state"], {"total": order.total}))
                 letter = "paid"
             elif payment.currency == order.currency:
@@ -178,11 +178,14 @@ def pay(
     return decide
 
 
-def _paid(settings: Copies, now_ms: int) -> dict[str, Any]:
+def _paid(settings: Copies, order: Order, now_ms: int) -> dict[str, Any]:
+    """Return what an order is from its payment on; it can be downloaded as long as its quote said,
+    whatever the settings say since then."""
+    lasts_s = order.quote.get("download_for_s", settings.download_for)
     return {
         "state": TRANSITIONS[State.AWAITING_PAYMENT, Event.PAY],
         "paid_ms": now_ms,
-        "until_ms": now_ms + settings.download_for * 1000,
+        "until_ms": now_ms + lasts_s * 1000,
     }
 
 

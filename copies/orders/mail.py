@@ -88,7 +88,7 @@ def compose(sender: str, order: Order, letter: LetterRow) -> EmailMessage:
         ),
         "paid": _("Your payment has been entered."),
         "owed": _(
-            "A payment came that is more than your order costs, or too late. It is given back."
+            "A payment came that is too much, too late, or in another currency. It is given back."
         ),
         "rejected": _("Your order has been rejected."),
         "returned": _("A payment has been given back."),

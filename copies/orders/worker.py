@@ -145,13 +145,16 @@ class OrderWorker:
                     if isinstance(provider, Online):
                         await provider.close_connections()
 
-    async def _repeat(self, work: str, part: Callable[[], Awaitable[None]], every_s: float) -> None:
+    async def _repeat(
+        self, work: str, part: Callable[[], Awaitable[bool | None]], every_s: float
+    ) -> None:
+        """Do a part of the work again and again, at once where it tells that there may be more."""
         outage, backoff = self._outages[work], Backoff(self._pauses.away_s)
         while True:
             pause_s = every_s
             try:
-                if self._holdings.has_duty() or work == STATUS:
-                    await part()
+                if (self._holdings.has_duty() or work == STATUS) and await part():
+                    pause_s = 0.0
                 outage.end()
                 backoff.succeeded()
             except (CatalogueError, ServerAway, NotNow) as error:
@@ -168,15 +171,15 @@ class OrderWorker:
         items: Mapping[K, W],
         work: Callable[[W], Awaitable[object]],
         most: int | None = None,
-    ) -> None:
+    ) -> int:
         """Work on the items of a queue that are due, `most` of them: one that fails is told by its
-        numbers, is tried later and holds up no other.
+        numbers, is tried later and holds up no other. Returns how many did not fail.
 
         Raises what holds up all of them: the catalogue or the mail server is away.
         """
         backoff = self._backoffs[part]
         backoff.retain(items.keys())
-        due = sorted((key for key in items if backoff.due(key)), key=backoff.failures)
+        due, done = sorted((key for key in items if backoff.due(key)), key=backoff.failures), 0
         for key in due[:most]:
             try:
                 await work(items[key])
@@ -196,18 +199,22 @@ class OrderWorker:
                     raise
             else:
                 backoff.succeeded(key)
+                done += 1
+        return done
 
     # -- hashing -------------------------------------------------------------------------
 
-    async def _hash(self) -> None:
-        """Make the pass over the next file of a paid order without a SHA-256."""
+    async def _hash(self) -> bool:
+        """Make the pass over the next file of a paid order without a SHA-256; tells whether it was
+        made: an order may have thousands of small ones."""
         files = await self._files.unhashed(State.PAID)
         by_key = {(row.order_pk, row.file_no): row for row in files}
-        await self._each("hash", by_key, self._pass_over, most=1)
+        done = await self._each("hash", by_key, self._pass_over, most=1)
         hashed = await self._files.all_hashed(State.PAID)
         finish = events.finish(self._clock())
         by_pk = {row.order_pk: row for row in hashed}
         await self._each("finish", by_pk, lambda row: self._orders.change(row.order_pk, finish))
+        return done > 0
 
     async def _pass_over(self, row: FileRow) -> None:
         pk, file_no = row.order_pk, row.file_no

@@ -25,6 +25,11 @@ class CheckoutGone(ProviderUnavailable):
     operator configures it again."""
 
 
+class AmountRefused(ProviderUnavailable):
+    """The provider takes no such amount: the least of an order, or the rest of one that was paid in
+    part, may be less than it takes."""
+
+
 class InvalidSignature(ValueError):
     """A notification is not the provider's."""
 
@@ -61,7 +66,7 @@ class InvoiceProvider(Protocol):
 @runtime_checkable
 class Online(Protocol):
     """A provider with a page to pay on. Every call but `parse_webhook` raises ProviderUnavailable,
-    and CheckoutGone where asking again changes nothing."""
+    and CheckoutGone or AmountRefused where asking again changes nothing."""
 
     name: str
 

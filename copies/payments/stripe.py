@@ -15,6 +15,7 @@ import stripe
 
 from config.copies import Stripe as Keys
 from copies.payments.port import (
+    AmountRefused,
     Checkout,
     CheckoutGone,
     CheckoutStatus,
@@ -179,6 +180,9 @@ async def _answer_of(call: Awaitable[T]) -> T:
         code = getattr(error, "code", None) or getattr(error, "http_status", None) or ""
         # another account, or a key that is no longer one
         refused = isinstance(error, stripe.AuthenticationError | stripe.PermissionError)
-        gone = refused or error.http_status == HTTPStatus.NOT_FOUND
-        kind = CheckoutGone if gone else ProviderUnavailable
+        kind = ProviderUnavailable
+        if refused or error.http_status == HTTPStatus.NOT_FOUND:
+            kind = CheckoutGone
+        elif code in ("amount_too_small", "amount_too_large"):
+            kind = AmountRefused
         raise kind(f"Stripe: {type(error).__name__} {code}".strip()) from error

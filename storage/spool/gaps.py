@@ -15,6 +15,7 @@ from storage.records import Gap, GapCause, Number, Record
 
 PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
 
+BEGINS = 100  # bytes by which a journal is told from one that took its place
 EARLIER_GAPS = "gaps-{}.jsonl"  # of an earlier election
 
 log = structlog.get_logger()
@@ -150,17 +151,53 @@ class GapJournal:
         self._unwritten = []
 
 
-def read_gaps(path: Path) -> list[Gap]:
-    """Read a journal of gaps, oldest first; no file is no gaps, a torn line is not there.
+class GapReader:
+    """Reads a camera's journal while it is written: what was read is not read again, as a camera
+    that comes and goes has thousands of gaps."""
 
-    A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    gaps: dict[int, Gap] = {}
-    for line in data[: data.rfind(b"\n") + 1].splitlines():
+    def __init__(self, path: Path):
+        self._path = path
+        self._by_no: dict[int, Gap] = {}
+        self._file, self._until, self._begins = 0, 0, b""  # what was read: of which file, how far
+        self.gaps: list[Gap] = []  # as they were read last
+
+    def read(self) -> list[Gap]:
+        """Return the gaps, oldest first; no file is no gaps, a torn line is not there.
+
+        A later line of the same gap replaces an earlier one. Lines that cannot be read are skipped.
+        Raises OSError.
+        """
+        try:
+            stat = self._path.stat()
+            if (stat.st_ino, stat.st_size) == (self._file, self._until):
+                return self.gaps
+            with self._path.open("rb") as file:
+                stat, begins = os.fstat(file.fileno()), file.read(len(self._begins))
+                if (
+                    stat.st_ino != self._file
+                    or stat.st_size < self._until
+                    or begins != self._begins
+                ):
+                    self._forget()
+                file.seek(self._until)
+                data = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return self.gaps
+        whole = data[: data.rfind(b"\n") + 1]
+        self._file, self._until = stat.st_ino, self._until + len(whole)
+        self._begins = self._begins or whole[:BEGINS]
+        for line in whole.splitlines():
+            self._take(line)
+        if whole:
+            self.gaps = list(self._by_no.values())
+        return self.gaps
+
+    def _forget(self) -> None:
+        self._by_no, self.gaps, self._until, self._begins = {}, [], 0, b""
+
+    def _take(self, line: bytes) -> None:
+        gaps = self._by_no
         try:
             if b'"cause":' in line:
                 gap = Gap.of({"end_ms": None} | orjson.loads(line))
@@ -168,5 +205,9 @@ def read_gaps(path: Path) -> list[Gap]:
             elif (end := _End.parse(line)).gap_no in gaps:
                 gaps[end.gap_no] = replace(gaps[end.gap_no], end_ms=end.end_ms)
         except (ValueError, TypeError):
-            log.error("A line of the gap journal cannot be read", file=str(path))
-    return list(gaps.values())
+            log.error("A line of the gap journal cannot be read", file=str(self._path))
+
+
+def read_gaps(path: Path) -> list[Gap]:
+    """Read a journal of gaps as it is now; see `GapReader`."""
+    return GapReader(path).read()

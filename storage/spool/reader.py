@@ -29,7 +29,7 @@ from storage.records import (
     recording_name,
     start_of,
 )
-from storage.spool.gaps import read_gaps
+from storage.spool.gaps import GapReader
 from storage.spool.numbers import CameraNumbers
 
 log = structlog.get_logger()
@@ -93,9 +93,8 @@ class SpoolReader:
         self._stored: dict[Key, SpoolRecording] = {}
         self._state: tuple[int, int] | None = None  # inode and mtime of camera.json
         self._scanned = float("-inf")
-        self._told: set[Path] = set()
-        self._gaps: list[Gap] = []
-        self._gaps_seen: tuple[int, int] | None = None
+        self._told, self._counted = set[Path](), (-1, 0)  # segments in memory at a revision
+        self._gaps = GapReader(self.directory / "gaps.jsonl")
         self._current: SpoolRecording | None = None
         self.revision = 0  # another number whenever recordings or segments came or went
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
@@ -226,15 +225,18 @@ class SpoolReader:
 
     @property
     def loaded(self) -> int:
-        """Number of segments held in memory."""
-        return sum(len(s.index.segments) for s in self._stored.values() if s.index)
+        """Number of segments held in memory; counted again where something came or went."""
+        if self._counted[0] != self.revision:
+            count = sum(len(s.index.segments) for s in self._stored.values() if s.index)
+            self._counted = self.revision, count
+        return self._counted[1]
 
     def trim(self) -> None:
         """Forget the indexes of all recordings but the newest two; they are read again when
         somebody asks for them."""
-        for key in sorted(self._stored)[:-2]:
-            stored = self._stored[key]
+        for stored in self.stored()[:-2]:
             stored.index, stored.seen = None, (0, 0)
+        self._counted = -1, 0
 
     def forget(self, key: Key) -> None:
         """Leave out a recording that was removed."""
@@ -366,17 +368,12 @@ class SpoolReader:
         return last[0] if last and last[0].end_ms is None else None
 
     def all_gaps(self) -> list[Gap]:
-        """Return the gaps of the journal, oldest first; it is read again when it has grown."""
-        path = self.directory / "gaps.jsonl"
+        """Return the gaps of the journal, oldest first; what is new of it is read."""
         try:
-            stat = path.stat()
-            if (seen := (stat.st_ino, stat.st_size)) != self._gaps_seen:
-                self._gaps, self._gaps_seen = read_gaps(path), seen
-        except FileNotFoundError:
-            self._gaps, self._gaps_seen = [], None
+            return self._gaps.read()
         except OSError as error:
-            self._tell(path, error)
-        return self._gaps
+            self._tell(self.directory / "gaps.jsonl", error)
+            return self._gaps.gaps
 
 
 def _seen(stat: os.stat_result) -> tuple[int, int]:

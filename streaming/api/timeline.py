@@ -9,13 +9,14 @@ from functools import partial
 import orjson
 from aiohttp import web
 
-from base.i18n.causes import describe_cause
+from base.i18n.causes import describe_cause, describe_removal
+from base.i18n.format import format_time
 from base.i18n.gettext import N_, gettext
 from config.model import Camera, Station
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
-from storage.catalogue.rows import TimelineRow
+from storage.catalogue.rows import ArchivedRow, TimelineRow
 from storage.cluster.peers import Unreachable
 from storage.records import FormatError, Gap, Losses
 from storage.shown import Shown
@@ -125,6 +126,8 @@ async def _known(
                 if spool := gone.get((name, *row.key)):
                     state = "given_up" if away[spool].given_up else "waiting"
                     said = {"away": state, "words": gettext(AWAY[state], lang)}
+                if last := row.removed:
+                    said |= _removal(last, station.time_zone, lang)
                 recordings[row.key] = row.end_ms, _recording(row, said)
             for gap in rows[1]:
                 gaps[gap.gap_no, gap.start_ms] = gap
@@ -215,15 +218,19 @@ def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Ga
 
 
 def _recording(row: TimelineRow, said: dict[str, object]) -> bytes:
-    """Return a row as JSON: what is missing of it, and when and why it was removed where no
-    archive has it any more; with what else is to be `said` of it."""
-    more = row.losses.to_dict() | said
-    if last := row.removed:
-        more |= {"removed_ms": last.removed_ms, "removed_reason": last.removed_reason}
-    if more:
+    """Return a row as JSON: what is missing of it, with what else is to be `said` of it."""
+    if more := row.losses.to_dict() | said:
         data = {k: getattr(row, k) for k in ("record_seq", "start_ms", "end_ms")}
         return orjson.dumps(data | more)
     return RECORDING % (row.record_seq, row.start_ms, row.end_ms)
+
+
+def _removal(last: ArchivedRow, zone: str, lang: str) -> dict[str, object]:
+    """Return when and why a recording was removed that no archive has any more."""
+    reason = last.removed_reason or ""
+    when, why = format_time(last.removed_ms or 0, zone), describe_removal(reason, lang)
+    words = gettext("removed on %(when)s (%(why)s)", lang, when=when, why=why)
+    return {"removed_ms": last.removed_ms, "removed_reason": reason, "words": words}
 
 
 def _gap(lang: str, gap: Gap) -> dict[str, object]:

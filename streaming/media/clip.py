@@ -7,7 +7,7 @@ written anywhere, and any range of it can be had.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -29,6 +29,9 @@ from streaming.http.scheduler import SCHEDULER
 from streaming.media.live import INIT_TYPE
 
 LENGTH_MS = 60_000
+BEFORE_MS = (
+    60_000  # so far before a moment the keyframe is looked for without which nothing is seen
+)
 
 Placed = tuple[Key, Header, Segment]  # a segment with its recording
 
@@ -37,8 +40,8 @@ routes = web.RouteTableDef()
 
 @routes.get("/live/{station}/{camera}/moment.mp4")
 async def moment(request: web.Request) -> web.StreamResponse:
-    """Serve at most a minute of one run that begins with the segment of the moment `t`; 404 where
-    that is not in the rewind window, or nothing was recorded then."""
+    """Serve at most a minute of one run from the moment `t` on, with what its first picture needs;
+    404 where that is not in the rewind window, or nothing was recorded then."""
     context, lang = request.app[CONTEXT], language_of(request)
     name, reader = context.camera(request)
     at_ms, now_ms = time_ms(request, "t"), context.clock()
@@ -49,8 +52,8 @@ async def moment(request: web.Request) -> web.StreamResponse:
     if now_ms - context.config.rewind_s * 1000 <= at_ms <= now_ms:
         scheduler = request.app[SCHEDULER]
         scheduler.check(request)
-        steps = reader.stretch(at_ms, at_ms + LENGTH_MS)
-        found = list(_one_run([one async for one in scheduler.in_steps(request, steps)], at_ms))
+        steps = reader.stretch(at_ms - BEFORE_MS, at_ms + LENGTH_MS)
+        found = one_run([one async for one in scheduler.in_steps(request, steps)], at_ms)
     if not found:
         text = gettext("There is no recording of this moment here.", lang)
         raise web.HTTPNotFound(text=text)
@@ -64,20 +67,26 @@ async def moment(request: web.Request) -> web.StreamResponse:
     return await send(request, content, {"Cache-Control": f"public, max-age={60 if whole else 1}"})
 
 
-def _one_run(stretch: Iterable[tuple[Index, list[Segment]]], at_ms: int) -> Iterator[Placed]:
-    """Yield the segments of a stretch as far as they are of one run, from a keyframe on; none where
-    the stretch does not begin with its first moment."""
-    run = None
+def one_run(stretch: Iterable[tuple[Index, list[Segment]]], at_ms: int) -> list[Placed]:
+    """Return the segments of a stretch that show a moment and what follows, as far as they are of
+    one run: from the last keyframe before it on. None where nothing shows it."""
+    found = list[Placed]()
     for index, segments in stretch:
         header = index.header
-        if run is None and segments[0].start_ms > at_ms:
-            return
-        if run not in (None, (header.run_no, header.init_sha256)):
-            return
+        if found and found[0][1].run != header.run:
+            if _holds(found, at_ms):
+                break
+            found = []
         for segment in segments:
-            if run is not None or segment.starts_with_key:
-                run = header.run_no, header.init_sha256
-                yield (header.record_seq, index.start_ms), header, segment
+            if segment.starts_with_key and segment.start_ms <= at_ms:
+                found = []
+            if found or segment.starts_with_key:
+                found.append(((header.record_seq, index.start_ms), header, segment))
+    return found if _holds(found, at_ms) else []
+
+
+def _holds(found: list[Placed], at_ms: int) -> bool:
+    return bool(found) and found[0][2].start_ms <= at_ms < found[-1][2].end_ms
 
 
 @dataclass(frozen=True, slots=True)

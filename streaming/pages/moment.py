@@ -16,6 +16,7 @@ from config.schedule import windows
 from streaming.context import CONTEXT, AppContext
 from streaming.http.negotiation import language_of
 from streaming.http.parameters import time_ms
+from streaming.media.clip import BEFORE_MS, one_run
 from streaming.pages.render import link
 
 COPIED_MS = 600_000  # that the form of a copy is filled with, from the moment on
@@ -78,17 +79,16 @@ def clip_at(context: AppContext, station: Station, camera: Camera, at_ms: int) -
     """Return the address of a minute of video that shows a moment first; empty where that is not
     here, or cannot be watched any more.
 
-    The file begins with the segment of the moment; what comes before the moment is skipped by a
-    temporal fragment (W3C Media Fragments 1.0, 4.2.1).
+    The file begins with a keyframe; what comes before the moment is skipped by a temporal fragment
+    (W3C Media Fragments 1.0, 4.2.1).
     """
     if at_ms < context.clock() - context.config.rewind_s * 1000:
         return ""
-    for _, segments in context.reader(station, camera).stretch(at_ms, at_ms + 1):
-        for segment in segments:
-            if segment.start_ms <= at_ms < segment.end_ms:
-                skipped_s = (at_ms - segment.start_ms) / 1000
-                return f"/live/{station.id}/{camera.id}/moment.mp4?t={at_ms}#t={skipped_s:.3f}"
-    return ""
+    stretch = context.reader(station, camera).stretch(at_ms - BEFORE_MS, at_ms + 1)
+    if not (found := one_run(stretch, at_ms)):
+        return ""
+    skipped_s = (at_ms - found[0][2].start_ms) / 1000
+    return f"/live/{station.id}/{camera.id}/moment.mp4?t={at_ms}#t={skipped_s:.3f}"
 
 
 def why_not_shown(

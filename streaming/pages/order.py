@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import segno
 from aiohttp import web
@@ -21,6 +22,7 @@ from base.i18n.format import (
 )
 from base.i18n.gettext import N_, gettext, text_in
 from copies.balance import owed, owed_since_ms, received
+from copies.footage.find import told_unscheduled
 from copies.orders.describe import Standing, standing_of, title_of
 from copies.payments.port import Online
 from copies.payments.statement import statement
@@ -28,9 +30,11 @@ from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
 from streaming.context import CONTEXT, current_ms
 from streaming.http.negotiation import checked_language, language_of
+from streaming.http.scheduler import SCHEDULER
 from streaming.orders_context import (
     ORDERS,
     invoice_provider,
+    items_of,
     link_of,
     query_catalogue,
     receipt_provider,
@@ -38,6 +42,9 @@ from streaming.orders_context import (
 from streaming.pages.moment import clip_at
 from streaming.pages.render import Fields, page
 
+MOST_AT_ONCE = 150  # files and gaps of a page that is made at once, in some 5 ms
+
+T = TypeVar("T")
 NAMES = {
     Standing.QUOTED: N_("Not ordered yet"),
     Standing.NOT_ORDERED: N_("Not ordered in time"),
@@ -72,7 +79,8 @@ async def order_page(
     files = await query_catalogue(
         request, lambda catalogue: catalogue.order_files.of(order.order_pk)
     )
-    return page(
+    make = partial(
+        page,
         request,
         "order.html",
         status,
@@ -93,8 +101,17 @@ async def order_page(
         **_where_it_stands(request, order, lang),
         **_link(request, lang),
         **_money(request, order, lang),
-        **_words(order, lang),
+        **words_of(order, lang),
     )
+    return await made(request, order, make)
+
+
+async def made(request: web.Request, order: Order, make: Callable[[], T]) -> T:
+    """Return what is made of an order; of one with many files and gaps, as of a camera that came
+    and went all day, in a thread: it takes a second. Raises what the scheduler does."""
+    if items_of(order) < MOST_AT_ONCE:
+        return make()
+    return await request.app[SCHEDULER].in_thread(request, make)
 
 
 def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str, object]:
@@ -182,7 +199,7 @@ def _money(request: web.Request, order: Order, lang: str) -> dict[str, object]:
     }
 
 
-def _words(order: Order, lang: str) -> dict[str, object]:
+def words_of(order: Order, lang: str) -> dict[str, object]:
     """Return what the template writes times, lengths, money and sizes with."""
     zone = order.quote["station"]["time_zone"]
     return {
@@ -195,6 +212,7 @@ def _words(order: Order, lang: str) -> dict[str, object]:
         "reason": partial(describe_removal, lang=lang),
         "size": partial(format_bytes, lang=lang),
         "minutes": format_minutes,
+        "unscheduled": told_unscheduled,
     }
 
 

@@ -17,7 +17,7 @@ from config.copies import BIN
 from copies.orders.describe import title_of
 from copies.orders.events import Refused
 from copies.orders.mail import address
-from copies.payments.port import Online, ProviderUnavailable
+from copies.payments.port import AmountRefused, Online, ProviderUnavailable
 from storage.catalogue.orders import Order
 from streaming.http.bodies import form
 from streaming.http.negotiation import language_of
@@ -165,6 +165,10 @@ async def post_pay(request: web.Request) -> web.StreamResponse:
         )
     except Refused:  # paid a moment ago, or ended
         raise web.HTTPSeeOther(_here(request)) from None
+    except AmountRefused:
+        lang = language_of(request)
+        wrong = gettext("This amount cannot be paid by card: ask the operator how to pay it.", lang)
+        return await order_page(request, order, 409, wrong=wrong)
     except ProviderUnavailable:
         return await _unavailable(request, order)
     return page(request, "paying.html", url=url, secret=request.match_info["secret"])

@@ -111,7 +111,11 @@ def _form(
         begin=written[0],
         end=written[1],
         errors=Fields.of_errors(errors),
-        offset=format_offset(current_ms(request), station.time_zone),
+        # of what is recorded: it may be of a summer, and be asked for in a winter
+        offset=format_offset(
+            max((last for _, last in known.values()), default=current_ms(request)),
+            station.time_zone,
+        ),
         settings=settings,
         longest_h=f"{settings.longest / 3600:g}",
         shortest_s=SHORTEST_MS // 1000,

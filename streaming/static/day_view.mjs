@@ -112,7 +112,7 @@ export function ticks([from, to], width, midnight) {
  * @param {{ oldest: number, now: number, pixel: number, motion?: Stretch[] }} more what is older than
  *   `oldest` cannot be watched any more; a pixel is in ms; when something moved
  */
-export function pieces({ stretches, gaps }, [from, to], { oldest, now, pixel, motion = [] }) {
+export function pieces({ stretches, gaps, gone }, [from, to], { oldest, now, pixel, motion = [] }) {
   /** @type {{ kind: string, from: number, to: number, gap: Gap | null }[]} */
   const found = [];
   const add = (/** @type {string} */ kind, /** @type {number} */ start, /** @type {number} */ end, /** @type {Gap | null} */ gap = null) => {
@@ -124,6 +124,7 @@ export function pieces({ stretches, gaps }, [from, to], { oldest, now, pixel, mo
     if (start < oldest) add("is-old", start, Math.min(end, oldest));
     if (end > oldest) add("is-recorded", Math.max(start, oldest), end);
   }
+  for (const one of gone) add("is-old", one.from, one.to);
   for (const [start, end] of motion) add("is-motion", start, end);
   for (const gap of gaps) add("is-gap", gap.from, gap.to ?? now, gap);
   return found;

@@ -3,6 +3,7 @@ import { CANNOT, GAP, MISSING, PLAYS, WAITS } from "./angle.mjs";
 import * as moments from "./moment.mjs";
 import { $, within } from "./page.mjs";
 import { Quality } from "./quality.mjs";
+import { Still } from "./still.mjs";
 import { clock, length, put, say, told } from "./text.mjs";
 import { player, server, watch } from "./watching.mjs";
 
@@ -10,6 +11,9 @@ const ASK_MS = 5000;
 const BACK_MS = 10_000;
 const main = within(document, "main");
 const angle = watch(told.angle, within(main, "video"));
+/** @type {HTMLImageElement} */
+const image = within(main, ".still"); // of the page
+const still = new Still(image);
 let words = ""; // why there is no picture now
 let refused = "";
 const notice = document.getElementById("notice"); // the server's words where the moment asked for cannot be shown
@@ -45,7 +49,8 @@ player.onTick = () => {
   $("slate").hidden = !said;
   $("again").hidden = !player.stands;
   const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS);
-  main.dataset.shown = seen ? "video" : player.live && !said ? "still" : "none";
+  if (seen) still.gone();
+  main.dataset.shown = seen ? "video" : player.live && !said && still.shows(false) ? "still" : "none";
   main.dataset.state = state;
   const late = Math.max(0, server.now() - player.now);
   const isLive = player.isLive(late);

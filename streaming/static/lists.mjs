@@ -31,7 +31,10 @@ export class Lists {
     this.outages = outages(days.map((day) => day?.gaps ?? []));
     const gaps = this.outages.map(({ from, to, cameras, causes }) => ({ from, to, who: this.names(cameras), why: causes.join("; ") }));
     const recordings = days
-      .flatMap((day, n) => (day?.stretches ?? []).map(([from, to]) => ({ from, to, who: this.names([n]), why: "" })))
+      .flatMap((day, n) => [
+        ...(day?.stretches ?? []).map(([from, to]) => ({ from, to, who: this.names([n]), why: "" })),
+        ...(day?.gone ?? []).map(({ from, to, words: why }) => ({ from, to, who: this.names([n]), why })),
+      ])
       .sort((a, b) => a.from - b.from);
     text.put(this.root.querySelector("#gaps summary"), text.say("gaps", { count: gaps.length }));
     text.put(this.root.querySelector("#recordings summary"), text.say("recordings", { count: recordings.length }));

@@ -1,7 +1,7 @@
 // Marks a stretch of the timeline, of which a copy can be ordered, and says what it would cost.
 import { written } from "./moment.mjs";
 import { $ } from "./page.mjs";
-import { existing, price } from "./price.mjs";
+import { existing, ordered, price } from "./price.mjs";
 import { clock, length, money, put, say, told } from "./text.mjs";
 
 /** @import { DayRecord } from "./record.mjs" */
@@ -16,8 +16,9 @@ const link = (/** @type {string} */ id) => /** @type {HTMLAnchorElement} */ ($(i
 export function orderLink(stretch) {
   const query = new URLSearchParams({ station: told.station, cameras: told.cameras.map((one) => one.id).join(",") });
   if (stretch) {
-    query.set("from", written(Math.floor(stretch[0] / 1000) * 1000));
-    query.set("to", written(Math.ceil(stretch[1] / 1000) * 1000));
+    const [from, to] = ordered(stretch);
+    query.set("from", written(from));
+    query.set("to", written(to));
   }
   if (told.chosen) query.set("lang", told.lang);
   return `/copies/new?${query}`;
@@ -71,7 +72,7 @@ export class Marks {
     if (!document.getElementById("marked")) return;
     /** @type {HTMLButtonElement} */ ($("mark-to")).disabled = from === null;
     $("marked").hidden = from === null;
-    const footage = whole ? this.footage(from, to) : [];
+    const footage = whole ? this.footage(...ordered([from, to])) : [];
     $("marked-order").hidden = !footage.some((ms) => ms > 0);
     put($("marked-words"), whole ? words(from, to, footage) : from === null ? "" : say("marked", { from: clock(from) }));
     if (whole) link("marked-order").href = orderLink([from, to]);

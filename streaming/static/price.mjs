@@ -3,6 +3,13 @@
 const MINUTE_MS = 60_000;
 
 /**
+ * Returns the stretch that is ordered where one is marked: forms take whole seconds.
+ * @param {Stretch} marked
+ * @returns {Stretch}
+ */
+export const ordered = ([from, to]) => [Math.floor(from / 1000) * 1000, Math.ceil(to / 1000) * 1000];
+
+/**
  * Returns how much footage of a stretch exists, in ms.
  * @param {Stretch[]} stretches that were recorded
  * @param {number} from

@@ -1,9 +1,9 @@
 // What is played of each camera: as much as the link carries, or what a person chose.
-import { CANNOT, OFF } from "./angle.mjs";
+import { CANNOT } from "./angle.mjs";
 import { canFeed } from "./feed.mjs";
 import { Chooser, saving } from "./link.mjs";
 import { toast } from "./notices.mjs";
-import { $, here, within } from "./page.mjs";
+import { $, here } from "./page.mjs";
 import { variants } from "./playlist.mjs";
 import { clock, number, put, say, told } from "./text.mjs";
 import { cameWith, link, player } from "./watching.mjs";
@@ -11,7 +11,6 @@ import { cameWith, link, player } from "./watching.mjs";
 /** @import { Angle } from "./angle.mjs" */
 
 const LOOK_MS = 1000;
-const STILL_MS = 5000; // between the small pictures of what does not play
 const PICTURE_SHARE = 0.7; // of the link, for single pictures
 const LONGEST_STRIDE = 15; // segments
 
@@ -39,7 +38,6 @@ export class Quality {
     for (const one of this.all) if (one.camera.low) this.#learn(one);
     this.apply();
     setInterval(() => this.look(), LOOK_MS);
-    setInterval(() => this.stills(), STILL_MS);
   }
 
   /** @param {One} one */
@@ -116,18 +114,5 @@ export class Quality {
     put(button, bits ? say("videoCosts", { size: number((bits * 60) / 8e6) }) : say("videoInstead"));
     const saver = document.getElementById("saving"); // not where a camera is embedded
     if (saver) saver.ariaPressed = String(wanted === "saving");
-  }
-
-  // Renews the small pictures of what does not play; back in time they would be of another moment.
-  stills() {
-    if (document.hidden) return;
-    for (const { figure, angle } of this.all) {
-      if (angle.state !== OFF || !player.live) continue;
-      /** @type {HTMLImageElement} */
-      const still = within(figure, ".still");
-      const url = new URL(still.src);
-      url.searchParams.set("n", String(Math.floor(Date.now() / STILL_MS)));
-      still.src = url.href;
-    }
   }
 }

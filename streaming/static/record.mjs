@@ -22,6 +22,7 @@ export class DayRecord {
     this.to = 0;
     this.known = 0; // until here
     this.complete = true;
+    this.whole = true; // else the catalogue did not say all of the day; once it answers, all is asked for again
     this.words = ""; // how many cameras are live
     this.away = false;
     /** @type {Map<string, Stretch[]>} when something moved before a camera */
@@ -53,10 +54,11 @@ export class DayRecord {
       this.away = false;
       if (from !== this.from) return; // another day was asked for meanwhile
       this.server.learn(data.now_ms, came);
-      this.complete = data.complete;
+      if (since === from) this.whole = data.complete;
+      this.complete = data.complete && this.whole;
       this.words = data.words;
       for (const camera of data.cameras) this.merge(camera, since);
-      this.known = Math.min(to, data.now_ms);
+      this.known = data.complete && !this.whole ? 0 : Math.min(to, data.now_ms);
     } catch {
       this.away = true;
     }
@@ -80,10 +82,17 @@ export class DayRecord {
    */
   merge(camera, since) {
     /** @type {AngleDay} */
-    const before = this.angles.get(camera.id) ?? { stretches: [], gaps: [] };
+    const before = this.angles.get(camera.id) ?? { stretches: [], gaps: [], gone: [] };
     /** @type {Stretch[]} */
     const stretches = before.stretches.filter(([from]) => from < since).map(([from, to]) => [from, to]);
-    for (const { start_ms: from, end_ms: to } of camera.recordings) {
+    const gone = before.gone.filter(({ from }) => from < since).map((one) => ({ ...one }));
+    for (const { start_ms: from, end_ms: to, words } of camera.recordings) {
+      if (words) { // nobody can have it: it was removed, or its machine is away
+        const lost = gone.at(-1);
+        if (lost?.words === words && from <= lost.to + JOIN_MS) lost.to = Math.max(lost.to, to);
+        else gone.push({ from, to, words });
+        continue;
+      }
       const last = stretches.at(-1);
       if (last && from <= last[1] + JOIN_MS) last[1] = Math.max(last[1], to);
       else stretches.push([from, to]);
@@ -95,7 +104,7 @@ export class DayRecord {
         gaps.push({ no: gap.gap_no, from: gap.start_ms, to: gap.end_ms, words: gap.words });
       }
     }
-    this.angles.set(camera.id, { stretches, gaps, state: camera.state, words: camera.words });
+    this.angles.set(camera.id, { stretches, gaps, gone, state: camera.state, words: camera.words });
   }
 
   /**
@@ -110,7 +119,8 @@ export class DayRecord {
 
   // Returns when the first recording of the day begins; null for none.
   get first() {
-    const found = [...this.angles.values()].flatMap((one) => one.stretches.slice(0, 1).map(([from]) => from));
+    const found = [...this.angles.values()]
+      .flatMap(({ stretches, gone }) => [...stretches.slice(0, 1).map(([from]) => from), ...gone.slice(0, 1).map(({ from }) => from)]);
     return found.length ? Math.min(...found) : null;
   }
 }

@@ -4,7 +4,8 @@ import * as moments from "./moment.mjs";
 import { card } from "./notices.mjs";
 import { orderLink } from "./order.mjs";
 import { outageAt } from "./outages.mjs";
-import { $, within } from "./page.mjs";
+import { $, here, within } from "./page.mjs";
+import { Still } from "./still.mjs";
 import * as text from "./text.mjs";
 import { player } from "./watching.mjs";
 
@@ -27,6 +28,13 @@ export class Shown {
    */
   constructor(figures, lists, { live, seek }) {
     this.figures = figures;
+    /** @type {Map<Angle, Still>} */
+    this.stills = new Map();
+    for (const { angle, figure } of figures) {
+      /** @type {HTMLImageElement} */
+      const image = within(figure, ".still");
+      this.stills.set(angle, new Still(image));
+    }
     this.lists = lists;
     this.live = live;
     this.seek = seek;
@@ -59,7 +67,9 @@ export class Shown {
       put($("wait"), say("loading"));
     }
     const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS || state === MISSING);
-    const latest = player.live || !player.begun; // the picture of the page is of now
+    const still = here(this.stills.get(angle), "a still");
+    if (seen) still.gone();
+    const latest = !player.begun || (player.live && still.shows(state === OFF));
     figure.dataset.shown = seen ? "video" : latest && state !== GAP && state !== CANNOT ? "still" : "none";
     figure.dataset.state = state;
     figure.toggleAttribute("data-waits", waits);

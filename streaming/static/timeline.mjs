@@ -95,12 +95,14 @@ export class Timeline {
     const [from, to] = range;
     const width = this.track.clientWidth;
     const oldest = this.oldest();
-    const angles = this.ids.map((id) => this.record.angles.get(id) ?? { stretches: [], gaps: [] });
+    const angles = this.ids.map((id) => this.record.angles.get(id) ?? { stretches: [], gaps: [], gone: [] });
     const pixel = (to - from) / Math.max(width, 1);
     const snap = (/** @type {number} */ ms) => Math.round(ms / pixel);
     const drawn = JSON.stringify([
       snap(from), snap(to), width, snap(oldest), this.record.motionVersion,
-      angles.map(({ stretches, gaps }) => [stretches.map((one) => one.map(snap)), gaps.map((g) => [snap(g.from), snap(g.to ?? to)])]),
+      angles.map(({ stretches, gaps, gone }) => [
+        stretches.map((one) => one.map(snap)), [...gaps, ...gone].map((one) => [snap(one.from), snap(one.to ?? to)]),
+      ]),
     ]);
     if (drawn === this.drawn || !width) return;
     this.drawn = drawn;

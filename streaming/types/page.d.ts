@@ -18,15 +18,18 @@ interface Gap { no: number; from: number; to: number | null; words: string }
 /** From and to. */
 type Stretch = [number, number];
 
+/** What was recorded and cannot be had; the words say why. */
+interface Gone { from: number; to: number; words: string }
+
 /** What is known of an angle's day. */
-interface AngleDay { stretches: Stretch[]; gaps: Gap[]; state?: string; words?: string }
+interface AngleDay { stretches: Stretch[]; gaps: Gap[]; gone: Gone[]; state?: string; words?: string }
 
 /** A camera in the answer of /api/v1/stations/{station}/timeline. */
 interface TimelineCamera {
   id: string;
   state: string;
   words: string;
-  recordings: { start_ms: number; end_ms: number }[];
+  recordings: { start_ms: number; end_ms: number; words?: string }[];
   gaps: { gap_no: number; start_ms: number; end_ms: number | null; words: string }[];
 }
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.intervals import clip, length, merge, subtract
+from base.intervals import Cover, clip, length, merge, subtract
 
 POINTS = st.integers(-12, 12)
 INTERVALS = st.lists(st.tuples(POINTS, POINTS), max_size=6)
@@ -43,3 +43,16 @@ def test_a_difference(intervals: list[tuple[int, int]], cuts: list[tuple[int, in
 def test_a_part(intervals: list[tuple[int, int]], start: int, end: int) -> None:
     found = clip(intervals, start, end)
     assert canonical(found) and points(found) == points(intervals) & set(range(start, end))
+
+
+@settings(deadline=None)
+@given(INTERVALS, INTERVALS, st.tuples(POINTS, POINTS))
+def test_a_cover(
+    before: list[tuple[int, int]], added: list[tuple[int, int]], asked: tuple[int, int]
+) -> None:
+    cover = Cover(before)
+    for one in added:
+        cover.add(*one)
+    covered = merge([*before, *added])
+    assert cover.left(*asked) == subtract([asked], covered)
+    assert cover.end == max((end for _, end in covered), default=None)

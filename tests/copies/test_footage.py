@@ -120,11 +120,11 @@ async def test_only_the_recordings_at_its_ends_are_read(
 
 async def test_what_is_being_recorded_is_not_offered(tmp_path: Path) -> None:
     now_ms = int(time.time() * 1000)
-    camera = Camera(tmp_path / "spool", start_ms=now_ms - 100_000)
+    camera = Camera(tmp_path / "spool", start_ms=now_ms - 150_000)
     camera.record(45, end=None)
     *sealed, (_, last) = camera.indexes()
     assert sealed and last.seal is None
-    found = await ask(camera, now_ms - 100_000, now_ms + 3_600_000)
+    found = await ask(camera, now_ms - 150_000, now_ms + 3_600_000)
     assert found.settled_until_ms == last.start_ms == found.files[-1].end_ms
     assert found.unscheduled == ()
     found = await ask(camera, last.start_ms + 1_000, now_ms)
@@ -133,6 +133,24 @@ async def test_what_is_being_recorded_is_not_offered(tmp_path: Path) -> None:
     assert future.files == () and future.settled_until_ms <= now_ms + 10_000_000
     camera.spool.seal(None)
     camera.spool.close()
+
+
+async def test_what_is_told_of_a_gap_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that is back is placed some seconds before its first segment is written."""
+    camera = Camera(tmp_path / "spool")
+    camera.record(20)
+    camera.gap(60_000, GapCause.UNREACHABLE)
+    now_ms = camera.at_ms
+    monkeypatch.setattr(footage, "now_ms", lambda: now_ms)
+    told = await ask(camera, UTC0, now_ms)
+    assert [gap.end_ms for gap in told.gaps] == [told.settled_until_ms]
+    camera.at_ms -= 8_000
+    camera.record(10)
+    assert camera.spool.open_gap is None
+    again = await ask(camera, UTC0, told.settled_until_ms)
+    assert (again.gaps, again.files) == (told.gaps, told.files)
 
 
 async def test_what_was_removed_is_told_with_when_and_why(

@@ -51,6 +51,13 @@ ORDER = Order(
 )
 
 
+def test_money_that_is_owed_back_may_be_of_another_country() -> None:
+    letter = replace(LETTER, kind="owed", recipient="a@example.kz", link=None)
+    for lang, words in (("en", "in another currency"), ("ru", "в другой валюте")):
+        message = compose("copies@example.kz", replace(ORDER, language=lang), letter)
+        assert words in message.get_content()
+
+
 @pytest.mark.parametrize(
     "text",
     [

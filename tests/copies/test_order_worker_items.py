@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from copies.payments.port import CheckoutGone, ProviderUnavailable
 from copies.payments.stripe import Stripe
 from copies.states import State
 from storage.catalogue.orders import Payment
+from storage.catalogue.rows import FileRow
 from storage.catalogue.schema import DAY_MS, order_files, orders
 from storage.spool.status_records import ORDERS, OrdersStatus
 from tests.support.order_work import BRISK, SetClock, change, configured, opened, working
@@ -148,6 +150,30 @@ async def test_a_file_that_cannot_be_hashed_holds_up_no_other(tmp_path: Path, pl
 
             await until(others_went_on)
             assert desk.status.hash_failures_total >= 2
+
+
+async def test_the_next_file_is_read_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that came and went all day has thousands: a second each would be more than an hour
+    for its order, and for all that were paid after it."""
+    config = configured(tmp_path, None)
+
+    async def read(desk: OrderWorker, row: FileRow) -> None:
+        await desk._files.hashed(row.order_pk, row.file_no, "0" * 64, 1, b"", row.length)
+
+    monkeypatch.setattr(OrderWorker, "_pass_over", read)
+    async with opened(config) as service:
+        for n in range(3):
+            order = await placed(service)
+            payment = Payment("invoice", f"r{n}", 58_000, "KZT", now_ms())
+            await service.enter_payment(order.order_pk, payment, "operator")
+        async with working(config, service, pauses=replace(BRISK, look_s=86_400)):
+
+            async def ready() -> bool:
+                return (await service.orders.count()).get(State.READY) == 3
+
+            await until(ready)
 
 
 async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:

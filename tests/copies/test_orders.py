@@ -286,3 +286,14 @@ def test_a_frozen_order_is_not_changed_by_what_is_refused() -> None:
             fits = (state, Event(name)) in TRANSITIONS
             after = step(order, (name, 1, "KZT"), NOW)
             assert (after is not order) == fits
+
+
+def test_an_order_can_be_downloaded_as_long_as_its_quote_said() -> None:
+    """The operator may change his settings between the order and its payment."""
+    for total in (250, 0):
+        order = replace(quoted(total), quote={"cameras": [], "download_for_s": 5_000})
+        order = step(order, ("order", 1, ""), NOW)
+        if total:
+            order = step(order, ("pay", 1, "KZT"), NOW + 10)
+        assert order.state == State.PAID
+        assert order.until_ms == (order.paid_ms or 0) + 5_000_000

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copies.files.readme import TEXTS
+from copies.files.readme import TEXTS, TITLES
 from copies.files.sha256 import hash_copy
 from copies.files.virtual import VirtualFile
 from copies.files.zip import Bundle, Item
@@ -65,6 +65,7 @@ async def order(root: Path) -> tuple[dict[str, Any], list[Item]]:
         "title": "Ballot box",
         "gaps": [g.to_dict() for g in found.gaps],
         "removed": [{"start_ms": 1, "end_ms": 2, "removed_ms": 3, "reason": "kept 1 day"}],
+        "unscheduled": [[UTC0, UTC0 + 1], [UTC0 + 3_600_000, UTC0 + 7_200_000]],
     }
     about = {
         **SAID,
@@ -108,7 +109,8 @@ async def test_other_programs_read_it(tmp_path: Path, language: str) -> None:
     assert all(name in text for name in copies) and "unreachable" in text and "kept 1 day" in text
     assert "29.11.2025 10:00:05 - 10:02:50 (Asia/Almaty)" in text and "{" not in text
     assert "№ 117, School 12, 5 Abai Avenue" in text and "Presidential election" in text
-    assert text.count("Ballot box, 29.11.2025") == len(items) + 1  # and a gap
+    assert text.count("Ballot box, 29.11.2025") == len(items) + 2  # a gap, and unscheduled time
+    assert f"11:00:00 - 12:00:00: {TITLES[language][-1]}" in text
     assert f"{NAME[2]}, " not in text  # an id is in names of files alone
     summed = [line.split()[1] for line in sums_of.splitlines()]
     assert sorted(summed) == sorted(name for name in names if name != "SHA256SUMS")

@@ -11,6 +11,30 @@ from storage.shown import Shown
 from storage.spool.numbers import lease_of
 
 MOMENT = st.integers(0, 60)
+
+
+class Counted(int):
+    """A moment that counts how often it was compared with another one."""
+
+    count = 0
+
+    def __lt__(self, other: int) -> bool:
+        Counted.count += 1
+        return int(self) < int(other)
+
+    def __gt__(self, other: int) -> bool:
+        Counted.count += 1
+        return int(self) > int(other)
+
+    def __le__(self, other: int) -> bool:
+        Counted.count += 1
+        return int(self) <= int(other)
+
+    def __ge__(self, other: int) -> bool:
+        Counted.count += 1
+        return int(self) >= int(other)
+
+
 RECORDING = st.tuples(st.integers(1, 4), MOMENT, MOMENT).map(
     lambda one: (one[0], min(one[1:]), max(one[1:]))
 )
@@ -118,3 +142,20 @@ def test_a_spool_that_knows_nothing_of_before_takes_no_cause_from_one_that_did()
         (6, 180, 200),
         (901, 200, 203),
     ]
+
+
+def test_a_camera_that_comes_and_goes_all_day_takes_little_work() -> None:
+    """It has thousands of gaps, and who asks for its timeline holds up live video meanwhile."""
+    work = []
+    for count in (200, 400):
+        recordings = [(1, Counted(16 * n), Counted(16 * n + 8)) for n in range(count)]
+        gaps = [
+            Gap(n, Counted(16 * n + 8), Counted(16 * n + 16), GapCause.UNREACHABLE)
+            for n in range(count)
+        ]
+        Counted.count = 0
+        shown = Shown([*recordings, (2, Counted(16 * count), Counted(16 * count + 8))])
+        assert len(shown.missing(gaps)) == count
+        assert all(shown.parts(*one) == [one[1:]] for one in recordings)
+        work.append(Counted.count)
+    assert work[1] < 3 * work[0]

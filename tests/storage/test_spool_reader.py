@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.records import GapCause, Header, Segment
+from storage.spool.gaps import GapReader
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, SegmentInfo
@@ -217,3 +218,65 @@ def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None
         for n in range(10):
             view.find(n)
             view.init(n)
+
+
+class Counted(dict[Any, Any]):
+    """What a reader has, with how often all of it was looked at."""
+
+    count = 0
+
+    def values(self) -> Any:
+        self.count += 1
+        return super().values()
+
+
+def test_what_is_in_memory_is_counted_where_it_changed(tmp_path: Path) -> None:
+    """It is asked of all cameras every two seconds, each of which has 1,440 recordings a day."""
+    spool = fill(tmp_path, runs=1, segments=80, sealed=False)
+    view = SpoolReader(tmp_path, "s", "c")
+    assert len(numbers(view)) == 80
+    stored = view._stored = Counted(view._stored)
+    assert [view.loaded for _ in range(5)] == [80] * 5
+    assert stored.count == 1
+    _append(spool, 81)
+    assert len(numbers(view)) == 81 and view.loaded == 81
+    view.trim()
+    assert view.loaded < 81
+    assert len(numbers(view)) == view.loaded == 81
+    spool.seal(None)
+    spool.close()
+
+
+def test_a_journal_of_many_gaps_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web process reads it while it serves live video, whenever the camera comes or goes."""
+    spool = fill(tmp_path, runs=1, segments=1)
+    view, other = SpoolReader(tmp_path, "s", "c"), SpoolReader(tmp_path, "s", "c")
+    journal = spool.directory / "gaps.jsonl"
+    for n in range(50):
+        spool.begin_gap(UTC0 + 10_000 * n, GapCause.UNREACHABLE)
+        spool.end_gap(UTC0 + 10_000 * n + 5_000)
+    assert len(view.all_gaps()) == 50
+    read, take = list[bytes](), GapReader._take
+
+    def counted(self: GapReader, line: bytes) -> None:
+        read.append(line)
+        take(self, line)
+
+    monkeypatch.setattr(GapReader, "_take", counted)
+    spool.begin_gap(UTC0 + 600_000, GapCause.NO_DATA)
+    with journal.open("ab") as file:
+        file.write(b'{"gap_no":51,"end')  # torn
+    assert view.open_gap() is not None and view.all_gaps() == view.all_gaps()
+    assert len(read) == 1
+    os.truncate(journal, journal.stat().st_size - 17)
+    spool.end_gap(UTC0 + 700_000)
+    assert view.open_gap() is None and len(read) == 2
+    assert view.all_gaps() == other.all_gaps() and len(view.all_gaps()) == 51
+    data = journal.read_bytes().replace(b'"unreachable"', b'"stream_broken"')
+    journal.write_bytes(data)  # another journal in the same file
+    assert {gap.cause for gap in view.all_gaps()} == {GapCause.STREAM_BROKEN, GapCause.NO_DATA}
+    journal.unlink()
+    assert view.all_gaps() == [] and view.open_gap() is None
+    spool.close()

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { wantedBy } from "../../streaming/static/keys.mjs";
 import { asked, judge, parse, written } from "../../streaming/static/moment.mjs";
 import { outageAt, outages } from "../../streaming/static/outages.mjs";
-import { existing, price } from "../../streaming/static/price.mjs";
+import { existing, ordered, price } from "../../streaming/static/price.mjs";
 
 const NOW = Date.parse("2026-11-29T09:40:00Z");
 const HOUR = 3_600_000;
@@ -87,4 +87,11 @@ test("a copy costs what the server says it does", () => {
   assert.equal(price({ ...prices, minimum: 100_000, tax: 0 }, [1000]), 100_000);
   assert.equal(price(prices, [0, 0]), 0);
   assert.equal(existing([[0, 10], [20, 50]], 5, 25), 10);
+});
+
+test("what a marked stretch costs at most is what its form asks for, in whole seconds", () => {
+  const stretch = ordered([10_400, 70_600]);
+  assert.deepEqual(stretch, [10_000, 71_000]);
+  assert.deepEqual(ordered(stretch), stretch);
+  assert.equal(existing([[0, 100_000]], ...stretch), 61_000);
 });

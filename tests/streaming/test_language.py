@@ -14,6 +14,7 @@ from babel.messages.pofile import read_po
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.clock import parse_time
 from base.i18n.causes import CAUSES, IN_NO_ARCHIVE, describe_removal
 from base.i18n.format import (
     format_bytes,
@@ -22,10 +23,14 @@ from base.i18n.format import (
     format_money_with_code,
     format_offset,
     format_percent,
+    format_range,
+    format_stretch,
     format_time_of_day,
 )
 from base.i18n.gettext import LANGUAGES, LOCALES, gettext, ngettext
+from storage.catalogue.rows import ArchivedRow
 from storage.records import GapCause
+from streaming.api.timeline import _removal
 from streaming.http.negotiation import accepted
 from tests.support.repository import ROOT
 
@@ -117,6 +122,26 @@ def test_every_cause_of_a_gap_is_said() -> None:
 )
 def test_offsets(ms: int, zone: str, text: str) -> None:
     assert format_offset(ms, zone) == text
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "in_range", "in_stretch"),
+    [
+        ("25T08:00", "25T09:00", "10:00:00–11:00:00", "10:00:00–11:00:00 UTC+2"),
+        ("24T22:30", "25T01:30", *["01:30:00 UTC+3–03:30:00 UTC+2"] * 2),
+        ("25T00:50", "25T01:10", *["03:50:00 UTC+3–03:10:00 UTC+2"] * 2),
+        ("25T00:10", "25T00:20", *["03:10:00–03:20:00 UTC+3"] * 2),
+        ("25T01:10", "25T01:20", *["03:10:00–03:20:00 UTC+2"] * 2),
+    ],
+)
+def test_a_stretch_in_which_clocks_are_set_is_no_other_one(
+    begin: str, end: str, in_range: str, in_stretch: str
+) -> None:
+    """On the 25th of October 2026 the clocks of Sofia are set back from 4:00 to 3:00."""
+    from_ms, to_ms = (parse_time(f"2026-10-{text}:00Z") for text in (begin, end))
+    zone = "Europe/Sofia"
+    assert format_range(from_ms, to_ms, zone) == f"25.10.2026 {in_range}"
+    assert format_stretch(from_ms, to_ms, zone) == f"25.10.2026 {in_stretch}"
 
 
 def test_a_moment_of_another_day_has_its_day() -> None:
@@ -262,3 +287,22 @@ def test_why_a_recording_was_removed_is_said_in_the_language() -> None:
     assert describe_removal(IN_NO_ARCHIVE, "en") == IN_NO_ARCHIVE
     assert describe_removal(IN_NO_ARCHIVE, "kk") != IN_NO_ARCHIVE
     assert describe_removal("a court's order", "kk") == "a court's order"
+
+
+def test_a_recording_that_was_removed_says_so_in_words() -> None:
+    gone = ArchivedRow(
+        archive="a",
+        bucket="",
+        archived_ms=1,
+        verified="",
+        camera_pk=1,
+        record_seq=1,
+        day=0,
+        collision=0,
+        removal_begun_ms=None,
+        removed_ms=1_796_000_000_000,
+        removed_reason="kept for 45 days",
+    )
+    said = _removal(gone, "Asia/Almaty", "en")
+    assert said["words"] == "removed on 30.11.2026 05:53 UTC+5 (kept for 45 days)"
+    assert said["removed_reason"] == "kept for 45 days"

@@ -7,18 +7,26 @@ import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
 from config.copies import Copies
-from config.model import Config
+from config.model import Camera as CameraOf
+from config.model import Config, Station
 from copies.mp4 import timescales
 from storage.media.fmp4 import Box, boxes, parse_moof
 from storage.media.jpeg import time_of, with_time
 from storage.records import GapCause
+from storage.spool.reader import SpoolReader
+from streaming.context import AppContext
+from streaming.media.clip import BEFORE_MS, one_run
+from streaming.pages.moment import clip_at
 from tests.support.archiving import configure
+from tests.support.footage import UTC0, Camera
 from tests.support.playable import PlayableCamera
 from tests.support.web import ask, get, say, serving, standing
 
@@ -134,6 +142,40 @@ async def test_a_minute_from_a_moment_on_as_a_file(config: Config, camera: Playa
             ("", 400),
         ):
             assert (await get(session, f"/live/s/c/moment.mp4{wrong}"))[0] == code
+
+
+def test_a_moment_is_shown_from_the_keyframe_that_it_needs(tmp_path: Path) -> None:
+    """A camera of few keyframes: most of its segments show nothing without those before them."""
+    recorded = Camera(tmp_path / "few")
+    recorded.record(8, keys=4, end=GapCause.CLOSED_BY_CAMERA)
+    recorded.gap(10_000)
+    recorded.record(12, keys=4)
+    reader = SpoolReader(recorded.root, "s", "c")
+    reader.refresh()
+    begun = UTC0 + 26_000
+
+    def shown(at_ms: int) -> list[int]:
+        stretch = reader.stretch(at_ms - BEFORE_MS, at_ms + 3_000)
+        return [segment.segment_no for _, _, segment in one_run(stretch, at_ms)]
+
+    assert shown(begun + 500) == [9, 10]
+    assert shown(begun + 6_500) == [9, 10, 11, 12, 13]
+    assert shown(begun + 8_000) == [13, 14]
+    assert shown(begun + 23_000) == [17, 18, 19, 20]
+    assert shown(UTC0 + 15_000) == [5, 6, 7, 8]
+    assert shown(UTC0 + 20_000) == shown(UTC0 - 1) == shown(begun + 24_000) == []
+    context = cast(
+        AppContext,
+        SimpleNamespace(
+            clock=lambda: begun + 60_000,
+            config=SimpleNamespace(rewind_s=7200),
+            reader=lambda *_: reader,
+        ),
+    )
+    of = cast(Station, SimpleNamespace(id="s")), cast(CameraOf, SimpleNamespace(id="c"))
+    at_ms = begun + 6_500
+    assert clip_at(context, *of, at_ms) == f"/live/s/c/moment.mp4?t={at_ms}#t=6.500"
+    assert clip_at(context, *of, UTC0 + 20_000) == ""
 
 
 async def number_of(session: aiohttp.ClientSession, at_ms: int) -> int:

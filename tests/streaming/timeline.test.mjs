@@ -81,13 +81,13 @@ test("marks stand at whole steps of the local day, wide enough to be read", () =
 test("pieces are within the range, a pixel wide at least, and know what is too old", () => {
   const gap = { no: 1, from: 60, to: 61, words: "away" };
   const lasting = { no: 2, from: 90, to: null, words: "away" };
-  const day = { stretches: [[0, 50], [61, 90]], gaps: [gap, lasting] };
+  const day = { stretches: [[0, 50], [61, 90]], gaps: [gap, lasting], gone: [{ from: 150, to: 160, words: "removed" }] };
   const found = pieces(day, [10, 200], { oldest: 30, now: 100, pixel: 5 });
   assert.deepEqual(found.map(({ kind, from, to }) => [kind, from, to]), [
     ["is-old", 10, 30], ["is-recorded", 30, 50], ["is-recorded", 61, 90],
-    ["is-gap", 60, 65], ["is-gap", 90, 100],
+    ["is-old", 150, 160], ["is-gap", 60, 65], ["is-gap", 90, 100],
   ]);
-  assert.equal(found[3].gap, gap);
+  assert.equal(found[4].gap, gap);
   assert.deepEqual(pieces(day, [300, 400], { oldest: 30, now: 100, pixel: 5 }), []);
 });
 
@@ -106,6 +106,56 @@ test("a day's record joins recordings, and forgets a gap that ended earlier than
   assert.equal(record.gapAt("c", 129_999).no, 1);
   assert.equal(record.gapAt("c", 130_000), undefined);
   assert.equal(record.first, 0);
+});
+
+test("what cannot be had any more is no footage of which a copy can be ordered", () => {
+  const record = new DayRecord("s", new ServerClock(0, 0, () => 0));
+  const one = (start_ms, words) => ({ start_ms, end_ms: start_ms + 60_000, ...(words && { words }) });
+  const camera = {
+    id: "c", state: "idle", words: "", gaps: [],
+    recordings: [one(0, "removed"), one(60_000, "removed"), one(120_000, "on a machine that is away"), one(180_000)],
+  };
+  for (const since of [0, 100_000]) { // the second time only the end of it is told anew
+    record.merge({ ...camera, recordings: camera.recordings.filter(({ end_ms }) => end_ms > since) }, since);
+    const { stretches, gone } = record.angles.get("c");
+    assert.deepEqual(stretches, [[180_000, 240_000]]);
+    assert.deepEqual(gone, [
+      { from: 0, to: 120_000, words: "removed" },
+      { from: 120_000, to: 180_000, words: "on a machine that is away" },
+    ]);
+  }
+  assert.equal(record.first, 0);
+});
+
+test("what the catalogue did not say of a day is asked for again once it answers", async (t) => {
+  const record = new DayRecord("s", new ServerClock(DAY0 + 12 * HOUR, 0, () => 0));
+  const known = { start_ms: DAY0 + HOUR, end_ms: DAY0 + 2 * HOUR }; // by the catalogue alone
+  const asked = [];
+  let answers = false;
+  t.mock.method(globalThis, "fetch", async (address) => {
+    const since = Number(new URL(address, "http://k").searchParams.get("from"));
+    asked.push(since - DAY0);
+    const recordings = answers && since < known.end_ms ? [known] : [];
+    const camera = { id: "c", state: "recording", words: "", recordings, gaps: [] };
+    return Response.json({ now_ms: DAY0 + 12 * HOUR, complete: answers, words: "", cameras: [camera] });
+  });
+  const load = () => record.load(DAY0, DAY0 + 24 * HOUR, "en");
+  await load();
+  await load();
+  assert.equal(record.complete, false);
+  answers = true;
+  await load();
+  assert.equal(record.complete, false, "of most of the day nothing was said yet");
+  await load();
+  assert.equal(record.complete, true);
+  assert.equal(record.first, known.start_ms);
+  answers = false; // for a moment: nothing of before is lost by that
+  await load();
+  assert.equal(record.complete, false);
+  answers = true;
+  await load();
+  assert.equal(record.complete, true);
+  assert.deepEqual(asked.map((ms) => ms === 0), [true, false, false, true, false, false]);
 });
 
 test("local times are those of the station's zone", () => {

@@ -27,12 +27,7 @@ class Mortals:
     def __enter__(self) -> Mortals:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()  # the end of its standard input ends it
 
     def die(self, *arguments: str | int) -> str:

@@ -64,11 +64,11 @@ async def opened(config: Config, clock: Clock = now_ms) -> AsyncIterator[OrderSe
 
 @contextlib.asynccontextmanager
 async def working(
-    config: Config, service: OrderService, clock: Clock = now_ms
+    config: Config, service: OrderService, clock: Clock = now_ms, pauses: Pauses = BRISK
 ) -> AsyncIterator[OrderWorker]:
     """A desk that works."""
     watch = ClockWatch(clock, clock)  # time passes as the clock says: nobody sets it
-    desk = OrderWorker(config, service.catalogue, [], pauses=BRISK, clock=clock, watch=watch)
+    desk = OrderWorker(config, service.catalogue, [], pauses=pauses, clock=clock, watch=watch)
     task = asyncio.create_task(desk.run())
     try:
         yield desk

@@ -1,0 +1,52 @@
+// The picture of a camera that stands where its video is not: of now, or not shown.
+const RENEWS_MS = 5000;
+const FRESH_MS = 20_000; // an older one is not of now
+
+/** @typedef {Pick<HTMLImageElement, "src" | "complete" | "addEventListener">} Picture */
+
+export class Still {
+  #image;
+  #ticks;
+  #asked;
+  #comes;
+  #came = -Infinity;
+  #played = false;
+
+  /**
+   * @param {Picture} image that came with the page
+   * @param {() => number} ticks counts milliseconds
+   */
+  constructor(image, ticks = () => performance.now()) {
+    this.#image = image;
+    this.#ticks = ticks;
+    this.#asked = ticks();
+    this.#comes = !image.complete;
+    if (image.complete) this.#came = ticks();
+    image.addEventListener("load", () => {
+      this.#came = ticks();
+      this.#comes = false;
+    });
+    image.addEventListener("error", () => { this.#comes = false; });
+  }
+
+  // The video was seen: what came with the page is not of now any more.
+  gone() { this.#played = true; }
+
+  /**
+   * Tells whether it can be shown, and has it renewed in time. Before there was a video nothing takes
+   * the link from it, and what came with the page stands.
+   * @param {boolean} off no video is loaded
+   */
+  shows(off) {
+    if (!off && !this.#played) return true;
+    const now = this.#ticks();
+    if (!this.#comes && now - Math.max(this.#came, this.#asked) >= RENEWS_MS) {
+      const url = new URL(this.#image.src);
+      url.searchParams.set("n", String(Math.floor(Date.now() / RENEWS_MS)));
+      this.#asked = now;
+      this.#comes = true;
+      this.#image.src = url.href;
+    }
+    return now - this.#came < FRESH_MS;
+  }
+}
