@@ -29,9 +29,8 @@ from streaming.http.scheduler import SCHEDULER
 from streaming.media.live import INIT_TYPE
 
 LENGTH_MS = 60_000
-BEFORE_MS = (
-    60_000  # so far before a moment the keyframe is looked for without which nothing is seen
-)
+# so far before a moment the keyframe is looked for without which nothing is seen
+BEFORE_MS = 60_000
 
 Placed = tuple[Key, Header, Segment]  # a segment with its recording
 
