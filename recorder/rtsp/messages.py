@@ -8,7 +8,8 @@ from dataclasses import dataclass
 MAX_HEAD = 32 * 1024  # bytes of status line and headers
 MAX_BODY = 256 * 1024  # bytes of a description
 
-_STATUS_LINE = re.compile(rb"RTSP/\d+\.\d+[ \t]+(\d{3})(?!\d)[ \t]*([^\r\n]*)\r?\n")
+# no two parts that take the same bytes side by side: all ways to share many would be tried
+_STATUS_LINE = re.compile(rb"RTSP/\d+\.\d+[ \t]+(\d{3})(?!\d)([^\r\n]*)\r?\n")
 _LINE_END = re.compile(rb"\n")
 _HEAD_END = re.compile(rb"\n\r?\n")
 

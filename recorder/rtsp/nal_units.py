@@ -234,13 +234,13 @@ class _Pictures(ABC):
         self._searches = math.inf  # from now on all of them
         data = bytes(self._frame[at + 4 :])
         del self._frame[at:]
-        is_noted = _START_CODE.match(data) is None  # the first one, when it began
-        for nal in filter(None, _START_CODE.split(data)):
-            header, body = nal[: self._header], nal[self._header :]
-            if not is_noted:
-                self._note(header, memoryview(body), self._arrival_ms)
-            is_noted = False
-            self._frame += len(nal).to_bytes(4, "big") + nal
+        for n, part in enumerate(data.split(b"\0\0\1")):
+            # zeros before a start code are of no NAL unit, and none ends with one (H.264, B.1)
+            if nal := part.rstrip(b"\0"):
+                header, body = nal[: self._header], nal[self._header :]
+                if n:  # the first one was noted when it began
+                    self._note(header, memoryview(body), self._arrival_ms)
+                self._frame += len(nal).to_bytes(4, "big") + nal
 
     def _check_size(self) -> None:
         if len(self._frame) > MAX_FRAME:

@@ -148,6 +148,12 @@ def test_large_units_are_searched_for_start_codes_until_it_is_known_that_there_a
     )
 
 
+def test_zeros_that_fill_a_picture_are_read_through_once() -> None:
+    """An encoder with a constant bit rate fills up with zeros (H.264, B.1.1)."""
+    filled = KEY + bytes(3 * MAX_FRAME // 4)
+    assert one(marked(fragments("h264", SPS + b"\0\0\1" + filled, 60_000), 1)) == sample(SPS, KEY)
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_marker_on_every_slice_makes_pieces_of_one_picture(codec: str) -> None:
     slices = [slice_nal(codec, b"%d" % n, first=n == 0) for n in range(3)]

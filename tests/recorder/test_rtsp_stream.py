@@ -135,6 +135,14 @@ def test_what_no_camera_sends_is_refused(data: bytes) -> None:
         parse(b"\0" + data, channels=(0,))
 
 
+def test_blanks_without_end_are_read_through_once() -> None:
+    reading = Reading()
+    with pytest.raises(ProtocolError):
+        for piece in itertools.chain([b"RTSP/1.0 200"], itertools.repeat(b" " * 64)):
+            reading.feed(piece)
+    assert not reading.found
+
+
 def test_the_longest_messages_and_then_no_more_memory() -> None:
     body = bytes(MAX_BODY)
     long = OK.replace(b"Length: 3", b"Length: %d" % MAX_BODY)[:-3] + body
