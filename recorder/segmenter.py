@@ -79,12 +79,12 @@ class Segmenter:
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first segment
         self.newest_ms = float("-inf")  # arrival of the newest picture
-        self.set_tracks(tracks)
         self._needs_key = needs_key
         self._clock_map = ClockMap()
         self._timeline = Timeline(self._clock_map)
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
+        self.set_tracks(tracks)
         self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
         self._look_ms = -math.inf  # at these again
         self._live_from: int | None = None  # the first of those that wait that was not held back
@@ -99,21 +99,20 @@ class Segmenter:
         self._tfdt = 0
 
     @property
-    def begun(self) -> bool:
-        """The mapping is set and the tracks are fixed."""
-        return self.run_start_ms is not None
-
-    @property
     def end_ms(self) -> float:
         """UTC end of the last segment; where there is none, of the run before."""
         if self.run_start_ms is None:
             return self._before_ms
         return self.run_start_ms + self._tfdt * 1000 / VIDEO_TIMESCALE
 
-    def set_tracks(self, tracks: Sequence[TrackInit]) -> None:
-        """Take the tracks, again as long as the run has not begun."""
-        self._video = next(t for t in tracks if t.kind == "video")
+    def set_tracks(self, tracks: Sequence[TrackInit]) -> bool:
+        """Take the tracks; False where the run has begun, or pictures wait that are of others."""
+        video = next(t for t in tracks if t.kind == "video")
+        if self.run_start_ms is not None or (self._waiting and video != self._video):
+            return False
+        self._video = video
         self._audio = next((t for t in tracks if t.kind == "audio"), None)
+        return True
 
     # -- taking frames -------------------------------------------------------------------
 

@@ -276,6 +276,18 @@ def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: 
     assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))
 
 
+def test_pictures_that_wait_for_the_first_segment_keep_their_description(tmp_path: Path) -> None:
+    """A camera changes its size with its second keyframe, before anything is written."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 20)
+    key_s = [shown_s for shown_s, key in shots if key]
+    ended, _, found = run(tmp_path, shots, 20.5, tracks={key_s[1]: larger})
+    assert ended is None and found == pytest.approx(20, abs=0.5)
+    runs = [(i.header.tracks[0].width, i.segments[0].start_ms) for i in recorded(tmp_path)]
+    assert [width for width, _ in runs] == [VIDEO.width, 1920]
+    assert runs[1][1] - UTC0 == pytest.approx(key_s[1] * 1000, abs=60)
+
+
 def test_a_camera_that_sends_more_than_there_is_to_see(tmp_path: Path) -> None:
     """A slice of some bytes each, by ten thousands: others would wait while they are taken."""
     burst = [(20.5 + n / 1e6, False) for n in range(1_500)]  # what a link held back comes at once
