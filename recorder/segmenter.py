@@ -95,8 +95,7 @@ class Segmenter:
         self._bytes = 0  # of all pictures in hand
         self._newest: Picture | None = None
         self._in_pieces = False  # a picture came as several frames
-        self._start = 0.0  # media ms where the open segment starts
-        self._tfdt = 0
+        self._start, self._tfdt = 0.0, 0  # of the open segment: media ms, and in 1/90000 s
 
     @property
     def end_ms(self) -> float:
@@ -110,7 +109,7 @@ class Segmenter:
         video = next(t for t in tracks if t.kind == "video")
         if self.run_start_ms is not None or (self._waiting and video != self._video):
             return False
-        self._video = video
+        self._video: TrackInit = video
         self._audio = next((t for t in tracks if t.kind == "audio"), None)
         return True
 
@@ -334,6 +333,8 @@ class Segmenter:
             )
         ]
         data = [b"".join((p.frame.data, *p.pieces)) if p.pieces else p.frame.data for p in pictures]
+        for p in pictures:  # the time line looks at some for long; their bytes are the draft's now
+            p.frame, p.pieces = p.frame._replace(data=b""), []
         runs, lost = [TrackRun(1, tfdt, samples, data)], sum(p.lost for p in pictures)
         if self._audio is not None:
             end_ms = self.run_start_ms + stop * 1000 / VIDEO_TIMESCALE
