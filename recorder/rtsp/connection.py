@@ -260,7 +260,7 @@ class _Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         own, other = (transport.get_extra_info(name) for name in ("sockname", "peername"))
-        self.hosts = own[0], other[0]
+        self.hosts = own[0], other[0] if other else ""  # the camera has closed it already
 
     def get_buffer(self, sizehint: int) -> memoryview:
         buffer = self.stream.buffer()

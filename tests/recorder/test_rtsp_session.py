@@ -13,7 +13,7 @@ import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession
-from recorder.rtsp.connection import Connection, Resolver
+from recorder.rtsp.connection import Connection, Resolver, _Wire
 from recorder.rtsp.describe import connect
 from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.rtp import RtpReceiver
@@ -23,6 +23,19 @@ from tests.support.playing import SDP, answers, film, plays, wrapped
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving, usual
 from tests.support.sources import Nobody, Taken
 from tests.support.waiting import until
+
+
+async def test_a_camera_that_is_gone_before_we_look_who_it_is() -> None:
+    """A busy one accepts and closes at once; the system then knows no other side any more."""
+
+    class Gone(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return ("127.0.0.1", 40_000) if name == "sockname" else default
+
+    wire = _Wire(lambda: 0.0)
+    wire.connection_made(Gone())
+    wire.connection_lost(ConnectionResetError())
+    assert wire.closed and wire.hosts[0] == "127.0.0.1"
 
 
 async def kept(
