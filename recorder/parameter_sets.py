@@ -18,6 +18,7 @@ _H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
 _H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
 MAX_SET = (1 << 16) - 1  # bytes that a sample entry can say (14496-15, 5.3.3.1)
 MAX_READ = 2_048  # bytes of one; lists of scaling factors take some hundreds
+MAX_SETS = 64  # of a picture; cameras send three, and each is read bit by bit
 MAX_FORMS = 64  # of sets that mean the same; more are compared anew
 VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
 
@@ -35,13 +36,15 @@ def _nal_ranges(sample: bytes | bytearray) -> Iterator[tuple[int, int]]:
 def parameter_sets(codec: str, sample: bytes | bytearray) -> tuple[bytes, ...]:
     """Return the distinct parameter sets in a sample, in order; empty when it carries none.
 
-    What is longer than any is none.
+    What is longer than any is none, nor is what comes after more than any camera sends.
     """
     kinds = _H264_SETS if codec == "h264" else _H265_SETS
     found: dict[bytes, None] = {}
     for at, end in _nal_ranges(sample):
         if set_kind(codec, sample[at]) in kinds and end - at <= MAX_SET:
             found[bytes(sample[at:end])] = None
+            if len(found) == MAX_SETS:
+                break
     return tuple(found)
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from recorder.parameter_sets import MAX_SET, ParameterSets, read_sps
+from recorder.parameter_sets import (
+    MAX_SET,
+    MAX_SETS,
+    ParameterSets,
+    parameter_sets,
+    read_sps,
+)
 from recorder.sample_entry import video_track, with_parameter_sets
 from tests.support.packets import PPS, SPS, sample
 
@@ -28,10 +34,10 @@ def nal(header: bytes, bits: str) -> bytes:
     return bytes(out)
 
 
-def h264_sps(depth: int = 0, chroma: int = 1, number: int = 0) -> bytes:
-    """Return an SPS of the High profile, of 640x352."""
+def h264_sps(depth: int = 0, chroma: int = 1, number: int = 0, frames: int = 0) -> bytes:
+    """Return an SPS of the High profile, of 640x352; `frames` is log2_max_frame_num_minus4."""
     bits = ue(number) + ue(chroma) + ("0" if chroma == 3 else "") + ue(depth) + ue(depth) + "00"
-    bits += ue(0) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(21) + "1100"
+    bits += ue(frames) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(21) + "1100"
     return nal(b"\x67\x64\x00\x1e", bits)
 
 
@@ -115,6 +121,7 @@ JUNK: list[tuple[str, list[bytes]]] = [
     ("h264", [h264_sps(depth=300), PPS]),
     ("h264", [h264_sps(chroma=4_000), PPS]),
     ("h264", [h264_sps(number=32), PPS]),
+    ("h264", [h264_sps(frames=1 << 33), PPS]),
     ("h264", [h264_sps(), nal(b"\x68", ue(256))]),
     ("h264", [h264_sps(), b"\x68" + bytes(MAX_SET)]),
     ("h265", [VPS, h265_sps(depth=300), H265_PPS]),
@@ -148,3 +155,10 @@ def test_the_number_of_sets_is_bounded(as_sps: bool) -> None:
         one = h264_sps(number=number) if as_sps else nal(b"\x68", ue(number) + "1" * 9)
         sets = sets.changed_by(sample(one)) or sets
     assert len(sets.nals) <= 32 + 256
+
+
+def test_sets_of_one_picture_are_bounded() -> None:
+    """Each is read bit by bit, and the other cameras wait for it."""
+    picture = sample(SPS, PPS, *(h264_sps(frames=n) + bytes(2_000) for n in range(1_000)))
+    sets = parameter_sets("h264", picture)
+    assert sets[:2] == (SPS, PPS) and len(sets) == MAX_SETS
