@@ -276,6 +276,10 @@ class Session:
         assert self._run is not None
         if self._changed is not None:  # by this picture, a keyframe
             why, self._changed = self._changed, None
+            if not self._camera.take_run(self._loop.time()):
+                text = "it changes its picture again and again, as no camera does"
+                self.end(Ending(GapCause.STREAM_BROKEN, text, "set one size in the camera"))
+                return
             self._begin_anew(why, frame.arrival_ms, needs_key=True)
         if self._clock_set is not None:
             frame = self._by_the_old_clock(frame)

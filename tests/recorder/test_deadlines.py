@@ -17,7 +17,13 @@ import pytest
 
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera_state import MOST_BYTES, MOST_BYTES_S, CameraState
+from recorder.camera_state import (
+    MOST_BYTES,
+    MOST_BYTES_S,
+    MOST_RUNS,
+    MOST_RUNS_S,
+    CameraState,
+)
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.segmenter import SegmentDraft
@@ -306,6 +312,19 @@ def test_a_camera_that_would_fill_the_disk_of_all(tmp_path: Path) -> None:
     assert "more than 100 Mbit/s" in ended.detail and 0 < found < 5
     written = sum(p.stat().st_size for p in tmp_path.glob("s/c/*/*.mp4"))
     assert written <= MOST_BYTES + 5 * MOST_BYTES_S
+
+
+def test_a_camera_that_changes_its_picture_without_end(tmp_path: Path) -> None:
+    """Each change is a recording of its own, which the archives of all would have to take."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 60, key_s=0.2)
+    alternates = {shown_s: (VIDEO, larger)[n % 2] for n, (shown_s, _) in enumerate(shots)}
+    ended, _, _ = run(tmp_path, shots, 61, tracks=alternates)
+    assert ended is not None and "changes its picture again and again" in ended.detail
+    assert len(recorded(tmp_path)) == pytest.approx(MOST_RUNS / (1 - 0.2 * MOST_RUNS_S), abs=2)
+    seldom = dict(list(alternates.items())[::11])
+    ended, _, found = run(tmp_path / "seldom", shots, 61, tracks=seldom)
+    assert ended is None and found == pytest.approx(60, abs=0.5)
 
 
 def test_what_one_session_took_counts_for_the_next(tmp_path: Path) -> None:
