@@ -77,12 +77,15 @@ class ParameterSets:
     def changed_by(self, sample: bytes | bytearray) -> ParameterSets | None:
         """Return the sets that are in force after a keyframe, None where they mean the same.
 
-        Sets that the keyframe does not repeat stay in force.
+        Those of the keyframe come first: it is of their size. Sets that it does not repeat stay in
+        force.
         """
         sets = parameter_sets(self._codec, sample)
         if self._seen.issuperset(sets):
             return None
-        after = {set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        after = {set_id(self._codec, n): n for n in sets}
+        for n in self.nals:
+            after.setdefault(set_id(self._codec, n), n)
         after.pop(None, None)
         if all(self._meanings.get(k) == _meaning(self._codec, n) for k, n in after.items()):
             self._seen = {*(self._seen if len(self._seen) < MAX_FORMS else self.nals), *sets}

@@ -34,10 +34,12 @@ def nal(header: bytes, bits: str) -> bytes:
     return bytes(out)
 
 
-def h264_sps(depth: int = 0, chroma: int = 1, number: int = 0, frames: int = 0) -> bytes:
-    """Return an SPS of the High profile, of 640x352; `frames` is log2_max_frame_num_minus4."""
+def h264_sps(
+    depth: int = 0, chroma: int = 1, number: int = 0, frames: int = 0, high: int = 352
+) -> bytes:
+    """Return an SPS of the High profile, 640 wide; `frames` is log2_max_frame_num_minus4."""
     bits = ue(number) + ue(chroma) + ("0" if chroma == 3 else "") + ue(depth) + ue(depth) + "00"
-    bits += ue(frames) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(21) + "1100"
+    bits += ue(frames) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(high // 16 - 1) + "1100"
     return nal(b"\x67\x64\x00\x1e", bits)
 
 
@@ -115,6 +117,17 @@ def test_a_set_that_cannot_be_read_to_its_end_describes_the_picture_all_the_same
     assert video_track("h265", [VPS, one, H265_PPS]) is not None
     sets = ParameterSets("h265", (VPS, one, H265_PPS))
     assert sets.changed_by(sample(one)) is None and sets.changed_by(sample(other)) is not None
+
+
+def test_a_picture_has_the_size_that_came_with_it_whatever_the_number_of_its_set() -> None:
+    """A camera that changes its size may count its sets up; those of before stay in force."""
+    small, large = h264_sps(), h264_sps(number=1, high=704)
+    track = video_track("h264", [small, PPS])
+    changed = ParameterSets("h264", (small, PPS)).changed_by(sample(large, PPS))
+    assert track is not None and changed is not None
+    track = with_parameter_sets(track, changed.nals)
+    assert (track.width, track.height) == (640, 704)
+    assert set(ParameterSets.of_entry(track).nals) == {small, large, PPS}
 
 
 JUNK: list[tuple[str, list[bytes]]] = [
