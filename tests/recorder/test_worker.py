@@ -106,6 +106,35 @@ async def test_a_recorder_that_begins_anew_while_cameras_change(
     worker.disk.close()
 
 
+async def test_a_stop_waits_for_cameras_that_a_change_was_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, leaves, sealed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def seals(spread_s: float) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leaves.set()
+            await sealed.wait()
+
+    worker = Worker([CameraSpec("e", "s", "a", "rtsp://127.0.0.1/c")], tmp_path, "ffmpeg")
+    monkeypatch.setattr(worker.cameras[0], "run", seals)
+    running = asyncio.create_task(worker.run())
+    await began.wait()
+    changing = asyncio.create_task(worker.change([]))
+    await leaves.wait()
+    for task in (running, changing):  # as the process ends
+        task.cancel()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert changing.done() and not running.done()
+    sealed.set()
+    await asyncio.wait({running})
+    assert running.cancelled()
+
+
 async def test_a_camera_that_is_left_while_its_spool_is_opened_can_be_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
