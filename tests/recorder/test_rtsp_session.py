@@ -92,6 +92,26 @@ async def test_a_camera_that_announces_nothing(
     assert (await kept(script, after(4)))[0][:4] == methods
 
 
+async def test_a_camera_that_asks_whether_we_are_there_is_answered() -> None:
+    """Some ask back at each keepalive, and leave who does not answer."""
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == "GET_PARAMETER":
+            dialogue.answer(request, "200 OK")
+            dialogue.send("OPTIONS * RTSP/1.0\r\nCSeq: 77\r\nSession: 12345678\r\n\r\n")
+        return request.method == "GET_PARAMETER"
+
+    answers: list[Request] = []
+
+    def enough(camera: Camera) -> bool:
+        answers[:] = camera.answers
+        return len(answers) > 1
+
+    _, _, ended = await kept(script, enough)
+    assert not ended and answers[0].uri == "200"
+    assert (answers[0].headers["cseq"], answers[0].headers["session"]) == ("77", "12345678")
+
+
 @pytest.mark.parametrize("announces", [True, False])
 @pytest.mark.parametrize("deadly", ["GET_PARAMETER", "OPTIONS"])
 async def test_a_camera_that_closes_at_what_is_to_keep_the_session(
