@@ -12,8 +12,9 @@ from recorder.rtsp.address import Address, base_uri, control_uri
 from recorder.rtsp.auth import Credentials
 from recorder.rtsp.description import NoVideo, choose_tracks
 from recorder.rtsp.messages import Response
-from recorder.rtsp.picture_size import picture_size
+from recorder.rtsp.picture_size import picture_size, sprop_sets
 from recorder.rtsp.sdp import parse_sdp
+from tests.support.packets import PPS, SPS
 from tests.support.rtsp_camera import H264, PCMU, encode, film, h264, parameter_sets, sdp_of
 
 AAC = "m=audio 0 RTP/AVP 97\na=rtpmap:97 MPEG4-GENERIC/48000\na=fmtp:97 mode=AAC-hbr;config=1188"
@@ -113,6 +114,29 @@ def test_sizes_of_real_encoders(
     name = "sprop-parameter-sets" if codec == "h264" else "sprop-sps"
     text = ",".join(b64encode(nal).decode().rstrip("=") for nal in sps)
     assert picture_size(codec, {name: text}) == size
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{sps},{pps}",
+        '"{sps},{pps}"',
+        "{sps}, {pps}",
+        "{bare_sps} , {bare_pps}",
+        "{sps},{pps},",
+        "{coded_sps},{coded_pps}",
+        "{both}",
+    ],
+)
+def test_parameter_sets_as_cameras_write_them(written: str) -> None:
+    start = b"\0\0\0\1"
+    names = {"sps": SPS, "pps": PPS, "coded_sps": start + SPS, "coded_pps": start + PPS + b"\0"}
+    names["both"] = start + SPS + start[1:] + PPS
+    texts = {name: b64encode(nal).decode() for name, nal in names.items()}
+    texts |= {f"bare_{name}": texts[name].rstrip("=") for name in ("sps", "pps")}
+    parameters = {"sprop-parameter-sets": written.format(**texts)}
+    assert sprop_sets("h264", parameters) == [SPS, PPS]
+    assert picture_size("h264", parameters) == (640, 360)
 
 
 @settings(deadline=None)
