@@ -46,6 +46,12 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
         (["m=application 0 RTP/AVP 107", H264, "m=text"], ("h264", 0, None, 0)),
         (["m=video 0 RTP/AVP 99\na=rtpmap:99 H266/90000", H264], ("h264", 1, None, 0)),
         (["m=video 0 RTP/AVP\na=rtpmap:96 H264/90000"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=rtpmap:98 H264/90000"], ("h264", 0, None, 0)),
+        ([H264, AAC.replace("fmtp:97", "fmtp:62")], ("h264", 0, "aac", 0)),
+        (
+            [H264, AAC.replace("AVP 97", "AVP 97 98").replace("fmtp:97", "fmtp:98")],
+            ("h264", 0, None, 0),
+        ),
         (
             ["m=video 0 RTP/AVP 96 97\na=rtpmap:97 VP8/90000\na=rtpmap:96 H264/90000"],
             ("h264", 0, None, 0),
@@ -88,6 +94,8 @@ def test_the_largest_picture_or_the_one_that_was_chosen(ffmpeg: str) -> None:
     assert "video track 2 of 3" in found.remarks[0] and "640x360" in found.remarks[0]
     assert choose_tracks(parse_sdp(sdp_of(small, large)), 1).size == (320, 180)
     assert choose_tracks(parse_sdp(sdp_of(H264, H264))).video_index == 0
+    for line in ("a=framesize:96 1280-720", "a=x-dimensions: 1280, 720"):
+        assert choose_tracks(parse_sdp(sdp_of(f"{H264}\n{line}"))).size == (1280, 720)
     said = choose_tracks(parse_sdp(sdp_of(H264, H264 + "\na=framesize:96 1280-720")))
     assert (said.video_index, said.size) == (1, (1280, 720))
 
