@@ -7,6 +7,7 @@ import itertools
 import socket
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import uvloop
@@ -14,7 +15,9 @@ import uvloop
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession
 from recorder.rtsp.connection import Connection, Resolver, _Wire
-from recorder.rtsp.describe import connect
+from recorder.rtsp.describe import Offer, connect
+from recorder.rtsp.description import Description
+from recorder.rtsp.messages import Response
 from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.rtp import RtpReceiver
 from recorder.rtsp.stream import CAPACITY, Channel
@@ -90,6 +93,30 @@ async def test_a_camera_that_announces_nothing(
         return True
 
     assert (await kept(script, after(4)))[0][:4] == methods
+
+
+async def test_a_camera_that_announces_what_it_does_not_answer() -> None:
+    """It may be the other method that keeps the session."""
+    asked, pauses = list[str](), list[float]()
+
+    class Silent:
+        async def request(self, method: str, *args: object) -> Response:
+            asked.append(method)
+            if method == "GET_PARAMETER":
+                raise TimeoutError
+            return Response(200, "OK", (("public", "OPTIONS, GET_PARAMETER"),), b"")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 6:
+            raise asyncio.CancelledError
+
+    offer = Offer(Address("rtsp://h/"), Description("h264", None))
+    session = RtspSession(cast(Connection, Silent()), offer, sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await session.keep_alive()
+    assert asked == ["OPTIONS", "GET_PARAMETER"] * 3
+    assert pauses[:4] == [24.0, 24.0, 14.0, 24.0], "the answer was waited for meanwhile"
 
 
 async def test_a_camera_that_asks_whether_we_are_there_is_answered() -> None:
