@@ -95,7 +95,8 @@ class Segmenter:
         self._bytes = 0  # of all pictures in hand
         self._newest: Picture | None = None
         self._in_pieces = False  # a picture came as several frames
-        self._start, self._tfdt = 0.0, 0  # of the open segment: media ms, and in 1/90000 s
+        # where the open segment starts (media ms, 1/90000 s), and the picture before it (media ms)
+        self._start, self._tfdt, self._shown_ms = 0.0, 0, 0.0
 
     @property
     def end_ms(self) -> float:
@@ -162,8 +163,9 @@ class Segmenter:
         drafts += self._cut_before_next()
         if self._open:
             times = sorted(p.media_ms for p in self._open)
-            step = times[-1] - times[-2] if len(times) > 1 else 40.0
-            end = max(times[-1] + min(max(0.1, step), 1000 * SEGMENT_S), self._start + 0.1)
+            step = times[-1] - (times[-2] if len(times) > 1 else self._shown_ms)
+            step = min(max(0.1, step), 1000 * self.target_duration_s)
+            end = max(times[-1] + step, self._start + 0.1)
             drafts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
         return drafts
 
@@ -243,6 +245,7 @@ class Segmenter:
         held, self._waiting = self._waiting, []
         settled = self._timeline.begin(held, self._live_from or 0)
         self._start = min(p.media_ms for p in settled)
+        self._shown_ms = self._start - 40.0
         start_ms = min(self._clock_map.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
@@ -343,7 +346,7 @@ class Segmenter:
             sound = self._sound.take(self._audio, self._utc_of, self.run_start_ms, end_ms)
             runs += [sound] if sound else []
             lost += self._sound.lost
-        self._start, self._tfdt = end, stop
+        self._start, self._tfdt, self._shown_ms = end, stop, pictures[order[-1]].media_ms
         first = pictures[0].frame
         moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
         return SegmentDraft(

@@ -221,6 +221,16 @@ def test_pictures_may_be_rare(tmp_path: Path, every_s: float) -> None:
     assert found == pytest.approx(60, abs=every_s + 0.5)
 
 
+@pytest.mark.parametrize("every_s", [0.2, 1.0, 2.5, 5.0])
+def test_the_last_picture_lasts_as_long_as_the_one_before_it(
+    tmp_path: Path, every_s: float
+) -> None:
+    """Also where each is a segment of its own: it stands until the next one would have come."""
+    shots = film(0.5, 60, every_s=every_s, key_s=every_s)
+    ended, _, found = run(tmp_path, shots, 60.5 + every_s)
+    assert ended is None and found == pytest.approx(60, abs=0.1)
+
+
 def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     ended, _, found = run(tmp_path, film(0.5, 20), 60)
     assert ended is not None and ended.cause == "no_data"
