@@ -120,8 +120,12 @@ class CameraRecorder:
             spool.close()
 
     async def _open(self) -> CameraSpool:
-        told = ""
-        spec = self.spec
+        told, spec, opened = "", self.spec, list[CameraSpool]()
+
+        def open_spool(floor: Numbers) -> None:
+            where = self._root, spec.election, spec.station, spec.camera
+            opened.append(CameraSpool(*where, floor, lambda: int(self.clock.now_ms())))
+
         while True:
             if (refusal := self._disk.refusal) is not None:
                 self._refused = refusal
@@ -131,15 +135,12 @@ class CameraRecorder:
             try:
                 lease, now_ms = spec.lease, self.clock.now_ms()
                 floor = Numbers.by_lease(lease.epoch, now_ms) if lease else Numbers.by_clock(now_ms)
-                return await self.state.in_thread(
-                    CameraSpool,
-                    self._root,
-                    spec.election,
-                    spec.station,
-                    spec.camera,
-                    floor,
-                    lambda: int(self.clock.now_ms()),
-                )
+                await self.state.in_thread(open_spool, floor)
+                return opened[0]
+            except asyncio.CancelledError:
+                for spool in opened:  # nobody has it, and its lock would stay until we end
+                    spool.close()
+                raise
             except (SpoolBusy, OSError) as error:
                 if str(error) != told:
                     told = str(error)

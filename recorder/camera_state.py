@@ -31,6 +31,7 @@ HEALTHY_S = 60.0  # of recording, until pauses begin with the shortest again
 TOLD_AGAIN_S = 60.0  # a new run for the same cause
 MOST_BYTES_S = 12_500_000  # of a camera in a second, for long: 100 Mbit/s. No camera sends so many
 MOST_BYTES = 128 * 1024 * 1024  # beyond that at once: what a link held back
+MOST_RUNS_S, MOST_RUNS = 0.5, 60  # that begin as the camera changes its picture; as of the bytes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +52,21 @@ def fault(error: Exception) -> Ending:
     return Ending(GapCause.STREAM_BROKEN, f"a fault of the recorder: {error!r}")
 
 
+@dataclass(slots=True)
+class _Allowance:
+    """So many of something a second, for long, and so many beyond that at once."""
+
+    each_s: float
+    at_once: float
+    _taken: float = 0.0  # beyond `each_s`
+    _taken_s: float = -math.inf
+
+    def take(self, count: int, now_s: float) -> bool:
+        passed_s, self._taken_s = now_s - self._taken_s, now_s
+        self._taken = max(0.0, self._taken - passed_s * self.each_s) + count
+        return self._taken <= self.at_once
+
+
 class CameraState:
     """State, status and log of a camera, and its turn at the disk."""
 
@@ -66,7 +82,8 @@ class CameraState:
         self._has_own_line = False  # of the log, on why nothing is recorded
         self._hears = True  # the sound that the camera promises
         self._new_run: tuple[GapCause, float] | None = None  # the last that was told, and when
-        self._taken, self._taken_s = 0.0, -math.inf  # bytes beyond MOST_BYTES_S, and when
+        self._bytes = _Allowance(MOST_BYTES_S, MOST_BYTES)
+        self._runs = _Allowance(MOST_RUNS_S, MOST_RUNS)
         self._faults: set[tuple[CodeType, int]] = set()  # of ours: where those are that were told
 
     def move(self, event: Event) -> None:
@@ -93,9 +110,12 @@ class CameraState:
         """Count bytes that came at `now_s` (seconds that never go back); False where they are more
         than the disk of all cameras has for one. What one session took counts for the next, too.
         """
-        passed_s, self._taken_s = now_s - self._taken_s, now_s
-        self._taken = max(0.0, self._taken - passed_s * MOST_BYTES_S) + count
-        return self._taken <= MOST_BYTES
+        return self._bytes.take(count, now_s)
+
+    def take_run(self, now_s: float) -> bool:
+        """Count a run that begins because the camera changed its picture, as `take_bytes` counts:
+        each is a file of its own, to be flushed, entered and archived."""
+        return self._runs.take(1, now_s)
 
     # -- what the operator is told -------------------------------------------------------
 

@@ -168,7 +168,9 @@ class NativeSource:
             else:
                 sound = AacFrames(take_sound, audio.parameters, audio.clock_rate, camera_ms)
             tracks.sound = sound_track(sound.config, sound.clock_rate)
-            self._receivers.append(RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound))
+            beside = RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound)
+            beside.beside, self._receivers[0].beside = self._receivers[0], beside
+            self._receivers.append(beside)
             try:
                 await self._set_up(session, 1)
             except RefusedError as refused:

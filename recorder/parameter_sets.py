@@ -18,6 +18,7 @@ _H264_SETS = {7, 8}  # SPS, PPS (ITU-T H.264, table 7-1)
 _H265_SETS = {32, 33, 34}  # VPS, SPS, PPS (ITU-T H.265, table 7-1)
 MAX_SET = (1 << 16) - 1  # bytes that a sample entry can say (14496-15, 5.3.3.1)
 MAX_READ = 2_048  # bytes of one; lists of scaling factors take some hundreds
+MAX_SETS = 64  # of a picture; cameras send three, and each is read bit by bit
 MAX_FORMS = 64  # of sets that mean the same; more are compared anew
 VISUAL_ENTRY = 78  # bytes of a VisualSampleEntry before its boxes (14496-12, 12.1.3)
 
@@ -35,13 +36,15 @@ def _nal_ranges(sample: bytes | bytearray) -> Iterator[tuple[int, int]]:
 def parameter_sets(codec: str, sample: bytes | bytearray) -> tuple[bytes, ...]:
     """Return the distinct parameter sets in a sample, in order; empty when it carries none.
 
-    What is longer than any is none.
+    What is longer than any is none, nor is what comes after more than any camera sends.
     """
     kinds = _H264_SETS if codec == "h264" else _H265_SETS
     found: dict[bytes, None] = {}
     for at, end in _nal_ranges(sample):
         if set_kind(codec, sample[at]) in kinds and end - at <= MAX_SET:
             found[bytes(sample[at:end])] = None
+            if len(found) == MAX_SETS:
+                break
     return tuple(found)
 
 
@@ -74,12 +77,15 @@ class ParameterSets:
     def changed_by(self, sample: bytes | bytearray) -> ParameterSets | None:
         """Return the sets that are in force after a keyframe, None where they mean the same.
 
-        Sets that the keyframe does not repeat stay in force.
+        Those of the keyframe come first: it is of their size. Sets that it does not repeat stay in
+        force.
         """
         sets = parameter_sets(self._codec, sample)
         if self._seen.issuperset(sets):
             return None
-        after = {set_id(self._codec, n): n for n in (*self.nals, *sets)}
+        after = {set_id(self._codec, n): n for n in sets}
+        for n in self.nals:
+            after.setdefault(set_id(self._codec, n), n)
         after.pop(None, None)
         if all(self._meanings.get(k) == _meaning(self._codec, n) for k, n in after.items()):
             self._seen = {*(self._seen if len(self._seen) < MAX_FORMS else self.nals), *sets}

@@ -79,12 +79,12 @@ class Segmenter:
         self.target_duration_s = target_duration_s
         self.run_start_ms: int | None = None  # known with the first segment
         self.newest_ms = float("-inf")  # arrival of the newest picture
-        self.set_tracks(tracks)
         self._needs_key = needs_key
         self._clock_map = ClockMap()
         self._timeline = Timeline(self._clock_map)
         self._sound = SoundTrack()
         self._waiting: list[Picture] = []  # until the mapping is set
+        self.set_tracks(tracks)
         self._lately: deque[Picture] = deque()  # of those that wait, for LIVE_MS
         self._look_ms = -math.inf  # at these again
         self._live_from: int | None = None  # the first of those that wait that was not held back
@@ -95,13 +95,8 @@ class Segmenter:
         self._bytes = 0  # of all pictures in hand
         self._newest: Picture | None = None
         self._in_pieces = False  # a picture came as several frames
-        self._start = 0.0  # media ms where the open segment starts
-        self._tfdt = 0
-
-    @property
-    def begun(self) -> bool:
-        """The mapping is set and the tracks are fixed."""
-        return self.run_start_ms is not None
+        # where the open segment starts (media ms, 1/90000 s), and the picture before it (media ms)
+        self._start, self._tfdt, self._shown_ms = 0.0, 0, 0.0
 
     @property
     def end_ms(self) -> float:
@@ -110,10 +105,14 @@ class Segmenter:
             return self._before_ms
         return self.run_start_ms + self._tfdt * 1000 / VIDEO_TIMESCALE
 
-    def set_tracks(self, tracks: Sequence[TrackInit]) -> None:
-        """Take the tracks, again as long as the run has not begun."""
-        self._video = next(t for t in tracks if t.kind == "video")
+    def set_tracks(self, tracks: Sequence[TrackInit]) -> bool:
+        """Take the tracks; False where the run has begun, or pictures wait that are of others."""
+        video = next(t for t in tracks if t.kind == "video")
+        if self.run_start_ms is not None or (self._waiting and video != self._video):
+            return False
+        self._video: TrackInit = video
         self._audio = next((t for t in tracks if t.kind == "audio"), None)
+        return True
 
     # -- taking frames -------------------------------------------------------------------
 
@@ -164,8 +163,9 @@ class Segmenter:
         drafts += self._cut_before_next()
         if self._open:
             times = sorted(p.media_ms for p in self._open)
-            step = times[-1] - times[-2] if len(times) > 1 else 40.0
-            end = max(times[-1] + min(max(0.1, step), 1000 * SEGMENT_S), self._start + 0.1)
+            step = times[-1] - (times[-2] if len(times) > 1 else self._shown_ms)
+            step = min(max(0.1, step), 1000 * self.target_duration_s)
+            end = max(times[-1] + step, self._start + 0.1)
             drafts.append(self._cut(min(end, max(self._limit(), times[-1] + 0.1)), until_ms))
         return drafts
 
@@ -245,6 +245,7 @@ class Segmenter:
         held, self._waiting = self._waiting, []
         settled = self._timeline.begin(held, self._live_from or 0)
         self._start = min(p.media_ms for p in settled)
+        self._shown_ms = self._start - 40.0
         start_ms = min(self._clock_map.place(self._start), held[0].arrival_ms)
         if 0 < self._before_ms - start_ms < JOINED_MS:
             start_ms = min(self._before_ms, held[0].arrival_ms)
@@ -335,6 +336,8 @@ class Segmenter:
             )
         ]
         data = [b"".join((p.frame.data, *p.pieces)) if p.pieces else p.frame.data for p in pictures]
+        for p in pictures:  # the time line looks at some for long; their bytes are the draft's now
+            p.frame, p.pieces = p.frame._replace(data=b""), []
         runs, lost = [TrackRun(1, tfdt, samples, data)], sum(p.lost for p in pictures)
         if self._audio is not None:
             end_ms = self.run_start_ms + stop * 1000 / VIDEO_TIMESCALE
@@ -343,7 +346,7 @@ class Segmenter:
             sound = self._sound.take(self._audio, self._utc_of, self.run_start_ms, end_ms)
             runs += [sound] if sound else []
             lost += self._sound.lost
-        self._start, self._tfdt = end, stop
+        self._start, self._tfdt, self._shown_ms = end, stop, pictures[order[-1]].media_ms
         first = pictures[0].frame
         moved_ms: float = max((p.moved_ms for p in pictures), key=abs)
         return SegmentDraft(

@@ -186,17 +186,16 @@ class Session:
     # -- the sink ------------------------------------------------------------------------
 
     def on_tracks(self, tracks: Sequence[TrackInit], transcoded: tuple[str, ...]) -> None:
-        """Take the codec configuration; a run that has begun ends here, and another begins."""
-        if self._run is not None and self._run.segmenter.begun:
-            had = [t.kind for t in self._run.tracks]
-            has = [t.kind for t in output_tracks(tracks)]
+        """Take the codec configuration; a run that has pictures of another ends here."""
+        run, now = self._run, output_tracks(tracks)
+        if run is not None and run.segmenter.set_tracks(tracks):
+            run.tracks = now
+        elif run is not None:
+            had, has = [t.kind for t in run.tracks], [t.kind for t in now]
             text = "the camera changed its picture: size or encoder"
             if had != has:
                 text = "sound came" if len(has) > len(had) else "the sound ended"
             self._changed = Ending(GapCause.PARAMETERS_CHANGED, text)
-        elif self._run is not None:
-            self._run.segmenter.set_tracks(tracks)
-            self._run.tracks = output_tracks(tracks)
         else:
             target_s, last_ms = self._spool.numbers.target_duration_s, self._spool.last_end_ms
             segmenter = Segmenter(
@@ -206,7 +205,7 @@ class Session:
                 -math.inf if last_ms is None else last_ms,
                 self._line and self._line.run_start_ms,
             )
-            self._run = _RunDraft(segmenter, output_tracks(tracks), transcoded)
+            self._run = _RunDraft(segmenter, now, transcoded)
         self._source_tracks = tracks
 
     def _begin_anew(self, why: Ending, at_ms: float, needs_key: bool = False) -> None:
@@ -277,6 +276,10 @@ class Session:
         assert self._run is not None
         if self._changed is not None:  # by this picture, a keyframe
             why, self._changed = self._changed, None
+            if not self._camera.take_run(self._loop.time()):
+                text = "it changes its picture again and again, as no camera does"
+                self.end(Ending(GapCause.STREAM_BROKEN, text, "set one size in the camera"))
+                return
             self._begin_anew(why, frame.arrival_ms, needs_key=True)
         if self._clock_set is not None:
             frame = self._by_the_old_clock(frame)

@@ -104,6 +104,7 @@ class Worker:
         self._share = share
         self._cameras = {s.name: self._camera(s, self._last_runs_ms.get(s.name)) for s in cameras}
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # lives that end, and seal what is open
         self._status = spool / "_status" / f"recorder-{share}.json"
 
     @property
@@ -143,6 +144,8 @@ class Worker:
                 tasks.create_task(self._tell_for_ever())
         finally:
             await self._end(list(self._lives))
+            if self._leaving:  # of a change that was cancelled meanwhile
+                await asyncio.wait(self._leaving)
             self._pool.shutdown()
             self._resolver.close()
             self._write_status()
@@ -191,6 +194,8 @@ class Worker:
         lives = [self._lives.pop(name) for name in names if name in self._lives]
         for life in lives:
             life.cancel()
+            self._leaving.add(life)
+            life.add_done_callback(self._leaving.discard)
         if lives:
             await asyncio.wait(lives)
 

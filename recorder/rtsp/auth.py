@@ -17,9 +17,11 @@ from recorder.rtsp.messages import bytes_of
 
 # from weak to strong; by the name before "-sess"
 _HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
+# each begins where a word does: looked for from within a long one, it would be read through for
+# each of its letters
 _SCHEME = r"(?P<scheme>[A-Za-z][\w-]*)[ \t]+(?=[\w-]+[ \t]*=)|(?P<bare>(?:Basic|Negotiate|NTLM)\b)"
 _PARAMETER = r'(?P<name>[\w-]+)[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<token>[^\s,"]*))'
-_PIECE = re.compile(rf"{_PARAMETER}|{_SCHEME}", re.S | re.I)
+_PIECE = re.compile(rf"(?<![\w-])(?:{_PARAMETER}|{_SCHEME})", re.S | re.I)
 
 
 @dataclass(frozen=True, slots=True)

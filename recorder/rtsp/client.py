@@ -134,8 +134,9 @@ class RtspSession:
         """Keep the session until this is cancelled; returns where the camera has ended it.
 
         Some cameras need GET_PARAMETER and do not announce it: where they do not, both are sent
-        in turn. Others close the connection at one of them: it is then left out, and tried once
-        more after that session. Where both are, reports have to keep it.
+        in turn, and so they are where one is not answered. Others close the connection at one of
+        them: it is then left out, and tried once more after that session. Where both are, reports
+        have to keep it.
         """
         either = ("OPTIONS", "GET_PARAMETER")
         left_out = [m for m in either if self._closed_at[m] >= CLOSED_TIMES]
@@ -152,14 +153,17 @@ class RtspSession:
         if not methods:
             await asyncio.Event().wait()
         pause_s = min(LONGEST_ALIVE_S, max(SHORTEST_ALIVE_S, ALIVE_AFTER * self._timeout_s))
-        turn = 0
+        turn, waited_s, known, is_silent = 0, 0.0, methods, False
         while True:
-            await self._sleep(pause_s)
+            await self._sleep(max(SHORTEST_ALIVE_S, pause_s - waited_s))
+            waited_s = 0.0
             method = methods[turn % len(methods)]
             turn += 1
             try:
                 response = await self._ask(method, self._offer.uri)
             except TimeoutError:  # some never answer; whether pictures come is looked at elsewhere
+                # nor may it keep the session, though the camera announces it
+                methods, is_silent, waited_s = known, True, ANSWER_S
                 continue
             except ConnectionError:
                 self._closed_at[method] += 1
@@ -172,7 +176,7 @@ class RtspSession:
                 continue
             self._closed_at[method] = 0
             announced = "GET_PARAMETER" in (response.get("public") or "").upper()
-            if announced and self._closed_at["GET_PARAMETER"] < CLOSED_TIMES:
+            if announced and "GET_PARAMETER" in known and not is_silent:
                 methods = ["GET_PARAMETER"]
 
     async def report(self) -> None:

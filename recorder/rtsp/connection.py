@@ -18,14 +18,14 @@ from typing import cast
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.auth import Authenticator, parse_challenges, strongest
-from recorder.rtsp.messages import ProtocolError, Response, bytes_of
+from recorder.rtsp.messages import ProtocolError, Request, Response, bytes_of
 from recorder.rtsp.stream import Channel, MessageStream
 
 DEFAULT_USER_AGENT = "Kuager"
 LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
 ANSWERS = 2  # to challenges of one request: the login, and once more where its nonce was stale
 MAX_UNSENT = 16 * 1024  # bytes that wait for a camera: then it gets no reports
-MAX_UNASKED = 1_000  # answers in a row that belong to no request
+MAX_UNASKED = 1_000  # answers in a row that belong to no request, and requests of the camera
 _SHUTDOWN_S = 1.0  # for the other side to see that the connection is closed
 
 
@@ -260,7 +260,7 @@ class _Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         own, other = (transport.get_extra_info(name) for name in ("sockname", "peername"))
-        self.hosts = own[0], other[0]
+        self.hosts = own[0], other[0] if other else ""  # the camera has closed it already
 
     def get_buffer(self, sizehint: int) -> memoryview:
         buffer = self.stream.buffer()
@@ -292,16 +292,24 @@ class _Wire(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def _take(self, response: Response) -> None:
-        is_answer = response.status >= 200  # 100 is not the answer yet
+    def _take(self, message: Response | Request) -> None:
+        if isinstance(message, Request):
+            self._count_unasked("requests")
+            if not self.closed and self._transport.get_write_buffer_size() < MAX_UNSENT:
+                self._transport.write(message.answer)
+            return
+        is_answer = message.status >= 200  # 100 is not the answer yet
         self._answered = self._answered or is_answer
         if is_answer and self._answer is not None and not self._answer.done():
             self._unasked = 0
-            self._answer.set_result(response)
+            self._answer.set_result(message)
             return
+        self._count_unasked("answers to nothing")
+
+    def _count_unasked(self, what: str) -> None:
         self._unasked += 1
         if self._unasked > MAX_UNASKED:
-            raise ProtocolError(f"more than {MAX_UNASKED:,} answers to nothing")
+            raise ProtocolError(f"more than {MAX_UNASKED:,} {what}")
 
     def _give_up(self, error: Exception) -> None:
         """Have no answer come any more."""

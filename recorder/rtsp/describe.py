@@ -19,6 +19,7 @@ from recorder.rtsp.description import Description, NoVideo, choose_tracks
 from recorder.rtsp.messages import ProtocolError, Response, text_of
 from recorder.rtsp.sdp import parse_sdp
 from storage.records import Ending, GapCause
+from storage.spool.disk import shortage
 
 REDIRECTS = 5
 OUT_OF_TURN = (400, 405, 455, 501)  # answers of cameras that want to be asked for OPTIONS first
@@ -154,6 +155,9 @@ def _not_connected(address: Address, error: OSError) -> DescribeFailed:
         return DescribeFailed(
             GapCause.UNREACHABLE, text, "check the name, or write the camera's number instead"
         )
+    if short := shortage(error):  # the camera was not even asked
+        text = f"no connection to {where} can be opened: {short}"
+        return DescribeFailed(GapCause.STREAM_BROKEN, text, "")
     if error.errno == errno.ECONNREFUSED:
         return DescribeFailed(GapCause.UNREACHABLE, f"{where} refuses the connection", PORT)
     what = os.strerror(error.errno).lower() if error.errno else "no connection"

@@ -234,13 +234,13 @@ class _Pictures(ABC):
         self._searches = math.inf  # from now on all of them
         data = bytes(self._frame[at + 4 :])
         del self._frame[at:]
-        is_noted = _START_CODE.match(data) is None  # the first one, when it began
-        for nal in filter(None, _START_CODE.split(data)):
-            header, body = nal[: self._header], nal[self._header :]
-            if not is_noted:
-                self._note(header, memoryview(body), self._arrival_ms)
-            is_noted = False
-            self._frame += len(nal).to_bytes(4, "big") + nal
+        for n, part in enumerate(data.split(b"\0\0\1")):
+            # zeros before a start code are of no NAL unit, and none ends with one (H.264, B.1)
+            if nal := part.rstrip(b"\0"):
+                header, body = nal[: self._header], nal[self._header :]
+                if n:  # the first one was noted when it began
+                    self._note(header, memoryview(body), self._arrival_ms)
+                self._frame += len(nal).to_bytes(4, "big") + nal
 
     def _check_size(self) -> None:
         if len(self._frame) > MAX_FRAME:
@@ -264,8 +264,11 @@ class H264Pictures(_Pictures):
     ) -> None:
         """Take the next payload, before which `lost` packets are missing.
 
-        `pts` is its timestamp, `arrival_ms` when it arrived (UTC).
+        `pts` is its timestamp, `arrival_ms` when it arrived (UTC). One without a payload is only
+        to keep the session alive, or padding: whatever its time, it ends no picture.
         """
+        if not payload and not lost:
+            return
         if lost or pts != self._pts or self._marked or not self._begun:
             goes_on = len(payload) > 1 and payload[0] & 0x1F == 28 and not payload[1] & _FU_START
             self._place(pts, lost, arrival_ms, goes_on)
@@ -284,7 +287,7 @@ class H264Pictures(_Pictures):
             self._add_nal(payload, arrival_ms)
         elif kind == 24:  # STAP-A, 5.7.1
             self._add_all(payload, 1, arrival_ms)
-        elif payload:  # one without a payload is only to keep the session alive
+        elif payload:
             self.malformed += 1
         if marker:
             self._take_marker()
@@ -313,6 +316,8 @@ class H265Pictures(_Pictures):
         self, payload: memoryview, pts: int, marker: bool, lost: int, arrival_ms: float
     ) -> None:
         """Take the next payload, as `H264Pictures.push`."""
+        if not payload and not lost:
+            return
         if lost or pts != self._pts or self._marked or not self._begun:
             is_fu = len(payload) > 2 and payload[0] >> 1 & 0x3F == 49
             self._place(pts, lost, arrival_ms, is_fu and not payload[2] & _FU_START)
@@ -330,7 +335,7 @@ class H265Pictures(_Pictures):
             self._add_all(payload, 2, arrival_ms)
         elif kind < 48 and len(payload) > 1:
             self._add_nal(payload, arrival_ms)
-        elif payload:  # one without a payload is only to keep the session alive
+        elif payload:
             self.malformed += 1
         if marker:
             self._take_marker()

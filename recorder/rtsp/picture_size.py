@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
+import re
 from base64 import b64decode
 
-from recorder.parameter_sets import read_sps, set_kind
+from recorder.parameter_sets import MAX_SETS, read_sps, set_kind
 
-_MAX_SETS = 16
+_NO_LETTERS = re.compile(r"[^A-Za-z0-9+/]")  # of base 64
 _NAMES = {  # of fmtp parameters (RFC 6184, 8.1; RFC 7798, 7.1)
     "h264": ("sprop-parameter-sets",),
     "h265": ("sprop-vps", "sprop-sps", "sprop-pps"),
@@ -15,15 +17,18 @@ _NAMES = {  # of fmtp parameters (RFC 6184, 8.1; RFC 7798, 7.1)
 
 
 def sprop_sets(codec: str, parameters: dict[str, str]) -> list[bytes]:
-    """Return the parameter sets in fmtp parameters, what is none left out."""
-    found = []
+    """Return the parameter sets in fmtp parameters, what is none left out.
+
+    Some cameras put quotes or blanks around them, leave out what fills them up, or have start codes
+    before them, all in one.
+    """
+    found: list[bytes] = []
     for name in _NAMES.get(codec, ()):
-        for text in parameters.get(name, "").split(",")[:_MAX_SETS]:
-            try:
-                found.append(b64decode(text + "=" * (-len(text) % 4)))
-            except (binascii.Error, ValueError):
-                continue
-    return [nal for nal in found if nal]
+        for text in parameters.get(name, "").split(",")[:MAX_SETS]:
+            letters = _NO_LETTERS.sub("", text)
+            with contextlib.suppress(binascii.Error):
+                found += b64decode(letters + "=" * (-len(letters) % 4)).split(b"\0\0\1")
+    return [nal for part in found if (nal := part.rstrip(b"\0"))][:MAX_SETS]
 
 
 def picture_size(codec: str, parameters: dict[str, str]) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be m
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
 FAR = 1 << 30  # of timestamps: one is wild, or the camera counts from elsewhere
+COMMON = 20  # holes in a row that the other track's packets fill: one counter counts both
 OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
@@ -65,6 +66,7 @@ class RtpReceiver:
         """
         self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
+        self.beside: RtpReceiver | None = None  # of the camera's other track
         self._on_bye = on_bye
         self.payload_type, self._clock_rate = payload_type, clock_rate
         self._payloads = payloads
@@ -80,6 +82,7 @@ class RtpReceiver:
         self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
         self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
+        self._common = 0  # holes in a row up to where the other track is
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
         self._reported_ssrc: int | None = None  # of that sender report
@@ -169,6 +172,8 @@ class RtpReceiver:
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
         ahead = signed(number - self._next, 16)
+        if ahead > 0 and ssrc == self._ssrc and self._is_common(number):
+            ahead, self._next = 0, number
         if ahead == 0:  # with another SSRC too: its numbers go on
             self._ssrc = ssrc
             self._deliver(packet, head, kind, stamp, arrival_ms)
@@ -190,6 +195,15 @@ class RtpReceiver:
             self._count_again(number)
         else:
             self._push_ahead(packet, header, arrival_ms)
+
+    def _is_common(self, number: int) -> bool:
+        """Say whether the numbers before this one are the other track's: some cameras count both
+        tracks by one counter. Over TCP only; that many holes in a row end there is no chance."""
+        beside = self.beside
+        fits = not self.window and beside is not None and beside._next == number
+        if self._common <= COMMON:
+            self._common = self._common + 1 if fits else 0
+        return fits and self._common > COMMON
 
     def _stands_still(self, packet: memoryview) -> bool:
         """Say whether a packet with the number of the one before is another one all the same.

@@ -24,6 +24,7 @@ class Media:
 
     kind: str  # "video", "audio", "application" and others
     payload_type: int | None = None
+    is_alone: bool = False  # no other payload type: whatever its attributes are said of is this one
     protocol: str = ""  # in upper case: RTP/AVP, RTP/SAVP
     encoding: str = ""  # name of the codec in upper case; "" where it is not said
     clock_rate: int = 0  # of timestamps, per second; 0 where it is not said
@@ -66,6 +67,7 @@ def _media(value: str, direction: str) -> Media:
     if len(rest) > 2 and rest[2].isascii() and rest[2].isdigit():  # port, protocol, first format
         media.payload_type = int(rest[2][:9])
         media.encoding = _STATIC.get(media.payload_type, "")
+        media.is_alone = len(rest) == 3
     return media
 
 
@@ -84,16 +86,17 @@ def _attribute(media: Media, name: str, value: str) -> None:
     elif name == "rtpmap" and (found := _RTPMAP.match(value)):
         if media.payload_type is None:
             media.payload_type = int(found[1])
-        if int(found[1]) == media.payload_type:
+        guess = media.is_alone and not media.encoding
+        if guess or int(found[1]) == media.payload_type:
             media.encoding = plain(found[2]).upper()
             media.clock_rate = int(found[3] or 0)
             media.channels = int(found[4] or 1)
     elif name == "fmtp" and (found := _FMTP.match(value)):
-        if int(found[1]) == media.payload_type:
+        if media.is_alone or int(found[1]) == media.payload_type:
             for parameter in found[2].split(";"):
                 key, _, text = parameter.partition("=")
                 media.parameters.setdefault(key.strip().lower(), text.strip())
     elif name in ("framesize", "x-dimensions") and (
-        size := re.search(r"(?:^|\s)(\d{1,5})[-,x](\d{1,5})$", value)
+        size := re.search(r"(?:^|\s)(\d{1,5})[-,x]\s*(\d{1,5})$", value)
     ):
         media.size = int(size[1]), int(size[2])  # 3GPP TS 26.234, 5.3.3.2; QuickTime

@@ -1,7 +1,7 @@
-"""The bytes of one RTSP connection: answers and interleaved packets (RFC 2326, 10.12).
+"""The bytes of one RTSP connection: messages and interleaved packets (RFC 2326, 10.12).
 
 Bytes are read into one buffer and handed on as views of it. Cameras end lines with LF alone, send
-blank lines or stray bytes in between, and requests of their own. What is neither an answer nor a
+blank lines or stray bytes in between, and requests of their own. What is neither a message nor a
 packet is skipped and counted, byte by byte, until something begins that is one.
 """
 
@@ -11,7 +11,14 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from recorder.rtsp.messages import ProtocolError, Response, measure_response, parse_response
+from recorder.rtsp.messages import (
+    METHODS,
+    ProtocolError,
+    Request,
+    Response,
+    measure_message,
+    parse_message,
+)
 
 CAPACITY = 96 * 1024  # bytes; the longest packet fits, and as much again as one read brings
 ROOM = 16 * 1024  # bytes that are always free for the next read
@@ -43,14 +50,14 @@ class MessageStream:
     counts the bytes that belonged to none.
     """
 
-    def __init__(self, on_response: Callable[[Response], None]):
+    def __init__(self, on_message: Callable[[Response | Request], None]):
         self.skipped = 0
-        self._on_response = on_response
+        self._on_message = on_message
         self._channels: dict[int, Channel] = {}
         self._buffer = bytearray(CAPACITY)
         self._view = memoryview(self._buffer)
         self._end = 0  # of what was read
-        self._size = 0  # of the answer at the buffer's start, where it is known
+        self._size = 0  # of the message at the buffer's start, where it is known
         self._searched = 0  # bytes of it in which its head does not end
         self._in_step = True  # a message ended where the next is looked for
         self._skipped_in_a_row = 0
@@ -62,7 +69,7 @@ class MessageStream:
         self._compile_start()
 
     def _compile_start(self) -> None:
-        starts = [_PREFIX, *(_PREFIX[:n] + b"\\Z" for n in range(1, len(_PREFIX)))]
+        starts = [_beginning(word) for word in (_PREFIX, *METHODS)]
         if self._channels:
             known = b"|".join(re.escape(bytes([number])) for number in self._channels)
             starts.append(rb"\$(?:" + known + rb"|\Z)")
@@ -117,7 +124,7 @@ class MessageStream:
         return end
 
     def _take_other(self, at: int, end: int) -> int:
-        """Hand on an answer, or skip to where something begins; `at` where it is not all here."""
+        """Hand on a message, or skip to where something begins; `at` where it is not all here."""
         found = self._start.search(self._buffer, at, end)
         start = found.start() if found else end
         if start > at:
@@ -125,17 +132,17 @@ class MessageStream:
         if self._buffer[at] == _DOLLAR:  # the rest of its head is not here yet
             return at
         if not self._size:
-            size = measure_response(self._view[at:end], self._searched)
+            size = measure_message(self._view[at:end], self._searched)
             if size == 0:  # the end of a request, or by chance
                 return self._skip(at, at + len(_PREFIX))
             self._size, self._searched = size or 0, end - at
         if not self._size or at + self._size > end:
             return at
-        response = parse_response(bytes(self._view[at : at + self._size]))
+        message = parse_message(bytes(self._view[at : at + self._size]))
         at += self._size
         self._size = self._searched = self._skipped_in_a_row = 0
         self._in_step = True
-        self._on_response(response)
+        self._on_message(message)
         return at
 
     def _skip(self, at: int, to: int) -> int:
@@ -154,3 +161,12 @@ class MessageStream:
             self._buffer = bytearray(capacity)
             self._view = memoryview(self._buffer)
             self._view[: self._end] = held
+
+
+def _beginning(word: bytes) -> bytes:
+    """Return a pattern of a word, or of as much of it as there is yet."""
+    pattern = b""
+    for at in reversed(range(len(word))):
+        rest = b"(?:%b|\\Z)" % pattern if pattern else b""
+        pattern = re.escape(word[at : at + 1]) + rest
+    return pattern

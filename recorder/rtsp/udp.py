@@ -7,6 +7,8 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Collection
+from functools import partial
+from typing import cast
 
 PORTS = range(20_000, 60_000, 2)
 PORTS_TRIED = 50
@@ -17,12 +19,24 @@ Fail = Callable[[Exception], None]
 
 
 class _Socket(asyncio.DatagramProtocol):
-    """Hands on what comes from the camera, whatever its port, until a fault of ours."""
+    """Hands on what comes from the camera, whatever its port, until a fault of ours.
+
+    `made` is given the transport as soon as there is one.
+    """
 
     def __init__(
-        self, take: Take, senders: Collection[str], clock_ms: Callable[[], float], fail: Fail
+        self,
+        take: Take,
+        senders: Collection[str],
+        clock_ms: Callable[[], float],
+        fail: Fail,
+        made: Callable[[asyncio.BaseTransport], None],
     ):
         self._take, self._senders, self._clock_ms, self._fail = take, senders, clock_ms, fail
+        self._made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made(transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if addr[0] not in self._senders:
@@ -69,12 +83,13 @@ class UdpPair:
         """
         loop = asyncio.get_running_loop()
         for take in (media, control):
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda take=take: _Socket(take, senders, clock_ms, fail),  # type: ignore[misc]
-                sock=self._sockets[0],
-            )
-            del self._sockets[0]  # it is the transport's now
-            self._transports.append(transport)
+            make = partial(_Socket, take, senders, clock_ms, fail, self._made)
+            await loop.create_datagram_endpoint(make, sock=self._sockets[0])
+
+    def _made(self, transport: asyncio.BaseTransport) -> None:
+        """Have a transport instead of a socket, whoever still waits for it: it is its owner now."""
+        del self._sockets[0]
+        self._transports.append(cast(asyncio.DatagramTransport, transport))  # uvloop's is none
 
     def send_control(self, packet: bytes, host: str, port: int) -> None:
         """Send an RTCP packet to the camera, from our port for RTCP."""

@@ -17,7 +17,13 @@ import pytest
 
 from config.limits import SpoolLimits
 from config.schedule import Window
-from recorder.camera_state import MOST_BYTES, MOST_BYTES_S, CameraState
+from recorder.camera_state import (
+    MOST_BYTES,
+    MOST_BYTES_S,
+    MOST_RUNS,
+    MOST_RUNS_S,
+    CameraState,
+)
 from recorder.clock import Clock
 from recorder.disk_watch import SpoolDisk
 from recorder.segmenter import SegmentDraft
@@ -215,6 +221,16 @@ def test_pictures_may_be_rare(tmp_path: Path, every_s: float) -> None:
     assert found == pytest.approx(60, abs=every_s + 0.5)
 
 
+@pytest.mark.parametrize("every_s", [0.2, 1.0, 2.5, 5.0])
+def test_the_last_picture_lasts_as_long_as_the_one_before_it(
+    tmp_path: Path, every_s: float
+) -> None:
+    """Also where each is a segment of its own: it stands until the next one would have come."""
+    shots = film(0.5, 60, every_s=every_s, key_s=every_s)
+    ended, _, found = run(tmp_path, shots, 60.5 + every_s)
+    assert ended is None and found == pytest.approx(60, abs=0.1)
+
+
 def test_a_camera_that_falls_silent(tmp_path: Path) -> None:
     ended, _, found = run(tmp_path, film(0.5, 20), 60)
     assert ended is not None and ended.cause == "no_data"
@@ -276,6 +292,18 @@ def test_another_picture_begins_another_run_with_the_keyframe_in_hand(tmp_path: 
     assert all(i.segments[0].starts_with_key for i in recorded(tmp_path))
 
 
+def test_pictures_that_wait_for_the_first_segment_keep_their_description(tmp_path: Path) -> None:
+    """A camera changes its size with its second keyframe, before anything is written."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 20)
+    key_s = [shown_s for shown_s, key in shots if key]
+    ended, _, found = run(tmp_path, shots, 20.5, tracks={key_s[1]: larger})
+    assert ended is None and found == pytest.approx(20, abs=0.5)
+    runs = [(i.header.tracks[0].width, i.segments[0].start_ms) for i in recorded(tmp_path)]
+    assert [width for width, _ in runs] == [VIDEO.width, 1920]
+    assert runs[1][1] - UTC0 == pytest.approx(key_s[1] * 1000, abs=60)
+
+
 def test_a_camera_that_sends_more_than_there_is_to_see(tmp_path: Path) -> None:
     """A slice of some bytes each, by ten thousands: others would wait while they are taken."""
     burst = [(20.5 + n / 1e6, False) for n in range(1_500)]  # what a link held back comes at once
@@ -294,6 +322,19 @@ def test_a_camera_that_would_fill_the_disk_of_all(tmp_path: Path) -> None:
     assert "more than 100 Mbit/s" in ended.detail and 0 < found < 5
     written = sum(p.stat().st_size for p in tmp_path.glob("s/c/*/*.mp4"))
     assert written <= MOST_BYTES + 5 * MOST_BYTES_S
+
+
+def test_a_camera_that_changes_its_picture_without_end(tmp_path: Path) -> None:
+    """Each change is a recording of its own, which the archives of all would have to take."""
+    larger = replace(VIDEO, width=1920, height=1080)
+    shots = film(0.5, 60, key_s=0.2)
+    alternates = {shown_s: (VIDEO, larger)[n % 2] for n, (shown_s, _) in enumerate(shots)}
+    ended, _, _ = run(tmp_path, shots, 61, tracks=alternates)
+    assert ended is not None and "changes its picture again and again" in ended.detail
+    assert len(recorded(tmp_path)) == pytest.approx(MOST_RUNS / (1 - 0.2 * MOST_RUNS_S), abs=2)
+    seldom = dict(list(alternates.items())[::11])
+    ended, _, found = run(tmp_path / "seldom", shots, 61, tracks=seldom)
+    assert ended is None and found == pytest.approx(60, abs=0.5)
 
 
 def test_what_one_session_took_counts_for_the_next(tmp_path: Path) -> None:

@@ -149,6 +149,24 @@ def test_large_units_are_searched_for_start_codes_until_it_is_known_that_there_a
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("marker", [False, True])
+def test_packets_without_a_payload_end_no_picture(codec: str, marker: bool) -> None:
+    """They keep a session alive, or are padding alone, with a time of their own."""
+    nals = [slice_nal(codec, bytes([n]) * 90, key=n == 0) for n in range(3)]
+    sent = [p for n, nal in enumerate(nals) for p in marked(fragments(codec, nal, 40), n)]
+    for at in range(len(sent) + 1):
+        frames = frames_of(codec, [*sent[:at], Payload(b"", 99, marker), *sent[at:]])
+        assert [bytes(f.data) for f in frames] == [sample(nal) for nal in nals]
+        assert not any(f.damaged or f.lost or f.continues for f in frames)
+
+
+def test_zeros_that_fill_a_picture_are_read_through_once() -> None:
+    """An encoder with a constant bit rate fills up with zeros (H.264, B.1.1)."""
+    filled = KEY + bytes(3 * MAX_FRAME // 4)
+    assert one(marked(fragments("h264", SPS + b"\0\0\1" + filled, 60_000), 1)) == sample(SPS, KEY)
+
+
+@pytest.mark.parametrize("codec", CODECS)
 def test_a_marker_on_every_slice_makes_pieces_of_one_picture(codec: str) -> None:
     slices = [slice_nal(codec, b"%d" % n, first=n == 0) for n in range(3)]
     frames = frames_of(codec, [Payload(s, pts, True) for pts in (1, 2) for s in slices])

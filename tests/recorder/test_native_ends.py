@@ -22,6 +22,9 @@ from tests.support.waiting import until
 ANSWER, CONTINUE = b"RTSP/1.0 200 OK\r\n\r\n", b"RTSP/1.0 100 Continue\r\n\r\n"
 
 
+ASKED = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"
+
+
 def bye(ssrc: int = SSRC) -> bytes:
     return wrapped(1, struct.pack(">BBHI", 0x81, 203, 1, ssrc))
 
@@ -38,6 +41,7 @@ def bye(ssrc: int = SSRC) -> bytes:
         (plays(film() + bytes(300_000)), GapCause.STREAM_BROKEN, "not RTSP"),
         (plays(film() + ANSWER * 1_001), GapCause.STREAM_BROKEN, "more than 1,000 answers"),
         (plays(film() + CONTINUE * 1_001), GapCause.STREAM_BROKEN, "more than 1,000 answers"),
+        (plays(film() + ASKED * 1_001), GapCause.STREAM_BROKEN, "more than 1,000 requests"),
     ],
 )
 async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words: str) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 import pytest
+import uvloop
 
 from recorder.native import NativeSource
 from recorder.rtsp.client import RtspSession
@@ -149,3 +150,34 @@ async def test_ports_that_we_cannot_have_are_not_laid_to_the_camera() -> None:
         connection._wire.hosts = "192.0.2.1", "127.0.0.1"  # which is no address of this machine
         end = await NativeSource(connection, offer).run(Taken())
     assert end.cause is GapCause.STREAM_BROKEN and "UDP ports" in end.detail
+
+
+def test_ports_that_are_left_at_any_moment_are_free() -> None:
+    """Of a session that is cancelled, sockets would go on taking packets until we end."""
+
+    async def leave(turns: int) -> None:
+        pair = UdpPair("127.0.0.1")
+        receiving = asyncio.ensure_future(
+            pair.receive(nobody, nobody, {"127.0.0.1"}, lambda: 0.0, lambda error: None)
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        receiving.cancel()
+        await asyncio.wait({receiving})
+        pair.close()
+        for _ in range(20):  # a transport closes in the turns that follow
+            await asyncio.sleep(0)
+        assert is_free(pair.port) and is_free(pair.port + 1), turns
+
+    def nobody(packet: memoryview, arrival_ms: float) -> None: ...
+
+    def is_free(port: int) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            try:
+                own.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+            return True
+
+    for turns in range(8):
+        uvloop.run(leave(turns))

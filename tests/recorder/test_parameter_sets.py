@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from recorder.parameter_sets import MAX_SET, ParameterSets, read_sps
+from recorder.parameter_sets import (
+    MAX_SET,
+    MAX_SETS,
+    ParameterSets,
+    parameter_sets,
+    read_sps,
+)
 from recorder.sample_entry import video_track, with_parameter_sets
 from tests.support.packets import PPS, SPS, sample
 
@@ -28,10 +34,12 @@ def nal(header: bytes, bits: str) -> bytes:
     return bytes(out)
 
 
-def h264_sps(depth: int = 0, chroma: int = 1, number: int = 0) -> bytes:
-    """Return an SPS of the High profile, of 640x352."""
+def h264_sps(
+    depth: int = 0, chroma: int = 1, number: int = 0, frames: int = 0, high: int = 352
+) -> bytes:
+    """Return an SPS of the High profile, 640 wide; `frames` is log2_max_frame_num_minus4."""
     bits = ue(number) + ue(chroma) + ("0" if chroma == 3 else "") + ue(depth) + ue(depth) + "00"
-    bits += ue(0) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(21) + "1100"
+    bits += ue(frames) + ue(0) + ue(0) + ue(1) + "0" + ue(39) + ue(high // 16 - 1) + "1100"
     return nal(b"\x67\x64\x00\x1e", bits)
 
 
@@ -111,10 +119,22 @@ def test_a_set_that_cannot_be_read_to_its_end_describes_the_picture_all_the_same
     assert sets.changed_by(sample(one)) is None and sets.changed_by(sample(other)) is not None
 
 
+def test_a_picture_has_the_size_that_came_with_it_whatever_the_number_of_its_set() -> None:
+    """A camera that changes its size may count its sets up; those of before stay in force."""
+    small, large = h264_sps(), h264_sps(number=1, high=704)
+    track = video_track("h264", [small, PPS])
+    changed = ParameterSets("h264", (small, PPS)).changed_by(sample(large, PPS))
+    assert track is not None and changed is not None
+    track = with_parameter_sets(track, changed.nals)
+    assert (track.width, track.height) == (640, 704)
+    assert set(ParameterSets.of_entry(track).nals) == {small, large, PPS}
+
+
 JUNK: list[tuple[str, list[bytes]]] = [
     ("h264", [h264_sps(depth=300), PPS]),
     ("h264", [h264_sps(chroma=4_000), PPS]),
     ("h264", [h264_sps(number=32), PPS]),
+    ("h264", [h264_sps(frames=1 << 33), PPS]),
     ("h264", [h264_sps(), nal(b"\x68", ue(256))]),
     ("h264", [h264_sps(), b"\x68" + bytes(MAX_SET)]),
     ("h265", [VPS, h265_sps(depth=300), H265_PPS]),
@@ -148,3 +168,10 @@ def test_the_number_of_sets_is_bounded(as_sps: bool) -> None:
         one = h264_sps(number=number) if as_sps else nal(b"\x68", ue(number) + "1" * 9)
         sets = sets.changed_by(sample(one)) or sets
     assert len(sets.nals) <= 32 + 256
+
+
+def test_sets_of_one_picture_are_bounded() -> None:
+    """Each is read bit by bit, and the other cameras wait for it."""
+    picture = sample(SPS, PPS, *(h264_sps(frames=n) + bytes(2_000) for n in range(1_000)))
+    sets = parameter_sets("h264", picture)
+    assert sets[:2] == (SPS, PPS) and len(sets) == MAX_SETS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.rtsp.rtp import MAX_LOST, OTHERS, REMEMBERED, WAIT_MS, WINDOW, RtpReceiver
+from recorder.rtsp.rtp import COMMON, MAX_LOST, OTHERS, REMEMBERED, WAIT_MS, WINDOW, RtpReceiver
 from recorder.source import PacketCounts
 from tests.support.packets import EPOCH_MS, SSRC, report, rtp
 from tests.support.payloads import Taken, numbers, receive
@@ -151,6 +151,32 @@ def test_one_packet_of_another_stream_is_a_stray() -> None:
     for odd in (rtp(30_000), rtp(9, ssrc=7), rtp(9, stamp=1 << 31)):
         taken, counts, _ = receive([rtp(1), odd, rtp(2), odd, rtp(3)])
         assert taken.bodies() == numbers(1, 2, 3) and counts == PacketCounts(received=3, strays=2)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_numbers_that_both_tracks_have_in_common(loses: bool) -> None:
+    """After a second of them no picture is cut where a packet of sound was; what is missing is told
+    all the same."""
+    picture, sound = Taken(), Taken()
+    one, other = RtpReceiver(96, 90_000, picture), RtpReceiver(97, 8_000, sound)
+    one.beside, other.beside = other, one
+    for number in range(65_000, 67_000):
+        if loses and number == 66_500:
+            continue
+        track, kind = (other, 97) if number % 5 == 0 else (one, 96)
+        track.push(memoryview(rtp(number, kind=kind)), 0.0)
+    lost = [int(body) for body, _, _, lost in picture.all if lost]
+    assert lost == [*range(65_006, 65_006 + 5 * COMMON, 5), *([66_501] if loses else [])]
+
+
+def test_numbers_of_two_tracks_that_are_alike_hide_no_loss() -> None:
+    one, other = RtpReceiver(96, 90_000, Taken()), RtpReceiver(97, 8_000, Taken())
+    one.beside, other.beside = other, one
+    for number in range(3_000):
+        other.push(memoryview(rtp(number, kind=97)), 0.0)
+        if number % 10:
+            one.push(memoryview(rtp(number + number // 7)), 0.0)
+    assert one.counts.lost > 600 and other.counts.lost == 0
 
 
 def test_an_ssrc_that_changes_while_the_numbers_go_on_is_the_same_stream() -> None:

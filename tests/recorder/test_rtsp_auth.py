@@ -109,6 +109,12 @@ def test_challenges_as_cameras_write_them(values: list[str], names: list[str]) -
     assert [challenge.name for challenge in parse_challenges(values)] == names
 
 
+@pytest.mark.parametrize("word", ["a", "a" * 1_000_000, "a-" * 500_000])
+def test_words_without_end_are_read_through_once(word: str) -> None:
+    assert not parse_challenges([word])
+    assert [c.name for c in parse_challenges([f"{word} Digest realm=r"])] == ["Digest MD5"]
+
+
 @pytest.mark.parametrize(
     ("offered", "taken"),
     [

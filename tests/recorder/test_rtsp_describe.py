@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import re
 import socket
@@ -317,6 +318,17 @@ async def test_what_is_said_where_there_is_no_connection() -> None:
             url = camera.url().replace("rtsp:", "rtsps:")
             await described(url, Resolver(), patience=Patience(connect_s=2))
     assert failed.value.ending.cause is GapCause.UNREACHABLE
+
+
+async def test_files_that_this_process_lacks_are_not_the_cameras_fault() -> None:
+    def look_up(host: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(DescribeFailed) as failed:
+        await described("rtsp://camera.example/", Resolver(look_up))
+    assert failed.value.ending.cause is not GapCause.UNREACHABLE
+    assert "this process has as many files open as it may" in failed.value.ending.detail
+    assert "power" not in failed.value.ending.remedy
 
 
 async def test_names_that_nobody_answers_for_hold_up_no_other() -> None:

@@ -12,8 +12,9 @@ from recorder.rtsp.address import Address, base_uri, control_uri
 from recorder.rtsp.auth import Credentials
 from recorder.rtsp.description import NoVideo, choose_tracks
 from recorder.rtsp.messages import Response
-from recorder.rtsp.picture_size import picture_size
+from recorder.rtsp.picture_size import picture_size, sprop_sets
 from recorder.rtsp.sdp import parse_sdp
+from tests.support.packets import PPS, SPS
 from tests.support.rtsp_camera import H264, PCMU, encode, film, h264, parameter_sets, sdp_of
 
 AAC = "m=audio 0 RTP/AVP 97\na=rtpmap:97 MPEG4-GENERIC/48000\na=fmtp:97 mode=AAC-hbr;config=1188"
@@ -45,6 +46,12 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
         (["m=application 0 RTP/AVP 107", H264, "m=text"], ("h264", 0, None, 0)),
         (["m=video 0 RTP/AVP 99\na=rtpmap:99 H266/90000", H264], ("h264", 1, None, 0)),
         (["m=video 0 RTP/AVP\na=rtpmap:96 H264/90000"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=rtpmap:98 H264/90000"], ("h264", 0, None, 0)),
+        ([H264, AAC.replace("fmtp:97", "fmtp:62")], ("h264", 0, "aac", 0)),
+        (
+            [H264, AAC.replace("AVP 97", "AVP 97 98").replace("fmtp:97", "fmtp:98")],
+            ("h264", 0, None, 0),
+        ),
         (
             ["m=video 0 RTP/AVP 96 97\na=rtpmap:97 VP8/90000\na=rtpmap:96 H264/90000"],
             ("h264", 0, None, 0),
@@ -87,6 +94,8 @@ def test_the_largest_picture_or_the_one_that_was_chosen(ffmpeg: str) -> None:
     assert "video track 2 of 3" in found.remarks[0] and "640x360" in found.remarks[0]
     assert choose_tracks(parse_sdp(sdp_of(small, large)), 1).size == (320, 180)
     assert choose_tracks(parse_sdp(sdp_of(H264, H264))).video_index == 0
+    for line in ("a=framesize:96 1280-720", "a=x-dimensions: 1280, 720"):
+        assert choose_tracks(parse_sdp(sdp_of(f"{H264}\n{line}"))).size == (1280, 720)
     said = choose_tracks(parse_sdp(sdp_of(H264, H264 + "\na=framesize:96 1280-720")))
     assert (said.video_index, said.size) == (1, (1280, 720))
 
@@ -113,6 +122,29 @@ def test_sizes_of_real_encoders(
     name = "sprop-parameter-sets" if codec == "h264" else "sprop-sps"
     text = ",".join(b64encode(nal).decode().rstrip("=") for nal in sps)
     assert picture_size(codec, {name: text}) == size
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{sps},{pps}",
+        '"{sps},{pps}"',
+        "{sps}, {pps}",
+        "{bare_sps} , {bare_pps}",
+        "{sps},{pps},",
+        "{coded_sps},{coded_pps}",
+        "{both}",
+    ],
+)
+def test_parameter_sets_as_cameras_write_them(written: str) -> None:
+    start = b"\0\0\0\1"
+    names = {"sps": SPS, "pps": PPS, "coded_sps": start + SPS, "coded_pps": start + PPS + b"\0"}
+    names["both"] = start + SPS + start[1:] + PPS
+    texts = {name: b64encode(nal).decode() for name, nal in names.items()}
+    texts |= {f"bare_{name}": texts[name].rstrip("=") for name in ("sps", "pps")}
+    parameters = {"sprop-parameter-sets": written.format(**texts)}
+    assert sprop_sets("h264", parameters) == [SPS, PPS]
+    assert picture_size("h264", parameters) == (640, 360)
 
 
 @settings(deadline=None)

@@ -7,14 +7,17 @@ import itertools
 import socket
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession
-from recorder.rtsp.connection import Connection, Resolver
-from recorder.rtsp.describe import connect
+from recorder.rtsp.connection import Connection, Resolver, _Wire
+from recorder.rtsp.describe import Offer, connect
+from recorder.rtsp.description import Description
+from recorder.rtsp.messages import Response
 from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.rtp import RtpReceiver
 from recorder.rtsp.stream import CAPACITY, Channel
@@ -23,6 +26,19 @@ from tests.support.playing import SDP, answers, film, plays, wrapped
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving, usual
 from tests.support.sources import Nobody, Taken
 from tests.support.waiting import until
+
+
+async def test_a_camera_that_is_gone_before_we_look_who_it_is() -> None:
+    """A busy one accepts and closes at once; the system then knows no other side any more."""
+
+    class Gone(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return ("127.0.0.1", 40_000) if name == "sockname" else default
+
+    wire = _Wire(lambda: 0.0)
+    wire.connection_made(Gone())
+    wire.connection_lost(ConnectionResetError())
+    assert wire.closed and wire.hosts[0] == "127.0.0.1"
 
 
 async def kept(
@@ -77,6 +93,50 @@ async def test_a_camera_that_announces_nothing(
         return True
 
     assert (await kept(script, after(4)))[0][:4] == methods
+
+
+async def test_a_camera_that_announces_what_it_does_not_answer() -> None:
+    """It may be the other method that keeps the session."""
+    asked, pauses = list[str](), list[float]()
+
+    class Silent:
+        async def request(self, method: str, *args: object) -> Response:
+            asked.append(method)
+            if method == "GET_PARAMETER":
+                raise TimeoutError
+            return Response(200, "OK", (("public", "OPTIONS, GET_PARAMETER"),), b"")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 6:
+            raise asyncio.CancelledError
+
+    offer = Offer(Address("rtsp://h/"), Description("h264", None))
+    session = RtspSession(cast(Connection, Silent()), offer, sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await session.keep_alive()
+    assert asked == ["OPTIONS", "GET_PARAMETER"] * 3
+    assert pauses[:4] == [24.0, 24.0, 14.0, 24.0], "the answer was waited for meanwhile"
+
+
+async def test_a_camera_that_asks_whether_we_are_there_is_answered() -> None:
+    """Some ask back at each keepalive, and leave who does not answer."""
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        if request.method == "GET_PARAMETER":
+            dialogue.answer(request, "200 OK")
+            dialogue.send("OPTIONS * RTSP/1.0\r\nCSeq: 77\r\nSession: 12345678\r\n\r\n")
+        return request.method == "GET_PARAMETER"
+
+    answers: list[Request] = []
+
+    def enough(camera: Camera) -> bool:
+        answers[:] = camera.answers
+        return len(answers) > 1
+
+    _, _, ended = await kept(script, enough)
+    assert not ended and answers[0].uri == "200"
+    assert (answers[0].headers["cseq"], answers[0].headers["session"]) == ("77", "12345678")
 
 
 @pytest.mark.parametrize("announces", [True, False])

@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.rtsp.messages import MAX_BODY, MAX_HEAD, ProtocolError, Response
+from recorder.rtsp.messages import MAX_BODY, MAX_HEAD, ProtocolError, Request, Response
 from recorder.rtsp.stream import CAPACITY, MAX_SKIPPED, ROOM, Channel, MessageStream
 
 OK = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 3\r\n\r\nv=0"
+
+
+ASKED = b"SET_PARAMETER * RTSP/1.0\r\nCSeq: 4\r\n\r\n"
 
 
 class Reading:
     """A stream whose packets begin with the bytes `rtp` where they are plausible."""
 
     def __init__(self, channels: Iterable[int] = ()):
-        self.found: list[Response | tuple[int, bytes]] = []
+        self.found: list[Response | Request | tuple[int, bytes]] = []
         self.arrivals: list[float] = []
         self.stream = MessageStream(self.found.append)
         for number in channels:
@@ -67,7 +70,8 @@ def packet(channel: int, data: bytes) -> bytes:
         (b"\r\n\r\n" + OK, 4),
         (b"\0\xff$R R" + OK, 6),
         (b"RTSP/ RTSP/1.0 20 \n" + OK, 19),
-        (b"OPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n" + OK, 31),  # a camera may ask, too
+        (b"OPTIONS * HTTP/1.1\r\nCSeq: 9\r\n\r\n" + OK, 31),
+        (b"OPTIONS * RTSP/1.0\r\n" + b"a: b\r\n" * 400 + OK, 20 + 6 * 400),
         (OK.replace(b"CSeq: 1", b"junk\r\n: x\r\nCSeq:\r\n 1"), 0),
     ],
 )
@@ -84,6 +88,17 @@ def test_headers_that_repeat_and_go_on() -> None:
     assert isinstance(answer, Response)
     assert answer.all("www-authenticate") == ["a", "b, c"] and answer.get("x") is None
     assert answer.reason == "" and answer.body == b""
+
+
+@pytest.mark.parametrize("line", ["OPTIONS * RTSP/1.0\r\n", "GET_PARAMETER rtsp://x/ RTSP/1.0\n"])
+def test_what_a_camera_asks_costs_no_packet_and_is_no_answer(line: str) -> None:
+    right = packet(0, b"rtp")
+    asked = line.encode() + b"CSeq: 9\r\nSession: 5\r\nContent-Length: 2\r\n\r\n$\0"
+    found, skipped = parse(right + asked + right + OK, channels=(0,))
+    request, answer = found[1], found[3]
+    assert isinstance(request, Request) and isinstance(answer, Response) and skipped == 0
+    assert (request.method, request.body) == (line.split()[0], b"$\0")
+    assert request.answer == b"RTSP/1.0 200 OK\r\nCSeq: 9\r\nSession: 5\r\n\r\n"
 
 
 def test_packets_only_of_agreed_channels() -> None:
@@ -135,6 +150,14 @@ def test_what_no_camera_sends_is_refused(data: bytes) -> None:
         parse(b"\0" + data, channels=(0,))
 
 
+def test_blanks_without_end_are_read_through_once() -> None:
+    reading = Reading()
+    with pytest.raises(ProtocolError):
+        for piece in itertools.chain([b"RTSP/1.0 200"], itertools.repeat(b" " * 64)):
+            reading.feed(piece)
+    assert not reading.found
+
+
 def test_the_longest_messages_and_then_no_more_memory() -> None:
     body = bytes(MAX_BODY)
     long = OK.replace(b"Length: 3", b"Length: %d" % MAX_BODY)[:-3] + body
@@ -150,7 +173,7 @@ PIECES = st.lists(
     st.one_of(
         st.sampled_from([OK, OK.replace(b"\r\n", b"\n"), b"$\x01\0\3RTS", b"$", b"R", b"RTSP/"]),
         st.sampled_from(
-            [b"RTSP/1.0 404 No\r\n\r\n", b"DESCRIBE x RTSP/1.0\r\nA: b\r\n\r\n", b"\n"]
+            [b"RTSP/1.0 404 No\r\n\r\n", b"DESCRIBE x RTSP/1.0\r\nA: b\r\n\r\n", b"\n", ASKED]
         ),
         st.sampled_from([packet(0, b"rtp" + bytes(20)), packet(1, b"rtp"), packet(7, b"rtp$\0")]),
         st.binary(max_size=40),

@@ -135,6 +135,25 @@ def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
     assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
 
 
+def test_no_picture_is_in_memory_once_it_is_cut() -> None:
+    """Of a camera that sends keyframes of 16 MB each as many as the time line looks back at."""
+    alive = 0
+
+    class Counted(bytearray):
+        def __init__(self) -> None:
+            nonlocal alive
+            alive += 1
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    segmenter = Segmenter([VIDEO])
+    for n in range(100):
+        segmenter.push(Frame(1, n * 90_000, True, Counted(), UTC0 + n * 1000.0))
+    assert 1 <= alive <= 3, "those of the open segment"
+
+
 def test_no_keyframe_ever_is_cut_all_the_same() -> None:
     frames = camera(60, gop=100_000)
     segmenter = Segmenter([VIDEO])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
 from storage.records import Ending, GapCause
+from storage.spool.numbers import Numbers
+from storage.spool.writer import CameraSpool
 from tests.support.frames import UTC0
 from tests.support.waiting import until
 
@@ -100,4 +103,56 @@ async def test_a_recorder_that_begins_anew_while_cameras_change(
         await until(lambda: worker.cameras[0] is not failed, every=0.005)
         assert [camera.spec for camera in worker.cameras] == [changed]
         await worker._end(["s/a"])
+    worker.disk.close()
+
+
+async def test_a_stop_waits_for_cameras_that_a_change_was_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, leaves, sealed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def seals(spread_s: float) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leaves.set()
+            await sealed.wait()
+
+    worker = Worker([CameraSpec("e", "s", "a", "rtsp://127.0.0.1/c")], tmp_path, "ffmpeg")
+    monkeypatch.setattr(worker.cameras[0], "run", seals)
+    running = asyncio.create_task(worker.run())
+    await began.wait()
+    changing = asyncio.create_task(worker.change([]))
+    await leaves.wait()
+    for task in (running, changing):  # as the process ends
+        task.cancel()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert changing.done() and not running.done()
+    sealed.set()
+    await asyncio.wait({running})
+    assert running.cancelled()
+
+
+async def test_a_camera_that_is_left_while_its_spool_is_opened_can_be_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spool that is repaired takes time; meanwhile a reload or a lease leaves the camera."""
+    begun, may_open = threading.Event(), threading.Event()
+
+    def open_slowly(*args: Any) -> CameraSpool:
+        begun.set()
+        may_open.wait()
+        return CameraSpool(*args)
+
+    monkeypatch.setattr("recorder.camera.CameraSpool", open_slowly)
+    worker = Worker([CameraSpec("e", "s", "a", "rtsp://127.0.0.1/c")], tmp_path, "ffmpeg")
+    worker._begin()
+    await until(begun.is_set, every=0.005)
+    leaving = asyncio.create_task(worker._end(["s/a"]))
+    await asyncio.sleep(0)
+    may_open.set()
+    await leaving
+    CameraSpool(tmp_path, "e", "s", "a", Numbers.by_clock(UTC0)).close()  # its lock is free
     worker.disk.close()

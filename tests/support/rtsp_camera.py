@@ -79,6 +79,7 @@ class Camera:
     takes: Callable[[Camera], bool] = lambda camera: True  # a connection now, or closes it
     begins_s: float = 0.0  # after PLAY
     requests: list[Request] = field(default_factory=list)
+    answers: list[Request] = field(default_factory=list)  # to what it asked: status in `uri`
     connections: list[float] = field(default_factory=list)  # when, by the loop's clock
     reports: list[tuple[int, bytes]] = field(default_factory=list)  # channel, packet
     open: int = 0  # connections now
@@ -104,6 +105,9 @@ class Camera:
         try:
             while True:
                 request = await self._request(reader)
+                if request.method.startswith("RTSP/"):  # to what the camera has asked
+                    self.answers.append(request)
+                    continue
                 self.requests.append(request)
                 if not await self.script(dialogue, request):
                     self._usual(dialogue, request)
