@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index, parse_index
@@ -41,6 +43,41 @@ def test_crash_in_a_recording_is_repaired_at_start(tmp_path: Path, tail: bytes) 
     assert [len(i.segments) for i in found] == [3, 2]
     assert [i.header.run_no for i in found] == [1, 2]
     assert found[0].seal is not None and found[0].seal.end_reason == "recorder_crashed"
+
+
+@pytest.mark.parametrize("bad", ["camera.json", "gaps.jsonl", "*/*-2.jsonl"])
+def test_one_bad_block_keeps_no_camera_from_being_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    floor = replace(Numbers(), epoch=500, segment_no=500, record_seq=500, run_no=500, gap_no=500)
+    spool = open_spool(tmp_path)
+    for n in (0, 1):
+        write(spool, run_at(UTC0 + 60_000 * n), 0, 3)
+        spool.seal(GapCause.NO_DATA)
+        spool.begin_gap(UTC0 + 60_000 * n + 6_000, GapCause.NO_DATA)
+    used = spool.numbers
+    spool.close()
+    (path,), read = tmp_path.glob(f"s/c/{bad}"), Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        with capture_logs() as log:
+            spool = open_spool(tmp_path, floor)
+    assert [entry["file"] for entry in log if "cannot be" in entry["event"]]
+    assert spool.last_end_ms == UTC0 + (6_000 if "-2" in bad else 66_000)
+    begun = spool.numbers
+    write(spool, run_at(UTC0 + 200_000), 0, 3)
+    spool.begin_gap(UTC0 + 206_000, GapCause.NO_DATA)
+    spool.seal(GapCause.NO_DATA)
+    assert begun.segment_no >= used.segment_no and begun.record_seq >= used.record_seq
+    assert spool.open_gap is not None and spool.open_gap.gap_no > 2
+    spool.close()
+    assert sum(len(i.segments) for i in indexes(tmp_path)) == 9
 
 
 def test_a_crash_before_the_first_segment_leaves_its_numbers_out(tmp_path: Path) -> None:
