@@ -2,7 +2,8 @@
 
 Nothing is ever removed from an archive here but what was to be removed: what a row names, with
 the bytes that the row names, that no hold keeps, and with its trace. Where a row and the `.json`
-beside whole bytes differ, the archive is right. What may just be on its way is left alone: the
+beside whole bytes differ, the archive is right, unless the spool or another archive has what the
+row names. What may just be on its way is left alone: the
 catalogue is read before and after the archive is listed, and an object that is younger than
 IN_FLIGHT_MS is not missed in the catalogue.
 """
@@ -33,6 +34,7 @@ from storage.spool.reader import Key, SpoolReader, SpoolRecording
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
 OTHER_LENGTH = "recording of another length"
+ANOTHER = "another recording than the catalogue and another place have"
 BATCH = 200
 
 
@@ -366,6 +368,10 @@ class _CameraCheck:
         if wrong or index is None:
             done = await self._repair.restore(row, listing)
             return self._finding(listing.name, "different", seen or wrong, seq, done)
+        if index.identity != row.identity and await self._repair.is_elsewhere(row, listing):
+            # two witnesses against one: whoever can write to one archive makes no other word true
+            done = await self._repair.restore(row, listing)
+            return self._finding(listing.name, "different", ANOTHER, seq, done)
         if told := _differs(row, index):
             done = await self._repair.believe_archive(row, index, listing)
             what = f"row with another {told} than its recording"

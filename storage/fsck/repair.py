@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from storage.archival.pending import PermanentUploadError, read_sealed
@@ -29,20 +31,32 @@ class Repair:
         """Put a recording into an archive from wherever its bytes are; return from where."""
         if not self.wanted:
             return ""
-        key, identity = row.key, row.identity
-        others = (listing for listing in self._camera.listings if listing is not to)
-        for source in (self._camera.stored.get(key), *others):
+        async for where, index, media in self._copies(row, to):
             try:
-                index, media = await self._bytes(key, source)
-                if index.identity != identity:
-                    continue
-                await self._writer.forget_archived(self._camera.name, identity, to.name)
+                await self._writer.forget_archived(self._camera.name, row.identity, to.name)
                 await to.verified.store(index, media)
-            except (PermanentUploadError, ArchiveError, FormatError):
+            except (PermanentUploadError, ArchiveError):
                 continue
-            where = "the spool" if isinstance(source, SpoolRecording) else "another archive"
             return f"put again from {where}"
         return ""
+
+    async def is_elsewhere(self, row: RecordingRow, but: ArchiveListing) -> bool:
+        """Say whether the spool, or another archive than this one, has exactly what a row names."""
+        async for _ in self._copies(row, but):
+            return True
+        return False
+
+    async def _copies(
+        self, row: RecordingRow, but: ArchiveListing
+    ) -> AsyncIterator[tuple[str, Index, bytes | Path]]:
+        """Yield where else than in one archive exactly the recording of a row is, and its bytes."""
+        others = (listing for listing in self._camera.listings if listing is not but)
+        for source in (self._camera.stored.get(row.key), *others):
+            with contextlib.suppress(PermanentUploadError, ArchiveError, FormatError):
+                index, media = await self._bytes(row.key, source)
+                if index.identity == row.identity:
+                    is_spool = isinstance(source, SpoolRecording)
+                    yield "the spool" if is_spool else "another archive", index, media
 
     async def _bytes(
         self, key: Key, source: SpoolRecording | ArchiveListing | None
@@ -95,8 +109,6 @@ class Repair:
         if not self.wanted:
             return ""
         camera, identity = self._camera, row.identity
-        if index.identity != identity and (done := await self.restore(row, at)):
-            return done
         told = await at.archived(at.objects[row.key], index)
         await self._writer.forget_recording(camera.name, identity)
         spool = camera.spool_id if row.key in camera.stored else None
