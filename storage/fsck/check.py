@@ -21,7 +21,7 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.rows import RecordingRow, recording_values
+from storage.catalogue.rows import ArchivedRow, RecordingRow, recording_values
 from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
@@ -34,6 +34,7 @@ from storage.spool.reader import Key, SpoolReader, SpoolRecording
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
 OTHER_LENGTH = "recording of another length"
+REMOVED = "recording that was removed"
 ANOTHER = "another recording than the catalogue and another place have"
 BATCH = 200
 
@@ -154,7 +155,7 @@ class _CameraCheck:
             self._fsck.recordings += 1
             for listing in camera.listings:
                 if (listing.name, row.key) not in self._put:  # since it was listed
-                    async for finding in self._compare(row, listing, identity in before):
+                    async for finding in self._compare(row, listing, before.get(identity)):
                         yield finding
             async for finding in self._in_spool(row):
                 yield finding
@@ -264,19 +265,21 @@ class _CameraCheck:
         if self._repair.wanted:
             await self._writer.put_removed(name, listing.name, trace.bucket, told)
             done = "row written"
-        what = "recording that was removed"
-        return self._finding("catalogue", "missing", what, key[0], done)
+        return self._finding("catalogue", "missing", REMOVED, key[0], done)
 
     # -- what the catalogue says ---------------------------------------------------------
 
     async def _compare(
-        self, row: RecordingRow, listing: ArchiveListing, was_there: bool
+        self, row: RecordingRow, listing: ArchiveListing, before: RecordingRow | None
     ) -> AsyncIterator[Finding]:
+        """Find what an archive has and should not, or has not and should; `before` is the row as it
+        was when the archive was not listed yet: what was stored or removed since is on its way."""
         camera, seq, archive = self._camera, row.record_seq, listing.name
         found = listing.objects.get(row.key, StoredObject())
-        said = next((a for a in row.archives if a.archive == archive), None)
+        said, said_before = _of(row, archive), _of(before, archive)
         if said is not None and said.removed_ms is not None:
-            if found.entries.keys() - {"removed.json"}:
+            was_removed = said_before is not None and said_before.removed_ms is not None
+            if was_removed and found.entries.keys() - {"removed.json"}:
                 done = await self._repair.finish_removal(row, listing)
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:
@@ -290,7 +293,10 @@ class _CameraCheck:
                     done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
-        elif was_there and (said is not None or not (camera.is_here(row) or camera.comes(row))):
+        elif said is None:
+            if before is not None and not (camera.is_here(row) or camera.comes(row)):
+                yield await self._missing(row, listing)
+        elif said_before is not None:
             yield await self._missing(row, listing)
 
     async def _compare_whole(
@@ -313,6 +319,8 @@ class _CameraCheck:
     async def _missing(self, row: RecordingRow, listing: ArchiveListing) -> Finding:
         """Return what is wrong with a row of a recording that an archive has not."""
         camera, seq, identity = self._camera, row.record_seq, row.identity
+        if (written := await self._repair.believe_trace(row, listing)) is not None:
+            return self._finding("catalogue", "missing", REMOVED, seq, written)
         if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
             done = ""
             if self._repair.wanted:
@@ -377,6 +385,11 @@ class _CameraCheck:
             what = f"row with another {told} than its recording"
             return self._finding("catalogue", "different", what, seq, done)
         return None
+
+
+def _of(row: RecordingRow | None, archive: str) -> ArchivedRow | None:
+    """Return what a row says that an archive has, or had."""
+    return next((a for a in row.archives if a.archive == archive), None) if row else None
 
 
 def _differs(row: RecordingRow, index: Index) -> str:

@@ -139,7 +139,7 @@ class ArchiveListing:
 
     async def trace(self, row: RecordingRow) -> Entry | None:
         """Return the trace that tells of the removal of exactly this recording."""
-        trace = self.objects[row.key].entries.get("removed.json")
+        trace = self.objects.get(row.key, StoredObject()).entries.get("removed.json")
         with contextlib.suppress(ObjectNotFound, FormatError, Unread):
             if trace:
                 told = Trace.parse(await self.read(trace))

@@ -13,7 +13,7 @@ from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.rows import RecordingRow
 from storage.fsck.camera import CheckedCamera
 from storage.fsck.listing import ArchiveListing, is_whole
-from storage.records import FormatError, Index, recording_name
+from storage.records import FormatError, Index, Trace, recording_name
 from storage.spool.reader import Key, SpoolRecording
 
 
@@ -103,6 +103,24 @@ class Repair:
         return "kept, row written: " + (
             "a hold keeps it" if held else "nothing told of its removal"
         )
+
+    async def believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
+        """Have a row say that an archive removed a recording when its time had come, where the
+        trace of just this one does and no hold keeps it; None where nothing does. A database that
+        came back from a copy does not know what was removed since."""
+        camera, keep_s, trace = self._camera, at.verified.settings.keep, await at.trace(row)
+        if trace is None or keep_s is None:
+            return None
+        told = Trace.parse(await at.read(trace))
+        if told.removed_ms < row.end_ms + keep_s * 1000:
+            return None
+        if await camera.catalogue.holds.is_held(camera.name, row.start_ms, row.end_ms):
+            return None
+        if not self.wanted:
+            return ""
+        await self._writer.forget_archived(camera.name, row.identity, at.name)
+        await self._writer.put_removed(camera.name, at.name, trace.bucket, told)
+        return "row written"
 
     async def believe_archive(self, row: RecordingRow, index: Index, at: ArchiveListing) -> str:
         """Have a row say what the archive does; what the row said before may be elsewhere."""

@@ -1,0 +1,114 @@
+"""`kuager fsck` beside others at work, and on a database that came back from a copy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from config.model import Config
+from storage.archival.pending import read_sealed
+from storage.archival.retention import retire
+from storage.archival.verified_archive import VerifiedArchive
+from storage.archive.directory import DirectoryArchive
+from storage.archive.port import Entry
+from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.schema import archived
+from storage.fsck.camera import Finding
+from storage.fsck.check import Fsck
+from storage.spool.disk import spool_id
+from storage.spool.reader import SpoolReader
+from tests.support.archiving import C, configure, forget_the_spool, later_ms, opened
+from tests.support.spools import UTC0, fill
+
+DAY_S = 86_400
+
+
+class Busy(DirectoryArchive):
+    """An archive that is at work just after it was listed."""
+
+    work: Callable[[], Awaitable[object]] | None = None
+
+    async def entries(self, prefix: str) -> AsyncIterator[Entry]:
+        async for entry in super().entries(prefix):
+            yield entry
+        if self.work is not None and prefix.endswith("/c/"):
+            work, self.work = self.work, None
+            await work()
+
+
+@contextlib.asynccontextmanager
+async def filled(
+    folder: Path, archives: int
+) -> AsyncIterator[tuple[Config, Catalogue, Busy, Callable[[int], Awaitable[object]]]]:
+    """Have a spool with rows, of which the archive has so many recordings; yields what stores
+    another one, too."""
+    url = f"sqlite:///{folder}/k.db"
+    config = configure(folder, url, f"archives: [{{url: archive, keep: {DAY_S}s}}]\n", "2d")
+    fill(config.spool, start_ms=UTC0).close()
+    reader = SpoolReader(config.spool, "s", "c")
+    reader.refresh()
+    found = [read_sealed(stored) for stored in reader.stored()]
+    archive = Busy("archive", folder / "archive")
+    async with opened(config) as (catalogue, _):
+        await catalogue.cameras.sync(config)
+        await catalogue.writer.put_recordings([i for i, _ in found], spool_id(config.spool))
+        verified = VerifiedArchive(config.archives[0], archive, catalogue)
+        await verified.identify()
+
+        async def store(number: int) -> object:
+            return await verified.store(*found[number])
+
+        for number in range(archives):
+            await store(number)
+        yield config, catalogue, archive, store
+    await archive.close()
+
+
+async def look(
+    config: Config, catalogue: Catalogue, archive: Busy, *, repair: bool = False
+) -> list[Finding]:
+    fsck = Fsck(config, catalogue, [archive], repair=repair, clock=later_ms)
+    return [f for f in await fsck.check(C) if f.where not in ("schedule", "spool")]
+
+
+async def test_what_is_stored_while_an_archive_is_listed_is_not_missed(tmp_path: Path) -> None:
+    async with filled(tmp_path, 1) as (config, catalogue, archive, store):
+        archive.work = lambda: store(1)
+        assert [f for f in await look(config, catalogue, archive) if f.which == "2"] == []
+
+
+async def test_what_is_removed_while_an_archive_is_listed_is_not_left_over(tmp_path: Path) -> None:
+    async with filled(tmp_path, 3) as (config, catalogue, archive, _):
+        archive.work = lambda: retire(catalogue, archive, C, DAY_S, share=1.0)
+        found = await look(config, catalogue, archive)
+        assert not [f for f in found if "removed" in f.what]
+        assert len(list((tmp_path / "archive").glob("e/s/c/*/*.removed.json"))) == 3
+
+
+@pytest.mark.parametrize("why", ["its time", "before its time", "a hold"])
+async def test_a_copy_of_the_database_learns_what_was_removed_since(
+    tmp_path: Path, why: str
+) -> None:
+    """Only where its time had come, and nothing was to keep it, a trace is believed."""
+    async with filled(tmp_path, 4) as (config, catalogue, archive, _):
+        await forget_the_spool(config, catalogue)
+        before = {"clock": lambda: UTC0 + 3_600_000} if why == "before its time" else {}
+        keep_s = 60 if before else DAY_S
+        assert await retire(catalogue, archive, C, keep_s, share=1.0, **before) == 4
+        copied = sa.update(archived).values(removed_ms=None, removed_reason=None)
+        await catalogue.pool.execute(copied)
+        if why == "a hold":
+            await catalogue.holds.add("e", "a court asks", UTC0)
+        found = await look(config, catalogue, archive, repair=True)
+        if why == "its time":
+            assert {(f.what, f.done) for f in found} == {
+                ("recording that was removed", "row written")
+            }
+            assert await look(config, catalogue, archive) == []
+            assert all(row.removed for row in await catalogue.recordings_of(C))
+        else:
+            assert [f.done for f in found if "lost" in f.what] == [""] * 4
