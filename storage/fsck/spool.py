@@ -144,7 +144,9 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
             done = finish(stored.base, compare=True)
         finally:
             camera.close()
-    except (SpoolBusy, FormatError, FileNotFoundError):
+        if done is not None:
+            read_sealed(stored)  # one that cannot be made whole stays as it was
+    except (SpoolBusy, FormatError, FileNotFoundError, PermanentUploadError):
         return ""
     except OSError as error:
         log.error(UNFINISHED, file=str(stored.media), why=error.strerror)

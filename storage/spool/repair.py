@@ -31,6 +31,7 @@ from storage.spool.salvage import (
 )
 
 PIECE = 1 << 20  # bytes of a recording that are in memory while it is compared
+STAYS = "A sealed recording cannot be made whole; it stays as it is"
 
 log = structlog.get_logger()
 
@@ -48,8 +49,9 @@ def finish(
     then be in memory only, and counts as flushed; it is written again, to another place. With
     `compare` all bytes are read, to find lines that can be read and are spoilt all the same.
 
-    None when it has no whole segment: then its files are removed, or set aside where its index
-    cannot be read or names bytes that are there, though damaged.
+    A sealed one that cannot be made whole stays as it is, whatever is left of its bytes. None when
+    another has no whole segment: then its files are removed, or set aside where its index cannot
+    be read or names bytes that are there, though damaged.
     """
     media, index_path = base.with_name(base.name + ".mp4"), base.with_name(base.name + ".jsonl")
     index, lines, spoilt = _load(base, index_path, compare)
@@ -61,6 +63,9 @@ def finish(
         return None
     index.header = with_init(media, index.header, lines)
     kept, digest, damaged = _examine(media, index, lines)
+    if not kept and index.seal is not None and not anew:
+        log.error(STAYS, file=str(media))  # what it says of bytes that are gone only it says
+        return index
     index.segments = [segment for segment, _ in kept]
     if not kept:
         _dismiss(media, index_path, damaged)
@@ -76,7 +81,7 @@ def finish(
     if (old := index.seal) is not None and not anew:
         as_lined = [segment for segment, _ in kept] == [line.segment for line in lines]
         if not _agree(seal, old, as_lined and media.stat().st_size == seal.length):
-            log.error("A sealed recording cannot be made whole; it stays as it is", file=str(media))
+            log.error(STAYS, file=str(media))
             return index
         seal = replace(seal, sealed_ms=old.sealed_ms, end_reason=old.end_reason)
     index.seal = seal

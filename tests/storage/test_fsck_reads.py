@@ -18,7 +18,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.fsck.listing import GIVE_WAY
-from storage.fsck.spool import seal_all_abandoned
+from storage.fsck.spool import seal_abandoned, seal_all_abandoned
 from storage.records import GapCause, parse_index
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
@@ -180,3 +180,17 @@ def test_a_bad_block_of_the_spool_keeps_no_other_from_being_sealed(
     seal_all_abandoned(reader, C)
     assert parse_index(last.read_bytes()).seal is not None
     assert bad.exists() and bad.with_suffix(".mp4").exists()
+
+
+@pytest.mark.parametrize("left", [b"", bytes(20_000)])
+def test_what_a_sealed_recording_says_of_bytes_that_are_gone_stays(
+    tmp_path: Path, left: bytes
+) -> None:
+    fill(tmp_path).close()
+    media = sorted(tmp_path.glob("s/c/*/*.mp4"))[0]
+    media.write_bytes(left[: media.stat().st_size])
+    index = media.with_suffix(".jsonl").read_bytes()
+    reader = SpoolReader(tmp_path, "s", "c")
+    reader.refresh()
+    assert seal_abandoned(reader, C, reader.stored()[0]) == ""
+    assert media.exists() and media.with_suffix(".jsonl").read_bytes() == index
