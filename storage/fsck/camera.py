@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue, InSpool
-from storage.catalogue.rows import RecordingRow
+from storage.catalogue.rows import ArchivedRow, RecordingRow, recording_values
 from storage.fsck.listing import ArchiveListing
-from storage.records import Identity, plain
+from storage.records import Identity, Index, plain
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 IN_FLIGHT_MS = 600_000  # an object that is younger than this is not missed in the catalogue
@@ -82,3 +82,16 @@ class CheckedCamera:
         others = self.is_here(row) or self.waits(row)
         others = others or any(listing.has(row.key) for listing in self.listings)
         return "recording" if done or others else "recording that nobody has: lost"
+
+
+def said_of(row: RecordingRow | None, archive: str) -> ArchivedRow | None:
+    """Return what a row says that an archive has, or had."""
+    return next((a for a in row.archives if a.archive == archive), None) if row else None
+
+
+def differs(row: RecordingRow, index: Index) -> str:
+    """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
+    right = recording_values(index)
+    if row.sha256 != right["sha256"]:
+        return "sha256"
+    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

@@ -3,9 +3,8 @@
 Nothing is ever removed from an archive here but what was to be removed: what a row names, with
 the bytes that the row names, that no hold keeps, and with its trace. Where a row and the `.json`
 beside whole bytes differ, the archive is right, unless the spool or another archive has what the
-row names. What may just be on its way is left alone: the
-catalogue is read before and after the archive is listed, and an object that is younger than
-IN_FLIGHT_MS is not missed in the catalogue.
+row names. What may just be on its way is left alone: the catalogue is read before and after the
+archive is listed, and an object that is younger than IN_FLIGHT_MS is not missed in the catalogue.
 """
 
 from __future__ import annotations
@@ -21,8 +20,15 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.rows import ArchivedRow, RecordingRow, recording_values
-from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding
+from storage.catalogue.rows import RecordingRow
+from storage.fsck.camera import (
+    IN_FLIGHT_MS,
+    WAITS_MS,
+    CheckedCamera,
+    Finding,
+    differs,
+    said_of,
+)
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
 from storage.fsck.repair import Repair
@@ -64,6 +70,7 @@ class Fsck:
         with contextlib.suppress(OSError):  # there is no spool here
             self.spool_id = spool_id(config.spool)
         self.recordings = 0
+        self.findings: list[Finding] = []  # of all cameras, as far as they were looked at
         self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self.after = after, after
         self.reader = ObjectReader()
@@ -122,7 +129,10 @@ class Fsck:
             spool_id=self.spool_id,
             listings=listings,
         )
-        return [finding async for finding in _CameraCheck(self, camera).look()]
+        begin = len(self.findings)
+        async for finding in _CameraCheck(self, camera).look():
+            self.findings.append(finding)
+        return self.findings[begin:]
 
 
 class _CameraCheck:
@@ -276,7 +286,7 @@ class _CameraCheck:
         was when the archive was not listed yet: what was stored or removed since is on its way."""
         camera, seq, archive = self._camera, row.record_seq, listing.name
         found = listing.objects.get(row.key, StoredObject())
-        said, said_before = _of(row, archive), _of(before, archive)
+        said, said_before = said_of(row, archive), said_of(before, archive)
         if said is not None and said.removed_ms is not None:
             was_removed = said_before is not None and said_before.removed_ms is not None
             if was_removed and found.entries.keys() - {"removed.json"}:
@@ -380,21 +390,8 @@ class _CameraCheck:
             # two witnesses against one: whoever can write to one archive makes no other word true
             done = await self._repair.restore(row, listing)
             return self._finding(listing.name, "different", ANOTHER, seq, done)
-        if told := _differs(row, index):
+        if told := differs(row, index):
             done = await self._repair.believe_archive(row, index, listing)
             what = f"row with another {told} than its recording"
             return self._finding("catalogue", "different", what, seq, done)
         return None
-
-
-def _of(row: RecordingRow | None, archive: str) -> ArchivedRow | None:
-    """Return what a row says that an archive has, or had."""
-    return next((a for a in row.archives if a.archive == archive), None) if row else None
-
-
-def _differs(row: RecordingRow, index: Index) -> str:
-    """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
-    right = recording_values(index)
-    if row.sha256 != right["sha256"]:
-        return "sha256"
-    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from config.model import Config
+from kuager.fsck import _look, _read_state
+from kuager.fsck import fsck as fsck_command
 from storage.archival.pending import read_sealed
 from storage.archival.retention import retire
 from storage.archival.verified_archive import VerifiedArchive
@@ -23,6 +27,7 @@ from storage.spool.disk import spool_id
 from storage.spool.reader import SpoolReader
 from tests.support.archiving import C, configure, forget_the_spool, later_ms, opened
 from tests.support.spools import UTC0, fill
+from tests.support.waiting import until
 
 DAY_S = 86_400
 
@@ -112,3 +117,40 @@ async def test_a_copy_of_the_database_learns_what_was_removed_since(
             assert all(row.removed for row in await catalogue.recordings_of(C))
         else:
             assert [f.done for f in found if "lost" in f.what] == [""] * 4
+
+
+async def test_a_deep_look_that_is_interrupted_forgets_nothing_that_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kuager.fsck.SAVE_S", 0.0)
+    state = tmp_path / "fsck.json"
+    async with filled(tmp_path, 3) as (config, catalogue, _, _):
+        first, _, last = sorted((tmp_path / "archive").glob("e/s/c/*/*.mp4"))
+        first.write_bytes(first.read_bytes()[:-1] + b"?")
+
+        class Hanging(DirectoryArchive):
+            async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+                if key.endswith(last.name):
+                    await asyncio.Event().wait()
+                return await super().get(key, *args, **named)
+
+        fsck = Fsck(config, catalogue, [Hanging("archive", tmp_path / "archive")], deep=True)
+        looking = asyncio.create_task(_look(fsck, [C], state, 0))
+        await until(state.exists)
+        await until(lambda: _read_state(state)[0] == fsck.position)
+        looking.cancel()
+        await asyncio.wait({looking})
+        assert fsck.position is not None and fsck.position[3][0] == 2
+        wrong = [f for f in fsck.findings if f.kind == "different"]
+        assert [f.which for f in wrong] == ["1"]
+        assert _read_state(state)[1] == len(fsck.findings) > 0
+
+
+def test_a_deep_look_at_one_camera_neither_goes_on_with_another_nor_ends_it(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool).close()
+    state = config.spool / "_status/fsck.json"
+    state.write_text('{"position":["s","d",0,[1,0]],"wrong":0}')
+    before = state.read_bytes()
+    assert fsck_command(config, repair=False, deep=True, from_start=False, cameras=["s/c"]) == 1
+    assert state.read_bytes() == before
