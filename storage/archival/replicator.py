@@ -105,9 +105,10 @@ class Replicator:
         """Count a recording that is deferred no longer."""
         self._backlog(pending).forget(pending.key)
 
-    def waits_for(self, pending: PendingUpload) -> bool:
-        """Say whether a recording waits."""
-        return pending.key in self._backlog(pending)
+    def has_untried(self, pending: PendingUpload) -> bool:
+        """Say whether a recording waits, and did not fail."""
+        job = self._backlog(pending).get(pending.key)
+        return job is not None and not job.why
 
     def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
         """Have a small object of a camera kept that is its own commit."""

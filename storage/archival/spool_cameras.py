@@ -35,6 +35,7 @@ class SpoolCamera:
     deferred: dict[Key, PendingUpload] = field(default_factory=dict)
     # off the spool, not in every archive; None: not asked
     missing: list[PendingUpload] | None = None
+    missing_from: int = 0  # the number from which on the next of these are asked for
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     # gaps that ended, by number and end: since when that is known

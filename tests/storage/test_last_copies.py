@@ -17,7 +17,16 @@ from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
-from tests.support.archiving import BRISK, NOW, C, configure, later_ms, opened
+from storage.spool.numbers import Numbers
+from tests.support.archiving import (
+    BRISK,
+    NOW,
+    C,
+    configure,
+    forget_the_spool,
+    later_ms,
+    opened,
+)
 from tests.support.spools import fill
 
 DAY_S = 86_400
@@ -142,3 +151,24 @@ async def test_what_nobody_has_is_said_to_be_gone(tmp_path: Path) -> None:
         assert all("gone from the spool, and no other archive has it now" in why for why in said)
         assert {one.blocked for _, one in uploader.replicators.blocked} == {Blocked.GONE}
         assert [r.status.backlog_recordings for r in uploader.replicators.all] == [1, 1]
+
+
+async def test_what_nobody_has_any_more_keeps_no_other_from_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More are missed than are asked for at a time, and the oldest of them is lost."""
+    monkeypatch.setattr("storage.archival.discovery.MISSING", 2)
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO.replace(", keep: 1d", ""))
+    fill(config.spool, start_ms=NOW - DAY, segments=120).close()
+    async with an_uploader(config) as (uploader, catalogue, _):
+        await take(uploader, "near")
+        await forget_the_spool(config, catalogue)
+    lost, *others = sorted((tmp_path / "near").glob("e/s/c/*/*.mp4"))
+    lost.unlink()
+    fill(config.spool, start_ms=NOW - 60_000, runs=1, floor=Numbers(9, *[900] * 4)).close()
+    wanted = [tmp_path / "far" / p.relative_to(tmp_path / "near") for p in others]
+    async with an_uploader(config) as (uploader, _, _):
+        for _ in wanted:
+            await take(uploader, "near", "far")
+            await uploader.discovery.find_missing()
+    assert len(wanted) > 4 and all(p.with_suffix(".json").exists() for p in wanted)
