@@ -394,4 +394,6 @@ class _CameraCheck:
             done = await self._repair.believe_archive(row, index, listing)
             what = f"row with another {told} than its recording"
             return self._finding("catalogue", "different", what, seq, done)
+        if other := self._camera.described_otherwise(listing.name, index):
+            return self._finding(listing.name, "different", f"other words than {other} has", seq)
         return None

@@ -13,6 +13,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.rows import Archived, RecordingRow
 from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
 from storage.spool.reader import Key
+from storage.spool.repair import is_consistent
 
 PARALLEL = 8
 GIVE_WAY = 10  # objects in a row that cannot be read: it is the archive
@@ -134,6 +135,8 @@ class ArchiveListing:
         except Unread:
             return None, "bytes that cannot be read"
         self._reader.bytes_read += len(media)
+        if not is_consistent(index):
+            return index, "description whose times or numbers do not fit together"
         whole = await asyncio.to_thread(is_whole, media, index)
         return index, "" if whole else "other bytes than were recorded"
 
@@ -162,7 +165,8 @@ class ArchiveListing:
 
 
 def is_whole(media: bytes, index: Index) -> bool:
-    """Say whether every byte of a recording has the hashes that its description gives."""
+    """Say whether every byte of a recording has the hashes that its description gives, and that
+    gives times and numbers that fit together."""
     parts = [(0, index.header.init_length, index.header.init_sha256)]
     parts += [(s.offset, s.length, s.sha256) for s in index.segments]
     view, at = memoryview(media), 0
@@ -171,4 +175,5 @@ def is_whole(media: bytes, index: Index) -> bool:
             return False
         at += length
     assert index.seal is not None
-    return at == len(media) and sha256_of(media) == index.seal.sha256
+    is_all = at == len(media) and sha256_of(media) == index.seal.sha256
+    return is_all and is_consistent(index)

@@ -149,13 +149,19 @@ def compared(index: Index, media: Path) -> tuple[bool, bool]:
             described = False
     if (seal := index.seal) is None:
         return False, described
-    described &= all(could_be(index.header, s) for s in index.segments)
-    described &= all(
+    described &= seal.length == at and is_consistent(index)
+    return whole.hexdigest() == seal.sha256, described
+
+
+def is_consistent(index: Index) -> bool:
+    """Tell whether what a sealed index says of numbers and times fits together."""
+    follow = (
         (a.segment_no + 1, a.tfdt_90k + a.duration_90k) == (b.segment_no, b.tfdt_90k)
         for a, b in pairwise(index.segments)
     )
-    described &= (seal.segments, seal.length, seal.end_ms) == (len(parts) - 1, at, index.end_ms)
-    return whole.hexdigest() == seal.sha256, described
+    told = index.seal and (index.seal.segments, index.seal.end_ms)
+    is_sealed = told == (len(index.segments), index.end_ms)
+    return is_sealed and all(could_be(index.header, s) for s in index.segments) and all(follow)
 
 
 def restore_header(base: Path) -> None:

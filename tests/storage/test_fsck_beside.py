@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
@@ -154,3 +156,27 @@ def test_a_deep_look_at_one_camera_neither_goes_on_with_another_nor_ends_it(tmp_
     before = state.read_bytes()
     assert fsck_command(config, repair=False, deep=True, from_start=False, cameras=["s/c"]) == 1
     assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["arrival_ms", "start_ms"])
+async def test_words_that_were_altered_beside_whole_bytes_are_found(
+    tmp_path: Path, what: str
+) -> None:
+    """Of times that do not fit together one archive is enough; of an arrival it takes two."""
+    async with filled(tmp_path, 3) as (config, catalogue, near, _):
+        await forget_the_spool(config, catalogue)
+        shutil.copytree(tmp_path / "archive", tmp_path / "far")
+        path = sorted((tmp_path / "archive").glob("e/s/c/*/*-2.json"))[0]
+        words = orjson.loads(path.read_bytes())
+        words["segments"][3][what] += 1_000
+        path.write_bytes(orjson.dumps(words))
+        settings = config.archives[0]
+        pair = (settings, settings.model_copy(update={"name": "far"}))
+        two = config.model_copy(update={"archives": pair})
+        far = Busy("far", tmp_path / "far")
+        fsck = Fsck(two, catalogue, [near, far], deep=True, clock=later_ms)
+        found = [f for f in await fsck.check(C) if f.kind == "different"]
+        assert [f.which for f in found] == ["2"]
+        where = "far: other words than archive has" if what == "arrival_ms" else "fit together"
+        assert where in f"{found[0].where}: {found[0].what}"
+        await far.close()
