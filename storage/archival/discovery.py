@@ -98,6 +98,9 @@ class Discovery:
     async def _look_at(self, camera: SpoolCamera, directory: Path) -> None:
         reader = camera.reader
         reader.refresh()
+        if camera.unsure and not reader.unlisted:
+            camera.known = None  # its rows are compared with what is there
+        camera.unsure = bool(reader.unlisted)
         if camera.known is None:
             await self._ask_catalogue(camera)
         newest = reader.newest()
@@ -197,6 +200,8 @@ class Discovery:
 
         A row that does not say which spool has it is of this one where the file is here.
         """
+        if camera.reader.unlisted:
+            return  # nobody knows what is no longer there
         writer = self._catalogue.writer
         there = {stored.key for stored in camera.reader.stored()}
         for key, row in list(known.items()):

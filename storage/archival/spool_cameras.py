@@ -30,6 +30,7 @@ class SpoolCamera:
     outage: Outage  # of its rows
     archived: bool = True  # a second stream may leave the spool by its age alone
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
+    unsure: bool = False  # whether folders were not listed when it was asked
     unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
     # what waits to be sealed or for a row
     deferred: dict[Key, PendingUpload] = field(default_factory=dict)

@@ -317,7 +317,11 @@ class S3Archive(Threads):
                 yield bucket, page
                 if not page.get("IsTruncated"):
                     break
-                at["ContinuationToken"] = page["NextContinuationToken"]
+                token = page.get("NextContinuationToken")
+                if token in (None, at.get("ContinuationToken")):
+                    text = "its list says that it goes on, and not where"
+                    raise ArchiveError(f"{self._server.where}: {text}")
+                at["ContinuationToken"] = token
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""

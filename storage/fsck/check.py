@@ -31,7 +31,7 @@ from storage.fsck.camera import (
 )
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
-from storage.fsck.repair import Repair
+from storage.fsck.repair import REMOVED, Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.records import FormatError, Index, Trace, is_id, plain
 from storage.spool.disk import spool_id
@@ -40,7 +40,6 @@ from storage.spool.reader import Key, SpoolReader, SpoolRecording
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
 OTHER_LENGTH = "recording of another length"
-REMOVED = "recording that was removed"
 ANOTHER = "another recording than the catalogue and another place have"
 BATCH = 200
 
@@ -173,6 +172,8 @@ class _CameraCheck:
             for number, listing in enumerate(camera.listings):
                 async for finding in self._read_all(number, listing):
                     yield finding
+        for folder in sorted(reader.unlisted):
+            yield self._finding("spool", "different", "folder that cannot be read", folder.name)
         for stray in self._fsck.spool.strays(reader):
             yield self._finding("spool", "extra", "bytes without an index", stray)
         for path in sorted(reader.directory.glob("*/*.aside")):
@@ -305,9 +306,9 @@ class _CameraCheck:
                 yield self._finding("catalogue", "missing", what, seq, done)
         elif said is None:
             if before is not None and not (camera.is_here(row) or camera.comes(row)):
-                yield await self._missing(row, listing)
+                yield await self._repair.missing(row, listing)
         elif said_before is not None:
-            yield await self._missing(row, listing)
+            yield await self._repair.missing(row, listing)
 
     async def _compare_whole(
         self, row: RecordingRow, listing: ArchiveListing, found: StoredObject
@@ -326,25 +327,10 @@ class _CameraCheck:
                 done = "removed"
             yield self._finding(listing.name, "extra", what, seq, done)
 
-    async def _missing(self, row: RecordingRow, listing: ArchiveListing) -> Finding:
-        """Return what is wrong with a row of a recording that an archive has not."""
-        camera, seq, identity = self._camera, row.record_seq, row.identity
-        if (written := await self._repair.believe_trace(row, listing)) is not None:
-            return self._finding("catalogue", "missing", REMOVED, seq, written)
-        if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
-            done = ""
-            if self._repair.wanted:
-                await self._writer.forget_recording(camera.name, identity)
-                done = "row removed"
-            what = f"row of a recording of {other[1]}/{other[2]}"
-            return self._finding("catalogue", "extra", what, seq, done)
-        done = await self._repair.restore(row, listing)
-        return self._finding(listing.name, "missing", camera.lost(row, done), seq, done)
-
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
         camera, key, seq = self._camera, row.key, row.record_seq
-        if row.removed_ms is not None or camera.is_here(row):
+        if row.removed_ms is not None or camera.is_here(row) or camera.reader.unlisted:
             return
         if camera.waits(row):
             if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:

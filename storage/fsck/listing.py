@@ -11,7 +11,15 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.rows import Archived, RecordingRow
-from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
+from storage.records import (
+    FormatError,
+    Index,
+    Trace,
+    parse_archive_document,
+    recording_name,
+    sha256_of,
+    start_of,
+)
 from storage.spool.reader import Key
 from storage.spool.repair import is_consistent
 
@@ -102,6 +110,12 @@ class ArchiveListing:
     def has(self, key: Key) -> bool:
         """Say whether a whole recording is there."""
         return key in self.objects and self.objects[key].whole
+
+    async def is_there(self, row: RecordingRow) -> bool:
+        """Ask for a recording by its name: lists come late on some servers, or end too early."""
+        key = "/".join((*self._camera, recording_name(row.start_ms, row.record_seq)))
+        asked = [await self.archive.etag(key + ending) for ending in (".mp4", ".json")]
+        return None not in asked
 
     async def read(self, entry: Entry) -> bytes:
         """Return the bytes of an object; raises as ObjectReader.read."""

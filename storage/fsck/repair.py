@@ -11,10 +11,12 @@ from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
 from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.rows import RecordingRow
-from storage.fsck.camera import CheckedCamera
+from storage.fsck.camera import CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, is_whole
 from storage.records import FormatError, Index, Trace, recording_name
 from storage.spool.reader import Key, SpoolRecording
+
+REMOVED = "recording that was removed"
 
 
 class Repair:
@@ -26,6 +28,24 @@ class Repair:
     def __init__(self, camera: CheckedCamera, wanted: bool):
         self._camera, self.wanted = camera, wanted
         self._writer = camera.catalogue.writer
+
+    async def missing(self, row: RecordingRow, at: ArchiveListing) -> Finding:
+        """Return what is wrong with a row of a recording that an archive did not list, put right
+        where that is wanted. What is called missing or lost was asked for by its name, too."""
+        camera, seq, identity, done = self._camera, row.record_seq, row.identity, ""
+        if await at.is_there(row):
+            what = "recording that is there, and not in its list"
+            return camera.finding(at.name, "different", what, seq)
+        if (written := await self._believe_trace(row, at)) is not None:
+            return camera.finding("catalogue", "missing", REMOVED, seq, written)
+        if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
+            if self.wanted:
+                await self._writer.forget_recording(camera.name, identity)
+                done = "row removed"
+            what = f"row of a recording of {other[1]}/{other[2]}"
+            return camera.finding("catalogue", "extra", what, seq, done)
+        done = await self.restore(row, at)
+        return camera.finding(at.name, "missing", camera.lost(row, done), seq, done)
 
     async def restore(self, row: RecordingRow, to: ArchiveListing) -> str:
         """Put a recording into an archive from wherever its bytes are; return from where."""
@@ -104,7 +124,7 @@ class Repair:
             "a hold keeps it" if held else "nothing told of its removal"
         )
 
-    async def believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
+    async def _believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
         """Have a row say that an archive removed a recording when its time had come, where the
         trace of just this one does and no hold keeps it; None where nothing does. A database that
         came back from a copy does not know what was removed since."""

@@ -328,3 +328,18 @@ async def test_what_is_replaced_in_a_directory_is_there_at_every_moment(tmp_path
             await archive.put("s/c/key-1.json", data, sha256_of(data), replace=True)
         done.set()
         assert (await reader) - {b"first", *(b"%d" % n for n in range(200))} == set()
+
+
+@pytest.mark.parametrize("page", [{}, {"NextContinuationToken": "the same"}])
+async def test_a_list_that_goes_on_nowhere_ends(
+    monkeypatch: pytest.MonkeyPatch, page: dict[str, str]
+) -> None:
+    archive = S3Archive(settings(1))
+
+    def call(*_: object, **__: object) -> dict[str, object]:
+        return {"IsTruncated": True} | page
+
+    monkeypatch.setattr(archive._server, "call", call)
+    with pytest.raises(ArchiveError, match="goes on, and not where"):
+        await archive.below("e/")
+    await archive.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from kuager.fsck import _look, _read_state
 from kuager.fsck import fsck as fsck_command
 from storage.archival.pending import read_sealed
 from storage.archival.retention import retire
+from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.directory import DirectoryArchive
 from storage.archive.port import Entry
@@ -38,10 +41,12 @@ class Busy(DirectoryArchive):
     """An archive that is at work just after it was listed."""
 
     work: Callable[[], Awaitable[object]] | None = None
+    shows: int | None = None  # of its recordings; None: all
 
     async def entries(self, prefix: str) -> AsyncIterator[Entry]:
         async for entry in super().entries(prefix):
-            yield entry
+            if self.shows is None or f"Z-{self.shows + 1}." not in entry.key:
+                yield entry
         if self.work is not None and prefix.endswith("/c/"):
             work, self.work = self.work, None
             await work()
@@ -180,3 +185,40 @@ async def test_words_that_were_altered_beside_whole_bytes_are_found(
         where = "far: other words than archive has" if what == "arrival_ms" else "fit together"
         assert where in f"{found[0].where}: {found[0].what}"
         await far.close()
+
+
+async def test_what_is_in_a_folder_that_cannot_be_read_is_not_called_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.spool.reader.SCAN_S", -1.0)
+    listdir = os.listdir
+
+    def listed(path: Path) -> list[str]:
+        if path.parent.name == "c":
+            raise OSError(errno.EACCES, "Permission denied")
+        return listdir(path)
+
+    async with filled(tmp_path, 4) as (config, catalogue, archive, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listed)
+            uploader = Uploader(config, catalogue, [archive])
+            assert await uploader.recognise()
+            await uploader.discovery.look()
+            fsck = Fsck(config, catalogue, [archive], repair=True, clock=later_ms)
+            found = [f for f in await fsck.check(C) if f.where == "spool"]
+        assert {f.what for f in found} == {"folder that cannot be read"}
+        assert all(r.removed_ms is None for r in await catalogue.recordings_of(C))
+        await uploader.discovery.look()
+        (camera,) = uploader.cameras
+        assert camera.known is not None and len(camera.known) == 4 and not camera.unsure
+
+
+async def test_a_recording_that_is_in_no_list_is_not_called_lost(tmp_path: Path) -> None:
+    """On a server whose lists end too early, or come late."""
+    async with filled(tmp_path, 4) as (config, catalogue, archive, _):
+        await forget_the_spool(config, catalogue)
+        archive.shows = 3
+        (finding,) = await look(config, catalogue, archive, repair=True)
+        assert "not in its list" in finding.what and not finding.done
+        archive.shows = None
+        assert await look(config, catalogue, archive) == []
