@@ -72,7 +72,8 @@ async def _fsck(
         if after:
             out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3][0]}.")
             names = [n for n in names if n[1:] >= after[:2]]
-        holds = [] if cameras else await fsck.holds()
+        # before anything is removed, also at a single camera: only an archive may know a hold
+        holds = await fsck.holds() if repair or not cameras else []
         for finding in holds:
             say(_line(finding), err)
         begun = await _look(fsck, names, state, wrong_before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,22 @@ async def test_what_nobody_has_any_more_keeps_no_other_from_an_archive(
             await take(uploader, "near", "far")
             await uploader.discovery.find_missing()
     assert len(wanted) > 4 and all(p.with_suffix(".json").exists() for p in wanted)
+
+
+async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, start_ms=NOW - DAY, runs=1, segments=5).close()
+    async with an_uploader(config) as (uploader, _, _):
+        (replicator,) = uploader.replicators.all
+
+        async def store(*_: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files", "0001.mp4")
+
+        monkeypatch.setattr(replicator.archive, "store", store)
+        await take(uploader, "archive")
+        assert uploader._outage.why is None and not replicator.is_away
+        blocked = list(replicator.blocked())
+        assert blocked and {one.blocked for one in blocked} == {Blocked.UNREADABLE}
+        assert "0001.mp4 cannot be read: Too many open files" in blocked[0].why
