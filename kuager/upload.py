@@ -12,6 +12,7 @@ from base.lock import try_lock
 from config.model import Config
 from kuager.terminal import err, say
 from storage.archival.replicator import Pauses
+from storage.archival.replicators import Replicators
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
 from storage.catalogue.cameras import Name
@@ -60,15 +61,19 @@ async def _upload(config: Config, until_done: bool) -> int:
                 left = sum(status.backlog_recordings for status in states)
                 bar.update(task, completed=done, total=done + left)
                 waits = uploader.replicators
-                if uploader.discovery.looked and (
-                    waits.is_done or (waits.is_idle and not until_done)
-                ):
-                    break
+                if uploader.discovery.looked and _is_over(waits, until_done):
+                    uploader.gaps.archive_ended(unrecorded=True)  # no recording will carry them
+                    if _is_over(waits, until_done):
+                        break
         failed = work.done()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
         return _say(uploader) if not failed else 2
+
+
+def _is_over(waits: Replicators, until_done: bool) -> bool:
+    return waits.is_done or (waits.is_idle and not until_done)
 
 
 def _say(uploader: Uploader) -> int:

@@ -269,4 +269,4 @@ def _last_segment(index: Index) -> int:
 
 def _seq_of(base: Path) -> int:
     tail = base.name.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 0
+    return int(tail) if tail.isascii() and tail.isdigit() else 0

@@ -343,3 +343,12 @@ async def test_a_list_that_goes_on_nowhere_ends(
     with pytest.raises(ArchiveError, match="goes on, and not where"):
         await archive.below("e/")
     await archive.close()
+
+
+async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: Path) -> None:
+    async with opened(Settings.model_validate({"url": str(tmp_path)})) as archive:
+        left = tmp_path / "e/.x-1.mp4.4711.new"
+        left.parent.mkdir()
+        left.write_bytes(b"half")
+        await put(archive, "e/x-1.mp4", b"whole")
+        assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]

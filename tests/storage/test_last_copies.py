@@ -13,11 +13,14 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
+from kuager.upload import upload
 from storage.archival.backlog import Blocked
-from storage.archival.retention import retire
+from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
+from storage.archival.verified_archive import VerifiedArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
+from storage.records import Gap, GapCause
 from storage.spool.numbers import Numbers
 from tests.support.archiving import (
     BRISK,
@@ -192,3 +195,29 @@ async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue
         blocked = list(replicator.blocked())
         assert blocked and {one.blocked for one in blocked} == {Blocked.UNREADABLE}
         assert "0001.mp4 cannot be read: Too many open files" in blocked[0].why
+
+
+def test_upload_leaves_no_gap_on_the_disk_alone(tmp_path: Path) -> None:
+    """The disk may go elsewhere then: no recording follows that carries it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    spool = fill(config.spool, start_ms=NOW - DAY, runs=1)
+    spool.begin_gap(NOW - DAY + 80_000, GapCause.NO_DATA)
+    spool.end_gap(NOW - DAY + 90_000)
+    spool.close()
+    assert upload(config, until_done=False) == 0
+    assert len(list((tmp_path / "archive").glob("e/s/c/*/*-gap-*.json"))) == 1
+
+
+async def test_a_gap_that_ended_otherwise_is_no_damaged_object(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    async with opened(config) as (catalogue, archives):
+        verified = VerifiedArchive(config.archives[0], archives[0], catalogue)
+        for end_ms in (NOW + 2_000, NOW + 1_000):
+            gap = Gap(7, NOW, end_ms, GapCause.NO_DATA)
+            await verified.put_document(*gap_object(C, gap))
+            assert await archives[0].get(gap_object(C, gap)[0]) == gap_object(C, gap)[1]
+        assert verified.verification_failures == 0
+        (path,) = (tmp_path / "archive").glob("e/s/c/*/*-gap-7.json")
+        path.write_bytes(b"half")
+        await verified.put_document(*gap_object(C, gap))
+        assert verified.verification_failures == 1 and path.read_bytes() == gap_object(C, gap)[1]

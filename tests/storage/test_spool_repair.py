@@ -80,6 +80,19 @@ def test_one_bad_block_keeps_no_camera_from_being_recorded(
     assert sum(len(i.segments) for i in indexes(tmp_path)) == 9
 
 
+def test_files_of_others_keep_no_camera_from_being_recorded(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    spool.seal(GapCause.NO_DATA)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    path.with_name("copy-\u00b2.jsonl").write_bytes(path.read_bytes())
+    (tmp_path / "s/c/camera.json").unlink()
+    spool = open_spool(tmp_path)
+    assert spool.numbers.record_seq == 1
+    spool.close()
+
+
 def test_a_crash_before_the_first_segment_leaves_its_numbers_out(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     write(spool, run_at(UTC0), 0, 3)
