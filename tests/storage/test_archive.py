@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import ssl
 import time
@@ -352,3 +353,19 @@ async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: P
         left.write_bytes(b"half")
         await put(archive, "e/x-1.mp4", b"whole")
         assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]
+
+
+@pytest.mark.parametrize("status", [200, 206])
+async def test_a_range_that_is_ignored_is_cut_here(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    archive, data = S3Archive(settings(1)), b"0123456789"
+
+    def call(*_: object, Range: str = "") -> dict[str, object]:
+        body = data if status == 200 else data[2:6]
+        meta = {"HTTPStatusCode": status}
+        return {"Body": io.BytesIO(body), "ContentLength": len(body), "ResponseMetadata": meta}
+
+    monkeypatch.setattr(archive._server, "call", call)
+    assert await archive.get("e/x", 2, 4) == b"2345"
+    await archive.close()
