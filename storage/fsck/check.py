@@ -319,12 +319,9 @@ class _CameraCheck:
         if other and (finding := await self._judge(row, listing, OTHER_LENGTH)):
             yield finding
         trace = await listing.trace(row)
-        if trace and trace.stored_ms < camera.now_ms - IN_FLIGHT_MS:
-            done, what = "", "trace of a removal that did not happen"
-            # not removed meanwhile
-            if self._repair.wanted and await camera.says(row, listing.name):
-                await listing.archive.remove(trace.key, bucket=trace.bucket)
-                done = "removed"
+        if trace and trace[0].stored_ms < camera.now_ms - IN_FLIGHT_MS:
+            done = await self._repair.take_back(*trace, row, listing)
+            what = "trace of a removal that did not happen"
             yield self._finding(listing.name, "extra", what, seq, done)
 
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:

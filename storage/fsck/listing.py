@@ -154,13 +154,13 @@ class ArchiveListing:
         whole = await asyncio.to_thread(is_whole, media, index)
         return index, "" if whole else "other bytes than were recorded"
 
-    async def trace(self, row: RecordingRow) -> Entry | None:
-        """Return the trace that tells of the removal of exactly this recording."""
+    async def trace(self, row: RecordingRow) -> tuple[Entry, Trace] | None:
+        """Return what tells of the removal of exactly this recording, and its words."""
         trace = self.objects.get(row.key, StoredObject()).entries.get("removed.json")
         with contextlib.suppress(ObjectNotFound, FormatError, Unread):
             if trace:
                 told = Trace.parse(await self.read(trace))
-                return trace if told.sha256 == row.sha256 else None
+                return (trace, told) if told.sha256 == row.sha256 else None
         return None
 
     async def archived(self, found: StoredObject, index: Index) -> Archived:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
-from storage.archive.port import ArchiveError, ObjectNotFound
+from storage.archive.port import ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.rows import RecordingRow
 from storage.fsck.camera import CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, is_whole
-from storage.records import FormatError, Index, Trace, recording_name
+from storage.records import FormatError, Index, Trace, recording_name, sha256_of
 from storage.spool.reader import Key, SpoolRecording
 
 REMOVED = "recording that was removed"
@@ -119,19 +119,33 @@ class Repair:
         if not await self._writer.mark_archived(index, await listing.archived(found, index)):
             return ""
         if trace:
-            await archive.remove(trace.key, bucket=trace.bucket)
+            await archive.remove(trace[0].key, bucket=trace[0].bucket)
         return "kept, row written: " + (
             "a hold keeps it" if held else "nothing told of its removal"
         )
+
+    async def take_back(
+        self, trace: Entry, told: Trace, row: RecordingRow, at: ArchiveListing
+    ) -> str:
+        """Remove the trace of a removal that did not happen; where that goes on meanwhile after
+        all, it is told of again."""
+        camera, data = self._camera, told.to_json()
+        if not (self.wanted and await camera.says(row, at.name)):
+            return ""
+        await at.archive.remove(trace.key, bucket=trace.bucket)
+        if await camera.says(row, at.name):
+            return "removed"
+        await at.archive.put(trace.key, data, sha256_of(data))
+        return ""
 
     async def _believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
         """Have a row say that an archive removed a recording when its time had come, where the
         trace of just this one does and no hold keeps it; None where nothing does. A database that
         came back from a copy does not know what was removed since."""
-        camera, keep_s, trace = self._camera, at.verified.settings.keep, await at.trace(row)
-        if trace is None or keep_s is None:
+        camera, keep_s, found = self._camera, at.verified.settings.keep, await at.trace(row)
+        if found is None or keep_s is None:
             return None
-        told = Trace.parse(await at.read(trace))
+        trace, told = found
         if told.removed_ms < row.end_ms + keep_s * 1000:
             return None
         if await camera.catalogue.holds.is_held(camera.name, row.start_ms, row.end_ms):

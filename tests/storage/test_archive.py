@@ -338,7 +338,7 @@ async def test_a_list_that_goes_on_nowhere_ends(
     archive = S3Archive(settings(1))
 
     def call(*_: object, **__: object) -> dict[str, object]:
-        return {"IsTruncated": True} | page
+        return {"IsTruncated": True, **page}
 
     monkeypatch.setattr(archive._server, "call", call)
     with pytest.raises(ArchiveError, match="goes on, and not where"):

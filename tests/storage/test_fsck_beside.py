@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
+from base.clock import now_ms
 from config.model import Config
 from kuager.fsck import _look, _read_state
 from kuager.fsck import fsck as fsck_command
@@ -23,11 +25,12 @@ from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.directory import DirectoryArchive
-from storage.archive.port import Entry
+from storage.archive.port import TRACE, Entry
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
+from storage.records import REMOVED_FORMAT, Trace
 from storage.spool.disk import spool_id
 from storage.spool.reader import SpoolReader
 from tests.support.archiving import C, configure, forget_the_spool, later_ms, opened
@@ -108,9 +111,9 @@ async def test_a_copy_of_the_database_learns_what_was_removed_since(
     """Only where its time had come, and nothing was to keep it, a trace is believed."""
     async with filled(tmp_path, 4) as (config, catalogue, archive, _):
         await forget_the_spool(config, catalogue)
-        before = {"clock": lambda: UTC0 + 3_600_000} if why == "before its time" else {}
-        keep_s = 60 if before else DAY_S
-        assert await retire(catalogue, archive, C, keep_s, share=1.0, **before) == 4
+        early = why == "before its time"
+        clock, keep_s = (lambda: UTC0 + 3_600_000, 60) if early else (now_ms, DAY_S)
+        assert await retire(catalogue, archive, C, keep_s, share=1.0, clock=clock) == 4
         copied = sa.update(archived).values(removed_ms=None, removed_reason=None)
         await catalogue.pool.execute(copied)
         if why == "a hold":
@@ -222,3 +225,54 @@ async def test_a_recording_that_is_in_no_list_is_not_called_lost(tmp_path: Path)
         assert "not in its list" in finding.what and not finding.done
         archive.shows = None
         assert await look(config, catalogue, archive) == []
+
+
+async def an_old_trace(folder: Path, catalogue: Catalogue) -> Path:
+    """Have the trace that a process left that was killed before it wrote the row."""
+    row = (await catalogue.recordings_of(C))[0]
+    camera = dict(zip(("election", "station", "camera"), C, strict=True))
+    why = {"kuager": REMOVED_FORMAT, "removed_ms": UTC0 + 200 * DAY_S * 1000, "reason": "kept"}
+    (path,) = (folder / "archive").glob(f"e/s/c/*/*Z-{row.record_seq}.mp4")
+    trace = path.with_name(path.stem + TRACE)
+    trace.write_bytes(Trace.of({**asdict(row), **camera, **why}).to_json())
+    os.utime(trace, (1, 1))
+    return trace
+
+
+async def test_fsck_takes_back_no_trace_of_a_removal_that_goes_on(tmp_path: Path) -> None:
+    """The uploader removes what fsck was told just before to be there."""
+    async with filled(tmp_path, 1) as (config, catalogue, _, _):
+        await forget_the_spool(config, catalogue)
+        trace = await an_old_trace(tmp_path, catalogue)
+
+        class Going(DirectoryArchive):
+            async def remove(self, key: str, **named: Any) -> None:
+                if key.endswith(TRACE):
+                    await retire(catalogue, self, C, DAY_S, share=1.0)
+                await super().remove(key, **named)
+
+        going = Going("archive", tmp_path / "archive")
+        fsck = Fsck(config, catalogue, [going], repair=True, clock=later_ms)
+        (finding,) = [f for f in await fsck.check(C) if f.which == "1" and f.where == "archive"]
+        assert "trace" in finding.what and not finding.done
+        assert trace.exists()
+        assert not list((tmp_path / "archive").glob("e/s/c/*/*Z-1.mp4"))
+        await going.close()
+
+
+async def test_a_removal_whose_trace_fsck_took_back_is_told_of_again(tmp_path: Path) -> None:
+    async with filled(tmp_path, 1) as (config, catalogue, _, _):
+        await forget_the_spool(config, catalogue)
+        trace = await an_old_trace(tmp_path, catalogue)
+
+        class Going(DirectoryArchive):
+            async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+                data = await super().get(key, *args, **named)
+                if key.endswith(TRACE):
+                    trace.unlink()
+                return data
+
+        going = Going("archive", tmp_path / "archive")
+        assert await retire(catalogue, going, C, DAY_S, share=1.0) == 1
+        assert trace.exists() and not list((tmp_path / "archive").glob("e/s/c/*/*Z-1.mp4"))
+        await going.close()
