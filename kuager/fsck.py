@@ -86,7 +86,7 @@ async def _fsck(
             lock.close()
     if state is not None:
         state.unlink(missing_ok=True)
-    _print(findings, bool(fsck.spool.waits))
+    _print(findings, bool(fsck.spool.waits), None if fsck.spool_id else config.spool)
     for name, waits in fsck.spool.waits.items():
         say(
             f"{waits.recordings:,} recordings ({waits.bytes / 1e6:,.1f} MB) wait in the spool for "
@@ -152,7 +152,12 @@ def _line(f: Finding) -> str:
     return f"{f.camera} {f.which}: {f.where}: {f.kind}: {f.what}{done}"
 
 
-def _print(findings: list[Finding], waits: bool) -> None:
+def _print(findings: list[Finding], waits: bool, no_spool: Path | None) -> None:
+    if no_spool is not None:
+        say(f"There is no spool at {no_spool}: what is on its disk alone was not looked at.", err)
+    if not findings and no_spool is not None:
+        out.print("Catalogue and archives agree.")
+        return
     if not findings:
         but = ", but for what waits in the spool" if waits else ""
         out.print(f"Spool, catalogue and archives agree{but}.")

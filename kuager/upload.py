@@ -19,8 +19,9 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.fsck.spool import seal_all_abandoned
-from storage.spool.disk import claim_spool
+from storage.spool.disk import check_spool
 from storage.spool.reader import SpoolReader
+from storage.spool.writer import spool_problem
 
 LOOK_S = 0.2
 SHOWN = 20  # of what cannot be archived, one by one
@@ -44,7 +45,9 @@ def upload(config: Config, *, until_done: bool) -> int:
 
 
 async def _upload(config: Config, until_done: bool) -> int:
-    claim_spool(config.spool, config.spool_limits.mount)
+    if problem := spool_problem(config.spool, config.spool_limits.mount):
+        raise OSError(0, problem)
+    check_spool(config.spool)  # of a disk that is not mounted nothing waits
     with _alone(config):
         pass  # the uploader takes the lock itself; this only tells at once that another has it
     for name, view in _cameras(config):

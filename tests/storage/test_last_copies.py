@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
+from kuager.fsck import fsck
 from kuager.upload import upload
 from storage.archival.backlog import Blocked
 from storage.archival.retention import gap_object, retire
@@ -221,3 +222,14 @@ async def test_a_gap_that_ended_otherwise_is_no_damaged_object(tmp_path: Path) -
         path.write_bytes(b"half")
         await verified.put_document(*gap_object(C, gap))
         assert verified.verification_failures == 1 and path.read_bytes() == gap_object(C, gap)[1]
+
+
+def test_of_a_disk_that_is_not_mounted_nothing_is_said_to_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    assert upload(config, until_done=True) == 2
+    assert not config.spool.exists() and "mount its disk" in capsys.readouterr().err
+    assert fsck(config, repair=False, deep=False, from_start=False, cameras=[]) == 0
+    said = capsys.readouterr()
+    assert "no spool at" in said.err and "Spool, catalogue" not in said.out
