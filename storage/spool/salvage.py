@@ -193,11 +193,9 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
 
 
 def _as_boxed(segment: Segment, boxed: Segment) -> Segment:
-    """Return a segment with all that its boxes tell; they have 32 bits of its number."""
-    number = segment.segment_no & ~0xFFFFFFFF | boxed.segment_no & 0xFFFFFFFF
+    """Return a segment with all that its boxes tell."""
     return replace(
         boxed,
-        segment_no=boxed.segment_no if boxed.segment_no > 0xFFFFFFFF else number,
         arrival_ms=segment.arrival_ms,
         camera_ms=segment.camera_ms,
         **{mark: getattr(segment, mark) for mark in SEGMENT_FLAGS},
@@ -209,11 +207,18 @@ def could_be(header: Header, s: Segment) -> bool:
     return s.length > 0 and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
 
 
+def _nearest(low: int, to: int) -> int:
+    """Return the number nearest to another that has these low 32 bits."""
+    near = to & ~0xFFFFFFFF | low
+    return min((near - (1 << 32), near, near + (1 << 32)), key=lambda number: abs(number - to))
+
+
 def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segment | None:
     """Return the segment whose `moof` and `mdat` begin at an offset; None where they do not.
 
     `before` is the number of the segment before it; the first has that of its `mfhd` (ISO/IEC
-    14496-12, 8.8.5). When it arrived was in the spoilt line alone.
+    14496-12, 8.8.5), of which 32 bits are there: no number of a segment is further than half of
+    that from its recording's. When it arrived was in the spoilt line alone.
     """
     try:
         moof = _box(read, at, b"moof")
@@ -229,7 +234,7 @@ def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segm
     if not video.samples or (before is not None and number != (before + 1) & 0xFFFFFFFF):
         return None
     return Segment(
-        segment_no=number if before is None else before + 1,
+        segment_no=_nearest(number, header.record_seq) if before is None else before + 1,
         start_ms=header.run_start_ms + video.decode_time // 90,
         tfdt_90k=video.decode_time,
         duration_90k=sum(sample.duration for sample in video.samples),
