@@ -31,6 +31,7 @@ from storage.records import (
 )
 
 _OF_A_RUN = ("election", "station", "camera", "epoch", "run_no", "tracks", "transcoded")
+PAGE = 4096  # bytes
 _NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
 
 log = structlog.get_logger()
@@ -160,8 +161,7 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
 
     For a line that cannot be read there is the segment that the boxes at its place make. Of one
     whose hash is that of the boxes, or whose bytes the seal vouches for, the boxes tell what it
-    says otherwise. The seal vouches for so many bytes as `vouched`; what follows the last line
-    was shown to nobody.
+    says otherwise. The seal vouches for so many bytes as `vouched`.
     """
     kept: Kept = []
     told: dict[int, tuple[Segment, bytes]] = {}  # by offset
@@ -178,7 +178,7 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
         segment, boxed = line_segment, _from_boxes(header, before, read, at)
         if segment is None:
             if boxed is None or (at >= end and not unread):
-                return kept
+                return kept + _without_lines(header, kept, read, at)
             segment = boxed
         elif boxed is not None and (vouched or boxed.sha256 == segment.sha256):
             segment = _as_boxed(segment, boxed)
@@ -190,6 +190,21 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
             return kept
         kept.append((segment, text if segment == line_segment else segment.to_line()))
         at += segment.length
+
+
+def _without_lines(header: Header, kept: Kept, read: Read, at: int) -> Kept:
+    """Return the whole segments that go on where the last line ends, if there are two or more: the
+    power went, and their lines with it. One alone a recorder left that was killed before it wrote
+    its line; that was shown to nobody. What the disk never had of a file is pages of zeros."""
+    found: Kept = []
+    last = kept[-1][0] if kept else None
+    while last and (boxed := _from_boxes(header, last.segment_no, read, at)) is not None:
+        follows = boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
+        if not follows or bytes(PAGE) in read(at, boxed.length):
+            break
+        found.append((boxed, boxed.to_line()))
+        at, last = at + boxed.length, boxed
+    return found if len(found) > 1 else []
 
 
 def _as_boxed(segment: Segment, boxed: Segment) -> Segment:

@@ -137,6 +137,44 @@ def real_segment(number: int, k: int) -> bytes:
     return write_segment(number, [TrackRun(1, k * 180_000, samples, data)])
 
 
+@pytest.mark.parametrize(
+    ("lost", "zeros", "left"), [(1, 0, 9), (2, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 7)]
+)
+def test_lines_that_went_with_the_power_cost_no_footage(
+    tmp_path: Path, lost: int, zeros: int, left: int
+) -> None:
+    """Of ten segments the lines of the last `lost` never reached the disk, and pages of the last
+    `zeros`. One whole segment alone that follows is of a recorder that was killed."""
+    spool, run = open_spool(tmp_path), run_at(UTC0)
+    for k in range(10):
+        samples = [Sample(180_000, 12_000, True, 0)]
+        data = write_segment(
+            spool.next_segment_no, [TrackRun(1, k * 180_000, samples, [os.urandom(12_000)])]
+        )
+        info = SegmentInfo(
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0 + 2000 * k,
+            camera_ms=None,
+        )
+        spool.append(run, data, info, CLOCK)
+    spool.abandon(GapCause.DISK_FULL)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    before, media = parse_index(path.read_bytes()), path.with_suffix(".mp4")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: 11 - lost]))
+    for segment in before.segments[10 - zeros :]:
+        with media.open("r+b") as file:
+            file.seek(segment.offset + 2_000)
+            file.write(bytes(8_192))
+    open_spool(tmp_path).close()
+    after = parse_index(path.read_bytes())
+    assert [s.sha256 for s in after.segments] == [s.sha256 for s in before.segments[:left]]
+    assert [s.segment_no for s in after.segments] == list(range(1, left + 1))
+    assert media.stat().st_size == before.segments[left - 1].offset + before.segments[0].length
+
+
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("spoilt", [[1], [5], [2, 3], [9], [10], list(range(1, 10))])
 @pytest.mark.parametrize("how", ["a bad character", "no newline"])
