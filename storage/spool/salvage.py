@@ -198,8 +198,8 @@ def _without_lines(header: Header, kept: Kept, read: Read, at: int) -> Kept:
     its line; that was shown to nobody. What the disk never had of a file is pages of zeros."""
     found: Kept = []
     last = kept[-1][0] if kept else None
-    while last and (boxed := _from_boxes(header, last.segment_no, read, at)) is not None:
-        follows = boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
+    while (boxed := _from_boxes(header, last and last.segment_no, read, at)) is not None:
+        follows = last is None or boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
         if not follows or bytes(PAGE) in read(at, boxed.length):
             break
         found.append((boxed, boxed.to_line()))

@@ -138,7 +138,8 @@ def real_segment(number: int, k: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("lost", "zeros", "left"), [(1, 0, 9), (2, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 7)]
+    ("lost", "zeros", "left"),
+    [(1, 0, 9), (2, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 7), (10, 0, 10)],
 )
 def test_lines_that_went_with_the_power_cost_no_footage(
     tmp_path: Path, lost: int, zeros: int, left: int
