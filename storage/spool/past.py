@@ -104,7 +104,7 @@ class CameraPast:
         """Seal the recordings that the disk refused, as far as it takes that now."""
         for base, (cause, anew) in list(self.abandoned.items()):
             try:
-                finish(base, cause, anew=anew)
+                finish(base, cause, anew=anew, has_all_lines=True)
             except OSError as error:  # its own files may be spoilt for good: go on beside them
                 if base not in self._told:
                     self._told.add(base)

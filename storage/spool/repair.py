@@ -23,6 +23,8 @@ from storage.spool.salvage import (
     Read,
     as_its_run,
     could_be,
+    first_after,
+    is_segment,
     read_lines,
     right_header,
     whole_segments,
@@ -42,12 +44,15 @@ def finish(
     *,
     anew: bool = False,
     compare: bool = False,
+    has_all_lines: bool = False,
 ) -> Index | None:
     """Return the sealed index of a recording; seal it first if its recorder died.
 
     `anew` is for a recording of which the disk refused a write or a flush: what can be read may
     then be in memory only, and counts as flushed; it is written again, to another place. With
-    `compare` all bytes are read, to find lines that can be read and are spoilt all the same.
+    `compare` all bytes are read, to find lines that can be read and are spoilt all the same. With
+    `has_all_lines` what follows the last one is no segment: its recorder had its line refused, and
+    used its number again.
 
     A sealed one that cannot be made whole stays as it is, whatever is left of its bytes. None when
     another has no whole segment: then its files are removed, or set aside where its index cannot
@@ -62,7 +67,8 @@ def finish(
         _set_aside(media, index_path)
         return None
     index.header = with_init(media, index.header, lines)
-    kept, digest, damaged = _examine(media, index, lines)
+    below = 0 if has_all_lines else first_after(base)
+    kept, digest, damaged = _examine(media, index, lines, below)
     if not kept and index.seal is not None and not anew:
         log.error(STAYS, file=str(media))  # what it says of bytes that are gone only it says
         return index
@@ -177,8 +183,11 @@ def _end_of(header: Header, kept: Kept) -> int:
     return kept[-1][0].offset + kept[-1][0].length if kept else header.init_length
 
 
-def _examine(media: Path, index: Index, lines: list[Line]) -> tuple[Kept, str, bool]:
-    """Return what is whole in a recording, its SHA-256, and whether damaged bytes follow it."""
+def _examine(
+    media: Path, index: Index, lines: list[Line], below: int | None
+) -> tuple[Kept, str, bool]:
+    """Return what is whole in a recording, its SHA-256, and whether what follows it is more than
+    what was torn. Segments without a line have numbers `below` that, if it is given."""
     header = index.header
     with media.open("rb") as file:
         vouched = 0
@@ -189,10 +198,14 @@ def _examine(media: Path, index: Index, lines: list[Line]) -> tuple[Kept, str, b
             return os.pread(file.fileno(), length, offset)
 
         digest = hashlib.sha256(read(0, header.init_length))
-        kept = whole_segments(header, lines, read, vouched)
+        kept = whole_segments(header, lines, read, vouched, below)
         for segment, _ in kept:
             digest.update(read(segment.offset, segment.length))
-        damaged = _has_bytes_after(_end_of(header, kept), header, lines, read)
+        end = _end_of(header, kept)
+        damaged = _has_bytes_after(end, header, lines, read)
+        if below != 0:  # what was torn when its recorder was killed is not whole, and is the last
+            damaged |= is_segment(header, read, end)
+            damaged |= read(end, media.stat().st_size).find(b"moof", 8) > 0
     return kept, digest.hexdigest(), damaged
 
 
