@@ -50,9 +50,9 @@ def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras:
 async def _fsck(
     config: Config, repair: bool, deep: bool, from_start: bool, cameras: list[str]
 ) -> int:
-    # of a look at everything: one at some cameras neither goes on with it nor is gone on with
+    # of a deep look at everything alone: one at some cameras neither goes on with it nor ends it
     state = config.spool / "_status" / "fsck.json" if deep and not cameras else None
-    after, wrong_before = (None, 0) if from_start or state is None else _read_state(state)
+    after, wrong_before = _read_state(state) if state and not from_start else (None, 0)
     lock = _lock(config.spool) if repair else None
     if repair and lock is None:
         err.print("Another kuager fsck --repair works on this spool: wait until it has ended.")
@@ -72,11 +72,12 @@ async def _fsck(
         if after:
             out.print(f"Going on after {after[0]}/{after[1]}, recording {after[3][0]}.")
             names = [n for n in names if n[1:] >= after[:2]]
-        holds = [] if cameras else await fsck.holds()
+        # before anything is removed, also at a single camera: only an archive may know a hold
+        holds = await fsck.holds() if repair or not cameras else []
         for finding in holds:
             say(_line(finding), err)
-        findings, begun = await _look(fsck, names, state, wrong_before)
-        findings += holds
+        begun = await _look(fsck, names, state, wrong_before)
+        findings = [*fsck.findings, *holds]
     finally:
         for archive in archives:
             await archive.close()
@@ -85,7 +86,7 @@ async def _fsck(
             lock.close()
     if state is not None:
         state.unlink(missing_ok=True)
-    _print(findings, bool(fsck.spool.waits))
+    _print(findings, bool(fsck.spool.waits), None if fsck.spool_id else config.spool)
     for name, waits in fsck.spool.waits.items():
         say(
             f"{waits.recordings:,} recordings ({waits.bytes / 1e6:,.1f} MB) wait in the spool for "
@@ -95,7 +96,7 @@ async def _fsck(
     read = f", {fsck.bytes_read / 1e9:.1f} GB read and hashed" if deep else ""
     took = f"{time.monotonic() - begun:.0f} s"
     out.print(f"{len(names)} cameras, {fsck.recordings:,} recordings{read}, {took}.")
-    left = sum(not f.done for f in findings)
+    left = _left(findings)
     if wrong_before:
         out.print(f"{wrong_before} findings were shown before the interruption.")
     if any((f.where, f.kind) == ("catalogue", "missing") for f in findings):
@@ -111,32 +112,39 @@ def _lock(spool: Path) -> BinaryIO | None:
     return try_lock(spool / "_status" / "fsck.lock")
 
 
-async def _look(
-    fsck: Fsck, names: list[Name], state: Path | None, wrong_before: int
-) -> tuple[list[Finding], float]:
-    findings: list[Finding] = []
+async def _look(fsck: Fsck, names: list[Name], state: Path | None, wrong_before: int) -> float:
+    """Look at cameras, and show what is found as it is found; return when that began."""
     begun = saved = time.monotonic()
+    shown = 0
     with Progress(
         *Progress.get_default_columns(), TextColumn("{task.fields[more]}"), console=err
     ) as bar:
         task = bar.add_task("Comparing", total=len(names), more="")
         for name in names:
             looking = asyncio.create_task(fsck.check(name))
-            while not looking.done():
+            while True:
                 await asyncio.wait({looking}, timeout=0.5)
+                position, found = fsck.position, fsck.findings
+                for finding in found[shown:SHOWN]:
+                    bar.console.print(_line(finding), markup=False, highlight=False)
+                shown = len(found)
+                if looking.done():
+                    break
                 more = f"{fsck.recordings:,} recordings"
-                if state is not None:
+                if fsck.deep:
                     more += f", {fsck.bytes_read / 1e9:.1f} GB"
-                    if time.monotonic() - saved > SAVE_S:
-                        saved = time.monotonic()
-                        _write_state(state, fsck.position, wrong_before + len(findings))
+                if state is not None and time.monotonic() - saved > SAVE_S:
+                    saved = time.monotonic()
+                    _write_state(state, position, wrong_before + _left(found))
                 bar.update(task, more=more)
-            found = looking.result()
-            for finding in found[: max(0, SHOWN - len(findings))]:
-                bar.console.print(_line(finding), markup=False, highlight=False)
-            findings += found
+            looking.result()
             bar.advance(task)
-    return findings, begun
+    return begun
+
+
+def _left(findings: list[Finding]) -> int:
+    """Return how much was found and not put right."""
+    return sum(not finding.done for finding in findings)
 
 
 def _line(f: Finding) -> str:
@@ -144,7 +152,12 @@ def _line(f: Finding) -> str:
     return f"{f.camera} {f.which}: {f.where}: {f.kind}: {f.what}{done}"
 
 
-def _print(findings: list[Finding], waits: bool) -> None:
+def _print(findings: list[Finding], waits: bool, no_spool: Path | None) -> None:
+    if no_spool is not None:
+        say(f"There is no spool at {no_spool}: what is on its disk alone was not looked at.", err)
+    if not findings and no_spool is not None:
+        out.print("Catalogue and archives agree.")
+        return
     if not findings:
         but = ", but for what waits in the spool" if waits else ""
         out.print(f"Spool, catalogue and archives agree{but}.")

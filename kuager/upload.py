@@ -12,14 +12,16 @@ from base.lock import try_lock
 from config.model import Config
 from kuager.terminal import err, say
 from storage.archival.replicator import Pauses
+from storage.archival.replicators import Replicators
 from storage.archival.uploader import Uploader
 from storage.archive.factory import open_archive
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.database import CatalogueError
 from storage.fsck.spool import seal_all_abandoned
-from storage.spool.disk import claim_spool
+from storage.spool.disk import check_spool
 from storage.spool.reader import SpoolReader
+from storage.spool.writer import spool_problem
 
 LOOK_S = 0.2
 SHOWN = 20  # of what cannot be archived, one by one
@@ -43,7 +45,9 @@ def upload(config: Config, *, until_done: bool) -> int:
 
 
 async def _upload(config: Config, until_done: bool) -> int:
-    claim_spool(config.spool, config.spool_limits.mount)
+    if problem := spool_problem(config.spool, config.spool_limits.mount):
+        raise OSError(0, problem)
+    check_spool(config.spool)  # of a disk that is not mounted nothing waits
     with _alone(config):
         pass  # the uploader takes the lock itself; this only tells at once that another has it
     for name, view in _cameras(config):
@@ -60,15 +64,19 @@ async def _upload(config: Config, until_done: bool) -> int:
                 left = sum(status.backlog_recordings for status in states)
                 bar.update(task, completed=done, total=done + left)
                 waits = uploader.replicators
-                if uploader.discovery.looked and (
-                    waits.is_done or (waits.is_idle and not until_done)
-                ):
-                    break
+                if uploader.discovery.looked and _is_over(waits, until_done):
+                    uploader.gaps.archive_ended(unrecorded=True)  # no recording will carry them
+                    if _is_over(waits, until_done):
+                        break
         failed = work.done()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
         return _say(uploader) if not failed else 2
+
+
+def _is_over(waits: Replicators, until_done: bool) -> bool:
+    return waits.is_done or (waits.is_idle and not until_done)
 
 
 def _say(uploader: Uploader) -> int:

@@ -98,6 +98,9 @@ class Discovery:
     async def _look_at(self, camera: SpoolCamera, directory: Path) -> None:
         reader = camera.reader
         reader.refresh()
+        if camera.unsure and not reader.unlisted:
+            camera.known = None  # its rows are compared with what is there
+        camera.unsure = bool(reader.unlisted)
         if camera.known is None:
             await self._ask_catalogue(camera)
         newest = reader.newest()
@@ -197,6 +200,8 @@ class Discovery:
 
         A row that does not say which spool has it is of this one where the file is here.
         """
+        if camera.reader.unlisted:
+            return  # nobody knows what is no longer there
         writer = self._catalogue.writer
         there = {stored.key for stored in camera.reader.stored()}
         for key, row in list(known.items()):
@@ -263,16 +268,19 @@ class Discovery:
             return
         wanted = {r.name: r.settings.keep for r in self._replicators.all}
         for camera in self._cameras:
-            waits = self._replicators.wait_for(camera.missing or ())
+            untried = self._replicators.have_untried(camera.missing or ())
             all_known = camera.missing is not None and len(camera.missing) < MISSING
-            if camera.known is None or waits or all_known:
+            if camera.known is None or untried or all_known:
                 continue
+            # of those before, what nobody has any more waits, and holds up none of these
+            asked = camera.name, wanted, self._clock(), (camera.missing_from, MISSING)
             camera.missing = []
-            for row in await self._catalogue.missing(camera.name, wanted, self._clock(), MISSING):
+            for row in await self._catalogue.missing(*asked):
                 stored = stored_at(camera.reader.directory, row.start_ms, row.record_seq)
                 done = {a.archive: (a.bucket, a.etags) for a in row.there}
                 pending = PendingUpload.of(camera.name, stored, row.bytes, done)
                 camera.missing.append(pending)
+                camera.missing_from = row.record_seq
                 self._replicators.add(camera.name, stored, pending.done, length=pending.length)
 
     async def _look_for_others(self, camera: SpoolCamera, newest: Index) -> None:

@@ -9,6 +9,7 @@ import structlog
 
 from base.clock import Clock
 from base.hostclock import ClockWatch
+from base.lock import is_locked
 from storage.archival.replicators import Replicators
 from storage.archival.retention import gap_object
 from storage.archival.spool_cameras import SpoolCamera, SpoolCameras
@@ -76,11 +77,12 @@ class GapUpload:
             )
             self._archive(name, gap)
 
-    def archive_ended(self) -> None:
-        """Have archives keep gaps that ended and that no recording carries to them."""
-        now = self._watch.elapsed()
+    def archive_ended(self, *, unrecorded: bool = False) -> None:
+        """Have archives keep gaps that ended and that no recording carries to them; with
+        `unrecorded` those of cameras that nobody records now, however lately they ended."""
+        now, age_ms = self._watch.elapsed(), 0 if unrecorded else GAP_AGE_MS
         for camera in self._cameras:
-            if not camera.archived:
+            if not camera.archived or (unrecorded and is_locked(camera.reader.directory / "lock")):
                 continue
             if camera.deferred:  # what held them up may have gone meanwhile
                 camera.seen = ()
@@ -94,7 +96,7 @@ class GapUpload:
                 # whatever the clocks say: it may end earlier when a recording follows
                 seen = (gap.gap_no, gap.end_ms)
                 camera.ended_gaps[seen] = ended.get(seen, now)
-                waits = waits or now - camera.ended_gaps[seen] < GAP_AGE_MS
+                waits = waits or now - camera.ended_gaps[seen] < age_ms
                 if not waits:
                     camera.queued_gaps[gap.gap_no] = gap.end_ms
                     self._archive(camera.name, gap)

@@ -105,9 +105,10 @@ class Replicator:
         """Count a recording that is deferred no longer."""
         self._backlog(pending).forget(pending.key)
 
-    def waits_for(self, pending: PendingUpload) -> bool:
-        """Say whether a recording waits."""
-        return pending.key in self._backlog(pending)
+    def has_untried(self, pending: PendingUpload) -> bool:
+        """Say whether a recording waits, and did not fail."""
+        job = self._backlog(pending).get(pending.key)
+        return job is not None and not job.why
 
     def add_document(self, name: Name, start_ms: int, key: str, data: bytes) -> None:
         """Have a small object of a camera kept that is its own commit."""
@@ -183,10 +184,13 @@ class Replicator:
         except asyncio.CancelledError:
             backlog.put_back(job)
             raise
-        except (CatalogueError, OSError) as error:
+        except CatalogueError as error:
             backlog.failed(job, str(error))
             self._failed_s = time.monotonic()
             self._on_catalogue_error(error)
+        except OSError as error:  # of the spool: what was compared cannot be opened, or is gone now
+            text = f"{error.filename or job.key} cannot be read: {error.strerror}"
+            return self._unfit(backlog, job, PermanentUploadError(Blocked.UNREADABLE, text))
         except Exception as error:  # a fault of Kuager holds up no other recording
             if not job.why:
                 log.exception("A fault of Kuager", archive=self.name, recording=job.key)

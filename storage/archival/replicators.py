@@ -84,9 +84,9 @@ class Replicators:
         for replicator in self.all:
             replicator.forget(pending)
 
-    def wait_for(self, pending: Collection[PendingUpload]) -> bool:
-        """Say whether one of these recordings waits for an archive."""
-        return any(r.waits_for(one) for r in self.all for one in pending)
+    def have_untried(self, pending: Collection[PendingUpload]) -> bool:
+        """Say whether one of these recordings waits for an archive, and did not fail."""
+        return any(r.has_untried(one) for r in self.all for one in pending)
 
     def are_enough(self, row: InSpool) -> bool:
         """Say whether enough archives have a recording for it to leave the spool; of those that

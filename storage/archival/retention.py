@@ -180,6 +180,9 @@ async def _remove(
         if put is not None:
             await archive.remove(key + TRACE, bucket=put.bucket, version_id=put.version_id)
         return False
+    if await archive.etag(key + TRACE) is None:  # fsck took back what an earlier pass had told
+        data = told.to_json()
+        await archive.put(key + TRACE, data, sha256_of(data))
     await remove_exactly(archive, name, row, found, bucket)
     await catalogue.holds.end_removal(name, row, archive.name)
     return True

@@ -30,11 +30,13 @@ class SpoolCamera:
     outage: Outage  # of its rows
     archived: bool = True  # a second stream may leave the spool by its age alone
     known: dict[Key, InSpool] | None = None  # has a row; None: not asked yet
+    unsure: bool = False  # whether folders were not listed when it was asked
     unknown: set[Key] = field(default_factory=set)  # whose row is to be written again
     # what waits to be sealed or for a row
     deferred: dict[Key, PendingUpload] = field(default_factory=dict)
     # off the spool, not in every archive; None: not asked
     missing: list[PendingUpload] | None = None
+    missing_from: int = 0  # the number from which on the next of these are asked for
     seen: tuple[object, ...] = ()
     gaps_seen: tuple[object, ...] = ()
     # gaps that ended, by number and end: since when that is known

@@ -78,7 +78,7 @@ class Uploader:
             config, catalogue, archives, pauses, self._catalogue_refuses
         )
         self.clocks = ArchiveClocks(replicators, watch)
-        self._gaps = gaps = GapUpload(catalogue, cameras, replicators, clock, watch)
+        self.gaps = gaps = GapUpload(catalogue, cameras, replicators, clock, watch)
         self.discovery = Discovery(config, catalogue, cameras, replicators, gaps, clock, watch)
         self.cleaner = SpoolCleaner(
             config, catalogue, cameras, replicators, clock, watch, disk_space
@@ -179,7 +179,7 @@ class Uploader:
         """Have the spool rid of what need not be there, and archived what else is to be."""
         self.clocks.judge()  # it may have been set since the last look
         await self.cleaner.remove()
-        self._gaps.archive_ended()
+        self.gaps.archive_ended()
         self.discovery.enter_what_has_no_row()
         await self.discovery.find_missing()
 

@@ -23,7 +23,7 @@ from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.rows import Archived
 from storage.catalogue.schema import DAY_MS
-from storage.records import FormatError, Index, parse_archive_document, sha256_of
+from storage.records import ArchivedGap, FormatError, Index, parse_archive_document, sha256_of
 
 LOCKED_LEAST_MS = 600_000  # an upload may take as long, and clocks differ
 PIECE = 1 << 22  # bytes of a recording that are in memory while it is read from an archive
@@ -167,11 +167,14 @@ class VerifiedArchive:
         except ArchiveConflict as conflict:
             if await self._is_another(key, media_sha256):
                 raise PermanentUploadError(Blocked.REFUSED, str(conflict)) from None
-            # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
-            # vouches for these bytes, and they would keep the right ones out.
             name = self.archive.name
-            log.error("A damaged object in the archive is replaced", archive=name, key=key)
-            self.verification_failures += 1
+            if media_sha256 is None and await self._is_gap(key):
+                log.info("A gap that an archive has ended otherwise", archive=name, key=key)
+            else:
+                # Half an object, or altered: of an upload of ours that the server spoilt. Nothing
+                # vouches for these bytes, and they would keep the right ones out.
+                log.error("A damaged object in the archive is replaced", archive=name, key=key)
+                self.verification_failures += 1
             put = await self.archive.put(key, data, sha256, locked_until_ms, replace=True)
         if put.verified == "read back" or (put.verified and not read_back):
             return put, put.verified
@@ -181,6 +184,14 @@ class VerifiedArchive:
             what = "is not there" if found is None else "has other bytes"
             raise ArchiveError(f"{key} {what} when it is read back", Fault.ALTERED)
         return put, ", ".join(filter(None, (put.verified, "read back")))
+
+    async def _is_gap(self, key: str) -> bool:
+        """Say whether an archive has a gap under a key that can be read."""
+        try:
+            ArchivedGap.parse(await self.archive.get(key))
+        except (ObjectNotFound, FormatError):
+            return False
+        return True
 
     async def _is_another(self, key: str, media_sha256: str | None) -> bool:
         """Say whether the archive has a whole recording under a key whose bytes are not ours.

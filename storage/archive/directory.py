@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import threading
@@ -117,6 +118,8 @@ class DirectoryArchive(Threads):
                 raise ArchiveConflict(f"{path} exists and holds other bytes") from None
         finally:
             beside.unlink(missing_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+            left.unlink(missing_ok=True)  # of a process that was killed: no list would show it
         fsync_directory(path.parent)
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:

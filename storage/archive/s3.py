@@ -236,8 +236,12 @@ class S3Archive(Threads):
             end = "" if length is None else str(offset + length - 1)
             extra = {"Range": f"bytes={offset}-{end}"} if offset or end else {}
             parts: list[bytes] = []
-            self._read(key, bucket, parts.append, **extra)
-            return b"".join(parts)
+            answer = self._read(key, bucket, parts.append, **extra)
+            data = b"".join(parts)
+            if extra and answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200:
+                # all of it: a server, or a proxy before it, may ignore a Range (RFC 9110, 14.2)
+                return data[offset:] if length is None else data[offset : offset + length]
+            return data
 
         return await self._run(read)
 
@@ -317,7 +321,11 @@ class S3Archive(Threads):
                 yield bucket, page
                 if not page.get("IsTruncated"):
                     break
-                at["ContinuationToken"] = page["NextContinuationToken"]
+                token = page.get("NextContinuationToken")
+                if token in (None, at.get("ContinuationToken")):
+                    text = "its list says that it goes on, and not where"
+                    raise ArchiveError(f"{self._server.where}: {text}")
+                at["ContinuationToken"] = token
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""

@@ -17,6 +17,7 @@ from storage.archive.port import (
     AnotherArchive,
     Archive,
     ArchiveConflict,
+    ArchiveError,
     ObjectNotFound,
     compare_ids,
     parse_marker,
@@ -99,6 +100,9 @@ async def _mark(archive: Archive, ids: ArchiveIds) -> str:
     try:
         await archive.put(MARKER_KEY, data, sha256_of(data))
     except ArchiveConflict:  # another process was faster
-        return await marked(archive) or ""
+        if (found := await marked(archive)) is None:
+            text = f"'{archive.name}' says that {MARKER_KEY} exists, and does not give it"
+            raise ArchiveError(text) from None
+        return found
     log.info("A new archive was marked", archive=archive.name, archive_id=archive_id)
     return archive_id

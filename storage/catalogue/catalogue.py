@@ -184,12 +184,12 @@ class Catalogue:
         return None if found["epoch"] is None else {k: found[k] or 0 for k in NUMBERS}
 
     async def missing(
-        self, name: Name, archives: Mapping[str, int | None], now_ms: int, limit: int
+        self, name: Name, archives: Mapping[str, int | None], now_ms: int, page: tuple[int, int]
     ) -> list[RecordingRow]:
         """Return what is off the spool and not in each archive that should have it, oldest first.
 
         `archives` are those of the configuration, with how many seconds each keeps recordings:
-        what is older is not missed.
+        what is older is not missed. `page` is from which number on, and how many.
         """
         r, a = recordings.c, archived.c
         lacking = [
@@ -203,9 +203,9 @@ class Catalogue:
         asked = (
             sa.select(recordings)
             .where(r.camera_pk == self.cameras.camera_pk(name), r.removed_ms.is_not(None))
-            .where(sa.or_(*lacking), there)
+            .where(sa.or_(*lacking), there, r.record_seq >= page[0])
             .order_by(r.record_seq)
-            .limit(limit)
+            .limit(page[1])
         )
         return await self._recordings(asked)
 

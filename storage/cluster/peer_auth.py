@@ -24,7 +24,8 @@ def is_signed(password: str, target: str, said: str, at_ms: int) -> bool:
         return False
     if abs(int(moment) - at_ms) > VALID_MS:
         return False
-    return hmac.compare_digest(mac.encode(), _mac(password, target, int(moment)).encode())
+    said_mac = mac.encode(errors="surrogateescape")  # a header has any bytes
+    return hmac.compare_digest(said_mac, _mac(password, target, int(moment)).encode())
 
 
 def _mac(password: str, target: str, at_ms: int) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue, InSpool
-from storage.catalogue.rows import RecordingRow
+from storage.catalogue.rows import ArchivedRow, RecordingRow, recording_values
 from storage.fsck.listing import ArchiveListing
-from storage.records import Identity, plain
+from storage.records import Identity, Index, plain, sha256_of
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 
 IN_FLIGHT_MS = 600_000  # an object that is younger than this is not missed in the catalogue
@@ -40,6 +40,8 @@ class CheckedCamera:
     listings: Sequence[ArchiveListing]
     rows: dict[Identity, RecordingRow] = field(default_factory=dict)
     stored: dict[Key, SpoolRecording] = field(default_factory=dict)
+    # by whom recordings were described first, and the SHA-256 of how
+    _described: dict[Identity, tuple[str, str]] = field(default_factory=dict)
 
     def finding(
         self, where: str, kind: str, what: str, which: object = "", done: str = ""
@@ -77,8 +79,33 @@ class CheckedCamera:
         index = stored and self.reader.read(stored)
         return bool(stored) and (not index or not index.seal or index.identity == row.identity)
 
+    def described_otherwise(self, where: str, index: Index) -> str:
+        """Return the spool or the archive that was asked before and describes the same bytes
+        otherwise; "" for none. Of arrivals, clocks, losses and gaps no byte tells."""
+        stored, identity = self.stored.get(index.identity[:2]), index.identity
+        local = stored and self.reader.read(stored)
+        if local and local.seal and local.identity == identity:
+            told = sha256_of(local.archive_document())
+            self._described.setdefault(identity, ("the spool", told))
+        told = sha256_of(index.archive_document())
+        first, first_told = self._described.setdefault(identity, (where, told))
+        return "" if told == first_told else first
+
     def lost(self, row: RecordingRow, done: str) -> str:
         """Return what to call a recording that an archive has not."""
         others = self.is_here(row) or self.waits(row)
         others = others or any(listing.has(row.key) for listing in self.listings)
         return "recording" if done or others else "recording that nobody has: lost"
+
+
+def said_of(row: RecordingRow | None, archive: str) -> ArchivedRow | None:
+    """Return what a row says that an archive has, or had."""
+    return next((a for a in row.archives if a.archive == archive), None) if row else None
+
+
+def differs(row: RecordingRow, index: Index) -> str:
+    """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
+    right = recording_values(index)
+    if row.sha256 != right["sha256"]:
+        return "sha256"
+    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

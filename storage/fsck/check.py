@@ -2,9 +2,9 @@
 
 Nothing is ever removed from an archive here but what was to be removed: what a row names, with
 the bytes that the row names, that no hold keeps, and with its trace. Where a row and the `.json`
-beside whole bytes differ, the archive is right. What may just be on its way is left alone: the
-catalogue is read before and after the archive is listed, and an object that is younger than
-IN_FLIGHT_MS is not missed in the catalogue.
+beside whole bytes differ, the archive is right, unless the spool or another archive has what the
+row names. What may just be on its way is left alone: the catalogue is read before and after the
+archive is listed, and an object that is younger than IN_FLIGHT_MS is not missed in the catalogue.
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
-from storage.catalogue.rows import RecordingRow, recording_values
-from storage.fsck.camera import IN_FLIGHT_MS, WAITS_MS, CheckedCamera, Finding
+from storage.catalogue.rows import RecordingRow
+from storage.fsck.camera import (
+    IN_FLIGHT_MS,
+    WAITS_MS,
+    CheckedCamera,
+    Finding,
+    differs,
+    said_of,
+)
 from storage.fsck.coverage import gaps_in_spool, unaccounted_time, unknown_gaps
 from storage.fsck.listing import GONE, ArchiveListing, ObjectReader, StoredObject, Unread
-from storage.fsck.repair import Repair
+from storage.fsck.repair import REMOVED, Repair
 from storage.fsck.spool import UNREAD, UNSEALED, Local, SpoolCheck, seal_abandoned
 from storage.records import FormatError, Index, Trace, is_id, plain
 from storage.spool.disk import spool_id
@@ -33,6 +40,7 @@ from storage.spool.reader import Key, SpoolReader, SpoolRecording
 Position = tuple[str, str, int, Key]  # station, camera, number of the archive, recording
 
 OTHER_LENGTH = "recording of another length"
+ANOTHER = "another recording than the catalogue and another place have"
 BATCH = 200
 
 
@@ -61,6 +69,7 @@ class Fsck:
         with contextlib.suppress(OSError):  # there is no spool here
             self.spool_id = spool_id(config.spool)
         self.recordings = 0
+        self.findings: list[Finding] = []  # of all cameras, as far as they were looked at
         self.spool = SpoolCheck([a.name for a in archives], deep, clock)
         self.position, self.after = after, after
         self.reader = ObjectReader()
@@ -119,7 +128,10 @@ class Fsck:
             spool_id=self.spool_id,
             listings=listings,
         )
-        return [finding async for finding in _CameraCheck(self, camera).look()]
+        begin = len(self.findings)
+        async for finding in _CameraCheck(self, camera).look():
+            self.findings.append(finding)
+        return self.findings[begin:]
 
 
 class _CameraCheck:
@@ -152,7 +164,7 @@ class _CameraCheck:
             self._fsck.recordings += 1
             for listing in camera.listings:
                 if (listing.name, row.key) not in self._put:  # since it was listed
-                    async for finding in self._compare(row, listing, identity in before):
+                    async for finding in self._compare(row, listing, before.get(identity)):
                         yield finding
             async for finding in self._in_spool(row):
                 yield finding
@@ -160,6 +172,8 @@ class _CameraCheck:
             for number, listing in enumerate(camera.listings):
                 async for finding in self._read_all(number, listing):
                     yield finding
+        for folder in sorted(reader.unlisted):
+            yield self._finding("spool", "different", "folder that cannot be read", folder.name)
         for stray in self._fsck.spool.strays(reader):
             yield self._finding("spool", "extra", "bytes without an index", stray)
         for path in sorted(reader.directory.glob("*/*.aside")):
@@ -262,19 +276,21 @@ class _CameraCheck:
         if self._repair.wanted:
             await self._writer.put_removed(name, listing.name, trace.bucket, told)
             done = "row written"
-        what = "recording that was removed"
-        return self._finding("catalogue", "missing", what, key[0], done)
+        return self._finding("catalogue", "missing", REMOVED, key[0], done)
 
     # -- what the catalogue says ---------------------------------------------------------
 
     async def _compare(
-        self, row: RecordingRow, listing: ArchiveListing, was_there: bool
+        self, row: RecordingRow, listing: ArchiveListing, before: RecordingRow | None
     ) -> AsyncIterator[Finding]:
+        """Find what an archive has and should not, or has not and should; `before` is the row as it
+        was when the archive was not listed yet: what was stored or removed since is on its way."""
         camera, seq, archive = self._camera, row.record_seq, listing.name
         found = listing.objects.get(row.key, StoredObject())
-        said = next((a for a in row.archives if a.archive == archive), None)
+        said, said_before = said_of(row, archive), said_of(before, archive)
         if said is not None and said.removed_ms is not None:
-            if found.entries.keys() - {"removed.json"}:
+            was_removed = said_before is not None and said_before.removed_ms is not None
+            if was_removed and found.entries.keys() - {"removed.json"}:
                 done = await self._repair.finish_removal(row, listing)
                 yield self._finding(archive, "extra", "bytes of what was removed", seq, done)
         elif said is not None and found.whole:
@@ -288,8 +304,11 @@ class _CameraCheck:
                     done = "row written" * await self._writer.mark_archived(index, told)
                 what = "that an archive has a recording"
                 yield self._finding("catalogue", "missing", what, seq, done)
-        elif was_there and (said is not None or not (camera.is_here(row) or camera.comes(row))):
-            yield await self._missing(row, listing)
+        elif said is None:
+            if before is not None and not (camera.is_here(row) or camera.comes(row)):
+                yield await self._repair.missing(row, listing)
+        elif said_before is not None:
+            yield await self._repair.missing(row, listing)
 
     async def _compare_whole(
         self, row: RecordingRow, listing: ArchiveListing, found: StoredObject
@@ -300,31 +319,15 @@ class _CameraCheck:
         if other and (finding := await self._judge(row, listing, OTHER_LENGTH)):
             yield finding
         trace = await listing.trace(row)
-        if trace and trace.stored_ms < camera.now_ms - IN_FLIGHT_MS:
-            done, what = "", "trace of a removal that did not happen"
-            # not removed meanwhile
-            if self._repair.wanted and await camera.says(row, listing.name):
-                await listing.archive.remove(trace.key, bucket=trace.bucket)
-                done = "removed"
+        if trace and trace[0].stored_ms < camera.now_ms - IN_FLIGHT_MS:
+            done = await self._repair.take_back(*trace, row, listing)
+            what = "trace of a removal that did not happen"
             yield self._finding(listing.name, "extra", what, seq, done)
-
-    async def _missing(self, row: RecordingRow, listing: ArchiveListing) -> Finding:
-        """Return what is wrong with a row of a recording that an archive has not."""
-        camera, seq, identity = self._camera, row.record_seq, row.identity
-        if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
-            done = ""
-            if self._repair.wanted:
-                await self._writer.forget_recording(camera.name, identity)
-                done = "row removed"
-            what = f"row of a recording of {other[1]}/{other[2]}"
-            return self._finding("catalogue", "extra", what, seq, done)
-        done = await self._repair.restore(row, listing)
-        return self._finding(listing.name, "missing", camera.lost(row, done), seq, done)
 
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
         camera, key, seq = self._camera, row.key, row.record_seq
-        if row.removed_ms is not None or camera.is_here(row):
+        if row.removed_ms is not None or camera.is_here(row) or camera.reader.unlisted:
             return
         if camera.waits(row):
             if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:
@@ -366,16 +369,14 @@ class _CameraCheck:
         if wrong or index is None:
             done = await self._repair.restore(row, listing)
             return self._finding(listing.name, "different", seen or wrong, seq, done)
-        if told := _differs(row, index):
+        if index.identity != row.identity and await self._repair.is_elsewhere(row, listing):
+            # two witnesses against one: whoever can write to one archive makes no other word true
+            done = await self._repair.restore(row, listing)
+            return self._finding(listing.name, "different", ANOTHER, seq, done)
+        if told := differs(row, index):
             done = await self._repair.believe_archive(row, index, listing)
             what = f"row with another {told} than its recording"
             return self._finding("catalogue", "different", what, seq, done)
+        if other := self._camera.described_otherwise(listing.name, index):
+            return self._finding(listing.name, "different", f"other words than {other} has", seq)
         return None
-
-
-def _differs(row: RecordingRow, index: Index) -> str:
-    """Return what a row says otherwise than the description beside the bytes; "" for nothing."""
-    right = recording_values(index)
-    if row.sha256 != right["sha256"]:
-        return "sha256"
-    return ", ".join(name for name, value in right.items() if getattr(row, name) != value)

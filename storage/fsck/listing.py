@@ -11,8 +11,17 @@ from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.port import Archive, ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.catalogue.rows import Archived, RecordingRow
-from storage.records import FormatError, Index, Trace, parse_archive_document, sha256_of, start_of
+from storage.records import (
+    FormatError,
+    Index,
+    Trace,
+    parse_archive_document,
+    recording_name,
+    sha256_of,
+    start_of,
+)
 from storage.spool.reader import Key
+from storage.spool.repair import is_consistent
 
 PARALLEL = 8
 GIVE_WAY = 10  # objects in a row that cannot be read: it is the archive
@@ -102,6 +111,12 @@ class ArchiveListing:
         """Say whether a whole recording is there."""
         return key in self.objects and self.objects[key].whole
 
+    async def is_there(self, row: RecordingRow) -> bool:
+        """Ask for a recording by its name: lists come late on some servers, or end too early."""
+        key = "/".join((*self._camera, recording_name(row.start_ms, row.record_seq)))
+        asked = [await self.archive.etag(key + ending) for ending in (".mp4", ".json")]
+        return None not in asked
+
     async def read(self, entry: Entry) -> bytes:
         """Return the bytes of an object; raises as ObjectReader.read."""
         return await self._reader.read(self.archive, entry)
@@ -134,16 +149,18 @@ class ArchiveListing:
         except Unread:
             return None, "bytes that cannot be read"
         self._reader.bytes_read += len(media)
+        if not is_consistent(index):
+            return index, "description whose times or numbers do not fit together"
         whole = await asyncio.to_thread(is_whole, media, index)
         return index, "" if whole else "other bytes than were recorded"
 
-    async def trace(self, row: RecordingRow) -> Entry | None:
-        """Return the trace that tells of the removal of exactly this recording."""
-        trace = self.objects[row.key].entries.get("removed.json")
+    async def trace(self, row: RecordingRow) -> tuple[Entry, Trace] | None:
+        """Return what tells of the removal of exactly this recording, and its words."""
+        trace = self.objects.get(row.key, StoredObject()).entries.get("removed.json")
         with contextlib.suppress(ObjectNotFound, FormatError, Unread):
             if trace:
                 told = Trace.parse(await self.read(trace))
-                return trace if told.sha256 == row.sha256 else None
+                return (trace, told) if told.sha256 == row.sha256 else None
         return None
 
     async def archived(self, found: StoredObject, index: Index) -> Archived:
@@ -162,7 +179,8 @@ class ArchiveListing:
 
 
 def is_whole(media: bytes, index: Index) -> bool:
-    """Say whether every byte of a recording has the hashes that its description gives."""
+    """Say whether every byte of a recording has the hashes that its description gives, and that
+    gives times and numbers that fit together."""
     parts = [(0, index.header.init_length, index.header.init_sha256)]
     parts += [(s.offset, s.length, s.sha256) for s in index.segments]
     view, at = memoryview(media), 0
@@ -171,4 +189,5 @@ def is_whole(media: bytes, index: Index) -> bool:
             return False
         at += length
     assert index.seal is not None
-    return at == len(media) and sha256_of(media) == index.seal.sha256
+    is_all = at == len(media) and sha256_of(media) == index.seal.sha256
+    return is_all and is_consistent(index)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
-from storage.archive.port import ArchiveError, ObjectNotFound
+from storage.archive.port import ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.rows import RecordingRow
-from storage.fsck.camera import CheckedCamera
+from storage.fsck.camera import CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, is_whole
-from storage.records import FormatError, Index, recording_name
+from storage.records import FormatError, Index, Trace, recording_name, sha256_of
 from storage.spool.reader import Key, SpoolRecording
+
+REMOVED = "recording that was removed"
 
 
 class Repair:
@@ -25,24 +29,54 @@ class Repair:
         self._camera, self.wanted = camera, wanted
         self._writer = camera.catalogue.writer
 
+    async def missing(self, row: RecordingRow, at: ArchiveListing) -> Finding:
+        """Return what is wrong with a row of a recording that an archive did not list, put right
+        where that is wanted. What is called missing or lost was asked for by its name, too."""
+        camera, seq, identity, done = self._camera, row.record_seq, row.identity, ""
+        if await at.is_there(row):
+            what = "recording that is there, and not in its list"
+            return camera.finding(at.name, "different", what, seq)
+        if (written := await self._believe_trace(row, at)) is not None:
+            return camera.finding("catalogue", "missing", REMOVED, seq, written)
+        if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
+            if self.wanted:
+                await self._writer.forget_recording(camera.name, identity)
+                done = "row removed"
+            what = f"row of a recording of {other[1]}/{other[2]}"
+            return camera.finding("catalogue", "extra", what, seq, done)
+        done = await self.restore(row, at)
+        return camera.finding(at.name, "missing", camera.lost(row, done), seq, done)
+
     async def restore(self, row: RecordingRow, to: ArchiveListing) -> str:
         """Put a recording into an archive from wherever its bytes are; return from where."""
         if not self.wanted:
             return ""
-        key, identity = row.key, row.identity
-        others = (listing for listing in self._camera.listings if listing is not to)
-        for source in (self._camera.stored.get(key), *others):
+        async for where, index, media in self._copies(row, to):
             try:
-                index, media = await self._bytes(key, source)
-                if index.identity != identity:
-                    continue
-                await self._writer.forget_archived(self._camera.name, identity, to.name)
+                await self._writer.forget_archived(self._camera.name, row.identity, to.name)
                 await to.verified.store(index, media)
-            except (PermanentUploadError, ArchiveError, FormatError):
+            except (PermanentUploadError, ArchiveError):
                 continue
-            where = "the spool" if isinstance(source, SpoolRecording) else "another archive"
             return f"put again from {where}"
         return ""
+
+    async def is_elsewhere(self, row: RecordingRow, but: ArchiveListing) -> bool:
+        """Say whether the spool, or another archive than this one, has exactly what a row names."""
+        async for _ in self._copies(row, but):
+            return True
+        return False
+
+    async def _copies(
+        self, row: RecordingRow, but: ArchiveListing
+    ) -> AsyncIterator[tuple[str, Index, bytes | Path]]:
+        """Yield where else than in one archive exactly the recording of a row is, and its bytes."""
+        others = (listing for listing in self._camera.listings if listing is not but)
+        for source in (self._camera.stored.get(row.key), *others):
+            with contextlib.suppress(PermanentUploadError, ArchiveError, FormatError):
+                index, media = await self._bytes(row.key, source)
+                if index.identity == row.identity:
+                    is_spool = isinstance(source, SpoolRecording)
+                    yield "the spool" if is_spool else "another archive", index, media
 
     async def _bytes(
         self, key: Key, source: SpoolRecording | ArchiveListing | None
@@ -85,18 +119,48 @@ class Repair:
         if not await self._writer.mark_archived(index, await listing.archived(found, index)):
             return ""
         if trace:
-            await archive.remove(trace.key, bucket=trace.bucket)
+            await archive.remove(trace[0].key, bucket=trace[0].bucket)
         return "kept, row written: " + (
             "a hold keeps it" if held else "nothing told of its removal"
         )
+
+    async def take_back(
+        self, trace: Entry, told: Trace, row: RecordingRow, at: ArchiveListing
+    ) -> str:
+        """Remove the trace of a removal that did not happen; where that goes on meanwhile after
+        all, it is told of again."""
+        camera, data = self._camera, told.to_json()
+        if not (self.wanted and await camera.says(row, at.name)):
+            return ""
+        await at.archive.remove(trace.key, bucket=trace.bucket)
+        if await camera.says(row, at.name):
+            return "removed"
+        await at.archive.put(trace.key, data, sha256_of(data))
+        return ""
+
+    async def _believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
+        """Have a row say that an archive removed a recording when its time had come, where the
+        trace of just this one does and no hold keeps it; None where nothing does. A database that
+        came back from a copy does not know what was removed since."""
+        camera, keep_s, found = self._camera, at.verified.settings.keep, await at.trace(row)
+        if found is None or keep_s is None:
+            return None
+        trace, told = found
+        if told.removed_ms < row.end_ms + keep_s * 1000:
+            return None
+        if await camera.catalogue.holds.is_held(camera.name, row.start_ms, row.end_ms):
+            return None
+        if not self.wanted:
+            return ""
+        await self._writer.forget_archived(camera.name, row.identity, at.name)
+        await self._writer.put_removed(camera.name, at.name, trace.bucket, told)
+        return "row written"
 
     async def believe_archive(self, row: RecordingRow, index: Index, at: ArchiveListing) -> str:
         """Have a row say what the archive does; what the row said before may be elsewhere."""
         if not self.wanted:
             return ""
         camera, identity = self._camera, row.identity
-        if index.identity != identity and (done := await self.restore(row, at)):
-            return done
         told = await at.archived(at.objects[row.key], index)
         await self._writer.forget_recording(camera.name, identity)
         spool = camera.spool_id if row.key in camera.stored else None

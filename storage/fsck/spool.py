@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from base.clock import Clock, now_ms
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError, read_sealed
@@ -19,9 +21,12 @@ from storage.catalogue.catalogue import InSpool
 from storage.catalogue.rows import RecordingRow
 from storage.records import FormatError, Identity, Index
 from storage.spool.numbers import Numbers
+from storage.spool.past import UNFINISHED
 from storage.spool.reader import Key, SpoolReader, SpoolRecording
 from storage.spool.repair import finish, restore_header
 from storage.spool.writer import CameraSpool, SpoolBusy
+
+log = structlog.get_logger()
 
 LATE_MS = 300_000  # after its last byte: by then a recording is sealed and archived, if all is well
 
@@ -124,7 +129,8 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
     """Seal what the recorder of a camera left without a seal, and mend a spoilt index where its
     bytes or its run tell what it said; return what was done, "" for none.
 
-    Nothing is touched while a recorder of the camera runs. Raises OSError.
+    Nothing is touched while a recorder of the camera runs. A file that cannot be read or written is
+    said, and keeps no other from being mended.
     """
     index = reader.read(stored)
     is_named = index is not None and not stored.broken
@@ -132,21 +138,24 @@ def seal_abandoned(reader: SpoolReader, name: Name, stored: SpoolRecording) -> s
         return ""
     try:
         camera = CameraSpool(reader.directory.parent.parent, *name, Numbers.by_clock(now_ms()))
-    except SpoolBusy:
+        try:
+            if index is None:
+                restore_header(stored.base)
+            done = finish(stored.base, compare=True)
+        finally:
+            camera.close()
+        if done is not None:
+            read_sealed(stored)  # one that cannot be made whole stays as it was
+    except (SpoolBusy, FormatError, FileNotFoundError, PermanentUploadError):
         return ""
-    try:
-        if index is None:
-            restore_header(stored.base)
-        done = finish(stored.base, compare=True)
-    except (FormatError, FileNotFoundError):
+    except OSError as error:
+        log.error(UNFINISHED, file=str(stored.media), why=error.strerror)
         return ""
-    finally:
-        camera.close()
     return "sealed" if done else ""
 
 
 def seal_all_abandoned(reader: SpoolReader, name: Name) -> str:
-    """Do the same for all that a camera has; return what was done. Raises OSError."""
+    """Do the same for all that a camera has; return what was done."""
     done = ""
     for stored in reader.stored():
         index = reader.read(stored)

@@ -31,6 +31,8 @@ _OURS = {
     errno.ENOMEM: "this machine has no memory left: give it fewer cameras, or more memory",
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# what a bad block, a damaged file system or a right gives of one file, while others are well
+_OF_ONE_FILE = {errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.EBADMSG, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ def refusal_of(error: OSError) -> Ending:
 def shortage(error: OSError) -> str | None:
     """Say what this process or machine lacks and what to do, where an error means that."""
     return _OURS.get(error.errno or 0)
+
+
+def may_be_of_one_file(error: OSError) -> bool:
+    """Tell whether an error may be of the file alone that was read, and others are well."""
+    return error.errno in _OF_ONE_FILE
 
 
 def disk_space(spool: Path) -> DiskSpace:

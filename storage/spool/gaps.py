@@ -9,9 +9,11 @@ from pathlib import Path
 import orjson
 import structlog
 
+from base.clock import now_ms
 from base.durable import replace_file, write_all
 from base.intervals import merge
 from storage.records import Gap, GapCause, Number, Record
+from storage.spool.disk import may_be_of_one_file
 
 PLACED_AHEAD_MS = 30_000  # pictures may be placed a little after they came
 
@@ -68,13 +70,27 @@ class GapJournal:
     what it was told is known all the same, and written with the next line."""
 
     def __init__(self, path: Path):
-        """Read the journal, if there is one, and cut a torn last line."""
+        """Read the journal, if there is one, and cut a torn last line. One that cannot be read is
+        set aside, and another begun: a bad block must not keep its camera from being recorded."""
         self._path = path
-        self._gaps = {gap.gap_no: gap for gap in read_gaps(path)}  # that are not carried
+        self.was_lost = False
+        try:
+            found = read_gaps(path)
+            if path.exists():
+                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        except OSError as error:
+            if not may_be_of_one_file(error):
+                raise
+            log.error(
+                "The gap journal cannot be read; it is set aside",
+                file=str(path),
+                why=error.strerror,
+            )
+            path.rename(path.with_name(f"{path.name}.{now_ms()}.aside"))
+            found, self.was_lost = [], True
+        self._gaps = {gap.gap_no: gap for gap in found}  # that are not carried
         self._unwritten: list[bytes] = []  # lines that the disk refused
         self.last_no = max(self._gaps, default=0)
-        if path.exists():
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def carried_to(self, number: int) -> None:
         """Leave out gaps up to this number: recordings carry them; later ones are above it."""

@@ -23,6 +23,7 @@ from storage.records import (
     parse_index,
     recording_name,
 )
+from storage.spool.disk import may_be_of_one_file
 from storage.spool.gaps import Coverage, GapJournal, set_gaps_aside
 from storage.spool.numbers import LEASE_NUMBERS, CameraNumbers, Numbers
 from storage.spool.repair import finish, had_lines
@@ -30,6 +31,7 @@ from storage.spool.repair import finish, had_lines
 # Numbers left out where segments may have been seen live whose lines are lost.
 UNSEEN_SEGMENTS = 1_000
 ABSENT_S = 600  # without a recording for longer than this, another may have recorded meanwhile
+UNFINISHED = "A recording cannot be finished; `kuager fsck --repair` tries it again"
 
 log = structlog.get_logger()
 
@@ -102,7 +104,7 @@ class CameraPast:
         """Seal the recordings that the disk refused, as far as it takes that now."""
         for base, (cause, anew) in list(self.abandoned.items()):
             try:
-                finish(base, cause, anew=anew)
+                finish(base, cause, anew=anew, has_all_lines=True)
             except OSError as error:  # its own files may be spoilt for good: go on beside them
                 if base not in self._told:
                     self._told.add(base)
@@ -130,8 +132,20 @@ class CameraPast:
         at = recording_name(int(now_ms), 0).rpartition("-")[0]
         earlier = [b for b in self.bases() if f"{b.parent.name}/{b.name}".rpartition("-")[0] <= at]
         newest = max(earlier, key=_seq_of, default=None)
-        if newest is not None and (index := finish(newest)) is not None and index.segments:
+        if newest and (index := self.finish(newest)[0]) is not None and index.segments:
             self.covered.add(index.start_ms, index.end_ms)
+
+    def finish(self, base: Path) -> tuple[Index | None, bool]:
+        """Return the sealed index of a recording, and whether it could be read: one bad block must
+        not keep its camera from being recorded. Raises OSError for what is not of one file."""
+        try:
+            return finish(base), True
+        except OSError as error:
+            if not may_be_of_one_file(error):
+                raise
+            media = base.with_name(base.name + ".mp4")
+            log.error(UNFINISHED, file=str(media), why=error.strerror)
+            return None, False
 
 
 def recover(directory: Path, election: str, floor: Numbers) -> CameraPast:
@@ -149,7 +163,7 @@ def recover(directory: Path, election: str, floor: Numbers) -> CameraPast:
             past.abandoned[directory / name] = GapCause.DISK_FAILED, True
         _recover_recording(past, directory / state.recording, state.boot != boot_id(), floor)
     past.gaps.carried_to(past.numbers.gap_no)
-    if floor.is_leased:
+    if floor.is_leased or past.gaps.was_lost:
         past.gaps.rise_above(floor.gap_no)
     past.rise_above_others(floor)
     return past
@@ -165,7 +179,9 @@ def _read_state(directory: Path, election: str) -> CameraNumbers | None:
         state = CameraNumbers.parse(path.read_bytes())
     except FileNotFoundError:
         return None
-    except FormatError:
+    except (OSError, FormatError) as error:
+        if isinstance(error, OSError) and not may_be_of_one_file(error):
+            raise
         log.error("A file of numbers cannot be read; recordings tell them", file=str(path))
         return None
     if (found := state.election) is None:  # of a version that did not write it
@@ -195,7 +211,7 @@ def _recover_recording(past: CameraPast, base: Path, rebooted: bool, floor: Numb
     is lost later must find all of them below it.
     """
     there = any(base.with_name(base.name + ending).exists() for ending in (".mp4", ".jsonl"))
-    index = finish(base)
+    index, is_read = past.finish(base)
     n = past.numbers
     if index is not None:
         carried = max([n.gap_no, *(g.gap_no for g in index.header.gaps)])
@@ -203,14 +219,15 @@ def _recover_recording(past: CameraPast, base: Path, rebooted: bool, floor: Numb
         crashed = index.seal is not None and index.seal.end_reason is GapCause.RECORDER_CRASHED
         lost = (rebooted and crashed) or not index.segments
     else:
-        lost = rebooted or not there or had_lines(base)
+        lost = rebooted or not there or not is_read or had_lines(base)
         n = replace(n, segment_no=n.segment_no - 1)  # that of a first segment, never written
     if lost and floor.segment_no <= n.segment_no:  # a clock that was set back
         n = replace(n, segment_no=n.segment_no + UNSEEN_SEGMENTS)
     past.numbers = n
     if index is None:
-        previous = max(past.bases(), key=_seq_of, default=None)
-        index = finish(previous) if previous else None
+        before = (b for b in sorted(past.bases(), key=_seq_of, reverse=True) if b != base)
+        found = (past.finish(previous) for previous in before)
+        index = next((i for i, is_read in found if is_read), None)
     if index is not None and index.seal is not None:
         past.account(index)
     absent_s = floor.clock_s - Numbers.by_clock(past.last_end_ms or 0).segment_no
@@ -223,7 +240,8 @@ def _recover_without_state(past: CameraPast, floor: Numbers) -> None:
     """Go on above `floor` and every number that the spool knows, as a new owner."""
     # where there is a journal its numbers are enough, and its gaps are to be carried yet
     past.numbers = replace(floor, gap_no=0) if past.gaps.last_no else floor
-    found = [i for b in sorted(past.bases(), key=_seq_of) if (i := finish(b)) is not None]
+    bases = sorted(past.bases(), key=_seq_of)
+    found = [index for base in bases if (index := past.finish(base)[0]) is not None]
     for index in found:
         n, h = past.numbers, index.header
         past.numbers = Numbers(
@@ -251,4 +269,4 @@ def _last_segment(index: Index) -> int:
 
 def _seq_of(base: Path) -> int:
     tail = base.name.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 0
+    return int(tail) if tail.isascii() and tail.isdigit() else 0

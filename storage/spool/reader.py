@@ -98,6 +98,7 @@ class SpoolReader:
         self._current: SpoolRecording | None = None
         self.revision = 0  # another number whenever recordings or segments came or went
         self.carried_gap_no = 0  # up to this, older recordings carry the gaps
+        self.unlisted: set[Path] = set()  # folders that the disk did not list: more may be there
         self._election: str | None = None
 
     # -- keeping up ----------------------------------------------------------------------
@@ -119,6 +120,8 @@ class SpoolReader:
             self._tell(path, error)
             self._scan()
             self._state = state
+        if self.unlisted and time.monotonic() - self._scanned > SCAN_S:
+            self._scan()
         current = self._current
         if current is None or self.read(current) is None:
             return
@@ -144,10 +147,12 @@ class SpoolReader:
         self._election = state.election
 
     def _scan(self) -> None:
+        """Look what there is; of a folder that cannot be listed what was known stays."""
         self._scanned = time.monotonic()
+        self.unlisted.clear()
         found: dict[Key, SpoolRecording] = {}
-        for day in _entries(self.directory):
-            for name in _entries(self.directory / day) if _DAY.fullmatch(day) else ():
+        for day in self._entries(self.directory):
+            for name in self._entries(self.directory / day) if _DAY.fullmatch(day) else ():
                 if name.endswith(".jsonl") and _NAME.fullmatch(name[:-6]):
                     try:
                         stored = _stored(self.directory, day, name[:-6])
@@ -156,6 +161,17 @@ class SpoolReader:
                     found[stored.key] = self._stored.get(stored.key, stored)
         self.revision += found.keys() != self._stored.keys()
         self._stored = found
+
+    def _entries(self, path: Path) -> list[str]:
+        try:
+            return os.listdir(path)  # noqa: PTH208 names are enough, thousands a day
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._tell(path, error)
+            self.unlisted.add(path)
+            known = (s.lines for s in self._stored.values() if path in s.lines.parents)
+            return list({lines.relative_to(path).parts[0] for lines in known})
 
     def read(self, stored: SpoolRecording) -> Index | None:
         """Read what is new of an index; None when there is nothing to believe (yet)."""
@@ -378,13 +394,6 @@ class SpoolReader:
 
 def _seen(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_ino, stat.st_size
-
-
-def _entries(path: Path) -> list[str]:
-    try:
-        return os.listdir(path)  # noqa: PTH208 names are enough, thousands a day
-    except OSError:
-        return []
 
 
 def stored_at(directory: Path, start_ms: int, record_seq: int) -> SpoolRecording:

@@ -23,6 +23,8 @@ from storage.spool.salvage import (
     Read,
     as_its_run,
     could_be,
+    first_after,
+    is_segment,
     read_lines,
     right_header,
     whole_segments,
@@ -31,6 +33,7 @@ from storage.spool.salvage import (
 )
 
 PIECE = 1 << 20  # bytes of a recording that are in memory while it is compared
+STAYS = "A sealed recording cannot be made whole; it stays as it is"
 
 log = structlog.get_logger()
 
@@ -41,15 +44,19 @@ def finish(
     *,
     anew: bool = False,
     compare: bool = False,
+    has_all_lines: bool = False,
 ) -> Index | None:
     """Return the sealed index of a recording; seal it first if its recorder died.
 
     `anew` is for a recording of which the disk refused a write or a flush: what can be read may
     then be in memory only, and counts as flushed; it is written again, to another place. With
-    `compare` all bytes are read, to find lines that can be read and are spoilt all the same.
+    `compare` all bytes are read, to find lines that can be read and are spoilt all the same. With
+    `has_all_lines` what follows the last one is no segment: its recorder had its line refused, and
+    used its number again.
 
-    None when it has no whole segment: then its files are removed, or set aside where its index
-    cannot be read or names bytes that are there, though damaged.
+    A sealed one that cannot be made whole stays as it is, whatever is left of its bytes. None when
+    another has no whole segment: then its files are removed, or set aside where its index cannot
+    be read or names bytes that are there, though damaged.
     """
     media, index_path = base.with_name(base.name + ".mp4"), base.with_name(base.name + ".jsonl")
     index, lines, spoilt = _load(base, index_path, compare)
@@ -60,7 +67,11 @@ def finish(
         _set_aside(media, index_path)
         return None
     index.header = with_init(media, index.header, lines)
-    kept, digest, damaged = _examine(media, index, lines)
+    below = 0 if has_all_lines else first_after(base)
+    kept, digest, damaged = _examine(media, index, lines, below)
+    if not kept and index.seal is not None and not anew:
+        log.error(STAYS, file=str(media))  # what it says of bytes that are gone only it says
+        return index
     index.segments = [segment for segment, _ in kept]
     if not kept:
         _dismiss(media, index_path, damaged)
@@ -76,7 +87,7 @@ def finish(
     if (old := index.seal) is not None and not anew:
         as_lined = [segment for segment, _ in kept] == [line.segment for line in lines]
         if not _agree(seal, old, as_lined and media.stat().st_size == seal.length):
-            log.error("A sealed recording cannot be made whole; it stays as it is", file=str(media))
+            log.error(STAYS, file=str(media))
             return index
         seal = replace(seal, sealed_ms=old.sealed_ms, end_reason=old.end_reason)
     index.seal = seal
@@ -144,13 +155,19 @@ def compared(index: Index, media: Path) -> tuple[bool, bool]:
             described = False
     if (seal := index.seal) is None:
         return False, described
-    described &= all(could_be(index.header, s) for s in index.segments)
-    described &= all(
+    described &= seal.length == at and is_consistent(index)
+    return whole.hexdigest() == seal.sha256, described
+
+
+def is_consistent(index: Index) -> bool:
+    """Tell whether what a sealed index says of numbers and times fits together."""
+    follow = (
         (a.segment_no + 1, a.tfdt_90k + a.duration_90k) == (b.segment_no, b.tfdt_90k)
         for a, b in pairwise(index.segments)
     )
-    described &= (seal.segments, seal.length, seal.end_ms) == (len(parts) - 1, at, index.end_ms)
-    return whole.hexdigest() == seal.sha256, described
+    told = index.seal and (index.seal.segments, index.seal.end_ms)
+    is_sealed = told == (len(index.segments), index.end_ms)
+    return is_sealed and all(could_be(index.header, s) for s in index.segments) and all(follow)
 
 
 def restore_header(base: Path) -> None:
@@ -166,8 +183,11 @@ def _end_of(header: Header, kept: Kept) -> int:
     return kept[-1][0].offset + kept[-1][0].length if kept else header.init_length
 
 
-def _examine(media: Path, index: Index, lines: list[Line]) -> tuple[Kept, str, bool]:
-    """Return what is whole in a recording, its SHA-256, and whether damaged bytes follow it."""
+def _examine(
+    media: Path, index: Index, lines: list[Line], below: int | None
+) -> tuple[Kept, str, bool]:
+    """Return what is whole in a recording, its SHA-256, and whether what follows it is more than
+    what was torn. Segments without a line have numbers `below` that, if it is given."""
     header = index.header
     with media.open("rb") as file:
         vouched = 0
@@ -178,10 +198,14 @@ def _examine(media: Path, index: Index, lines: list[Line]) -> tuple[Kept, str, b
             return os.pread(file.fileno(), length, offset)
 
         digest = hashlib.sha256(read(0, header.init_length))
-        kept = whole_segments(header, lines, read, vouched)
+        kept = whole_segments(header, lines, read, vouched, below)
         for segment, _ in kept:
             digest.update(read(segment.offset, segment.length))
-        damaged = _has_bytes_after(_end_of(header, kept), header, lines, read)
+        end = _end_of(header, kept)
+        damaged = _has_bytes_after(end, header, lines, read)
+        if below != 0:  # what was torn when its recorder was killed is not whole, and is the last
+            damaged |= is_segment(header, read, end)
+            damaged |= read(end, media.stat().st_size).find(b"moof", 8) > 0
     return kept, digest.hexdigest(), damaged
 
 

@@ -31,6 +31,7 @@ from storage.records import (
 )
 
 _OF_A_RUN = ("election", "station", "camera", "epoch", "run_no", "tracks", "transcoded")
+PAGE = 4096  # bytes
 _NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
 
 log = structlog.get_logger()
@@ -89,14 +90,31 @@ def with_header(base: Path, data: bytes) -> bytes:
         raise
 
 
+def _by_number(base: Path) -> dict[int, Path]:
+    """Return the indexes of a recording's camera by their numbers."""
+    found = {}
+    for path in base.parent.parent.glob("????-??-??/*.jsonl"):
+        if (name := _name_of(path.with_suffix(""))) is not None:
+            found[name[0]] = path
+    return found
+
+
+def first_after(base: Path) -> int | None:
+    """Return the number of the first segment of the recording that follows; None where none does
+    that can be read."""
+    by_number, name = _by_number(base), _name_of(base)
+    for number in sorted(other for other in by_number if name and other > name[0]):
+        with contextlib.suppress(OSError, FormatError), by_number[number].open("rb") as file:
+            file.readline()
+            return Segment.parse(file.readline()).segment_no
+    return None
+
+
 def _beside(base: Path) -> Iterator[Header]:
     """Yield headers for a recording, of those nearest to it that begin with the same init."""
     if (name := _name_of(base)) is None:
         return
-    number, by_number = name[0], dict[int, Path]()
-    for path in base.parent.parent.glob("????-??-??/*.jsonl"):
-        if (other_name := _name_of(path.with_suffix(""))) is not None:
-            by_number[other_name[0]] = path
+    number, by_number = name[0], _by_number(base)
     for other in (-1, 1, -2, 2):
         with contextlib.suppress(OSError, FormatError, KeyError):
             data = by_number[number + other].read_bytes()
@@ -155,13 +173,15 @@ def with_init(media: Path, header: Header, lines: list[Line]) -> Header:
     return header
 
 
-def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) -> Kept:
+def whole_segments(
+    header: Header, lines: list[Line], read: Read, vouched: int, below: int | None
+) -> Kept:
     """Return the segments whose bytes are there, from the first on, with their lines.
 
     For a line that cannot be read there is the segment that the boxes at its place make. Of one
     whose hash is that of the boxes, or whose bytes the seal vouches for, the boxes tell what it
-    says otherwise. The seal vouches for so many bytes as `vouched`; what follows the last line
-    was shown to nobody.
+    says otherwise. The seal vouches for so many bytes as `vouched`. Segments whose lines were lost
+    have numbers `below` that one, if it is given: it was used again.
     """
     kept: Kept = []
     told: dict[int, tuple[Segment, bytes]] = {}  # by offset
@@ -178,7 +198,7 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
         segment, boxed = line_segment, _from_boxes(header, before, read, at)
         if segment is None:
             if boxed is None or (at >= end and not unread):
-                return kept
+                return kept + _without_lines(header, kept, read, at, below)
             segment = boxed
         elif boxed is not None and (vouched or boxed.sha256 == segment.sha256):
             segment = _as_boxed(segment, boxed)
@@ -192,12 +212,26 @@ def whole_segments(header: Header, lines: list[Line], read: Read, vouched: int) 
         at += segment.length
 
 
+def _without_lines(header: Header, kept: Kept, read: Read, at: int, below: int | None) -> Kept:
+    """Return the whole segments that go on where the last line ends: a recorder was killed before
+    it wrote the line of one, or the power went, and lines with it. What the disk never had of a
+    file is pages of zeros."""
+    found: Kept = []
+    last = kept[-1][0] if kept else None
+    while (boxed := _from_boxes(header, last and last.segment_no, read, at)) is not None:
+        follows = last is None or boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
+        is_free = below is None or boxed.segment_no < below
+        if not (follows and is_free) or bytes(PAGE) in read(at, boxed.length):
+            break
+        found.append((boxed, boxed.to_line()))
+        at, last = at + boxed.length, boxed
+    return found
+
+
 def _as_boxed(segment: Segment, boxed: Segment) -> Segment:
-    """Return a segment with all that its boxes tell; they have 32 bits of its number."""
-    number = segment.segment_no & ~0xFFFFFFFF | boxed.segment_no & 0xFFFFFFFF
+    """Return a segment with all that its boxes tell."""
     return replace(
         boxed,
-        segment_no=boxed.segment_no if boxed.segment_no > 0xFFFFFFFF else number,
         arrival_ms=segment.arrival_ms,
         camera_ms=segment.camera_ms,
         **{mark: getattr(segment, mark) for mark in SEGMENT_FLAGS},
@@ -209,11 +243,18 @@ def could_be(header: Header, s: Segment) -> bool:
     return s.length > 0 and s.start_ms == header.run_start_ms + s.tfdt_90k // 90
 
 
+def _nearest(low: int, to: int) -> int:
+    """Return the number nearest to another that has these low 32 bits."""
+    near = to & ~0xFFFFFFFF | low
+    return min((near - (1 << 32), near, near + (1 << 32)), key=lambda number: abs(number - to))
+
+
 def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segment | None:
     """Return the segment whose `moof` and `mdat` begin at an offset; None where they do not.
 
     `before` is the number of the segment before it; the first has that of its `mfhd` (ISO/IEC
-    14496-12, 8.8.5). When it arrived was in the spoilt line alone.
+    14496-12, 8.8.5), of which 32 bits are there: no number of a segment is further than half of
+    that from its recording's. When it arrived was in the spoilt line alone.
     """
     try:
         moof = _box(read, at, b"moof")
@@ -229,7 +270,7 @@ def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segm
     if not video.samples or (before is not None and number != (before + 1) & 0xFFFFFFFF):
         return None
     return Segment(
-        segment_no=number if before is None else before + 1,
+        segment_no=_nearest(number, header.record_seq) if before is None else before + 1,
         start_ms=header.run_start_ms + video.decode_time // 90,
         tfdt_90k=video.decode_time,
         duration_90k=sum(sample.duration for sample in video.samples),
@@ -239,6 +280,11 @@ def _from_boxes(header: Header, before: int | None, read: Read, at: int) -> Segm
         starts_with_key=video.samples[0].sync,
         arrival_ms=None,
     )
+
+
+def is_segment(header: Header, read: Read, at: int) -> bool:
+    """Tell whether a whole segment begins at an offset."""
+    return _from_boxes(header, None, read, at) is not None
 
 
 def _box(read: Read, at: int, kind: bytes) -> bytes | None:

@@ -193,6 +193,7 @@ class SpoolStatus:
             for name, file in self._files.items()
             if isinstance(file.said, RecorderStates)
             and (share := name.removeprefix(RECORDER).removesuffix(".json")).isdigit()
+            and share.isascii()
             and (file.is_alive(self._clock()) or not is_alive)
         }
 

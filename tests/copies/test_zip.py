@@ -220,7 +220,7 @@ async def test_any_files(sizes: list[int], data: st.DataObject) -> None:
     for n, content in enumerate(contents):
         file = cast("VirtualFile", Fixed(Plan(len(content)), n, len(content)))
         items.append(Item(file, hashlib.sha256(content).hexdigest(), zlib.crc32(content)))
-    camera = {"camera": "c", "title": "Ballot box", "gaps": [], "removed": []}
+    camera = {"camera": "c", "title": "Ballot box", "gaps": [], "removed": [], "unscheduled": []}
     bundle = Bundle({**SAID, "from_ms": 0, "to_ms": 1, "cameras": [camera]}, items, "ru", "UTC")
     whole = await read(bundle)
     assert len(whole) == bundle.length

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import ssl
 import time
@@ -328,3 +329,43 @@ async def test_what_is_replaced_in_a_directory_is_there_at_every_moment(tmp_path
             await archive.put("s/c/key-1.json", data, sha256_of(data), replace=True)
         done.set()
         assert (await reader) - {b"first", *(b"%d" % n for n in range(200))} == set()
+
+
+@pytest.mark.parametrize("page", [{}, {"NextContinuationToken": "the same"}])
+async def test_a_list_that_goes_on_nowhere_ends(
+    monkeypatch: pytest.MonkeyPatch, page: dict[str, str]
+) -> None:
+    archive = S3Archive(settings(1))
+
+    def call(*_: object, **__: object) -> dict[str, object]:
+        return {"IsTruncated": True, **page}
+
+    monkeypatch.setattr(archive._server, "call", call)
+    with pytest.raises(ArchiveError, match="goes on, and not where"):
+        await archive.below("e/")
+    await archive.close()
+
+
+async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: Path) -> None:
+    async with opened(Settings.model_validate({"url": str(tmp_path)})) as archive:
+        left = tmp_path / "e/.x-1.mp4.4711.new"
+        left.parent.mkdir()
+        left.write_bytes(b"half")
+        await put(archive, "e/x-1.mp4", b"whole")
+        assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]
+
+
+@pytest.mark.parametrize("status", [200, 206])
+async def test_a_range_that_is_ignored_is_cut_here(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    archive, data = S3Archive(settings(1)), b"0123456789"
+
+    def call(*_: object, Range: str = "") -> dict[str, object]:
+        body = data if status == 200 else data[2:6]
+        meta = {"HTTPStatusCode": status}
+        return {"Body": io.BytesIO(body), "ContentLength": len(body), "ResponseMetadata": meta}
+
+    monkeypatch.setattr(archive._server, "call", call)
+    assert await archive.get("e/x", 2, 4) == b"2345"
+    await archive.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from kuager.check import check
 from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
-from storage.archive.port import MARKER_KEY, AnotherArchive
+from storage.archive.port import MARKER_KEY, AnotherArchive, ArchiveConflict, ArchiveError, Put
 from storage.catalogue.archive_ids import identify, marked
 from storage.records import sha256_of
 from streaming.context import AppContext
@@ -24,6 +25,23 @@ from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.postgres"]
 ONE = "archives: [archive]\n"
+
+
+async def test_an_archive_that_hides_its_marker_is_not_remembered(tmp_path: Path) -> None:
+    """It says that the marker exists, and that it does not: a list or a node of it is late."""
+
+    class Hiding(DirectoryArchive):
+        async def put(self, key: str, *args: Any, **named: Any) -> Put:
+            raise ArchiveConflict(f"{key} exists")
+
+    archive = Hiding("archive", tmp_path / "archive")
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE)
+    async with opened(config) as (catalogue, archives):
+        with pytest.raises(ArchiveError, match="does not give it"):
+            await identify(archive, catalogue.archive_ids)
+        assert await catalogue.archive_ids.known() == {}
+        await identify(archives[0], catalogue.archive_ids)
+    await archive.close()
 
 
 async def test_a_disk_that_is_not_mounted_is_not_the_archive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +18,11 @@ from storage.catalogue.catalogue import Catalogue
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.fsck.listing import GIVE_WAY
+from storage.fsck.spool import seal_abandoned, seal_all_abandoned
 from storage.records import GapCause, parse_index
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
+from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool
 from tests.support.archiving import (
     NOW,
@@ -154,3 +157,40 @@ async def test_a_spoilt_recording_that_no_archive_has(tmp_path: Path) -> None:
                 assert sum(what in text for text in found) == len(indexes)
                 assert found.count("altered in the spool") == (len(indexes) if deep else 0)
             await catalogue.writer.put_recordings(indexes, claim_spool(config.spool))
+
+
+def test_a_bad_block_of_the_spool_keeps_no_other_from_being_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = fill(tmp_path, sealed=False)
+    spool.abandon(GapCause.DISK_FAILED)
+    spool.close()
+    bad, *_, last = sorted(tmp_path.glob("s/c/*/*.jsonl"))
+    bad.write_bytes(b"?" + bad.read_bytes())
+    read = Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        if self == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    reader = SpoolReader(tmp_path, "s", "c")
+    reader.refresh()
+    seal_all_abandoned(reader, C)
+    assert parse_index(last.read_bytes()).seal is not None
+    assert bad.exists() and bad.with_suffix(".mp4").exists()
+
+
+@pytest.mark.parametrize("left", [b"", bytes(20_000)])
+def test_what_a_sealed_recording_says_of_bytes_that_are_gone_stays(
+    tmp_path: Path, left: bytes
+) -> None:
+    fill(tmp_path).close()
+    media = sorted(tmp_path.glob("s/c/*/*.mp4"))[0]
+    media.write_bytes(left[: media.stat().st_size])
+    index = media.with_suffix(".jsonl").read_bytes()
+    reader = SpoolReader(tmp_path, "s", "c")
+    reader.refresh()
+    assert seal_abandoned(reader, C, reader.stored()[0]) == ""
+    assert media.exists() and media.with_suffix(".jsonl").read_bytes() == index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,20 @@ from storage.catalogue.database import CatalogueError
 from storage.catalogue.schema import archived, cameras, catalogue, gaps, recordings, runs
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
-from storage.records import GapCause, Index, parse_archive_document, parse_index
+from storage.records import GapCause, Index, parse_archive_document, parse_index, sha256_of
 from storage.spool.disk import claim_spool
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool
-from tests.support.archiving import NOW, C, configure, kept, later_ms, opened, uploading
+from tests.support.archiving import (
+    NOW,
+    C,
+    configure,
+    forget_the_spool,
+    kept,
+    later_ms,
+    opened,
+    uploading,
+)
 from tests.support.identity_walk import walk
 from tests.support.spools import fill
 from tests.support.waiting import until
@@ -218,6 +228,32 @@ async def test_the_archive_wins_over_a_row(tmp_path: Path) -> None:
     async with opened(config) as (catalogue_, _):
         rows = await catalogue_.recordings_of(C)
         assert {r.sha256 for r in rows} == {i.identity.sha256 for _, i in documents(tmp_path)}
+
+
+async def test_one_archive_does_not_outweigh_the_catalogue_and_another(tmp_path: Path) -> None:
+    """Whoever can write to one archive replaces a recording and what describes it."""
+    two = "archives: [{name: archive, url: archive}, {name: far, url: far}]\n"
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", two, rewind="2d")
+    fill(config.spool, start_ms=NOW - HOUR).close()
+    async with uploading(config) as (uploader, _, _):
+        archives = uploader.replicators.all
+        await until(lambda: all(a.status.archived_total == len(indexes(config)) for a in archives))
+    description, index = sorted(documents(tmp_path))[0]
+    media, last = description.with_suffix(".mp4"), index.segments[-1]
+    data = media.read_bytes()[:-1] + b"?"
+    index.segments[-1] = replace(last, sha256=sha256_of(data[last.offset :]))
+    index.seal = index.seal and replace(index.seal, sha256=sha256_of(data))
+    media.write_bytes(data)
+    description.write_bytes(index.archive_document())
+    async with opened(config) as (catalogue_, _):
+        await forget_the_spool(config, catalogue_)
+        before = {row.identity for row in await catalogue_.recordings_of(C)}
+    for _ in range(2):
+        found = await fsck(config, deep=True, repair=True)
+        assert [(f.where, f.done) for f in found if f.kind == "different"] == [("archive", "")]
+        async with opened(config) as (catalogue_, _):
+            assert {row.identity for row in await catalogue_.recordings_of(C)} == before
+    assert media.read_bytes() == data  # nothing is replaced
 
 
 async def test_repair_removes_only_what_the_row_names(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,25 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from config.model import Config
+from kuager.fsck import fsck
+from kuager.upload import upload
 from storage.archival.backlog import Blocked
-from storage.archival.retention import retire
+from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
+from storage.archival.verified_archive import VerifiedArchive
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
-from tests.support.archiving import BRISK, NOW, C, configure, later_ms, opened
+from storage.records import Gap, GapCause
+from storage.spool.numbers import Numbers
+from tests.support.archiving import (
+    BRISK,
+    NOW,
+    C,
+    configure,
+    forget_the_spool,
+    later_ms,
+    opened,
+)
 from tests.support.spools import fill
 
 DAY_S = 86_400
@@ -142,3 +156,80 @@ async def test_what_nobody_has_is_said_to_be_gone(tmp_path: Path) -> None:
         assert all("gone from the spool, and no other archive has it now" in why for why in said)
         assert {one.blocked for _, one in uploader.replicators.blocked} == {Blocked.GONE}
         assert [r.status.backlog_recordings for r in uploader.replicators.all] == [1, 1]
+
+
+async def test_what_nobody_has_any_more_keeps_no_other_from_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More are missed than are asked for at a time, and the oldest of them is lost."""
+    monkeypatch.setattr("storage.archival.discovery.MISSING", 2)
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO.replace(", keep: 1d", ""))
+    fill(config.spool, start_ms=NOW - DAY, segments=120).close()
+    async with an_uploader(config) as (uploader, catalogue, _):
+        await take(uploader, "near")
+        await forget_the_spool(config, catalogue)
+    lost, *others = sorted((tmp_path / "near").glob("e/s/c/*/*.mp4"))
+    lost.unlink()
+    fill(config.spool, start_ms=NOW - 60_000, runs=1, floor=Numbers(9, *[900] * 4)).close()
+    wanted = [tmp_path / "far" / p.relative_to(tmp_path / "near") for p in others]
+    async with an_uploader(config) as (uploader, _, _):
+        for _ in wanted:
+            await take(uploader, "near", "far")
+            await uploader.discovery.find_missing()
+    assert len(wanted) > 4 and all(p.with_suffix(".json").exists() for p in wanted)
+
+
+async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, start_ms=NOW - DAY, runs=1, segments=5).close()
+    async with an_uploader(config) as (uploader, _, _):
+        (replicator,) = uploader.replicators.all
+
+        async def store(*_: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files", "0001.mp4")
+
+        monkeypatch.setattr(replicator.archive, "store", store)
+        await take(uploader, "archive")
+        assert uploader._outage.why is None and not replicator.is_away
+        blocked = list(replicator.blocked())
+        assert blocked and {one.blocked for one in blocked} == {Blocked.UNREADABLE}
+        assert "0001.mp4 cannot be read: Too many open files" in blocked[0].why
+
+
+def test_upload_leaves_no_gap_on_the_disk_alone(tmp_path: Path) -> None:
+    """The disk may go elsewhere then: no recording follows that carries it."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")
+    spool = fill(config.spool, start_ms=NOW - DAY, runs=1)
+    spool.begin_gap(NOW - DAY + 80_000, GapCause.NO_DATA)
+    spool.end_gap(NOW - DAY + 90_000)
+    spool.close()
+    assert upload(config, until_done=False) == 0
+    assert len(list((tmp_path / "archive").glob("e/s/c/*/*-gap-*.json"))) == 1
+
+
+async def test_a_gap_that_ended_otherwise_is_no_damaged_object(tmp_path: Path) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    async with opened(config) as (catalogue, archives):
+        verified = VerifiedArchive(config.archives[0], archives[0], catalogue)
+        for end_ms in (NOW + 2_000, NOW + 1_000):
+            gap = Gap(7, NOW, end_ms, GapCause.NO_DATA)
+            await verified.put_document(*gap_object(C, gap))
+            assert await archives[0].get(gap_object(C, gap)[0]) == gap_object(C, gap)[1]
+        assert verified.verification_failures == 0
+        (path,) = (tmp_path / "archive").glob("e/s/c/*/*-gap-7.json")
+        path.write_bytes(b"half")
+        await verified.put_document(*gap_object(C, gap))
+        assert verified.verification_failures == 1 and path.read_bytes() == gap_object(C, gap)[1]
+
+
+def test_of_a_disk_that_is_not_mounted_nothing_is_said_to_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    assert upload(config, until_done=True) == 2
+    assert not config.spool.exists() and "mount its disk" in capsys.readouterr().err
+    assert fsck(config, repair=False, deep=False, from_start=False, cameras=[]) == 0
+    said = capsys.readouterr()
+    assert "no spool at" in said.err and "Spool, catalogue" not in said.out

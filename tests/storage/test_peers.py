@@ -176,7 +176,9 @@ def test_a_question_is_signed_by_who_has_the_password(target: str, at_ms: int, o
     assert "secret" not in said
 
 
-@pytest.mark.parametrize("said", ["", ":", "1", "-1:x", "\u0661:x", "9" * 30 + ":x", "1:\u00fc"])
+@pytest.mark.parametrize(
+    "said", ["", ":", "1", "-1:x", "\u0661:x", "9" * 30 + ":x", "1:\u00fc", "1:\udcff"]
+)
 def test_what_is_no_signature_is_none(said: str) -> None:
     assert not is_signed("a secret word", "/", said, 1)
 

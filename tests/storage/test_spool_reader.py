@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -34,6 +35,33 @@ def between(view: SpoolReader, from_ms: int, to_ms: int) -> list[tuple[Header, S
 
 def indexes(spool: Path) -> list[Path]:
     return sorted((spool / "s" / "c").glob("*/*.jsonl"))
+
+
+def test_what_is_in_a_folder_that_cannot_be_listed_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = fill(tmp_path, sealed=False)
+    view, listdir, refused = SpoolReader(tmp_path, "s", "c"), os.listdir, set[Path]()
+    before = numbers(view)
+    (day,) = {path.parent for path in indexes(tmp_path)}
+
+    def listed(path: Path) -> list[str]:
+        if path in refused:
+            raise OSError(errno.EIO, "Input/output error")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", listed)
+    for folder in (day, day.parent):
+        refused |= {folder}
+        view._scan()
+        assert view.unlisted == {folder} and numbers(view) == before
+        refused.clear()
+        monkeypatch.setattr("storage.spool.reader.SCAN_S", -1.0)
+        assert numbers(view) == before and not view.unlisted
+        monkeypatch.undo()
+        monkeypatch.setattr(os, "listdir", listed)
+    spool.seal(None)
+    spool.close()
 
 
 def test_a_reader_sees_each_segment_when_it_is_written(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +14,14 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index, parse_index
+from storage.spool import recording
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
+from storage.spool.repair import finish
 from storage.spool.writer import SegmentInfo
 from tests.support.spool_files import CLOCK, UTC0, check_files, indexes, open_spool, run_at, write
 
@@ -41,6 +46,54 @@ def test_crash_in_a_recording_is_repaired_at_start(tmp_path: Path, tail: bytes) 
     assert [len(i.segments) for i in found] == [3, 2]
     assert [i.header.run_no for i in found] == [1, 2]
     assert found[0].seal is not None and found[0].seal.end_reason == "recorder_crashed"
+
+
+@pytest.mark.parametrize("bad", ["camera.json", "gaps.jsonl", "*/*-2.jsonl"])
+def test_one_bad_block_keeps_no_camera_from_being_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    floor = replace(Numbers(), epoch=500, segment_no=500, record_seq=500, run_no=500, gap_no=500)
+    spool = open_spool(tmp_path)
+    for n in (0, 1):
+        write(spool, run_at(UTC0 + 60_000 * n), 0, 3)
+        spool.seal(GapCause.NO_DATA)
+        spool.begin_gap(UTC0 + 60_000 * n + 6_000, GapCause.NO_DATA)
+    used = spool.numbers
+    spool.close()
+    (path,), read = tmp_path.glob(f"s/c/{bad}"), Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        with capture_logs() as log:
+            spool = open_spool(tmp_path, floor)
+    assert [entry["file"] for entry in log if "cannot be" in entry["event"]]
+    assert spool.last_end_ms == UTC0 + (6_000 if "-2" in bad else 66_000)
+    begun = spool.numbers
+    write(spool, run_at(UTC0 + 200_000), 0, 3)
+    spool.begin_gap(UTC0 + 206_000, GapCause.NO_DATA)
+    spool.seal(GapCause.NO_DATA)
+    assert begun.segment_no >= used.segment_no and begun.record_seq >= used.record_seq
+    assert spool.open_gap is not None and spool.open_gap.gap_no > 2
+    spool.close()
+    assert sum(len(i.segments) for i in indexes(tmp_path)) == 9
+
+
+def test_files_of_others_keep_no_camera_from_being_recorded(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    write(spool, run_at(UTC0), 0, 3)
+    spool.seal(GapCause.NO_DATA)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    path.with_name("copy-\u00b2.jsonl").write_bytes(path.read_bytes())
+    (tmp_path / "s/c/camera.json").unlink()
+    spool = open_spool(tmp_path)
+    assert spool.numbers.record_seq == 1
+    spool.close()
 
 
 def test_a_crash_before_the_first_segment_leaves_its_numbers_out(tmp_path: Path) -> None:
@@ -87,14 +140,163 @@ def real_segment(number: int, k: int) -> bytes:
     return write_segment(number, [TrackRun(1, k * 180_000, samples, data)])
 
 
+@pytest.mark.parametrize(
+    ("lost", "zeros", "left"), [(1, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 8), (10, 0, 10)]
+)
+def test_lines_that_went_with_the_power_cost_no_footage(
+    tmp_path: Path, lost: int, zeros: int, left: int
+) -> None:
+    """Of ten segments the lines of the last `lost` never reached the disk, and pages of the last
+    `zeros`."""
+    spool, run = open_spool(tmp_path), run_at(UTC0)
+    for k in range(10):
+        samples = [Sample(180_000, 12_000, True, 0)]
+        data = write_segment(
+            spool.next_segment_no, [TrackRun(1, k * 180_000, samples, [os.urandom(12_000)])]
+        )
+        info = SegmentInfo(
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0 + 2000 * k,
+            camera_ms=None,
+        )
+        spool.append(run, data, info, CLOCK)
+    spool.abandon(GapCause.DISK_FULL)
+    spool.close()
+    (path,) = tmp_path.glob("s/c/*/*.jsonl")
+    before, media = parse_index(path.read_bytes()), path.with_suffix(".mp4")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: 11 - lost]))
+    for segment in before.segments[10 - zeros :]:
+        with media.open("r+b") as file:
+            file.seek(segment.offset + 2_000)
+            file.write(bytes(8_192))
+    open_spool(tmp_path).close()
+    after = parse_index(path.read_bytes())
+    assert [s.sha256 for s in after.segments] == [s.sha256 for s in before.segments[:left]]
+    assert [s.segment_no for s in after.segments] == list(range(1, left + 1))
+    assert media.stat().st_size == before.segments[left - 1].offset + before.segments[0].length
+
+
+@pytest.mark.parametrize("how", ["here", "at the next start", "by fsck"])
+def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The disk took the bytes and not the line: the recorder goes on with the same number."""
+    spool, run = open_spool(tmp_path), run_at(UTC0)
+
+    def append(k: int) -> None:
+        info = SegmentInfo(
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0 + 2000 * k,
+            camera_ms=None,
+        )
+        spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
+
+    append(0)
+    append(1)
+    write_all = recording.write_all
+
+    def refuse(fd: int, data: bytes) -> None:
+        if data.startswith(b'{"segment_no"'):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_all(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "write_all", refuse)
+        with pytest.raises(OSError, match="No space"):
+            append(2)
+    spool.abandon(GapCause.DISK_FULL)
+    (first,) = tmp_path.glob("s/c/*/*-1.mp4")
+    if how != "here":  # it is not finished before the next one begins
+        monkeypatch.setattr("storage.spool.past.finish", refuse_to_finish)
+    run = run_at(UTC0 + 60_000)
+    append(0)
+    spool.seal(GapCause.NO_DATA)
+    spool.close()
+    monkeypatch.undo()
+    if how == "by fsck":
+        finish(first.with_suffix(""), compare=True)
+    spool = open_spool(tmp_path)
+    run = run_at(UTC0 + 120_000)
+    append(0)
+    spool.seal(GapCause.NO_DATA)
+    spool.close()
+    assert [[s.segment_no for s in i.segments] for i in check_files(tmp_path)] == [[1, 2], [3], [4]]
+
+
+def refuse_to_finish(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_damaged_no_whole_segment_is_thrown_away(tmp_path: Path, seed: int) -> None:
+    """Bits, runs of zeros, cuts and ends that are missing, in index and bytes: what is still whole
+    afterwards is in the recording or beside it, and nothing is raised."""
+    random_, run = random.Random(seed), run_at(UTC0)
+    sealed = bool(seed % 2)
+    spool = open_spool(tmp_path / "as it was", Numbers.by_lease(186_555_000, UTC0))
+    for k in range(8):
+        info = SegmentInfo(
+            tfdt_90k=k * 180_000,
+            duration_90k=180_000,
+            starts_with_key=True,
+            arrival_ms=UTC0 + 2000 * k,
+            camera_ms=None,
+        )
+        spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
+    if sealed:
+        spool.seal(GapCause.NO_DATA)
+    else:
+        spool.abandon(GapCause.DISK_FULL)
+    spool.close()
+    (was,) = tmp_path.glob("as it was/s/c/*/*.jsonl")
+    segments, media = parse_index(was.read_bytes()).segments, was.with_suffix(".mp4").read_bytes()
+    for n in range(25):
+        shutil.copytree(tmp_path / "as it was", tmp_path / f"{n}")
+        (path,) = (tmp_path / f"{n}").glob("s/c/*/*.jsonl")
+        for file in random_.sample([path, path.with_suffix(".mp4")], random_.randint(1, 2)):
+            file.write_bytes(damaged(file.read_bytes(), random_))
+        now = path.with_suffix(".mp4").read_bytes()
+        parts = [(s.offset, s.offset + s.length) for s in segments]
+        whole = [media[a:b] for a, b in parts if now[a:b] == media[a:b]]
+        finish(path.with_suffix(""), compare=bool(random_.getrandbits(1)))
+        left = b"".join(p.read_bytes() for p in path.parent.glob("*.mp4*"))
+        assert all(part in left for part in whole)
+
+
+def damaged(data: bytes, random_: random.Random) -> bytes:
+    """Return bytes with one or two faults of a disk."""
+    spoilt = bytearray(data)
+    for _ in range(random_.randint(1, 2)):
+        at = random_.randrange(len(spoilt) + 1)
+        end = min(len(spoilt), at + random_.randint(1, 400))
+        match random_.randrange(4):
+            case 0:
+                spoilt[at : at + 1] = bytes(
+                    b ^ 1 << random_.randrange(8) for b in spoilt[at : at + 1]
+                )
+            case 1:
+                spoilt[at:end] = bytes(end - at)
+            case 2:
+                del spoilt[at:end]
+            case _:
+                del spoilt[at:]
+    return bytes(spoilt)
+
+
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("spoilt", [[1], [5], [2, 3], [9], [10], list(range(1, 10))])
 @pytest.mark.parametrize("how", ["a bad character", "no newline"])
+@pytest.mark.parametrize("floor", [Numbers.by_clock(UTC0), Numbers.by_lease(186_555_000, UTC0)])
 def test_a_spoilt_line_costs_nothing(
-    tmp_path: Path, spoilt: list[int], sealed: bool, how: str
+    tmp_path: Path, spoilt: list[int], sealed: bool, how: str, floor: Numbers
 ) -> None:
-    """Ten segments, of which the lines of some cannot be read: all are kept, with their bytes."""
-    spool = open_spool(tmp_path, Numbers.by_clock(UTC0))
+    """Ten segments, of which the lines of some cannot be read: all are kept, with their bytes,
+    and with their numbers, which on several machines have more than 32 bits."""
+    spool = open_spool(tmp_path, floor)
     run = run_at(UTC0)
     for k in range(10):
         spool.append(
@@ -122,10 +324,9 @@ def test_a_spoilt_line_costs_nothing(
         if how == "no newline":
             lines[n] = lines[n].replace(b"\n", b"")
     path.write_bytes(b"".join(lines))
-    open_spool(tmp_path, Numbers.by_clock(UTC0)).close()
+    open_spool(tmp_path, floor).close()
     after = parse_index(path.read_bytes())
-    torn = not sealed and how == "no newline" and 10 in spoilt  # a line without end is not there
-    want = before.segments[: 9 if torn else 10]
+    want = before.segments
     if how == "no newline":  # the next line is spoilt with it
         spoilt = [*spoilt, *(n + 1 for n in spoilt)]
     assert [replace(s, arrival_ms=None) for s in after.segments] == [
