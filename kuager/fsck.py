@@ -52,7 +52,8 @@ async def _fsck(
 ) -> int:
     # of a deep look at everything alone: one at some cameras neither goes on with it nor ends it
     state = config.spool / "_status" / "fsck.json" if deep and not cameras else None
-    after, wrong_before = _read_state(state) if state and not from_start else (None, 0)
+    election = config.election.id
+    after, wrong_before = _read_state(state, election) if state and not from_start else (None, 0)
     lock = _lock(config.spool) if repair else None
     if repair and lock is None:
         err.print("Another kuager fsck --repair works on this spool: wait until it has ended.")
@@ -135,7 +136,8 @@ async def _look(fsck: Fsck, names: list[Name], state: Path | None, wrong_before:
                     more += f", {fsck.bytes_read / 1e9:.1f} GB"
                 if state is not None and time.monotonic() - saved > SAVE_S:
                     saved = time.monotonic()
-                    _write_state(state, position, wrong_before + _left(found))
+                    wrong, election = wrong_before + _left(found), fsck.config.election.id
+                    _write_state(state, position, wrong, election)
                 bar.update(task, more=more)
             looking.result()
             bar.advance(task)
@@ -173,18 +175,22 @@ def _print(findings: list[Finding], waits: bool, no_spool: Path | None) -> None:
     out.print(table)
 
 
-def _read_state(path: Path) -> tuple[Position | None, int]:
+def _read_state(path: Path, election: str) -> tuple[Position | None, int]:
+    """Return where a deep look at an election was interrupted, and how much it had found."""
     try:
         state = orjson.loads(path.read_bytes())
+        if state.get("election", election) != election:
+            return None, 0
         station, camera, archive, (seq, start_ms) = state["position"]
         position = str(station), str(camera), int(archive), (int(seq), int(start_ms))
         return position, int(state["wrong"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None, 0
 
 
-def _write_state(path: Path, position: Position | None, wrong: int) -> None:
+def _write_state(path: Path, position: Position | None, wrong: int, election: str) -> None:
     if position is not None:
+        told = {"election": election, "position": position, "wrong": wrong}
         with contextlib.suppress(OSError):  # a spool that cannot be written is no reason to stop
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, orjson.dumps({"position": position, "wrong": wrong}))
+            replace_file(path, orjson.dumps(told))

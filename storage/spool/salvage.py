@@ -218,7 +218,7 @@ def _without_lines(header: Header, kept: Kept, read: Read, at: int, below: int |
     file is pages of zeros."""
     found: Kept = []
     last = kept[-1][0] if kept else None
-    while (boxed := _from_boxes(header, last and last.segment_no, read, at)) is not None:
+    while boxed := _from_boxes(header, last.segment_no if last else None, read, at):
         follows = last is None or boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
         is_free = below is None or boxed.segment_no < below
         if not (follows and is_free) or bytes(PAGE) in read(at, boxed.length):

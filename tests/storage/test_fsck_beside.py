@@ -147,13 +147,14 @@ async def test_a_deep_look_that_is_interrupted_forgets_nothing_that_it_found(
         fsck = Fsck(config, catalogue, [Hanging("archive", tmp_path / "archive")], deep=True)
         looking = asyncio.create_task(_look(fsck, [C], state, 0))
         await until(state.exists)
-        await until(lambda: _read_state(state)[0] == fsck.position)
+        await until(lambda: _read_state(state, "e")[0] == fsck.position)
         looking.cancel()
         await asyncio.wait({looking})
         assert fsck.position is not None and fsck.position[3][0] == 2
         wrong = [f for f in fsck.findings if f.kind == "different"]
         assert [f.which for f in wrong] == ["1"]
-        assert _read_state(state)[1] == len(fsck.findings) > 0
+        assert _read_state(state, "e")[1] == len(fsck.findings) > 0
+        assert _read_state(state, "the next") == (None, 0)
 
 
 def test_a_deep_look_at_one_camera_neither_goes_on_with_another_nor_ends_it(tmp_path: Path) -> None:

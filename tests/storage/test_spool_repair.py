@@ -16,9 +16,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from base.durable import write_all
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index, parse_index
-from storage.spool import recording
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
 from storage.spool.repair import finish
@@ -197,7 +197,6 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
 
     append(0)
     append(1)
-    write_all = recording.write_all
 
     def refuse(fd: int, data: bytes) -> None:
         if data.startswith(b'{"segment_no"'):
@@ -205,7 +204,7 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
         write_all(fd, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "write_all", refuse)
+        patch.setattr("storage.spool.recording.write_all", refuse)
         with pytest.raises(OSError, match="No space"):
             append(2)
     spool.abandon(GapCause.DISK_FULL)
