@@ -17,7 +17,7 @@ JUMP_MS = 220.0  # from one picture to the next: a jump, or one wild timestamp
 LASTING_MS = 220.0  # a difference above this that lasts for WINDOW_MS is believed
 WINDOW_MS = 2_000.0
 SURE_MS = 400.0  # pictures that would all be placed after their arrival need not be waited for
-REORDER_MS = 500.0  # B-frames show so much before those that came earlier
+REORDER_MS = 3_200.0  # B-frames show so much before those that came earlier: 16 at five a second
 REORDERED = 16  # pictures, the most that H.264 and H.265 let a decoder hold back
 REORDERS = 1 / 16  # of the pictures, at least, whose timestamp is before that of the one before
 FEW = 3  # pictures that are needed for a verdict
@@ -115,16 +115,28 @@ def usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
     return max(1.0, steps[len(steps) // 2] if steps else 40.0)
 
 
-def reorders(pictures: Sequence[Picture]) -> bool:
-    """Say whether pictures show in another order than they come in: there are B-frames.
+def _steps_back(pictures: Sequence[Picture]) -> list[float]:
+    """Return by how much timestamps step back as they do with B-frames, in order; none: they show
+    in the order in which they come.
 
-    Then timestamps step back with every group of them, from a picture that came before its turn:
-    it stepped ahead by several pictures. Time that jumps back does so from where it was.
+    They do so with every group, from a picture that came before its turn: it stepped ahead by
+    several pictures. Time that jumps back does so from where it was.
     """
     steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
     ahead_ms = 1.5 * usual_step(pictures, Line(1.0, 0.0))
-    back = sum(-REORDER_MS <= b < 0 and a > ahead_ms for a, b in pairwise(steps))
-    return back > max(1.0, REORDERS * len(steps))
+    back = sorted(-b for a, b in pairwise(steps) if -REORDER_MS <= b < 0 and a > ahead_ms)
+    return back if len(back) > max(1.0, REORDERS * len(steps)) else []
+
+
+def reorders(pictures: Sequence[Picture]) -> bool:
+    """Say whether pictures show in another order than they come in: there are B-frames."""
+    return bool(_steps_back(pictures))
+
+
+def reach_ms(pictures: Sequence[Picture]) -> float:
+    """Return by how much B-frames show before what came earlier, as is usual; 0 without them."""
+    back = _steps_back(pictures)
+    return back[len(back) // 2] if back else 0.0
 
 
 def is_regular(pictures: Sequence[Picture]) -> bool:
@@ -158,14 +170,18 @@ def other_rate(pictures: Sequence[Picture], rate: float) -> Line | None:
 
 
 def levels_of(pictures: Sequence[Picture], rate: float) -> list[tuple[float, Picture]]:
-    """Return the least delay, plus a constant, of each quarter, and the picture that has it."""
+    """Return the least delay, plus a constant, of each quarter, and the picture that has it.
+
+    B-frames come later than they could, and so does what they wait for: the others are not wild.
+    """
+    outlier_ms = OUTLIER_MS + 2 * rate * reach_ms(pictures)
     count = len(pictures)
     quarters = min(4, count)
     found = []
     for n in range(quarters):
         part = pictures[n * count // quarters : (n + 1) * count // quarters]
         levels = [p.arrival_ms - p.stamp_ms * rate for p in part]
-        floor = sorted(levels)[len(levels) // 2] - OUTLIER_MS
+        floor = sorted(levels)[len(levels) // 2] - outlier_ms
         least = min(range(len(part)), key=lambda k: (levels[k] < floor, levels[k]))
         found.append((levels[least], part[least]))
     return found

@@ -13,12 +13,12 @@ HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the b
 
 
 def place_opening(
-    pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float, reorders: bool
+    pictures: Sequence[Picture], live: int, line: Line | None, usual_ms: float, reach_ms: float
 ) -> None:
     """Give the first pictures their media time by a line; None: by their arrival.
 
-    Before number `live` they were held back. `usual_ms` is from one to the next, `reorders` says
-    whether there are B-frames.
+    Before number `live` they were held back. `usual_ms` is from one to the next, `reach_ms` by how
+    much B-frames show before what came earlier, 0 without such.
     """
     first = pictures[0]
     following: Picture | None = None
@@ -28,10 +28,11 @@ def place_opening(
     for n, p in reversed(list(enumerate(pictures))):
         at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
         right_ms = at_ms + offset_ms
-        most_ms, least_ms = float("inf"), -REORDER_MS if reorders else 0.0
+        most_ms, least_ms = float("inf"), -REORDER_MS if reach_ms else 0.0
         if following is not None:
             waited_ms = following.arrival_ms - p.arrival_ms
-            most_ms = max(3 * usual_ms, waited_ms + (HELD_MS if n < live else LASTING_MS))
+            most_ms = waited_ms + (HELD_MS if n < live else LASTING_MS)
+            most_ms = max(3 * usual_ms, 3 * reach_ms, most_ms)
         if line is None:
             right_ms = min(right_ms, earliest_ms - 1)
         elif following is not None and (

@@ -33,6 +33,7 @@ from recorder.arrivals import (
     least,
     levels_of,
     other_rate,
+    reach_ms,
     reorders,
     spread,
     usual_step,
@@ -98,7 +99,7 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        place_opening(opening, before, line, usual_step(tail, line), self.reorders)
+        place_opening(opening, before, line, usual_step(tail, line), reach_ms(pictures))
         newest = max(opening, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
@@ -206,7 +207,7 @@ class Timeline:
 
     def flush(self) -> Sequence[Picture]:
         """Settle what waits, by what is known so far."""
-        if len(self._held) >= FEW:
+        if len(self._held) >= (REORDERED if self.reorders else FEW):  # B-frames alone say nothing
             return self._judge(last=True)
         return self._release(len(self._held))
 

@@ -114,11 +114,15 @@ def test_a_picture_whose_end_did_not_come_is_left_out() -> None:
     assert drafts[-1].tfdt_90k + drafts[-1].duration_90k == pytest.approx(100 * 3_600, abs=90)
 
 
-def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
-    """Decode order I P B B P B B ...: the segment starts with its first shown frame."""
-    order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+@pytest.mark.parametrize("each", [3_600, 7_200, 18_000])
+@pytest.mark.parametrize(
+    "order", [[0, 3, 1, 2, 6, 4, 5, 9, 7, 8], [0, 4, 2, 1, 3, 8, 6, 5, 7, 9]], ids=str
+)
+def test_b_frames_start_where_they_show_and_keep_their_times(order: list[int], each: int) -> None:
+    """Decode order I P B B P B B ...: the segment starts with its first shown frame. At five
+    pictures a second they reach back further."""
     frames = [
-        Frame(1, (g * 10 + p) * 3_600, k == 0, b"x", UTC0 + (g * 10 + k) * 40 + 150)
+        Frame(1, (g * 10 + p) * each, k == 0, b"x", UTC0 + (g * 10 + k + 3) * each / 90)
         for g in range(20)
         for k, p in enumerate(order)
     ]
@@ -131,7 +135,7 @@ def test_b_frames_start_where_they_show_and_keep_their_times() -> None:
         for sample in draft.runs[0].samples:
             shown.append(at + sample.cts)
             at += sample.duration
-    assert [round(s / 3_600) for s in shown] == [f.pts // 3_600 for f in frames]
+    assert [round(s / each) for s in shown] == [f.pts // each for f in frames]
     assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
 
 
