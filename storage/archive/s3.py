@@ -238,7 +238,7 @@ class S3Archive(Threads):
             parts: list[bytes] = []
             answer = self._read(key, bucket, parts.append, **extra)
             data = b"".join(parts)
-            if extra and answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200:
+            if extra and "ContentRange" not in answer:
                 # all of it: a server, or a proxy before it, may ignore a Range (RFC 9110, 14.2)
                 return data[offset:] if length is None else data[offset : offset + length]
             return data

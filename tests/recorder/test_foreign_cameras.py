@@ -61,7 +61,7 @@ async def test_live_recorded_archived(tmp_path: Path, ffmpeg: str, transport: st
     assert await (await asyncio.create_subprocess_exec(*upload)).wait() == 0
     archive = tmp_path / "archive/e/s"
     for name in MOUNTS:
-        found = list(archive.glob(f"{name}/*/*.json"))
+        found = [p.with_suffix(".json") for p in archive.glob(f"{name}/*/*.mp4")]
         longest = max(found, key=lambda p: p.with_suffix(".mp4").stat().st_size)
         header = parse_archive_document(longest.read_bytes()).header
         kinds = {t.kind: t.codec for t in header.tracks}
