@@ -45,6 +45,7 @@ class Follower:
         self.seen: dict[str, tuple[int, int]] = {}
         self.newest = 0
         self.targets: set[int] = set()
+        self.lengths: set[int] = set()  # of segments, in whole seconds
 
     async def follow(self) -> None:
         async with aiohttp.ClientSession() as session:
@@ -57,6 +58,7 @@ class Follower:
 
     def _take(self, playlist: Any) -> None:
         self.targets.add(playlist.target_duration)
+        self.lengths |= {int(segment.duration + 0.5) for segment in playlist.segments}
         breaks = playlist.discontinuity_sequence
         for place, segment in enumerate(playlist.segments):
             breaks += segment.discontinuity
@@ -97,7 +99,8 @@ async def test_killed_part_by_part(tmp_path: Path, ffmpeg: str) -> None:
             task.cancel()
     causes: set[GapCause] = set()
     for name, follower in followers.items():
-        assert len(follower.targets) == 1
+        # more only where a picture stood still, as on a busy machine: 4.3.3.1
+        assert follower.targets - {min(follower.targets)} <= follower.lengths
         check_tiling(running.spool, name, running.begin_ms)
         causes |= {g.cause for g in gaps(running.spool, name)}
         kept = {s.segment_no: s for r in recordings(running.spool, name) for s in r.index.segments}
