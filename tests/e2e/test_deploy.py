@@ -182,6 +182,7 @@ async def test_a_supervisor_is_ready_once_all_its_processes_run(
         running = asyncio.create_task(Supervisor(config, stays).run())
         await until(lambda: heard(b"READY=1"))
         status = config.spool / "_status/supervisor.json"
+        await until(status.exists)  # it is written after that
         await until(lambda: '"web-1":{"up":true,"starts":1}' in status.read_text())
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

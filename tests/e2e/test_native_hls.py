@@ -13,21 +13,12 @@ from playwright.async_api import Page
 
 from kuager.simulator.camera import SimCamera
 from tests.support.burned import burned
-from tests.support.pages import becomes
+from tests.support.pages import GAPS, becomes
 from tests.support.site_stack import opened, recorded
 from tests.support.stack import SMALL
 from tests.support.waiting import BOUND_S, until
 
 BARE = "for (const name of ['MediaSource', 'ManagedMediaSource']) delete window[name]"
-# How often the second camera came to its gap: on a busy machine it may be over before it is asked.
-GAPS = """
-  window.gaps = 0;
-  new MutationObserver((all) => {
-    for (const { target: { dataset: { camera, state } }, oldValue } of all) {
-      if (camera === 'two' && state === 'gap' && oldValue !== 'gap') window.gaps += 1;
-    }
-  }).observe(document, { subtree: true, attributeFilter: ['data-state'], attributeOldValue: true });
-"""
 MOVES = "[...document.querySelectorAll('figure video')].some(one => !one.paused || one.seeking)"
 # Gaps that are nearer to each other are one (outages.mjs), and before the first segment is one.
 APART_S = 12

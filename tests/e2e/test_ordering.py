@@ -27,7 +27,7 @@ from streaming.app import create_app, make_runner
 from tests.support.archiving import configure
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.orders import COPIES
-from tests.support.pages import axe
+from tests.support.pages import axe, becomes
 from tests.support.repository import ROOT
 from tests.support.s3 import free_port
 from tests.support.selling import BEGIN, record
@@ -300,7 +300,7 @@ async def test_the_form_takes_times_as_people_write_them(
             assert await page.get_by_label("Конец").input_value() == "вчера"
             assert await axe(page) == []
             await page.locator(".notice a").click()
-            assert await page.evaluate("document.activeElement.id") == "to"
+            await becomes(page, "document.activeElement.id === 'to'")
             await page.get_by_label("Конец").fill(begin[:-2] + "45")
             await page.get_by_role("button", name="Посмотреть записи и стоимость").click()
             await expect(page.get_by_role("button", name="Заказать за")).to_be_visible()

@@ -17,7 +17,7 @@ from storage.records import GapCause
 from tests.support.archiving import configure
 from tests.support.live_fixture import LiveCamera, live_camera
 from tests.support.programs import need
-from tests.support.site_stack import Site, opened, serving
+from tests.support.site_stack import Site, opened, serving, shown_ms
 from tests.support.waiting import until
 
 
@@ -70,9 +70,7 @@ async def is_near(page: Page) -> bool:
 
 async def shown_s(page: Page) -> float:
     """Return how long ago the moment that is shown was, in seconds."""
-    text = await page.get_attribute("#now", "datetime")
-    assert text
-    return time.time() - float(await page.evaluate("Date.parse", text)) / 1000
+    return time.time() - await shown_ms(page) / 1000
 
 
 @pytest.mark.browser
@@ -150,22 +148,23 @@ async def test_a_player_goes_on_when_the_server_was_away(tmp_path: Path, chromiu
 @pytest.mark.slow
 async def test_a_hole_in_the_pictures_is_jumped_over(tmp_path: Path, chromium: str) -> None:
     with live_camera(tmp_path / "spool", "c") as c:
-        c.leave_out(16, 300)
-        begun = time.time() - 10
         async with (
             site(tmp_path, [c]) as at,
             opened(chromium, f"{at.base}/stations/s") as (page, errors),
         ):
             await plays(page, "c", "c does not begin")
-            await until(lambda: over(page, begun + 18), why="it stands at the hole")
+            hole = c.written + 4  # before it is written, however late the browser began
+            c.leave_out(hole, 300)
+            hole_s = c.run_start_ms / 1000 + hole
+            await until(lambda: over(page, hole_s + 2), why="it stands at the hole")
             assert await page.evaluate("document.querySelector('video').buffered.length") == 2
 
             async def is_in_front() -> bool:  # of the hole, after some steps into it
                 await page.keyboard.press("ArrowLeft")
-                return not await over(page, begun + 16)
+                return not await over(page, hole_s)
 
             await until(is_in_front, every=0.3)
-            await until(lambda: over(page, begun + 20), why="it stands at the hole, back")
+            await until(lambda: over(page, hole_s + 4), why="it stands at the hole, back")
             assert errors == []
 
 

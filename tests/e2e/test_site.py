@@ -117,8 +117,9 @@ async def _without_scripts(browser: Browser, site: Site) -> None:
     await page.goto(site.base)
     await page.fill("#q", "школа 12")
     await page.press("#q", "Enter")
+    await page.wait_for_url("**/?*q=*")
     await page.click("#stations a")
-    assert page.url.endswith("/stations/s")
+    await page.wait_for_url("**/stations/s")  # all of it
     assert await page.locator("h1").inner_text() == "Участок № 117 · Школа № 12"
     assert await page.locator(".still").count() == 2
     assert not await page.locator("#play").is_visible()
@@ -181,6 +182,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         assert "angle=d" in page.url
         await page.keyboard.press("ArrowLeft")
         await becomes(page, "location.search.includes('t=')")
+        await page.keyboard.press("ArrowLeft")  # so far back that one step on is not live
         await page.wait_for_selector('[data-camera=d][data-state="plays"]')
         await page.keyboard.press("Space")
         await expect(page.locator("#play")).to_have_attribute("data-icon", "play")
@@ -188,6 +190,7 @@ async def test_a_station_is_found_and_watched_with_the_keyboard_alone(
         await page.keyboard.press("?")
         assert await page.locator("#keys").is_visible()
         await page.keyboard.press("Escape")
+        await expect(page.locator("#keys")).to_be_hidden()  # until then the focus is the dialog's
         await page.focus("#track")
         before = float(await page.get_attribute("#track", "aria-valuenow") or 0)
         await page.keyboard.press("ArrowRight")
@@ -218,6 +221,7 @@ async def test_counts_on_the_home_page_renew_by_themselves(
         serving(configured(tmp_path)) as site,
         opened(chromium, "about:blank") as (page, errors),
     ):
+        task = asyncio.create_task(keep_up(cameras))
         await page.clock.install()
         await page.goto(f"{site.base}/?lang=en")
         assert await page.inner_text("#tally") == "Live: 1 of 2 stations, 2 of 3 cameras"
@@ -248,6 +252,7 @@ async def test_counts_on_the_home_page_renew_by_themselves(
 
         await until(says_so)
         assert await page.inner_text("#state") == "Ended."
+        task.cancel()
 
 
 @pytest.mark.browser
@@ -330,7 +335,8 @@ async def test_a_slow_link_plays_one_angle_and_says_so(
         assert await page.evaluate("document.querySelector('[data-camera=d] video').src") == ""
         await tools.send("Network.emulateNetworkConditions", link | {"downloadThroughput": -1})
         await page.wait_for_selector('[data-camera=d][data-state="plays"]')  # when it is faster
-        assert await page.is_hidden("#quality") and errors == []
+        await expect(page.locator("#quality")).to_be_hidden()
+        assert errors == []
         task.cancel()
 
 

@@ -24,7 +24,7 @@ from streaming.media.playlist import RUNS_COUNTED, Listed, consecutive_tail, ent
 from tests.support.archiving import configure, uploading
 from tests.support.spools import fill
 from tests.support.waiting import until
-from tests.support.web import get, opened, operating, serving
+from tests.support.web import get, opened, operating, serving, standing
 
 NOW = int(time.time() * 1000)
 
@@ -143,9 +143,9 @@ async def test_operators_are_told_more(config: Config) -> None:
     (config.spool / "_status").mkdir(exist_ok=True)
     said = {"s/c": {"state": "backoff", "cause": "no_data"}}
     (config.spool / "_status/recorder-0.json").write_text(
-        json.dumps({"written_ms": int(time.time() * 1000), "cameras": said})
+        json.dumps({"written_ms": standing(), "cameras": said})
     )
-    async with operating(config) as session:
+    async with operating(config, standing) as session:
         metrics = (await get(session, "/metrics"))[2]
         assert b'kuager_camera_state{station="s",camera="c",state="backoff"} 1' in metrics
         assert b'kuager_camera_cause{station="s",camera="c",cause="no_data"} 1' in metrics

@@ -83,6 +83,28 @@ class Edge:
 
         await until(listens)
 
+    def trust(self) -> ssl.SSLContext:
+        """Return what believes its certificate."""
+        found = ssl.create_default_context(cafile=str(self.folder / "pem"))
+        found.check_hostname = False
+        return found
+
+    async def at_once(self, path: str, first: str, count: int) -> list[int]:
+        """Ask for a path at one moment by so many connections, by each of which `first` was asked
+        for before, so that they are open; return the statuses."""
+        trust, open_ones = self.trust(), []
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=trust)
+            writer.write(f"HEAD {first} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            open_ones.append((reader, writer))
+        for _, writer in open_ones:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        found = [int((await reader.readline()).split()[1]) for reader, _ in open_ones]
+        for _, writer in open_ones:
+            writer.close()
+        return found
+
     async def kill(self) -> None:
         """Let it die."""
         assert self.process is not None
@@ -94,9 +116,7 @@ class Edge:
         """Run it while the block runs."""
         self.check()
         await self.start()
-        trust = ssl.create_default_context(cafile=str(self.folder / "pem"))
-        trust.check_hostname = False
-        connector = aiohttp.TCPConnector(ssl=trust)
+        connector = aiohttp.TCPConnector(ssl=self.trust())
         try:
             async with aiohttp.ClientSession(self.base, connector=connector) as session:
 

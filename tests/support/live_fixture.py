@@ -84,6 +84,12 @@ class LiveCamera:
         """Segments of this run."""
         return self._next
 
+    @property
+    def run_start_ms(self) -> int:
+        """When this run began."""
+        assert self._run is not None
+        return self._run.run_start_ms
+
     def begin(self, begin_ms: int, colour: str = "red") -> None:
         """Begin a run."""
         init, self._segments = clip(colour, self._codec)

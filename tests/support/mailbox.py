@@ -11,6 +11,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 from tests.support.s3 import free_port
+from tests.support.waiting import BOUND_S
 
 
 class Mailbox:
@@ -51,7 +52,7 @@ def mailbox(port: int | None = None) -> Iterator[Mailbox]:
     """Have a mail server."""
     one = Mailbox()
     one.port = port or one.port
-    controller = Controller(one, hostname="127.0.0.1", port=one.port)
+    controller = Controller(one, hostname="127.0.0.1", port=one.port, ready_timeout=BOUND_S)
     controller.start()
     try:
         yield one

@@ -12,6 +12,15 @@ from tests.support.burned import burned, spread_ms
 from tests.support.waiting import BOUND_S, until
 
 AXE = (assets.HERE / "node_modules/axe-core/axe.min.js").read_text()
+# How often the second camera came to its gap: on a busy machine it may be over before it is asked.
+GAPS = """
+  window.gaps = 0;
+  new MutationObserver((all) => {
+    for (const { target: { dataset: { camera, state } }, oldValue } of all) {
+      if (camera === 'two' && state === 'gap' && oldValue !== 'gap') window.gaps += 1;
+    }
+  }).observe(document, { subtree: true, attributeFilter: ['data-state'], attributeOldValue: true });
+"""
 
 
 async def axe(page: Page) -> list[str]:
@@ -53,14 +62,13 @@ async def in_step(page: Page, seconds: float, why: str, stands: bool = False) ->
         well = well + 1 if apart is not None and apart <= MOST_MS and (moved or stands) else 0
         assert time.monotonic() - begun < BOUND_S, f"{why}: {apart} ms apart"
         await asyncio.sleep(0.25)
-    seen: list[int] = []
+    seen: list[int | None] = []
     for _ in range(max(10, round(5 * seconds))):  # enough for a share of them to mean something
         spread = await spread_ms(page)
         await asyncio.sleep(0.2)
         if await passed():  # or was about to, when the pictures were read
             break
-        assert spread is not None, f"{why}: no picture"
         seen.append(spread)
-    # a busy machine shows a picture late now and then, and the player has to put it right
-    late = [one for one in seen if one > MOST_MS]
+    # a busy machine shows a picture late now and then, or none while the player puts it right
+    late = [one for one in seen if one is None or one > MOST_MS]
     assert len(late) <= len(seen) // 10, f"{why}: {seen} ms apart"

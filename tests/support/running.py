@@ -39,10 +39,10 @@ class Running:
     def processes(self) -> dict[str, int]:
         """Return the pids of our processes by role and number, and of every ffmpeg."""
         found = {}
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for path in Path("/proc").glob("[0-9]*"):  # no longer pattern: processes end meanwhile
             with contextlib.suppress(OSError):
-                words = path.read_bytes().decode().split("\0")
-                pid = int(path.parent.name)
+                words = (path / "cmdline").read_bytes().decode().split("\0")
+                pid = int(path.name)
                 if str(self.folder) in " ".join(words) and "--role" in words:
                     role = words[words.index("--role") + 1]
                     found[f"{role} {words[words.index('--share') + 1]}"] = pid

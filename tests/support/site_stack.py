@@ -162,8 +162,14 @@ async def opened(chromium: str, url: str, **options: Any) -> AsyncIterator[tuple
 
 async def shown_ms(page: Page) -> float:
     """Return the moment that a station's page says its picture is of, in UTC."""
-    text = await page.get_attribute("#now", "datetime")
-    assert text
+    text: str | None = None
+
+    async def is_said() -> bool:  # not while live begins anew, because a busy machine fell behind
+        nonlocal text
+        text = await page.get_attribute("#now", "datetime")
+        return bool(text)
+
+    await until(is_said, why="the page says no moment")
     return float(await page.evaluate("Date.parse", text))
 
 

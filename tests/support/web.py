@@ -49,10 +49,10 @@ async def opened(config: Config) -> AsyncIterator[Catalogue]:
 
 
 @contextlib.asynccontextmanager
-async def operating(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
+async def operating(config: Config, clock: Clock = now_ms) -> AsyncIterator[aiohttp.ClientSession]:
     """Serve what operators see."""
     async with opened(config) as catalogue:
-        app = create_app(config, catalogue, [])
+        app = create_app(config, catalogue, [], clock)
         runner = Runner(operators_app(app), stop_s=1, caps=OPERATORS)
         await runner.setup()
         port = free_port()
