@@ -31,7 +31,7 @@ from storage.records import (
 )
 
 _OF_A_RUN = ("election", "station", "camera", "epoch", "run_no", "tracks", "transcoded")
-PAGE = 4096  # bytes
+PAGE, TAIL = 4096, 8  # bytes
 _NAME = re.compile(r"(\d{9})Z-([1-9]\d{0,17})", re.ASCII)
 
 log = structlog.get_logger()
@@ -215,13 +215,14 @@ def whole_segments(
 def _without_lines(header: Header, kept: Kept, read: Read, at: int, below: int | None) -> Kept:
     """Return the whole segments that go on where the last line ends: a recorder was killed before
     it wrote the line of one, or the power went, and lines with it. What the disk never had of a
-    file is pages of zeros."""
+    file is pages of zeros, the last of them to its end; no picture ends so (H.264, 7.4.1)."""
     found: Kept = []
     last = kept[-1][0] if kept else None
     while boxed := _from_boxes(header, last.segment_no if last else None, read, at):
         follows = last is None or boxed.tfdt_90k == last.tfdt_90k + last.duration_90k
         is_free = below is None or boxed.segment_no < below
-        if not (follows and is_free) or bytes(PAGE) in read(at, boxed.length):
+        data = read(at, boxed.length)
+        if not (follows and is_free) or bytes(PAGE) in data or data.endswith(bytes(TAIL)):
             break
         found.append((boxed, boxed.to_line()))
         at, last = at + boxed.length, boxed

@@ -143,8 +143,9 @@ def real_segment(number: int, k: int) -> bytes:
 @pytest.mark.parametrize(
     ("lost", "zeros", "left"), [(1, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 8), (10, 0, 10)]
 )
+@pytest.mark.parametrize(("begin", "end"), [(2_000, 10_192), (-600, 0)])
 def test_lines_that_went_with_the_power_cost_no_footage(
-    tmp_path: Path, lost: int, zeros: int, left: int
+    tmp_path: Path, lost: int, zeros: int, left: int, begin: int, end: int
 ) -> None:
     """Of ten segments the lines of the last `lost` never reached the disk, and pages of the last
     `zeros`."""
@@ -169,8 +170,8 @@ def test_lines_that_went_with_the_power_cost_no_footage(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: 11 - lost]))
     for segment in before.segments[10 - zeros :]:
         with media.open("r+b") as file:
-            file.seek(segment.offset + 2_000)
-            file.write(bytes(8_192))
+            file.seek(segment.offset + begin % segment.length)
+            file.write(bytes(end - begin))
     open_spool(tmp_path).close()
     after = parse_index(path.read_bytes())
     assert [s.sha256 for s in after.segments] == [s.sha256 for s in before.segments[:left]]
