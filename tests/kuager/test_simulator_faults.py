@@ -83,17 +83,9 @@ def rate(wire: Wire, after_s: float) -> float:
     return ticks(last.stamp, first.stamp) / 90_000 / (last.camera_s - first.camera_s)
 
 
-def taken_s(wire: Wire, channel: int = 0, clock: int = 90_000) -> list[float]:
-    """Return when (UTC seconds) what a track's packets show was taken, by its first report."""
-    first = wire.reports(channel + 1)[0]
-    return [
-        first.camera_s + ticks(p.stamp, first.stamp) / clock for p in wire.media(channel=channel)
-    ]
-
-
 def ended(wire: Wire, begun_s: float) -> None:
     """Nothing was sent after a moment, whenever what was sent before was read."""
-    assert max(taken_s(wire)) <= begun_s
+    assert max(wire.taken_s()) <= begun_s
     assert all(r.camera_s <= begun_s for r in wire.reports())
 
 
@@ -210,7 +202,7 @@ def no_keyframe(wire: Wire, begun_s: float) -> None:
 
 
 def no_sound(wire: Wire, begun_s: float) -> None:
-    assert max(taken_s(wire, 2, 48_000)) < begun_s + 0.1  # a frame counts from where it begins
+    assert max(wire.taken_s(2, 48_000)) < begun_s + 0.1  # a frame counts from where it begins
     assert all(r.camera_s <= begun_s for r in wire.reports(3))
     whole(wire, begun_s)
 
@@ -236,13 +228,13 @@ def late(wire: Wire, begun_s: float) -> None:
 
 
 def sound_late(wire: Wire, begun_s: float) -> None:
-    taken = {n: iter(taken_s(wire, n, clock)) for n, clock in ((0, 90_000), (2, 48_000))}
+    shown, sounded = iter(wire.taken_s()), iter(wire.taken_s(2, 48_000))
     newest, behind = 0.0, []  # in the order in which they came, however late they were read
     for p in wire.packets:
         if p.channel == 0:
-            newest = max(newest, next(taken[0]))
+            newest = max(newest, next(shown))
         elif p.channel == 2:
-            behind.append(newest - next(taken[2]))
+            behind.append(newest - next(sounded))
     assert statistics.median(behind[len(behind) // 2 :]) > 0.8
     whole(wire, begun_s)
 
