@@ -287,7 +287,7 @@ async def test_rows_of_one_camera_that_are_refused_hold_up_no_other(tmp_path: Pa
 
         def all_told() -> bool:
             found = told(config)
-            return found["backlog_recordings"] == found["blocked"]["no_row"] == refused
+            return (found["backlog_recordings"], found["blocked"]["no_row"]) == (refused, refused)
 
         await until(all_told)
         async with catalogue.pool.work() as connection:
