@@ -17,6 +17,7 @@ from tests.support.stack import (
     SMALL,
     Recording,
     check_tiling,
+    counts,
     gaps,
     recording,
     recordings,
@@ -152,11 +153,13 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
     for spool in spools:
         clocks = {
             name: [
-                s.camera_ms - s.arrival_ms if s.camera_ms and s.arrival_ms else None
+                (s.camera_ms - s.start_ms if s.camera_ms else None, counts(r, s))
                 for r in recordings(spool, name)
                 for s in r.index.segments[1:]
             ]
             for name in ("hour", "silent")
         }
-        assert all(c is not None and abs(c - 3_600_000) < 1_000 for c in clocks["hour"])
-        assert all(c is None for c in clocks["silent"])
+        assert all(c is not None for c, _ in clocks["hour"])
+        # by where the picture stands, not by when a busy machine let it come
+        assert all(c and abs(c - 3_600_000) < 1_000 for c, is_fit in clocks["hour"] if is_fit)
+        assert all(c is None for c, _ in clocks["silent"])
