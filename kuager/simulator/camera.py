@@ -228,9 +228,8 @@ class Camera:
         elif isinstance(self._encoder, Encoder):
             stall_s = int(amount * self.what.fps + 0.001) / self.what.fps  # whole pictures
             self._encoder.stall(stall_s)
-            # while no picture is on its way
-            loop = asyncio.get_running_loop()
-            loop.call_later(stall_s / 2, lambda: self.tracks[0].change(jump_s=-stall_s))
+            # between the picture before and the one after
+            self.tracks[0].jump_at((time.time() + stall_s / 2) * 1000, -stall_s)
 
     def clear(self, name: str | None = None) -> None:
         """End one fault, or all."""

@@ -26,6 +26,7 @@ class Track:
         self._from_zero = False  # from the next picture on
         self._wild: tuple[float, int] = 0.0, 0  # by how many seconds, and every how manieth
         self._same: tuple[int, float] | None = None  # number and media time of the first
+        self._jump: tuple[float, float] | None = None  # from when on (UTC ms), by how many seconds
 
     def change(self, *, rate: float | None = None, jump_s: float = 0.0) -> None:
         """Run at another rate from now on, or jump."""
@@ -33,6 +34,15 @@ class Track:
         self._media_ms += (now_ms - self._from_ms) * self._rate + jump_s * 1000
         self._from_ms = now_ms
         self._rate = self._rate if rate is None else rate
+
+    def jump_at(self, utc_ms: float, jump_s: float) -> None:
+        """Jump with what is of this moment or later, whenever it comes from the encoder."""
+        self._jump = utc_ms, jump_s
+
+    def _jump_if_due(self, utc_ms: float) -> None:
+        if self._jump is not None and utc_ms >= self._jump[0]:
+            (_, jump_s), self._jump = self._jump, None
+            self.change(jump_s=jump_s)
 
     def from_zero(self) -> None:
         """Stamp the next picture 0, and count on from there."""
@@ -50,6 +60,7 @@ class Track:
 
     def _stamp_of(self, utc_ms: float) -> bytes:
         """Return the RTP timestamp of a packet of a picture."""
+        self._jump_if_due(utc_ms)
         if utc_ms != self._picture_ms:
             self._picture_ms, self._pictures = utc_ms, self._pictures + 1
             if self._from_zero:
@@ -80,6 +91,7 @@ class Track:
     def report(self, ahead_s: float) -> bytes:
         """Return a sender report (6.4.1) of a camera whose clock is `ahead_s` ahead."""
         now_s = time.time()
+        self._jump_if_due(now_s * 1000)
         ntp = int((now_s + ahead_s + NTP_EPOCH_S) * 2**32)
         return b"".join(
             (

@@ -146,11 +146,21 @@ def elementary(wire: Wire) -> tuple[bytes, list[int]]:
 
 @pytest.mark.slow
 async def test_sender_reports_tell_when_a_picture_was_taken(ffmpeg: str) -> None:
+    def newest_s(channel: int, clock: int) -> float:
+        report, newest = wire.reports(channel + 1)[-1], wire.media(channel)[-1]
+        ticks = (newest.stamp - report.stamp + 2**31) % 2**32 - 2**31
+        return report.camera_s + ticks / clock
+
+    def in_step() -> bool:
+        return abs(newest_s(0, 90_000) - newest_s(2, 48_000)) < 0.3
+
     async with Simulator([SimCamera("a", audio="aac", gop_s=0.5, **SMALL)]) as simulator:
         wire = await play(simulator.url("a"))
-        await until(lambda: len(wire.pictures()) > 45)
+        # the sound's clock is the same: its newest packet is from when the newest picture is, but
+        # where a busy machine holds up the encoder of one of them
+        await until(lambda: len(wire.pictures()) > 45 and in_step())
         await wire.close()
-    report, sound = wire.reports(1)[-1], wire.reports(3)[-1]
+    report = wire.reports(1)[-1]
     data, stamps = elementary(wire)
     grey = {"f": "image2pipe", "c:v": "pgm", "pix_fmt": "gray", "fps_mode": "passthrough"}
     shown = ffmpeg_python.input("pipe:0", f="h264").output("pipe:1", **grey)
@@ -164,10 +174,6 @@ async def test_sender_reports_tell_when_a_picture_was_taken(ffmpeg: str) -> None
         ticks = (stamp - report.stamp + 2**31) % 2**32 - 2**31
         assert shown is not None
         assert abs(report.camera_s * 1000 + ticks / 90 - shown) < 2
-    # the sound's clock is the same: its newest packet is from just before the newest picture
-    ticks = (wire.media(2)[-1].stamp - sound.stamp + 2**31) % 2**32 - 2**31
-    sounded_ms = sound.camera_s * 1000 + ticks / 48
-    assert abs(sounded_ms - (burned[-1] or 0)) < 500
 
 
 @pytest.mark.slow
@@ -210,12 +216,13 @@ async def test_film_feeds_many_and_runs_on_at_its_seam() -> None:
         with pytest.raises(ValueError, match="film"):
             simulator.fault("a", "no-keyframe")
         simulator.fault("b", "silent")
-        silent_s = time.time()
+        next_number = simulator.cameras["a"].tracks[0]._sequence
         heard = [wires[n] for n in (0, 2, 3)]
         await until(lambda: all(len(wire.pictures()) > 45 for wire in heard))
         for wire in wires:
             await wire.close()
-    assert not wires[1].media(after_s=silent_s + 0.2)
+    # of what it was sent before, whenever it was read
+    assert all((p.sequence - next_number) % 2**16 >= 2**15 for p in wires[1].media())
     for wire in heard:
         numbers = [p.sequence for p in wire.media()]
         assert numbers == [(numbers[0] + n) % 2**16 for n in range(len(numbers))]

@@ -22,14 +22,16 @@ from tests.support.wire import Packet, Refused, Wire, play
 
 SMALL: dict[str, Any] = {"width": 320, "height": 180, "bitrate": 300_000, "gop_s": 0.5}
 VALUES = {
-    "drop": 2.0,
+    "drop": 3600.0,
     "slow-start": 2.0,
     "ppm": 50_000.0,
     "lose": 40.0,
     "reorder": 30.0,
     "delay": 300.0,
-    "no-keyframe": 3.0,
+    "no-keyframe": 3600.0,
 }
+ENDED = ("drop", "silent", "refuse-password", "no-such-stream")  # sessions that get nothing more
+NEW_ENCODER = ("resize", "wrong-rate", "no-keyframe", "b-frames")
 OWN_ENCODER = (
     "no-sound",
     "ppm",
@@ -75,9 +77,16 @@ def keyframes(wire: Wire, after_s: float, until_s: float = 9e9) -> list[float]:
 
 
 def rate(wire: Wire, after_s: float) -> float:
-    """Return seconds of media time per second, from sender reports: they have no jitter."""
-    first, *_, last = wire.reports(after_s=after_s)
+    """Return seconds of media time per second, from sender reports: they have no jitter. Those
+    count that were sent later, by the clock that they tell, whenever they were read."""
+    first, *_, last = [r for r in wire.reports() if r.camera_s > after_s]
     return ticks(last.stamp, first.stamp) / 90_000 / (last.camera_s - first.camera_s)
+
+
+def ended(wire: Wire, begun_s: float) -> None:
+    """Nothing was sent after a moment, whenever what was sent before was read."""
+    assert max(wire.taken_s()) <= begun_s
+    assert all(r.camera_s <= begun_s for r in wire.reports())
 
 
 def whole(wire: Wire, begun_s: float) -> None:
@@ -90,25 +99,29 @@ def whole(wire: Wire, begun_s: float) -> None:
 
 
 def silent(wire: Wire, begun_s: float) -> None:
-    assert wire.media(after_s=begun_s - 0.5) and not wire.closed
-    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
+    assert not wire.closed
+    ended(wire, begun_s)
 
 
 def closed(wire: Wire, begun_s: float) -> None:
     assert wire.closed
-    assert not [p for p in wire.packets if p.arrival_s > begun_s + 1]
+    ended(wire, begun_s)
 
 
 def ppm(wire: Wire, begun_s: float) -> None:
     assert rate(wire, begun_s) == pytest.approx(1.05, abs=0.001)
-    pictures = wire.pictures(begun_s + 0.1)
-    (first, a), (last, b) = pictures[0], pictures[-1]
-    assert ticks(last, first) / 90_000 > 1.02 * (b[-1].arrival_s - a[0].arrival_s)
+    assert usual_step(wire, begun_s + 0.1) == pytest.approx(1.05 * 90_000 / 15, rel=0.003)
+
+
+def usual_step(wire: Wire, after_s: float) -> float:
+    """Return how many ticks pictures are mostly apart: a busy machine leaves some out."""
+    stamps = [stamp for stamp, _ in wire.pictures(after_s)]
+    return statistics.mode(round(ticks(b, a), -1) for a, b in itertools.pairwise(stamps))
 
 
 def jump(wire: Wire, begun_s: float) -> None:
-    steps = [ticks(b[0], a[0]) / 90_000 for a, b in itertools.pairwise(wire.pictures())]
-    assert [s for s in steps if s > 2] == [pytest.approx(7200, abs=2)]
+    # a busy machine leaves pictures out, there too; how far it jumps the reports tell
+    assert [s for s in steps(wire) if abs(s) > 3_500] == [pytest.approx(7200, abs=60)]
     first, *_, last = wire.reports()
     camera_s = last.camera_s - first.camera_s
     assert ticks(last.stamp, first.stamp) / 90_000 - camera_s == pytest.approx(7200, abs=0.01)
@@ -136,7 +149,7 @@ def step_clock(wire: Wire, begun_s: float) -> None:
 
 
 def no_reports(wire: Wire, begun_s: float) -> None:
-    assert wire.reports() and not wire.reports(after_s=begun_s)
+    assert wire.reports() and all(r.camera_s <= begun_s for r in wire.reports())
     assert lost(wire.media()) == 0
 
 
@@ -147,10 +160,7 @@ def resize(wire: Wire, begun_s: float) -> None:
 
 
 def wrong_rate(wire: Wire, begun_s: float) -> None:
-    stamps = [stamp for stamp, _ in wire.pictures(begun_s + 1.5)]
-    # the usual step: a busy machine leaves pictures out
-    step = statistics.mode(round(ticks(b, a), -1) for a, b in itertools.pairwise(stamps))
-    assert step == pytest.approx(90_000 / 25, rel=0.03)
+    assert usual_step(wire, begun_s + 1.5) == pytest.approx(90_000 / 25, rel=0.03)
     assert rate(wire, begun_s + 0.1) == pytest.approx(21 / 25, abs=0.001)
 
 
@@ -192,8 +202,8 @@ def no_keyframe(wire: Wire, begun_s: float) -> None:
 
 
 def no_sound(wire: Wire, begun_s: float) -> None:
-    sound = [p.arrival_s for p in wire.packets if p.channel in (2, 3)]
-    assert sound and max(sound) < begun_s + 1
+    assert max(wire.taken_s(2, 48_000)) < begun_s + 0.1  # a frame counts from where it begins
+    assert all(r.camera_s <= begun_s for r in wire.reports(3))
     whole(wire, begun_s)
 
 
@@ -218,15 +228,25 @@ def late(wire: Wire, begun_s: float) -> None:
 
 
 def sound_late(wire: Wire, begun_s: float) -> None:
-    arrivals = [p.arrival_s for p in wire.packets if p.channel == 2]
-    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.8
+    shown, sounded = iter(wire.taken_s()), iter(wire.taken_s(2, 48_000))
+    newest, behind = 0.0, []  # in the order in which they came, however late they were read
+    for p in wire.packets:
+        if p.channel == 0:
+            newest = max(newest, next(shown))
+        elif p.channel == 2:
+            behind.append(newest - next(sounded))
+    assert statistics.median(behind[len(behind) // 2 :]) > 0.8
     whole(wire, begun_s)
 
 
 def stall(wire: Wire, begun_s: float) -> None:
-    arrivals = [p[0].arrival_s for _, p in wire.pictures(begun_s - 0.2)]
-    assert max(b - a for a, b in itertools.pairwise(arrivals)) > 0.7
-    assert all(0 < s < 0.5 for s in steps(wire))
+    arrivals = [p[0].arrival_s for _, p in wire.pictures()]
+    waited = [b - a for a, b in itertools.pairwise(arrivals)]
+    assert any(w > 0.7 and s < 0.2 for w, s in zip(waited, steps(wire), strict=True))
+    assert all(s > 0 for s in steps(wire))
+    first, *_, last = wire.reports()
+    behind_s = last.camera_s - first.camera_s - ticks(last.stamp, first.stamp) / 90_000
+    assert behind_s == pytest.approx(13 / 15, abs=0.01)  # whole pictures of the 0.9 s
     whole(wire, begun_s)
 
 
@@ -241,8 +261,10 @@ def wild_often(wire: Wire, begun_s: float) -> None:
 
 
 def same_time(wire: Wire, begun_s: float) -> None:
-    packets = wire.media(after_s=begun_s + 0.3)
-    assert len({p.stamp for p in packets}) == 1 and lost(packets) == 0
+    stamps = [p.stamp for p in wire.media()]
+    since = stamps.index(stamps[-1])
+    assert set(stamps[since:]) == {stamps[-1]} and lost(wire.media()) == 0
+    assert len(stamps) - since > 80
 
 
 def half_rate(wire: Wire, begun_s: float) -> None:
@@ -295,18 +317,26 @@ async def test_each_fault_on_the_wire() -> None:
     ]
     async with Simulator([*cameras, SimCamera("well", **SMALL)]) as simulator:
         wires = {name: await play(simulator.url(name)) for name in simulator.cameras}
-        await asyncio.sleep(1.5)
+        before = {name: simulator.cameras[name]._encoder for name in NEW_ENCODER}
+        await until(lambda: all(map(has_begun, wires.values())), every=0.3)
         begun_s = time.time()
         for name in FAULTS:
             simulator.fault(name, name, VALUES.get(name))
-        await asyncio.sleep(0.5)
         await new_sessions(simulator)
-        await asyncio.sleep(begun_s + 5.5 - time.time())
-        # it ends by itself; a busy machine starts the next encoder late
-        await until(lambda: keyframes(wires["no-keyframe"], begun_s + 3))
+        for name in NEW_ENCODER:  # a busy machine starts them late
+            camera = simulator.cameras[name]
+            await until(lambda camera=camera: camera._encoder is not before[camera.what.name])  # type: ignore[misc]
+        new_s = time.time()
+        await until(lambda: has_shown(wires, begun_s, new_s), every=0.3)
+        for name in ("drop", "no-keyframe"):  # they end by themselves
+            simulator.fault(name, name, 0.1)
+            faults = simulator.cameras[name].faults
+            await until(lambda faults=faults, name=name: name not in faults)  # type: ignore[misc]
+        ended_s = time.time()
+        await until(lambda: keyframes(wires["no-keyframe"], ended_s))
         for wire in wires.values():
             await wire.close()
-        (await play(simulator.url("drop"))).writer.close()  # it has ended by itself
+        (await play(simulator.url("drop"))).writer.close()
         for name in FAULTS:
             simulator.clear(name)
         wire = await play(simulator.url("refuse-password"))
@@ -318,6 +348,28 @@ async def test_each_fault_on_the_wire() -> None:
             check(wires[name], begun_s)
         except (AssertionError, ValueError) as error:
             raise AssertionError(f"{name}: {error}") from error
+
+
+def has_begun(wire: Wire) -> bool:
+    """Say whether enough came before the faults."""
+    tracks = range(wire.sdp.count("m="))
+    return len(keyframes(wire, 0)) >= 2 and all(
+        wire.media(2 * n) and wire.reports(2 * n + 1) for n in tracks
+    )
+
+
+def has_shown(wires: dict[str, Wire], begun_s: float, new_s: float) -> bool:
+    """Say whether enough came while they last: pictures of encoders that were new at `new_s`,
+    reports, and the ends of what ended."""
+    others = [wires[name] for name in wires if name not in ENDED]
+    reporting = [wires[name] for name in wires if name not in (*ENDED, "no-reports", "lose")]
+    return (
+        all(wires[name].closed for name in ENDED if name != "silent")
+        and all(len(wires[name].pictures(new_s)) > 40 for name in NEW_ENCODER)
+        and all(len(wire.media(after_s=begun_s)) > 100 for wire in others)
+        and all(len(w.pictures(begun_s)) > 45 for w in others if w is not wires["same-time"])
+        and all(len(wire.reports(after_s=begun_s + 0.1)) >= 3 for wire in reporting)
+    )
 
 
 async def new_sessions(simulator: Simulator) -> None:

@@ -31,6 +31,7 @@ from tests.support.config_files import read
 from tests.support.programs import missing
 from tests.support.repository import ROOT
 from tests.support.spool_files import UTC0, check_files, open_spool, run_at, write
+from tests.support.waiting import BOUND_S
 
 WITH_MOUNTS = ["unshare", "-Urm"]
 
@@ -47,7 +48,7 @@ def suffered() -> dict[str, Any]:
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        timeout=180,
+        timeout=3 * BOUND_S,
         check=True,  # it checks that recordings and gaps tile the schedule, hashes, and decodes
     )
     found: dict[str, Any] = json.loads(done.stdout)
@@ -95,10 +96,11 @@ def test_what_is_wrong_with_the_files_of_one_camera_harms_no_other(
     one = suffered[fault]
     assert one["causes"] == {"a": ["disk_failed"], "b": []}, one
     assert one["runs"] == {"a": 2, "b": 1}
-    said = [line for line in one["log"] if f"camera={fault}/a" in line]
+    lines = [line for line in one["log"] if "The spool's disk is" not in line]  # on a busy machine
+    said = [line for line in lines if f"camera={fault}/a" in line]
     assert any("Not recording" in line for line in said)
     assert "Recording again" in said[-1]
-    assert not any(f"camera={fault}/b" in line for line in one["log"])
+    assert not any(f"camera={fault}/b" in line for line in lines)
 
 
 def test_a_spool_is_marked_once_and_known_by_its_mark(tmp_path: Path) -> None:

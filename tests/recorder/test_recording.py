@@ -17,12 +17,13 @@ from tests.support.stack import (
     SMALL,
     Recording,
     check_tiling,
+    counts,
     gaps,
     recording,
     recordings,
     settled,
 )
-from tests.support.strip import beeps
+from tests.support.strip import av_offsets
 from tests.support.waiting import until
 from tests.support.wire import play
 
@@ -81,7 +82,8 @@ async def record_all(tmp_path: Path, program: str, ffmpeg: str, source: str) -> 
             header = found[0].index.header
             assert [t.codec for t in header.tracks] == ["h264", "aac"]
             assert header.transcoded == (() if camera.audio == "aac" else ("audio",))
-            in_step(found[-1].path, found[-1].index.header.run_start_ms, errors, ffmpeg)
+            # the last one may have begun a moment ago, with no beep in it
+            in_step(max(found, key=lambda r: r.index.end_ms - r.index.start_ms).path, ffmpeg)
     sources = [s.camera_ms for r in recordings(tmp_path, "h264") for s in r.index.segments]
     assert any(s is not None for s in sources)
 
@@ -91,12 +93,10 @@ def settled_errors_ms(found: list[Recording], ffmpeg: str) -> list[float]:
     return [error for r in found for error in r.settled_errors_ms(ffmpeg)]
 
 
-def in_step(path: Path, run_start_ms: int, errors: list[float], ffmpeg: str) -> None:
-    """The beep is in each second where the picture says that the second begins."""
-    late = sum(errors) / len(errors)  # of the picture, by which the sound must be late too
-    for at in beeps(path, ffmpeg)[1:]:
-        off = (run_start_ms + at * 1000 - late + 500) % 1000 - 500
-        assert abs(off) < 80, f"sound is {off:.0f} ms from the picture"
+def in_step(path: Path, ffmpeg: str) -> None:
+    """The beep is in each second where the pictures around it say that the second begins."""
+    offsets = av_offsets(path, ffmpeg)
+    assert len(offsets) > 3 and all(abs(off) < 0.08 for off in offsets), offsets
 
 
 async def record_by_both(
@@ -153,11 +153,13 @@ async def test_clocks_of_cameras(tmp_path: Path, ffmpeg: str) -> None:
     for spool in spools:
         clocks = {
             name: [
-                s.camera_ms - s.arrival_ms if s.camera_ms and s.arrival_ms else None
+                (s.camera_ms - s.start_ms if s.camera_ms else None, counts(r, s))
                 for r in recordings(spool, name)
                 for s in r.index.segments[1:]
             ]
             for name in ("hour", "silent")
         }
-        assert all(c is not None and abs(c - 3_600_000) < 1_000 for c in clocks["hour"])
-        assert all(c is None for c in clocks["silent"])
+        assert all(c is not None for c, _ in clocks["hour"])
+        # by where the picture stands, not by when a busy machine let it come
+        assert all(c and abs(c - 3_600_000) < 1_000 for c, is_fit in clocks["hour"] if is_fit)
+        assert all(c is None for c, _ in clocks["silent"])

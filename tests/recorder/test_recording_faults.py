@@ -7,6 +7,7 @@ import contextlib
 import resource
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ffmpeg as ffmpeg_python
@@ -17,12 +18,14 @@ from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.camera import CameraRecorder
 from recorder.camera_spec import CameraSpec
+from recorder.session import TAIL_MS
 from recorder.states import State
 from recorder.worker import Worker
 from storage.records import GapCause
 from tests.support.camera_faults import suffer
 from tests.support.stack import SMALL, check_tiling, gaps, recorded, recording, recordings, state_of
 from tests.support.waiting import until
+from tests.support.wire import play
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +50,8 @@ async def test_every_fault(tmp_path: Path, ffmpeg: str, source: str) -> None:
                     <= (15.5 if name in ("silent", "garbage") else longest_s) * 90_000
                 )
     assert found["well"].runs == 1 and found["well"].gaps == []
-    assert found["resize"].runs == 3 and found["resize"].missed_s < 3  # its encoder starts anew
+    resize = found["resize"]
+    assert resize.runs == 3 and resize.missed_s < resize.restarts_s + 2  # while none encoded
     assert set(causes["resize"]) <= {GapCause.PARAMETERS_CHANGED}
     for name in ("step-clock", "no-reports", "delay", "no-keyframe", "jump"):
         assert found[name].runs == 1 and found[name].gaps == [], found[name]
@@ -125,29 +129,42 @@ async def test_a_window_is_covered_from_its_first_to_its_last_moment(
     """One camera is well, one falls silent before the end, one was never there."""
     cameras = [SimCamera("well", **SMALL), SimCamera("silent", shared="well")]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
-        begin = int(time.time() * 1000) + 3_000
-        window = Window(begin, begin + 8_000)
+        wire = await play(simulator.url("well"))
         urls = {n: simulator.url(n) for n in ("well", "silent")} | {"away": "rtsp://127.0.0.1:1/x"}
+        begin = int(time.time() * 1000) + 12_000  # they connect before
+        window = Window(begin, begin + 3_600_000)
         specs = [CameraSpec("e", "s", n, url, windows=(window,)) for n, url in urls.items()]
         worker = Worker(specs, tmp_path, ffmpeg)
         task = asyncio.create_task(worker.run())
         try:
+            # it opens when pictures come, and closes when one has been silent for some seconds:
+            # a busy machine may take as long as it likes for that
+            await until(lambda: all(c.status.frames > 30 for c in worker.cameras[:2]))
+            begin = int(time.time() * 1000) + 1_000
+            window = Window(begin, begin + 3_600_000)
+            await worker.change([replace(spec, windows=(window,)) for spec in specs])
             await recorded(worker, 2, "silent")
             simulator.fault("silent", "silent")
+            window = Window(begin, int(time.time() * 1000) + 4_000)
+            await worker.change([replace(spec, windows=(window,)) for spec in specs])
             await until(lambda: all(c.status.state is State.IDLE for c in worker.cameras))
             await until(lambda: all(gaps(tmp_path, n)[-1].end_ms for n in ("silent", "away")))
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await wire.close()
+    packets = zip(wire.media(), wire.taken_s(), strict=True)
+    late_ms = 1000 * max(p.arrival_s - taken_s for p, taken_s in packets)
     for name in urls:
         ends = [g.end_ms for g in gaps(tmp_path, name)]
         if name != "away":
             check_tiling(tmp_path, name, begin)
             ends += [r.index.end_ms for r in recordings(tmp_path, name)]
         assert None not in ends
-        assert window.end_ms <= max(e or 0 for e in ends) < window.end_ms + 1_500, name
-    assert gaps(tmp_path, "well") == []
+        assert window.end_ms <= max(e or 0 for e in ends) < window.end_ms + 1_500 + late_ms, name
+    # what a busy machine sends later than the recorder waits for the last pictures is missed
+    assert gaps(tmp_path, "well") == [] or late_ms > TAIL_MS - 100
     assert [g.cause for g in gaps(tmp_path, "silent")] == [GapCause.NO_DATA]
     assert [g.cause for g in gaps(tmp_path, "away")] == [GapCause.UNREACHABLE]
 

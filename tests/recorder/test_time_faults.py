@@ -65,9 +65,9 @@ async def test_faults_of_media_time(tmp_path: Path, each_ffmpeg: str, ffmpeg: st
 
 @pytest.mark.slow
 async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
-    def camera_less_arrival_ms(name: str) -> list[int]:
+    def camera_less_placed_ms(name: str) -> list[int]:
         segments = [s for r in recordings(tmp_path, name) for s in r.index.segments[1:]]
-        return [s.camera_ms - s.arrival_ms for s in segments if s.camera_ms and s.arrival_ms]
+        return [s.camera_ms - s.start_ms for s in segments if s.camera_ms]
 
     cameras = [SimCamera(n, audio=a, **SMALL) for n, (_, _, a) in SOUND.items()]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
@@ -76,7 +76,7 @@ async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, f
         async with recording(tmp_path, simulator, each_ffmpeg) as worker:
             await recorded(worker, 13)
             # from when a busy machine has let enough pictures in a row come in time
-            await until(lambda: all(len(camera_less_arrival_ms(n)) > 2 for n in SOUND))
+            await until(lambda: all(len(camera_less_placed_ms(n)) > 2 for n in SOUND))
     for name in SOUND:
         found = recordings(tmp_path, name)
         assert typical([p for r in found for p in r.marked_errors_ms(ffmpeg)]) <= 60, name
@@ -87,7 +87,7 @@ async def test_sound_that_is_late_or_missing(tmp_path: Path, each_ffmpeg: str, f
             for g in gaps(tmp_path, name)
             if g.cause.value not in ("connecting", "recorder_stopped")
         ]
-        assert abs(statistics.median(camera_less_arrival_ms(name))) < 60, name
+        assert abs(statistics.median(camera_less_placed_ms(name))) < 60, name
 
 
 @pytest.mark.slow

@@ -89,8 +89,12 @@ async def test_a_bucket_away_and_back_loses_nothing(tmp_path: Path) -> None:
             assert len(list(config.spool.glob("s/c/*/*.mp4"))) == 1
             keys = [e.key async for e in archive.entries("e/s/c/")]
             assert len(keys) == 2 * len(media)
-        rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
-        assert sum(r.removed_ms is not None for r in rows) == len(media) - 1
+
+        async def is_noted() -> bool:  # after the file has gone
+            rows = await catalogue.recordings_between(("e", "s", "c"), 0, NOW)
+            return sum(r.removed_ms is not None for r in rows) == len(media) - 1
+
+        await until(is_noted)
 
 
 async def test_altered_bytes_are_not_archived(
@@ -107,7 +111,7 @@ async def test_altered_bytes_are_not_archived(
         await until(lambda: kept(uploader).archived_total == count - 1)
         await until(lambda: kept(uploader).failures_total > 1)  # it is tried again
         assert kept(uploader).ok and kept(uploader).backlog_recordings == 1
-        assert told(config)["blocked"]["altered"] == 1
+        await until(lambda: told(config)["blocked"]["altered"] == 1)  # its file is written later
         assert not any(k.endswith(first.name) for k in [e.key async for e in archive.entries("e/")])
         assert first.exists()
         assert "does not have the bytes" in capfd.readouterr().out
@@ -280,8 +284,12 @@ async def test_rows_of_one_camera_that_are_refused_hold_up_no_other(tmp_path: Pa
             )
     async with uploading(config) as (uploader, catalogue, _):
         await until(lambda: kept(uploader).archived_total == count)
-        await until(lambda: told(config)["backlog_recordings"] == refused)
-        assert told(config)["blocked"]["no_row"] == refused
+
+        def all_told() -> bool:
+            found = told(config)
+            return (found["backlog_recordings"], found["blocked"]["no_row"]) == (refused, refused)
+
+        await until(all_told)
         async with catalogue.pool.work() as connection:
             await connection.execute(sa.text("DROP TRIGGER no"))
         await until(lambda: kept(uploader).archived_total == count + refused)

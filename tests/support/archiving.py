@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def told(config: Config) -> dict[str, Any]:
     """Return what the uploader's status file says of the archive."""
     status = config.spool / "_status/uploader.json"
     if not status.exists():
-        return {"archived_total": 0}
+        return {"archived_total": 0, "backlog_recordings": 0, "blocked": Counter()}
     found: dict[str, Any] = orjson.loads(status.read_bytes())["archives"]["archive"]
     return found
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import EventDict
 
-from kuager.simulator.camera import SimCamera
+from kuager.simulator.camera import Camera, SimCamera
 from kuager.simulator.server import Simulator
 from recorder.camera_state import Status
 from recorder.ffmpeg import find_ffmpeg
@@ -60,6 +60,7 @@ class Suffered:
     gaps: list[Gap] = field(default_factory=list)
     runs: int = 0
     missed_s: float = 0.0
+    restarts_s: float = 0.0  # how long the simulator took to start its encoders anew
     back_s: float | None = None  # after the camera is well; None when it was never away
 
 
@@ -78,6 +79,8 @@ class Log:
 
     def __call__(self, _: object, method: str, event: EventDict) -> EventDict:
         camera = str(event.pop("camera", "")).rpartition("/")[2]
+        if "spool" in event:  # that the disk is slow is no camera's, whoever waited for it
+            camera = ""
         words = [f"{event.pop('event')}", *(f"{k}={v}" for k, v in sorted(event.items()))]
         self.lines.setdefault(camera, []).append(" ".join(words))
         raise structlog.DropEvent
@@ -107,6 +110,8 @@ async def suffer(
             await asyncio.sleep(4)
             log.lines.clear()
             begun_ms = time.time() * 1000
+            for name in OWN:
+                time_restarts(simulator.cameras[name], found[name])
             for name in FAULTS:
                 simulator.fault(name, name, VALUES.get(name))
                 if name in DROPPED:
@@ -132,6 +137,18 @@ async def suffer(
         one.missed_s = sum((g.end_ms or 0) - g.start_ms for g in one.gaps) / 1000
         assert all(g.end_ms and g.end_ms > begun_ms for g in one.gaps)
     return found
+
+
+def time_restarts(camera: Camera, one: Suffered) -> None:
+    """Have the time taken in which a camera's encoder is started anew."""
+    change = camera._change
+
+    async def timed() -> None:
+        begun = time.monotonic()
+        await change()
+        one.restarts_s += time.monotonic() - begun
+
+    camera._change = timed  # type: ignore[method-assign]
 
 
 async def _all_back(found: dict[str, Suffered], status: dict[str, Status], well: float) -> None:

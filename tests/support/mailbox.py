@@ -38,8 +38,8 @@ class Mailbox:
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         message = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(message, EmailMessage)
-        self.letters.append(message)
         self.recipients += envelope.rcpt_tos
+        self.letters.append(message)  # the last: tests in another thread wait for it
         return "250 OK"
 
     def text(self, n: int) -> str:

@@ -86,6 +86,12 @@ class Wire:
             out.append(Report(p.arrival_s, ntp, int.from_bytes(p.data[16:20], "big")))
         return out
 
+    def taken_s(self, channel: int = 0, clock: int = 90_000) -> list[float]:
+        """Return when (UTC seconds) what is in a track's packets was taken, by its first report."""
+        first = self.reports(channel + 1)[0]
+        ticks = ((p.stamp - first.stamp + 2**31) % 2**32 - 2**31 for p in self.media(channel))
+        return [first.camera_s + count / clock for count in ticks]
+
     async def close(self) -> None:
         self.writer.close()
         if self._task is not None:
