@@ -67,10 +67,17 @@ class _Child:
 
     async def start(self) -> None:
         """Start it; it waits for what is written to it."""
-        self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Packets(self._take), local_addr=("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        opening = asyncio.ensure_future(
+            loop.create_datagram_endpoint(lambda: _Packets(self._take), local_addr=("127.0.0.1", 0))
         )
-        sock = self._transport.get_extra_info("socket")
+        try:
+            transport, _ = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # uvloop would leave it open
+            self._transport, _ = await opening
+            raise
+        self._transport = transport
+        sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # keyframes come at once
         port = sock.getsockname()[1]
         command = (

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuager.simulator.camera import SimCamera
-from kuager.simulator.encoder import _Packets
+from kuager.simulator.encoder import Encoder, Encoding, _Packets
 from kuager.simulator.picture import Room
 from kuager.simulator.rtsp import Connection
 from kuager.simulator.scene import ANGLES
@@ -130,6 +130,21 @@ async def test_streams(tmp_path: Path, each_ffmpeg: str, ffmpeg: str) -> None:
             # with B-frames ffmpeg may write an edit list of two frames, which is not read here
             most = 0.15 if what.bframes else 0.08
             assert in_step and all(abs(o) < most for o in in_step), (name, in_step)
+
+
+@pytest.mark.slow
+async def test_an_encoder_whose_start_is_cancelled_leaves_nothing_open(ffmpeg: str) -> None:
+    """As where a camera ends while a fault changes its encoder; what is left open fails a test."""
+    encoding = Encoding((320, 180), 15, 30, "h264", 100_000, 0, None)
+    for turns in range(60):  # of the loop, until it is cancelled
+        room = ROOMS["entrance", (320, 180)]
+        encoder = Encoder(ffmpeg, room, encoding, lambda *_: None, lambda *_: None)
+        starting = asyncio.create_task(encoder.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait({starting})
+        await encoder.stop()
 
 
 def elementary(wire: Wire) -> tuple[bytes, list[int]]:

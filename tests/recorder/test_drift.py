@@ -24,8 +24,16 @@ async def test_no_drift_at_2000_ppm(tmp_path: Path, ffmpeg: str) -> None:
             await recorded(worker, SECONDS)
     found = recordings(tmp_path, "fast")
     assert len({r.index.header.run_no for r in found}) == 1
-    timed = [e for r in found for e in r.timed_errors_ms(ffmpeg)]
-    assert timed[-1][0] > SECONDS - 10
+    start_ms = found[0].index.header.run_start_ms
+    shown = [
+        ((at + e - start_ms) / 1000, e, is_marked)
+        for r in found
+        for at, e, is_marked in r.marked_errors_ms(ffmpeg)
+    ]
+    assert shown[-1][0] > SECONDS - 10
+    # some of a busy machine's are late: those are marked
+    timed = [(s, e) for s, e, is_marked in shown if not is_marked]
+    assert len(timed) > len(shown) // 2
     late = sorted(abs(e) for s, e in timed if s > 10)
     assert late[int(len(late) * 0.99)] <= 100
     # a clock 2,000 ppm fast is 150 ms further ahead after 75 s; once its rate is known nothing is
