@@ -57,6 +57,10 @@ class Pauses:
     seal_s: float = 5.0  # of it, for recorders that stop at the same time
 
 
+class _SpoolAway(Exception):
+    """The spool's disk went, and may come back."""
+
+
 class Replicator:
     """Takes what is given to `add` to one archive, verified, and notes it in the catalogue."""
 
@@ -176,6 +180,9 @@ class Replicator:
         try:
             await self.archive.identify()
             await self._do(job)
+        except _SpoolAway:
+            backlog.put_back(job)
+            return False
         except PermanentUploadError as error:
             return self._unfit(backlog, job, error)
         except ArchiveError as error:
@@ -188,9 +195,6 @@ class Replicator:
             backlog.failed(job, str(error))
             self._failed_s = time.monotonic()
             self._on_catalogue_error(error)
-        except OSError as error:  # of the spool: what was compared cannot be opened, or is gone now
-            text = f"{error.filename or job.key} cannot be read: {error.strerror}"
-            return self._unfit(backlog, job, PermanentUploadError(Blocked.UNREADABLE, text))
         except Exception as error:  # a fault of Kuager holds up no other recording
             if not job.why:
                 log.exception("A fault of Kuager", archive=self.name, recording=job.key)
@@ -212,9 +216,6 @@ class Replicator:
             self._status.archived_bytes_total += job.length
 
     def _unfit(self, backlog: Backlog, job: Job, error: PermanentUploadError) -> bool:
-        if isinstance(job, PendingUpload) and not (self._spool / MARKER_FILE).exists():
-            backlog.put_back(job)  # its disk went, and may come back
-            return False
         self._status.failures_total += 1
         if backlog.unfit(job, error.blocked, str(error)):
             log.error(
@@ -244,22 +245,35 @@ class Replicator:
     async def _store(self, pending: PendingUpload) -> Archived:
         """Store a recording of the spool or, where that no longer has it, of another archive."""
         try:
-            # its bytes, and that they are those that were sealed
-            index, media = await asyncio.to_thread(read_sealed, pending.stored)
-        except PermanentUploadError:
-            # or its disk went and has just come back: only a second look tells
-            try:
-                index, media = await asyncio.to_thread(read_sealed, pending.stored)
-            except PermanentUploadError as error:
-                if self._fetch is None or error.blocked is not Blocked.GONE:
-                    raise
-                if not (self._spool / MARKER_FILE).exists():
-                    raise
-                return await self._store_fetched(pending, self._fetch)
+            return await self._store_sealed(pending)
+        except PermanentUploadError as error:
+            if error.blocked is Blocked.REFUSED:
+                raise
+        # Its disk may have gone, and have come back since: only a look while it is there tells.
+        self._check_spool()
+        try:
+            return await self._store_sealed(pending)
+        except PermanentUploadError as error:
+            self._check_spool()
+            if self._fetch is None or error.blocked is not Blocked.GONE:
+                raise
+            return await self._store_fetched(pending, self._fetch)
+
+    def _check_spool(self) -> None:
+        if not (self._spool / MARKER_FILE).exists():
+            raise _SpoolAway
+
+    async def _store_sealed(self, pending: PendingUpload) -> Archived:
+        """Store a recording of the spool whose bytes are those that were sealed."""
+        index, media = await asyncio.to_thread(read_sealed, pending.stored)
         if index.name != pending.camera:  # since its row was written
             text = f"{pending.stored.lines} is spoilt: it is of another camera than it was"
             raise PermanentUploadError(Blocked.UNREADABLE, text)
-        return await self.archive.store(index, media)
+        try:
+            return await self.archive.store(index, media)
+        except OSError as error:  # what was compared cannot be opened, or is gone now
+            text = f"{error.filename or media} cannot be read: {error.strerror}"
+            raise PermanentUploadError(Blocked.UNREADABLE, text) from None
 
     async def _store_fetched(self, pending: PendingUpload, fetch: Fetch) -> Archived:
         """Store what another archive has, by a file beside the spool: one at a time, as it may be

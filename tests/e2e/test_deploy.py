@@ -37,6 +37,8 @@ from tests.support.waiting import BOUND_S, until
 Proxied = tuple[list[str], dict[str, int]]
 PROGRAMS = ("createdb", "dropdb", "pg_dump", "pg_restore")
 DAY = 1_764_385_200_000  # 2025-11-29
+pytest_plugins = ["tests.support.postgres_server"]
+
 INSTALL = (ROOT / "docs/install.md").read_text()
 DEPLOY = ROOT / "deploy"
 
@@ -244,9 +246,8 @@ def test_the_backup_of_sqlite_is_restored(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_backup_of_postgresql_is_restored(tmp_path: Path) -> None:
-    server = Server(tmp_path / "postgres")
-    tmp_path.chmod(0o755)
+def test_the_backup_of_postgresql_is_restored(tmp_path: Path, server_folder: Path) -> None:
+    server = Server(server_folder / "pg")
     server.start()
     try:
         url, anew = server.url("kuager"), f" --maintenance-db={server.url()} "

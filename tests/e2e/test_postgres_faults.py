@@ -37,6 +37,7 @@ from tests.support.s3 import free_port
 from tests.support.spools import fill
 from tests.support.waiting import BOUND_S, until
 
+pytest_plugins = ["tests.support.postgres_server"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NAME = ("e", "s", "c")
 REFUSES = "The catalogue refuses; recordings wait in the spool"
@@ -209,22 +210,14 @@ def postgres(folder: Path, disk_mb: int = 0) -> Iterator[Server]:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the server's user may enter."""
-    with tempfile.TemporaryDirectory(prefix="kuager-pg-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture
 def namespaces() -> None:
     """Skip where a program cannot have a disk of its own."""
     if os.system("unshare -Urm true 2>/dev/null") != 0:
         missing("no user namespaces: sysctl kernel.unprivileged_userns_clone=1")
 
 
-async def test_killed_and_started_again(folder: Path) -> None:
-    with postgres(folder) as server, site(folder, server) as one:
+async def test_killed_and_started_again(server_folder: Path) -> None:
+    with postgres(server_folder) as server, site(server_folder, server) as one:
         await one.caught_up()
         before = len(one.events())
         server.kill()
@@ -241,9 +234,9 @@ async def test_killed_and_started_again(folder: Path) -> None:
         assert all(a != b for a, b in itertools.pairwise(told)), "said again"
 
 
-async def test_what_hangs_is_not_waited_for(folder: Path) -> None:
-    with postgres(folder) as server:
-        with site(folder, server) as one:
+async def test_what_hangs_is_not_waited_for(server_folder: Path) -> None:
+    with postgres(server_folder) as server:
+        with site(server_folder, server) as one:
             await one.caught_up()
             before = len(one.events())
             server.freeze()
@@ -261,8 +254,8 @@ async def test_what_hangs_is_not_waited_for(folder: Path) -> None:
         server.thaw()
 
 
-async def test_its_disk_is_full(folder: Path, namespaces: None) -> None:
-    with postgres(folder, disk_mb=128) as server, site(folder, server) as one:
+async def test_its_disk_is_full(server_folder: Path, namespaces: None) -> None:
+    with postgres(server_folder, disk_mb=128) as server, site(server_folder, server) as one:
         await one.caught_up()
         before = len(one.events())
         with server.full():
@@ -274,9 +267,9 @@ async def test_its_disk_is_full(folder: Path, namespaces: None) -> None:
         assert one.trouble()[before:] == ["the database's disk is full", WORKS]
 
 
-async def test_no_call_and_no_end_waits_for_a_server_that_hangs(folder: Path) -> None:
+async def test_no_call_and_no_end_waits_for_a_server_that_hangs(server_folder: Path) -> None:
     gap = [Gap(1, 1, 2, GapCause.NO_DATA)]
-    with postgres(folder) as server:
+    with postgres(server_folder) as server:
         catalogue = await Catalogue.open(server.url())
         await catalogue.writer.put_gaps(NAME, gap)
         server.freeze()

@@ -18,7 +18,7 @@ from tests.support.config_files import KUAGER, write
 from tests.support.postgres_server import Server
 from tests.support.waiting import until
 
-pytest_plugins = ["tests.support.postgres"]
+pytest_plugins = ["tests.support.postgres", "tests.support.postgres_server"]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ async def test_what_libpq_knows_is_known(postgres_url: str) -> None:
 
 
 @pytest.mark.slow
-async def test_a_server_without_tls_is_refused_where_tls_is_asked_for(tmp_path: Path) -> None:
+async def test_a_server_without_tls_is_refused_where_tls_is_asked_for(server_folder: Path) -> None:
     """By its address: libpq, too, has no TLS on a socket, whatever `sslmode` says."""
-    server = Server(tmp_path / "postgres")
+    server = Server(server_folder / "pg")
     await asyncio.to_thread(server.start)
     try:
         with pytest.raises(CatalogueError, match="SSL"):

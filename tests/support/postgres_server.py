@@ -11,12 +11,14 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 from pgserver import utils
 from pgserver._commands import POSTGRES_BIN_PATH
 
@@ -24,6 +26,15 @@ from tests.support.s3 import free_port
 
 USER = "pgserver"  # what the wheel calls it too
 START_S = 120.0
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder that the server's user may enter: of one below `tmp_path` a pytest that begins
+    meanwhile would close what is above it."""
+    with tempfile.TemporaryDirectory(prefix="kuager-pg-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 class Server:
