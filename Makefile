@@ -13,6 +13,8 @@ LOCALES := base/i18n/locales
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 export PORT ?= 8080
 export DATA ?= demo-data
+# else each of hundreds of processes compiles all of Kuager
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup tools wheel demo test test-fast fuzz fuzz-rtsp check check-style check-types check-walls check-scripts check-docs lock attack attack-silent reload-table fault-table crash-table identity-walk chaos nodes-dead nodes-database nodes-cut nodes-kills nodes-rolling nodes-viewers nodes-country bucket-away alerts disk-table bench-record bench-sound density both-sources foreign-table loss-table neighbours bench-pictures bench-site bench-http bench-copy player-table native bench-upload bench-upload-memory bench-catalogue bench-fsck bench-player soak states walk postgres-away bench-time time-table screenshot rooms code-table messages clean
 help: ## list the targets

@@ -137,6 +137,7 @@ def edges(found: tuple[Window, ...]) -> list[int]:
     return [edge for window in found for edge in window]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(cases())
 def test_every_moment_is_as_the_words_say(case: dict[str, Any]) -> None:

@@ -235,6 +235,7 @@ def test_slips_of_the_pen_show_no_secret(name: str, old: str, new: str) -> None:
     assert not _leaks(told)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.sampled_from(sorted(EXAMPLE)), st.booleans(), st.integers(0, 2**32))
 def test_no_input_makes_a_traceback_or_shows_a_secret(name: str, csv: bool, seed: int) -> None:

@@ -208,6 +208,7 @@ async def test_nobody_is_flooded_with_letters(
             await until(lambda: len(set(box.recipients)) == MOST_A_DAY + 4)
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

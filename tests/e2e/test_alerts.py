@@ -67,6 +67,7 @@ def series(config: Config) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts.test.yaml"])
 )

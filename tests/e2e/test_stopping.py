@@ -255,6 +255,7 @@ def test_the_end_of_standard_input_is_heard(loop: str, kind: str) -> None:
         assert process.wait(BOUND_S) == 0
 
 
+@pytest.mark.slow
 async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "stations.yaml").write_text(
         'stations:\n  - id: s\n    cameras: [{id: a, url: "rtsp://127.0.0.1:1/a"}]\n'
@@ -281,6 +282,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -
             await task
 
 
+@pytest.mark.slow
 def test_a_role_imports_what_it_needs_alone() -> None:
     """Each of these takes memory, in every process that imports it."""
     heavy = {"aiohttp", "alembic", "av", "boto3", "cv2", "jinja2", "numpy", "sqlalchemy", "stripe"}

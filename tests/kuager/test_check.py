@@ -93,6 +93,7 @@ def test_the_example_is_well(tmp_path: Path) -> None:
     assert "Zx9Qw7" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -109,6 +110,7 @@ def test_numbers_are_written_as_people_write_them(
     assert all(words in lines for words in said), out
 
 
+@pytest.mark.slow
 def test_wrong_is_1(tmp_path: Path) -> None:
     path = write(tmp_path, stations_yaml=STATIONS.replace("id: c2", "id: c1"), kuager_yaml=KUAGER)
     code, out, err = check(path)
@@ -120,12 +122,14 @@ def test_wrong_is_1(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_unread_is_2(tmp_path: Path) -> None:
     code, out, err = check(tmp_path / "kuager.yaml")
     assert (code, out) == (2, "")
     assert f"{tmp_path}/kuager.yaml: cannot be read: no such file or directory" in err
 
 
+@pytest.mark.slow
 def test_warnings_and_odd_names_are_shown_as_they_are(tmp_path: Path) -> None:
     stations = STATIONS.replace("10.0.0.2", "10.0.0.1").replace(
         "    cameras:", "    name: '[bold]School[/x]'\n    cameras:"
@@ -153,6 +157,7 @@ def test_dates_that_were_mistyped_are_told(tmp_path: Path) -> None:
     assert told == "no window is on the day of the vote, 2026-11-29: look at 'windows'"
 
 
+@pytest.mark.slow
 def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=FREE_PORT)
     spool = load(path, {}).spool
@@ -163,6 +168,7 @@ def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     assert "warning: the clock: it is off by +1.0 days" in out
 
 
+@pytest.mark.slow
 def test_a_large_election_is_summed_up(tmp_path: Path) -> None:
     lines = ["station_id,camera_id,url,last_day"]
     lines += [f"s{n},c1,rtsp://10.1.{n}.1/,{'2026-11-29' if n % 2 else ''}" for n in range(60)]
@@ -281,6 +287,7 @@ async def test_a_camera_that_begins_late_is_watched_as_long(tmp_path: Path, ffmp
     assert "keyframe every" in out and "rarer" not in out
 
 
+@pytest.mark.slow
 def test_probe_without_ffmpeg_could_not_run(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=KUAGER + "ffmpeg: /no/such/ffmpeg\n")
     code, _, err = check(path, "--probe")

@@ -178,6 +178,7 @@ async def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
     assert not told[-1].taken and told[-1].lines == ("86400 is better than 7200",)
 
 
+@pytest.mark.slow
 async def test_a_spool_that_is_not_mounted_yet_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

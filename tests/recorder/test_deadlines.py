@@ -324,6 +324,7 @@ def test_a_camera_that_would_fill_the_disk_of_all(tmp_path: Path) -> None:
     assert written <= MOST_BYTES + 5 * MOST_BYTES_S
 
 
+@pytest.mark.slow
 def test_a_camera_that_changes_its_picture_without_end(tmp_path: Path) -> None:
     """Each change is a recording of its own, which the archives of all would have to take."""
     larger = replace(VIDEO, width=1920, height=1080)

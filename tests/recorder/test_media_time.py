@@ -309,6 +309,7 @@ def test_time_that_steps_back_to_the_picture_before_is_no_b_frame(gop: int) -> N
     record(camera(20, stamp, gop=gop))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10_000))
 def test_any_camera(data: st.DataObject, seed: int) -> None:
@@ -351,6 +352,7 @@ def test_pieces_of_a_picture_are_bounded_and_cheap() -> None:
     assert joined == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 60.0, 400.0, 700.0]), st.integers(0, 40))
 def test_pictures_that_show_before_earlier_ones_keep_their_order(

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from tests.support.shots import Shot, record, reported
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 50
 LAST_EVENT_MS = 43_000.0  # what happens at the very end nothing explains
 APART_S = (5.0, 12.0)

@@ -234,6 +234,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(CHANGES, st.integers(1, 3_000))
 def test_a_stream_with_bytes_changed_removed_and_put_in(
     changes: list[tuple[float, int, bytes]], read: int

@@ -387,6 +387,7 @@ def _grown(segment: bytes) -> bytes:
     return write_segment(1, [TrackRun(1, 0, [key._replace(size=len(data))], [data])])
 
 
+@pytest.mark.slow
 async def test_a_full_or_refusing_disk_takes_no_pictures(
     config: Config, recorded: dict[str, Recorded]
 ) -> None:
@@ -455,6 +456,7 @@ def test_only_a_segment_that_starts_with_a_keyframe_counts(
     assert newest_keyframe(config.spool / "s/nobody") is None
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_spoilt_recording_is_an_error_and_no_more(data: st.DataObject) -> None:

@@ -68,6 +68,7 @@ async def test_a_child_that_ends_before_it_reads_says_why(tmp_path: Path) -> Non
         assert cause is GapCause.UNREACHABLE and "refused" in detail and "s3cret" not in detail
 
 
+@pytest.mark.slow
 async def test_a_session_that_is_cancelled_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
     """No child, be it alive or not waited for, and no descriptor."""
     path = program(tmp_path, "exec sleep 600")

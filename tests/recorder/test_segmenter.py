@@ -265,6 +265,7 @@ def test_a_burst_at_the_start_is_placed_where_it_was_taken() -> None:
     assert abs(segmenter.run_start_ms - UTC0 - 30) < 45
 
 
+@pytest.mark.slow
 @given(
     ends=st.integers(1, 400),
     held=st.lists(st.floats(0, 900), min_size=500, max_size=500),
@@ -325,6 +326,7 @@ def test_a_flood_of_pictures_is_looked_at_once(gop: int, wild: float) -> None:
     assert looked < 9_000 * 700
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10_000))
 def test_any_frames(data: st.DataObject, seed: int) -> None:

@@ -216,6 +216,7 @@ def test_sound_that_begins_to_count_anew_is_in_step_again() -> None:
     assert max(map(abs, found.values())) < 60
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 def test_any_sound_is_bounded_by_when_it_came(seed: int) -> None:
     chance = random.Random(seed)

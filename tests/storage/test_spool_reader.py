@@ -211,6 +211,7 @@ def test_a_bad_line_is_said_once_and_the_lines_before_it_stay(
     assert text.count("cannot be read") == 1 + 5 + 2  # every reader says it once
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_rubbish_harms_nothing_else(tmp_path: Path, data: st.DataObject) -> None:
