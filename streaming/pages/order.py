@@ -206,6 +206,7 @@ def words_of(order: Order, lang: str) -> dict[str, object]:
         "text": partial(text_in, lang=lang),
         "stretch": partial(format_stretch, zone=zone),
         "when": lambda ms: format_time(ms, zone) if ms else "–",
+        "second": partial(format_second, zone=zone),
         "money": partial(format_money, currency=order.currency, lang=lang),
         "percent": partial(format_percent, lang=lang),
         "cause": partial(describe_cause, lang=lang),

@@ -132,11 +132,12 @@ def test_time_that_nobody_was_to_record_is_no_time_of_which_all_is_there() -> No
     camera |= {"files": [], "gaps": [], "removed": [], "unscheduled": outside}
     order = Order(
         *(1, 1, "e", "s", BEGIN, BEGIN + 120_000, State.QUOTED, "en"),
-        {"asked_to_ms": BEGIN + 120_000, "cameras": [camera], "station": {"time_zone": ZONE}},
+        {"asked_to_ms": BEGIN + 130_000, "cameras": [camera], "station": {"time_zone": ZONE}},
         *("KZT", 0, BEGIN),
     )
     page, words = templates("en").get_template("order_footage.html"), words_of(order, "en")
     text = page.render(order=order, downloads=False, ends=[], files={}, **words)
     assert text.count("outside the hours of recording") == 1
+    assert f"The copy ends at {format_second(BEGIN + 120_000, ZONE)}." in text
     end = format_second(BEGIN + 120_000, ZONE).split()[1]
     assert f"{format_second(BEGIN + 60_000, ZONE)}–{end} UTC: outside the hours" in text
