@@ -22,7 +22,7 @@ from storage.records import GapCause, Index, parse_index
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
 from storage.spool.repair import finish
-from storage.spool.writer import SegmentInfo
+from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from tests.support.spool_files import CLOCK, UTC0, check_files, indexes, open_spool, run_at, write
 
 
@@ -179,6 +179,18 @@ def test_lines_that_went_with_the_power_cost_no_footage(
     assert media.stat().st_size == before.segments[left - 1].offset + before.segments[0].length
 
 
+def append(spool: CameraSpool, run: Run, k: int) -> None:
+    """Append the k-th segment of a run, of 2 s."""
+    info = SegmentInfo(
+        tfdt_90k=k * 180_000,
+        duration_90k=180_000,
+        starts_with_key=True,
+        arrival_ms=UTC0 + 2000 * k,
+        camera_ms=None,
+    )
+    spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
+
+
 @pytest.mark.parametrize("how", ["here", "at the next start", "by fsck"])
 def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -186,18 +198,8 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
     """The disk took the bytes and not the line: the recorder goes on with the same number."""
     spool, run = open_spool(tmp_path), run_at(UTC0)
 
-    def append(k: int) -> None:
-        info = SegmentInfo(
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + 2000 * k,
-            camera_ms=None,
-        )
-        spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
-
-    append(0)
-    append(1)
+    append(spool, run, 0)
+    append(spool, run, 1)
 
     def refuse(fd: int, data: bytes) -> None:
         if data.startswith(b'{"segment_no"'):
@@ -207,13 +209,13 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
     with monkeypatch.context() as patch:
         patch.setattr("storage.spool.recording.write_all", refuse)
         with pytest.raises(OSError, match="No space"):
-            append(2)
+            append(spool, run, 2)
     spool.abandon(GapCause.DISK_FULL)
     (first,) = tmp_path.glob("s/c/*/*-1.mp4")
     if how != "here":  # it is not finished before the next one begins
         monkeypatch.setattr("storage.spool.past.finish", refuse_to_finish)
     run = run_at(UTC0 + 60_000)
-    append(0)
+    append(spool, run, 0)
     spool.seal(GapCause.NO_DATA)
     spool.close()
     monkeypatch.undo()
@@ -221,7 +223,7 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
         finish(first.with_suffix(""), compare=True)
     spool = open_spool(tmp_path)
     run = run_at(UTC0 + 120_000)
-    append(0)
+    append(spool, run, 0)
     spool.seal(GapCause.NO_DATA)
     spool.close()
     assert [[s.segment_no for s in i.segments] for i in check_files(tmp_path)] == [[1, 2], [3], [4]]
@@ -239,14 +241,7 @@ def test_whatever_is_damaged_no_whole_segment_is_thrown_away(tmp_path: Path, see
     sealed = bool(seed % 2)
     spool = open_spool(tmp_path / "as it was", Numbers.by_lease(186_555_000, UTC0))
     for k in range(8):
-        info = SegmentInfo(
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + 2000 * k,
-            camera_ms=None,
-        )
-        spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
+        append(spool, run, k)
     if sealed:
         spool.seal(GapCause.NO_DATA)
     else:
