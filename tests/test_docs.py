@@ -144,6 +144,9 @@ def functions_of(name: str) -> set[str]:
 def test_tests_named_in_docs_exist(page: str) -> None:
     for name, test in re.findall(r"(tests/[\w/]+\.py)::(\w+)", (ROOT / page).read_text()):
         assert name in TRACKED and test in functions_of(name), f"{page}: {name}::{test}"
+    for name, test in re.findall(r"`(tests/[\w/.]+\.mjs)::([^`]+)`", (ROOT / page).read_text()):
+        there = name in TRACKED and f'test("{test}", ' in (ROOT / name).read_text()
+        assert there, f"{page}: {name}::{test}"
 
 
 def test_every_fault_has_its_test() -> None:
