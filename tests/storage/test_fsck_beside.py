@@ -104,7 +104,7 @@ async def test_what_is_removed_while_an_archive_is_listed_is_not_left_over(tmp_p
         assert len(list((tmp_path / "archive").glob("e/s/c/*/*.removed.json"))) == 3
 
 
-@pytest.mark.parametrize("why", ["its time", "before its time", "a hold"])
+@pytest.mark.parametrize("why", ["its time", "before its time", "a time to come", "a hold"])
 async def test_a_copy_of_the_database_learns_what_was_removed_since(
     tmp_path: Path, why: str
 ) -> None:
@@ -112,8 +112,10 @@ async def test_a_copy_of_the_database_learns_what_was_removed_since(
     async with filled(tmp_path, 4) as (config, catalogue, archive, _):
         await forget_the_spool(config, catalogue)
         early = why == "before its time"
-        clock, keep_s = (lambda: UTC0 + 3_600_000, 60) if early else (now_ms, DAY_S)
-        assert await retire(catalogue, archive, C, keep_s, share=1.0, clock=clock) == 4
+        at_ms = UTC0 + 3_600_000 if early else now_ms()
+        at_ms += 30 * DAY_S * 1000 * (why == "a time to come")
+        keep_s = 60 if early else DAY_S
+        assert await retire(catalogue, archive, C, keep_s, share=1.0, clock=lambda: at_ms) == 4
         copied = sa.update(archived).values(removed_ms=None, removed_reason=None)
         await catalogue.pool.execute(copied)
         if why == "a hold":
