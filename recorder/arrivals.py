@@ -115,16 +115,24 @@ def usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
     return max(1.0, steps[len(steps) // 2] if steps else 40.0)
 
 
+def most_back_ms(usual_ms: float) -> float:
+    """Return by how much B-frames show, at most, before what came earlier, where pictures follow
+    each other by so much: what is beyond no decoder could hold back."""
+    return min(REORDER_MS, REORDERED * usual_ms)
+
+
 def _steps_back(pictures: Sequence[Picture]) -> list[float]:
     """Return by how much timestamps step back as they do with B-frames, in order; none: they show
     in the order in which they come.
 
     They do so with every group, from a picture that came before its turn: it stepped ahead by
-    several pictures. Time that jumps back does so from where it was.
+    several pictures, and by no more than a decoder holds back: what steps farther is wild. Time
+    that jumps back does so from where it was.
     """
     steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
-    ahead_ms = 1.5 * usual_step(pictures, Line(1.0, 0.0))
-    back = sorted(-b for a, b in pairwise(steps) if -REORDER_MS <= b < 0 and a > ahead_ms)
+    usual_ms = usual_step(pictures, Line(1.0, 0.0))
+    most_ms = most_back_ms(usual_ms)
+    back = sorted(-b for a, b in pairwise(steps) if -most_ms <= b < 0 and a > 1.5 * usual_ms)
     return back if len(back) > max(1.0, REORDERS * len(steps)) else []
 
 

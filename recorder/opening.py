@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recorder.arrivals import EARLY_MS, LASTING_MS, REORDER_MS, REORDERED, Line, Picture
+from recorder.arrivals import EARLY_MS, LASTING_MS, REORDERED, Line, Picture, most_back_ms
 
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 
@@ -28,7 +28,7 @@ def place_opening(
     for n, p in reversed(list(enumerate(pictures))):
         at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate
         right_ms = at_ms + offset_ms
-        most_ms, least_ms = float("inf"), -REORDER_MS if reach_ms else 0.0
+        most_ms, least_ms = float("inf"), -most_back_ms(usual_ms) if reach_ms else 0.0
         if following is not None:
             waited_ms = following.arrival_ms - p.arrival_ms
             most_ms = waited_ms + (HELD_MS if n < live else LASTING_MS)

@@ -17,7 +17,6 @@ from recorder.arrivals import (
     FEW,
     JUMP_MS,
     LASTING_MS,
-    REORDER_MS,
     REORDERED,
     SURE_MS,
     WINDOW_MS,
@@ -32,6 +31,7 @@ from recorder.arrivals import (
     is_regular,
     least,
     levels_of,
+    most_back_ms,
     other_rate,
     reach_ms,
     reorders,
@@ -65,6 +65,7 @@ class Timeline:
         # timestamp and media time of the last pictures: B-frames are to show between them
         self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
         self.reorders = False  # there are B-frames
+        self._back_ms = 0.0  # by which these may show before what came earlier
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._before: Picture | None = None  # that picture
@@ -99,7 +100,9 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        place_opening(opening, before, line, usual_step(tail, line), reach_ms(pictures))
+        usual_ms = usual_step(tail, line)
+        self._back_ms = most_back_ms(usual_ms)
+        place_opening(opening, before, line, usual_ms, reach_ms(pictures))
         newest = max(opening, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
@@ -116,6 +119,7 @@ class Timeline:
         self._lately.append(p)
         if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
             self.reorders = reorders(self._lately)
+            self._back_ms = most_back_ms(usual_step(self._lately, Line(self._rate, 0.0)))
         p.slower_ms = self._slower_ms
         if self.by_arrival:
             return self._push_by_arrival(p)
@@ -352,7 +356,7 @@ class Timeline:
         latest_ms = float("inf")
         for h in reversed(in_order):
             h.media_ms = min(self.media_ms(h.stamp_ms), self._clock_map.media_of(h.arrival_ms))
-            if self.reorders and h.media_ms < latest_ms + REORDER_MS:
+            if self.reorders and h.media_ms < latest_ms + self._back_ms:
                 latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
         for h in in_order:  # none before others
             newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
@@ -383,7 +387,7 @@ class Timeline:
     def _is_wild(self, p: Picture) -> bool:
         earliest_ms = self._newest_ms
         if self.reorders:  # a B-frame shows after the one that was the newest before the newest
-            earliest_ms = max(self._newest_ms - REORDER_MS, self._before_newest_ms - 1)
+            earliest_ms = max(self._newest_ms - self._back_ms, self._before_newest_ms - 1)
         return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:

@@ -25,7 +25,7 @@ DEFAULT_USER_AGENT = "Kuager"
 LOOKUP_THREADS = 32  # names that are looked up at a time; a dead name server blocks each for long
 ANSWERS = 2  # to challenges of one request: the login, and once more where its nonce was stale
 MAX_UNSENT = 16 * 1024  # bytes that wait for a camera: then it gets no reports
-MAX_UNASKED = 1_000  # answers in a row that belong to no request, and requests of the camera
+MAX_UNASKED = 1_000  # answers that belong to no request, and the camera's own, between two of ours
 _SHUTDOWN_S = 1.0  # for the other side to see that the connection is closed
 
 
@@ -228,13 +228,14 @@ class _Wire(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[Response] | None = None
         self._answered = False  # at least once: it does speak RTSP
-        self._unasked = 0  # answers since one was waited for
+        self._unasked = 0  # answers and requests since one was waited for
         self._room = 0  # bytes that the read under way has room for
 
     async def send(self, request: bytes) -> Response:
         if self.closed:
             raise ClosedError
         self._answer = asyncio.get_running_loop().create_future()
+        self._unasked = 0  # some never answer, and ask themselves all day
         self._transport.write(request)
         return await self._answer
 
@@ -301,7 +302,6 @@ class _Wire(asyncio.BufferedProtocol):
         is_answer = message.status >= 200  # 100 is not the answer yet
         self._answered = self._answered or is_answer
         if is_answer and self._answer is not None and not self._answer.done():
-            self._unasked = 0
             self._answer.set_result(message)
             return
         self._count_unasked("answers to nothing")

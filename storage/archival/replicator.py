@@ -247,7 +247,7 @@ class Replicator:
         try:
             return await self._store_sealed(pending)
         except PermanentUploadError as error:
-            if error.blocked is Blocked.REFUSED:
+            if error.blocked in (Blocked.REFUSED, Blocked.NO_ROW):  # no word of the spool
                 raise
         # Its disk may have gone, and have come back since: only a look while it is there tells.
         self._check_spool()

@@ -76,8 +76,10 @@ class CheckedCamera:
     def is_here(self, row: RecordingRow) -> bool:
         """Say whether this spool has a recording, or what may be it."""
         stored = self.stored.get(row.key)
-        index = stored and self.reader.read(stored)
-        return bool(stored) and (not index or not index.seal or index.identity == row.identity)
+        if stored is None:  # it may be in a folder that cannot be read
+            return bool(self.reader.unlisted) and row.removed_ms is None and not self.waits(row)
+        index = self.reader.read(stored)
+        return not index or not index.seal or index.identity == row.identity
 
     def described_otherwise(self, where: str, index: Index) -> str:
         """Return the spool or the archive that was asked before and describes the same bytes

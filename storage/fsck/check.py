@@ -327,7 +327,7 @@ class _CameraCheck:
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
         camera, key, seq = self._camera, row.key, row.record_seq
-        if row.removed_ms is not None or camera.is_here(row) or camera.reader.unlisted:
+        if row.removed_ms is not None or camera.is_here(row):
             return
         if camera.waits(row):
             if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:

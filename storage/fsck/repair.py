@@ -11,7 +11,7 @@ from storage.archival.pending import PermanentUploadError, read_sealed
 from storage.archival.retention import remove_exactly, versions
 from storage.archive.port import ArchiveError, Entry, ObjectNotFound
 from storage.catalogue.rows import RecordingRow
-from storage.fsck.camera import CheckedCamera, Finding
+from storage.fsck.camera import IN_FLIGHT_MS, CheckedCamera, Finding
 from storage.fsck.listing import ArchiveListing, is_whole
 from storage.records import FormatError, Index, Trace, recording_name, sha256_of
 from storage.spool.reader import Key, SpoolRecording
@@ -141,12 +141,14 @@ class Repair:
     async def _believe_trace(self, row: RecordingRow, at: ArchiveListing) -> str | None:
         """Have a row say that an archive removed a recording when its time had come, where the
         trace of just this one does and no hold keeps it; None where nothing does. A database that
-        came back from a copy does not know what was removed since."""
+        came back from a copy does not know what was removed since. A trace of a time to come is
+        none: whoever can write to an archive could write it of what is to be kept."""
         camera, keep_s, found = self._camera, at.verified.settings.keep, await at.trace(row)
         if found is None or keep_s is None:
             return None
         trace, told = found
-        if told.removed_ms < row.end_ms + keep_s * 1000:
+        latest_ms = camera.now_ms + IN_FLIGHT_MS  # clocks differ
+        if not row.end_ms + keep_s * 1000 <= told.removed_ms <= latest_ms:
             return None
         if await camera.catalogue.holds.is_held(camera.name, row.start_ms, row.end_ms):
             return None

@@ -60,6 +60,14 @@ def test_a_wild_timestamp_changes_nothing_else(by: float, every: int | None) -> 
     assert result.worst() < 60 and not result.ends
 
 
+@pytest.mark.parametrize("every", [5, 10, 15])
+@pytest.mark.parametrize("by", [1_500, 3_000])
+def test_often_wild_timestamps_are_no_b_frames(by: float, every: int) -> None:
+    """No decoder holds back more than 16 pictures: at 25 a second that is 0.64 s."""
+    result = record(camera(30, lambda n, taken: taken + (by if n % every == 3 else 0)))
+    assert result.worst() < 60 and not result.ends
+
+
 def test_time_that_runs_far_ahead_picture_by_picture() -> None:
     result = record(camera(30, lambda n, t: t + (1e7 + (n - 250) * 20_000 if n >= 250 else 0)))
     assert result.worst() < 60 and result.cuts[-1].by_arrival
@@ -390,6 +398,19 @@ def test_b_frames_that_show_before_their_keyframe(fps: float, gop: int, b: int) 
     result = record(shots, False)
     assert all(cut.starts_with_key for cut in result.cuts[1:])
     assert all(abs(error - 20) <= 4 for taken, error, _ in result.errors if taken > 2_000)
+
+
+@pytest.mark.parametrize("by", [-1_000, -2_000, -3_000])
+def test_time_that_jumps_back_among_b_frames(by: float) -> None:
+    """By more than B-frames show before what came earlier: what came before is not moved to it."""
+    order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    shots = []
+    for n in range(750):
+        taken = (n // 10 * 10 + order[n % 10]) * 40.0
+        stamp = 5e7 + taken + (by if n >= 250 else 0)
+        shots.append(Shot(taken, stamp, (n + 3) * 40.0 + 20, n % 10 == 0))
+    result = record(shots, False)
+    assert result.worst() < 740 and not result.ends
 
 
 def test_a_first_timestamp_that_is_that_of_the_next_picture_is_not_believed() -> None:

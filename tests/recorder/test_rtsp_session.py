@@ -14,7 +14,7 @@ import uvloop
 
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession
-from recorder.rtsp.connection import Connection, Resolver, _Wire
+from recorder.rtsp.connection import MAX_UNASKED, Connection, Resolver, _Wire
 from recorder.rtsp.describe import Offer, connect
 from recorder.rtsp.description import Description
 from recorder.rtsp.messages import Response
@@ -39,6 +39,31 @@ async def test_a_camera_that_is_gone_before_we_look_who_it_is() -> None:
     wire.connection_made(Gone())
     wire.connection_lost(ConnectionResetError())
     assert wire.closed and wire.hosts[0] == "127.0.0.1"
+
+
+async def test_a_camera_that_asks_all_day_and_never_answers_is_kept() -> None:
+    """What it asks is counted between two requests of ours: it is no flood."""
+
+    class Open(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return "127.0.0.1", 554
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+        def write(self, data: object) -> None:
+            pass
+
+    wire, asked = _Wire(lambda: 0.0), b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"
+    wire.connection_made(Open())
+    for _ in range(3):
+        waits = asyncio.ensure_future(wire.send(b"OPTIONS"))
+        await asyncio.sleep(0)
+        for _ in range(MAX_UNASKED // 2):
+            wire.get_buffer(-1)[: len(asked)] = asked
+            wire.buffer_updated(len(asked))
+        waits.cancel()
+    assert wire.error is None and not wire.closed
 
 
 async def kept(

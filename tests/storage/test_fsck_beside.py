@@ -30,7 +30,7 @@ from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.schema import archived
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
-from storage.records import REMOVED_FORMAT, Trace
+from storage.records import REMOVED_FORMAT, Trace, recording_name
 from storage.spool.disk import spool_id
 from storage.spool.reader import SpoolReader
 from tests.support.archiving import C, configure, forget_the_spool, later_ms, opened
@@ -104,7 +104,7 @@ async def test_what_is_removed_while_an_archive_is_listed_is_not_left_over(tmp_p
         assert len(list((tmp_path / "archive").glob("e/s/c/*/*.removed.json"))) == 3
 
 
-@pytest.mark.parametrize("why", ["its time", "before its time", "a hold"])
+@pytest.mark.parametrize("why", ["its time", "before its time", "a time to come", "a hold"])
 async def test_a_copy_of_the_database_learns_what_was_removed_since(
     tmp_path: Path, why: str
 ) -> None:
@@ -112,8 +112,10 @@ async def test_a_copy_of_the_database_learns_what_was_removed_since(
     async with filled(tmp_path, 4) as (config, catalogue, archive, _):
         await forget_the_spool(config, catalogue)
         early = why == "before its time"
-        clock, keep_s = (lambda: UTC0 + 3_600_000, 60) if early else (now_ms, DAY_S)
-        assert await retire(catalogue, archive, C, keep_s, share=1.0, clock=clock) == 4
+        at_ms = UTC0 + 3_600_000 if early else now_ms()
+        at_ms += 30 * DAY_S * 1000 * (why == "a time to come")
+        keep_s = 60 if early else DAY_S
+        assert await retire(catalogue, archive, C, keep_s, share=1.0, clock=lambda: at_ms) == 4
         copied = sa.update(archived).values(removed_ms=None, removed_reason=None)
         await catalogue.pool.execute(copied)
         if why == "a hold":
@@ -203,13 +205,18 @@ async def test_what_is_in_a_folder_that_cannot_be_read_is_not_called_gone(
         return listdir(path)
 
     async with filled(tmp_path, 4) as (config, catalogue, archive, _):
+        waits = (await catalogue.recordings_of(C))[0]  # as yet only there
+        await catalogue.writer.forget_archived(C, waits.identity, archive.name)
+        for ending in (".mp4", ".json"):
+            name = recording_name(waits.start_ms, waits.record_seq) + ending
+            await archive.remove("/".join((*C, name)))
         with monkeypatch.context() as patch:
             patch.setattr(os, "listdir", listed)
             uploader = Uploader(config, catalogue, [archive])
             assert await uploader.recognise()
             await uploader.discovery.look()
             fsck = Fsck(config, catalogue, [archive], repair=True, clock=later_ms)
-            found = [f for f in await fsck.check(C) if f.where == "spool"]
+            found = [f for f in await fsck.check(C) if f.where != "schedule"]
         assert {f.what for f in found} == {"folder that cannot be read"}
         assert all(r.removed_ms is None for r in await catalogue.recordings_of(C))
         await uploader.discovery.look()

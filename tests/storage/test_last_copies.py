@@ -16,6 +16,7 @@ from config.model import Config
 from kuager.fsck import fsck
 from kuager.upload import upload
 from storage.archival.backlog import Blocked
+from storage.archival.pending import PermanentUploadError
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
@@ -196,6 +197,24 @@ async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue
         blocked = list(replicator.blocked())
         assert blocked and {one.blocked for one in blocked} == {Blocked.UNREADABLE}
         assert "0001.mp4 cannot be read: Too many open files" in blocked[0].why
+
+
+async def test_what_has_no_row_is_sent_once_at_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    fill(config.spool, start_ms=NOW - DAY, runs=1, segments=5).close()
+    async with an_uploader(config) as (uploader, _, _):
+        (replicator,) = uploader.replicators.all
+        sent = list[object]()
+
+        async def store(index: object, *_: object) -> None:
+            sent.append(index)
+            raise PermanentUploadError(Blocked.NO_ROW, "the catalogue has no row")
+
+        monkeypatch.setattr(replicator.archive, "store", store)
+        await take(uploader, "archive")
+        assert len(sent) == replicator.status.failures_total > 0
 
 
 def test_upload_leaves_no_gap_on_the_disk_alone(tmp_path: Path) -> None:
