@@ -156,7 +156,7 @@ def _line(f: Finding) -> str:
 
 def _print(findings: list[Finding], waits: bool, no_spool: Path | None) -> None:
     if no_spool is not None:
-        say(f"There is no spool at {no_spool}: what is on its disk alone was not looked at.", err)
+        say(f"No spool can be read at {no_spool}: what it alone has may be left out.", err)
     if not findings and no_spool is not None:
         out.print("Catalogue and archives agree.")
         return

@@ -44,7 +44,7 @@ ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `sche
 QUOTES_AT_ONCE = 4
 REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `scheduler`
 QUOTE_S = 60.0  # to look through a long stretch of several cameras
-TOO_MUCH = N_("so much cannot be looked through at once: ask for a shorter stretch")
+TOO_LONG = N_("this takes too long to look through: ask for a shorter stretch, or try again later")
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -223,7 +223,7 @@ def count_letter(request: web.Request) -> None:
 
 async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:
     """Do what has footage looked for, in turn, and as often as a client may; raises 429, 503, and
-    Refused where that takes too long, as it would again."""
+    Refused where that takes too long: there is much of it, or an archive is slow."""
     orders, who = request.app[ORDERS], client(request)
 
     async def in_turn(service: OrderService) -> T:
@@ -235,7 +235,8 @@ async def _in_turn(request: web.Request, work: Callable[[OrderService], Awaitabl
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Refused(TOO_MUCH, "to") from None
+            log.error("Orders cannot be worked on now", why=f"looking took {QUOTE_S:g} s")
+            raise Refused(TOO_LONG, "to") from None
         finally:
             orders.quoting.release()
 

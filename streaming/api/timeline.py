@@ -104,6 +104,7 @@ async def _known(
     It is asked for a piece after the other, so that no answer is long.
     """
     context, lang = request.app[CONTEXT], checked_language(request)
+    scheduler = request.app[SCHEDULER]
     names = {context.name(station, c): c.id for c in station.cameras}
     away = context.machines.away() if context.machines else {}
     known: dict[str, Known] = {camera: ({}, {}) for camera in names.values()}
@@ -119,18 +120,17 @@ async def _known(
             gone = await _only_on(context, list(names), list(away), (begin_ms, to_ms))
         except CatalogueError:  # what the spool has is still true
             return False, known
-        async for name, rows in request.app[SCHEDULER].in_steps(request, found.items()):
-            recordings, gaps = known[names[name]]
-            for row in rows[0]:
-                said: dict[str, object] = {}
-                if spool := gone.get((name, *row.key)):
-                    state = "given_up" if away[spool].given_up else "waiting"
-                    said = {"away": state, "words": gettext(AWAY[state], lang)}
-                if last := row.removed:
-                    said |= _removal(last, station.time_zone, lang)
-                recordings[row.key] = row.end_ms, _recording(row, said)
-            for gap in rows[1]:
-                gaps[gap.gap_no, gap.start_ms] = gap
+        rows = ((name, row) for name, (its, _) in found.items() for row in its)
+        async for name, row in scheduler.in_steps(request, rows):
+            said: dict[str, object] = {}
+            if spool := gone.get((name, *row.key)):
+                state = "given_up" if away[spool].given_up else "waiting"
+                said = {"away": state, "words": gettext(AWAY[state], lang)}
+            if last := row.removed:
+                said |= _removal(last, station.time_zone, lang)
+            known[names[name]][0][row.key] = row.end_ms, _recording(row, said)
+        async for name, (_, gaps) in scheduler.in_steps(request, found.items()):
+            known[names[name]][1].update({(gap.gap_no, gap.start_ms): gap for gap in gaps})
     return True, known
 
 

@@ -68,20 +68,25 @@ async def moment(request: web.Request) -> web.StreamResponse:
 
 def one_run(stretch: Iterable[tuple[Index, list[Segment]]], at_ms: int) -> list[Placed]:
     """Return the segments of a stretch that show a moment and what follows, as far as they are of
-    one run: from the last keyframe before it on. None where nothing shows it."""
+    one run without a hole, from the last keyframe before it on. None where nothing shows it."""
     found = list[Placed]()
     for index, segments in stretch:
         header = index.header
-        if found and found[0][1].run != header.run:
-            if _holds(found, at_ms):
-                break
-            found = []
         for segment in segments:
+            if found and not _follows(found[-1], header, segment):
+                if _holds(found, at_ms):
+                    return found
+                found = []
             if segment.starts_with_key and segment.start_ms <= at_ms:
                 found = []
             if found or segment.starts_with_key:
                 found.append(((header.record_seq, index.start_ms), header, segment))
     return found if _holds(found, at_ms) else []
+
+
+def _follows(last: Placed, header: Header, segment: Segment) -> bool:
+    _, before, one = last
+    return header.run == before.run and segment.segment_no == one.segment_no + 1
 
 
 def _holds(found: list[Placed], at_ms: int) -> bool:

@@ -49,8 +49,7 @@ player.onTick = () => {
   $("slate").hidden = !said;
   $("again").hidden = !player.stands;
   const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS);
-  if (seen) still.gone();
-  main.dataset.shown = seen ? "video" : player.live && !said && still.shows(false) ? "still" : "none";
+  main.dataset.shown = still.shows({ seen, wanted: player.live && !said, off: false });
   main.dataset.state = state;
   const late = Math.max(0, server.now() - player.now);
   const isLive = player.isLive(late);

@@ -68,9 +68,8 @@ export class Shown {
     }
     const seen = video.readyState >= 2 && (state === PLAYS || state === WAITS || state === MISSING);
     const still = here(this.stills.get(angle), "a still");
-    if (seen) still.gone();
-    const latest = !player.begun || (player.live && still.shows(state === OFF));
-    figure.dataset.shown = seen ? "video" : latest && state !== GAP && state !== CANNOT ? "still" : "none";
+    const wanted = (player.live || !player.begun) && state !== GAP && state !== CANNOT;
+    figure.dataset.shown = still.shows({ seen, wanted, off: player.begun && state === OFF });
     figure.dataset.state = state;
     figure.toggleAttribute("data-waits", waits);
     const away = waits && listing?.away ? say("away") : "";

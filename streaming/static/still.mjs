@@ -29,15 +29,23 @@ export class Still {
     image.addEventListener("error", () => { this.#comes = false; });
   }
 
-  // The video was seen: what came with the page is not of now any more.
-  gone() { this.#played = true; }
+  /**
+   * Returns what stands there: the video where it is seen, else the picture where it is wanted and of
+   * now. Where it does not stand, nothing is asked for.
+   * @param {{ seen: boolean, wanted: boolean, off: boolean }} now `off`: no video is loaded
+   */
+  shows({ seen, wanted, off }) {
+    if (seen) this.#played = true; // what came with the page is not of now any more
+    if (seen) return "video";
+    return wanted && this.#isOfNow(off) ? "still" : "none";
+  }
 
   /**
-   * Tells whether it can be shown, and has it renewed in time. Before there was a video nothing takes
-   * the link from it, and what came with the page stands.
-   * @param {boolean} off no video is loaded
+   * Tells whether it is of now, and has it renewed in time. Before there was a video nothing takes
+   * the link from that, and what came with the page stands.
+   * @param {boolean} off
    */
-  shows(off) {
+  #isOfNow(off) {
     if (!off && !this.#played) return true;
     const now = this.#ticks();
     if (!this.#comes && now - Math.max(this.#came, this.#asked) >= RENEWS_MS) {

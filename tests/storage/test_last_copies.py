@@ -251,4 +251,4 @@ def test_of_a_disk_that_is_not_mounted_nothing_is_said_to_agree(
     assert not config.spool.exists() and "mount its disk" in capsys.readouterr().err
     assert fsck(config, repair=False, deep=False, from_start=False, cameras=[]) == 0
     said = capsys.readouterr()
-    assert "no spool at" in said.err and "Spool, catalogue" not in said.out
+    assert "No spool can be read at" in said.err and "Spool, catalogue" not in said.out

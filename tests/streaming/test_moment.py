@@ -23,7 +23,7 @@ from storage.media.jpeg import time_of, with_time
 from storage.records import GapCause
 from storage.spool.reader import SpoolReader
 from streaming.context import AppContext
-from streaming.media.clip import BEFORE_MS, one_run
+from streaming.media.clip import BEFORE_MS, LENGTH_MS, one_run
 from streaming.pages.moment import clip_at
 from tests.support.archiving import configure
 from tests.support.footage import UTC0, Camera
@@ -176,6 +176,29 @@ def test_a_moment_is_shown_from_the_keyframe_that_it_needs(tmp_path: Path) -> No
     at_ms = begun + 6_500
     assert clip_at(context, *of, at_ms) == f"/live/s/c/moment.mp4?t={at_ms}#t=6.500"
     assert clip_at(context, *of, UTC0 + 20_000) == ""
+
+
+def test_a_moment_of_which_the_spool_lost_the_recording_is_not_shown_by_another(
+    tmp_path: Path,
+) -> None:
+    """A bad block took the middle of a run: it goes on before it and after it."""
+    recorded = Camera(tmp_path / "hole")
+    recorded.record(60)
+    whole = SpoolReader(recorded.root, "s", "c")
+    whole.refresh()
+    _, lost, last = whole.stored()
+    lost.lines.unlink()
+    reader = SpoolReader(recorded.root, "s", "c")
+    reader.refresh()
+
+    def shown(at_ms: int) -> list[int]:
+        stretch = reader.stretch(at_ms - BEFORE_MS, at_ms + LENGTH_MS)
+        return [segment.segment_no for _, _, segment in one_run(stretch, at_ms)]
+
+    before, after = ((one.start_ms - UTC0) // 2000 for one in (lost, last))  # segments
+    assert shown(lost.start_ms + 10_000) == []
+    assert shown(lost.start_ms - 3_500) == [before - 1, before]
+    assert shown(last.start_ms + 500)[:2] == [after + 1, after + 2]
 
 
 async def number_of(session: aiohttp.ClientSession, at_ms: int) -> int:

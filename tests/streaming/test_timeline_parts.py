@@ -1,0 +1,58 @@
+"""What a timeline is made of, without a site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from storage.catalogue.rows import ArchivedRow, TimelineRow
+from storage.records import Gap, GapCause
+from streaming.api.timeline import _known
+from streaming.context import CONTEXT
+from streaming.http.scheduler import SCHEDULER, Scheduler
+
+COUNT = 200
+T = TypeVar("T")
+
+
+class Counting(Scheduler):
+    """Counts the steps between which others may go on."""
+
+    steps = 0
+
+    async def in_steps(self, request: web.Request, steps: Iterable[T]) -> AsyncIterator[T]:
+        for one in steps:
+            Counting.steps += 1
+            yield one
+
+
+def removed(n: int) -> TimelineRow:
+    which: dict[str, Any] = {"camera_pk": 1, "record_seq": n, "day": 0}
+    why: dict[str, Any] = {"removed_ms": 1, "removed_reason": "kept", "removal_begun_ms": None}
+    gone = ArchivedRow("a", "", 1, "", **which, **why, collision=0)
+    return TimelineRow(**which, start_ms=n * 6000, end_ms=n * 6000 + 6000, archives=[gone])
+
+
+async def test_no_step_of_a_timeline_is_of_more_than_one_recording() -> None:
+    """Of a camera that came and went there are thousands in some hours, and those that were removed
+    are told of in words."""
+    rows, gap = [removed(n) for n in range(COUNT)], Gap(1, 1, 2, GapCause.NO_DATA)
+
+    async def ask(_: object) -> Any:
+        return {("e", "s", "c"): (rows, [gap])}
+
+    context: Any = SimpleNamespace(machines=None, name=lambda *_: ("e", "s", "c"), ask=ask)
+    app = web.Application()
+    app[CONTEXT], app[SCHEDULER] = context, Counting()
+    request = make_mocked_request("GET", "/?lang=en", app=app)
+    camera: Any = SimpleNamespace(id="c")
+    station: Any = SimpleNamespace(cameras=[camera], time_zone="UTC")
+    complete, known = await _known(request, station, 0, COUNT * 6000)
+    recordings, gaps = known["c"]
+    assert complete and len(recordings) == COUNT and list(gaps.values()) == [gap]
+    assert all(b'"words":"removed on' in data for _, data in recordings.values())
+    assert Counting.steps >= COUNT
