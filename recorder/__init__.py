@@ -27,6 +27,7 @@
 `segmenter`       frames to segments: pure
 `sound`           the sound of a run, beside the picture: pure
 `timeline`        timestamps to media time that runs with UTC: pure
+`display_order`   in which order pictures show, where there are B-frames: pure
 `opening`         the first pictures of a run, placed by the later ones: pure
 `arrivals`        what arrivals say of timestamps: pure
 `reports`         what sender reports say of the link: pure

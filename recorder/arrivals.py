@@ -136,11 +136,6 @@ def _steps_back(pictures: Sequence[Picture]) -> list[float]:
     return back if len(back) > max(1.0, REORDERS * len(steps)) else []
 
 
-def reorders(pictures: Sequence[Picture]) -> bool:
-    """Say whether pictures show in another order than they come in: there are B-frames."""
-    return bool(_steps_back(pictures))
-
-
 def reach_ms(pictures: Sequence[Picture]) -> float:
     """Return by how much B-frames show before what came earlier, as is usual; 0 without them."""
     back = _steps_back(pictures)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recorder.arrivals import EARLY_MS, LASTING_MS, REORDERED, Line, Picture, most_back_ms
+from recorder.display_order import keep_in_order
 
 HELD_MS = 1_000.0  # of pictures that were lost from what was held back in the beginning
 
@@ -46,3 +47,5 @@ def place_opening(
             right_ms += late_ms
         p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
         following, earliest_ms = p, min(earliest_ms, right_ms)
+    if reach_ms:
+        keep_in_order(pictures, reach_ms)

@@ -31,14 +31,12 @@ from recorder.arrivals import (
     is_regular,
     least,
     levels_of,
-    most_back_ms,
     other_rate,
-    reach_ms,
-    reorders,
     spread,
     usual_step,
 )
 from recorder.clock_map import WHOLLY_WRONG, ClockMap
+from recorder.display_order import DisplayOrder
 from recorder.opening import place_opening
 from recorder.reports import SenderReports
 
@@ -62,10 +60,7 @@ class Timeline:
         self._held: list[Picture] = []
         self._newest_ms = self._before_newest_ms = float("-inf")  # media time
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
-        # timestamp and media time of the last pictures: B-frames are to show between them
-        self._settled: deque[tuple[float, float]] = deque(maxlen=REORDERED)
-        self.reorders = False  # there are B-frames
-        self._back_ms = 0.0  # by which these may show before what came earlier
+        self._order = DisplayOrder()
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
         self._before: Picture | None = None  # that picture
@@ -76,6 +71,11 @@ class Timeline:
         self._reports = SenderReports()
         self._recent: list[Picture] = []  # do they keep to a rate, to another one?
 
+    @property
+    def reorders(self) -> bool:
+        """Whether pictures show in another order than they come in: there are B-frames."""
+        return bool(self._order)
+
     def begin(self, pictures: Sequence[Picture], live: int) -> list[Picture]:
         """Take the first pictures of a run, return those that are settled; starts the clock map.
 
@@ -85,7 +85,7 @@ class Timeline:
         tail = pictures[live:]
         if len(tail) < FEW or tail[-1].arrival_ms - tail[0].arrival_ms < SURE_MS:
             tail = pictures
-        self.reorders = reorders(pictures)
+        self._order.learn(pictures)
         line = beginning_line(tail)
         self.by_arrival = line is None
         count, before = len(pictures), len(pictures) - len(tail)
@@ -100,13 +100,12 @@ class Timeline:
         for p in pictures:
             self._reports.hear(p.frame)
         opening = pictures[:count]
-        usual_ms = usual_step(tail, line)
-        self._back_ms = most_back_ms(usual_ms)
-        place_opening(opening, before, line, usual_ms, reach_ms(pictures))
+        place_opening(opening, before, line, usual_step(tail, line), self._order.reach_ms)
         newest = max(opening, key=lambda p: p.media_ms)
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
-            self._settled.extend((p.stamp_ms, p.media_ms) for p in opening if not p.moved_ms)
+            for p in opening:
+                self._order.placed(p)
         self._clock_map.start(min(p.media_ms for p in opening))
         self._before = opening[-1]
         settled = list(opening)
@@ -118,8 +117,7 @@ class Timeline:
         """Take a picture; return those that are settled now."""
         self._lately.append(p)
         if len(self._lately) == REORDER_SEEN and p.stamp_ms < self._lately[-2].stamp_ms:
-            self.reorders = reorders(self._lately)
-            self._back_ms = most_back_ms(usual_step(self._lately, Line(self._rate, 0.0)))
+            self._order.learn(self._lately)
         p.slower_ms = self._slower_ms
         if self.by_arrival:
             return self._push_by_arrival(p)
@@ -215,15 +213,6 @@ class Timeline:
             return self._judge(last=True)
         return self._release(len(self._held))
 
-    def _between(self, p: Picture) -> float:
-        """Return the media time of a picture that shows before others that came earlier."""
-        before = [media for stamp, media in self._settled if stamp <= p.stamp_ms]
-        after = [media for stamp, media in self._settled if stamp > p.stamp_ms]
-        least, most = max(before, default=p.media_ms), min(after, default=float("inf"))
-        if least + 0.2 > most:
-            return (least + most) / 2
-        return min(max(p.media_ms, least + 0.1 * bool(before)), most - 0.1)
-
     def _settle(self, p: Picture, placed: bool = False) -> Picture:
         """Take leave of a picture; one that is `placed` stays where it is, others keep in order."""
         self._late_ms, self._before = p.late_ms, p
@@ -235,9 +224,9 @@ class Timeline:
             if p.stamp_ms > self._newest_stamp_ms or not self.reorders:  # after all that came
                 p.media_ms = max(p.media_ms, self._newest_ms + 0.1)
             elif not p.by_arrival:
-                p.media_ms = self._between(p)
+                p.media_ms = self._order.between(p)
             if not p.by_arrival:
-                self._settled.append((p.stamp_ms, p.media_ms))
+                self._order.placed(p)
         if p.media_ms > self._newest_ms:
             self._before_newest_ms = self._newest_ms
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
@@ -327,11 +316,16 @@ class Timeline:
         """Go on by another line from the first picture that waits; None: by arrival."""
         held, clock_map = self._held, self._clock_map
         before_ms = [h.media_ms for h in held]
-        # B-frames from before the jump come after the first picture from after it
-        stay = [h for h in held[:REORDERED] if self.reorders and self._is_in_line(h)]
+        stay: list[Picture] = []
+        for h in held[:REORDERED] if self.reorders else ():
+            # B-frames from before the jump come after the first picture from after it
+            if self._is_in_line(h) or self._order.is_missing(h, self._newest_stamp_ms):
+                h.media_ms = self._order.between(h)
+                self._order.placed(h)
+                stay.append(h)
         moved = [h for h in held if h not in stay]
         newest_ms = max([self._newest_ms, *(h.media_ms for h in stay)])
-        self._settled.clear()  # timestamps before and after need not compare
+        self._order.begin_anew()
         if line is None or abs(line.rate / self._rate - 1) > WHOLLY_WRONG:
             self._recent.clear()  # else it may be this rate that moves them, again and again
         if line is None:
@@ -341,7 +335,8 @@ class Timeline:
         else:
             self._take(line, held[-1])
             self._move_to(moved, newest_ms)
-            self._settled.extend((h.stamp_ms, h.media_ms) for h in moved)
+            for h in moved:
+                self._order.placed(h)
         self._tolerated_ms = self._lasting_ms = 0.0
         clock_map.restart()
         for h, was_ms in zip(held, before_ms, strict=True):
@@ -353,10 +348,10 @@ class Timeline:
     def _move_to(self, moved: Sequence[Picture], newest_ms: float) -> None:
         """Give pictures the time that their timestamps say now, none after its arrival."""
         in_order = sorted(moved, key=lambda h: h.stamp_ms) if self.reorders else moved
-        latest_ms = float("inf")
+        latest_ms, back_ms = float("inf"), self._order.back_ms(self._rate)
         for h in reversed(in_order):
             h.media_ms = min(self.media_ms(h.stamp_ms), self._clock_map.media_of(h.arrival_ms))
-            if self.reorders and h.media_ms < latest_ms + self._back_ms:
+            if self.reorders and h.media_ms < latest_ms + back_ms:
                 latest_ms = h.media_ms = min(h.media_ms, latest_ms - 0.1)
         for h in in_order:  # none before others
             newest_ms = h.media_ms = max(h.media_ms, newest_ms + 0.1)
@@ -387,7 +382,9 @@ class Timeline:
     def _is_wild(self, p: Picture) -> bool:
         earliest_ms = self._newest_ms
         if self.reorders:  # a B-frame shows after the one that was the newest before the newest
-            earliest_ms = max(self._newest_ms - self._back_ms, self._before_newest_ms - 1)
+            earliest_ms = max(
+                self._newest_ms - self._order.back_ms(self._rate), self._before_newest_ms - 1
+            )
         return p.late_ms < -EARLY_MS or p.media_ms < earliest_ms
 
     def _place_between(self, pictures: Sequence[Picture], following: Picture | None) -> None:
@@ -407,8 +404,13 @@ class Timeline:
         for p, right_ms in zip(in_order, times, strict=True):
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = right_ms
-            p.late_ms = p.arrival_ms - self._clock_map.place(right_ms)
         for p in pictures:
+            if self.reorders:
+                right_ms = self._order.between(p)
+                p.moved_ms += right_ms - p.media_ms
+                p.media_ms = right_ms
+                self._order.placed(p)
+            p.late_ms = p.arrival_ms - self._clock_map.place(p.media_ms)
             self._settle(p, placed=True)
 
     # -- where timestamps say nothing ----------------------------------------------------
