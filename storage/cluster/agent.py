@@ -236,8 +236,8 @@ class NodeAgent:
             self._forgotten.end()
         recorded, stopped = self._progress(view)
         cameras = [len(names) for names in self._cameras]
-        settled = self._contact.is_settled
-        own = Own(cameras, recorded, stopped, settled, tuple(kept.values()))
+        settled, waited = self._contact.is_settled, self._contact.has_waited
+        own = Own(cameras, recorded, stopped, settled, tuple(kept.values()), waited)
         return decide(view, own, self._random)
 
     def _progress(self, view: View) -> tuple[frozenset[int], frozenset[int]]:
