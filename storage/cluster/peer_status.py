@@ -68,9 +68,9 @@ class PeerStatus:
         try:
             said = PeerStates.of(
                 {"written_ms": self._clock(), "name": machine.name, "cameras": cameras}
-            )
-        except FormatError:
+            ).to_json()
+        except (FormatError, TypeError):  # also a number that no JSON takes
             return
         with contextlib.suppress(OSError):  # a disk that refuses is told by recorders
-            await asyncio.to_thread(replace_file, self._path(machine.spool), said.to_json())
+            await asyncio.to_thread(replace_file, self._path(machine.spool), said)
             self._written[machine.spool] = self._clock(), cameras

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from storage.cluster.machines import Machines
 from storage.cluster.peer_auth import VALID_MS, is_signed, sign
+from storage.cluster.peer_status import PeerStatus
 from storage.cluster.peers import AT_ONCE, AT_ONE, Peers, Unreachable
-from storage.spool.node_map import MachineEntry
+from storage.spool.disk import claim_spool
+from storage.spool.node_map import MachineEntry, NodeMap, write_node_map
 from tests.support.s3 import free_port
 from tests.support.waiting import BOUND_S, until
 
@@ -145,6 +150,37 @@ async def test_a_machine_that_hangs_holds_up_no_question_to_another() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await peers.close()
+
+
+@pytest.mark.parametrize("address", ["n1..kuager.kz:8090", f"{'x' * 64}.kuager.kz:8090"])
+async def test_a_machine_whose_address_is_none_is_waited_for_by_nobody(address: str) -> None:
+    """Of one typing error on one machine all others knew no state of any camera elsewhere."""
+    peers, wrong = Peers(), MachineEntry("f" * 32, "far", address, True)
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="far"):
+            await asyncio.wait_for(peers.body(wrong, "/status.json"), BOUND_S)
+    await peers.close()
+
+
+async def test_what_a_machine_says_falsely_ends_nothing(tmp_path: Path) -> None:
+    """Of a number that no file takes no machine was asked any more."""
+    said: dict[str, dict[str, object]] = {"s/c": {"state": "idle", "since_ms": "9" * 30}}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"cameras": said})
+
+    async with answering(handler) as far:
+        claim_spool(tmp_path)
+        (tmp_path / "_status").mkdir(exist_ok=True)
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,)))
+        peers = Peers()
+        status = PeerStatus(tmp_path, Machines(tmp_path), peers)
+        await status.ask_all()
+        said["s/c"] = {"state": "recording"}
+        await status.ask_all()
+        (file,) = (tmp_path / "_status").glob("peer-*.json")
+        assert json.loads(file.read_bytes())["cameras"] == said
         await peers.close()
 
 
