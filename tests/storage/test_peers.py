@@ -16,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from base.clock import now_ms
 from storage.cluster.machines import Machines
+from storage.cluster.other_spools import OtherSpools
 from storage.cluster.peer_auth import VALID_MS, is_signed, sign
 from storage.cluster.peer_status import PeerStatus
 from storage.cluster.peers import AT_ONCE, AT_ONE, Peers, Unreachable
 from storage.spool.disk import claim_spool
-from storage.spool.node_map import MachineEntry, NodeMap, write_node_map
+from storage.spool.lease_file import SHARDS
+from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
 from tests.support.s3 import free_port
 from tests.support.waiting import BOUND_S, until
 
@@ -182,6 +185,26 @@ async def test_what_a_machine_says_falsely_ends_nothing(tmp_path: Path) -> None:
         (file,) = (tmp_path / "_status").glob("peer-*.json")
         assert json.loads(file.read_bytes())["cameras"] == said
         await peers.close()
+
+
+async def test_what_a_machine_may_record_that_does_not_answer_is_not_settled(
+    tmp_path: Path,
+) -> None:
+    """A copy told of it as of time that was not to be recorded."""
+    name, at_ms = ("e", "s", "c"), now_ms()
+    known = [(1, at_ms - 700_000), (2, at_ms - 90_000)]
+    claim_spool(tmp_path)
+    (tmp_path / "_status").mkdir(exist_ok=True)
+    peers = Peers()
+    for alive in (True, False):  # where it is dead, whoever takes over tells of that time
+        far = MachineEntry("f" * 32, "far", f"127.0.0.1:{free_port()}", alive)
+        shards = tuple(ShardEntry(1, far.spool, None) for _ in range(SHARDS))
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,), shards))
+        others = OtherSpools(Machines(tmp_path), peers)
+        settled_ms = await others.settled_ms(name, known, at_ms - 800_000, at_ms)
+        assert settled_ms == (at_ms - 90_000 if alive else None)
+        assert await others.settled_ms(name, [], at_ms - 900_000, at_ms - 700_000) is None
+    await peers.close()
 
 
 async def test_what_waits_for_a_machine_fails_with_what_was_asked_before() -> None:
