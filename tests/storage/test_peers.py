@@ -187,6 +187,29 @@ async def test_what_a_machine_says_falsely_ends_nothing(tmp_path: Path) -> None:
         await peers.close()
 
 
+async def test_a_machine_that_answers_slowly_has_nobody_elses_answers_grow_old(
+    tmp_path: Path,
+) -> None:
+    """A piece now and then is an answer, for a minute: by then all that others said was old."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"cameras":')
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with answering(handler) as far:
+        claim_spool(tmp_path)
+        (tmp_path / "_status").mkdir(exist_ok=True)
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,)))
+        peers = Peers(read_s=10 * BOUND_S)
+        status = PeerStatus(tmp_path, Machines(tmp_path), peers, answer_s=0.1)
+        await asyncio.wait_for(status.ask_all(), BOUND_S)
+        assert not list((tmp_path / "_status").glob("peer-*"))
+        await peers.close()
+
+
 async def test_what_a_machine_may_record_that_does_not_answer_is_not_settled(
     tmp_path: Path,
 ) -> None:
