@@ -186,6 +186,17 @@ def test_no_machine_is_left_out_for_what_another_does_not_give() -> None:
             assert set(conditions.split()) <= {"error", "timeout", "http_502"}, name
 
 
+def test_the_second_cache_says_itself_that_a_machine_hangs() -> None:
+    """Who waited as long as it left it out instead: by one machine that hangs all second caches,
+    each of which is asked for some of its cameras."""
+    waits = r"(?m)^ *proxy_read_timeout (\d+)s;"
+    (of_machines,) = re.findall(waits, (DEPLOY / "nginx/edge.conf").read_text())
+    locations = (DEPLOY / "nginx/public-locations.conf").read_text()
+    (live,) = re.findall(r"(?s)proxy_pass http://kuager_shelves;([^}]*)\}", locations)
+    (of_shelves,) = re.findall(waits, live)
+    assert int(of_shelves) > int(of_machines)
+
+
 @pytest.mark.parametrize("names", [("nginx.conf",), ("nginx/public.conf", "nginx/compose.conf")])
 def test_no_log_of_nginx_has_the_address_of_an_order(names: tuple[str, ...]) -> None:
     """Its secret stands in it, also where it was asked for by http, or could not be answered."""
