@@ -75,7 +75,7 @@ def change(config: Config, what: str, name: str) -> None:
 
     async def work(catalogue: Catalogue) -> None:
         view = await catalogue.nodes.view()
-        node = _named(view, name)
+        node = _named(view, name, what)
         if what == "give-up":
             if not await catalogue.nodes.give_up(node.spool):
                 raise LookupError(f"{node.name} is there: only a machine that is away is given up")
@@ -86,14 +86,17 @@ def change(config: Config, what: str, name: str) -> None:
     _with(config, work)
 
 
-def _named(view: View, name: str) -> Node:
-    """Return the machine of a name, of several the one that is alive; else of a spool's id."""
+def _named(view: View, name: str, what: str) -> Node:
+    """Return the machine of a name, else of a spool's id. Of several it is the one that is alive,
+    to be given up the one that is away: a machine with a new disk is another one."""
     nodes = view.nodes.values()
     found = [n for n in nodes if n.name == name]
     if not found and len(name) >= FEWEST:  # less of an id may be the mistyped name of a machine
         found = [n for n in nodes if n.spool.startswith(name)]
     if len(found) > 1:
-        found = [n for n in found if view.is_alive(n.spool)] or found
+        alive = [n for n in found if view.is_alive(n.spool)]
+        away = [n for n in found if n not in alive and n.given_up_ms is None]
+        found = (away if what == "give-up" else alive) or found
     if not found:
         there = ", ".join(sorted({n.name for n in view.nodes.values()})) or "none"
         raise LookupError(f"no machine '{name}'; there are: {there}")

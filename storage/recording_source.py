@@ -70,7 +70,8 @@ class Spools(Store, Protocol):
     async def settled_ms(
         self, name: Name, known: Collection[Key], from_ms: int, to_ms: int
     ) -> int | None:
-        """Return from when on a stretch is being recorded there, beside what is known."""
+        """Return from when on a stretch is, or may be, being recorded there, beside what is
+        known."""
         ...
 
 

@@ -177,6 +177,26 @@ def test_the_second_cache_is_not_open_to_the_world() -> None:
     assert re.findall(r"(?m)^ *listen +(\S+);", text) == ["127.0.0.1:8089"]
 
 
+def test_no_machine_is_left_out_for_what_another_does_not_give() -> None:
+    """503 says that an archive, the database or a machine is away: of who says so two in 5 s would
+    leave out a machine that is well, and those of any visitor all."""
+    for name in ("edge.conf", "public.conf", "compose.conf", "public-locations.conf"):
+        text = (DEPLOY / "nginx" / name).read_text()
+        for conditions in re.findall(r"(?m)^ *proxy_next_upstream (.*);", text):
+            assert set(conditions.split()) <= {"error", "timeout", "http_502"}, name
+
+
+def test_the_second_cache_says_itself_that_a_machine_hangs() -> None:
+    """Who waited as long as it left it out instead: by one machine that hangs all second caches,
+    each of which is asked for some of its cameras."""
+    waits = r"(?m)^ *proxy_read_timeout (\d+)s;"
+    (of_machines,) = re.findall(waits, (DEPLOY / "nginx/edge.conf").read_text())
+    locations = (DEPLOY / "nginx/public-locations.conf").read_text()
+    (live,) = re.findall(r"(?s)proxy_pass http://kuager_shelves;([^}]*)\}", locations)
+    (of_shelves,) = re.findall(waits, live)
+    assert int(of_shelves) > int(of_machines)
+
+
 @pytest.mark.parametrize("names", [("nginx.conf",), ("nginx/public.conf", "nginx/compose.conf")])
 def test_no_log_of_nginx_has_the_address_of_an_order(names: tuple[str, ...]) -> None:
     """Its secret stands in it, also where it was asked for by http, or could not be answered."""

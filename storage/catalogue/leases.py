@@ -119,8 +119,8 @@ class Own:
     """What a node knows of itself. `cameras` is how many a shard has, in the order of shards.
 
     `recorded` are shards of which all cameras have been recorded since they were taken, `stopped`
-    those that nobody records here. `settled`: what `Contact` says. `forgotten` are leases that the
-    rows do not know.
+    those that nobody records here. `settled` and `waited`: what `Contact` says. `forgotten` are
+    leases that the rows do not know.
     """
 
     cameras: Sequence[int]
@@ -128,6 +128,7 @@ class Own:
     stopped: frozenset[int] = frozenset()
     settled: bool = False
     forgotten: tuple[Lease, ...] = ()
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,15 @@ class Contact:
     @property
     def is_settled(self) -> bool:
         """Whether a lease that is over may be believed to be over."""
-        return self._last is not None and self._last[0] - self._since_ms >= SETTLE_MS
+        return self._lasts(SETTLE_MS)
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether others that are settled have had the time to take what is free."""
+        return self._lasts(2 * SETTLE_MS)
+
+    def _lasts(self, ms: int) -> bool:
+        return self._last is not None and self._last[0] - self._since_ms >= ms
 
 
 def forgotten(view: View, known: Iterable[Lease], is_told: bool = True) -> dict[int, Lease]:
@@ -249,7 +258,9 @@ def decide(view: View, own: Own, random: Random) -> Decision:
 def _take(view: View, own: Own, me: Node, random: Random) -> tuple[int, tuple[int, ...]]:
     """Return how many shards are to be taken, and which are there, best first.
 
-    Beyond its part a node takes what is free and what nobody else has room for.
+    Beyond its part a node takes what is free and what nobody else has room for, or nobody took
+    though there was time: who has room may hear too little of the database to be settled, or know
+    other cameras.
     """
     if not (own.settled and me.takes):
         return 0, ()
@@ -261,7 +272,8 @@ def _take(view: View, own: Own, me: Node, random: Random) -> tuple[int, tuple[in
     held = view.held
     room, wanted = view.part(view.me) - len(held), [*free, *offered]
     if room <= 0:
-        room, wanted = len(free), [] if _has_room(view, own, free) else free
+        late = [shard for shard in free if own.waited and _is_late(view, shard)]
+        room, wanted = len(free), late if _has_room(view, own, free) else free
     if me.most is not None:
         cameras = sum(own.cameras[s.shard] for s in held)
         fit: list[int] = []
@@ -273,6 +285,12 @@ def _take(view: View, own: Own, me: Node, random: Random) -> tuple[int, tuple[in
                 break
         wanted = fit
     return min(room, len(wanted)), tuple(wanted)
+
+
+def _is_late(view: View, shard: int) -> bool:
+    """Tell whether who held a shard has been dead for so long that others would have taken it."""
+    node = view.nodes.get(view.shards[shard].holder or "")
+    return node is not None and 0 < node.until_ms < view.now_ms - SETTLE_MS
 
 
 def _has_room(view: View, own: Own, wanted: Iterable[int]) -> bool:

@@ -227,7 +227,9 @@ class NodeAgent:
     def _decide(self, view: View) -> Decision:
         """Return what is to be changed; called within a round."""
         kept = forgotten(view, self._known.values(), self._is_told)
-        gone = {node.spool for node in self._map.nodes} - view.nodes.keys()
+        # who has no shards has nothing to enter again: machines that only show are forgotten
+        holders = {shard.holder for shard in self._map.shards}
+        gone = {node.spool for node in self._map.nodes} & holders - view.nodes.keys()
         is_whole = not (kept or gone)
         self._contact.renewed(view.now_ms, self._elapsed(), view.server, is_whole=is_whole)
         if kept:
@@ -236,8 +238,8 @@ class NodeAgent:
             self._forgotten.end()
         recorded, stopped = self._progress(view)
         cameras = [len(names) for names in self._cameras]
-        settled = self._contact.is_settled
-        own = Own(cameras, recorded, stopped, settled, tuple(kept.values()))
+        settled, waited = self._contact.is_settled, self._contact.has_waited
+        own = Own(cameras, recorded, stopped, settled, tuple(kept.values()), waited)
         return decide(view, own, self._random)
 
     def _progress(self, view: View) -> tuple[frozenset[int], frozenset[int]]:

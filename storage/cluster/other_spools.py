@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
+from base.clock import now_ms
 from storage.archive.port import ArchiveError, ObjectNotFound
 from storage.catalogue.cameras import Name
 from storage.cluster.machines import Machines
 from storage.cluster.peers import Peers, Unreachable
-from storage.records import FormatError, parse_index
+from storage.records import LONGEST_MS, FormatError, parse_index
 from storage.spool.reader import Key
 
 PIECE = 4 << 20  # bytes that a machine is asked for at once
@@ -64,8 +65,8 @@ class OtherSpools:
     async def settled_ms(
         self, name: Name, known: Collection[Key], from_ms: int, to_ms: int
     ) -> int | None:
-        """Return from when on a stretch is being recorded elsewhere, beside what is known; None
-        where it is not, or nobody says so."""
+        """Return from when on a stretch is being recorded elsewhere, beside what is known, or may
+        be, as a machine that lives does not say; None where it is not."""
         camera = "/".join(name[1:])
         path = f"/spool/{camera}/stretch?from={from_ms}&to={to_ms}"
         fresh = list[int]()
@@ -74,6 +75,9 @@ class OtherSpools:
                 rows = (await self._peers.json(machine, path))["recordings"]
                 keys = [(int(row["record_seq"]), int(row["start_ms"])) for row in rows]
             except (Unreachable, KeyError, TypeError):
+                recent_ms = now_ms() - LONGEST_MS
+                if machine.alive and to_ms > recent_ms:
+                    fresh.append(max([recent_ms, *(start_ms for _, start_ms in known)]))
                 continue
             fresh += [key[1] for key in keys if key not in known]
         return min(fresh, default=None)

@@ -20,6 +20,7 @@ from storage.spool.status import STATUS_OLD_MS
 from storage.spool.status_records import PEER, PeerStates
 
 ASK_S = 2.0
+ANSWER_S = 4.0  # for all of an answer: what others say must not be old by then
 AGAIN_MS = STATUS_OLD_MS // 2  # what did not change is written again after so long
 
 
@@ -33,9 +34,10 @@ class PeerStatus:
         peers: Peers,
         ask_s: float = ASK_S,
         clock: Clock = now_ms,
+        answer_s: float = ANSWER_S,
     ):
         self._folder, self._machines, self._peers = spool / "_status", machines, peers
-        self._ask_s, self._clock = ask_s, clock
+        self._ask_s, self._clock, self._answer_s = ask_s, clock, answer_s
         self._written: dict[str, tuple[int, Any]] = {}
 
     async def run(self) -> None:
@@ -59,8 +61,9 @@ class PeerStatus:
 
     async def _ask(self, machine: MachineEntry) -> None:
         try:
-            cameras = (await self._peers.json(machine, "/status.json"))["cameras"]
-        except (Unreachable, TypeError, KeyError):
+            async with asyncio.timeout(self._answer_s):
+                cameras = (await self._peers.json(machine, "/status.json"))["cameras"]
+        except (Unreachable, TimeoutError, TypeError, KeyError):
             return  # what it said last is old soon
         at_ms, before = self._written.get(machine.spool, (0, None))
         if cameras == before and self._clock() - at_ms < AGAIN_MS:
@@ -68,9 +71,9 @@ class PeerStatus:
         try:
             said = PeerStates.of(
                 {"written_ms": self._clock(), "name": machine.name, "cameras": cameras}
-            )
-        except FormatError:
+            ).to_json()
+        except (FormatError, TypeError):  # also a number that no JSON takes
             return
         with contextlib.suppress(OSError):  # a disk that refuses is told by recorders
-            await asyncio.to_thread(replace_file, self._path(machine.spool), said.to_json())
+            await asyncio.to_thread(replace_file, self._path(machine.spool), said)
             self._written[machine.spool] = self._clock(), cameras

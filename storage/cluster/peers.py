@@ -188,7 +188,7 @@ class Peers:
                 while len(self._absent) > MOST_ABSENT:
                     self._absent.popitem(last=False)
             flight.end()
-        except (aiohttp.ClientError, TimeoutError, OSError, Unreachable) as error:
+        except Exception as error:  # whatever it is, nobody may wait for ever
             why = str(error) or "no answer in time"
             if not (flight.status or self._is_away(machine)):
                 self._away[machine.address] = self._clock() + AWAY_S

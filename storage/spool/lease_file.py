@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from storage.records import Flag, FormatError, GapCause, Number, Record
 
 SHARDS = 512
 LEASES, LEASES_FORMAT = "leases.json", "leases/1"
+TIME = re.compile(rb'"written_ms":\d+')
 FRESH_MS = 10_000  # a file older than this was written by a process that is gone
 LOOK_S = 0.5
 
@@ -89,8 +92,8 @@ class Leases(Record):
 
     @property
     def by_shard(self) -> dict[int, Lease]:
-        """The leases by their shards."""
-        return {lease.shard: lease for lease in self.leases}
+        """The leases by their shards; one of no shard, of a spoilt digit, is none."""
+        return {lease.shard: lease for lease in self.leases if lease.shard < SHARDS}
 
 
 def read_leases(spool: Path) -> Leases | None:
@@ -106,10 +109,32 @@ def read_leases(spool: Path) -> Leases | None:
 
 
 def write_leases(spool: Path, found: Leases, *, durable: bool) -> None:
-    """Replace the file; raises OSError."""
-    path = spool / "_status" / LEASES
+    """Replace the file; raises OSError. Where it says the same already, and need not be `durable`
+    again, only its time is written: a new file would be lost with the power, and the one that was
+    flushed with it."""
+    path, data = spool / "_status" / LEASES, found.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, found.to_json(), durable=durable)
+    if durable or not _renewed(path, data):
+        replace_file(path, data, durable=durable)
+
+
+def _renewed(path: Path, data: bytes) -> bool:
+    """Tell whether a file differs from `data` by its time alone, which is written then."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        old = os.pread(fd, len(data) + 1, 0)
+        was, now = TIME.search(old), TIME.search(data)
+        if was is None or now is None or was.span() != now.span():
+            return False
+        if TIME.sub(b"", old, 1) != TIME.sub(b"", data, 1):
+            return False
+        os.pwrite(fd, now[0], now.start())
+        return True
+    finally:
+        os.close(fd)
 
 
 class LeaseWatch:

@@ -40,7 +40,10 @@ async def known(request: web.Request, handler: Handler) -> web.StreamResponse:
         said, secret = request.headers.get(HEADER, ""), node.password.get_secret_value()
         if not is_signed(secret, request.raw_path, said, context.clock()):
             raise web.HTTPForbidden
-    return await handler(request)
+    try:
+        return await handler(request)
+    except web.HTTPForbidden:  # what the public may watch no longer: 403 is of who asks
+        raise web.HTTPNotFound from None
 
 
 @routes.get("/status.json")

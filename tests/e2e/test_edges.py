@@ -88,3 +88,16 @@ async def test_an_edge_asks_another_machine_when_one_is_gone(tmp_path: Path) -> 
                     assert answer.status == 200
                 async with session.get("/stations/s1") as answer:
                     assert answer.status == 200
+
+
+async def test_an_edge_shows_live_while_what_is_older_cannot_be_had(tmp_path: Path) -> None:
+    """Each of these 503 was a failure of its machine: after some all were left out, and live was
+    502 for everybody."""
+    async with two_machines(tmp_path) as (ports, _):  # without a catalogue
+        edge = Edge(tmp_path / "edge", ports)
+        async with edge.serving() as session:
+            for number in range(1, 9):
+                async with session.get(f"/live/s1/c1/{number << 20}.m4s") as answer:
+                    assert answer.status == 503
+            async with session.get("/live/s1/c1/index.m3u8") as answer:
+                assert answer.status == 200

@@ -67,11 +67,21 @@ def test_a_name_is_never_taken_for_the_id_of_another_machines_spool() -> None:
     """Ids are hexadecimal, and so may names be: `drain c1` would drain whose id begins so."""
     c1, c7 = Row("a0" * 16, "c1", ""), Row("c1" * 16, "c7", "", until_ms=LEASE_MS)
     view = View("", 1, {node.spool: node for node in (c1, c7)}, ())
-    assert view.is_alive(c7.spool) and _named(view, "c1") is c1
-    assert _named(view, "c1c1c1") is c7
+    assert view.is_alive(c7.spool) and _named(view, "c1", "drain") is c1
+    assert _named(view, "c1c1c1", "drain") is c7
     for mistyped in ("c", "c1c", ""):
         with pytest.raises(LookupError, match="there are: c1, c7"):
-            _named(view, mistyped)
+            _named(view, mistyped, "drain")
+
+
+def test_whose_disk_is_lost_is_given_up_by_the_name_that_its_machine_still_has() -> None:
+    """With a new disk a machine is another one under the old name, and alive: `give-up` said that
+    it is there, and what the old disk alone had was waited for."""
+    new = Row(B, "n3", "", until_ms=LEASE_MS)
+    lost, earlier = Row(A, "n3", ""), Row("c" * 32, "n3", "", given_up_ms=1)
+    view = View("", 1, {node.spool: node for node in (earlier, lost, new)}, ())
+    assert _named(view, "n3", "give-up") is lost
+    assert _named(view, "n3", "drain") is _named(view, "n3", "resume") is new
 
 
 @pytest.mark.slow

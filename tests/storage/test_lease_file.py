@@ -115,6 +115,32 @@ async def test_a_recorder_waits_for_what_is_true_now_and_follows_it(tmp_path: Pa
     assert await newer == {}
 
 
+def test_a_renewal_leaves_on_the_disk_what_was_flushed(tmp_path: Path) -> None:
+    """A new file that is not flushed may be empty after a loss of power (XFS), also where it
+    replaced a flushed one: without its database a machine then recorded nothing."""
+    path = tmp_path / "_status" / LEASES
+    lease = Lease(1, EPOCH, UTC0)
+    write_leases(tmp_path, Leases(UTC0, (lease,)), durable=True)
+    flushed = path.stat().st_ino
+    write_leases(tmp_path, Leases(UTC0 + 1500, (lease,)), durable=False)
+    assert path.stat().st_ino == flushed
+    assert read_leases(tmp_path) == Leases(UTC0 + 1500, (lease,))
+    other = Lease(2, EPOCH, UTC0)  # as many bytes: a reader has to see that they are others
+    write_leases(tmp_path, Leases(UTC0 + 1500, (other,)), durable=False)
+    assert path.stat().st_ino != flushed and read_leases(tmp_path) == Leases(UTC0 + 1500, (other,))
+    path.unlink()
+    write_leases(tmp_path, Leases(UTC0, ()), durable=False)
+    assert read_leases(tmp_path) == Leases(UTC0)
+
+
+def test_a_shard_that_there_is_not_is_no_shard(tmp_path: Path) -> None:
+    """One bit of a digit is enough: the role `node` ended with each round, started anew or not."""
+    lease = Lease(1, EPOCH, UTC0)
+    write_leases(tmp_path, Leases(UTC0, (lease, replace(lease, shard=900))), durable=True)
+    found = read_leases(tmp_path)
+    assert found is not None and found.by_shard == {1: lease}
+
+
 async def test_without_a_word_what_was_recorded_last_is_recorded(tmp_path: Path) -> None:
     lease = Lease(1, 5, UTC0)
     write_leases(tmp_path, Leases(UTC0 - 86_400_000, (lease,)), durable=True)

@@ -63,7 +63,7 @@ class Process:
         recorded = frozenset(self.known) if self.records else frozenset()
         stopped = frozenset(range(len(self.cameras))) - set(self.known)
         settled, lost = self.contact.is_settled, tuple(self.forgotten.values())
-        return Own(self.cameras, recorded, stopped, settled, lost)
+        return Own(self.cameras, recorded, stopped, settled, lost, self.contact.has_waited)
 
     def begin(self, rows: LeaseRows, elapsed_ms: float, random: Random) -> None:
         """Renew, read and decide: its changes are on their way."""
@@ -323,6 +323,20 @@ def test_what_a_dead_node_held_is_taken_at_once_by_those_that_live() -> None:
     assert max((row.taken_ms or 0) - renewed_ms for row in taken) <= LEASE_MS + 1_500
     assert {lease.lost_ms for lease in (b.known | c.known).values()} >= {renewed_ms}
     assert all(row.handover is None for row in rows.shards)
+
+
+def test_nobody_waits_for_a_node_that_hears_too_little_to_take_anything() -> None:
+    """Its lease lasts, it has less than its part, and it is never settled: what a dead node held,
+    above the parts of the others, was recorded by nobody for as long as that went on."""
+    rows, all_ = LeaseRows.new(T0, FEW), [process(s, [2] * FEW) for s in "abcd"]
+    elapsed_ms = settle(rows, all_, 120)
+    a, b, c, _ = all_  # the last one dies
+    for _ in range(6):
+        c.contact.failed()  # two answers of three do not come in time
+        elapsed_ms = settle(rows, [a, b, c], 1.5, elapsed_ms)
+        elapsed_ms = settle(rows, [a, b], 4.5, elapsed_ms)
+        assert rows.view("").is_alive("c")
+    assert set(a.known) | set(b.known) | set(c.known) == set(range(FEW))
 
 
 def test_a_dead_node_is_noticed_though_the_clock_was_set_back() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from base.clock import now_ms
+from storage.cluster.machines import Machines
+from storage.cluster.other_spools import OtherSpools
 from storage.cluster.peer_auth import VALID_MS, is_signed, sign
+from storage.cluster.peer_status import PeerStatus
 from storage.cluster.peers import AT_ONCE, AT_ONE, Peers, Unreachable
-from storage.spool.node_map import MachineEntry
+from storage.spool.disk import claim_spool
+from storage.spool.lease_file import SHARDS
+from storage.spool.node_map import MachineEntry, NodeMap, ShardEntry, write_node_map
 from tests.support.s3 import free_port
 from tests.support.waiting import BOUND_S, until
 
@@ -146,6 +154,80 @@ async def test_a_machine_that_hangs_holds_up_no_question_to_another() -> None:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await peers.close()
+
+
+@pytest.mark.parametrize("address", ["n1..kuager.kz:8090", f"{'x' * 64}.kuager.kz:8090"])
+async def test_a_machine_whose_address_is_none_is_waited_for_by_nobody(address: str) -> None:
+    """Of one typing error on one machine all others knew no state of any camera elsewhere."""
+    peers, wrong = Peers(), MachineEntry("f" * 32, "far", address, True)
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="far"):
+            await asyncio.wait_for(peers.body(wrong, "/status.json"), BOUND_S)
+    await peers.close()
+
+
+async def test_what_a_machine_says_falsely_ends_nothing(tmp_path: Path) -> None:
+    """Of a number that no file takes no machine was asked any more."""
+    said: dict[str, dict[str, object]] = {"s/c": {"state": "idle", "since_ms": "9" * 30}}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"cameras": said})
+
+    async with answering(handler) as far:
+        claim_spool(tmp_path)
+        (tmp_path / "_status").mkdir(exist_ok=True)
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,)))
+        peers = Peers()
+        status = PeerStatus(tmp_path, Machines(tmp_path), peers)
+        await status.ask_all()
+        said["s/c"] = {"state": "recording"}
+        await status.ask_all()
+        (file,) = (tmp_path / "_status").glob("peer-*.json")
+        assert json.loads(file.read_bytes())["cameras"] == said
+        await peers.close()
+
+
+async def test_a_machine_that_answers_slowly_has_nobody_elses_answers_grow_old(
+    tmp_path: Path,
+) -> None:
+    """A piece now and then is an answer, for a minute: by then all that others said was old."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"cameras":')
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with answering(handler) as far:
+        claim_spool(tmp_path)
+        (tmp_path / "_status").mkdir(exist_ok=True)
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,)))
+        peers = Peers(read_s=10 * BOUND_S)
+        status = PeerStatus(tmp_path, Machines(tmp_path), peers, answer_s=0.1)
+        await asyncio.wait_for(status.ask_all(), BOUND_S)
+        assert not list((tmp_path / "_status").glob("peer-*"))
+        await peers.close()
+
+
+async def test_what_a_machine_may_record_that_does_not_answer_is_not_settled(
+    tmp_path: Path,
+) -> None:
+    """A copy told of it as of time that was not to be recorded."""
+    name, at_ms = ("e", "s", "c"), now_ms()
+    known = [(1, at_ms - 700_000), (2, at_ms - 90_000)]
+    claim_spool(tmp_path)
+    (tmp_path / "_status").mkdir(exist_ok=True)
+    peers = Peers()
+    for alive in (True, False):  # where it is dead, whoever takes over tells of that time
+        far = MachineEntry("f" * 32, "far", f"127.0.0.1:{free_port()}", alive)
+        shards = tuple(ShardEntry(1, far.spool, None) for _ in range(SHARDS))
+        write_node_map(tmp_path, NodeMap(1, 1, "e" * 32, "here", None, (far,), shards))
+        others = OtherSpools(Machines(tmp_path), peers)
+        settled_ms = await others.settled_ms(name, known, at_ms - 800_000, at_ms)
+        assert settled_ms == (at_ms - 90_000 if alive else None)
+        assert await others.settled_ms(name, [], at_ms - 900_000, at_ms - 700_000) is None
+    await peers.close()
 
 
 async def test_what_waits_for_a_machine_fails_with_what_was_asked_before() -> None:
