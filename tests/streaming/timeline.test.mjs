@@ -176,3 +176,10 @@ test("days of 23 and 25 hours, times that come twice, and times that never come"
   const never = berlin.utc("2026-03-29", "02:30");
   assert.equal(Math.abs(never - Date.parse("2026-03-29T01:00:00Z")), HOUR / 2);
 });
+
+test("an empty or a broken field is no time, and nothing fails by it", () => {
+  const almaty = new Zone("Asia/Almaty");
+  for (const [day, time] of [["", "14:00:00"], ["2026-11-29", ""], ["12026-11-29", "14:00"], ["2026-11-29", "25:00"]]) {
+    assert.ok(Number.isNaN(almaty.utc(day, time)), `${day} ${time}`);
+  }
+});
