@@ -148,15 +148,24 @@ export class Listing {
     return live ? until > end + LATE_MS : moment < until;
   }
 
-  /** @param {number} moment */
+  /**
+   * Learns what was recorded around a moment. What the window left behind before there was an answer
+   * is refused like what was never recorded: then it is asked what is there of the rest.
+   * @param {number} moment
+   */
   async stretch(moment) {
-    const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(this.oldest));
     const to = (Math.floor(moment / CELL_MS) + 1) * CELL_MS;
-    const now = this.server.now();
-    if (from < now) this.add(await this.insist(`?from=${from}&to=${to}`));
-    this.from ||= from;
-    this.until = Math.min(to, now);
-    this.live = to > now;
+    for (;;) {
+      const now = this.server.now();
+      const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(this.oldest));
+      const piece = from < Math.min(now, to) ? await this.insist(`?from=${from}&to=${to}`) : [];
+      if (!piece.length && !this.closed && from < Math.min(to, this.oldest - EDGE_MS)) continue;
+      this.add(piece);
+      this.from ||= from;
+      this.until = Math.min(to, now);
+      this.live = to > now;
+      return;
+    }
   }
 
   /**
