@@ -246,12 +246,13 @@ export class Listing {
   async refresh() {
     const piece = await this.fetch("");
     const last = this.segments.at(-1);
+    const known = last ? last.end : this.until; // of a camera that was out nothing may be listed yet
     const asked = this.server.now();
-    if (last && piece.length && piece[0].no > last.no + 1) { // away for longer than it holds
+    if (piece.length && (last ? piece[0].no > last.no + 1 : piece[0].at > known)) { // away for longer than it holds
       const to = Math.ceil(piece[0].at);
-      const from = Math.max(Math.floor(last.end), to - CELL_MS, Math.ceil(this.oldest));
+      const from = Math.max(Math.floor(known), to - CELL_MS, Math.ceil(this.oldest));
       const between = to > from ? await this.fetch(`?from=${from}&to=${to}`) : [];
-      if (from > last.end) {
+      if (from > known) {
         this.segments = [];
         this.from = Math.min(from, to);
       }

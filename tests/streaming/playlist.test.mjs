@@ -169,3 +169,19 @@ test("a stretch that left the window whole is not asked for without end", async 
   assert.equal(asked, 1);
   assert.equal(one.covers(UTC0 + 595_000), false);
 });
+
+test("of a camera that was out, what was recorded while the page was away is asked for, too", async () => {
+  const { time, one } = listing(UTC0 + 60_000);
+  Object.assign(one, { from: UTC0 + 60_000, until: UTC0 + 60_000, live: true, opened: true });
+  time.server = UTC0 + 360_000;
+  const asked = [];
+  one.fetch = async (query) => {
+    asked.push(query);
+    return query ? pieces(50, 115) : pieces(165, 15);
+  };
+  await one.refresh();
+  assert.deepEqual(asked, ["", `?from=${UTC0 + 60_000}&to=${UTC0 + 330_000}`]);
+  assert.equal(one.at(UTC0 + 200_000)?.no, 100, "it is no gap");
+  await one.refresh();
+  assert.equal(asked.length, 3, "once");
+});
