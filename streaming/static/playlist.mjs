@@ -8,7 +8,8 @@ const KEPT_MS = 600_000; // of what lies behind the clock
 const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
 const TIMEOUT_MS = 8000;
-const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
+const LATE_MS = 5000; // when no segment is listed for so long, the camera is out;
+const OVERDUE_MS = 2000; // where segments are long, when the next one should have been there for so long
 const EDGE_MS = 3000; // what is so near to the end of the window is gone before it was loaded
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
 
@@ -143,9 +144,9 @@ export class Listing {
    * @param {number} moment that is in no segment
    */
   gapAt(moment) {
-    const { segments, live, until, end } = this;
+    const { segments, live, until, end, target } = this;
     if ((segments.at(-1)?.at ?? Infinity) > moment) return true;
-    return live ? until > end + LATE_MS : moment < until;
+    return live ? until > end + Math.max(LATE_MS, target * 1000 + OVERDUE_MS) : moment < until;
   }
 
   /**

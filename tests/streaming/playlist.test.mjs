@@ -185,3 +185,12 @@ test("of a camera that was out, what was recorded while the page was away is ask
   await one.refresh();
   assert.equal(asked.length, 3, "once");
 });
+
+test("a camera with long segments is not out while its next one is being recorded", () => {
+  const { one } = listing();
+  one.add([{ no: 0, run: 1, at: UTC0, end: UTC0 + 8000, seconds: 8 }]);
+  Object.assign(one, { from: UTC0, live: true, target: 8, until: UTC0 + 16_900 });
+  assert.equal(one.gapAt(UTC0 + 8500), false);
+  one.until = UTC0 + 18_100;
+  assert.equal(one.gapAt(UTC0 + 8500), true);
+});
