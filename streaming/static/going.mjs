@@ -50,7 +50,8 @@ export function seek(wanted) {
   going.refused = null;
   const { empty } = player;
   player.seek(wanted);
-  toast(player.live ? say(empty ? "noPictureNow" : "isLive") : say("jumped", { time: clock(wanted) }));
+  const shown = clock(player.now); // at the end of the window a little later than asked
+  toast(player.live ? say(empty ? "noPictureNow" : "isLive") : say("jumped", { time: shown }));
   return "";
 }
 

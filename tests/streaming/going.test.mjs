@@ -122,6 +122,13 @@ test("from a moment that is none, ten seconds back are ten seconds ago", () => {
   assert.match(going.seek(server.now() + HOUR), /^future/);
 });
 
+test("at the end of the window the moment that is shown is said, not the one asked for", () => {
+  const asks = server.now() - told.rewind_ms + 3000;
+  assert.equal(going.seek(asks), "");
+  assert.ok(player.now > asks + 5000);
+  assert.equal(said(), `jumped ${text.clock(player.now)}`);
+});
+
 test("to the gap before and the one after, some seconds before each; where there is none that is said", () => {
   asked("?t=2026-11-29T09:00:00Z");
   const outages = ["08:30", "09:10"].map((at) => ({ from: Date.parse(`2026-11-29T${at}:00Z`) }));
