@@ -6,6 +6,7 @@ const words = JSON.parse($("words").textContent);
 const WAIT_MS = 120; // after a letter, for the next one
 const RENEW_MS = 15_000;
 const SHOWN = 8;
+const TIMEOUT_MS = 15_000;
 const field = input("q");
 const list = $("found");
 const count = $("count");
@@ -67,7 +68,7 @@ async function search() {
   }
   try {
     const parameters = new URLSearchParams({ q: query, limit: String(SHOWN), lang: words.lang });
-    const answer = await fetch(`/api/v1/stations?${parameters}`);
+    const answer = await fetch(`/api/v1/stations?${parameters}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) return;
     const found = await answer.json();
     if (turn === asked) show(found);
@@ -126,7 +127,7 @@ async function pageOfNow() {
   const query = new URLSearchParams(location.search);
   const own = mine();
   if (own.length) query.set("mine", own.join(","));
-  const answer = await fetch(`/?${query}`);
+  const answer = await fetch(`/?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
@@ -190,7 +191,8 @@ async function replaced(old, fresh) {
   const list = came && document.importNode(came, true);
   const images = [...(list?.querySelectorAll("img") ?? [])];
   for (const image of images) image.loading = "eager";
-  await Promise.allSettled(images.map((image) => image.decode()));
+  const late = new Promise((done) => { setTimeout(done, TIMEOUT_MS); });
+  await Promise.race([Promise.allSettled(images.map((image) => image.decode())), late]);
   return () => {
     old.querySelector("ul")?.remove();
     if (list) old.append(list);
