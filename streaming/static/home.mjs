@@ -35,6 +35,7 @@ function element(name, ...children) {
 
 function close() {
   list.hidden = true;
+  list.replaceChildren(); // what nobody sees cannot be chosen
   field.ariaExpanded = "false";
   choose(-1);
 }
@@ -107,6 +108,7 @@ field.addEventListener("input", () => {
 field.addEventListener("blur", close);
 field.addEventListener("keydown", (event) => {
   if (event.key === "Escape") close();
+  else if (event.key === "ArrowDown" && list.hidden) search();
   else if (event.key === "ArrowDown") choose(chosen + 1);
   else if (event.key === "ArrowUp") choose(chosen - 1);
   else if (event.key === "Enter" && chosen >= 0) location.href = here(selected(), "a link");
@@ -283,6 +285,6 @@ if (near && navigator.geolocation) {
       const query = new URLSearchParams(carried);
       query.set("near", [coords.latitude, coords.longitude].map((one) => one.toFixed(3)).join(","));
       location.href = `/?${query}`;
-    }, () => { hint.textContent = words.nowhere; });
+    }, () => { hint.textContent = words.nowhere; }, { timeout: 20_000, maximumAge: 600_000 }); // else some wait for ever
   });
 }
