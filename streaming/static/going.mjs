@@ -66,7 +66,7 @@ export function toggle() {
   going.refused = null;
   if (player.paused) player.play();
   else player.pause();
-  toast(player.paused ? say("paused", { time: clock(player.now) }) : say(player.live ? "isLive" : "play"));
+  toast(player.paused ? say("paused", { time: clock(moment()) }) : say(player.live ? "isLive" : "play"));
 }
 
 /**

@@ -205,7 +205,7 @@ export class Player {
       return;
     }
     if (this.rests) this.wake();
-    if (this.live && !this.settled) this.settle();
+    if ((this.live || this.begun) && !this.settled) this.settle(); // also where it was paused before
     if (this.settled) {
       if (!this.live && !this.paused) this.keepIn();
       const moment = this.now;

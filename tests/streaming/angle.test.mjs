@@ -196,6 +196,22 @@ test("a page that nobody sees or hears loads nothing, and is live again when som
   assert.equal(did.at(-1), "follow");
 });
 
+test("live that is paused while it loads shows where it is, and stands there", () => {
+  const player = playing({ now: () => UTC0 + 600_000 }, 3_600_000);
+  const listing = { live: true, end: 0, target: 2, opened: false };
+  player.angles = [{
+    wanted: true, active: true, state: "waits", behindMs: 2400, video: { muted: true }, listing, waited: 0, follow() {}, nextReady: () => Infinity,
+  }];
+  player.goLive();
+  player.tick();
+  player.pause();
+  Object.assign(listing, { opened: true, end: UTC0 + 599_000 });
+  player.tick();
+  assert.equal(player.settled, true, "else it would say that it loads for ever");
+  assert.equal(player.now, UTC0 + 599_000 - 2400);
+  assert.deepEqual([player.clock.moving, player.live], [false, false]);
+});
+
 test("who watches back in time goes on where he was when the page or its machine slept, or goes where he wants", () => {
   const own = performance.now;
   const player = playing({ now: () => UTC0 + 3_600_000 }, 3_600_000);

@@ -122,6 +122,14 @@ test("from a moment that is none, ten seconds back are ten seconds ago", () => {
   assert.match(going.seek(server.now() + HOUR), /^future/);
 });
 
+test("live that is paused while it loads is not said to be paused in 1970", () => {
+  player.clock.set(0);
+  asked("");
+  going.toggle();
+  assert.equal(player.paused, true);
+  assert.equal(said(), `paused ${text.clock(server.now())}`);
+});
+
 test("at the end of the window the moment that is shown is said, not the one asked for", () => {
   const asks = server.now() - told.rewind_ms + 3000;
   assert.equal(going.seek(asks), "");
