@@ -1,7 +1,7 @@
 // Where people go: to a moment, to live, to a gap; said in words, also why not.
 import * as moments from "./moment.mjs";
 import { toast } from "./notices.mjs";
-import { clock, say, told } from "./text.mjs";
+import { clock, number, say, told } from "./text.mjs";
 import { player, server } from "./watching.mjs";
 
 /** @import { Outage } from "./outages.mjs" */
@@ -84,5 +84,5 @@ export function toGap(outages, direction) {
 /** @param {number} rate */
 export function speed(rate) {
   player.setRate(rate);
-  toast(say("speed", { rate }));
+  toast(say("speed", { rate: number(rate) }));
 }

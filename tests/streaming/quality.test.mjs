@@ -6,17 +6,18 @@ import { held } from "./virtual_time.mjs";
 held();
 
 const NOW = Date.parse("2026-11-29T09:40:00Z");
-const words = new Proxy({}, { get: (_all, key) => String(key) });
+const words = new Proxy({}, { get: (_all, key) => `${String(key)} {rate}` });
 const told = {
-  station: "s", lang: "en", zone: "Asia/Almaty", months: [], now_ms: NOW, rewind_ms: 7_200_000, words: {},
+  station: "s", lang: "ru", zone: "Asia/Almaty", months: [], now_ms: NOW, rewind_ms: 7_200_000, words: {},
   cameras: [{ id: "c", low: true, takes: { minute: null } }],
 };
+const said = { textContent: "" };
 const element = Object.assign(new EventTarget(), { hidden: false, textContent: "", dataset: {} });
 class FakeSource extends EventTarget {}
 Object.assign(globalThis, {
   MediaSource: FakeSource,
   document: Object.assign(new EventTarget(), {
-    getElementById: (id) => (id === "told" ? { textContent: JSON.stringify(told) } : id === "said" ? null : element),
+    getElementById: (id) => (id === "told" ? { textContent: JSON.stringify(told) } : id === "said" ? said : element),
   }),
   location: { href: "http://h/stations/s" },
   navigator: {},
@@ -24,6 +25,7 @@ Object.assign(globalThis, {
 const text = await import("../../streaming/static/text.mjs");
 Object.assign(text.told, { words });
 const { player } = await import("../../streaming/static/watching.mjs");
+const going = await import("../../streaming/static/going.mjs");
 const { Quality } = await import("../../streaming/static/quality.mjs");
 clearInterval(player.ticking);
 
@@ -57,4 +59,11 @@ test("a second stream is found also where the first question was lost, or it beg
   assert.deepEqual(asked, Array(3).fill("/live/s/c/all.m3u8"));
   assert.equal(quality.main.low, "/live/s/c-low/");
   assert.equal(quality.main.lowBits, 200_000);
+});
+
+test("a speed is said as the language of the page writes numbers", () => {
+  going.speed(0.5);
+  assert.equal(said.textContent, "speed 0,5");
+  going.speed(8);
+  assert.equal(said.textContent, "speed 8");
 });
