@@ -11,7 +11,7 @@ async function look(address) {
     if (answer.ok) {
       const order = await answer.json();
       const moved = order.state !== state.dataset.state || order.received !== Number(state.dataset.received);
-      if (moved) return location.reload();
+      if (moved) return location.replace(state.dataset.page ?? ""); // an answer to a form, loaded again, sends it again
       const bar = state.querySelector("progress");
       if (bar) {
         bar.value = order.hashed_bytes;
